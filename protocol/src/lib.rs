@@ -1,0 +1,14 @@
+//! The wire protocol of the artifact cache, as a pure function of bytes and completions.
+#![warn(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm
+)]
+
+pub mod limits;
+mod object;
+pub mod ostree;
+mod refname;
+
+pub use object::{Checksum, NameError, ObjectId, ObjectKind};
+pub use refname::RefName;

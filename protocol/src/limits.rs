@@ -1,0 +1,115 @@
+//! Every size the protocol knows, and what each one bounds.
+//!
+//! Nothing is reserved before it is measured against one of these. The numbers carry the `LIM-n`
+//! of SPEC "Limits"; no other file repeats them.
+
+use serde::{Deserialize, Serialize};
+
+/// LIM-1: payload of a frame sent before the server's `Welcome` was read, in bytes. Frozen for ever.
+pub const MAX_EARLY_FRAME_LEN: u32 = 64 * 1024;
+
+/// LIM-2: the smallest `frame_len_max` a server may announce, in bytes: a `Detached` fits.
+pub const MIN_FRAME_LEN_MAX: u32 = 1024 * 1024 + 1024;
+
+/// LIM-3: the largest `frame_len_max` a client need accept, in bytes. It bounds the read buffer at
+/// either end.
+pub const MAX_FRAME_LEN_MAX: u32 = 4 * 1024 * 1024;
+
+/// LIM-4: refs in one push. A server keeps at most this many names and checksums.
+pub const MAX_REFS: usize = 10_000;
+
+/// LIM-5: bases a client may propose, and bases a server may suggest.
+pub const MAX_BASES: usize = 16;
+
+/// LIM-6: ids in one `Offer` frame; its payload is below 64 KiB.
+pub const MAX_OFFER_IDS: usize = 1_024;
+
+/// LIM-7: ids offered and not yet settled, that is, neither answered *have* nor received. It bounds
+/// what a server remembers of a client's offers (33 bytes an id).
+pub const MAX_UNSETTLED_IDS: usize = 65_536;
+
+/// LIM-8: object streams open at once in one session; each holds an inflater and its buffers.
+pub const MAX_OPEN_STREAMS: usize = 4;
+
+/// LIM-9: a dirtree, dirmeta or commit, in bytes. libostree 2022.7 refuses to pull larger ones
+/// (`ostree-core.h`, `OSTREE_MAX_METADATA_SIZE` before 2023.4).
+pub const MAX_METADATA_LEN: usize = 10 * 1024 * 1024;
+
+/// LIM-10: the detached metadata of one commit, in bytes.
+pub const MAX_DETACHED_LEN: usize = 1024 * 1024;
+
+/// LIM-11: the header of a file object, in bytes: names and values of its extended attributes.
+pub const MAX_FILE_HEADER_LEN: usize = 256 * 1024;
+
+/// LIM-12: the target of a symbolic link, in bytes (`PATH_MAX`).
+pub const MAX_SYMLINK_LEN: usize = 4_096;
+
+/// LIM-13: one name in a dirtree, in bytes (`NAME_MAX`).
+pub const MAX_FILE_NAME_LEN: usize = 255;
+
+/// LIM-14: nested containers inside one variant of a commit's metadata.
+pub const MAX_VARIANT_DEPTH: usize = 16;
+
+/// LIM-15: the name of a ref, in bytes.
+pub const MAX_REF_LEN: usize = 1_024;
+
+/// LIM-16: one component of a ref's name, in bytes: room below `NAME_MAX` for temporary names.
+pub const MAX_REF_COMPONENT_LEN: usize = 200;
+
+/// LIM-17: text for a person, in bytes: agents, identities, reasons.
+pub const MAX_TEXT_LEN: usize = 1_024;
+
+/// LIM-18: the extension list of a `Hello`, `Welcome` or `Announce`, in bytes, all values together.
+pub const MAX_EXTENSIONS_LEN: usize = 8 * 1024;
+
+/// LIM-19: how often a server may answer `Finalize` with `Missing`.
+pub const MAX_FINALIZE_ROUNDS: u32 = 3;
+
+/// LIM-20: ids in one `Missing` frame.
+pub const MAX_MISSING_IDS: usize = 16_384;
+
+/// LIM-21: levels of directories below a commit.
+pub const MAX_TREE_DEPTH: usize = 1_024;
+
+/// LIM-22: commits followed from a new commit to the one it replaces.
+pub const MAX_HISTORY_LEN: usize = 10_000;
+
+/// What a server holds a client to in this session; sent in `Welcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Payload of one frame, in bytes, either way.
+    pub frame_len_max: u32,
+    /// One object, in bytes: as stored, and inflated.
+    pub object_len_max: u64,
+    /// Objects received in one push.
+    pub push_objects_max: u64,
+    /// Bytes of stored objects received in one push.
+    pub push_len_max: u64,
+}
+
+impl Limits {
+    /// Returns whether a client can live with these.
+    pub const fn is_acceptable(&self) -> bool {
+        self.frame_len_max >= MIN_FRAME_LEN_MAX && self.frame_len_max <= MAX_FRAME_LEN_MAX
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_len_max: 2 * 1024 * 1024,
+            object_len_max: 64 * 1024 * 1024 * 1024,
+            push_objects_max: 10_000_000,
+            push_len_max: 1024 * 1024 * 1024 * 1024,
+        }
+    }
+}
+
+const _: () = {
+    assert!(MIN_FRAME_LEN_MAX as usize >= MAX_DETACHED_LEN + 32);
+    assert!(MIN_FRAME_LEN_MAX as usize >= MAX_MISSING_IDS * 33 + 64);
+    assert!(MAX_OFFER_IDS * 33 + 64 <= MAX_EARLY_FRAME_LEN as usize);
+    assert!(MAX_OFFER_IDS <= MAX_UNSETTLED_IDS);
+    assert!(MAX_REF_LEN + 1_024 <= MAX_EARLY_FRAME_LEN as usize);
+    assert!(MAX_EXTENSIONS_LEN + 2 * MAX_TEXT_LEN + 1_024 <= MAX_EARLY_FRAME_LEN as usize);
+};
