@@ -1,0 +1,126 @@
+//! `Finalize` and its answers, `Ping` and `Close` (SPEC "Finalization", "Close").
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::announce::Refusal;
+use crate::object::ObjectId;
+use crate::text::Text;
+
+/// The client sent all that was wanted: publish.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finalize {}
+
+/// Objects the push needs and the server does not have (any more). The client sends them and
+/// finalizes again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// At most [`MAX_MISSING_IDS`](crate::limits::MAX_MISSING_IDS).
+    pub ids: Vec<ObjectId>,
+}
+
+/// What became of each announced ref, in the order announced. Durable: what is `Updated` here is
+/// there after a power cut. Sent several times when it does not fit one frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finalized {
+    /// The outcomes of the next refs.
+    pub refs: Vec<RefOutcome>,
+}
+
+/// What became of one announced ref.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefOutcome {
+    /// It holds the new commit.
+    Updated,
+    /// It held the commit already.
+    Unchanged,
+    /// It would have been updated, had this not been a dry run.
+    WouldUpdate,
+    /// It was not changed.
+    Refused(Refusal),
+}
+
+/// The state of the repository's summary after the push.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SummaryDone {
+    /// It names the refs that were updated.
+    Current,
+    /// It could not be written; the push itself is done and durable.
+    Failed(Text),
+}
+
+/// A sign of life. It needs no answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {}
+
+/// The last frame of an end, with the reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Close {
+    /// The reason, for programs.
+    pub code: CloseCode,
+    /// The reason, for a person.
+    pub text: Text,
+}
+
+/// Why a session ends. Unknown codes are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CloseCode(pub u16);
+
+impl CloseCode {
+    /// All was said.
+    pub const DONE: Self = Self(0);
+    /// The bytes are not this protocol's.
+    pub const NOT_THE_PROTOCOL: Self = Self(1);
+    /// No common version, or an option that is not known.
+    pub const UNSUPPORTED: Self = Self(2);
+    /// A frame that cannot be decoded.
+    pub const BAD_FRAME: Self = Self(3);
+    /// A frame that may not come now, or says what it may not.
+    pub const VIOLATION: Self = Self(4);
+    /// More than a limit lets.
+    pub const LIMIT: Self = Self(5);
+    /// An object whose checksum, container or structure is wrong.
+    pub const OBJECT_REFUSED: Self = Self(6);
+    /// Something the commits reach was never sent.
+    pub const INCOMPLETE: Self = Self(7);
+    /// The server's disk or quota is full.
+    pub const STORAGE_FULL: Self = Self(8);
+    /// The server's repository cannot be read or written.
+    pub const STORAGE_FAILED: Self = Self(9);
+    /// The repository is locked by another program; trying again later can help.
+    pub const BUSY: Self = Self(10);
+    /// The other end was silent for too long.
+    pub const TIMEOUT: Self = Self(11);
+    /// The end was told to stop.
+    pub const INTERRUPTED: Self = Self(12);
+    /// The client's own repository cannot be read.
+    pub const SOURCE_FAILED: Self = Self(13);
+    /// A fault of the program itself.
+    pub const INTERNAL: Self = Self(14);
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match *self {
+            Self::DONE => "done",
+            Self::NOT_THE_PROTOCOL => "not the protocol",
+            Self::UNSUPPORTED => "unsupported",
+            Self::BAD_FRAME => "bad frame",
+            Self::VIOLATION => "protocol violation",
+            Self::LIMIT => "limit exceeded",
+            Self::OBJECT_REFUSED => "object refused",
+            Self::INCOMPLETE => "push incomplete",
+            Self::STORAGE_FULL => "storage full",
+            Self::STORAGE_FAILED => "storage failed",
+            Self::BUSY => "busy",
+            Self::TIMEOUT => "timeout",
+            Self::INTERRUPTED => "interrupted",
+            Self::SOURCE_FAILED => "source failed",
+            Self::INTERNAL => "internal fault",
+            Self(code) => return write!(f, "close code {code}"),
+        };
+        f.write_str(name)
+    }
+}

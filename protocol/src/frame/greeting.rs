@@ -1,0 +1,77 @@
+//! `Hello` and `Welcome`: who speaks, which version, which limits (SPEC "Hello", "Welcome").
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::limits::{Limits, MAX_EXTENSIONS_LEN};
+use crate::text::Text;
+use crate::version::{Features, Version};
+
+/// The client's first frame. Its layout is frozen for ever: only extensions may be added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Oldest version the client speaks.
+    pub version_min: Version,
+    /// Newest version the client speaks.
+    pub version_max: Version,
+    /// Optional features the client can use.
+    pub features: Features,
+    /// Program and version, for logs.
+    pub agent: Text,
+    /// What later versions add.
+    pub extensions: Extensions,
+}
+
+/// The server's answer to `Hello`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The version that is spoken from here on.
+    pub version: Version,
+    /// Optional features both may use in this session.
+    pub features: Features,
+    /// What the client must keep within.
+    pub limits: Limits,
+    /// Program and version, for logs.
+    pub agent: Text,
+    /// Where everybody may pull from.
+    pub pull_url: Option<Text>,
+    /// Who the server takes the client for.
+    pub identity: Option<Text>,
+    /// What later versions add.
+    pub extensions: Extensions,
+}
+
+/// Tagged values at the end of a message, kept though unknown: bincode's structs cannot grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Extensions(Vec<(u16, Vec<u8>)>);
+
+impl Extensions {
+    /// Returns the value behind a tag.
+    pub fn get(&self, tag: u16) -> Option<&[u8]> {
+        self.0
+            .iter()
+            .find(|(found, _)| *found == tag)
+            .map(|(_, value)| value.as_slice())
+    }
+
+    /// Adds a value. The sum of all must stay below [`MAX_EXTENSIONS_LEN`], or the peer refuses.
+    pub fn push(&mut self, tag: u16, value: Vec<u8>) {
+        self.0.push((tag, value));
+    }
+}
+
+impl<'de> Deserialize<'de> for Extensions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entries = <Vec<(u16, &[u8])>>::deserialize(deserializer)?;
+        let total: usize = entries.iter().map(|(_, value)| value.len() + 10).sum();
+        if total > MAX_EXTENSIONS_LEN {
+            return Err(D::Error::custom("extensions are larger than 8 KiB"));
+        }
+        Ok(Self(
+            entries
+                .into_iter()
+                .map(|(tag, value)| (tag, value.to_vec()))
+                .collect(),
+        ))
+    }
+}

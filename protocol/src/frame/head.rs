@@ -1,0 +1,86 @@
+//! The fixed eight bytes before every payload (SPEC "Frames").
+
+use std::fmt;
+
+/// What a frame is. Unknown kinds are kept, so that an error can name them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FrameKind(pub u16);
+
+impl FrameKind {
+    /// Client to server: versions and features.
+    pub const HELLO: Self = Self(0x0001);
+    /// Server to client: version, features, limits.
+    pub const WELCOME: Self = Self(0x0002);
+    /// Client to server: refs to set.
+    pub const ANNOUNCE: Self = Self(0x0003);
+    /// Server to client: what it says to them.
+    pub const REF_STATUS: Self = Self(0x0004);
+    /// Client to server: commits the offers are a difference to.
+    pub const BASIS: Self = Self(0x0010);
+    /// Client to server: ids.
+    pub const OFFER: Self = Self(0x0011);
+    /// Server to client: which of them to send.
+    pub const WANT: Self = Self(0x0012);
+    /// Client to server: detached metadata.
+    pub const DETACHED: Self = Self(0x0013);
+    /// Client to server: whole objects.
+    pub const PACK: Self = Self(0x0020);
+    /// Client to server: start of a stream.
+    pub const OBJECT_BEGIN: Self = Self(0x0021);
+    /// Client to server: piece of a stream.
+    pub const OBJECT_CHUNK: Self = Self(0x0022);
+    /// Client to server: end of a stream.
+    pub const OBJECT_END: Self = Self(0x0023);
+    /// Server to client: progress.
+    pub const STAGED: Self = Self(0x0024);
+    /// Client to server: publish.
+    pub const FINALIZE: Self = Self(0x0030);
+    /// Server to client: not yet, these are missing.
+    pub const MISSING: Self = Self(0x0031);
+    /// Server to client: outcomes.
+    pub const FINALIZED: Self = Self(0x0032);
+    /// Server to client: state of the summary.
+    pub const SUMMARY_DONE: Self = Self(0x0033);
+    /// Either way: sign of life.
+    pub const PING: Self = Self(0x0040);
+    /// Either way: the end.
+    pub const CLOSE: Self = Self(0x0041);
+}
+
+impl fmt::Debug for FrameKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FrameKind({:#06x})", self.0)
+    }
+}
+
+/// The fixed head of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) kind: FrameKind,
+    pub(crate) flags: u16,
+    /// Payload length in bytes.
+    pub(crate) len: u32,
+}
+
+impl Head {
+    /// Length in bytes.
+    pub(crate) const LEN: usize = 8;
+    /// Flag: a receiver that does not know the kind skips the frame.
+    pub(crate) const IGNORABLE: u16 = 1;
+
+    pub(crate) fn to_wire(self) -> [u8; Self::LEN] {
+        let [k0, k1] = self.kind.0.to_le_bytes();
+        let [f0, f1] = self.flags.to_le_bytes();
+        let [l0, l1, l2, l3] = self.len.to_le_bytes();
+        [k0, k1, f0, f1, l0, l1, l2, l3]
+    }
+
+    pub(crate) fn from_wire(wire: [u8; Self::LEN]) -> Self {
+        let [k0, k1, f0, f1, l0, l1, l2, l3] = wire;
+        Self {
+            kind: FrameKind(u16::from_le_bytes([k0, k1])),
+            flags: u16::from_le_bytes([f0, f1]),
+            len: u32::from_le_bytes([l0, l1, l2, l3]),
+        }
+    }
+}

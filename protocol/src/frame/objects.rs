@@ -1,0 +1,85 @@
+//! `Basis`, `Offer`, `Want` and the frames that carry objects (SPEC "Negotiation", "Object
+//! streams").
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::object::{Checksum, ObjectId};
+
+/// The complete commits that the client's offers are a difference to: nothing beneath them will be
+/// offered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Basis {
+    /// Of those the server called complete.
+    pub commits: Vec<Checksum>,
+}
+
+/// Objects the client can send, each offered once, parents before children.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// At most [`MAX_OFFER_IDS`](crate::limits::MAX_OFFER_IDS).
+    pub ids: Vec<ObjectId>,
+}
+
+/// The answer to the oldest unanswered `Offer`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// For each id of the offer: `true` asks for the object; `false` means *have*, and on a dirtree
+    /// or commit that everything below it is had as well.
+    pub wanted: Vec<bool>,
+}
+
+/// Detached metadata of a commit: the bytes of a `.commitmeta`, which replace what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detached {
+    /// The commit it belongs to.
+    pub commit: Checksum,
+    /// A serialized `a{sv}`, at most [`MAX_DETACHED_LEN`](crate::limits::MAX_DETACHED_LEN) bytes.
+    pub metadata: Bytes,
+}
+
+/// Whole objects, many small ones to a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pack {
+    /// Each object and its stored bytes.
+    pub objects: Vec<(ObjectId, Bytes)>,
+}
+
+impl Pack {
+    /// Bytes before the stored bytes of each object: its id and their length.
+    pub const ENTRY_HEAD_LEN: usize = ObjectId::WIRE_LEN + 4;
+}
+
+/// The start of an object that is sent in pieces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectBegin {
+    /// A number below [`MAX_OPEN_STREAMS`](crate::limits::MAX_OPEN_STREAMS) that is not in use.
+    pub stream: u8,
+    /// The object.
+    pub id: ObjectId,
+}
+
+/// The next stored bytes of an open stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectChunk {
+    /// The stream.
+    pub stream: u8,
+    /// At least one byte.
+    pub bytes: Bytes,
+}
+
+/// The end of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectEnd {
+    /// The stream.
+    pub stream: u8,
+}
+
+/// How far the server got: verified, **not** durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    /// Objects verified in this session.
+    pub objects: u64,
+    /// Their stored bytes.
+    pub bytes: u64,
+}

@@ -1,0 +1,154 @@
+//! What a [`ReceiverSession`](super::ReceiverSession) asks of its store, and what it is answered.
+//!
+//! A request leaves the session as an output and comes back completed as an input. Requests cannot
+//! be invented or completed twice: they are not `Clone`, and completing consumes them.
+
+use bytes::Bytes;
+
+use crate::frame::{Base, CloseCode, PushOptions, RefOutcome, RefState, RefUpdate, SummaryDone};
+use crate::object::{Checksum, ObjectId};
+
+/// All that a client announced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Announcement {
+    /// How the push is to be done.
+    pub options: PushOptions,
+    /// Refs to set, each once.
+    pub refs: Vec<RefUpdate>,
+    /// Commits that the client holds and believes to be current values of these refs.
+    pub bases: Vec<Base>,
+}
+
+/// What a store says to an announcement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// A state for each announced ref, in order.
+    pub refs: Vec<RefState>,
+    /// Commits that are complete here: of those proposed, and others that may help.
+    pub complete: Vec<Checksum>,
+}
+
+/// One thing for the store to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum StoreOp {
+    /// Look up the announced refs and judge the updates. Answered by [`StoreOutcome::Opened`].
+    Open(Announcement),
+    /// The client's offers are a difference to these commits. Answered by
+    /// [`StoreOutcome::Relied`].
+    Rely(Vec<Checksum>),
+    /// Which of these are had, everything below included. Answered by [`StoreOutcome::Have`].
+    Have(Vec<ObjectId>),
+    /// Verify and stage whole objects. Answered by [`StoreOutcome::Staged`].
+    Stage(Vec<(ObjectId, Bytes)>),
+    /// Begin a stream. Answered by [`StoreOutcome::Appended`].
+    Begin(u8, ObjectId),
+    /// Take stored bytes of a stream. Answered by [`StoreOutcome::Appended`].
+    Append(u8, Bytes),
+    /// Verify and stage the stream's object. Answered by [`StoreOutcome::Staged`].
+    End(u8),
+    /// Stage detached metadata. Answered by [`StoreOutcome::Staged`].
+    Detached(Checksum, Bytes),
+    /// Check the closure of the accepted refs, make everything durable, and move them. Answered by
+    /// [`StoreOutcome::Published`].
+    Publish,
+    /// Bring the summary up to date. Answered by [`StoreOutcome::Summarized`].
+    Summarize,
+}
+
+/// Where a request may run. Requests of one lane run in the order they were put out; those of
+/// different lanes in any order, or at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Refs, negotiation, publication.
+    Control,
+    /// One object stream.
+    Stream(u8),
+    /// Anywhere, in any order.
+    Any,
+}
+
+/// What came of a [`StoreOp`].
+#[derive(Debug)]
+pub enum StoreOutcome {
+    /// Of `Open`.
+    Opened(Opened),
+    /// Of `Rely`.
+    Relied,
+    /// Of `Have`: for each id whether it is had.
+    Have(Vec<bool>),
+    /// Of `Begin` and `Append`.
+    Appended,
+    /// Of `Stage`, `End` and `Detached`: verified, not durable.
+    Staged,
+    /// Of `Publish`.
+    Published(Published),
+    /// Of `Summarize`.
+    Summarized(SummaryDone),
+    /// Of any: the session ends.
+    Failed(StoreFault),
+}
+
+/// What came of a publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// For each announced ref what became of it, durably.
+    Done(Vec<RefOutcome>),
+    /// Nothing was changed: these are reached by an accepted commit and not here.
+    Missing(Vec<ObjectId>),
+}
+
+/// Why a session cannot go on, in words fit for the client: no paths of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreFault {
+    /// The reason, for programs.
+    pub code: CloseCode,
+    /// The reason, for a person.
+    pub text: String,
+}
+
+/// A [`StoreOp`] on its way. It must be completed, once.
+#[derive(Debug)]
+#[must_use = "the session waits for the completion"]
+pub struct StoreRequest {
+    pub(super) op: StoreOp,
+    pub(super) weight: usize,
+}
+
+impl StoreRequest {
+    /// Returns what is to be done.
+    pub const fn op(&self) -> &StoreOp {
+        &self.op
+    }
+
+    /// Returns where it may run.
+    pub const fn lane(&self) -> Lane {
+        match self.op {
+            StoreOp::Begin(stream, _) | StoreOp::Append(stream, _) | StoreOp::End(stream) => {
+                Lane::Stream(stream)
+            }
+            StoreOp::Stage(_) => Lane::Any,
+            StoreOp::Open(_)
+            | StoreOp::Rely(_)
+            | StoreOp::Have(_)
+            | StoreOp::Detached(..)
+            | StoreOp::Publish
+            | StoreOp::Summarize => Lane::Control,
+        }
+    }
+
+    /// Says what came of it.
+    pub fn complete(self, outcome: StoreOutcome) -> StoreDone {
+        StoreDone {
+            request: self,
+            outcome,
+        }
+    }
+}
+
+/// A completed [`StoreRequest`], for
+/// [`ReceiverSession::handle_stored`](super::ReceiverSession::handle_stored).
+#[derive(Debug)]
+pub struct StoreDone {
+    pub(super) request: StoreRequest,
+    pub(super) outcome: StoreOutcome,
+}

@@ -1,0 +1,97 @@
+//! Text from the other side: bounded in length, and escaped before anybody sees it.
+
+use std::fmt;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::limits::MAX_TEXT_LEN;
+
+/// Text for a person, at most [`MAX_TEXT_LEN`] bytes. It may come from the other side, so it has no
+/// `Display`: it reaches a terminal or a log through [`Text::escaped`] only.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Text(Box<str>);
+
+impl Text {
+    /// Takes as much of `text` as fits, cut between characters.
+    pub fn new(text: &str) -> Self {
+        let mut end = text.len().min(MAX_TEXT_LEN);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self(text.get(..end).unwrap_or_default().into())
+    }
+
+    /// Returns the text with every character that could move a cursor, change a colour, reorder
+    /// or hide its neighbours written as an escape.
+    pub fn escaped(&self) -> String {
+        escape(&self.0)
+    }
+
+    /// Returns the text as it came, to be compared or passed on, never to be shown.
+    pub fn as_raw(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Writes every character of `text` that is not plainly printable as an escape.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '"' | '\'' => escaped.push(character),
+            _ => escaped.extend(character.escape_debug()),
+        }
+    }
+    escaped
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&str>::deserialize(deserializer)?;
+        if text.len() > MAX_TEXT_LEN {
+            return Err(D::Error::custom("text is longer than 1024 bytes"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_text_holds_no_control_or_reordering_character() {
+        let hostile = "ok\x1b[2J\r\n\u{9b}31m\u{202e}\u{200b}\u{7f}";
+        let escaped = Text::new(hostile).escaped();
+        assert_eq!(
+            escaped,
+            "ok\\u{1b}[2J\\r\\n\\u{9b}31m\\u{202e}\\u{200b}\\u{7f}"
+        );
+    }
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        let text = Text::new(&"\u{e9}".repeat(MAX_TEXT_LEN));
+        assert_eq!(text.as_raw().len(), MAX_TEXT_LEN);
+        let odd = Text::new(&format!("a{}", "\u{e9}".repeat(MAX_TEXT_LEN)));
+        assert_eq!(odd.as_raw().len(), MAX_TEXT_LEN - 1);
+    }
+}
