@@ -192,6 +192,7 @@ proptest! {
         let _ = Dirmeta::parse(&bytes);
         let _ = FileHeader::parse_archive(&bytes);
         let _ = FileHeader::archive_bytes_needed(&bytes);
+        let _ = artifact_protocol::ostree::Summary::parse(&bytes);
         let _ = artifact_protocol::ostree::check_detached(&bytes);
     }
 

@@ -9,6 +9,7 @@ mod dirmeta;
 mod dirtree;
 mod file;
 mod gvariant;
+mod summary;
 
 pub use attributes::{Attributes, Xattrs};
 pub use commit::{Commit, check_detached};
@@ -16,8 +17,9 @@ pub use dirmeta::Dirmeta;
 pub use dirtree::Dirtree;
 pub use file::FileHeader;
 pub use gvariant::check as check_variant;
+pub use summary::{Summary, SummaryRef};
 
-/// The bytes of an object break a rule of their format; whoever made them is at
+/// The bytes of an object or of a summary break a rule of their format; whoever made them is at
 /// fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad {part}: {rule}")]
