@@ -5,6 +5,7 @@
 
 mod attributes;
 mod commit;
+mod config;
 mod dirmeta;
 mod dirtree;
 mod file;
@@ -13,6 +14,7 @@ mod summary;
 
 pub use attributes::{Attributes, Xattrs};
 pub use commit::{Commit, check_detached};
+pub use config::{ConfigError, LockTimeout, RepoConfig, RepoMode};
 pub use dirmeta::Dirmeta;
 pub use dirtree::Dirtree;
 pub use file::FileHeader;
