@@ -1,1 +1,10 @@
 //! The sending end of a push.
+//!
+//! What is here reads the local repository; it is synchronous, prints nothing, and needs no C
+//! library.
+
+mod error;
+mod source;
+
+pub use error::Error;
+pub use source::{LargeObject, Object, Repository};
