@@ -4,7 +4,9 @@
 //! library.
 
 mod error;
+mod plan;
 mod source;
 
 pub use error::Error;
+pub use plan::{Plan, Target};
 pub use source::{LargeObject, Object, Repository};
