@@ -1,4 +1,4 @@
-//! What can go wrong on this side of a push.
+//! What can go wrong with a push.
 //!
 //! Every error of the local side names the path or the object it is about; none prints its source,
 //! which [`std::error::Error::source`] has.
@@ -7,12 +7,27 @@ use std::io;
 use std::path::PathBuf;
 
 use artifact_protocol::ostree::{ConfigError, FormatError};
+use artifact_protocol::session::Error as SessionError;
 use artifact_protocol::{Checksum, NameError, ObjectId, RefName};
 
 /// Why a push failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The session ended: the source says whose fault it is.
+    #[error("the push was not done")]
+    Session(#[source] SessionError),
+    /// The program that leads to the server cannot be run.
+    #[error("cannot start {program}")]
+    Start {
+        /// The program.
+        program: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A bug of this library.
+    #[error("internal fault: {0}")]
+    Internal(&'static str),
     /// The user named a place that holds no OSTree repository.
     #[error("{} is not an OSTree repository: it has no {missing}", path.display())]
     NotARepository {

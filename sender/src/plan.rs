@@ -21,7 +21,7 @@ use crate::{Error, Repository};
 pub struct Target {
     /// The commit.
     pub commit: Checksum,
-    /// What the server's ref holds now, and thus has complete.
+    /// What the server's ref holds now. Whether it is complete there, it says itself.
     pub current: Option<Checksum>,
 }
 
@@ -48,7 +48,7 @@ impl Plan {
     pub const SPECULATION_MAX: usize = 1024;
 
     /// Plans a push of `targets` to a server that has the commits `held`, each with everything
-    /// beneath it; the `current` ones need not be repeated there.
+    /// beneath it.
     ///
     /// `depth` further ancestors of each commit go along, as far as they are complete here. So do
     /// the commits between a target and the `current` one, if that is an ancestor; without them the
@@ -72,11 +72,9 @@ impl Plan {
             open_order: VecDeque::new(),
             unanswered: 0,
         };
-        let current = targets.iter().filter_map(|target| target.current);
         let held: Vec<_> = held
             .iter()
             .copied()
-            .chain(current)
             .filter(|commit| plan.known.insert(commit_id(*commit)))
             .collect();
         for target in targets {

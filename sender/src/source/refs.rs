@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::time::SystemTime;
 
+use artifact_protocol::frame::Base;
 use artifact_protocol::limits::MAX_BASES;
 use artifact_protocol::{Checksum, RefName};
 
@@ -25,25 +26,27 @@ impl Repository {
         self.head(&name)?.ok_or(Error::NoSuchRef { name })
     }
 
-    /// Returns what the refs beside `name` hold, those that differ from it in their last component
-    /// only: at most [`MAX_BASES`] commits, the last written ones first, none twice.
+    /// Returns the refs beside `name`, those that differ from it in their last component only, and
+    /// what they hold: at most [`MAX_BASES`], the last written ones first, no commit twice.
     ///
     /// What is no ref is passed over.
-    pub fn commits_beside(&self, name: &RefName) -> Result<Vec<Checksum>, Error> {
+    pub fn bases_beside(&self, name: &RefName) -> Result<Vec<Base>, Error> {
         let mut refs = self.refs_beside(name)?;
         refs.sort_unstable_by(|a, b| b.cmp(a));
-        let mut commits = Vec::new();
+        let mut bases: Vec<Base> = Vec::new();
         for (_, name) in refs {
-            if commits.len() == MAX_BASES {
+            if bases.len() == MAX_BASES {
                 break;
             }
             match self.head(&name) {
-                Ok(Some(commit)) if !commits.contains(&commit) => commits.push(commit),
+                Ok(Some(commit)) if bases.iter().all(|base| base.commit != commit) => {
+                    bases.push(Base { name, commit });
+                }
                 Ok(_) | Err(Error::BadRef { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(commits)
+        Ok(bases)
     }
 
     fn head(&self, name: &RefName) -> Result<Option<Checksum>, Error> {

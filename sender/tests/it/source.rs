@@ -292,12 +292,12 @@ fn refs_and_their_aliases_resolve() {
 }
 
 #[test]
-fn commits_beside_a_ref_are_the_newest_each_once() {
+fn bases_beside_a_ref_are_the_newest_each_commit_once() {
     let fixture = Fixture::new();
     let local = fixture.init("local", "archive");
     let repository = Repository::open(&local).unwrap();
     let name: RefName = "p/e/key".parse().unwrap();
-    assert!(repository.commits_beside(&name).unwrap().is_empty());
+    assert!(repository.bases_beside(&name).unwrap().is_empty());
     let directory = local.join("refs/heads/p/e");
     fs::create_dir_all(directory.join("subdirectory")).unwrap();
     let write = |file: &str, seconds: u64, number: u8| {
@@ -327,7 +327,10 @@ fn commits_beside_a_ref_are_the_newest_each_once() {
         .take(MAX_BASES)
         .map(|n| Checksum::new([n; 32]))
         .collect();
-    assert_eq!(repository.commits_beside(&name).unwrap(), expected);
+    let bases = repository.bases_beside(&name).unwrap();
+    assert!(bases.iter().all(|base| base.name.parent() == Some("p/e")));
+    let commits: Vec<_> = bases.iter().map(|base| base.commit).collect();
+    assert_eq!(commits, expected);
 }
 
 #[test]
