@@ -250,3 +250,27 @@ fn directories_are_looked_into_unasked_only_while_few_answers_are_missing() {
     let below = plan.next(usize::MAX).unwrap();
     assert!(graph.0[&last].ends_with(&below) && !below.is_empty());
 }
+
+#[test]
+fn a_late_have_takes_back_what_was_not_offered_yet() {
+    let fixture = Fixture::new();
+    let local = skeleton(&fixture);
+    let mut graph = Graph::default();
+    let files = (0..5).map(|number| (number.to_string(), Node::File(number)));
+    let commit = graph.commit(&local, &Tree(0, files.collect()));
+    let target = Target {
+        commit,
+        current: None,
+    };
+    let repository = Arc::new(Repository::open(&local).unwrap());
+    let mut plan = Plan::new(repository, &[target], &[], 0).unwrap();
+    let first = plan.next(4).unwrap();
+    let kinds: Vec<_> = first.iter().map(|id| id.kind).collect();
+    let [commit, dirtree, dirmeta] = [ObjectKind::Commit, ObjectKind::Dirtree, ObjectKind::Dirmeta];
+    assert_eq!(kinds, [commit, dirtree, dirmeta, ObjectKind::File]);
+    plan.answer(first[0], false);
+    assert!(!plan.is_exhausted());
+    plan.answer(first[1], true);
+    assert!(plan.is_exhausted());
+    assert!(plan.next(usize::MAX).unwrap().is_empty());
+}
