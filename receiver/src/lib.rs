@@ -1,1 +1,3 @@
 //! The receiving end of a push.
+
+pub mod verify;
