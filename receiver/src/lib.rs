@@ -1,3 +1,4 @@
 //! The receiving end of a push.
 
+pub mod policy;
 pub mod verify;
