@@ -1,0 +1,182 @@
+//! Whether everything that new commits reach is here, and what of it is to be published.
+//!
+//! An object is here when it was verified in this session, or lies beneath a commit that is relied
+//! on. One that merely exists is verified and linked into staging first, and its children are
+//! looked at like those of a new one: its presence proves nothing about them.
+//!
+//! Each object is looked at once, without recursion, however the directories share each other.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use artifact_protocol::limits::{MAX_METADATA_LEN, MAX_MISSING_IDS, MAX_TREE_DEPTH};
+use artifact_protocol::ostree::Commit;
+use artifact_protocol::{Checksum, ObjectId, ObjectKind};
+
+use super::bases::Bases;
+use super::fs::Fs;
+use super::idset::IdSet;
+use super::lock::Pulse;
+use super::objects;
+use super::path::RepoPath;
+use super::repo::Repo;
+use crate::error::Error;
+use crate::verify::Rejection;
+
+/// What became of a walk.
+#[derive(Debug)]
+pub(super) enum Closure {
+    /// Everything is here.
+    Whole(Reached),
+    /// These are not; at most [`MAX_MISSING_IDS`], there may be more.
+    Missing(Vec<ObjectId>),
+}
+
+/// What is staged and reached.
+#[derive(Debug, Default)]
+pub(super) struct Reached {
+    /// All of it.
+    pub(super) ids: IdSet,
+    /// The commits among it, children before their parents.
+    pub(super) commits: Vec<Checksum>,
+}
+
+/// Walks what commits reach; of a parent only if it is staged.
+///
+/// Fails, by fault of the peer, when directories nest too deep, as far as they are walked: what is
+/// beneath a commit that is relied on was measured when that was pushed.
+pub(super) fn walk<F: Fs>(
+    repo: &Repo<F>,
+    bases: &mut Bases,
+    commits: impl Iterator<Item = Checksum>,
+    pulse: &Pulse<'_>,
+) -> Result<Closure, Error> {
+    let mut walk = Walk {
+        repo,
+        bases,
+        pulse,
+        reached: Reached::default(),
+        missing: BTreeSet::new(),
+        stack: Vec::new(),
+    };
+    for commit in commits {
+        walk.reach(ObjectId::new(ObjectKind::Commit, commit), 0)?;
+        walk.descend()?;
+    }
+    if walk.missing.is_empty() {
+        Ok(Closure::Whole(walk.reached))
+    } else {
+        Ok(Closure::Missing(walk.missing.into_iter().collect()))
+    }
+}
+
+/// Verifies an object that exists in the repository and links it into staging; returns whether that
+/// could be done. A damaged one is as good as none.
+pub(super) fn adopt<F: Fs>(repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
+    let path = RepoPath::object(&id);
+    let linked = repo.staging.temporary_name()?;
+    if let Err(error) = repo.fs.link(&path, &linked) {
+        return match error.kind() {
+            io::ErrorKind::NotFound => Ok(false),
+            // Not ours to link, or linked too often: it must be sent again.
+            io::ErrorKind::PermissionDenied | io::ErrorKind::TooManyLinks => Ok(false),
+            _ => Err(Error::io("linking", &path)(error)),
+        };
+    }
+    // Verified under the name that nobody else replaces.
+    let verified = objects::verify_file(&*repo.fs, &linked, id, repo.limits.object_len_max)
+        .map_err(Error::io("reading", &path))?;
+    match verified {
+        Ok(verified) => repo.staging.accept(&linked, &verified).map(|()| true),
+        Err(rejection) => {
+            tracing::warn!(%path, %rejection, "a stored object is damaged");
+            repo.staging.forget(&linked);
+            Ok(false)
+        }
+    }
+}
+
+struct Walk<'a, F: Fs> {
+    repo: &'a Repo<F>,
+    bases: &'a mut Bases,
+    pulse: &'a Pulse<'a>,
+    reached: Reached,
+    missing: BTreeSet<ObjectId>,
+    // Commits and dirtrees that are here and not read yet, with the levels above them.
+    stack: Vec<(ObjectId, usize)>,
+}
+
+impl<F: Fs> Walk<'_, F> {
+    fn descend(&mut self) -> Result<(), Error> {
+        while let Some((id, depth)) = self.stack.pop() {
+            self.pulse.beat();
+            let content = self.read(&id)?;
+            let refused = |rule| Error::Refused {
+                id,
+                source: Rejection::Structure(rule),
+            };
+            for child in objects::children(id, &content).map_err(refused)? {
+                self.reach(child, depth + 1)?;
+            }
+            if id.kind == ObjectKind::Commit {
+                let commit = Commit::parse(&content).map_err(refused)?;
+                self.reach_parent(commit.parent)?;
+            }
+            if self.missing.len() >= MAX_MISSING_IDS {
+                self.stack.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides about an object when it is first named, so that the stack holds only what is here.
+    fn reach(&mut self, id: ObjectId, depth: usize) -> Result<(), Error> {
+        if self.missing.len() >= MAX_MISSING_IDS || self.reached.ids.contains(&id) {
+            return Ok(());
+        }
+        if id.kind == ObjectKind::Dirtree && depth > MAX_TREE_DEPTH {
+            return Err(Error::TooDeep {
+                id,
+                limit: MAX_TREE_DEPTH,
+            });
+        }
+        if !self.repo.staging.holds(&id)? {
+            if self.bases.cover(&*self.repo.fs, &id, self.pulse)? {
+                return Ok(());
+            }
+            if self.missing.contains(&id) || !adopt(self.repo, id)? {
+                self.missing.insert(id);
+                return Ok(());
+            }
+        }
+        self.reached.ids.insert(id);
+        match id.kind {
+            ObjectKind::Commit => {
+                self.reached.commits.push(id.checksum);
+                self.stack.push((id, depth));
+            }
+            ObjectKind::Dirtree => self.stack.push((id, depth)),
+            ObjectKind::File | ObjectKind::Dirmeta => {}
+        }
+        Ok(())
+    }
+
+    /// A parent that was sent is published, and then must be whole; one that was not is not needed.
+    fn reach_parent(&mut self, parent: Option<Checksum>) -> Result<(), Error> {
+        let Some(parent) = parent else {
+            return Ok(());
+        };
+        let id = ObjectId::new(ObjectKind::Commit, parent);
+        if self.repo.staging.holds(&id)? {
+            self.reach(id, 0)?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, id: &ObjectId) -> Result<Vec<u8>, Error> {
+        self.repo
+            .staging
+            .read(id, MAX_METADATA_LEN)?
+            .ok_or(Error::StagingLost)
+    }
+}

@@ -1,0 +1,226 @@
+//! The store on a local OSTree repository of mode archive.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use artifact_protocol::frame::SummaryDone;
+use artifact_protocol::limits::Limits;
+use artifact_protocol::ostree::check_detached;
+use artifact_protocol::session::{Announcement, Opened, Published};
+use artifact_protocol::{Checksum, ObjectId, Text};
+
+use super::fs::{Fs, RealFs};
+use super::lock::Pulse;
+use super::path::RepoPath;
+use super::repo::Repo;
+use super::session::Session;
+use super::{ObjectStream, Store, objects, publish, summary};
+use crate::error::Error;
+use crate::policy::Policy;
+use crate::verify::{Scratch, Verifier, verify};
+
+/// For whom a store is opened, and within which bounds.
+#[derive(Clone, Debug, Default)]
+pub struct StoreConfig {
+    /// Who pushes, as the server knows them.
+    pub identity: String,
+    /// What that identity may do.
+    pub policy: Policy,
+    /// Sizes that are kept to.
+    pub limits: Limits,
+}
+
+/// A push into a repository on this machine.
+#[derive(Debug)]
+pub struct LocalStore<F: Fs = RealFs> {
+    repo: Arc<Repo<F>>,
+    policy: Policy,
+    session: Mutex<Option<Session>>,
+    // One for each thread that verifies at the moment, at most.
+    scratches: Mutex<Vec<Scratch>>,
+}
+
+impl LocalStore {
+    /// Opens the repository at `path`, makes a staging directory there, and removes those of dead
+    /// sessions.
+    pub fn open(path: &Path, config: StoreConfig) -> Result<Self, Error> {
+        let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
+        Self::with_fs(fs, config)
+    }
+}
+
+impl<F: Fs> LocalStore<F> {
+    /// Opens the repository that is the root of a file system.
+    pub fn with_fs(fs: F, config: StoreConfig) -> Result<Self, Error> {
+        let StoreConfig {
+            identity,
+            policy,
+            limits,
+        } = config;
+        Ok(Self {
+            repo: Arc::new(Repo::open(fs, &identity, limits)?),
+            policy,
+            session: Mutex::new(None),
+            scratches: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Calls `act` with the open session.
+    fn with_session<T>(
+        &self,
+        what: &'static str,
+        act: impl FnOnce(&mut Session) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut session = lock(&self.session);
+        act(session.as_mut().ok_or(Error::Misuse { what })?)
+    }
+}
+
+impl<F: Fs> Store for LocalStore<F> {
+    type Stream = LocalStream<F>;
+
+    fn open(&self, announcement: &Announcement) -> Result<Opened, Error> {
+        let mut slot = lock(&self.session);
+        if slot.is_some() {
+            return Err(Error::Misuse {
+                what: "open a push twice",
+            });
+        }
+        let session = Session::open(&self.repo, &self.policy, announcement)?;
+        let opened = session.opened();
+        *slot = Some(session);
+        Ok(opened)
+    }
+
+    fn rely(&self, commits: &[Checksum]) -> Result<(), Error> {
+        self.with_session("rely on commits before a push is open", |session| {
+            session.bases.rely(commits)
+        })
+    }
+
+    fn have(&self, ids: &[ObjectId]) -> Result<Vec<bool>, Error> {
+        self.with_session("look up objects before a push is open", |session| {
+            let pulse = Pulse::new(&|| ());
+            ids.iter()
+                .map(|&id| session.have(&self.repo, id, &pulse))
+                .collect()
+        })
+    }
+
+    fn stage(&self, id: ObjectId, stored: &[u8]) -> Result<(), Error> {
+        let mut scratch = lock(&self.scratches).pop().unwrap_or_default();
+        let verified = verify(id, stored, self.repo.limits.object_len_max, &mut scratch);
+        lock(&self.scratches).push(scratch);
+        let verified = verified.map_err(|source| Error::Refused { id, source })?;
+        self.repo.staging.put(&verified, stored)
+    }
+
+    fn begin(&self, id: ObjectId) -> Result<LocalStream<F>, Error> {
+        let (path, file) = self.repo.staging.temporary()?;
+        Ok(LocalStream {
+            repo: Arc::clone(&self.repo),
+            id,
+            verifier: Some(Verifier::new(id, self.repo.limits.object_len_max)),
+            path,
+            file,
+        })
+    }
+
+    fn stage_detached(&self, commit: Checksum, metadata: &[u8]) -> Result<(), Error> {
+        check_detached(metadata).map_err(|source| Error::DetachedMalformed { commit, source })?;
+        let checksum = objects::checksum(metadata);
+        self.with_session("stage detached metadata before a push is open", |session| {
+            let differs = |announced: &super::session::Announced| {
+                announced.update.commit == commit
+                    && announced
+                        .update
+                        .detached
+                        .is_some_and(|detached| detached != checksum)
+            };
+            if session.updates.iter().any(differs) {
+                return Err(Error::DetachedDiffers { commit });
+            }
+            let staging = &self.repo.staging;
+            let file = staging.put_temporary(metadata)?;
+            staging.name(&file, &staging.dir().staged_detached(commit))?;
+            session.detached.insert(commit, checksum);
+            Ok(())
+        })
+    }
+
+    fn publish(&self, alive: &dyn Fn()) -> Result<Published, Error> {
+        self.with_session("publish before a push is open", |session| {
+            publish::publish(&self.repo, &self.policy, session, &Pulse::new(alive))
+        })
+    }
+
+    fn summarize(&self) -> SummaryDone {
+        let session = lock(&self.session);
+        let wanted = session.iter().flat_map(Session::set_refs);
+        match summary::update(&self.repo, wanted, &Pulse::new(&|| ())) {
+            Ok(()) => SummaryDone::Current,
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(%error, cause, "the summary could not be brought up to date");
+                SummaryDone::Failed(Text::new(&error.to_fault().text))
+            }
+        }
+    }
+}
+
+/// An object that is received in pieces, into a file in staging.
+#[derive(Debug)]
+pub struct LocalStream<F: Fs> {
+    repo: Arc<Repo<F>>,
+    id: ObjectId,
+    // Taken when the object is ended.
+    verifier: Option<Verifier>,
+    path: RepoPath,
+    file: F::File,
+}
+
+impl<F: Fs> ObjectStream for LocalStream<F> {
+    fn append(&mut self, stored: &[u8]) -> Result<(), Error> {
+        let id = self.id;
+        if let Some(verifier) = &mut self.verifier {
+            verifier
+                .append(stored)
+                .map_err(|source| Error::Refused { id, source })?;
+        }
+        self.file
+            .write_all(stored)
+            .map_err(Error::io("writing", &self.path))
+    }
+
+    fn finish(mut self) -> Result<(), Error> {
+        let id = self.id;
+        let verifier = self.verifier.take().ok_or(Error::Misuse {
+            what: "end an object twice",
+        })?;
+        let verified = verifier
+            .finish()
+            .map_err(|source| Error::Refused { id, source });
+        match verified {
+            Ok(verified) => self.repo.staging.accept(&self.path, &verified),
+            Err(error) => {
+                self.repo.staging.forget(&self.path);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<F: Fs> Drop for LocalStream<F> {
+    fn drop(&mut self) {
+        if self.verifier.is_some() {
+            self.repo.staging.forget(&self.path);
+        }
+    }
+}
+
+/// Locks a mutex. None of those in here guards anything that a panic could leave half-changed: the
+/// process ends then, or the session does.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,229 @@
+//! Every path the store touches, relative to the repository's root.
+//!
+//! A path is built here, from parsed names only, and nowhere else; so no byte of a peer can be a
+//! separator or a `..`. What a path stands for on disk is for [`Fs`](super::Fs) to say.
+
+use std::fmt;
+
+use artifact_protocol::{Checksum, ObjectId, ObjectKind, RefName};
+
+/// A path below the root of a repository, without `.`, `..`, or an empty component. The root itself
+/// is the empty path, and the default.
+#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RepoPath(String);
+
+impl RepoPath {
+    /// Returns the path as text, `/` between components.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the directory (empty: the root) and the name in it.
+    pub fn split(&self) -> (&str, &str) {
+        self.0.rsplit_once('/').unwrap_or(("", &self.0))
+    }
+
+    /// Returns the directory that holds it; the root for the root.
+    #[must_use]
+    pub fn parent(&self) -> Self {
+        Self(self.split().0.to_owned())
+    }
+
+    /// Returns the path of an entry of this directory. What is not one component gives a path that
+    /// does not exist.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
+        let plain = !matches!(name, "" | "." | "..") && !name.contains(['/', '\0']);
+        let name = if plain { name } else { "\u{fffd}" };
+        if self.0.is_empty() {
+            Self(name.to_owned())
+        } else {
+            Self(format!("{}/{name}", self.0))
+        }
+    }
+
+    pub(super) fn root() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn config() -> Self {
+        Self("config".to_owned())
+    }
+
+    /// libostree's lock of the repository.
+    pub(super) fn repo_lock() -> Self {
+        Self(".lock".to_owned())
+    }
+
+    pub(super) fn summary() -> Self {
+        Self("summary".to_owned())
+    }
+
+    pub(super) fn summary_signature() -> Self {
+        Self("summary.sig".to_owned())
+    }
+
+    pub(super) fn objects() -> Self {
+        Self("objects".to_owned())
+    }
+
+    /// One of the 256 directories of objects.
+    pub(super) fn fan_out(first: u8) -> Self {
+        Self(format!("objects/{first:02x}"))
+    }
+
+    pub(super) fn object(id: &ObjectId) -> Self {
+        Self(format!("objects/{}", id.archive_path()))
+    }
+
+    pub(super) fn detached(commit: Checksum) -> Self {
+        Self::beside_commit(commit, DETACHED)
+    }
+
+    pub(super) fn tombstone(commit: Checksum) -> Self {
+        Self::beside_commit(commit, "commit-tombstone")
+    }
+
+    fn beside_commit(commit: Checksum, extension: &str) -> Self {
+        let id = ObjectId::new(ObjectKind::Commit, commit);
+        Self(format!("objects/{}", id.loose_path(extension)))
+    }
+
+    pub(super) fn state() -> Self {
+        Self("state".to_owned())
+    }
+
+    /// The mark of a commit whose objects are not all here.
+    pub(super) fn partial(commit: Checksum) -> Self {
+        Self(format!("state/{commit}.commitpartial"))
+    }
+
+    pub(super) fn refs() -> Self {
+        Self("refs".to_owned())
+    }
+
+    pub(super) fn heads() -> Self {
+        Self("refs/heads".to_owned())
+    }
+
+    pub(super) fn mirrors() -> Self {
+        Self("refs/mirrors".to_owned())
+    }
+
+    pub(super) fn head(name: &RefName) -> Self {
+        Self(format!("refs/heads/{name}"))
+    }
+
+    pub(super) fn deltas() -> Self {
+        Self("deltas".to_owned())
+    }
+
+    pub(super) fn extensions() -> Self {
+        Self("extensions".to_owned())
+    }
+
+    /// The directory that is this project's own.
+    pub(super) fn own() -> Self {
+        Self("extensions/artifact-cache".to_owned())
+    }
+
+    /// Held while refs are compared and set.
+    pub(super) fn refs_lock() -> Self {
+        Self::own().child("refs.lock")
+    }
+
+    /// Held while a summary is made.
+    pub(super) fn summary_lock() -> Self {
+        Self::own().child("summary.lock")
+    }
+
+    /// Held while a staging directory is made, or judged dead.
+    pub(super) fn staging_lock() -> Self {
+        Self::own().child("staging.lock")
+    }
+
+    pub(super) fn all_staging() -> Self {
+        Self::own().child("staging")
+    }
+
+    /// Returns the path of a staged object in this staging directory.
+    pub(super) fn staged(&self, id: &ObjectId) -> Self {
+        self.child(&format!("{}.{}", id.checksum, id.kind.archive_extension()))
+    }
+
+    /// Returns the path of staged detached metadata in this staging directory.
+    pub(super) fn staged_detached(&self, commit: Checksum) -> Self {
+        self.child(&format!("{commit}.{DETACHED}"))
+    }
+
+    /// Follows the text of a symbolic link at this path by the rules of paths alone; `None` when it
+    /// leaves `within`.
+    pub(super) fn follow(&self, target: &str, within: &Self) -> Option<Self> {
+        if target.starts_with('/') {
+            return None;
+        }
+        let mut path = self.parent();
+        for component in target.split('/') {
+            match component {
+                "" | "." => {}
+                ".." if path.0.is_empty() => return None,
+                ".." => path = path.parent(),
+                name => path = path.child(name),
+            }
+        }
+        path.below(within).is_some().then_some(path)
+    }
+
+    /// Returns what comes after `dir` and a slash.
+    pub(super) fn below(&self, dir: &Self) -> Option<&str> {
+        self.0.strip_prefix(dir.as_str())?.strip_prefix('/')
+    }
+}
+
+impl fmt::Display for RepoPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "." } else { &self.0 })
+    }
+}
+
+impl fmt::Debug for RepoPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RepoPath({self})")
+    }
+}
+
+/// Extension of a commit's detached metadata.
+pub(super) const DETACHED: &str = "commitmeta";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_always_one_component_below() {
+        for name in ["a", "", ".", "..", "../x", "a/b", "a\0b"] {
+            let path = RepoPath::heads().child(name);
+            assert_eq!(path.parent(), RepoPath::heads(), "{name:?}");
+            assert!(!path.as_str().ends_with('.'), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_followed_link_stays_within() {
+        let link = RepoPath::heads().child("a").child("alias");
+        let follow = |target| link.follow(target, &RepoPath::heads());
+        assert_eq!(follow("../b/c").unwrap().as_str(), "refs/heads/b/c");
+        assert_eq!(follow("./main").unwrap().as_str(), "refs/heads/a/main");
+        for outside in [
+            "/etc/passwd",
+            "../../../config",
+            "../../heads2/x",
+            "../../../../../x",
+            "..",
+            "",
+        ] {
+            assert!(follow(outside).is_none() || outside.is_empty(), "{outside}");
+        }
+        assert_eq!(follow("../.."), None);
+    }
+}

@@ -1,0 +1,248 @@
+//! Publication, in the only order that is safe at every instant (SPEC "Invariants"):
+//!
+//! 1. everything the new commits reach is here, and verified;
+//! 2. everything staged is durable: objects, detached metadata, files to become refs;
+//! 3. under the repository's lock, what was relied on still holds;
+//! 4. files, dirmetas and dirtrees get their names, durably; then detached metadata and commits;
+//! 5. refs that still hold what the client was told are set, durably.
+//!
+//! A process that dies anywhere in between leaves refs that are old or new, and objects of which
+//! every whole commit has all it reaches.
+
+use std::collections::{BTreeSet, HashSet};
+use std::mem;
+
+use artifact_protocol::frame::{PushOptions, Verdict};
+use artifact_protocol::session::Published;
+use artifact_protocol::{Checksum, ObjectId, ObjectKind, RefName};
+
+use super::closure::{self, Closure, Reached};
+use super::fs::{Fs, LockMode, if_there, make_dir, sync_dirs};
+use super::lock::Pulse;
+use super::objects;
+use super::path::RepoPath;
+use super::refs;
+use super::repo::Repo;
+use super::session::{Session, conflict, lost_race};
+use crate::error::Error;
+use crate::policy::Policy;
+
+/// Publishes what is accepted of a push, or says what is missing and changes nothing.
+pub(super) fn publish<F: Fs>(
+    repo: &Repo<F>,
+    policy: &Policy,
+    session: &mut Session,
+    pulse: &Pulse<'_>,
+) -> Result<Published, Error> {
+    if session.published {
+        return Err(Error::Misuse {
+            what: "publish a push twice",
+        });
+    }
+    if !session.options.contains(PushOptions::DRY_RUN) {
+        session.judge_commits(repo, policy)?;
+        if let Some(missing) = publish_accepted(repo, session, pulse)? {
+            return Ok(Published::Missing(missing));
+        }
+    }
+    confirm_unchanged(repo, session)?;
+    session.published = true;
+    Ok(Published::Done(session.outcomes()))
+}
+
+/// Publishes the accepted updates; returns what is missing for that.
+fn publish_accepted<F: Fs>(
+    repo: &Repo<F>,
+    session: &mut Session,
+    pulse: &Pulse<'_>,
+) -> Result<Option<Vec<ObjectId>>, Error> {
+    // Each turn but the last refuses an update or loses a base, so that this ends.
+    while session.accepted().next().is_some() {
+        let commits: Vec<_> = session.accepted().map(|a| a.update.commit).collect();
+        let walked = closure::walk(repo, &mut session.bases, commits.iter().copied(), pulse)?;
+        let reached = match walked {
+            Closure::Whole(reached) => reached,
+            Closure::Missing(missing) => return Ok(Some(missing)),
+        };
+        check_detached(repo, session)?;
+        let files = stage_refs(repo, session)?;
+        repo.staging.sync()?;
+        let lock = repo.lock(LockMode::Shared, pulse)?;
+        let bases_hold = session.bases.confirm(&*repo.fs)?;
+        let refs_hold = session.confirm_refs(&*repo.fs)?;
+        if !bases_hold || !refs_hold {
+            continue;
+        }
+        let detached = detached_of(session, &reached, &commits);
+        install(repo, &reached, &detached, pulse)?;
+        set_refs(repo, session, &files, pulse)?;
+        drop(lock);
+        return Ok(None);
+    }
+    Ok(None)
+}
+
+/// Checks that announced detached metadata is here; whoever announced it is at fault.
+fn check_detached<F: Fs>(repo: &Repo<F>, session: &Session) -> Result<(), Error> {
+    for announced in session.accepted() {
+        let commit = announced.update.commit;
+        if announced.update.detached.is_some()
+            && !session.detached.contains_key(&commit)
+            && objects::detached_checksum(&*repo.fs, commit)? != announced.update.detached
+        {
+            return Err(Error::DetachedMissing { commit });
+        }
+    }
+    Ok(())
+}
+
+/// Writes the files that will be renamed to refs, so that the one sync makes them durable as well.
+/// An update of the detached metadata alone has none.
+fn stage_refs<F: Fs>(repo: &Repo<F>, session: &Session) -> Result<Vec<(RefName, RepoPath)>, Error> {
+    let mut files = Vec::new();
+    for announced in session.accepted() {
+        let update = &announced.update;
+        if announced.held.commit() != Some(update.commit) {
+            let file = repo.staging.put_temporary(&refs::content(update.commit))?;
+            files.push((update.name.clone(), file));
+        }
+    }
+    Ok(files)
+}
+
+/// Returns the commits that are published or pushed again and have staged detached metadata.
+fn detached_of(session: &Session, reached: &Reached, commits: &[Checksum]) -> Vec<Checksum> {
+    let commits: HashSet<_> = commits.iter().collect();
+    let concerned = |commit: &&Checksum| {
+        commits.contains(commit)
+            || reached
+                .ids
+                .contains(&ObjectId::new(ObjectKind::Commit, **commit))
+    };
+    session.detached.keys().filter(concerned).copied().collect()
+}
+
+/// Gives staged objects their names in the repository, durably; commits last.
+fn install<F: Fs>(
+    repo: &Repo<F>,
+    reached: &Reached,
+    detached: &[Checksum],
+    pulse: &Pulse<'_>,
+) -> Result<(), Error> {
+    let fs = &*repo.fs;
+    let mut fan_out = FanOut::new(fs);
+    for kind in [ObjectKind::File, ObjectKind::Dirmeta, ObjectKind::Dirtree] {
+        for id in reached.ids.of_kind(kind) {
+            fan_out.name(&repo.staging.path(&id), &RepoPath::object(&id), id.checksum)?;
+            pulse.beat();
+        }
+    }
+    fan_out.sync()?;
+    for &commit in detached {
+        let staged = repo.staging.dir().staged_detached(commit);
+        fan_out.name(&staged, &RepoPath::detached(commit), commit)?;
+    }
+    for &commit in reached.commits.iter().rev() {
+        let id = ObjectId::new(ObjectKind::Commit, commit);
+        fan_out.name(&repo.staging.path(&id), &RepoPath::object(&id), commit)?;
+        let tombstone = RepoPath::tombstone(commit);
+        if_there(fs.unlink(&tombstone)).map_err(Error::io("removing", &tombstone))?;
+    }
+    fan_out.sync()?;
+    unmark_partial(fs, &reached.commits)
+}
+
+/// Removes the marks of commits that were not whole and are now, durably.
+fn unmark_partial<F: Fs>(fs: &F, commits: &[Checksum]) -> Result<(), Error> {
+    let mut unmarked = false;
+    for &commit in commits {
+        let mark = RepoPath::partial(commit);
+        unmarked |= if_there(fs.unlink(&mark))
+            .map_err(Error::io("removing", &mark))?
+            .is_some();
+    }
+    if unmarked {
+        let state = RepoPath::state();
+        fs.sync_dir(&state).map_err(Error::io("syncing", &state))?;
+    }
+    Ok(())
+}
+
+/// Compares and sets refs under our own lock. All are compared before the first is set.
+fn set_refs<F: Fs>(
+    repo: &Repo<F>,
+    session: &mut Session,
+    files: &[(RefName, RepoPath)],
+    pulse: &Pulse<'_>,
+) -> Result<(), Error> {
+    let fs = &*repo.fs;
+    let lock = repo.lock_own(&RepoPath::refs_lock(), LockMode::Exclusive, pulse)?;
+    for announced in session.accepted_mut() {
+        let name = &announced.update.name;
+        if refs::look(fs, name)? != announced.held {
+            announced.verdict = lost_race();
+        } else if let Some(why) = refs::make_room(fs, name)? {
+            announced.verdict = conflict(why);
+        }
+    }
+    let accepted: HashSet<_> = session
+        .accepted()
+        .map(|announced| &announced.update.name)
+        .collect();
+    let files = files.iter().filter(|(name, _)| accepted.contains(name));
+    refs::set(fs, files.map(|(name, file)| (name, file)))?;
+    drop(lock);
+    Ok(())
+}
+
+/// Makes sure that refs which were up to date still are, durably.
+fn confirm_unchanged<F: Fs>(repo: &Repo<F>, session: &mut Session) -> Result<(), Error> {
+    let fs = &*repo.fs;
+    for announced in &mut session.updates {
+        if announced.verdict == Verdict::UpToDate
+            && refs::look(fs, &announced.update.name)? != announced.held
+        {
+            announced.verdict = lost_race();
+        }
+    }
+    session.sync_up_to_date(fs)
+}
+
+/// The directories of objects, made when first needed, and which of them must be synced.
+struct FanOut<'a, F: Fs> {
+    fs: &'a F,
+    known: BTreeSet<u8>,
+    touched: BTreeSet<RepoPath>,
+}
+
+impl<'a, F: Fs> FanOut<'a, F> {
+    const fn new(fs: &'a F) -> Self {
+        Self {
+            fs,
+            known: BTreeSet::new(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// Moves a staged file to its place among the objects.
+    fn name(&mut self, from: &RepoPath, to: &RepoPath, checksum: Checksum) -> Result<(), Error> {
+        let [first, ..] = *checksum.as_bytes();
+        let dir = RepoPath::fan_out(first);
+        if self.known.insert(first)
+            && make_dir(self.fs, &dir, DIR_MODE).map_err(Error::io("making", &dir))?
+        {
+            self.touched.insert(RepoPath::objects());
+        }
+        self.touched.insert(dir);
+        self.fs
+            .rename(from, to)
+            .map_err(Error::io("publishing", to))
+    }
+
+    /// Makes the names given so far durable.
+    fn sync(&mut self) -> Result<(), Error> {
+        sync_dirs(self.fs, &mem::take(&mut self.touched))
+    }
+}
+
+const DIR_MODE: u32 = 0o775;

@@ -1,0 +1,86 @@
+//! An open repository: what every part of the store needs to work on it.
+
+use std::sync::Arc;
+
+use artifact_protocol::limits::Limits;
+use artifact_protocol::ostree::{LockTimeout, RepoConfig, RepoMode};
+
+use super::fs::{FileKind, Fs, LockMode, if_there, read_file};
+use super::lock::{self, Pulse};
+use super::path::RepoPath;
+use super::staging::Staging;
+use crate::error::Error;
+
+/// A repository, and this session's staging directory in it.
+#[derive(Debug)]
+pub(super) struct Repo<F: Fs> {
+    pub(super) fs: Arc<F>,
+    pub(super) config: RepoConfig,
+    pub(super) limits: Limits,
+    pub(super) staging: Staging<F>,
+}
+
+impl<F: Fs> Repo<F> {
+    /// Opens a repository of mode archive, and makes a staging directory for `identity`.
+    pub(super) fn open(fs: F, identity: &str, limits: Limits) -> Result<Self, Error> {
+        let config = read_config(&fs)?;
+        let fs = Arc::new(fs);
+        let staging = Staging::create(Arc::clone(&fs), identity, config.lock_timeout)?;
+        Ok(Self {
+            fs,
+            config,
+            limits,
+            staging,
+        })
+    }
+
+    /// Takes libostree's lock of the repository, unless that is configured away.
+    pub(super) fn lock(&self, mode: LockMode, pulse: &Pulse<'_>) -> Result<Option<F::Lock>, Error> {
+        if !self.config.locking {
+            return Ok(None);
+        }
+        self.lock_own(&RepoPath::repo_lock(), mode, pulse).map(Some)
+    }
+
+    /// Takes one of the locks that are this project's own.
+    pub(super) fn lock_own(
+        &self,
+        path: &RepoPath,
+        mode: LockMode,
+        pulse: &Pulse<'_>,
+    ) -> Result<F::Lock, Error> {
+        lock::acquire(&*self.fs, path, mode, self.timeout(), pulse)
+    }
+
+    const fn timeout(&self) -> LockTimeout {
+        self.config.lock_timeout
+    }
+}
+
+/// Reads the configuration of a repository that can be worked with.
+pub(super) fn read_config<F: Fs>(fs: &F) -> Result<RepoConfig, Error> {
+    let objects = RepoPath::objects();
+    let stat = if_there(fs.stat(&objects)).map_err(Error::io("looking at", &objects))?;
+    if stat.is_none_or(|stat| stat.kind != FileKind::Dir) {
+        return Err(Error::NotARepository {
+            why: "it has no directory of objects",
+        });
+    }
+    let path = RepoPath::config();
+    let text = read_file(fs, &path, MAX_CONFIG_LEN).map_err(Error::io("reading", &path))?;
+    let text = text.ok_or(Error::NotARepository {
+        why: "it has no config",
+    })?;
+    let text = String::from_utf8(text).map_err(|_| Error::NotARepository {
+        why: "its config is not UTF-8",
+    })?;
+    let config = RepoConfig::parse(&text)?;
+    if config.mode != RepoMode::Archive {
+        return Err(Error::NotARepository {
+            why: "its mode is not archive",
+        });
+    }
+    Ok(config)
+}
+
+const MAX_CONFIG_LEN: usize = 1024 * 1024;

@@ -1,0 +1,306 @@
+//! What one push has announced so far, and what was decided about it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use artifact_protocol::frame::{
+    PushOptions, RefOutcome, RefState, RefUpdate, Refusal, RefusalCode, Verdict,
+};
+use artifact_protocol::limits::{MAX_BASES, MAX_HISTORY_LEN, MAX_METADATA_LEN};
+use artifact_protocol::ostree::Commit;
+use artifact_protocol::session::{Announcement, Opened};
+use artifact_protocol::{Checksum, ObjectId, ObjectKind, RefName};
+
+use super::bases::Bases;
+use super::fs::Fs;
+use super::lock::Pulse;
+use super::refs::{self, Held};
+use super::repo::Repo;
+use super::{closure, objects};
+use crate::error::Error;
+use crate::policy::{Ancestry, Current, Policy};
+
+/// One push.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) options: PushOptions,
+    pub(super) updates: Vec<Announced>,
+    pub(super) bases: Bases,
+    /// SHA-256 of the detached metadata that is staged, by commit.
+    pub(super) detached: HashMap<Checksum, Checksum>,
+    /// Whether it was published; then nothing more can be.
+    pub(super) published: bool,
+}
+
+/// One ref of a push.
+#[derive(Debug)]
+pub(super) struct Announced {
+    pub(super) update: RefUpdate,
+    /// What the client was told the ref holds; the update is compared with it.
+    pub(super) held: Held,
+    /// What will become of it, as far as is known.
+    pub(super) verdict: Verdict,
+}
+
+impl Session {
+    /// Looks at the announced refs and judges them, and collects commits to rely on.
+    pub(super) fn open<F: Fs>(
+        repo: &Repo<F>,
+        policy: &Policy,
+        announcement: &Announcement,
+    ) -> Result<Self, Error> {
+        let mut session = Self {
+            options: announcement.options,
+            updates: Vec::with_capacity(announcement.refs.len()),
+            bases: Bases::default(),
+            detached: HashMap::new(),
+            published: false,
+        };
+        let fs = &*repo.fs;
+        for base in announcement.bases.iter().take(MAX_BASES) {
+            if refs::look(fs, &base.name)?.commit() == Some(base.commit)
+                && objects::is_whole(fs, base.commit)?
+            {
+                session.bases.add(base.name.clone(), base.commit);
+            }
+        }
+        let most = session.bases.len() + MAX_BASES;
+        let mut taken = BTreeSet::new();
+        for update in &announcement.refs {
+            session.announce(fs, policy, update, &mut taken, most)?;
+        }
+        session.suggest(fs, most)?;
+        session.sync_up_to_date(fs)?;
+        Ok(session)
+    }
+
+    /// Returns what to tell the client.
+    pub(super) fn opened(&self) -> Opened {
+        let state = |announced: &Announced| RefState {
+            current: announced.held.commit(),
+            verdict: announced.verdict.clone(),
+        };
+        Opened {
+            refs: self.updates.iter().map(state).collect(),
+            complete: self.bases.commits(),
+        }
+    }
+
+    fn announce<'a, F: Fs>(
+        &mut self,
+        fs: &F,
+        policy: &Policy,
+        update: &'a RefUpdate,
+        taken: &mut BTreeSet<&'a str>,
+        most: usize,
+    ) -> Result<(), Error> {
+        let name = &update.name;
+        let held = refs::look(fs, name)?;
+        let mut current = Current {
+            commit: held.commit(),
+            ..Current::default()
+        };
+        if let Some(commit) = current.commit {
+            current.complete = objects::is_whole(fs, commit)?;
+            if current.complete && self.bases.len() < most {
+                self.bases.add(name.clone(), commit);
+            }
+            if commit == update.commit && update.detached.is_some() {
+                current.detached = objects::detached_checksum(fs, commit)?;
+            }
+        }
+        let verdict = match held {
+            Held::Conflict(why) => conflict(why),
+            Held::Nothing | Held::Commit(_) | Held::Malformed => {
+                policy.judge_announced(update, current)
+            }
+        };
+        let verdict = match verdict {
+            Verdict::Accepted if is_in_the_way(name.as_str(), taken) => {
+                conflict("the push sets another ref above or below it")
+            }
+            verdict => verdict,
+        };
+        if verdict == Verdict::Accepted {
+            taken.insert(name.as_str());
+        }
+        self.updates.push(Announced {
+            update: update.clone(),
+            held,
+            verdict,
+        });
+        Ok(())
+    }
+
+    /// Adds the newest refs beside those that will be set, up to `most` commits.
+    fn suggest<F: Fs>(&mut self, fs: &F, most: usize) -> Result<(), Error> {
+        let mut searched = BTreeSet::new();
+        for announced in &self.updates {
+            let Some(parent) = announced.update.name.parent() else {
+                continue;
+            };
+            if announced.verdict != Verdict::Accepted || !searched.insert(parent) {
+                continue;
+            }
+            for name in refs::newest_in(fs, parent, MAX_BASES)? {
+                if self.bases.len() >= most {
+                    return Ok(());
+                }
+                if let Some(commit) = refs::look(fs, &name)?.commit()
+                    && objects::is_whole(fs, commit)?
+                {
+                    self.bases.add(name, commit);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges the accepted updates by their commits. One whose commit is not here stays as it is.
+    pub(super) fn judge_commits<F: Fs>(
+        &mut self,
+        repo: &Repo<F>,
+        policy: &Policy,
+    ) -> Result<(), Error> {
+        let options = self.options;
+        for announced in self.accepted_mut() {
+            let new = announced.update.commit;
+            let Some(commit) = read_commit(repo, new)? else {
+                continue;
+            };
+            let ancestry = match announced.held.commit() {
+                None => Ancestry::Nothing,
+                Some(current) if current == new => Ancestry::Nothing,
+                Some(current) => ancestry(repo, &commit, current)?,
+            };
+            let judged = policy.judge_commit(&announced.update, &commit, ancestry, options);
+            if let Err(refusal) = judged {
+                announced.verdict = Verdict::Refused(refusal);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses the accepted updates whose refs no longer hold what the client was told; returns
+    /// whether there were none.
+    pub(super) fn confirm_refs<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
+        let mut confirmed = true;
+        for announced in self.accepted_mut() {
+            if refs::look(fs, &announced.update.name)? != announced.held {
+                announced.verdict = lost_race();
+                confirmed = false;
+            }
+        }
+        Ok(confirmed)
+    }
+
+    /// Makes durable that refs which are up to date are: whoever set them may not have, and the
+    /// client will not push again.
+    pub(super) fn sync_up_to_date<F: Fs>(&self, fs: &F) -> Result<(), Error> {
+        let updates = self
+            .updates
+            .iter()
+            .filter(|a| a.verdict == Verdict::UpToDate);
+        refs::sync(fs, updates.map(|announced| &announced.update.name))
+    }
+
+    /// Returns the updates that are to be done.
+    pub(super) fn accepted(&self) -> impl Iterator<Item = &Announced> {
+        self.updates
+            .iter()
+            .filter(|announced| announced.verdict == Verdict::Accepted)
+    }
+
+    /// Returns the updates that are to be done.
+    pub(super) fn accepted_mut(&mut self) -> impl Iterator<Item = &mut Announced> {
+        self.updates
+            .iter_mut()
+            .filter(|announced| announced.verdict == Verdict::Accepted)
+    }
+
+    /// Answers whether an object is had: by itself if nothing can be below it, and with everything
+    /// below otherwise.
+    pub(super) fn have<F: Fs>(
+        &mut self,
+        repo: &Repo<F>,
+        id: ObjectId,
+        pulse: &Pulse<'_>,
+    ) -> Result<bool, Error> {
+        if repo.staging.holds(&id)? || self.bases.cover(&*repo.fs, &id, pulse)? {
+            return Ok(true);
+        }
+        match id.kind {
+            ObjectKind::File | ObjectKind::Dirmeta => closure::adopt(repo, id),
+            // Everything below it would be claimed, and nothing is known about that.
+            ObjectKind::Dirtree | ObjectKind::Commit => Ok(false),
+        }
+    }
+
+    /// Returns the refs that were set, with their values.
+    pub(super) fn set_refs(&self) -> impl Iterator<Item = (&RefName, Checksum)> {
+        let set = self.published && !self.options.contains(PushOptions::DRY_RUN);
+        self.accepted()
+            .filter(move |_| set)
+            .map(|a| (&a.update.name, a.update.commit))
+    }
+
+    /// Says what became of each update once the accepted ones are done.
+    pub(super) fn outcomes(&self) -> Vec<RefOutcome> {
+        let dry = self.options.contains(PushOptions::DRY_RUN);
+        let outcome = |announced: &Announced| match &announced.verdict {
+            Verdict::UpToDate => RefOutcome::Unchanged,
+            Verdict::Accepted if dry => RefOutcome::WouldUpdate,
+            Verdict::Accepted => RefOutcome::Updated,
+            Verdict::Refused(refusal) => RefOutcome::Refused(refusal.clone()),
+        };
+        self.updates.iter().map(outcome).collect()
+    }
+}
+
+/// Refuses an update because of what has its name.
+pub(super) fn conflict(why: &str) -> Verdict {
+    Verdict::Refused(Refusal::new(RefusalCode::NAME_CONFLICT, why))
+}
+
+/// Refuses an update because somebody else was faster.
+pub(super) fn lost_race() -> Verdict {
+    Verdict::Refused(Refusal::new(
+        RefusalCode::LOST_RACE,
+        "another push moved the ref meanwhile",
+    ))
+}
+
+/// Returns whether a name has one of these above or below it.
+fn is_in_the_way(name: &str, taken: &BTreeSet<&str>) -> bool {
+    let above = name
+        .match_indices('/')
+        .any(|(end, _)| name.get(..end).is_some_and(|above| taken.contains(above)));
+    let below = format!("{name}/");
+    above
+        || taken
+            .range(below.as_str()..)
+            .next()
+            .is_some_and(|next| next.starts_with(&below))
+}
+
+/// Reads a commit that is staged or, whole or not, in the repository.
+fn read_commit<F: Fs>(repo: &Repo<F>, commit: Checksum) -> Result<Option<Commit>, Error> {
+    let id = ObjectId::new(ObjectKind::Commit, commit);
+    let content = match repo.staging.read(&id, MAX_METADATA_LEN)? {
+        Some(content) => Some(content),
+        None => objects::read_metadata(&*repo.fs, id)?,
+    };
+    Ok(content.and_then(|content| Commit::parse(&content).ok()))
+}
+
+/// Follows the history of a commit as far as it is here.
+fn ancestry<F: Fs>(repo: &Repo<F>, commit: &Commit, current: Checksum) -> Result<Ancestry, Error> {
+    let mut parent = commit.parent;
+    for _ in 0..MAX_HISTORY_LEN {
+        match parent {
+            None => break,
+            Some(commit) if commit == current => return Ok(Ancestry::Descends),
+            Some(commit) => parent = read_commit(repo, commit)?.and_then(|commit| commit.parent),
+        }
+    }
+    Ok(Ancestry::Unrelated)
+}
