@@ -4,6 +4,8 @@
 //! cargo run -p artifact-sender --example embed -- REPO ssh://artifacts@example.com/cache REF...
 //! ```
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example program prints")]
+
 use std::error::Error;
 use std::process::ExitCode;
 
@@ -21,7 +23,10 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     for (name, outcome) in &report.refs {
         println!("{name}: {outcome:?}");
     }
-    println!("{} objects, {} bytes", report.objects_sent, report.bytes_sent);
+    println!(
+        "{} objects, {} bytes",
+        report.objects_sent, report.bytes_sent
+    );
     if let Some(SummaryDone::Failed(why)) = &report.summary {
         eprintln!("others cannot list it yet: {}", why.escaped());
     }
@@ -52,7 +57,9 @@ async fn share(
     // What ssh and the server wrote to standard error often says why it did not work.
     let (_, lines) = connection.finish().await?;
     if result.is_err() {
-        lines.iter().for_each(|line| eprintln!("remote: {}", artifact_sender::escape(line)));
+        lines
+            .iter()
+            .for_each(|line| eprintln!("remote: {}", artifact_sender::escape(line)));
     }
     Ok(result?)
 }

@@ -1,4 +1,43 @@
-//! The sending end of a push: commits of a local OSTree repository to an artifact cache.
+//! Pushes commits of a local OSTree repository to a shared artifact cache.
+//!
+//! A [`Push`] says which refs are to be set to which commits. [`Push::over`] does it over any byte
+//! stream at whose other end a receiver listens; a [`Connector`] makes such a stream, by running
+//! the user's own `ssh` or a receiver on this machine. What happens meanwhile comes as
+//! [`SenderEvent`]s, what came of it as a [`Report`].
+//!
+//! ```no_run
+//! use artifact_sender::{Connector, Push, Remote, RefOutcome, Repository};
+//!
+//! # async fn share() -> Result<(), Box<dyn std::error::Error>> {
+//! let remote: Remote = "ssh://artifacts@cache.example.com/artifacts".parse()?;
+//! let push = Push::new(Repository::open("/home/me/repo")?)
+//!     .reference(&"project/element/key".parse()?)?;
+//!
+//! let mut connection = Connector::default().connect(&remote)?;
+//! let report = push.over(&mut connection, |event| println!("{event:?}")).await?;
+//! connection.finish().await?;
+//!
+//! for (name, outcome) in &report.refs {
+//!     match outcome {
+//!         RefOutcome::Updated | RefOutcome::Unchanged => println!("{name} is on the server"),
+//!         RefOutcome::WouldUpdate => println!("{name} would be updated"),
+//!         RefOutcome::Refused(why) => println!("{name} was refused: {}", why.text.escaped()),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `Updated` means durable: verified by the server, complete, and on its disk. Whatever ends a push
+//! before that, an error here or a cut connection, leaves the server's repository as it was; the
+//! same push again sends what is missing.
+//!
+//! The library reads archive, bare, bare-user and bare-user-only repositories without libostree or
+//! any other C library. It prints nothing, reads no configuration and has no global state; it needs
+//! a tokio runtime with time and, for a [`Connector`], I/O enabled. Reading and compressing happen
+//! on threads of its own. `examples/embed.rs` is a whole program.
+//!
+//! Text from the server is [`Text`], which can only be shown escaped.
 
 mod driver;
 mod error;
@@ -9,9 +48,11 @@ mod remote;
 mod source;
 mod transport;
 
+// The public interface is:
+
 pub use artifact_protocol::frame::{Expect, RefOutcome, Refusal, SummaryDone, Welcome};
 pub use artifact_protocol::session::{Error as SessionError, SenderEvent};
-pub use artifact_protocol::{Checksum, RefName, Text};
+pub use artifact_protocol::{Checksum, RefName, Text, escape};
 
 pub use error::Error;
 pub use plan::{Plan, Target};

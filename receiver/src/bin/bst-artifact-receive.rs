@@ -72,14 +72,23 @@ fn run(args: Args) -> anyhow::Result<u8> {
         ..ReceiverConfig::default()
     };
     let limits = session.limits;
-    let store = match LocalStore::open(&args.repo, StoreConfig { identity: args.identity, limits })
-    {
+    let store = match LocalStore::open(
+        &args.repo,
+        StoreConfig {
+            identity: args.identity,
+            limits,
+            ..Default::default()
+        },
+    ) {
         Ok(store) => Arc::new(store),
         Err(error) => {
             let code = exit::of_close(error.to_fault().code);
             tell(session, &error)?;
             let error = anyhow::Error::new(error);
-            tracing::error!("cannot open the repository {}: {error:#}", args.repo.display());
+            tracing::error!(
+                "cannot open the repository {}: {error:#}",
+                args.repo.display()
+            );
             return Ok(code);
         }
     };
@@ -87,16 +96,22 @@ fn run(args: Args) -> anyhow::Result<u8> {
         Some(threads) => threads,
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
-    let config = DriverConfig { session, patience: Patience::default(), threads };
+    let config = DriverConfig {
+        session,
+        patience: Patience::default(),
+        threads,
+    };
     let (input, output) = wire().context("cannot use standard input and output as the wire")?;
-    Ok(match driver::serve(&store, config, input, output, log_event) {
-        Ok(()) => exit::DONE,
-        Err(error) => {
-            let code = exit_code(&error);
-            tracing::error!("{:#}", anyhow::Error::new(error));
-            code
-        }
-    })
+    Ok(
+        match driver::serve(&store, config, input, output, log_event) {
+            Ok(()) => exit::DONE,
+            Err(error) => {
+                let code = exit_code(&error);
+                tracing::error!("{:#}", anyhow::Error::new(error));
+                code
+            }
+        },
+    )
 }
 
 /// Takes the descriptors themselves: no buffer and no lock of the standard library's between.
@@ -142,13 +157,18 @@ fn log_event(event: ReceiverEvent) {
         }
         ReceiverEvent::Opened(announcement, opened) => {
             for (update, state) in announcement.refs.iter().zip(&opened.refs) {
-                let current = state.current.map_or_else(|| "none".to_owned(), |c| c.to_hex());
+                let current = state
+                    .current
+                    .map_or_else(|| "none".to_owned(), |c| c.to_hex());
                 let verdict = escape(&format!("{:?}", state.verdict));
                 tracing::info!(%current, new = %update.commit, verdict, "announced {}", update.name);
             }
         }
         ReceiverEvent::Published(outcomes) => {
-            let updated = outcomes.iter().filter(|o| **o == RefOutcome::Updated).count();
+            let updated = outcomes
+                .iter()
+                .filter(|o| **o == RefOutcome::Updated)
+                .count();
             tracing::info!(updated, of = outcomes.len(), "published");
         }
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use artifact_protocol::CloseCode;
+use artifact_protocol::frame::CloseCode;
 use artifact_protocol::session::{
     Error as SessionError, ReceiverConfig, ReceiverEvent, ReceiverOutput, ReceiverSession,
 };
@@ -80,6 +80,9 @@ pub fn serve<S: Store + 'static>(
     let result = driver.run(&happenings);
     driver.drain();
     driver.linger(&happenings);
+    if driver.at_work == 0 {
+        driver.pool.finish();
+    }
     result
 }
 

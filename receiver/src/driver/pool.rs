@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use artifact_protocol::session::{Lane, StoreDone, StoreOp, StoreOutcome, StoreRequest};
 
@@ -22,6 +22,7 @@ pub(super) struct Pool {
     loads: Vec<usize>,
     /// The worker that has a stream.
     streams: HashMap<u8, usize>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// A completed request, and the worker that completed it; `None` is the control thread.
@@ -37,18 +38,30 @@ impl Pool {
         threads: usize,
         report: impl Fn(Completion) + Clone + Send + 'static,
     ) -> Self {
-        let spawn = |worker: Option<usize>| {
+        let mut handles = Vec::new();
+        let mut spawn = |worker: Option<usize>| {
             let (sender, requests) = channel();
             let (store, report) = (Arc::clone(store), report.clone());
-            thread::spawn(move || work(store.as_ref(), &requests, worker, report));
+            let handle = thread::spawn(move || work(store.as_ref(), &requests, worker, report));
+            handles.push(handle);
             sender
         };
-        let threads = threads.max(1);
+        let workers = threads.max(1);
         Self {
             control: spawn(None),
-            workers: (0..threads).map(|number| spawn(Some(number))).collect(),
-            loads: vec![0; threads],
+            workers: (0..workers).map(|number| spawn(Some(number))).collect(),
+            loads: vec![0; workers],
             streams: HashMap::new(),
+            threads: handles,
+        }
+    }
+
+    /// Waits until the threads are done with what they have, and have let go of the store.
+    pub(super) fn finish(self) {
+        drop((self.control, self.workers));
+        for thread in self.threads {
+            // A thread that panicked has said so.
+            let _ = thread.join();
         }
     }
 
@@ -84,7 +97,9 @@ impl Pool {
     }
 
     fn idlest(&self) -> usize {
-        (0..self.loads.len()).min_by_key(|number| self.loads[*number]).unwrap_or_default()
+        (0..self.loads.len())
+            .min_by_key(|number| self.loads[*number])
+            .unwrap_or_default()
     }
 }
 
@@ -97,10 +112,16 @@ fn work<S: Store>(
     let mut streams = HashMap::new();
     for request in requests {
         let outcome = perform(store, request.op(), &mut streams).map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "the push cannot go on");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the push cannot go on"
+            );
             error.to_fault()
         });
-        report(Completion { worker, done: request.complete(outcome) });
+        report(Completion {
+            worker,
+            done: request.complete(outcome),
+        });
     }
 }
 
@@ -135,10 +156,10 @@ fn perform<S: Store>(
             }
             Ok(StoreOutcome::Staged)
         }
-        StoreOp::Detached(commit, metadata) => {
-            store.stage_detached(*commit, metadata).map(|()| StoreOutcome::Staged)
-        }
-        StoreOp::Publish => store.publish().map(StoreOutcome::Published),
-        StoreOp::Summarize => store.summarize().map(StoreOutcome::Summarized),
+        StoreOp::Detached(commit, metadata) => store
+            .stage_detached(*commit, metadata)
+            .map(|()| StoreOutcome::Staged),
+        StoreOp::Publish => store.publish(&|| ()).map(StoreOutcome::Published),
+        StoreOp::Summarize => Ok(StoreOutcome::Summarized(store.summarize())),
     }
 }

@@ -60,7 +60,13 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) const fn new(patience: Patience, now: Instant) -> Self {
-        Self { patience, started: now, heard: now, written: now, said: now }
+        Self {
+            patience,
+            started: now,
+            heard: now,
+            written: now,
+            said: now,
+        }
     }
 
     /// Bytes came from the client, or its turn began.
@@ -79,12 +85,29 @@ impl Timers {
     }
 
     pub(super) fn due(&self, now: Instant, activity: Activity) -> Due {
-        let Patience { greeting, silence, stall, ping } = self.patience;
+        let Patience {
+            greeting,
+            silence,
+            stall,
+            ping,
+        } = self.patience;
         let mut next = self.said + ping;
         for (applies, deadline, reason) in [
-            (!activity.announced, self.started + greeting, "no announcement in time"),
-            (activity.awaits_client, self.heard + silence, "the client was silent for too long"),
-            (activity.unwritten, self.written + stall, "the client does not read its answers"),
+            (
+                !activity.announced,
+                self.started + greeting,
+                "no announcement in time",
+            ),
+            (
+                activity.awaits_client,
+                self.heard + silence,
+                "the client was silent for too long",
+            ),
+            (
+                activity.unwritten,
+                self.written + stall,
+                "the client does not read its answers",
+            ),
         ] {
             if applies && now >= deadline {
                 return Due::GiveUp(reason);
@@ -93,7 +116,11 @@ impl Timers {
                 next = next.min(deadline);
             }
         }
-        if now >= self.said + ping { Due::Ping } else { Due::Nothing(next) }
+        if now >= self.said + ping {
+            Due::Ping
+        } else {
+            Due::Nothing(next)
+        }
     }
 }
 
@@ -101,7 +128,11 @@ impl Timers {
 mod tests {
     use super::*;
 
-    const QUIET: Activity = Activity { announced: true, awaits_client: true, unwritten: false };
+    const QUIET: Activity = Activity {
+        announced: true,
+        awaits_client: true,
+        unwritten: false,
+    };
 
     fn after(timers: &Timers, seconds: u64, activity: Activity) -> Due {
         timers.due(timers.started + Duration::from_secs(seconds), activity)
@@ -113,7 +144,10 @@ mod tests {
         let mut timers = Timers::new(Patience::default(), now);
         timers.heard(now + Duration::from_secs(29));
         timers.said(now + Duration::from_secs(29));
-        let talking = Activity { announced: false, ..QUIET };
+        let talking = Activity {
+            announced: false,
+            ..QUIET
+        };
         assert!(matches!(after(&timers, 29, talking), Due::Nothing(_)));
         assert!(matches!(after(&timers, 30, talking), Due::GiveUp(_)));
     }
@@ -124,14 +158,21 @@ mod tests {
         timers.said(timers.started + Duration::from_secs(59));
         assert!(matches!(after(&timers, 59, QUIET), Due::Nothing(_)));
         assert!(matches!(after(&timers, 60, QUIET), Due::GiveUp(_)));
-        let working = Activity { awaits_client: false, ..QUIET };
+        let working = Activity {
+            awaits_client: false,
+            ..QUIET
+        };
         assert!(matches!(after(&timers, 60, working), Due::Nothing(_)));
     }
 
     #[test]
     fn a_client_that_does_not_read_is_given_up_within_a_minute() {
         let timers = Timers::new(Patience::default(), Instant::now());
-        let stuck = Activity { awaits_client: false, unwritten: true, announced: true };
+        let stuck = Activity {
+            awaits_client: false,
+            unwritten: true,
+            announced: true,
+        };
         assert_eq!(after(&timers, 59, stuck), Due::Ping);
         assert!(matches!(after(&timers, 60, stuck), Due::GiveUp(_)));
     }
@@ -139,7 +180,10 @@ mod tests {
     #[test]
     fn a_waiting_client_hears_a_ping_every_fifteen_seconds() {
         let mut timers = Timers::new(Patience::default(), Instant::now());
-        let working = Activity { awaits_client: false, ..QUIET };
+        let working = Activity {
+            awaits_client: false,
+            ..QUIET
+        };
         assert!(matches!(after(&timers, 14, working), Due::Nothing(_)));
         assert_eq!(after(&timers, 15, working), Due::Ping);
         timers.said(timers.started + Duration::from_secs(15));

@@ -33,5 +33,9 @@ pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
             checked.objects, checked.bytes, checked.commits, checked.refs, checked.faults
         ));
     }
-    Ok(if checked.faults == 0 { exit::DONE } else { exit::STORAGE })
+    Ok(if checked.faults == 0 {
+        exit::DONE
+    } else {
+        exit::STORAGE
+    })
 }

@@ -34,7 +34,9 @@ pub(crate) fn run(args: &Init) -> anyhow::Result<u8> {
                 config.mode.as_str()
             );
         }
-        say(&format!("{shown} is an archive repository already, and good for a cache"));
+        say(&format!(
+            "{shown} is an archive repository already, and good for a cache"
+        ));
         return Ok(exit::DONE);
     }
     if path.is_dir() && path.read_dir()?.next().is_some() {
