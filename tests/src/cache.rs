@@ -130,6 +130,23 @@ impl Cache {
         self.repo.listing(&["extensions"])
     }
 
+    /// Returns how many bytes lie in the receiver's own corner of the repository.
+    pub fn staged_len(&self) -> u64 {
+        let mut pending = vec![self.repo.path().join("extensions")];
+        let mut len = 0;
+        while let Some(dir) = pending.pop() {
+            // What vanishes while it is counted is published or thrown away.
+            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                match entry.metadata() {
+                    Ok(metadata) if metadata.is_dir() => pending.push(entry.path()),
+                    Ok(metadata) => len += metadata.len(),
+                    Err(_) => {}
+                }
+            }
+        }
+        len
+    }
+
     /// Waits until no receiver works on this cache any more.
     pub fn wait_idle(&self) -> Result<(), Failure> {
         processes::wait_gone(self.repo.path(), IDLE_TIMEOUT)

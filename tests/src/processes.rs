@@ -1,7 +1,11 @@
 //! Processes as `/proc` shows them: to end all that a test started, and to prove that none is left.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,25 +22,72 @@ pub fn wait_gone(path: &Path, within: Duration) -> Result<(), Failure> {
         }
         if Instant::now() > deadline {
             return Err(Failure::new(format!(
-                "still running after {within:?}:\n{}",
-                left.join("\n")
+                "still running after {within:?}: {left:#?}"
             )));
         }
-        std::thread::sleep(POLL_EVERY);
+        thread::sleep(POLL_EVERY);
     }
 }
 
-/// Returns the command lines, after their process ids, of those that name `path`.
-pub fn naming(path: &Path) -> Vec<String> {
+/// Returns the processes that name `path` on their command lines, with these lines; not this one.
+pub fn naming(path: &Path) -> BTreeMap<u32, String> {
     let needle = path.to_string_lossy();
     all()
         .filter(|pid| *pid != std::process::id())
         .filter_map(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            line.contains(&*needle).then(|| format!("{pid} {line}"))
+            line.contains(&*needle).then_some((pid, line))
         })
         .collect()
+}
+
+/// Watches how much memory the processes that name a path have taken at most.
+#[derive(Debug)]
+pub struct MemoryWatch {
+    stopping: Arc<AtomicBool>,
+    watcher: JoinHandle<BTreeMap<String, u64>>,
+}
+
+impl MemoryWatch {
+    /// Starts to watch, by looking again and again at the peaks the kernel keeps.
+    pub fn start(path: &Path) -> Self {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (path, stop) = (path.to_owned(), Arc::clone(&stopping));
+        let watcher = thread::spawn(move || {
+            let mut peaks = BTreeMap::new();
+            while !stop.load(Ordering::Acquire) {
+                for pid in naming(&path).into_keys() {
+                    if let Some((program, peak)) = memory_peak(pid) {
+                        let known: &mut u64 = peaks.entry(program).or_default();
+                        *known = peak.max(*known);
+                    }
+                }
+                thread::sleep(POLL_EVERY);
+            }
+            peaks
+        });
+        Self { stopping, watcher }
+    }
+
+    /// Returns the largest resident size in bytes by the program's name, of which the kernel keeps
+    /// 15 bytes.
+    pub fn stop(self) -> Result<BTreeMap<String, u64>, Failure> {
+        self.stopping.store(true, Ordering::Release);
+        self.watcher
+            .join()
+            .map_err(|_| Failure::new("the watch over memory has panicked"))
+    }
+}
+
+fn memory_peak(pid: u32) -> Option<(String, u64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map(|value| value.trim().trim_end_matches(" kB").to_owned())
+    };
+    let kib: u64 = field("VmHWM:")?.parse().ok()?;
+    Some((field("Name:")?, kib * 1024))
 }
 
 /// Kills a process and all that descend from it, those in sessions of their own included.
@@ -102,7 +153,7 @@ mod tests {
             .spawn()
             .unwrap();
         while naming(mark).len() < 2 {
-            std::thread::sleep(POLL_EVERY);
+            thread::sleep(POLL_EVERY);
         }
         assert!(wait_gone(mark, Duration::from_millis(50)).is_err());
         kill_tree(child.id());
