@@ -89,10 +89,9 @@ echo "[127.0.0.1]:$port $(cat "$work/host_key.pub")" >"$work/known_hosts"
 /usr/sbin/sshd -D -e -f "$work/sshd_config" 2>"$work/sshd.log" &
 pids+=($!)
 for _ in $(seq 100); do
-    { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null && break
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
     sleep 0.1
 done
-exec 3<&- 3>&-
 echo "sshd_config: Match User $(id -un)"
 echo "                 $(shown "$force")"
 
