@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeTuple, Serializer};
+use sha2::{Digest, Sha256};
 
 /// A SHA-256 digest that names an object.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,6 +21,11 @@ impl Checksum {
     /// Takes a digest as it is.
     pub const fn new(digest: [u8; Self::LEN]) -> Self {
         Self(digest)
+    }
+
+    /// Computes the digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
     }
 
     /// Returns the digest if `bytes` is exactly 32 bytes long.

@@ -10,6 +10,7 @@ mod greeting;
 mod head;
 mod objects;
 mod payload;
+mod preamble;
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -26,6 +27,9 @@ use self::head::Head;
 pub use self::objects::{
     Basis, Detached, ObjectBegin, ObjectChunk, ObjectEnd, Offer, Pack, Staged, Want,
 };
+pub(crate) use self::preamble::Deframer;
+pub use self::preamble::PREAMBLE;
+use crate::text::escape;
 use crate::wire::PayloadError;
 
 /// One message.
@@ -60,6 +64,12 @@ pub enum Frame {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
+    /// The peer did not begin with the preamble: another program, or a shell that prints.
+    #[error("no preamble; the other side began with \"{}\"", escape(got))]
+    Preamble {
+        /// The first line of what came instead.
+        got: String,
+    },
     /// The head states more than the limit. Nothing was reserved.
     #[error("a frame of {got} bytes, where {limit} is the limit")]
     TooLong {

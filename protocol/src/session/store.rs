@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 
-use crate::frame::{Base, CloseCode, PushOptions, RefOutcome, RefState, RefUpdate, SummaryDone};
+use super::error::Fault;
+use crate::frame::{Base, PushOptions, RefOutcome, RefState, RefUpdate, SummaryDone};
 use crate::object::{Checksum, ObjectId};
 
 /// All that a client announced.
@@ -84,8 +85,6 @@ pub enum StoreOutcome {
     Published(Published),
     /// Of `Summarize`.
     Summarized(SummaryDone),
-    /// Of any: the session ends.
-    Failed(StoreFault),
 }
 
 /// What came of a publication.
@@ -97,24 +96,33 @@ pub enum Published {
     Missing(Vec<ObjectId>),
 }
 
-/// Why a session cannot go on, in words fit for the client: no paths of the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreFault {
-    /// The reason, for programs.
-    pub code: CloseCode,
-    /// The reason, for a person.
-    pub text: String,
-}
-
 /// A [`StoreOp`] on its way. It must be completed, once.
 #[derive(Debug)]
 #[must_use = "the session waits for the completion"]
 pub struct StoreRequest {
     pub(super) op: StoreOp,
-    pub(super) weight: usize,
 }
 
 impl StoreRequest {
+    pub(super) const fn new(op: StoreOp) -> Self {
+        Self { op }
+    }
+
+    /// Returns the object bytes that the request holds in memory.
+    pub(super) fn weight(&self) -> usize {
+        match &self.op {
+            StoreOp::Stage(objects) => objects.iter().map(|(_, stored)| stored.len()).sum(),
+            StoreOp::Append(_, bytes) | StoreOp::Detached(_, bytes) => bytes.len(),
+            StoreOp::Open(_)
+            | StoreOp::Rely(_)
+            | StoreOp::Have(_)
+            | StoreOp::Begin(..)
+            | StoreOp::End(_)
+            | StoreOp::Publish
+            | StoreOp::Summarize => 0,
+        }
+    }
+
     /// Returns what is to be done.
     pub const fn op(&self) -> &StoreOp {
         &self.op
@@ -136,8 +144,8 @@ impl StoreRequest {
         }
     }
 
-    /// Says what came of it.
-    pub fn complete(self, outcome: StoreOutcome) -> StoreDone {
+    /// Says what came of it; a fault ends the session.
+    pub fn complete(self, outcome: Result<StoreOutcome, Fault>) -> StoreDone {
         StoreDone {
             request: self,
             outcome,
@@ -150,5 +158,5 @@ impl StoreRequest {
 #[derive(Debug)]
 pub struct StoreDone {
     pub(super) request: StoreRequest,
-    pub(super) outcome: StoreOutcome,
+    pub(super) outcome: Result<StoreOutcome, Fault>,
 }

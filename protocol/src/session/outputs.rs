@@ -1,0 +1,61 @@
+//! What a session has ready for its driver.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::frame::{Close, CloseCode, Frame, PREAMBLE, Ping};
+use crate::text::Text;
+
+/// The outputs of a session, first in first out. `R` is what it asks of storage, `E` its events.
+#[derive(Debug)]
+pub(super) struct Outputs<O> {
+    queue: VecDeque<O>,
+    greeted: bool,
+}
+
+impl<O: From<Bytes>> Outputs<O> {
+    pub(super) const fn new() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            greeted: false,
+        }
+    }
+
+    pub(super) fn push(&mut self, output: impl Into<O>) {
+        self.queue.push_back(output.into());
+    }
+
+    /// Queues a frame, and the preamble before the first.
+    pub(super) fn send(&mut self, frame: &Frame) {
+        if !self.greeted {
+            self.greeted = true;
+            self.push(Bytes::from_static(&PREAMBLE));
+        }
+        self.push(frame.encode());
+    }
+
+    /// Queues the last frame.
+    pub(super) fn close(&mut self, code: CloseCode, text: &str) {
+        self.send(&Frame::Close(Close {
+            code,
+            text: Text::new(text),
+        }));
+    }
+
+    /// Queues a sign of life, if the greeting is over.
+    pub(super) fn ping(&mut self) {
+        if self.greeted {
+            self.send(&Frame::Ping(Ping {}));
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<O> {
+        self.queue.pop_front()
+    }
+
+    /// Drops what is not bytes for the peer: nobody will act on it any more.
+    pub(super) fn keep(&mut self, keep: impl FnMut(&O) -> bool) {
+        self.queue.retain(keep);
+    }
+}

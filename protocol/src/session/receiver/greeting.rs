@@ -1,0 +1,160 @@
+//! The states before objects travel: `Hello`, `Announce`, and the store's look at the refs.
+
+use std::collections::{HashMap, HashSet};
+
+use super::super::error::{ApiMisuse, Error, Violation};
+use super::super::store::{Announcement, Opened, StoreOp, StoreOutcome};
+use super::transfer::Transfer;
+use super::{Core, ReceiverEvent, State, unexpected};
+use crate::frame::{Announce, Frame, Hello, RefStatus, RefUpdate, Welcome};
+use crate::limits::{MAX_BASES, MAX_REFS};
+use crate::object::Checksum;
+use crate::refname::RefName;
+use crate::version::{Features, Version};
+
+/// Waits for the client to say who it is.
+#[derive(Debug)]
+pub(super) struct ExpectHello;
+
+impl ExpectHello {
+    pub(super) fn handle(self, frame: Frame, core: &mut Core) -> Result<State, Error> {
+        let Frame::Hello(hello) = frame else {
+            return unexpected("Hello", &frame);
+        };
+        let Hello {
+            version_min,
+            version_max,
+            features,
+            ..
+        } = hello;
+        let Some(version) = Version::negotiate(version_min, version_max) else {
+            return Err(Violation::Unsupported(format!(
+                "the client speaks versions {version_min} to {version_max}, this server {} to {}",
+                Version::OLDEST,
+                Version::NEWEST
+            ))
+            .into());
+        };
+        core.outputs.send(&Frame::Welcome(Welcome {
+            version,
+            features: features.common(Features::SUPPORTED),
+            limits: core.config.limits,
+            agent: core.config.agent.clone(),
+            pull_url: core.config.pull_url.clone(),
+            identity: core.config.identity.clone(),
+            extensions: Default::default(),
+        }));
+        core.outputs.push(ReceiverEvent::Greeted(hello));
+        Ok(State::ExpectAnnounce(ExpectAnnounce::default()))
+    }
+}
+
+/// Waits for the rest of the announcement.
+#[derive(Debug, Default)]
+pub(super) struct ExpectAnnounce {
+    so_far: Option<Announcement>,
+    names: HashSet<RefName>,
+    detached: HashMap<Checksum, Option<Checksum>>,
+}
+
+impl ExpectAnnounce {
+    pub(super) fn handle(mut self, frame: Frame, core: &mut Core) -> Result<State, Error> {
+        let Frame::Announce(announce) = frame else {
+            return unexpected("Announce", &frame);
+        };
+        let Announce {
+            options,
+            refs,
+            bases,
+            more,
+            ..
+        } = announce;
+        if !options.is_known() {
+            return Err(Violation::Unsupported(format!("push options {:#x}", options.0)).into());
+        }
+        let mut whole = match self.so_far.take() {
+            Some(so_far) if so_far.options == options => so_far,
+            Some(_) => return Err(Violation::Rule("options changed while announcing").into()),
+            None => Announcement {
+                options,
+                ..Announcement::default()
+            },
+        };
+        Violation::limit("refs in a push", MAX_REFS, whole.refs.len() + refs.len())?;
+        Violation::limit("bases proposed", MAX_BASES, whole.bases.len() + bases.len())?;
+        if refs.is_empty() && more {
+            return Err(Violation::Rule("an announcement that goes on without a ref").into());
+        }
+        if !refs
+            .iter()
+            .all(|update| self.names.insert(update.name.clone()))
+        {
+            return Err(Violation::Rule("a ref announced twice").into());
+        }
+        if !refs.iter().all(
+            |RefUpdate {
+                 commit, detached, ..
+             }| { self.detached.entry(*commit).or_insert(*detached) == detached },
+        ) {
+            return Err(Violation::Rule("a commit announced with two detached metadata").into());
+        }
+        whole.refs.extend(refs);
+        whole.bases.extend(bases);
+        if more {
+            return Ok(State::ExpectAnnounce(Self {
+                so_far: Some(whole),
+                ..self
+            }));
+        }
+        core.request(StoreOp::Open(whole));
+        Ok(State::Opening(Opening))
+    }
+}
+
+/// Waits for the store to look up the refs.
+#[derive(Debug)]
+pub(super) struct Opening;
+
+impl Opening {
+    pub(super) fn handle_opened(
+        self,
+        announcement: Announcement,
+        outcome: StoreOutcome,
+        core: &mut Core,
+    ) -> Result<State, Error> {
+        let StoreOutcome::Opened(opened) = outcome else {
+            return Err(ApiMisuse::Outcome.into());
+        };
+        if opened.refs.len() != announcement.refs.len() {
+            return Err(ApiMisuse::Outcome.into());
+        }
+        send_status(&opened, core);
+        core.outputs
+            .push(ReceiverEvent::Opened(announcement.clone(), opened.clone()));
+        Ok(State::Transfer(Transfer::new(
+            announcement,
+            opened,
+            core.config.limits,
+        )))
+    }
+}
+
+/// Sends a state for each ref, in as many frames as it takes; one at least.
+fn send_status(opened: &Opened, core: &mut Core) {
+    let mut chunks = opened.refs.chunks(REFS_PER_FRAME);
+    let first = chunks.next().unwrap_or_default().to_vec();
+    let complete = opened.complete.clone();
+    core.outputs.send(&Frame::RefStatus(RefStatus {
+        refs: first,
+        complete,
+    }));
+    for chunk in chunks {
+        let (refs, complete) = (chunk.to_vec(), Vec::new());
+        core.outputs
+            .send(&Frame::RefStatus(RefStatus { refs, complete }));
+    }
+}
+
+/// States or outcomes in one frame: each is below 1.1 KiB, so that they fit
+/// [`MIN_FRAME_LEN_MAX`](crate::limits::MIN_FRAME_LEN_MAX).
+pub(super) const REFS_PER_FRAME: usize = 512;

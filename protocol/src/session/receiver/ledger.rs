@@ -1,0 +1,246 @@
+//! The account of what was offered, wanted and received in one push: every limit on a client's
+//! objects is kept here.
+
+use std::collections::HashSet;
+
+use super::super::error::Violation;
+use crate::frame::Staged;
+use crate::limits::{Limits, MAX_MISSING_IDS, MAX_OPEN_STREAMS, MAX_UNSETTLED_IDS};
+use crate::object::ObjectId;
+
+#[derive(Debug)]
+pub(super) struct Ledger {
+    limits: Limits,
+    /// Offered, and not yet answered.
+    unanswered: usize,
+    /// Asked for, and not yet come.
+    wanted: HashSet<ObjectId>,
+    streams: [Option<Stream>; MAX_OPEN_STREAMS],
+    received: Staged,
+}
+
+/// An object on its way in pieces.
+#[derive(Debug)]
+struct Stream {
+    len: u64,
+}
+
+impl Ledger {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            unanswered: 0,
+            wanted: HashSet::new(),
+            streams: Default::default(),
+            received: Staged {
+                objects: 0,
+                bytes: 0,
+            },
+        }
+    }
+
+    pub(super) fn offer(&mut self, count: usize) -> Result<(), Violation> {
+        self.unanswered += count;
+        let unsettled = self.unanswered + self.wanted.len();
+        Violation::limit("ids offered and not settled", MAX_UNSETTLED_IDS, unsettled)
+    }
+
+    /// Settles an answered offer. What is wanted already is on its way, and not wanted twice.
+    pub(super) fn answer(&mut self, ids: &[ObjectId], have: &[bool]) -> Vec<bool> {
+        self.unanswered -= ids.len();
+        ids.iter()
+            .zip(have)
+            .map(|(id, had)| !had && self.wanted.insert(*id))
+            .collect()
+    }
+
+    pub(super) fn want(&mut self, ids: &[ObjectId]) {
+        debug_assert!(ids.len() <= MAX_MISSING_IDS, "the caller cut the list");
+        self.wanted.extend(ids);
+    }
+
+    /// Takes a whole object.
+    pub(super) fn receive(&mut self, id: ObjectId, len: usize) -> Result<(), Violation> {
+        self.take_wanted(id)?;
+        self.count_bytes(len as u64, len as u64)
+    }
+
+    pub(super) fn begin(&mut self, stream: u8, id: ObjectId) -> Result<(), Violation> {
+        if self.slot(stream)?.is_some() {
+            return Err(Violation::Rule("a stream was begun twice"));
+        }
+        self.take_wanted(id)?;
+        *self.slot(stream)? = Some(Stream { len: 0 });
+        Ok(())
+    }
+
+    pub(super) fn append(&mut self, stream: u8, len: usize) -> Result<(), Violation> {
+        let open = self.slot(stream)?.as_mut().ok_or(NOT_OPEN)?;
+        open.len = open.len.saturating_add(len as u64);
+        let object_len = open.len;
+        self.count_bytes(len as u64, object_len)
+    }
+
+    pub(super) fn end(&mut self, stream: u8) -> Result<(), Violation> {
+        self.slot(stream)?.take().ok_or(NOT_OPEN).map(|_| ())
+    }
+
+    /// Says whether a client may finalize: nothing is under way in its direction.
+    pub(super) fn check_settled(&self, dry_run: bool) -> Result<(), Violation> {
+        if self.streams.iter().any(Option::is_some) {
+            return Err(Violation::Rule("Finalize while a stream is open"));
+        }
+        if self.unanswered > 0 {
+            return Err(Violation::Rule("Finalize before every offer was answered"));
+        }
+        if !dry_run && !self.wanted.is_empty() {
+            return Err(Violation::Rule(
+                "Finalize before every wanted object was sent",
+            ));
+        }
+        Ok(())
+    }
+
+    fn take_wanted(&mut self, id: ObjectId) -> Result<(), Violation> {
+        if !self.wanted.remove(&id) {
+            return Err(Violation::NotWanted { id });
+        }
+        self.received.objects += 1;
+        limit_u64(
+            "objects in a push",
+            self.limits.push_objects_max,
+            self.received.objects,
+        )
+    }
+
+    fn count_bytes(&mut self, len: u64, object_len: u64) -> Result<(), Violation> {
+        self.received.bytes = self.received.bytes.saturating_add(len);
+        limit_u64("bytes of an object", self.limits.object_len_max, object_len)?;
+        limit_u64(
+            "bytes in a push",
+            self.limits.push_len_max,
+            self.received.bytes,
+        )
+    }
+
+    fn slot(&mut self, stream: u8) -> Result<&mut Option<Stream>, Violation> {
+        let rule = Violation::Rule("a stream number above the limit");
+        self.streams.get_mut(usize::from(stream)).ok_or(rule)
+    }
+}
+
+const NOT_OPEN: Violation = Violation::Rule("a stream that is not open");
+
+const fn limit_u64(what: &'static str, limit: u64, got: u64) -> Result<(), Violation> {
+    if got <= limit {
+        Ok(())
+    } else {
+        Err(Violation::Limit { what, limit, got })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{Checksum, ObjectKind};
+
+    fn id(number: u8) -> ObjectId {
+        ObjectId::new(ObjectKind::File, Checksum::new([number; 32]))
+    }
+
+    fn ledger() -> Ledger {
+        let limits = Limits {
+            object_len_max: 10,
+            push_objects_max: 3,
+            push_len_max: 25,
+            ..Limits::default()
+        };
+        let mut ledger = Ledger::new(limits);
+        let ids: Vec<_> = (0..4).map(id).collect();
+        ledger.offer(4).unwrap();
+        assert_eq!(ledger.answer(&ids, &[false; 4]), [true; 4]);
+        ledger
+    }
+
+    #[test]
+    fn limits_hold_at_n_and_fail_at_n_plus_one() {
+        let mut objects = ledger();
+        (0..3).for_each(|n| objects.receive(id(n), 1).unwrap());
+        assert!(matches!(
+            objects.receive(id(3), 1),
+            Err(Violation::Limit { got: 4, .. })
+        ));
+
+        assert!(ledger().receive(id(0), 10).is_ok());
+        assert!(matches!(
+            ledger().receive(id(0), 11),
+            Err(Violation::Limit { got: 11, .. })
+        ));
+
+        let mut bytes = ledger();
+        bytes.receive(id(0), 10).unwrap();
+        bytes.receive(id(1), 10).unwrap();
+        bytes.receive(id(2), 5).unwrap();
+        assert!(matches!(
+            bytes.count_bytes(1, 1),
+            Err(Violation::Limit { got: 26, .. })
+        ));
+
+        let mut offers = Ledger::new(Limits::default());
+        offers.offer(MAX_UNSETTLED_IDS).unwrap();
+        assert!(offers.offer(1).is_err());
+    }
+
+    #[test]
+    fn a_stream_counts_its_chunks_as_one_object() {
+        let mut ledger = ledger();
+        ledger.begin(0, id(0)).unwrap();
+        ledger.append(0, 6).unwrap();
+        assert!(ledger.begin(0, id(1)).is_err(), "the stream is open");
+        assert!(
+            ledger
+                .begin(u8::try_from(MAX_OPEN_STREAMS).unwrap(), id(2))
+                .is_err()
+        );
+        assert!(matches!(
+            ledger.append(0, 5),
+            Err(Violation::Limit { got: 11, .. })
+        ));
+    }
+
+    #[test]
+    fn an_object_comes_once_and_only_when_wanted() {
+        let mut ledger = ledger();
+        ledger.receive(id(0), 1).unwrap();
+        assert_eq!(
+            ledger.receive(id(0), 1),
+            Err(Violation::NotWanted { id: id(0) })
+        );
+        assert_eq!(
+            ledger.begin(0, id(9)),
+            Err(Violation::NotWanted { id: id(9) })
+        );
+        ledger.offer(1).unwrap();
+        assert_eq!(
+            ledger.answer(&[id(1)], &[false]),
+            [false],
+            "wanted already: on its way"
+        );
+    }
+
+    #[test]
+    fn finalize_waits_for_offers_streams_and_wanted_objects() {
+        let mut ledger = ledger();
+        assert!(ledger.check_settled(false).is_err());
+        assert!(
+            ledger.check_settled(true).is_ok(),
+            "a dry run sends nothing"
+        );
+        ledger.begin(1, id(0)).unwrap();
+        assert!(ledger.check_settled(true).is_err());
+        ledger.end(1).unwrap();
+        ledger.receive(id(1), 1).unwrap();
+        ledger.receive(id(2), 1).unwrap();
+        assert!(ledger.check_settled(false).is_err());
+    }
+}

@@ -1,0 +1,337 @@
+//! The receiving end of a push (SPEC "Receiver session").
+//!
+//! ```text
+//! ExpectHello -> ExpectAnnounce -> Opening -> Transfer <-> Publishing -> Summarizing -> Finished
+//!                                                `----------- withdrawn ------------------^
+//! ```
+//!
+//! Keeps INV-3: only a completed `Publish` leads to `Finalized`. It never sees a path, a lock or a
+//! clock, and does not verify: the store does, and says so in its completions.
+
+mod finish;
+mod greeting;
+mod ledger;
+mod transfer;
+
+use bytes::{Bytes, BytesMut};
+
+use self::finish::{Publishing, Summarizing};
+use self::greeting::{ExpectAnnounce, ExpectHello, Opening};
+use self::transfer::Transfer;
+use super::error::{ApiMisuse, Error, Fault, Violation};
+use super::outputs::Outputs;
+use super::store::{Announcement, Opened, StoreDone, StoreOp, StoreRequest};
+use crate::frame::{Close, CloseCode, Deframer, Frame, Hello, RefOutcome};
+use crate::limits::{Limits, MAX_EARLY_FRAME_LEN};
+use crate::text::Text;
+
+/// What a receiver tells its clients.
+#[derive(Clone, Debug, Default)]
+pub struct ReceiverConfig {
+    /// Program and version.
+    pub agent: Text,
+    /// Where everybody may pull from.
+    pub pull_url: Option<Text>,
+    /// Who the client is taken for.
+    pub identity: Option<Text>,
+    /// What the client must keep within.
+    pub limits: Limits,
+}
+
+/// What a receiver session has for its driver.
+#[derive(Debug)]
+#[must_use]
+pub enum ReceiverOutput {
+    /// Bytes for the client, in order.
+    Transmit(Bytes),
+    /// Work for the store, to be completed.
+    Store(StoreRequest),
+    /// Something worth a log line.
+    Event(ReceiverEvent),
+}
+
+/// What happened in a receiver session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReceiverEvent {
+    /// The client said who it is.
+    Greeted(Hello),
+    /// The client said what it wants, and the store what it thinks of that.
+    Opened(Announcement, Opened),
+    /// Refs were published, durably.
+    Published(Vec<RefOutcome>),
+}
+
+impl From<Bytes> for ReceiverOutput {
+    fn from(bytes: Bytes) -> Self {
+        Self::Transmit(bytes)
+    }
+}
+
+impl From<ReceiverEvent> for ReceiverOutput {
+    fn from(event: ReceiverEvent) -> Self {
+        Self::Event(event)
+    }
+}
+
+/// The receiving end of one push.
+///
+/// **The drain rule: after every `handle_*`, call [`poll_output`](Self::poll_output) until it
+/// returns `None`**, also after an error: the `Close` for the client is among the outputs.
+///
+/// Inputs are `handle_bytes`, `handle_eof` and `handle_stored`; everything else is a getter.
+#[derive(Debug)]
+pub struct ReceiverSession {
+    deframer: Deframer,
+    state: State,
+    core: Core,
+}
+
+/// What every state needs.
+#[derive(Debug)]
+struct Core {
+    config: ReceiverConfig,
+    outputs: Outputs<ReceiverOutput>,
+    /// Requests out, and the object bytes within them.
+    requests: usize,
+    request_bytes: usize,
+    /// The client said goodbye, or its bytes ended where they may.
+    left: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    ExpectHello(ExpectHello),
+    ExpectAnnounce(ExpectAnnounce),
+    Opening(Opening),
+    Transfer(Transfer),
+    Publishing(Publishing),
+    Summarizing(Summarizing),
+    Finished,
+    Closed,
+}
+
+impl ReceiverSession {
+    /// Starts a session; the client speaks first.
+    pub const fn new(config: ReceiverConfig) -> Self {
+        Self {
+            deframer: Deframer::new(MAX_EARLY_FRAME_LEN),
+            state: State::ExpectHello(ExpectHello),
+            core: Core {
+                config,
+                outputs: Outputs::new(),
+                requests: 0,
+                request_bytes: 0,
+                left: false,
+            },
+        }
+    }
+
+    /// Takes the whole frames that `input` holds, while [`wants_input`](Self::wants_input), and
+    /// leaves the rest.
+    ///
+    /// # Errors
+    ///
+    /// `Decode`, `Violation`, `PeerClosed`: the client's doing.
+    pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
+        self.refuse_if_closed()?;
+        while self.wants_input() {
+            let frame = match self.deframer.next(input) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(self.fail(error.into())),
+            };
+            self.handle_frame(frame)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the end of the client's bytes.
+    ///
+    /// # Errors
+    ///
+    /// `Truncated`, when it comes before the push is finalized. A publication that is under way is
+    /// carried through all the same.
+    pub fn handle_eof(&mut self) -> Result<(), Error> {
+        self.refuse_if_closed()?;
+        if !matches!(
+            self.state,
+            State::Publishing(_) | State::Summarizing(_) | State::Finished
+        ) {
+            return Err(self.fail(Error::Truncated));
+        }
+        self.core.left = true;
+        Ok(())
+    }
+
+    /// Takes the completion of a store request.
+    ///
+    /// # Errors
+    ///
+    /// `Fault`, when the store cannot go on or refuses an object.
+    pub fn handle_stored(&mut self, done: StoreDone) -> Result<(), Error> {
+        self.refuse_if_closed()?;
+        let StoreDone { request, outcome } = done;
+        self.core.requests -= 1;
+        self.core.request_bytes -= request.weight();
+        let outcome = outcome.map_err(|fault| self.fail(Error::Fault(fault)))?;
+        let core = &mut self.core;
+        let next = match (
+            std::mem::replace(&mut self.state, State::Closed),
+            request.op,
+        ) {
+            (State::Opening(state), StoreOp::Open(announcement)) => {
+                state.handle_opened(announcement, outcome, core)
+            }
+            (State::Transfer(state), op) => state.handle_stored(op, outcome, core),
+            (State::Publishing(state), StoreOp::Publish) => state.handle_published(outcome, core),
+            (State::Summarizing(state), StoreOp::Summarize) => {
+                state.handle_summarized(outcome, core)
+            }
+            _ => Err(ApiMisuse::Outcome.into()),
+        };
+        self.enter(next)
+    }
+
+    /// Returns the next output, if there is one.
+    pub fn poll_output(&mut self) -> Option<ReceiverOutput> {
+        self.core.outputs.pop()
+    }
+
+    /// Returns whether more bytes should be read; `false` is back-pressure.
+    pub const fn wants_input(&self) -> bool {
+        !matches!(self.state, State::Opening(_) | State::Closed)
+            && self.core.request_bytes < Self::BUSY_BYTES
+            && self.core.requests < Self::BUSY_REQUESTS
+    }
+
+    /// Returns whether nothing more will come of this session.
+    pub const fn is_finished(&self) -> bool {
+        match self.state {
+            State::Finished => self.core.left,
+            State::Closed => true,
+            State::ExpectHello(_)
+            | State::ExpectAnnounce(_)
+            | State::Opening(_)
+            | State::Transfer(_)
+            | State::Publishing(_)
+            | State::Summarizing(_) => false,
+        }
+    }
+
+    /// Returns whether refs may be moving: a driver that is told to stop then waits.
+    pub const fn is_publishing(&self) -> bool {
+        matches!(self.state, State::Publishing(_))
+    }
+
+    /// Puts out a sign of life, if the client may have one now.
+    pub fn ping(&mut self) {
+        if !matches!(self.state, State::Closed) {
+            self.core.outputs.ping();
+        }
+    }
+
+    /// Ends the session for a reason of the driver's, such as a timer, and tells the client.
+    pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
+        self.fail(Error::Fault(Fault {
+            code,
+            text: text.to_owned(),
+        }))
+    }
+
+    /// Object bytes in requests above which no input is taken.
+    const BUSY_BYTES: usize = 8 * 1024 * 1024;
+    /// Requests above which no input is taken.
+    const BUSY_REQUESTS: usize = 256;
+
+    fn refuse_if_closed(&self) -> Result<(), Error> {
+        if matches!(self.state, State::Closed) {
+            return Err(ApiMisuse::Closed.into());
+        }
+        Ok(())
+    }
+
+    fn handle_frame(&mut self, frame: Frame) -> Result<(), Error> {
+        let core = &mut self.core;
+        let next = match (std::mem::replace(&mut self.state, State::Closed), frame) {
+            (state, Frame::Ping(_)) if state.is_greeted() => Ok(state),
+            (state, Frame::Close(close)) => state.handle_close(close, core),
+            (State::ExpectHello(state), frame) => {
+                self.deframer.payload_len_max = core.config.limits.frame_len_max;
+                state.handle(frame, core)
+            }
+            (State::ExpectAnnounce(state), frame) => state.handle(frame, core),
+            (State::Opening(_), frame) => unexpected("the store", &frame),
+            (State::Transfer(state), frame) => state.handle(frame, core),
+            (State::Publishing(_), frame) => unexpected("the end of publication", &frame),
+            (State::Summarizing(_) | State::Finished, frame) => unexpected("Close", &frame),
+            (State::Closed, _) => Err(ApiMisuse::Closed.into()),
+        };
+        self.enter(next)
+    }
+
+    fn enter(&mut self, next: Result<State, Error>) -> Result<(), Error> {
+        match next {
+            Ok(state) => {
+                self.state = state;
+                Ok(())
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Closes the session and tells the client why.
+    fn fail(&mut self, error: Error) -> Error {
+        self.state = State::Closed;
+        self.core
+            .outputs
+            .keep(|output| !matches!(output, ReceiverOutput::Store(_)));
+        if let Some((code, text)) = error.to_close() {
+            self.core.outputs.close(code, &text);
+        }
+        error
+    }
+}
+
+impl State {
+    const fn is_greeted(&self) -> bool {
+        !matches!(self, Self::ExpectHello(_))
+    }
+
+    /// A client may withdraw at any time before it finalizes; after that it just leaves.
+    fn handle_close(self, close: Close, core: &mut Core) -> Result<Self, Error> {
+        core.left = true;
+        match self {
+            Self::Publishing(state) => Ok(Self::Publishing(state)),
+            Self::Summarizing(state) if close.code == CloseCode::DONE => {
+                Ok(Self::Summarizing(state))
+            }
+            Self::Transfer(_) | Self::Finished if close.code == CloseCode::DONE => {
+                Ok(Self::Finished)
+            }
+            Self::ExpectHello(_)
+            | Self::ExpectAnnounce(_)
+            | Self::Opening(_)
+            | Self::Transfer(_)
+            | Self::Summarizing(_)
+            | Self::Finished
+            | Self::Closed => Err(Error::PeerClosed(close)),
+        }
+    }
+}
+
+impl Core {
+    fn request(&mut self, op: StoreOp) {
+        let request = StoreRequest::new(op);
+        self.requests += 1;
+        self.request_bytes += request.weight();
+        self.outputs.push(ReceiverOutput::Store(request));
+    }
+}
+
+fn unexpected<T>(awaited: &'static str, frame: &Frame) -> Result<T, Error> {
+    Err(Violation::Unexpected {
+        awaited,
+        got: frame.kind(),
+    }
+    .into())
+}

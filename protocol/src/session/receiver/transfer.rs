@@ -1,0 +1,246 @@
+//! The state in which objects travel: offers are answered while earlier objects arrive.
+
+use std::collections::HashMap;
+
+use super::super::error::{ApiMisuse, Error, Fault, Violation};
+use super::super::store::{Announcement, Opened, StoreOp, StoreOutcome};
+use super::finish::{Publishing, finish_without_publishing};
+use super::ledger::Ledger;
+use super::{Core, State, unexpected};
+use crate::frame::{
+    Basis, CloseCode, Detached, Frame, Missing, Offer, PushOptions, RefOutcome, Staged, Verdict,
+    Want,
+};
+use crate::limits::{
+    Limits, MAX_BASES, MAX_DETACHED_LEN, MAX_FINALIZE_ROUNDS, MAX_MISSING_IDS, MAX_OFFER_IDS,
+};
+use crate::object::{Checksum, ObjectId};
+
+/// Waits for offers, objects, and `Finalize`.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    dry_run: bool,
+    verdicts: Vec<Verdict>,
+    ledger: Ledger,
+    /// Detached metadata that was announced and has not come: its checksum, by commit.
+    detached: HashMap<Checksum, Checksum>,
+    /// Whether the client may still name its basis: it does so once, before it offers.
+    may_rely: bool,
+    /// Store requests of this state that are not completed.
+    pending: usize,
+    staged: Staged,
+    /// What the client was last told of `staged`.
+    told: Staged,
+    /// The client has sent `Finalize`; it is acted on when nothing is pending.
+    finalizing: bool,
+    /// `Missing` answers given.
+    rounds: u32,
+}
+
+impl Transfer {
+    pub(super) fn new(announcement: Announcement, opened: Opened, limits: Limits) -> Self {
+        let verdicts: Vec<_> = opened.refs.into_iter().map(|state| state.verdict).collect();
+        let accepted = announcement.refs.iter().zip(&verdicts);
+        let detached = accepted
+            .filter(|(_, verdict)| matches!(verdict, Verdict::Accepted))
+            .filter_map(|(update, _)| Some((update.commit, update.detached?)))
+            .collect();
+        Self {
+            dry_run: announcement.options.contains(PushOptions::DRY_RUN),
+            verdicts,
+            ledger: Ledger::new(limits),
+            detached,
+            may_rely: true,
+            pending: 0,
+            staged: NOTHING,
+            told: NOTHING,
+            finalizing: false,
+            rounds: 0,
+        }
+    }
+
+    pub(super) fn handle(mut self, frame: Frame, core: &mut Core) -> Result<State, Error> {
+        if self.finalizing {
+            return unexpected("the end of verification", &frame);
+        }
+        match frame {
+            Frame::Basis(basis) => self.handle_basis(basis, core)?,
+            Frame::Offer(offer) => self.handle_offer(offer, core)?,
+            Frame::Detached(detached) => self.handle_detached(detached, core)?,
+            Frame::Pack(pack) => {
+                self.refuse_in_dry_run()?;
+                for (id, stored) in &pack.objects {
+                    self.ledger.receive(*id, stored.len())?;
+                }
+                self.request(StoreOp::Stage(pack.objects), core);
+            }
+            Frame::ObjectBegin(begin) => {
+                self.refuse_in_dry_run()?;
+                self.ledger.begin(begin.stream, begin.id)?;
+                self.request(StoreOp::Begin(begin.stream, begin.id), core);
+            }
+            Frame::ObjectChunk(chunk) => {
+                self.ledger.append(chunk.stream, chunk.bytes.len())?;
+                self.request(StoreOp::Append(chunk.stream, chunk.bytes), core);
+            }
+            Frame::ObjectEnd(end) => {
+                self.ledger.end(end.stream)?;
+                self.request(StoreOp::End(end.stream), core);
+            }
+            Frame::Finalize(_) => {
+                self.ledger.check_settled(self.dry_run)?;
+                if !self.dry_run && !self.detached.is_empty() {
+                    return Err(Violation::Rule("Finalize before the announced metadata").into());
+                }
+                self.finalizing = true;
+                return Ok(self.finalize_when_idle(core));
+            }
+            Frame::Hello(_)
+            | Frame::Welcome(_)
+            | Frame::Announce(_)
+            | Frame::RefStatus(_)
+            | Frame::Want(_)
+            | Frame::Staged(_)
+            | Frame::Missing(_)
+            | Frame::Finalized(_)
+            | Frame::SummaryDone(_)
+            | Frame::Ping(_)
+            | Frame::Close(_) => return unexpected("offers and objects", &frame),
+        }
+        Ok(State::Transfer(self))
+    }
+
+    pub(super) fn handle_stored(
+        mut self,
+        op: StoreOp,
+        outcome: StoreOutcome,
+        core: &mut Core,
+    ) -> Result<State, Error> {
+        self.pending -= 1;
+        match (op, outcome) {
+            (StoreOp::Rely(_), StoreOutcome::Relied)
+            | (StoreOp::Begin(..), StoreOutcome::Appended)
+            | (StoreOp::Detached(..), StoreOutcome::Staged) => {}
+            (StoreOp::Have(ids), StoreOutcome::Have(have)) if ids.len() == have.len() => {
+                let wanted = self.ledger.answer(&ids, &have);
+                core.outputs.send(&Frame::Want(Want { wanted }));
+            }
+            (StoreOp::Stage(objects), StoreOutcome::Staged) => {
+                self.staged.objects += objects.len() as u64;
+                self.staged.bytes += objects.iter().map(|(_, b)| b.len() as u64).sum::<u64>();
+            }
+            (StoreOp::Append(_, bytes), StoreOutcome::Appended) => {
+                self.staged.bytes += bytes.len() as u64;
+            }
+            (StoreOp::End(_), StoreOutcome::Staged) => self.staged.objects += 1,
+            _ => return Err(ApiMisuse::Outcome.into()),
+        }
+        self.tell_staged(core);
+        Ok(self.finalize_when_idle(core))
+    }
+
+    /// Asks for what a publication found missing.
+    pub(super) fn ask_again(mut self, ids: Vec<ObjectId>, core: &mut Core) -> Result<State, Error> {
+        self.rounds += 1;
+        if self.rounds > MAX_FINALIZE_ROUNDS || ids.len() > MAX_MISSING_IDS || ids.is_empty() {
+            let first = ids.first().map(ToString::to_string).unwrap_or_default();
+            return Err(Error::Fault(Fault {
+                code: CloseCode::INCOMPLETE,
+                text: format!(
+                    "the push is incomplete: {} objects such as {first}",
+                    ids.len()
+                ),
+            }));
+        }
+        self.ledger.want(&ids);
+        self.finalizing = false;
+        core.outputs.send(&Frame::Missing(Missing { ids }));
+        Ok(State::Transfer(self))
+    }
+
+    fn handle_basis(&mut self, basis: Basis, core: &mut Core) -> Result<(), Violation> {
+        if !std::mem::take(&mut self.may_rely) {
+            return Err(Violation::Rule("Basis comes once, before the first Offer"));
+        }
+        Violation::limit("commits of a basis", MAX_BASIS_COMMITS, basis.commits.len())?;
+        self.request(StoreOp::Rely(basis.commits), core);
+        Ok(())
+    }
+
+    fn handle_offer(&mut self, offer: Offer, core: &mut Core) -> Result<(), Violation> {
+        self.may_rely = false;
+        Violation::limit("ids in an offer", MAX_OFFER_IDS, offer.ids.len())?;
+        self.ledger.offer(offer.ids.len())?;
+        self.request(StoreOp::Have(offer.ids), core);
+        Ok(())
+    }
+
+    fn handle_detached(&mut self, detached: Detached, core: &mut Core) -> Result<(), Violation> {
+        self.refuse_in_dry_run()?;
+        let Detached { commit, metadata } = detached;
+        Violation::limit(
+            "bytes of detached metadata",
+            MAX_DETACHED_LEN,
+            metadata.len(),
+        )?;
+        match self.detached.remove(&commit) {
+            Some(announced) if announced == Checksum::of(&metadata) => {}
+            Some(_) => return Err(Violation::Rule("detached metadata other than announced")),
+            None => return Err(Violation::Rule("detached metadata that was not announced")),
+        }
+        self.request(StoreOp::Detached(commit, metadata), core);
+        Ok(())
+    }
+
+    fn finalize_when_idle(self, core: &mut Core) -> State {
+        if !self.finalizing || self.pending > 0 {
+            return State::Transfer(self);
+        }
+        if self.dry_run {
+            let outcomes = self.verdicts.into_iter().map(foretell).collect();
+            return finish_without_publishing(outcomes, core);
+        }
+        core.request(StoreOp::Publish);
+        State::Publishing(Publishing::new(self))
+    }
+
+    fn request(&mut self, op: StoreOp, core: &mut Core) {
+        self.pending += 1;
+        core.request(op);
+    }
+
+    fn refuse_in_dry_run(&self) -> Result<(), Violation> {
+        if self.dry_run {
+            return Err(Violation::Rule("a dry run sends no objects"));
+        }
+        Ok(())
+    }
+
+    /// Tells the client how far verification is, now and then.
+    fn tell_staged(&mut self, core: &mut Core) {
+        let news = self.staged.bytes - self.told.bytes >= STAGED_STEP_BYTES
+            || self.staged.objects - self.told.objects >= STAGED_STEP_OBJECTS;
+        let last = self.finalizing && self.pending == 0 && self.staged != self.told;
+        if news || last {
+            self.told = self.staged;
+            core.outputs.send(&Frame::Staged(self.staged));
+        }
+    }
+}
+
+fn foretell(verdict: Verdict) -> RefOutcome {
+    match verdict {
+        Verdict::UpToDate => RefOutcome::Unchanged,
+        Verdict::Accepted => RefOutcome::WouldUpdate,
+        Verdict::Refused(refusal) => RefOutcome::Refused(refusal),
+    }
+}
+
+const NOTHING: Staged = Staged {
+    objects: 0,
+    bytes: 0,
+};
+/// A client may rely on what it proposed, what was suggested, and the refs' current values.
+const MAX_BASIS_COMMITS: usize = 4 * MAX_BASES;
+const STAGED_STEP_BYTES: u64 = 1024 * 1024;
+const STAGED_STEP_OBJECTS: u64 = 512;

@@ -1,0 +1,198 @@
+//! The states before objects travel: greeting, announcement, plan.
+
+use std::collections::HashSet;
+
+use super::super::error::{ApiMisuse, Error, Violation};
+use super::super::outputs::Outputs;
+use super::super::source::{PlanRequest, SourceOp, SourceOutcome};
+use super::super::store::Announcement;
+use super::finish;
+use super::transfer::Transfer;
+use super::{Core, SenderEvent, SenderOutput, State, unexpected};
+use crate::frame::{
+    Announce, Basis, Detached, Frame, Hello, RefOutcome, RefState, RefStatus, Verdict, Welcome,
+};
+use crate::limits::{MAX_BASES, MAX_EARLY_FRAME_LEN};
+use crate::text::Text;
+use crate::version::{Features, Version};
+
+/// Puts out the first flight: it waits for nothing.
+pub(super) fn send(agent: Text, announcement: &Announcement, outputs: &mut Outputs<SenderOutput>) {
+    outputs.send(&Frame::Hello(Hello {
+        version_min: Version::OLDEST,
+        version_max: Version::NEWEST,
+        features: Features::SUPPORTED,
+        agent,
+        extensions: Default::default(),
+    }));
+    let Announcement {
+        options,
+        refs,
+        bases,
+    } = announcement;
+    let mut frame = Announce {
+        options: *options,
+        refs: Vec::new(),
+        bases: bases.clone(),
+        more: false,
+        extensions: Default::default(),
+    };
+    let mut len = bases
+        .iter()
+        .map(|base| base.name.as_str().len() + ENTRY_LEN)
+        .sum::<usize>();
+    for update in refs {
+        let entry_len = update.name.as_str().len() + ENTRY_LEN;
+        if len + entry_len > EARLY_LEN && !frame.refs.is_empty() {
+            frame.more = true;
+            outputs.send(&Frame::Announce(frame.clone()));
+            frame = Announce {
+                refs: Vec::new(),
+                bases: Vec::new(),
+                more: false,
+                ..frame
+            };
+            len = 0;
+        }
+        frame.refs.push(update.clone());
+        len += entry_len;
+    }
+    outputs.send(&Frame::Announce(frame));
+}
+
+/// Room for entries in an early frame; the rest is for its other fields.
+const EARLY_LEN: usize = MAX_EARLY_FRAME_LEN as usize - 1_024;
+/// At most this much of a `RefUpdate` or `Base` is not its name: length, two checksums with their
+/// tags, expectation.
+const ENTRY_LEN: usize = 8 + 32 + 33 + 36;
+
+/// Waits for the server to say who it is.
+#[derive(Debug)]
+pub(super) struct ExpectWelcome;
+
+impl ExpectWelcome {
+    pub(super) fn handle(self, frame: Frame, core: &mut Core) -> Result<State, Error> {
+        let Frame::Welcome(welcome) = frame else {
+            return unexpected("Welcome", &frame);
+        };
+        let Welcome {
+            version, limits, ..
+        } = &welcome;
+        if *version < Version::OLDEST || *version > Version::NEWEST {
+            return Err(Violation::Unsupported(format!(
+                "the server chose version {version}, which was not on offer"
+            ))
+            .into());
+        }
+        if !limits.is_acceptable() {
+            return Err(Violation::Unsupported(format!(
+                "the server's limit of {} bytes a frame",
+                limits.frame_len_max
+            ))
+            .into());
+        }
+        core.limits = *limits;
+        core.outputs.push(SenderEvent::Welcomed(welcome));
+        Ok(State::ExpectRefStatus(ExpectRefStatus::default()))
+    }
+}
+
+/// Waits for the states of the announced refs.
+#[derive(Debug, Default)]
+pub(super) struct ExpectRefStatus {
+    so_far: Option<RefStatus>,
+}
+
+impl ExpectRefStatus {
+    pub(super) fn handle(self, frame: Frame, core: &mut Core) -> Result<State, Error> {
+        let Frame::RefStatus(status) = frame else {
+            return unexpected("RefStatus", &frame);
+        };
+        let announced = core.announcement.refs.len();
+        let whole = match self.so_far {
+            None => {
+                Violation::limit("complete commits", MAX_COMPLETE, status.complete.len())?;
+                status
+            }
+            Some(_) if !status.complete.is_empty() || status.refs.is_empty() => {
+                return Err(Violation::Rule("a further RefStatus holds just refs").into());
+            }
+            Some(mut whole) => {
+                whole.refs.extend(status.refs);
+                whole
+            }
+        };
+        Violation::limit("ref states", announced, whole.refs.len())?;
+        if whole.refs.len() < announced {
+            return Ok(State::ExpectRefStatus(Self {
+                so_far: Some(whole),
+            }));
+        }
+        core.outputs
+            .push(SenderEvent::RefStatus(whole.refs.clone()));
+        let plan = plan_request(&whole, core);
+        if plan.targets.is_empty() {
+            let outcomes = whole.refs.into_iter().map(settled_outcome).collect();
+            return Ok(finish::nothing_to_do(outcomes, core));
+        }
+        core.request(SourceOp::Plan(plan));
+        Ok(State::Planning(Planning))
+    }
+}
+
+/// What the source is to plan: the refs the server accepted.
+fn plan_request(status: &RefStatus, core: &Core) -> PlanRequest {
+    let mut plan = PlanRequest {
+        complete: status.complete.clone(),
+        ..PlanRequest::default()
+    };
+    let mut with_detached = HashSet::new();
+    for (update, state) in core.announcement.refs.iter().zip(&status.refs) {
+        if state.verdict != Verdict::Accepted {
+            continue;
+        }
+        plan.targets.push((update.commit, state.current));
+        if update.detached.is_some() && with_detached.insert(update.commit) {
+            plan.detached.push(update.commit);
+        }
+    }
+    plan
+}
+
+/// The outcome of a ref about which nothing more is said.
+fn settled_outcome(state: RefState) -> RefOutcome {
+    match state.verdict {
+        Verdict::UpToDate | Verdict::Accepted => RefOutcome::Unchanged,
+        Verdict::Refused(refusal) => RefOutcome::Refused(refusal),
+    }
+}
+
+/// A server may call complete what was proposed, what it suggests, and current values of refs.
+const MAX_COMPLETE: usize = 4 * MAX_BASES;
+
+/// Waits for the source to compare the commits with the bases.
+#[derive(Debug)]
+pub(super) struct Planning;
+
+impl Planning {
+    pub(super) fn handle_planned(
+        self,
+        outcome: SourceOutcome,
+        core: &mut Core,
+    ) -> Result<State, Error> {
+        let SourceOutcome::Planned { basis, detached } = outcome else {
+            return Err(ApiMisuse::Outcome.into());
+        };
+        if !basis.is_empty() {
+            core.outputs.send(&Frame::Basis(Basis { commits: basis }));
+        }
+        let dry_run = core.is_dry_run();
+        for (commit, metadata) in detached {
+            if !dry_run {
+                core.outputs
+                    .send(&Frame::Detached(Detached { commit, metadata }));
+            }
+        }
+        Ok(State::Transfer(Transfer::begin(core)))
+    }
+}

@@ -1,0 +1,303 @@
+//! The sending end of a push (SPEC "Sender session").
+//!
+//! ```text
+//! ExpectWelcome -> ExpectRefStatus -> Planning -> Transfer <-> ExpectFinalized -> ExpectSummary
+//!                         |                                                            |
+//!                         `------------------ nothing to do ----------------------> Finished
+//! ```
+//!
+//! It never opens a repository or a connection: the driver completes its source requests.
+
+mod finish;
+mod greeting;
+mod packer;
+mod transfer;
+
+use bytes::{Bytes, BytesMut};
+
+use self::finish::{ExpectFinalized, ExpectSummary};
+use self::greeting::{ExpectRefStatus, ExpectWelcome, Planning};
+use self::transfer::Transfer;
+use super::error::{ApiMisuse, Error, Fault, Violation};
+use super::outputs::Outputs;
+use super::source::{SourceDone, SourceOp, SourceRequest};
+use super::store::Announcement;
+use crate::frame::{
+    Close, CloseCode, Deframer, Frame, RefOutcome, RefState, Staged, SummaryDone, Welcome,
+};
+use crate::limits::{Limits, MAX_FRAME_LEN_MAX};
+use crate::text::Text;
+
+/// What a sender session is to do.
+#[derive(Clone, Debug, Default)]
+pub struct SenderConfig {
+    /// Program and version.
+    pub agent: Text,
+    /// The refs to set, and how. Without refs the session just learns who the server is.
+    pub announcement: Announcement,
+}
+
+/// What a sender session has for its driver.
+#[derive(Debug)]
+#[must_use]
+pub enum SenderOutput {
+    /// Bytes for the server, in order.
+    Transmit(Bytes),
+    /// Work for the source, to be completed.
+    Source(SourceRequest),
+    /// Something worth showing.
+    Event(SenderEvent),
+}
+
+/// What happened in a sender session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SenderEvent {
+    /// The server said who it is.
+    Welcomed(Welcome),
+    /// The server said what it thinks of each announced ref.
+    RefStatus(Vec<RefState>),
+    /// The server answered an offer.
+    Answered {
+        /// Ids that it wants.
+        wanted: u64,
+        /// Ids that it has; what lies beneath them was not even offered.
+        had: u64,
+    },
+    /// Objects were handed out for transmission.
+    Sent {
+        /// Whole objects, by this event.
+        objects: u64,
+        /// Stored bytes, by this event.
+        bytes: u64,
+    },
+    /// The server verified objects; these are the totals.
+    Staged(Staged),
+    /// The server found objects missing, and they are sent once more.
+    Missing(u64),
+    /// What became of each announced ref; durable.
+    Finalized(Vec<RefOutcome>),
+    /// What became of the summary.
+    Summary(SummaryDone),
+}
+
+impl From<Bytes> for SenderOutput {
+    fn from(bytes: Bytes) -> Self {
+        Self::Transmit(bytes)
+    }
+}
+
+impl From<SenderEvent> for SenderOutput {
+    fn from(event: SenderEvent) -> Self {
+        Self::Event(event)
+    }
+}
+
+/// The sending end of one push.
+///
+/// **The drain rule: after `new` and every `handle_*`, call [`poll_output`](Self::poll_output)
+/// until it returns `None`**, also after an error. A driver whose peer reads slowly may pause the
+/// draining: that is the back-pressure, since requests come out behind bytes to be transmitted.
+#[derive(Debug)]
+pub struct SenderSession {
+    deframer: Deframer,
+    state: State,
+    core: Core,
+}
+
+/// What every state needs.
+#[derive(Debug)]
+struct Core {
+    announcement: Announcement,
+    limits: Limits,
+    outputs: Outputs<SenderOutput>,
+}
+
+#[derive(Debug)]
+enum State {
+    ExpectWelcome(ExpectWelcome),
+    ExpectRefStatus(ExpectRefStatus),
+    Planning(Planning),
+    Transfer(Transfer),
+    ExpectFinalized(ExpectFinalized),
+    ExpectSummary(ExpectSummary),
+    Finished,
+    Closed,
+}
+
+impl SenderSession {
+    /// Starts a session: the greeting and the announcement are ready to be transmitted.
+    pub fn new(config: SenderConfig) -> Self {
+        let SenderConfig {
+            agent,
+            announcement,
+        } = config;
+        let mut outputs = Outputs::new();
+        greeting::send(agent, &announcement, &mut outputs);
+        Self {
+            deframer: Deframer::new(MAX_FRAME_LEN_MAX),
+            state: State::ExpectWelcome(ExpectWelcome),
+            core: Core {
+                announcement,
+                limits: Limits::default(),
+                outputs,
+            },
+        }
+    }
+
+    /// Takes the whole frames that `input` holds, and leaves the rest.
+    ///
+    /// # Errors
+    ///
+    /// `Decode`, `Violation`, `PeerClosed`: the server's doing.
+    pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
+        self.refuse_if_closed()?;
+        loop {
+            match self.deframer.next(input) {
+                Ok(Some(frame)) => self.handle_frame(frame)?,
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(self.fail(error.into())),
+            }
+        }
+    }
+
+    /// Takes the end of the server's bytes.
+    ///
+    /// # Errors
+    ///
+    /// `Truncated`, when it comes before the push is done.
+    pub fn handle_eof(&mut self) -> Result<(), Error> {
+        self.refuse_if_closed()?;
+        match self.state {
+            State::Finished => Ok(()),
+            State::ExpectWelcome(_)
+            | State::ExpectRefStatus(_)
+            | State::Planning(_)
+            | State::Transfer(_)
+            | State::ExpectFinalized(_)
+            | State::ExpectSummary(_)
+            | State::Closed => Err(self.fail(Error::Truncated)),
+        }
+    }
+
+    /// Takes the completion of a source request.
+    ///
+    /// # Errors
+    ///
+    /// `Fault`, when the source cannot be read.
+    pub fn handle_source(&mut self, done: SourceDone) -> Result<(), Error> {
+        self.refuse_if_closed()?;
+        let SourceDone { request, outcome } = done;
+        let outcome = outcome.map_err(|fault| self.fail(Error::Fault(fault)))?;
+        let core = &mut self.core;
+        let next = match (
+            std::mem::replace(&mut self.state, State::Closed),
+            request.op,
+        ) {
+            (State::Planning(state), SourceOp::Plan(_)) => state.handle_planned(outcome, core),
+            (State::Transfer(state), op) => state.handle_source(op, outcome, core),
+            _ => Err(ApiMisuse::Outcome.into()),
+        };
+        self.enter(next)
+    }
+
+    /// Returns the next output, if there is one.
+    pub fn poll_output(&mut self) -> Option<SenderOutput> {
+        self.core.outputs.pop()
+    }
+
+    /// Returns whether the push is over and all is said.
+    pub const fn is_finished(&self) -> bool {
+        matches!(self.state, State::Finished | State::Closed)
+    }
+
+    /// Puts out a sign of life.
+    pub fn ping(&mut self) {
+        if !self.is_finished() {
+            self.core.outputs.ping();
+        }
+    }
+
+    /// Ends the session for a reason of the driver's, such as a timer, and tells the server.
+    pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
+        self.fail(Error::Fault(Fault {
+            code,
+            text: text.to_owned(),
+        }))
+    }
+
+    fn refuse_if_closed(&self) -> Result<(), Error> {
+        if matches!(self.state, State::Closed) {
+            return Err(ApiMisuse::Closed.into());
+        }
+        Ok(())
+    }
+
+    fn handle_frame(&mut self, frame: Frame) -> Result<(), Error> {
+        let core = &mut self.core;
+        let next = match (std::mem::replace(&mut self.state, State::Closed), frame) {
+            (state, Frame::Ping(_)) => Ok(state),
+            (
+                State::Finished,
+                Frame::Close(Close {
+                    code: CloseCode::DONE,
+                    ..
+                }),
+            ) => Ok(State::Finished),
+            (state @ (State::Transfer(_) | State::ExpectFinalized(_)), Frame::Staged(staged)) => {
+                core.outputs.push(SenderEvent::Staged(staged));
+                Ok(state)
+            }
+            (_, Frame::Close(close)) => Err(Error::PeerClosed(close)),
+            (State::ExpectWelcome(state), frame) => {
+                let next = state.handle(frame, core);
+                self.deframer.payload_len_max = core.limits.frame_len_max;
+                next
+            }
+            (State::ExpectRefStatus(state), frame) => state.handle(frame, core),
+            (State::Planning(_), frame) => unexpected("nothing before Basis or Offer", &frame),
+            (State::Transfer(state), frame) => state.handle(frame, core),
+            (State::ExpectFinalized(state), frame) => state.handle(frame, core),
+            (State::ExpectSummary(state), frame) => state.handle(frame, core),
+            (State::Finished, frame) => unexpected("the end", &frame),
+            (State::Closed, _) => Err(ApiMisuse::Closed.into()),
+        };
+        self.enter(next)
+    }
+
+    fn enter(&mut self, next: Result<State, Error>) -> Result<(), Error> {
+        match next {
+            Ok(state) => {
+                self.state = state;
+                Ok(())
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Closes the session and tells the server why.
+    fn fail(&mut self, error: Error) -> Error {
+        self.state = State::Closed;
+        self.core
+            .outputs
+            .keep(|output| !matches!(output, SenderOutput::Source(_)));
+        if let Some((code, text)) = error.to_close() {
+            self.core.outputs.close(code, &text);
+        }
+        error
+    }
+}
+
+impl Core {
+    fn request(&mut self, op: SourceOp) {
+        self.outputs
+            .push(SenderOutput::Source(SourceRequest { op }));
+    }
+}
+
+fn unexpected<T>(awaited: &'static str, frame: &Frame) -> Result<T, Error> {
+    Err(Violation::Unexpected {
+        awaited,
+        got: frame.kind(),
+    }
+    .into())
+}

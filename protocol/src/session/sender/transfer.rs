@@ -1,0 +1,296 @@
+//! The state in which objects travel: offers, answers and objects overlap.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::super::error::{ApiMisuse, Error, Violation};
+use super::super::source::{Fetched, SourceOp, SourceOutcome};
+use super::finish::ExpectFinalized;
+use super::packer::Packer;
+use super::{Core, SenderEvent, State, unexpected};
+use crate::frame::{Finalize, Frame, ObjectBegin, ObjectChunk, ObjectEnd, Offer, Want};
+use crate::limits::{MAX_OFFER_IDS, MAX_UNSETTLED_IDS};
+use crate::object::ObjectId;
+
+/// Waits for answers to offers, and for the source.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    /// The source is naming ids, or was told to once answers come.
+    offering: Offering,
+    unanswered: VecDeque<Vec<ObjectId>>,
+    unanswered_ids: usize,
+    /// Answers the source was not told of yet.
+    answers: Vec<(ObjectId, bool)>,
+    wanted: VecDeque<ObjectId>,
+    /// Ids in `Fetch` requests that are out.
+    fetching: usize,
+    fetches: usize,
+    packer: Packer,
+    /// Large objects that wait for a stream.
+    large: VecDeque<ObjectId>,
+    streams: [Option<ObjectId>; STREAMS],
+    /// `Missing` answers so far; the server asks for nothing twice in one.
+    pub(super) rounds: u32,
+}
+
+/// What the source has to say about further offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Offering {
+    /// A request is out.
+    Asked,
+    /// It may have more.
+    Ready,
+    /// It has nothing until it learns of an answer.
+    Waiting,
+    /// It has nothing more.
+    Exhausted,
+}
+
+impl Transfer {
+    pub(super) fn begin(core: &mut Core) -> Self {
+        let mut transfer = Self {
+            offering: Offering::Ready,
+            unanswered: VecDeque::new(),
+            unanswered_ids: 0,
+            answers: Vec::new(),
+            wanted: VecDeque::new(),
+            fetching: 0,
+            fetches: 0,
+            packer: Packer::default(),
+            large: VecDeque::new(),
+            streams: [None; STREAMS],
+            rounds: 0,
+        };
+        transfer.ask_for_offers(core);
+        transfer
+    }
+
+    pub(super) fn handle(mut self, frame: Frame, core: &mut Core) -> Result<State, Error> {
+        let Frame::Want(want) = frame else {
+            return unexpected("Want", &frame);
+        };
+        self.handle_want(want, core)?;
+        Ok(self.go_on(core))
+    }
+
+    pub(super) fn handle_source(
+        mut self,
+        op: SourceOp,
+        outcome: SourceOutcome,
+        core: &mut Core,
+    ) -> Result<State, Error> {
+        match (op, outcome) {
+            (SourceOp::Offer { .. }, SourceOutcome::Offered { ids, exhausted }) => {
+                self.handle_offered(ids, exhausted, core)?;
+            }
+            (SourceOp::Fetch(ids), SourceOutcome::Fetched(objects))
+                if ids.len() == objects.len() =>
+            {
+                self.fetches -= 1;
+                self.fetching -= ids.len();
+                for (id, object) in ids.into_iter().zip(objects) {
+                    match object {
+                        Fetched::Whole(stored) => self.send_whole(id, stored, core),
+                        Fetched::Large => self.large.push_back(id),
+                    }
+                }
+            }
+            (SourceOp::Next(id), SourceOutcome::Piece { bytes, last }) => {
+                self.send_piece(id, bytes, last, core)?;
+            }
+            _ => return Err(ApiMisuse::Outcome.into()),
+        }
+        Ok(self.go_on(core))
+    }
+
+    /// Sends what a finalization found missing, and finalizes again.
+    pub(super) fn send_again(mut self, ids: Vec<ObjectId>, core: &mut Core) -> State {
+        self.rounds += 1;
+        core.outputs.push(SenderEvent::Missing(ids.len() as u64));
+        self.wanted.extend(ids);
+        self.go_on(core)
+    }
+
+    fn handle_want(&mut self, want: Want, core: &mut Core) -> Result<(), Violation> {
+        let Some(offered) = self.unanswered.pop_front() else {
+            return Err(Violation::Rule("Want without an unanswered Offer"));
+        };
+        if offered.len() != want.wanted.len() {
+            return Err(Violation::Rule(
+                "Want does not answer as many ids as were offered",
+            ));
+        }
+        self.unanswered_ids -= offered.len();
+        let (mut wanted, mut had) = (0, 0);
+        let dry_run = core.is_dry_run();
+        for (id, is_wanted) in offered.into_iter().zip(want.wanted) {
+            self.answers.push((id, !is_wanted));
+            if !is_wanted {
+                had += 1;
+                continue;
+            }
+            wanted += 1;
+            if !dry_run {
+                self.wanted.push_back(id);
+            }
+        }
+        if self.offering == Offering::Waiting {
+            self.offering = Offering::Ready;
+        }
+        core.outputs.push(SenderEvent::Answered { wanted, had });
+        Ok(())
+    }
+
+    fn handle_offered(
+        &mut self,
+        ids: Vec<ObjectId>,
+        exhausted: bool,
+        core: &mut Core,
+    ) -> Result<(), ApiMisuse> {
+        self.offering = match (exhausted, ids.is_empty() && self.answers.is_empty()) {
+            (true, _) => Offering::Exhausted,
+            // A source that waits for an answer when none is to come would wait for ever.
+            (false, true) if self.unanswered.is_empty() => return Err(ApiMisuse::Outcome),
+            (false, true) => Offering::Waiting,
+            (false, false) => Offering::Ready,
+        };
+        if !ids.is_empty() {
+            core.outputs.send(&Frame::Offer(Offer { ids: ids.clone() }));
+            self.unanswered_ids += ids.len();
+            self.unanswered.push_back(ids);
+        }
+        Ok(())
+    }
+
+    /// Does whatever can be done next.
+    fn go_on(mut self, core: &mut Core) -> State {
+        self.ask_for_offers(core);
+        self.open_streams(core);
+        self.fetch(core);
+        if self.fetches == 0 && self.wanted.is_empty() {
+            self.flush(core);
+        }
+        if !self.is_done() {
+            return State::Transfer(self);
+        }
+        core.outputs.send(&Frame::Finalize(Finalize {}));
+        State::ExpectFinalized(ExpectFinalized::new(self))
+    }
+
+    fn is_done(&self) -> bool {
+        self.offering == Offering::Exhausted
+            && self.unanswered.is_empty()
+            && self.wanted.is_empty()
+            && self.fetches == 0
+            && self.large.is_empty()
+            && self.streams.iter().all(Option::is_none)
+    }
+
+    fn ask_for_offers(&mut self, core: &mut Core) {
+        let open = self.streams.iter().flatten().count();
+        let unsettled =
+            self.unanswered_ids + self.wanted.len() + self.fetching + self.large.len() + open;
+        if self.offering == Offering::Ready && unsettled + MAX_OFFER_IDS <= MAX_UNSETTLED_IDS {
+            self.offering = Offering::Asked;
+            let answers = std::mem::take(&mut self.answers);
+            core.request(SourceOp::Offer {
+                answers,
+                max: MAX_OFFER_IDS,
+            });
+        }
+    }
+
+    fn fetch(&mut self, core: &mut Core) {
+        while self.fetches < FETCHES && !self.wanted.is_empty() && self.large.len() < LARGE_WAITING
+        {
+            let ids: Vec<_> = self
+                .wanted
+                .drain(..self.wanted.len().min(FETCH_IDS))
+                .collect();
+            self.fetches += 1;
+            self.fetching += ids.len();
+            core.request(SourceOp::Fetch(ids));
+        }
+    }
+
+    fn open_streams(&mut self, core: &mut Core) {
+        for (number, slot) in self
+            .streams
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, s)| s.is_none())
+        {
+            let Some(id) = self.large.pop_front() else {
+                return;
+            };
+            *slot = Some(id);
+            core.outputs.send(&Frame::ObjectBegin(ObjectBegin {
+                stream: stream(number),
+                id,
+            }));
+            core.request(SourceOp::Next(id));
+        }
+    }
+
+    fn send_whole(&mut self, id: ObjectId, stored: Bytes, core: &mut Core) {
+        core.outputs.push(SenderEvent::Sent {
+            objects: 1,
+            bytes: stored.len() as u64,
+        });
+        if let Some(frame) = self.packer.push(id, stored) {
+            core.outputs.send(&frame);
+        }
+    }
+
+    fn flush(&mut self, core: &mut Core) {
+        if let Some(frame) = self.packer.flush() {
+            core.outputs.send(&frame);
+        }
+    }
+
+    fn send_piece(
+        &mut self,
+        id: ObjectId,
+        bytes: Bytes,
+        last: bool,
+        core: &mut Core,
+    ) -> Result<(), ApiMisuse> {
+        let mut slots = self.streams.iter_mut().enumerate();
+        let (number, slot) = slots
+            .find(|(_, open)| **open == Some(id))
+            .ok_or(ApiMisuse::Outcome)?;
+        core.outputs.push(SenderEvent::Sent {
+            objects: last.into(),
+            bytes: bytes.len() as u64,
+        });
+        if !bytes.is_empty() {
+            core.outputs.send(&Frame::ObjectChunk(ObjectChunk {
+                stream: stream(number),
+                bytes,
+            }));
+        }
+        if last {
+            *slot = None;
+            core.outputs.send(&Frame::ObjectEnd(ObjectEnd {
+                stream: stream(number),
+            }));
+        } else {
+            core.request(SourceOp::Next(id));
+        }
+        Ok(())
+    }
+}
+
+fn stream(number: usize) -> u8 {
+    u8::try_from(number).unwrap_or(u8::MAX)
+}
+
+/// Streams this sender opens at once: enough to keep two cores of a server busy.
+const STREAMS: usize = 2;
+/// `Fetch` requests out at once, and ids in each: with small objects of 32 KiB at most they hold
+/// 4 MiB.
+const FETCHES: usize = 4;
+const FETCH_IDS: usize = 32;
+/// Large objects that wait for a stream before fetching pauses.
+const LARGE_WAITING: usize = 64;

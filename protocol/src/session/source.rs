@@ -1,0 +1,105 @@
+//! What a [`SenderSession`](super::SenderSession) asks of its source, the local repository, and
+//! what it is answered. Linear like the store's requests: each is completed once.
+
+use bytes::Bytes;
+
+use super::error::Fault;
+use crate::object::{Checksum, ObjectId};
+
+/// One thing for the source to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SourceOp {
+    /// Prepare to offer what `targets` reach. Answered by [`SourceOutcome::Planned`].
+    Plan(PlanRequest),
+    /// Learn the answers to earlier offers, and name at most `max` further ids. Answered by
+    /// [`SourceOutcome::Offered`].
+    Offer {
+        /// Ids offered earlier, and whether the server has them.
+        answers: Vec<(ObjectId, bool)>,
+        /// How many ids may be offered now.
+        max: usize,
+    },
+    /// Read objects. Answered by [`SourceOutcome::Fetched`].
+    Fetch(Vec<ObjectId>),
+    /// Read the next piece of a large object. Answered by [`SourceOutcome::Piece`].
+    Next(ObjectId),
+}
+
+/// What a push is about, once the server has spoken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlanRequest {
+    /// Commits to be pushed, and what their refs hold on the server.
+    pub targets: Vec<(Checksum, Option<Checksum>)>,
+    /// Commits that are complete on the server.
+    pub complete: Vec<Checksum>,
+    /// Announced commits whose detached metadata the server wants.
+    pub detached: Vec<Checksum>,
+}
+
+/// What came of a [`SourceOp`].
+#[derive(Debug)]
+pub enum SourceOutcome {
+    /// Of `Plan`.
+    Planned {
+        /// Those of the complete commits that the offers will be a difference to.
+        basis: Vec<Checksum>,
+        /// The detached metadata asked for.
+        detached: Vec<(Checksum, Bytes)>,
+    },
+    /// Of `Offer`.
+    Offered {
+        /// The next ids; none is offered twice.
+        ids: Vec<ObjectId>,
+        /// There is nothing left to offer, whatever the answers will be.
+        exhausted: bool,
+    },
+    /// Of `Fetch`: an answer for each id, in order.
+    Fetched(Vec<Fetched>),
+    /// Of `Next`.
+    Piece {
+        /// The next stored bytes.
+        bytes: Bytes,
+        /// They are the object's last.
+        last: bool,
+    },
+}
+
+/// One object of a [`SourceOp::Fetch`].
+#[derive(Debug)]
+pub enum Fetched {
+    /// All its stored bytes.
+    Whole(Bytes),
+    /// To be read in pieces, with [`SourceOp::Next`].
+    Large,
+}
+
+/// A [`SourceOp`] on its way. It must be completed, once. `Plan` and `Offer` are never out twice
+/// at a time, nor is `Next` for one object; `Fetch` may be.
+#[derive(Debug)]
+#[must_use = "the session waits for the completion"]
+pub struct SourceRequest {
+    pub(super) op: SourceOp,
+}
+
+impl SourceRequest {
+    /// Returns what is to be done.
+    pub const fn op(&self) -> &SourceOp {
+        &self.op
+    }
+
+    /// Says what came of it; a fault ends the session.
+    pub fn complete(self, outcome: Result<SourceOutcome, Fault>) -> SourceDone {
+        SourceDone {
+            request: self,
+            outcome,
+        }
+    }
+}
+
+/// A completed [`SourceRequest`], for
+/// [`SenderSession::handle_source`](super::SenderSession::handle_source).
+#[derive(Debug)]
+pub struct SourceDone {
+    pub(super) request: SourceRequest,
+    pub(super) outcome: Result<SourceOutcome, Fault>,
+}
