@@ -5,6 +5,7 @@
     clippy::wildcard_enum_match_arm
 )]
 
+pub mod exit;
 pub mod frame;
 pub mod limits;
 mod object;

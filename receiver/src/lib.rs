@@ -1,1 +1,4 @@
 //! The receiving end of a push.
+pub mod driver;
+pub mod error;
+pub mod store;
