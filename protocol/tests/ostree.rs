@@ -9,10 +9,10 @@ use artifact_protocol::ostree::{Attributes, Commit, Dirmeta, Dirtree, FileHeader
 use artifact_protocol::{Checksum, ObjectId, ObjectKind};
 use proptest::prelude::*;
 
-/// The recorded objects: name and bytes.
-fn recorded() -> Vec<(String, Vec<u8>)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/ostree/objects");
-    fs::read_dir(dir)
+/// What was recorded in a directory: name and bytes of each file.
+fn recorded_in(dir: &str) -> Vec<(String, Vec<u8>)> {
+    let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/ostree");
+    fs::read_dir(testdata.join(dir))
         .unwrap()
         .map(|entry| {
             let entry = entry.unwrap();
@@ -25,7 +25,7 @@ fn recorded() -> Vec<(String, Vec<u8>)> {
 #[test]
 fn every_object_ostree_wrote_is_accepted() {
     let mut seen = [0; 4];
-    for (name, bytes) in recorded() {
+    for (name, bytes) in recorded_in("objects") {
         let (checksum, extension) = name.split_once('.').unwrap();
         let checksum: Checksum = checksum.parse().unwrap();
         let kind = ObjectKind::ALL
@@ -62,7 +62,7 @@ fn every_object_ostree_wrote_is_accepted() {
 
 #[test]
 fn a_recorded_commit_is_read_as_it_was_made() {
-    let commits: Vec<_> = recorded()
+    let commits: Vec<_> = recorded_in("objects")
         .into_iter()
         .filter(|(name, _)| name.ends_with(".commit"))
         .map(|(_, bytes)| Commit::parse(&bytes).unwrap())
@@ -77,6 +77,32 @@ fn a_recorded_commit_is_read_as_it_was_made() {
     assert_eq!(first.parent, None);
     assert_eq!(first.ref_bindings, Some(vec!["os/main".to_owned()]));
     assert!(commits.iter().any(|commit| commit.parent.is_some()));
+}
+
+#[test]
+fn a_file_of_a_bare_user_repository_has_the_checksum_it_has_in_an_archive() {
+    let files = recorded_in("bare-user");
+    let (metas, contents): (Vec<_>, Vec<_>) = files
+        .into_iter()
+        .partition(|(name, _)| name.ends_with(".ostreemeta"));
+    assert_eq!(metas.len(), 4);
+    for (name, meta) in metas {
+        let checksum = name.trim_end_matches(".ostreemeta");
+        let (_, content) = contents
+            .iter()
+            .find(|(name, _)| name.starts_with(checksum))
+            .unwrap();
+        let attributes = Attributes::parse(&meta).unwrap();
+        assert_eq!(attributes.serialize(), meta);
+        let (header, content) = if attributes.is_symlink() {
+            (FileHeader::bare_user_link(attributes, content), &[][..])
+        } else {
+            (FileHeader::new(attributes, None), &content[..])
+        };
+        let header = header.unwrap();
+        let hashed = [&header.to_hashed(), content].concat();
+        assert_eq!(Checksum::of(&hashed).to_hex(), checksum);
+    }
 }
 
 #[test]
@@ -202,7 +228,7 @@ proptest! {
         at in any::<prop::sample::Index>(),
         change: u8,
     ) {
-        let commits = recorded();
+        let commits = recorded_in("objects");
         let (_, bytes) = which.get(&commits);
         let mut bytes = bytes.clone();
         let at = at.index(bytes.len());

@@ -170,10 +170,14 @@ mod tests {
     }
 
     fn with_metadata(entries: &[Vec<u8>]) -> Vec<u8> {
+        with_parts(entries, &[], &[])
+    }
+
+    fn with_parts(entries: &[Vec<u8>], parent: &[u8], related: &[u8]) -> Vec<u8> {
         tuple(&[
             (Layout::ALIGNED, &array(Layout::ALIGNED, entries)),
-            (Layout::BYTES, &[]),
-            (Layout::BYTES, &[]),
+            (Layout::BYTES, parent),
+            (Layout::BYTES, related),
             (Layout::BYTES, b"\0"),
             (Layout::BYTES, b"\0"),
             (Layout::U64, &[0; 8]),
@@ -195,6 +199,16 @@ mod tests {
         for commit in [full, bare, unbound] {
             assert_eq!(Commit::parse(&commit.serialize()), Ok(commit));
         }
+    }
+
+    #[test]
+    fn parent_is_a_checksum_or_none_and_related_objects_are_well_formed() {
+        let accepts = |parent, related| Commit::parse(&with_parts(&[], parent, related)).is_ok();
+        assert!(accepts(&[], &[]));
+        assert!(accepts(&[7; 32], &[]));
+        assert!(!accepts(&[7; 31], &[]));
+        assert!(accepts(&[], b"a\0\x07\x02\x04"));
+        assert!(!accepts(&[], b"a\x07\x02\x03"));
     }
 
     #[test]

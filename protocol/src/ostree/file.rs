@@ -30,6 +30,15 @@ impl FileHeader {
         Ok(header)
     }
 
+    /// Joins attributes and what a bare-user repository keeps as the content of a symbolic link: its
+    /// target, and a NUL so that it can be mapped (`ostree-repo-commit.c`, `write_content_object`).
+    pub fn bare_user_link(attributes: Attributes, content: &[u8]) -> Result<Self, FormatError> {
+        let target = content.strip_suffix(b"\0").unwrap_or(content);
+        let target = str::from_utf8(target)
+            .map_err(|_| FormatError::new(PART, "the target of a symbolic link is not UTF-8"))?;
+        Self::new(attributes, Some(target.to_owned()))
+    }
+
     /// Returns owner, mode and extended attributes.
     pub const fn attributes(&self) -> &Attributes {
         &self.attributes

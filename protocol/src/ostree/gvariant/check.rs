@@ -442,6 +442,46 @@ mod tests {
     }
 
     #[test]
+    fn a_tuple_has_one_form() {
+        let text = [vec![b'x'; 252], vec![0]].concat();
+        // 254 bytes of body and one offset of one byte, or of two.
+        assert!(accepts("(ss)", &[&text[..], b"\0\xfd"].concat()));
+        assert!(!accepts("(ss)", &[&text[..], b"\0\xfd\0"].concat()));
+        assert!(accepts("(sy)", b"a\0\x07\x02"));
+        assert!(
+            !accepts("(sy)", b"a\0\x07\0\x02"),
+            "a byte before the offsets"
+        );
+        assert!(accepts("(yu)", b"\x01\0\0\0abcd"));
+        assert!(
+            !accepts("(yu)", b"\x01\0\x01\0abcd"),
+            "padding between members"
+        );
+        assert!(
+            !accepts("(uy)", b"abcd\x01\0\0\x01"),
+            "padding after the last"
+        );
+    }
+
+    #[test]
+    fn framing_offsets_rise_and_stay_inside() {
+        assert!(accepts("aay", b"ab\x01\x02"));
+        assert!(accepts("aay", b"ab\0\x02"));
+        for bad in [
+            &b"ab\x02\x01"[..],
+            b"ab\x02\x01\x02",
+            b"ab\x03\x02",
+            b"ab\x05",
+            b"ab\x03",
+        ] {
+            assert!(!accepts("aay", bad), "{bad:?}");
+        }
+        assert!(accepts("(ayayay)", b"ab\x02\x01"));
+        assert!(!accepts("(ayayay)", b"ab\x01\x02"));
+        assert!(!accepts("(ayayay)", b"ab\x03\x01"));
+    }
+
+    #[test]
     fn a_type_of_a_variant_is_at_most_255_bytes_long() {
         let with_type = |len: usize| {
             let kind = format!("({})", "y".repeat(len - 2));
