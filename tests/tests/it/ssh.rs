@@ -173,7 +173,7 @@ fn check_tells_a_user_where_he_is() {
     check.args(["--remote", &cache.push_url()]);
     let said = run(&mut check).unwrap().success().unwrap();
     assert!(said.contains(&cache.pull_url()), "{said}");
-    assert!(said.contains("archive"), "{said}");
+    assert!(said.contains("version 2"), "{said}");
     cache.wait_idle().unwrap();
 }
 
