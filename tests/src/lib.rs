@@ -1,1 +1,19 @@
-//! What the tests share.
+//! What the tests share: a real sshd, real OSTree repositories, source trees and ways to compare.
+//!
+//! Everything here runs the programs a user would run, over the channels a user would use. It does
+//! not imitate them, and it skips nothing: a program that is missing is a failure that names the
+//! Debian package to install.
+//!
+//! [`cache::Cache`] is the whole scene: an archive repository that is served over http and written
+//! through `sshd` with the manual's `ForceCommand`. The tests are in `tests/tests/it`.
+
+pub mod cache;
+pub mod exec;
+pub mod http;
+pub mod listing;
+pub mod processes;
+pub mod programs;
+pub mod props;
+pub mod repo;
+pub mod sshd;
+pub mod tree;

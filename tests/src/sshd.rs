@@ -1,0 +1,276 @@
+//! A real sshd on 127.0.0.1, with keys and configuration of its own.
+//!
+//! It runs as the current user and lets the current user in, by a key made for it, to run one
+//! command: what the manual tells administrators to write. Lacking sshd is a failure, never a skip.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::exec::{Failure, run};
+use crate::processes;
+
+/// A running sshd; it and all its sessions end when it is dropped.
+#[derive(Debug)]
+pub struct Sshd {
+    child: Child,
+    port: u16,
+    user: String,
+    dir: TempDir,
+}
+
+impl Sshd {
+    /// Starts sshd so that whoever logs in runs `force_command`, a line for the user's shell.
+    pub fn start(force_command: &str) -> Result<Self, Failure> {
+        let sshd = program()?;
+        prepare_privilege_separation()?;
+        let dir = tempfile::tempdir().map_err(Failure::doing("make a directory for sshd"))?;
+        let user = run(Command::new("id").arg("-un"))?
+            .success()?
+            .trim()
+            .to_owned();
+        make_key(&dir.path().join("host_key"))?;
+        make_key(&dir.path().join("user_key"))?;
+        let mut last = None;
+        // Between finding a free port and sshd's taking it, another process may have taken it.
+        for _ in 0..START_ATTEMPTS {
+            let port = free_port()?;
+            write_configuration(dir.path(), port, &user, force_command)?;
+            let mut child = spawn(&sshd, dir.path())?;
+            match wait_ready(&mut child, port) {
+                Ok(()) => {
+                    return Ok(Self {
+                        child,
+                        port,
+                        user,
+                        dir,
+                    });
+                }
+                Err(failure) => {
+                    processes::kill_tree(child.id());
+                    let _ = child.wait();
+                    last = Some(failure);
+                }
+            }
+        }
+        let log = fs::read_to_string(dir.path().join(LOG)).unwrap_or_default();
+        Err(Failure::new(format!(
+            "sshd does not start ({last:?}):\n{log}"
+        )))
+    }
+
+    /// Returns the command that logs in here, for `--ssh` and `ARTIFACT_CACHE_SSH`; nothing of the
+    /// user's own configuration, keys and known hosts is used.
+    pub fn ssh_command(&self) -> String {
+        let dir = self.dir.path().display();
+        format!(
+            "ssh -F none -i {dir}/user_key -o IdentitiesOnly=yes -o BatchMode=yes \
+             -o UserKnownHostsFile={dir}/known_hosts -o StrictHostKeyChecking=yes"
+        )
+    }
+
+    /// Returns the address of a path at this server.
+    pub fn url(&self, path: &str) -> String {
+        format!(
+            "ssh://{}@127.0.0.1:{}/{}",
+            self.user,
+            self.port,
+            path.trim_start_matches('/')
+        )
+    }
+
+    /// Returns what sshd and the programs it ran have written to standard error.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join(LOG)).unwrap_or_default()
+    }
+
+    /// Cuts every connection, as a network that fails would, and keeps listening.
+    pub fn cut_connections(&self) {
+        processes::kill_children(self.child.id());
+    }
+}
+
+impl Drop for Sshd {
+    #[expect(
+        clippy::print_stderr,
+        reason = "a failed test shows what the server said"
+    )]
+    fn drop(&mut self) {
+        processes::kill_tree(self.child.id());
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- log of sshd\n{}---", self.log());
+        }
+    }
+}
+
+fn program() -> Result<PathBuf, Failure> {
+    ["/usr/sbin/sshd", "/usr/bin/sshd", "/sbin/sshd"]
+        .iter()
+        .map(PathBuf::from)
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            Failure::new("there is no sshd: install it with `apt-get install openssh-server`")
+        })
+}
+
+/// sshd started by root refuses to run without this directory, which a service manager makes.
+fn prepare_privilege_separation() -> Result<(), Failure> {
+    if rustix::process::geteuid().is_root() {
+        fs::create_dir_all("/run/sshd").map_err(Failure::doing("make /run/sshd"))?;
+    }
+    Ok(())
+}
+
+fn make_key(path: &Path) -> Result<(), Failure> {
+    run(Command::new("ssh-keygen")
+        .args([
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-C",
+            "artifact-tests",
+            "-f",
+        ])
+        .arg(path))
+    .map_err(|failure| Failure::new(format!("{failure:?}; `apt-get install openssh-client`")))?
+    .success()?;
+    Ok(())
+}
+
+fn free_port() -> Result<u16, Failure> {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(Failure::doing("find a free port"))
+}
+
+fn write_configuration(dir: &Path, port: u16, user: &str, command: &str) -> Result<(), Failure> {
+    let shown = dir.display();
+    let configuration = format!(
+        "Port {port}\n\
+         ListenAddress 127.0.0.1\n\
+         HostKey {shown}/host_key\n\
+         AuthorizedKeysFile {shown}/user_key.pub\n\
+         PidFile none\n\
+         StrictModes no\n\
+         UsePAM no\n\
+         PasswordAuthentication no\n\
+         KbdInteractiveAuthentication no\n\
+         MaxStartups 100\n\
+         LogLevel VERBOSE\n\
+         Match User {user}\n    ForceCommand {command}\n"
+    );
+    let write = |name: &str, text: &str| {
+        let path = dir.join(name);
+        fs::write(&path, text).map_err(Failure::doing(format!("write {path:?}")))
+    };
+    write("sshd_config", &configuration)?;
+    let key = fs::read_to_string(dir.join("host_key.pub"))
+        .map_err(Failure::doing("read the host key of sshd"))?;
+    write("known_hosts", &format!("[127.0.0.1]:{port} {key}"))
+}
+
+fn spawn(sshd: &Path, dir: &Path) -> Result<Child, Failure> {
+    let path = dir.join(LOG);
+    let log = File::create(&path).map_err(Failure::doing(format!("make {path:?}")))?;
+    // With -D it stays our child, with -e what it and its sessions say goes to the log.
+    Command::new(sshd)
+        .args(["-D", "-e", "-f"])
+        .arg(dir.join("sshd_config"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .map_err(Failure::doing(format!("start {sshd:?}")))
+}
+
+/// Waits for a greeting that only an ssh server gives.
+fn wait_ready(child: &mut Child, port: u16) -> Result<(), Failure> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().map_err(Failure::doing("wait for sshd"))? {
+            return Err(Failure::new(format!("sshd ended with {status}")));
+        }
+        if greets(port) {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Err(Failure::new(format!(
+        "no greeting within {START_TIMEOUT:?}"
+    )))
+}
+
+fn greets(port: u16) -> bool {
+    let mut greeting = [0; 4];
+    TcpStream::connect(("127.0.0.1", port))
+        .and_then(|mut connection| {
+            connection.set_read_timeout(Some(START_TIMEOUT))?;
+            connection.read_exact(&mut greeting)
+        })
+        .is_ok()
+        && greeting == *b"SSH-"
+}
+
+const LOG: &str = "sshd.log";
+const START_ATTEMPTS: usize = 5;
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log_in(sshd: &Sshd) -> Command {
+        let mut ssh = Command::new("sh");
+        ssh.arg("-c").arg(format!(
+            "exec {} -p {} {}@127.0.0.1 something else",
+            sshd.ssh_command(),
+            sshd.port,
+            sshd.user
+        ));
+        ssh
+    }
+
+    #[test]
+    fn logging_in_runs_the_forced_command_and_its_errors_reach_the_log() {
+        let sshd = Sshd::start("echo forced; echo to-the-client >&2; exit 7").unwrap();
+        let ran = run(&mut log_in(&sshd)).unwrap();
+        assert_eq!(
+            (ran.code, ran.stdout.as_str()),
+            (Some(7), "forced\n"),
+            "{ran}"
+        );
+        assert!(ran.stderr.contains("to-the-client"), "{ran}");
+        assert!(sshd.log().contains("Accepted publickey"));
+        assert!(sshd.url("/a/b").ends_with("/a/b"));
+    }
+
+    #[test]
+    fn sessions_end_with_the_server_and_with_a_cut() {
+        let sshd = Sshd::start("sleep 1234").unwrap();
+        let dir = sshd.dir.path().to_owned();
+        let start = |count| {
+            let child = log_in(&sshd).stderr(Stdio::null()).spawn().unwrap();
+            while sshd.log().matches("Accepted publickey").count() < count {
+                thread::sleep(Duration::from_millis(10));
+            }
+            child
+        };
+        let mut first = start(1);
+        sshd.cut_connections();
+        assert_eq!(first.wait().unwrap().code(), Some(255));
+        let mut second = start(2);
+        drop(sshd);
+        assert_eq!(second.wait().unwrap().code(), Some(255));
+        processes::wait_gone(&dir, Duration::from_secs(10)).unwrap();
+    }
+}

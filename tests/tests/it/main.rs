@@ -1,0 +1,54 @@
+//! Pushes for real: the workspace's programs, a real sshd, stock ostree as the judge.
+//!
+//! One binary, so that it links once. `ARTIFACT_CACHE_EXTRA=1`, which `make test-extra` sets, adds
+//! what takes long or much disk.
+
+mod hostile;
+mod ssh;
+mod trees;
+
+use artifact_tests::exec::Failure;
+use artifact_tests::repo::{Mode, Repo};
+use artifact_tests::tree::Tree;
+use artifact_tests::{cache::Cache, processes::MemoryWatch};
+
+/// Makes the tree `tree` with one of every kind of thing.
+fn every_kind(cache: &Cache) -> Result<Tree, Failure> {
+    let tree = Tree::create(&cache.scratch("tree"))?;
+    tree.all_kinds()?;
+    Ok(tree)
+}
+
+/// Makes the repository `source` as a build tool or a publisher would keep it.
+fn source(cache: &Cache, mode: Mode) -> Result<Repo, Failure> {
+    Repo::init(&cache.scratch("source"), mode)
+}
+
+/// Fails if either end of a push took more memory than is promised for any push.
+fn must_be_modest(watch: MemoryWatch) -> Result<(), Failure> {
+    let peaks = watch.stop()?;
+    for program in ["bst-artifact-re", "artifact-cache"] {
+        match peaks.get(program) {
+            None => return Err(Failure::new(format!("{program} was not seen: {peaks:?}"))),
+            Some(peak) if *peak > MAX_MEMORY => {
+                return Err(Failure::new(format!(
+                    "{program} took {peak} bytes of memory"
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether the long tests are wanted, and says so if they are not.
+#[expect(clippy::print_stdout, reason = "a test that does nothing says why")]
+fn extra() -> bool {
+    let wanted = std::env::var_os("ARTIFACT_CACHE_EXTRA").is_some_and(|value| value == "1");
+    if !wanted {
+        println!("not run: set ARTIFACT_CACHE_EXTRA=1, or run `make test-extra`");
+    }
+    wanted
+}
+
+const MAX_MEMORY: u64 = 64 * 1024 * 1024;
