@@ -1,1 +1,5 @@
 //! What the tests share.
+
+pub mod frames;
+pub mod model;
+pub mod pair;
