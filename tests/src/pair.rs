@@ -8,7 +8,7 @@ use artifact_protocol::Checksum;
 use artifact_protocol::frame::{Expect, PushOptions, RefOutcome, RefState, RefUpdate};
 use artifact_protocol::session::{
     Announcement, Error, Lane, ReceiverConfig, ReceiverOutput, ReceiverSession, SenderConfig,
-    SenderEvent, SenderOutput, SenderSession, SourceRequest, StoreRequest,
+    SenderEvent, SenderOutput, SenderSession, SourceOp, SourceRequest, StoreRequest,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -36,6 +36,8 @@ pub struct Weather {
     pub cut_to_receiver: Option<usize>,
     /// The connection breaks after this many bytes to the client.
     pub cut_to_sender: Option<usize>,
+    /// The client reads objects only when nothing else can happen.
+    pub slow_source: bool,
 }
 
 impl Default for Weather {
@@ -45,6 +47,7 @@ impl Default for Weather {
             split: Split::Whole,
             cut_to_receiver: None,
             cut_to_sender: None,
+            slow_source: false,
         }
     }
 }
@@ -96,6 +99,7 @@ pub struct Pair {
     source_requests: Vec<SourceRequest>,
     store_requests: VecDeque<StoreRequest>,
     split: Split,
+    slow_source: bool,
     random: u64,
 }
 
@@ -135,6 +139,7 @@ impl Pair {
             source_requests: Vec::new(),
             store_requests: VecDeque::new(),
             split: weather.split,
+            slow_source: weather.slow_source,
             random: weather.seed,
         }
     }
@@ -263,7 +268,11 @@ impl Pair {
         if self.sender_error.is_none() && self.to_sender.has_news() {
             steps.push(Step::ToSender);
         }
-        steps.extend((0..self.source_requests.len()).map(Step::Source));
+        for (index, request) in self.source_requests.iter().enumerate() {
+            if !self.slow_source || !matches!(request.op(), SourceOp::Fetch(_)) {
+                steps.push(Step::Source(index));
+            }
+        }
         let mut lanes = Vec::new();
         for (index, request) in self.store_requests.iter().enumerate() {
             let lane = request.lane();
@@ -271,6 +280,9 @@ impl Pair {
                 lanes.push(lane);
                 steps.push(Step::Store(index));
             }
+        }
+        if steps.is_empty() {
+            steps.extend((0..self.source_requests.len()).map(Step::Source));
         }
         steps
     }

@@ -291,25 +291,29 @@ fn ten_thousand_refs_are_announced_answered_and_set_and_one_more_is_refused() {
 /// More objects than may be unsettled, each a few bytes.
 fn many() -> Repository {
     let mut local = Repository::default();
-    let files: Vec<_> = (0..70_000_u32)
-        .map(|n| local.add_file(&n.to_le_bytes()))
+    let trees: Vec<_> = (0..140_u32)
+        .map(|tree| {
+            let numbers = tree * 500..(tree + 1) * 500;
+            let files: Vec<_> = numbers.map(|n| local.add_file(&n.to_le_bytes())).collect();
+            local.add(ObjectKind::Dirtree, &files, b"t")
+        })
         .collect();
-    local.add_commit("project/element/many", &files);
+    local.add_commit("project/element/many", &trees);
     local
 }
 
 #[test]
 fn a_push_of_more_objects_than_may_be_unsettled_keeps_within_that_limit() {
     let local = many();
-    for seed in 0..3 {
-        let mut pair = pair(
-            &local,
-            Store::default(),
-            Weather {
-                seed,
-                ..Weather::default()
-            },
-        );
+    for slow_source in [false, true] {
+        let weather = Weather {
+            slow_source,
+            ..Weather::default()
+        };
+        let mut source = Source::new(local.clone());
+        source.whole_len_max = 64 * 1024;
+        let announcement = announce_all(&local, NO_OPTIONS);
+        let mut pair = Pair::new(announcement, source, Store::default(), weather);
         assert_eq!(pair.drive(), Ok(()));
         assert!(pair.receiver_error.is_none(), "{:?}", pair.receiver_error);
         assert_eq!(pair.store.repository, local);
