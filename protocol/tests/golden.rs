@@ -2,6 +2,10 @@
 //!
 //! Each `testdata/v2/NAME.bin` is a stream of frames and `NAME.txt` what it decodes to, or why it
 //! is refused. Files are added, never edited; `GOLDEN=write` writes those that are not there yet.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy exempts test functions, not their helpers"
+)]
 
 use std::collections::BTreeSet;
 use std::error::Error;

@@ -14,10 +14,8 @@ pub(super) struct Publishing {
 }
 
 impl Publishing {
-    pub(super) fn new(transfer: Transfer) -> Self {
-        Self {
-            transfer: Box::new(transfer),
-        }
+    pub(super) const fn new(transfer: Box<Transfer>) -> Self {
+        Self { transfer }
     }
 
     pub(super) fn handle_published(

@@ -137,11 +137,8 @@ impl Opening {
         send_status(&opened, core);
         core.outputs
             .push(ReceiverEvent::Opened(announcement.clone(), opened.clone()));
-        Ok(State::Transfer(Transfer::new(
-            announcement,
-            opened,
-            core.config.limits,
-        )))
+        let transfer = Transfer::new(announcement, opened, core.config.limits);
+        Ok(State::Transfer(Box::new(transfer)))
     }
 }
 

@@ -106,7 +106,7 @@ enum State {
     ExpectHello(ExpectHello),
     ExpectAnnounce(ExpectAnnounce),
     Opening(Opening),
-    Transfer(Transfer),
+    Transfer(Box<Transfer>),
     Publishing(Publishing),
     Summarizing(Summarizing),
     Finished,
@@ -251,6 +251,9 @@ impl ReceiverSession {
 
     /// Ends the session for a reason of the driver's, such as a timer, and tells the client.
     pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
+        if let Err(closed) = self.refuse_if_closed() {
+            return closed;
+        }
         self.fail(Error::Fault(Fault {
             code,
             text: text.to_owned(),

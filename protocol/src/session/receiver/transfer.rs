@@ -65,7 +65,11 @@ impl Transfer {
         self.finalizing
     }
 
-    pub(super) fn handle(mut self, frame: Frame, core: &mut Core) -> Result<State, Error> {
+    pub(super) fn handle(
+        mut self: Box<Self>,
+        frame: Frame,
+        core: &mut Core,
+    ) -> Result<State, Error> {
         match frame {
             Frame::Basis(basis) => self.handle_basis(basis, core)?,
             Frame::Offer(offer) => self.handle_offer(offer, core)?,
@@ -114,7 +118,7 @@ impl Transfer {
     }
 
     pub(super) fn handle_stored(
-        mut self,
+        mut self: Box<Self>,
         op: StoreOp,
         outcome: StoreOutcome,
         core: &mut Core,
@@ -143,7 +147,11 @@ impl Transfer {
     }
 
     /// Asks for what a publication found missing.
-    pub(super) fn ask_again(mut self, ids: Vec<ObjectId>, core: &mut Core) -> Result<State, Error> {
+    pub(super) fn ask_again(
+        mut self: Box<Self>,
+        ids: Vec<ObjectId>,
+        core: &mut Core,
+    ) -> Result<State, Error> {
         self.rounds += 1;
         if self.rounds > MAX_FINALIZE_ROUNDS || ids.len() > MAX_MISSING_IDS || ids.is_empty() {
             let first = ids.first().map(ToString::to_string).unwrap_or_default();
@@ -198,7 +206,7 @@ impl Transfer {
         Ok(())
     }
 
-    fn finalize_when_idle(self, core: &mut Core) -> State {
+    fn finalize_when_idle(self: Box<Self>, core: &mut Core) -> State {
         if !self.finalizing || self.pending > 0 {
             return State::Transfer(self);
         }

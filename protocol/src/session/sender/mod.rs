@@ -225,6 +225,9 @@ impl SenderSession {
 
     /// Ends the session for a reason of the driver's, such as a timer, and tells the server.
     pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
+        if let Err(closed) = self.refuse_if_closed() {
+            return closed;
+        }
         self.fail(Error::Fault(Fault {
             code,
             text: text.to_owned(),
