@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use artifact_protocol::Checksum;
-use artifact_protocol::frame::{Expect, PushOptions, RefOutcome, RefState, RefUpdate};
+use artifact_protocol::frame::{Expect, Frame, PushOptions, RefOutcome, RefState, RefUpdate};
 use artifact_protocol::session::{
     Announcement, Error, Lane, ReceiverConfig, ReceiverOutput, ReceiverSession, SenderConfig,
     SenderEvent, SenderOutput, SenderSession, SourceOp, SourceRequest, StoreRequest,
@@ -227,22 +227,23 @@ impl Pair {
             && let Some(output) = self.sender.poll_output()
         {
             match output {
-                SenderOutput::Transmit(bytes) => self.to_receiver.send(&bytes),
-                SenderOutput::Source(request) => self.source_requests.push(request),
-                SenderOutput::Event(event) => {
-                    note(&mut self.trace, || format!("client event {event:?}"));
-                    self.events.push(event);
+                SenderOutput::Transmit(bytes) => {
+                    note_frame(&mut self.trace, "client", &bytes);
+                    self.to_receiver.send(&bytes);
                 }
+                SenderOutput::Source(request) => self.source_requests.push(request),
+                SenderOutput::Event(event) => self.events.push(event),
             }
         }
         self.to_receiver.closed |= self.sender.is_finished() && self.to_receiver.has_room();
         while let Some(output) = self.receiver.poll_output() {
             match output {
-                ReceiverOutput::Transmit(bytes) => self.to_sender.send(&bytes),
-                ReceiverOutput::Store(request) => self.store_requests.push_back(request),
-                ReceiverOutput::Event(event) => {
-                    note(&mut self.trace, || format!("server event {event:?}"));
+                ReceiverOutput::Transmit(bytes) => {
+                    note_frame(&mut self.trace, "server", &bytes);
+                    self.to_sender.send(&bytes);
                 }
+                ReceiverOutput::Store(request) => self.store_requests.push_back(request),
+                ReceiverOutput::Event(_) => {}
             }
         }
         self.to_sender.closed |= self.receiver.is_finished();
@@ -311,7 +312,9 @@ impl Pair {
 
     fn complete_source(&mut self, index: usize) {
         let request = self.source_requests.swap_remove(index);
-        note(&mut self.trace, || format!("source {:?}", request.op()));
+        note(&mut self.trace, || {
+            format!("    source: {:?}", request.op())
+        });
         let outcome = self.source.act(request.op());
         let result = self.sender.handle_source(request.complete(outcome));
         self.end_sender(result);
@@ -321,7 +324,7 @@ impl Pair {
         let Some(request) = self.store_requests.remove(index) else {
             return;
         };
-        note(&mut self.trace, || format!("store {:?}", request.op()));
+        note(&mut self.trace, || format!("    store: {:?}", request.op()));
         let outcome = self.store.act(request.op());
         let mut result = self.receiver.handle_stored(request.complete(outcome));
         if result.is_ok() {
@@ -406,6 +409,13 @@ impl Pipe {
 fn note(trace: &mut Option<Vec<String>>, line: impl FnOnce() -> String) {
     if let Some(lines) = trace {
         lines.push(line());
+    }
+}
+
+fn note_frame(trace: &mut Option<Vec<String>>, end: &str, bytes: &Bytes) {
+    let mut input = BytesMut::from(&bytes[..]);
+    if let Ok(Some(frame)) = Frame::decode(&mut input, u32::MAX) {
+        note(trace, || format!("{end}: {frame:?}"));
     }
 }
 

@@ -6,3 +6,4 @@
 
 mod frames;
 mod pushes;
+mod transcripts;
