@@ -118,6 +118,7 @@
 
 #[cfg(feature = "codec")]
 mod codec;
+pub mod exit;
 pub mod frame;
 pub mod limits;
 mod object;

@@ -23,7 +23,7 @@ impl Checksum {
         Self(digest)
     }
 
-    /// Computes the SHA-256 of `bytes`.
+    /// Computes the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }

@@ -1,1 +1,6 @@
 //! The receiving end of a push.
+pub mod driver;
+pub mod error;
+pub mod policy;
+pub mod store;
+pub mod verify;

@@ -1,0 +1,38 @@
+//! Exit codes of the programs at both ends, by what can be done about them.
+
+use crate::frame::CloseCode;
+
+/// Done, or nothing to do.
+pub const DONE: u8 = 0;
+/// None of the others: a bug, most likely.
+pub const OTHER: u8 = 1;
+/// The command line is wrong.
+pub const USAGE: u8 = 2;
+/// The server's rules do not let all of the refs be set; the others are.
+pub const REFUSED_REF: u8 = 3;
+/// The connection was lost, or the other side gave up or was silent: try again.
+pub const CONNECTION: u8 = 5;
+/// The other side does not speak this protocol, or not this version of it.
+pub const NOT_THE_PROTOCOL: u8 = 6;
+/// The source of the push is broken: its repository is damaged, or lacks what was named.
+pub const SOURCE: u8 = 7;
+/// What was sent is wrong or incomplete.
+pub const REFUSED_OBJECT: u8 = 8;
+/// The server's repository cannot be used: full, locked, damaged, not there.
+pub const STORAGE: u8 = 9;
+
+/// Returns the exit code for the reason a session was closed.
+pub const fn of_close(code: CloseCode) -> u8 {
+    match code {
+        CloseCode::DONE => DONE,
+        CloseCode::NOT_THE_PROTOCOL
+        | CloseCode::UNSUPPORTED
+        | CloseCode::BAD_FRAME
+        | CloseCode::VIOLATION => NOT_THE_PROTOCOL,
+        CloseCode::LIMIT | CloseCode::OBJECT_REFUSED | CloseCode::INCOMPLETE => REFUSED_OBJECT,
+        CloseCode::STORAGE_FULL | CloseCode::STORAGE_FAILED | CloseCode::BUSY => STORAGE,
+        CloseCode::TIMEOUT | CloseCode::INTERRUPTED => CONNECTION,
+        CloseCode::SOURCE_FAILED => SOURCE,
+        CloseCode(_) => OTHER,
+    }
+}

@@ -1,0 +1,291 @@
+//! The `config` file of a repository, as far as it binds whoever reads or writes there.
+
+/// What a repository's `config` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepoConfig {
+    /// `core.mode`: how objects are stored.
+    pub mode: RepoMode,
+    /// `core.locking`: whether `.lock` is to be taken; true if not said.
+    pub locking: bool,
+    /// `core.lock-timeout-secs`: how long to wait for `.lock`; 300 seconds if not said.
+    pub lock_timeout: LockTimeout,
+    /// `core.fsync`: whether to sync; true if not said.
+    pub fsync: bool,
+    /// `core.tombstone-commits`: whether deleted commits leave a mark; false if not said.
+    pub tombstone_commits: bool,
+    /// `core.collection-id`: the collection the refs belong to.
+    pub collection_id: Option<String>,
+    /// `core.no-deltas-in-summary`: whether the summary leaves static deltas out; false if not
+    /// said.
+    pub no_deltas_in_summary: bool,
+}
+
+/// How a repository stores objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepoMode {
+    /// Deflated, served over https.
+    Archive,
+    /// As files with their real owners and attributes.
+    Bare,
+    /// As files of one user, with owners and attributes in `user.ostreemeta`.
+    BareUser,
+    /// As files of one user, without owners and attributes.
+    BareUserOnly,
+}
+
+/// How long to wait for a repository's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockTimeout {
+    /// So many seconds.
+    Seconds(u32),
+    /// For ever.
+    Never,
+}
+
+/// A repository's `config` is malformed, or of a repository this project cannot work with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A line is neither empty, a comment, a group nor a key with a value.
+    #[error("line {line} of the repository's config is not understood")]
+    Line {
+        /// Counted from 1.
+        line: usize,
+    },
+    /// A key that must be there is not.
+    #[error("the repository's config does not set core.{key}")]
+    Missing {
+        /// The key.
+        key: &'static str,
+    },
+    /// A key has a value that cannot be used.
+    #[error("the repository's config sets core.{key} to {value:?}: {rule}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// Why that cannot be used.
+        rule: &'static str,
+    },
+}
+
+impl RepoConfig {
+    /// Parses the text of `config`. Of a key that is there twice, the last value counts.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let mut core = Core::default();
+        let mut in_core = false;
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim_ascii_start();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            if let Some(group) = line.strip_prefix('[') {
+                let group = group.trim_ascii_end().strip_suffix(']');
+                in_core = group.ok_or(ConfigError::Line { line: index + 1 })? == "core";
+                continue;
+            }
+            let (key, value) = line
+                .split_once('=')
+                .ok_or(ConfigError::Line { line: index + 1 })?;
+            if in_core {
+                core.set(key.trim_ascii_end(), value.trim_ascii());
+            }
+        }
+        core.check()
+    }
+}
+
+impl RepoMode {
+    /// Returns the name in `config` and in a summary.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Archive => "archive-z2",
+            Self::Bare => "bare",
+            Self::BareUser => "bare-user",
+            Self::BareUserOnly => "bare-user-only",
+        }
+    }
+}
+
+/// The values of the group `core`, as they are written.
+#[derive(Default)]
+struct Core<'a> {
+    repo_version: Option<&'a str>,
+    archive: Option<&'a str>,
+    mode: Option<&'a str>,
+    locking: Option<&'a str>,
+    lock_timeout_secs: Option<&'a str>,
+    fsync: Option<&'a str>,
+    tombstone_commits: Option<&'a str>,
+    collection_id: Option<&'a str>,
+    no_deltas_in_summary: Option<&'a str>,
+}
+
+impl<'a> Core<'a> {
+    fn set(&mut self, key: &str, value: &'a str) {
+        let field = match key {
+            "repo_version" => &mut self.repo_version,
+            "archive" => &mut self.archive,
+            "mode" => &mut self.mode,
+            "locking" => &mut self.locking,
+            "lock-timeout-secs" => &mut self.lock_timeout_secs,
+            "fsync" => &mut self.fsync,
+            "tombstone-commits" => &mut self.tombstone_commits,
+            "collection-id" => &mut self.collection_id,
+            "no-deltas-in-summary" => &mut self.no_deltas_in_summary,
+            _ => return,
+        };
+        *field = Some(value);
+    }
+
+    fn check(&self) -> Result<RepoConfig, ConfigError> {
+        let key = "repo_version";
+        let version = self.repo_version.ok_or(ConfigError::Missing { key })?;
+        if version != "1" {
+            return Err(refuse(key, version, "only version 1 is known"));
+        }
+        if boolean("archive", self.archive, false)? {
+            let rule = "this format was given up in 2013, convert to archive-z2";
+            return Err(refuse("archive", "true", rule));
+        }
+        Ok(RepoConfig {
+            mode: self.mode.map_or(Ok(RepoMode::Bare), parse_mode)?,
+            locking: boolean("locking", self.locking, true)?,
+            lock_timeout: parse_lock_timeout(self.lock_timeout_secs.unwrap_or("300"))?,
+            fsync: boolean("fsync", self.fsync, true)?,
+            tombstone_commits: boolean("tombstone-commits", self.tombstone_commits, false)?,
+            collection_id: self.collection_id.map(str::to_owned),
+            no_deltas_in_summary: boolean(
+                "no-deltas-in-summary",
+                self.no_deltas_in_summary,
+                false,
+            )?,
+        })
+    }
+}
+
+/// Parses a mode; libostree takes one that is missing for `bare`.
+fn parse_mode(text: &str) -> Result<RepoMode, ConfigError> {
+    match text {
+        "archive" | "archive-z2" => Ok(RepoMode::Archive),
+        "bare" => Ok(RepoMode::Bare),
+        "bare-user" => Ok(RepoMode::BareUser),
+        "bare-user-only" => Ok(RepoMode::BareUserOnly),
+        _ => {
+            let rule = "known are archive-z2, bare, bare-user and bare-user-only";
+            Err(refuse("mode", text, rule))
+        }
+    }
+}
+
+fn parse_lock_timeout(text: &str) -> Result<LockTimeout, ConfigError> {
+    if text == "-1" {
+        return Ok(LockTimeout::Never);
+    }
+    let rule = "it must be a number of seconds, or -1 to wait for ever";
+    let seconds = text.parse();
+    seconds
+        .map(LockTimeout::Seconds)
+        .map_err(|_| refuse("lock-timeout-secs", text, rule))
+}
+
+fn boolean(key: &'static str, text: Option<&str>, default: bool) -> Result<bool, ConfigError> {
+    match text {
+        None => Ok(default),
+        Some("true" | "1") => Ok(true),
+        Some("false" | "0") => Ok(false),
+        Some(other) => Err(refuse(key, other, "it must be true or false")),
+    }
+}
+
+fn refuse(key: &'static str, value: &str, rule: &'static str) -> ConfigError {
+    let value = value.to_owned();
+    ConfigError::Value { key, value, rule }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn core(lines: &str) -> Result<RepoConfig, ConfigError> {
+        RepoConfig::parse(&format!("[core]\nrepo_version=1\n{lines}\n"))
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_libostree_takes_it() {
+        let config = core("mode=archive-z2").unwrap();
+        assert_eq!(
+            config,
+            RepoConfig {
+                mode: RepoMode::Archive,
+                locking: true,
+                lock_timeout: LockTimeout::Seconds(300),
+                fsync: true,
+                tombstone_commits: false,
+                collection_id: None,
+                no_deltas_in_summary: false,
+            }
+        );
+        assert_eq!(core("").unwrap().mode, RepoMode::Bare);
+    }
+
+    #[test]
+    fn every_key_is_read_from_its_own_group_only() {
+        let config = core(
+            "mode = archive\r\n# locking=true\n\nlocking=0\nlock-timeout-secs=-1\nfsync=false\n\
+             tombstone-commits=1 \ncollection-id=org.example.Id\nno-deltas-in-summary=true\n\
+             [remote \"origin\"]\nmode=nonsense\n[archive]\nlocking=maybe\n[core]\nfsync=true",
+        );
+        assert_eq!(
+            config.unwrap(),
+            RepoConfig {
+                mode: RepoMode::Archive,
+                locking: false,
+                lock_timeout: LockTimeout::Never,
+                fsync: true,
+                tombstone_commits: true,
+                collection_id: Some("org.example.Id".into()),
+                no_deltas_in_summary: true,
+            }
+        );
+    }
+
+    #[test]
+    fn every_mode_is_read_by_its_own_name() {
+        for mode in [
+            RepoMode::Archive,
+            RepoMode::Bare,
+            RepoMode::BareUser,
+            RepoMode::BareUserOnly,
+        ] {
+            assert_eq!(core(&format!("mode={}", mode.as_str())).unwrap().mode, mode);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_worked_with_is_refused_by_name() {
+        for (lines, text) in [
+            (
+                "mode=bare-split-xattrs",
+                "core.mode to \"bare-split-xattrs\"",
+            ),
+            ("archive=true", "core.archive"),
+            ("repo_version=2", "core.repo_version to \"2\""),
+            ("locking=maybe", "core.locking"),
+            ("lock-timeout-secs=-2", "core.lock-timeout-secs"),
+            ("nonsense", "line 3"),
+            ("[core", "line 3"),
+        ] {
+            let error = core(lines).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
+        let error = RepoConfig::parse("[core]\nmode=bare\n").unwrap_err();
+        assert_eq!(
+            error,
+            ConfigError::Missing {
+                key: "repo_version"
+            }
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! Threads that do a store's work: one for refs and negotiation, some for objects.
+//!
+//! Keeps the lanes' promise (`session::Lane`): one stream's requests run in order on one thread,
+//! and so do all of the control lane.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use artifact_protocol::session::{Lane, StoreDone, StoreOp, StoreOutcome, StoreRequest};
+
+use crate::error::Error;
+use crate::store::{ObjectStream, Store};
+
+/// The threads, and who is busy with what.
+#[derive(Debug)]
+pub(super) struct Pool {
+    control: Sender<StoreRequest>,
+    workers: Vec<Sender<StoreRequest>>,
+    /// Requests handed to each worker and not completed.
+    loads: Vec<usize>,
+    /// The worker that has a stream.
+    streams: HashMap<u8, usize>,
+}
+
+/// A completed request, and the worker that completed it; `None` is the control thread.
+pub(super) struct Completion {
+    pub(super) worker: Option<usize>,
+    pub(super) done: StoreDone,
+}
+
+impl Pool {
+    /// Starts the threads; each completion is handed to `report`.
+    pub(super) fn start<S: Store + 'static>(
+        store: &Arc<S>,
+        threads: usize,
+        report: impl Fn(Completion) + Clone + Send + 'static,
+    ) -> Self {
+        let spawn = |worker: Option<usize>| {
+            let (sender, requests) = channel();
+            let (store, report) = (Arc::clone(store), report.clone());
+            thread::spawn(move || work(store.as_ref(), &requests, worker, report));
+            sender
+        };
+        let threads = threads.max(1);
+        Self {
+            control: spawn(None),
+            workers: (0..threads).map(|number| spawn(Some(number))).collect(),
+            loads: vec![0; threads],
+            streams: HashMap::new(),
+        }
+    }
+
+    /// Hands a request to the thread of its lane.
+    pub(super) fn submit(&mut self, request: StoreRequest) {
+        let worker = match request.lane() {
+            Lane::Control => None,
+            Lane::Any => Some(self.idlest()),
+            Lane::Stream(stream) => {
+                let idlest = self.idlest();
+                Some(*self.streams.entry(stream).or_insert(idlest))
+            }
+        };
+        if let StoreOp::End(stream) = request.op() {
+            self.streams.remove(stream);
+        }
+        let queue = match worker {
+            None => &self.control,
+            Some(number) => {
+                self.loads[number] += 1;
+                &self.workers[number]
+            }
+        };
+        // A thread lives as long as its queue, so this fails only while the process ends.
+        let _ = queue.send(request);
+    }
+
+    /// Takes note of a completion.
+    pub(super) fn completed(&mut self, worker: Option<usize>) {
+        if let Some(number) = worker {
+            self.loads[number] -= 1;
+        }
+    }
+
+    fn idlest(&self) -> usize {
+        (0..self.loads.len()).min_by_key(|number| self.loads[*number]).unwrap_or_default()
+    }
+}
+
+fn work<S: Store>(
+    store: &S,
+    requests: &Receiver<StoreRequest>,
+    worker: Option<usize>,
+    report: impl Fn(Completion),
+) {
+    let mut streams = HashMap::new();
+    for request in requests {
+        let outcome = perform(store, request.op(), &mut streams).map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "the push cannot go on");
+            error.to_fault()
+        });
+        report(Completion { worker, done: request.complete(outcome) });
+    }
+}
+
+fn perform<S: Store>(
+    store: &S,
+    op: &StoreOp,
+    streams: &mut HashMap<u8, S::Stream>,
+) -> Result<StoreOutcome, Error> {
+    match op {
+        StoreOp::Open(announcement) => store.open(announcement).map(StoreOutcome::Opened),
+        StoreOp::Rely(commits) => store.rely(commits).map(|()| StoreOutcome::Relied),
+        StoreOp::Have(ids) => store.have(ids).map(StoreOutcome::Have),
+        StoreOp::Stage(objects) => {
+            for (id, stored) in objects {
+                store.stage(*id, stored)?;
+            }
+            Ok(StoreOutcome::Staged)
+        }
+        StoreOp::Begin(stream, id) => {
+            streams.insert(*stream, store.begin(*id)?);
+            Ok(StoreOutcome::Appended)
+        }
+        StoreOp::Append(stream, bytes) => {
+            if let Some(open) = streams.get_mut(stream) {
+                open.append(bytes)?;
+            }
+            Ok(StoreOutcome::Appended)
+        }
+        StoreOp::End(stream) => {
+            if let Some(open) = streams.remove(stream) {
+                open.finish()?;
+            }
+            Ok(StoreOutcome::Staged)
+        }
+        StoreOp::Detached(commit, metadata) => {
+            store.stage_detached(*commit, metadata).map(|()| StoreOutcome::Staged)
+        }
+        StoreOp::Publish => store.publish().map(StoreOutcome::Published),
+        StoreOp::Summarize => store.summarize().map(StoreOutcome::Summarized),
+    }
+}

@@ -1,0 +1,137 @@
+//! All that is printed: for people, on a terminal or not, or for programs.
+//!
+//! Text of the other side goes through `escape`. Results go to standard output, everything else to
+//! standard error; a closed pipe is no error.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use artifact_protocol::escape;
+use artifact_sender::SenderEvent;
+use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::args::Args;
+
+#[derive(Debug)]
+pub(crate) struct Output {
+    json: bool,
+    quiet: bool,
+    bar: bool,
+}
+
+impl Output {
+    pub(crate) fn new(args: &Args) -> Self {
+        let bar = !args.quiet && !args.json && io::stderr().is_terminal();
+        Self {
+            json: args.json,
+            quiet: args.quiet,
+            bar,
+        }
+    }
+
+    /// Prints a result for people.
+    pub(crate) fn line(&self, text: &str) {
+        if !self.quiet && !self.json {
+            let _ = writeln!(io::stdout(), "{text}");
+        }
+    }
+
+    /// Prints a result for programs.
+    pub(crate) fn object(&self, value: &Value) {
+        if self.json {
+            let _ = writeln!(io::stdout(), "{value}");
+        }
+    }
+
+    /// Prints what went wrong, and what to do about it.
+    pub(crate) fn error(&self, text: &str, advice: Option<&str>) {
+        self.object(&json!({ "event": "error", "text": text, "advice": advice }));
+        let _ = writeln!(io::stderr(), "artifact-cache: {text}");
+        if let Some(advice) = advice {
+            let _ = writeln!(io::stderr(), "  {advice}");
+        }
+    }
+
+    pub(crate) fn warning(&self, text: &str) {
+        let _ = writeln!(io::stderr(), "artifact-cache: warning: {text}");
+    }
+
+    /// Prints a line that `ssh` or the server wrote to standard error.
+    pub(crate) fn remote_line(&self, line: &str) {
+        let _ = writeln!(io::stderr(), "remote: {}", escape(line));
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if !self.bar {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        bar.set_message("connecting");
+        Progress {
+            bar,
+            started: Instant::now(),
+            wanted: 0,
+            had: 0,
+            sent: 0,
+            bytes: 0,
+        }
+    }
+}
+
+/// The line that moves while a push is under way; only on a terminal.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    started: Instant,
+    wanted: u64,
+    had: u64,
+    sent: u64,
+    bytes: u64,
+}
+
+impl Progress {
+    pub(crate) fn show(&mut self, event: &SenderEvent) {
+        match event {
+            SenderEvent::Welcomed(_) => self.started = Instant::now(),
+            SenderEvent::RefStatus(_) => self.bar.set_message("comparing"),
+            SenderEvent::Answered { wanted, had } => {
+                self.wanted += wanted;
+                self.had += had;
+                self.draw();
+            }
+            SenderEvent::Sent { objects, bytes } => {
+                self.sent += objects;
+                self.bytes += bytes;
+                self.draw();
+            }
+            SenderEvent::Missing(count) => self.wanted += count,
+            SenderEvent::Staged(staged) if staged.objects == self.wanted => {
+                self.bar.set_message("the server makes it durable");
+            }
+            SenderEvent::Staged(_) => {}
+            SenderEvent::Finalized(_) => self.bar.set_message("the server updates its summary"),
+            SenderEvent::Summary(_) => self.bar.finish_and_clear(),
+        }
+    }
+
+    pub(crate) fn finish(&self) -> Duration {
+        self.bar.finish_and_clear();
+        self.started.elapsed()
+    }
+
+    fn draw(&self) {
+        let rate = self.bytes as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+        self.bar.set_message(format!(
+            "{} of {} objects, {}, {}/s, {} already there",
+            HumanCount(self.sent),
+            HumanCount(self.wanted),
+            DecimalBytes(self.bytes),
+            DecimalBytes(rate as u64),
+            HumanCount(self.had),
+        ));
+    }
+}

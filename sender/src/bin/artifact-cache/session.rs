@@ -1,0 +1,42 @@
+//! One session with one remote, from the first byte to the end of `ssh`.
+
+use artifact_sender::{Connection, Connector, Error, Remote};
+
+use crate::args::Args;
+use crate::output::Output;
+use crate::trouble::Trouble;
+
+/// Connects to `remote` and lets `talk` do what it wants; what goes wrong is put into words.
+pub(crate) async fn run<T>(
+    remote: &Remote,
+    args: &Args,
+    output: &Output,
+    talk: impl AsyncFnOnce(&mut Connection) -> Result<T, Error>,
+) -> Result<T, Trouble> {
+    let mut connector = Connector::default();
+    if let Some(command) = &args.ssh {
+        connector = connector.ssh_command(command.clone());
+    }
+    let mut connection = connector
+        .connect(remote)
+        .map_err(|error| Trouble::new(error, remote, None, &[]))?;
+    let result = talk(&mut connection).await;
+    let (status, said) = match connection.finish().await {
+        Ok((status, said)) => (Some(status), said),
+        Err(_) => (None, Vec::new()),
+    };
+    if args.verbose || matches!(&result, Err(error) if is_unexplained(error)) {
+        said.iter().for_each(|line| output.remote_line(line));
+    }
+    result.map_err(|error| Trouble::new(error, remote, status, &said))
+}
+
+/// Whether only the other side's own words can tell what happened.
+fn is_unexplained(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Session(
+            artifact_sender::SessionError::Truncated | artifact_sender::SessionError::Decode(_)
+        )
+    )
+}

@@ -1,0 +1,112 @@
+//! What went wrong, in one line; what to do about it, in another; and the exit code.
+
+use std::process::ExitStatus;
+
+use artifact_protocol::exit;
+use artifact_protocol::frame::{CloseCode, DecodeError};
+use artifact_sender::{Error, Remote, SessionError};
+
+/// A failure, fit to be shown.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    pub(crate) code: u8,
+    pub(crate) text: String,
+    pub(crate) advice: Option<String>,
+}
+
+impl Trouble {
+    pub(crate) fn new(
+        error: Error,
+        remote: &Remote,
+        status: Option<ExitStatus>,
+        said: &[String],
+    ) -> Self {
+        let code = exit_code(&error);
+        let advice = match &error {
+            Error::Session(session) => advise(session, remote, status, said),
+            Error::Start { .. } => Some(
+                "is it installed? `--ssh` names another program for hosts, and a local path needs \
+                 bst-artifact-receive beside artifact-cache or on PATH"
+                    .to_owned(),
+            ),
+            _ => None,
+        };
+        let text = match error {
+            Error::Session(SessionError::Truncated) => ended_early(remote, status),
+            error => format!("{:#}", anyhow::Error::new(error)),
+        };
+        Self { code, text, advice }
+    }
+}
+
+fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::Start { .. } => exit::CONNECTION,
+        Error::Session(session) => match session {
+            SessionError::Truncated => exit::CONNECTION,
+            SessionError::Decode(_) | SessionError::Violation(_) => exit::NOT_THE_PROTOCOL,
+            SessionError::PeerClosed(close) => exit::of_close(close.code),
+            SessionError::Fault(fault) => exit::of_close(fault.code),
+            _ => exit::OTHER,
+        },
+        Error::Internal(_) => exit::OTHER,
+        // All others are of the local repository.
+        _ => exit::SOURCE,
+    }
+}
+
+fn ended_early(remote: &Remote, status: Option<ExitStatus>) -> String {
+    let code = status.and_then(|status| status.code());
+    match (remote, code) {
+        (Remote::Ssh(_), Some(255)) => format!("ssh could not connect to {remote}"),
+        (_, Some(127)) => format!("the receiver could not be started on {remote}"),
+        _ => format!("the connection to {remote} ended before the push was done"),
+    }
+}
+
+/// What to do, from what is known of the other side.
+fn advise(
+    error: &SessionError,
+    remote: &Remote,
+    status: Option<ExitStatus>,
+    said: &[String],
+) -> Option<String> {
+    let heard = |text: &str| said.iter().any(|line| line.contains(text));
+    let code = status.and_then(|status| status.code());
+    let advice = match error {
+        SessionError::Decode(DecodeError::Preamble { .. }) => {
+            "something on the server prints before the receiver speaks: silence the login shell's \
+             start files, or set ForceCommand bst-artifact-receive for this user"
+        }
+        SessionError::Truncated if heard("Permission denied") => {
+            "the server knows no key of yours for this user: have it added to authorized_keys, or \
+             name it with --ssh 'ssh -i KEY'"
+        }
+        SessionError::Truncated if heard("Host key verification failed") => {
+            "ssh does not know the server's key, or another one: connect once with ssh to look at it"
+        }
+        SessionError::Truncated if heard("Could not resolve hostname") => {
+            "the host's name is not known: is it spelled right?"
+        }
+        SessionError::Truncated if code == Some(127) => {
+            "bst-artifact-receive is not on the PATH that sshd gives: install it below /usr/local, \
+             or write its full path into ForceCommand"
+        }
+        SessionError::Truncated if matches!(remote, Remote::Ssh(_)) && code == Some(255) => {
+            "try `ssh` to the same host by hand, with -v"
+        }
+        SessionError::Truncated => "push again: what was not finished is not in the cache",
+        SessionError::PeerClosed(close) => match close.code {
+            CloseCode::BUSY => "another program has the cache locked: push again later",
+            CloseCode::STORAGE_FULL => "the operator has to make room on the server",
+            CloseCode::TIMEOUT | CloseCode::INTERRUPTED => "push again",
+            CloseCode::UNSUPPORTED => "one of the two programs is too old for the other",
+            CloseCode::OBJECT_REFUSED => {
+                "`ostree fsck` shows whether the local repository is sound"
+            }
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(advice.to_owned())
+}

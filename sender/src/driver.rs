@@ -1,0 +1,185 @@
+//! Runs a sender session over a byte stream: the only I/O and the only timers of the sender.
+//!
+//! It takes no decision of the protocol's. Bytes are read while others are written, so that two
+//! full pipes never wait for each other; draining the session pauses while bytes wait to be
+//! written, which is all the back-pressure there is.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use artifact_protocol::frame::CloseCode;
+use artifact_protocol::session::{
+    Error as SessionError, SenderConfig, SenderEvent, SenderOutput, SenderSession,
+};
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::pool::Pool;
+
+/// Runs a session to its end.
+pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
+    config: SenderConfig,
+    pool: Pool,
+    stream: S,
+    event: impl FnMut(SenderEvent),
+) -> Result<(), Error> {
+    let (reader, writer) = tokio::io::split(stream);
+    let mut driver = Driver {
+        session: SenderSession::new(config),
+        pool,
+        reader: Box::pin(reader),
+        writer: Box::pin(writer),
+        event,
+        unread: BytesMut::with_capacity(READ_LEN),
+        unwritten: VecDeque::new(),
+        unwritten_len: 0,
+        writable: true,
+        last_heard: Instant::now(),
+        last_said: Instant::now(),
+        greeted: false,
+    };
+    let result = driver.run().await;
+    // What caused a fault of ours is known here, better than the words told to the server.
+    match (result, driver.pool.take_failure()) {
+        (Err(SessionError::Fault(_)), Some(cause)) => Err(cause),
+        (Err(error), _) => Err(Error::Session(error)),
+        (Ok(()), _) => Ok(()),
+    }
+}
+
+struct Driver<S, E> {
+    session: SenderSession,
+    pool: Pool,
+    reader: std::pin::Pin<Box<ReadHalf<S>>>,
+    writer: std::pin::Pin<Box<WriteHalf<S>>>,
+    event: E,
+    unread: BytesMut,
+    unwritten: VecDeque<Bytes>,
+    unwritten_len: usize,
+    /// The server still takes bytes.
+    writable: bool,
+    last_heard: Instant,
+    last_said: Instant,
+    /// Anything was heard from the server.
+    greeted: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
+    async fn run(&mut self) -> Result<(), SessionError> {
+        loop {
+            self.drain();
+            if self.session.is_finished() && self.unwritten.is_empty() {
+                // Nothing follows; the server sees the end, and ends as well.
+                let _ = self.writer.shutdown().await;
+                return Ok(());
+            }
+            if let Err(error) = self.step().await {
+                self.part(&error).await;
+                return Err(error);
+            }
+        }
+    }
+
+    /// Waits for one thing to happen, and takes it in.
+    async fn step(&mut self) -> Result<(), SessionError> {
+        let now = Instant::now();
+        let patience = if self.greeted { SILENCE } else { GREETING };
+        let (give_up, ping) = (self.last_heard + patience, self.last_said + PING);
+        if now >= give_up {
+            let text = "the server was silent for too long";
+            return Err(self.session.abort(CloseCode::TIMEOUT, text));
+        }
+        if now >= ping {
+            self.session.ping();
+            self.last_said = now;
+        }
+        let front = self.unwritten.front().cloned().unwrap_or_default();
+        tokio::select! {
+            read = self.reader.read_buf(&mut self.unread) => {
+                self.last_heard = Instant::now();
+                self.greeted = true;
+                match read {
+                    Ok(0) => self.session.handle_eof(),
+                    Ok(_) => {
+                        let taken = self.session.handle_bytes(&mut self.unread);
+                        self.unread.reserve(READ_LEN);
+                        taken
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "the server's bytes cannot be read");
+                        self.session.handle_eof()
+                    }
+                }
+            }
+            written = self.writer.write(&front), if self.writable && !front.is_empty() => {
+                self.last_said = Instant::now();
+                match written {
+                    Ok(len) => self.take_written(len),
+                    Err(error) => {
+                        // Why the server hung up is in what it said before: it is read to the end.
+                        tracing::debug!(%error, "the server takes no more bytes");
+                        self.writable = false;
+                    }
+                }
+                Ok(())
+            }
+            done = self.pool.next(), if self.pool.is_busy() => self.session.handle_source(done),
+            () = tokio::time::sleep_until(give_up.min(ping)) => Ok(()),
+        }
+    }
+
+    fn take_written(&mut self, len: usize) {
+        self.unwritten_len -= len;
+        if let Some(front) = self.unwritten.front_mut() {
+            let _ = front.split_to(len);
+            if front.is_empty() {
+                self.unwritten.pop_front();
+            }
+        }
+    }
+
+    /// Carries out what the session puts out, until enough waits to be written.
+    fn drain(&mut self) {
+        while self.unwritten_len < UNWRITTEN_LEN_MAX {
+            match self.session.poll_output() {
+                Some(SenderOutput::Transmit(bytes)) if self.writable => {
+                    self.unwritten_len += bytes.len();
+                    self.unwritten.push_back(bytes);
+                }
+                Some(SenderOutput::Transmit(_)) => {}
+                Some(SenderOutput::Source(request)) => self.pool.submit(request),
+                Some(SenderOutput::Event(event)) => (self.event)(event),
+                None => return,
+            }
+        }
+    }
+
+    /// Tells the server why there will be no more, if it still listens.
+    async fn part(&mut self, error: &SessionError) {
+        if !self.writable || matches!(error, SessionError::PeerClosed(_) | SessionError::Truncated)
+        {
+            return;
+        }
+        self.unwritten_len = 0;
+        self.drain();
+        let farewell = async {
+            for bytes in &mut self.unwritten {
+                self.writer.write_all(bytes).await?;
+            }
+            self.writer.shutdown().await
+        };
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    }
+}
+
+const READ_LEN: usize = 64 * 1024;
+/// Bytes that may wait to be written before draining the session pauses.
+const UNWRITTEN_LEN_MAX: usize = 1024 * 1024;
+/// For the server's first byte: a person may be typing a password to `ssh`.
+const GREETING: Duration = Duration::from_secs(180);
+/// For the next sign of life of a server, which sends one every 15 seconds.
+const SILENCE: Duration = Duration::from_secs(60);
+const PING: Duration = Duration::from_secs(15);
+const FAREWELL: Duration = Duration::from_secs(3);

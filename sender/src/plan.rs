@@ -1,0 +1,278 @@
+//! Which objects to offer, and in which order: breadth first, what the server has left out.
+//!
+//! The plan walks the local repository from the commits to be pushed. Beneath commits that both
+//! ends have (the basis) it offers nothing; of the rest it offers every object once. What is below a
+//! directory is looked at as late as possible, since a server that has the directory has all of it.
+//!
+//! In memory there are 16 bytes of each object's name, and the directories whose turn has not come:
+//! no paths, and no list of files longer than one directory's.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use artifact_protocol::limits::MAX_HISTORY_LEN;
+use artifact_protocol::ostree::Dirtree;
+use artifact_protocol::{Checksum, ObjectId, ObjectKind};
+
+use crate::{Error, Repository};
+
+/// A commit to be pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The commit.
+    pub commit: Checksum,
+    /// What the server's ref holds now. Whether it is complete there, it says itself.
+    pub current: Option<Checksum>,
+}
+
+/// The objects still to be offered in one push.
+///
+/// **Ask [`Plan::next`] for more after every [`Plan::answer`]**: it may have had nothing to say
+/// before, and have a lot to say after.
+#[derive(Debug)]
+pub struct Plan {
+    repository: Arc<Repository>,
+    basis: Vec<Checksum>,
+    known: Known, // offered, in `ready`, or on the server for sure
+    ready: VecDeque<ObjectId>,
+    parent: Option<ObjectId>,       // what all of `ready` lies beneath
+    wanted: VecDeque<ObjectId>,     // directories and commits the server lacks, not expanded
+    open: HashSet<ObjectId>,        // directories and commits neither answered nor expanded
+    open_order: VecDeque<ObjectId>, // as offered; contains all of `open`
+    unanswered: usize,              // ids offered, of any kind
+}
+
+impl Plan {
+    /// How many ids may be unanswered before directories the server may have are looked into: below
+    /// it a slow link is kept busy, above it a fast link is kept free of what is not wanted.
+    pub const SPECULATION_MAX: usize = 1024;
+
+    /// Plans a push of `targets` to a server that has the commits `held`, each with everything
+    /// beneath it.
+    ///
+    /// `depth` further ancestors of each commit go along, as far as they are complete here. So do
+    /// the commits between a target and the `current` one, if that is an ancestor; without them the
+    /// server could not see that the ref moves forward.
+    ///
+    /// Fails if a target is missing here or partial, or if something it needs cannot be read.
+    pub fn new(
+        repository: Arc<Repository>,
+        targets: &[Target],
+        held: &[Checksum],
+        depth: u32,
+    ) -> Result<Self, Error> {
+        let mut plan = Self {
+            repository,
+            basis: Vec::new(),
+            known: Known::default(),
+            ready: VecDeque::new(),
+            parent: None,
+            wanted: VecDeque::new(),
+            open: HashSet::new(),
+            open_order: VecDeque::new(),
+            unanswered: 0,
+        };
+        let held: Vec<_> = held
+            .iter()
+            .copied()
+            .filter(|commit| plan.known.insert(commit_id(*commit)))
+            .collect();
+        for target in targets {
+            for commit in history(&plan.repository, target, depth)? {
+                if plan.known.insert(commit_id(commit)) {
+                    plan.ready.push_back(commit_id(commit));
+                }
+            }
+        }
+        if !plan.ready.is_empty() {
+            for commit in held {
+                plan.leave_out(commit);
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Returns the commits that both ends have complete and beneath which nothing is offered.
+    pub fn basis(&self) -> &[Checksum] {
+        &self.basis
+    }
+
+    /// Returns the next ids to offer, at most `max`; fewer, or none, while answers are awaited.
+    ///
+    /// Fails if the local repository lacks an object or holds it damaged. The plan is of no use
+    /// then.
+    pub fn next(&mut self, max: usize) -> Result<Vec<ObjectId>, Error> {
+        let mut batch = Vec::new();
+        while batch.len() < max {
+            if let Some(id) = self.ready.pop_front() {
+                if has_children(id) {
+                    self.open.insert(id);
+                    self.open_order.push_back(id);
+                }
+                self.unanswered += 1;
+                batch.push(id);
+            } else if let Some(id) = self.next_to_expand() {
+                self.expand(id)?;
+            } else {
+                break;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Takes the server's answer to an id that was offered: whether the server has it, and with a
+    /// directory or commit everything beneath it.
+    pub fn answer(&mut self, id: ObjectId, have: bool) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if self.open.remove(&id) && !have {
+            self.wanted.push_back(id);
+        }
+        if have && self.parent == Some(id) {
+            self.ready.clear();
+        }
+        while self
+            .open_order
+            .front()
+            .is_some_and(|id| !self.open.contains(id))
+        {
+            self.open_order.pop_front();
+        }
+    }
+
+    /// Returns whether there is nothing left to offer, now or after any answer.
+    pub fn is_exhausted(&self) -> bool {
+        self.ready.is_empty() && self.wanted.is_empty() && self.open.is_empty()
+    }
+
+    fn next_to_expand(&mut self) -> Option<ObjectId> {
+        let wanted = self.wanted.pop_front();
+        if wanted.is_some() || self.unanswered >= Self::SPECULATION_MAX {
+            return wanted;
+        }
+        loop {
+            let id = self.open_order.pop_front()?;
+            if self.open.remove(&id) {
+                return Some(id);
+            }
+        }
+    }
+
+    /// Makes the children of a directory or commit ready, directories first: on their answers
+    /// depends what comes after them.
+    fn expand(&mut self, id: ObjectId) -> Result<(), Error> {
+        self.parent = Some(id);
+        let new = children(&self.repository, id)?
+            .into_iter()
+            .filter(|child| self.known.insert(*child));
+        let (files, others): (Vec<_>, Vec<_>) = new.partition(|id| id.kind == ObjectKind::File);
+        self.ready.extend(others);
+        self.ready.extend(files);
+        Ok(())
+    }
+
+    /// Leaves out everything beneath a commit that the server has, if it is here as well.
+    ///
+    /// Damage in it is no reason to fail: what was found before it is on the server all the same.
+    fn leave_out(&mut self, commit: Checksum) {
+        match self.try_leave_out(commit) {
+            Ok(true) => self.basis.push(commit),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%commit, %error, "cannot compare with a commit the server has");
+            }
+        }
+    }
+
+    fn try_leave_out(&mut self, commit: Checksum) -> Result<bool, Error> {
+        if self.repository.complete_commit(commit)?.is_none() {
+            return Ok(false);
+        }
+        let mut stack = vec![commit_id(commit)];
+        while let Some(id) = stack.pop() {
+            for child in children(&self.repository, id)? {
+                if self.known.insert(child) && has_children(child) {
+                    stack.push(child);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The names of objects, shortened to their first 16 bytes: kind, and 120 bits of checksum.
+///
+/// Whole names would be 70 bytes an object in a large push. Should two ever agree in 120 bits, the
+/// second is not offered, and the server asks for it at the end as for any object that is missing.
+#[derive(Debug, Default)]
+struct Known(HashSet<[u8; 16]>);
+
+impl Known {
+    /// Returns whether the name is new.
+    fn insert(&mut self, id: ObjectId) -> bool {
+        let mut short = [0; 16];
+        short.copy_from_slice(id.to_wire().split_at(16).0);
+        self.0.insert(short)
+    }
+}
+
+/// Returns the commits to push for a target, newest first.
+fn history(repository: &Repository, target: &Target, depth: u32) -> Result<Vec<Checksum>, Error> {
+    if target.current == Some(target.commit) {
+        return Ok(Vec::new());
+    }
+    let depth = usize::try_from(depth).unwrap_or(usize::MAX);
+    let Some(newest) = repository.complete_commit(target.commit)? else {
+        let commit = target.commit;
+        return Err(match repository.is_partial(commit)? {
+            true => Error::PartialCommit { commit },
+            false => Error::NoSuchCommit { commit },
+        });
+    };
+    let mut commits = vec![target.commit];
+    let mut parent = newest.parent;
+    let mut between = None; // how many commits are newer than the current one
+    while let Some(ancestor) = parent {
+        if target.current == Some(ancestor) {
+            between = Some(commits.len());
+        }
+        let searching = target.current.is_some() && between.is_none();
+        if commits.len() > depth && !(searching && commits.len() <= MAX_HISTORY_LEN) {
+            break;
+        }
+        let Some(commit) = repository.complete_commit(ancestor)? else {
+            break;
+        };
+        commits.push(ancestor);
+        parent = commit.parent;
+    }
+    commits.truncate(between.unwrap_or(1).max(depth.saturating_add(1)));
+    Ok(commits)
+}
+
+/// Reads what lies directly beneath a directory or commit; the parent of a commit does not.
+fn children(repository: &Repository, id: ObjectId) -> Result<Vec<ObjectId>, Error> {
+    let unparsable = |source| repository.unparsable(id, source);
+    match id.kind {
+        ObjectKind::Commit => {
+            let commit = repository.commit(id.checksum)?;
+            Ok(vec![
+                ObjectId::new(ObjectKind::Dirtree, commit.tree),
+                ObjectId::new(ObjectKind::Dirmeta, commit.meta),
+            ])
+        }
+        ObjectKind::Dirtree => {
+            let bytes = repository.metadata(id)?;
+            let dirtree = Dirtree::parse(&bytes).map_err(unparsable)?;
+            Ok(dirtree.children().collect())
+        }
+        ObjectKind::Dirmeta | ObjectKind::File => Ok(Vec::new()),
+    }
+}
+
+const fn has_children(id: ObjectId) -> bool {
+    matches!(id.kind, ObjectKind::Commit | ObjectKind::Dirtree)
+}
+
+const fn commit_id(commit: Checksum) -> ObjectId {
+    ObjectId::new(ObjectKind::Commit, commit)
+}

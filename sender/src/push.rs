@@ -1,0 +1,238 @@
+//! A push, from the refs to be set to what became of them.
+
+use std::sync::Arc;
+
+use artifact_protocol::frame::{
+    Expect, PushOptions, RefOutcome, RefUpdate, Refusal, SummaryDone, Welcome,
+};
+use artifact_protocol::limits::MAX_BASES;
+use artifact_protocol::session::{Announcement, SenderConfig, SenderEvent};
+use artifact_protocol::{Checksum, RefName, Text};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::driver;
+use crate::error::Error;
+use crate::pool::Pool;
+use crate::source::Repository;
+
+/// A push that is being put together: which refs are to be set to which commits, and how.
+#[derive(Debug)]
+pub struct Push {
+    repository: Arc<Repository>,
+    agent: Text,
+    announcement: Announcement,
+    depth: u32,
+}
+
+impl Push {
+    /// Begins a push of commits of `repository`.
+    pub fn new(repository: impl Into<Arc<Repository>>) -> Self {
+        Self {
+            repository: repository.into(),
+            agent: Text::new(concat!("artifact-sender ", env!("CARGO_PKG_VERSION"))),
+            announcement: Announcement::default(),
+            depth: 0,
+        }
+    }
+
+    /// Sets the ref of the same name on the server to what `name` holds in the local repository.
+    ///
+    /// # Errors
+    ///
+    /// The local repository has no such ref, or cannot be read.
+    pub fn reference(self, name: &RefName) -> Result<Self, Error> {
+        let commit = self.repository.resolve(name.as_str())?;
+        self.update(name.clone(), commit, Expect::Any)
+    }
+
+    /// Sets the ref `name` on the server to `commit`, if it holds what is expected then.
+    ///
+    /// # Errors
+    ///
+    /// The commit's detached metadata cannot be read.
+    pub fn update(
+        mut self,
+        name: RefName,
+        commit: Checksum,
+        expect: Expect,
+    ) -> Result<Self, Error> {
+        let detached = self
+            .repository
+            .detached(commit)?
+            .map(|bytes| Checksum::of(&bytes));
+        for base in self.repository.bases_beside(&name)? {
+            let bases = &mut self.announcement.bases;
+            if bases.len() < MAX_BASES && !bases.contains(&base) {
+                bases.push(base);
+            }
+        }
+        self.announcement.refs.retain(|update| update.name != name);
+        self.announcement.refs.push(RefUpdate {
+            name,
+            commit,
+            detached,
+            expect,
+        });
+        Ok(self)
+    }
+
+    /// Moves refs also to commits that do not descend from their current ones, where the server
+    /// lets.
+    #[must_use]
+    pub fn force(self, force: bool) -> Self {
+        self.option(PushOptions::FORCE, force)
+    }
+
+    /// Changes nothing on the server, and tells what would be done.
+    #[must_use]
+    pub fn dry_run(self, dry_run: bool) -> Self {
+        self.option(PushOptions::DRY_RUN, dry_run)
+    }
+
+    /// Sends so many ancestors of each commit along, as far as the local repository has them.
+    #[must_use]
+    pub fn depth(mut self, depth: u32) -> Self {
+        self.depth = depth;
+        self
+    }
+
+    /// Says who pushes, for the server's log: a program and its version.
+    #[must_use]
+    pub fn agent(mut self, agent: &str) -> Self {
+        self.agent = Text::new(agent);
+        self
+    }
+
+    /// Does the push over a stream at whose other end a receiver is, or will be.
+    ///
+    /// `progress` is told what happens as it happens; it should return soon.
+    ///
+    /// Dropping the future ends the push: the server's repository is as before, unless everything
+    /// had been sent and finalized.
+    ///
+    /// # Errors
+    ///
+    /// Why the push was not done. Refs that were refused one by one are no error, but in the
+    /// report.
+    pub async fn over<S: AsyncRead + AsyncWrite>(
+        self,
+        stream: S,
+        mut progress: impl FnMut(&SenderEvent),
+    ) -> Result<Report, Error> {
+        let names: Vec<_> = self
+            .announcement
+            .refs
+            .iter()
+            .map(|r| r.name.clone())
+            .collect();
+        let config = SenderConfig {
+            agent: self.agent,
+            announcement: self.announcement,
+        };
+        let mut tally = Tally::default();
+        let pool = Pool::start(&self.repository, self.depth);
+        driver::run(config, pool, stream, |event| {
+            progress(&event);
+            tally.count(event);
+        })
+        .await?;
+        tally.into_report(names)
+    }
+
+    fn option(mut self, option: PushOptions, on: bool) -> Self {
+        let options = &mut self.announcement.options;
+        options.0 = if on {
+            options.0 | option.0
+        } else {
+            options.0 & !option.0
+        };
+        self
+    }
+}
+
+/// Learns who the receiver at the other end of a stream is.
+///
+/// # Errors
+///
+/// Why there was no answer.
+pub async fn greet<S: AsyncRead + AsyncWrite>(stream: S, agent: &str) -> Result<Welcome, Error> {
+    let config = SenderConfig {
+        agent: Text::new(agent),
+        ..SenderConfig::default()
+    };
+    let mut tally = Tally::default();
+    driver::run(config, Pool::none(), stream, |event| tally.count(event)).await?;
+    tally.into_report(Vec::new()).map(|report| report.server)
+}
+
+/// What a push did.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// Who the server is, and what it said of itself.
+    pub server: Welcome,
+    /// What became of each ref, in the order they were named. `Updated` is durable.
+    pub refs: Vec<(RefName, RefOutcome)>,
+    /// Objects sent.
+    pub objects_sent: u64,
+    /// Stored bytes sent, without what the protocol adds.
+    pub bytes_sent: u64,
+    /// Objects that the server wanted; in a dry run, those that would have been sent.
+    pub objects_wanted: u64,
+    /// Whether the server's summary names the refs. `None`, where no ref was accepted.
+    pub summary: Option<SummaryDone>,
+}
+
+impl Report {
+    /// Returns the refs that the server refused, and why.
+    pub fn refused(&self) -> impl Iterator<Item = (&RefName, &Refusal)> {
+        self.refs
+            .iter()
+            .filter_map(|(name, outcome)| match outcome {
+                RefOutcome::Refused(refusal) => Some((name, refusal)),
+                RefOutcome::Updated | RefOutcome::Unchanged | RefOutcome::WouldUpdate => None,
+            })
+    }
+}
+
+/// What was heard so far.
+#[derive(Debug, Default)]
+struct Tally {
+    server: Option<Welcome>,
+    outcomes: Vec<RefOutcome>,
+    objects_sent: u64,
+    bytes_sent: u64,
+    objects_wanted: u64,
+    summary: Option<SummaryDone>,
+}
+
+impl Tally {
+    fn count(&mut self, event: SenderEvent) {
+        match event {
+            SenderEvent::Welcomed(welcome) => self.server = Some(welcome),
+            SenderEvent::Answered { wanted, .. } | SenderEvent::Missing(wanted) => {
+                self.objects_wanted += wanted;
+            }
+            SenderEvent::Sent { objects, bytes } => {
+                self.objects_sent += objects;
+                self.bytes_sent += bytes;
+            }
+            SenderEvent::Finalized(outcomes) => self.outcomes = outcomes,
+            SenderEvent::Summary(done) => self.summary = Some(done),
+            SenderEvent::RefStatus(_) | SenderEvent::Staged(_) => {}
+        }
+    }
+
+    fn into_report(self, names: Vec<RefName>) -> Result<Report, Error> {
+        Ok(Report {
+            server: self
+                .server
+                .ok_or(Error::Internal("a session without a Welcome"))?,
+            refs: names.into_iter().zip(self.outcomes).collect(),
+            objects_sent: self.objects_sent,
+            bytes_sent: self.bytes_sent,
+            objects_wanted: self.objects_wanted,
+            summary: self.summary,
+        })
+    }
+}

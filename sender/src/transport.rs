@@ -1,0 +1,228 @@
+//! A receiver to talk to: started through `ssh`, or as a child on this machine.
+//!
+//! The user's own `ssh` runs, with the user's own configuration, keys and agent; nothing of ssh is
+//! done here. Nothing here knows the protocol.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::process::{ExitStatus, Stdio};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
+
+use crate::error::Error;
+use crate::remote::{Remote, SshRemote};
+
+/// The program that a server runs, and its name here.
+pub const RECEIVER: &str = "bst-artifact-receive";
+
+/// How receivers are started.
+#[derive(Clone, Debug, Default)]
+pub struct Connector {
+    ssh: Option<String>,
+    receiver: Option<OsString>,
+}
+
+impl Connector {
+    /// Uses `command` in the place of `ssh`: a program with its arguments, read by a shell, like
+    /// git's `GIT_SSH_COMMAND`.
+    #[must_use]
+    pub fn ssh_command(mut self, command: impl Into<String>) -> Self {
+        self.ssh = Some(command.into());
+        self
+    }
+
+    /// Uses `program` as the receiver for repositories on this machine, in the place of the one
+    /// beside this program or on `PATH`.
+    #[must_use]
+    pub fn receiver(mut self, program: impl Into<OsString>) -> Self {
+        self.receiver = Some(program.into());
+        self
+    }
+
+    /// Starts a receiver.
+    ///
+    /// # Errors
+    ///
+    /// `Start`, if the program cannot be run. That nothing answers shows only later.
+    pub fn connect(&self, remote: &Remote) -> Result<Connection, Error> {
+        let mut command = match remote {
+            Remote::Ssh(remote) => self.ssh(remote),
+            Remote::Local(path) => self.local(path),
+        };
+        let program = command
+            .as_std()
+            .get_program()
+            .to_string_lossy()
+            .into_owned();
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command
+            .spawn()
+            .map_err(|source| Error::Start { program, source })?;
+        let (Some(stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(Error::Internal(
+                "a child without the pipes that were asked for",
+            ));
+        };
+        enlarge(&stdin);
+        enlarge(&stdout);
+        let (said, messages) = mpsc::unbounded_channel();
+        tokio::spawn(read_lines(stderr, said));
+        Ok(Connection {
+            child,
+            stdin: Some(stdin),
+            stdout,
+            messages,
+        })
+    }
+
+    fn ssh(&self, remote: &SshRemote) -> Command {
+        let mut command = match &self.ssh {
+            None => Command::new("ssh"),
+            Some(shell_text) => {
+                let mut command = Command::new("sh");
+                command
+                    .arg("-c")
+                    .arg(format!("{shell_text} \"$@\""))
+                    .arg(shell_text);
+                command
+            }
+        };
+        if let Some(port) = remote.port {
+            command.arg("-p").arg(port.to_string());
+        }
+        let host = match &remote.user {
+            Some(user) => format!("{user}@{}", remote.host),
+            None => remote.host.clone(),
+        };
+        // The path is one word to the shell on the other side, whatever it holds.
+        let path = format!("'{}'", remote.path.replace('\'', r"'\''"));
+        command.arg("--").arg(host).arg(RECEIVER).arg(path);
+        command
+    }
+
+    fn local(&self, repository: &Path) -> Command {
+        let beside = std::env::current_exe()
+            .ok()
+            .and_then(|program| Some(program.parent()?.join(RECEIVER)))
+            .filter(|program| program.is_file())
+            .map(OsString::from);
+        let program = self
+            .receiver
+            .clone()
+            .or(beside)
+            .unwrap_or_else(|| RECEIVER.into());
+        let mut command = Command::new(program);
+        command.arg("--").arg(repository);
+        command
+    }
+}
+
+/// A receiver that was started, as a byte stream.
+#[derive(Debug)]
+pub struct Connection {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: ChildStdout,
+    messages: mpsc::UnboundedReceiver<String>,
+}
+
+impl Connection {
+    /// Waits for the receiver to end, and returns how it did and the last lines it, or `ssh`, wrote
+    /// to standard error. They are the other side's: escape them before showing them.
+    pub async fn finish(mut self) -> io::Result<(ExitStatus, Vec<String>)> {
+        drop(self.stdin.take());
+        let status = match tokio::time::timeout(FINISH, self.child.wait()).await {
+            Ok(status) => status?,
+            Err(_) => {
+                self.child.start_kill()?;
+                self.child.wait().await?
+            }
+        };
+        let mut lines = Vec::new();
+        while let Ok(Some(line)) = tokio::time::timeout(LAST_LINES, self.messages.recv()).await {
+            lines.push(line);
+        }
+        Ok((status, lines))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stdout).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stdin {
+            Some(stdin) => Pin::new(stdin).poll_write(cx, bytes),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stdin {
+            Some(stdin) => Pin::new(stdin).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Only closing a pipe tells the other end that nothing more will come.
+        self.stdin = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Passes on lines, each cut to a length fit for a screen, and not more of them than anyone reads.
+async fn read_lines(stderr: ChildStderr, said: mpsc::UnboundedSender<String>) {
+    let mut reader = BufReader::new(stderr);
+    for _ in 0..LINES_MAX {
+        let mut line = Vec::new();
+        let read = (&mut reader)
+            .take(LINE_LEN_MAX)
+            .read_until(b'\n', &mut line)
+            .await;
+        if !matches!(read, Ok(len) if len > 0) {
+            return;
+        }
+        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        if said.send(line).is_err() {
+            break;
+        }
+    }
+    // The pipe is emptied to the end, or the other side would stop in the middle of a word.
+    let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
+}
+
+/// Makes a pipe larger where the system lets: fewer, longer reads and writes.
+fn enlarge(pipe: &impl std::os::fd::AsFd) {
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_LEN);
+}
+
+const PIPE_LEN: usize = 1024 * 1024;
+const LINES_MAX: usize = 1_000;
+const LINE_LEN_MAX: u64 = 4_096;
+/// How long a receiver may take to end after all was said.
+const FINISH: Duration = Duration::from_secs(10);
+const LAST_LINES: Duration = Duration::from_millis(200);

@@ -1,0 +1,7 @@
+//! The local side of a push, held against repositories that the `ostree` program made.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod fixture;
+mod plan;
+mod plan_model;
+mod source;
