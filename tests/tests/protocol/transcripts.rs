@@ -42,7 +42,7 @@ fn shorten(line: &str) -> String {
     let mut rest = line;
     if let Some((end, frame)) = line.split_once(": ")
         && let Some((name, inner)) = frame.split_once('(')
-        && inner.trim_start_matches(name).starts_with(' ')
+        && inner.trim_start_matches(name).starts_with([' ', ')'])
     {
         short = format!("{end}: ");
         rest = inner.strip_suffix(')').unwrap();
