@@ -21,6 +21,10 @@ pub const MAX_REFS: usize = 10_000;
 /// LIM-5: bases a client may propose, and bases a server may suggest.
 pub const MAX_BASES: usize = 16;
 
+/// LIM-23: commits a server may call complete in one push, and commits a client may rely on: what
+/// was proposed, what the server suggests, and current values of refs.
+pub const MAX_COMPLETE: usize = 4 * MAX_BASES;
+
 /// LIM-6: ids in one `Offer` frame; its payload is below 64 KiB.
 pub const MAX_OFFER_IDS: usize = 1_024;
 
@@ -74,6 +78,17 @@ pub const MAX_TREE_DEPTH: usize = 1_024;
 /// LIM-22: commits followed from a new commit to the one it replaces.
 pub const MAX_HISTORY_LEN: usize = 10_000;
 
+/// Stored bytes that a source hands to a sender session at once, as a whole object or as a piece. Not
+/// a rule of the wire: it lets whatever is made of them fit the smallest
+/// [`frame_len_max`](MIN_FRAME_LEN_MAX).
+pub const MAX_PIECE_LEN: usize = 512 * 1024;
+
+/// States or outcomes of refs in one frame; each is below 1.1 KiB.
+pub(crate) const REFS_PER_FRAME: usize = 512;
+
+/// Stored bytes that make a `Pack` worth sending.
+pub(crate) const PACK_LEN: usize = 128 * 1024;
+
 /// What a server holds a client to in this session; sent in `Welcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -108,6 +123,10 @@ impl Default for Limits {
 const _: () = {
     assert!(MIN_FRAME_LEN_MAX as usize >= MAX_DETACHED_LEN + 32);
     assert!(MIN_FRAME_LEN_MAX as usize >= MAX_MISSING_IDS * 33 + 64);
+    assert!(MIN_FRAME_LEN_MAX as usize >= PACK_LEN + MAX_PIECE_LEN + 64);
+    assert!(
+        MIN_FRAME_LEN_MAX as usize >= REFS_PER_FRAME * (MAX_TEXT_LEN + 64) + MAX_COMPLETE * 32 + 64
+    );
     assert!(MAX_OFFER_IDS * 33 + 64 <= MAX_EARLY_FRAME_LEN as usize);
     assert!(MAX_OFFER_IDS <= MAX_UNSETTLED_IDS);
     assert!(MAX_REF_LEN + 1_024 <= MAX_EARLY_FRAME_LEN as usize);

@@ -1,16 +1,23 @@
-//! What the tests share: a real sshd, real OSTree repositories, source trees and ways to compare.
+//! What the tests share: a real sshd, real OSTree repositories, source trees and ways to compare;
+//! and both sessions against each other in memory.
 //!
-//! Everything here runs the programs a user would run, over the channels a user would use. It does
-//! not imitate them, and it skips nothing: a program that is missing is a failure that names the
-//! Debian package to install.
+//! The one half runs the programs a user would run, over the channels a user would use. It does not
+//! imitate them, and it skips nothing: a program that is missing is a failure that names the Debian
+//! package to install. [`cache::Cache`] is the whole scene: an archive repository that is served
+//! over http and written through `sshd` with the manual's `ForceCommand`.
 //!
-//! [`cache::Cache`] is the whole scene: an archive repository that is served over http and written
-//! through `sshd` with the manual's `ForceCommand`. The tests are in `tests/tests/it`.
+//! The other half has no I/O: [`pair::Pair`] runs two sessions over queues, with [`model`]s of the
+//! store and the source.
+//!
+//! The tests are in `tests/tests`.
 
 pub mod cache;
 pub mod exec;
+pub mod frames;
 pub mod http;
 pub mod listing;
+pub mod model;
+pub mod pair;
 pub mod processes;
 pub mod programs;
 pub mod props;

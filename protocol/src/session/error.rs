@@ -131,7 +131,7 @@ pub enum ApiMisuse {
     /// The session is closed.
     #[error("an input after the session was closed")]
     Closed,
-    /// A request was completed with another's outcome.
-    #[error("a request was completed with the outcome of another kind")]
+    /// A request was completed with another's outcome, or with more than it asked for.
+    #[error("a request was completed with an outcome that does not answer it")]
     Outcome,
 }

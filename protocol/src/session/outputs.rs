@@ -7,11 +7,13 @@ use bytes::Bytes;
 use crate::frame::{Close, CloseCode, Frame, PREAMBLE, Ping};
 use crate::text::Text;
 
-/// The outputs of a session, first in first out. `R` is what it asks of storage, `E` its events.
+/// The outputs of a session, first in first out.
 #[derive(Debug)]
 pub(super) struct Outputs<O> {
     queue: VecDeque<O>,
     greeted: bool,
+    /// `Close` was queued: nothing follows it.
+    closed: bool,
 }
 
 impl<O: From<Bytes>> Outputs<O> {
@@ -19,6 +21,7 @@ impl<O: From<Bytes>> Outputs<O> {
         Self {
             queue: VecDeque::new(),
             greeted: false,
+            closed: false,
         }
     }
 
@@ -26,8 +29,11 @@ impl<O: From<Bytes>> Outputs<O> {
         self.queue.push_back(output.into());
     }
 
-    /// Queues a frame, and the preamble before the first.
+    /// Queues a frame, and the preamble before the first. Nothing follows a `Close`.
     pub(super) fn send(&mut self, frame: &Frame) {
+        if self.closed {
+            return;
+        }
         if !self.greeted {
             self.greeted = true;
             self.push(Bytes::from_static(&PREAMBLE));
@@ -41,6 +47,7 @@ impl<O: From<Bytes>> Outputs<O> {
             code,
             text: Text::new(text),
         }));
+        self.closed = true;
     }
 
     /// Queues a sign of life, if the greeting is over.
@@ -48,6 +55,15 @@ impl<O: From<Bytes>> Outputs<O> {
         if self.greeted {
             self.send(&Frame::Ping(Ping {}));
         }
+    }
+
+    /// Replaces the newest output where `is_older` says that the new one makes it worthless: what
+    /// a peer can repeat at will takes no more room than once.
+    pub(super) fn push_latest(&mut self, output: impl Into<O>, is_older: impl Fn(&O) -> bool) {
+        if self.queue.back().is_some_and(is_older) {
+            self.queue.pop_back();
+        }
+        self.push(output);
     }
 
     pub(super) fn pop(&mut self) -> Option<O> {

@@ -48,7 +48,7 @@ pub enum SourceOutcome {
     },
     /// Of `Offer`.
     Offered {
-        /// The next ids; none is offered twice.
+        /// The next ids, at most `max`; none is offered twice.
         ids: Vec<ObjectId>,
         /// There is nothing left to offer, whatever the answers will be.
         exhausted: bool,
@@ -57,7 +57,7 @@ pub enum SourceOutcome {
     Fetched(Vec<Fetched>),
     /// Of `Next`.
     Piece {
-        /// The next stored bytes.
+        /// The next stored bytes, at most [`MAX_PIECE_LEN`](crate::limits::MAX_PIECE_LEN).
         bytes: Bytes,
         /// They are the object's last.
         last: bool,
@@ -67,7 +67,8 @@ pub enum SourceOutcome {
 /// One object of a [`SourceOp::Fetch`].
 #[derive(Debug)]
 pub enum Fetched {
-    /// All its stored bytes.
+    /// All its stored bytes, at most [`MAX_PIECE_LEN`](crate::limits::MAX_PIECE_LEN); what is not
+    /// small is better read in pieces, since several such answers are held at once.
     Whole(Bytes),
     /// To be read in pieces, with [`SourceOp::Next`].
     Large,

@@ -25,7 +25,8 @@ pub struct Announcement {
 pub struct Opened {
     /// A state for each announced ref, in order.
     pub refs: Vec<RefState>,
-    /// Commits that are complete here: of those proposed, and others that may help.
+    /// Commits that are complete here: of those proposed, and others that may help. At most
+    /// [`MAX_COMPLETE`](crate::limits::MAX_COMPLETE).
     pub complete: Vec<Checksum>,
 }
 
@@ -35,7 +36,7 @@ pub enum StoreOp {
     /// Look up the announced refs and judge the updates. Answered by [`StoreOutcome::Opened`].
     Open(Announcement),
     /// The client's offers are a difference to these commits. Answered by
-    /// [`StoreOutcome::Relied`].
+    /// [`StoreOutcome::Relied`], or by a fault when one of them is not complete.
     Rely(Vec<Checksum>),
     /// Which of these are had, everything below included. Answered by [`StoreOutcome::Have`].
     Have(Vec<ObjectId>),
@@ -92,7 +93,7 @@ pub enum StoreOutcome {
 pub enum Published {
     /// For each announced ref what became of it, durably.
     Done(Vec<RefOutcome>),
-    /// Nothing was changed: these are reached by an accepted commit and not here.
+    /// Nothing was changed: these are reached by an accepted commit and not here. Each once.
     Missing(Vec<ObjectId>),
 }
 

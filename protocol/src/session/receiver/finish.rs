@@ -2,10 +2,10 @@
 
 use super::super::error::{ApiMisuse, Error};
 use super::super::store::{Published, StoreOp, StoreOutcome};
-use super::greeting::REFS_PER_FRAME;
 use super::transfer::Transfer;
 use super::{Core, ReceiverEvent, State};
 use crate::frame::{Finalized, Frame, RefOutcome, SummaryDone};
+use crate::limits::REFS_PER_FRAME;
 
 /// Waits for the store to make the push durable.
 #[derive(Debug)]
@@ -14,10 +14,8 @@ pub(super) struct Publishing {
 }
 
 impl Publishing {
-    pub(super) fn new(transfer: Transfer) -> Self {
-        Self {
-            transfer: Box::new(transfer),
-        }
+    pub(super) const fn new(transfer: Box<Transfer>) -> Self {
+        Self { transfer }
     }
 
     pub(super) fn handle_published(

@@ -7,9 +7,7 @@ use super::super::store::{Announcement, Opened, StoreOp, StoreOutcome};
 use super::transfer::Transfer;
 use super::{Core, ReceiverEvent, State, unexpected};
 use crate::frame::{Announce, Frame, Hello, RefStatus, RefUpdate, Welcome};
-use crate::limits::{MAX_BASES, MAX_REFS};
-use crate::object::Checksum;
-use crate::refname::RefName;
+use crate::limits::{MAX_BASES, MAX_COMPLETE, MAX_REFS, REFS_PER_FRAME};
 use crate::version::{Features, Version};
 
 /// Waits for the client to say who it is.
@@ -53,12 +51,10 @@ impl ExpectHello {
 #[derive(Debug, Default)]
 pub(super) struct ExpectAnnounce {
     so_far: Option<Announcement>,
-    names: HashSet<RefName>,
-    detached: HashMap<Checksum, Option<Checksum>>,
 }
 
 impl ExpectAnnounce {
-    pub(super) fn handle(mut self, frame: Frame, core: &mut Core) -> Result<State, Error> {
+    pub(super) fn handle(self, frame: Frame, core: &mut Core) -> Result<State, Error> {
         let Frame::Announce(announce) = frame else {
             return unexpected("Announce", &frame);
         };
@@ -72,7 +68,7 @@ impl ExpectAnnounce {
         if !options.is_known() {
             return Err(Violation::Unsupported(format!("push options {:#x}", options.0)).into());
         }
-        let mut whole = match self.so_far.take() {
+        let mut whole = match self.so_far {
             Some(so_far) if so_far.options == options => so_far,
             Some(_) => return Err(Violation::Rule("options changed while announcing").into()),
             None => Announcement {
@@ -85,30 +81,39 @@ impl ExpectAnnounce {
         if refs.is_empty() && more {
             return Err(Violation::Rule("an announcement that goes on without a ref").into());
         }
-        if !refs
-            .iter()
-            .all(|update| self.names.insert(update.name.clone()))
-        {
-            return Err(Violation::Rule("a ref announced twice").into());
-        }
-        if !refs.iter().all(
-            |RefUpdate {
-                 commit, detached, ..
-             }| { self.detached.entry(*commit).or_insert(*detached) == detached },
-        ) {
-            return Err(Violation::Rule("a commit announced with two detached metadata").into());
-        }
         whole.refs.extend(refs);
         whole.bases.extend(bases);
         if more {
-            return Ok(State::ExpectAnnounce(Self {
-                so_far: Some(whole),
-                ..self
-            }));
+            let so_far = Some(whole);
+            return Ok(State::ExpectAnnounce(Self { so_far }));
         }
+        check_unambiguous(&whole)?;
         core.request(StoreOp::Open(whole));
         Ok(State::Opening(Opening))
     }
+}
+
+/// Every ref is announced once, and every commit with one and the same detached metadata.
+fn check_unambiguous(announcement: &Announcement) -> Result<(), Violation> {
+    let mut names = HashSet::new();
+    let mut metadata = HashMap::new();
+    for RefUpdate {
+        name,
+        commit,
+        detached,
+        ..
+    } in &announcement.refs
+    {
+        if !names.insert(name) {
+            return Err(Violation::Rule("a ref announced twice"));
+        }
+        if metadata.entry(commit).or_insert(detached) != &detached {
+            return Err(Violation::Rule(
+                "a commit announced with two detached metadata",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Waits for the store to look up the refs.
@@ -125,17 +130,15 @@ impl Opening {
         let StoreOutcome::Opened(opened) = outcome else {
             return Err(ApiMisuse::Outcome.into());
         };
-        if opened.refs.len() != announcement.refs.len() {
+        let fits = opened.complete.len() <= MAX_COMPLETE;
+        if opened.refs.len() != announcement.refs.len() || !fits {
             return Err(ApiMisuse::Outcome.into());
         }
         send_status(&opened, core);
         core.outputs
             .push(ReceiverEvent::Opened(announcement.clone(), opened.clone()));
-        Ok(State::Transfer(Transfer::new(
-            announcement,
-            opened,
-            core.config.limits,
-        )))
+        let transfer = Transfer::new(announcement, opened, core.config.limits);
+        Ok(State::Transfer(Box::new(transfer)))
     }
 }
 
@@ -154,7 +157,3 @@ fn send_status(opened: &Opened, core: &mut Core) {
             .send(&Frame::RefStatus(RefStatus { refs, complete }));
     }
 }
-
-/// States or outcomes in one frame: each is below 1.1 KiB, so that they fit
-/// [`MIN_FRAME_LEN_MAX`](crate::limits::MIN_FRAME_LEN_MAX).
-pub(super) const REFS_PER_FRAME: usize = 512;

@@ -11,6 +11,8 @@ use crate::object::ObjectId;
 #[derive(Debug)]
 pub(super) struct Ledger {
     limits: Limits,
+    /// Nothing will come, so that nothing that is wanted need be remembered.
+    dry_run: bool,
     /// Offered, and not yet answered.
     unanswered: usize,
     /// Asked for, and not yet come.
@@ -26,9 +28,10 @@ struct Stream {
 }
 
 impl Ledger {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, dry_run: bool) -> Self {
         Self {
             limits,
+            dry_run,
             unanswered: 0,
             wanted: HashSet::new(),
             streams: Default::default(),
@@ -50,7 +53,7 @@ impl Ledger {
         self.unanswered -= ids.len();
         ids.iter()
             .zip(have)
-            .map(|(id, had)| !had && self.wanted.insert(*id))
+            .map(|(id, had)| !had && (self.dry_run || self.wanted.insert(*id)))
             .collect()
     }
 
@@ -86,14 +89,14 @@ impl Ledger {
     }
 
     /// Says whether a client may finalize: nothing is under way in its direction.
-    pub(super) fn check_settled(&self, dry_run: bool) -> Result<(), Violation> {
+    pub(super) fn check_settled(&self) -> Result<(), Violation> {
         if self.streams.iter().any(Option::is_some) {
             return Err(Violation::Rule("Finalize while a stream is open"));
         }
         if self.unanswered > 0 {
             return Err(Violation::Rule("Finalize before every offer was answered"));
         }
-        if !dry_run && !self.wanted.is_empty() {
+        if !self.wanted.is_empty() {
             return Err(Violation::Rule(
                 "Finalize before every wanted object was sent",
             ));
@@ -155,7 +158,7 @@ mod tests {
             push_len_max: 25,
             ..Limits::default()
         };
-        let mut ledger = Ledger::new(limits);
+        let mut ledger = Ledger::new(limits, false);
         let ids: Vec<_> = (0..4).map(id).collect();
         ledger.offer(4).unwrap();
         assert_eq!(ledger.answer(&ids, &[false; 4]), [true; 4]);
@@ -186,7 +189,7 @@ mod tests {
             Err(Violation::Limit { got: 26, .. })
         ));
 
-        let mut offers = Ledger::new(Limits::default());
+        let mut offers = Ledger::new(Limits::default(), false);
         offers.offer(MAX_UNSETTLED_IDS).unwrap();
         assert!(offers.offer(1).is_err());
     }
@@ -231,16 +234,23 @@ mod tests {
     #[test]
     fn finalize_waits_for_offers_streams_and_wanted_objects() {
         let mut ledger = ledger();
-        assert!(ledger.check_settled(false).is_err());
-        assert!(
-            ledger.check_settled(true).is_ok(),
-            "a dry run sends nothing"
-        );
-        ledger.begin(1, id(0)).unwrap();
-        assert!(ledger.check_settled(true).is_err());
+        assert!(ledger.check_settled().is_err(), "wanted");
+        (0..2).for_each(|n| ledger.receive(id(n), 1).unwrap());
+        ledger.begin(1, id(2)).unwrap();
+        ledger.wanted.clear();
+        assert!(ledger.check_settled().is_err(), "a stream is open");
         ledger.end(1).unwrap();
-        ledger.receive(id(1), 1).unwrap();
-        ledger.receive(id(2), 1).unwrap();
-        assert!(ledger.check_settled(false).is_err());
+        assert!(ledger.check_settled().is_ok());
+        ledger.offer(1).unwrap();
+        assert!(ledger.check_settled().is_err(), "an offer is not answered");
+    }
+
+    #[test]
+    fn a_dry_run_remembers_nothing_of_what_it_wants() {
+        let mut ledger = Ledger::new(Limits::default(), true);
+        ledger.offer(1).unwrap();
+        assert_eq!(ledger.answer(&[id(0)], &[false]), [true]);
+        assert!(ledger.check_settled().is_ok());
+        assert!(ledger.receive(id(0), 1).is_err());
     }
 }

@@ -78,6 +78,9 @@ impl From<ReceiverEvent> for ReceiverOutput {
 /// **The drain rule: after every `handle_*`, call [`poll_output`](Self::poll_output) until it
 /// returns `None`**, also after an error: the `Close` for the client is among the outputs.
 ///
+/// A driver also stops reading while its client takes too little of what is to be transmitted.
+/// The sender reads at all times, so this cannot become a deadlock.
+///
 /// Inputs are `handle_bytes`, `handle_eof` and `handle_stored`; everything else is a getter.
 #[derive(Debug)]
 pub struct ReceiverSession {
@@ -103,7 +106,7 @@ enum State {
     ExpectHello(ExpectHello),
     ExpectAnnounce(ExpectAnnounce),
     Opening(Opening),
-    Transfer(Transfer),
+    Transfer(Box<Transfer>),
     Publishing(Publishing),
     Summarizing(Summarizing),
     Finished,
@@ -127,7 +130,7 @@ impl ReceiverSession {
     }
 
     /// Takes the whole frames that `input` holds, while [`wants_input`](Self::wants_input), and
-    /// leaves the rest.
+    /// leaves the rest: to be handed in again, with or without more, when a completion lets it.
     ///
     /// # Errors
     ///
@@ -149,18 +152,22 @@ impl ReceiverSession {
     ///
     /// # Errors
     ///
-    /// `Truncated`, when it comes before the push is finalized. A publication that is under way is
-    /// carried through all the same.
+    /// `Truncated`, when it comes before `Finalize`. What the client finalized is carried through
+    /// all the same. The end comes after the bytes: not while `handle_bytes` leaves whole frames.
     pub fn handle_eof(&mut self) -> Result<(), Error> {
         self.refuse_if_closed()?;
-        if !matches!(
-            self.state,
-            State::Publishing(_) | State::Summarizing(_) | State::Finished
-        ) {
-            return Err(self.fail(Error::Truncated));
+        self.core.left = match &self.state {
+            State::Transfer(transfer) => transfer.is_finalizing(),
+            State::Publishing(_) | State::Summarizing(_) | State::Finished => true,
+            State::ExpectHello(_)
+            | State::ExpectAnnounce(_)
+            | State::Opening(_)
+            | State::Closed => false,
+        };
+        if self.core.left {
+            return Ok(());
         }
-        self.core.left = true;
-        Ok(())
+        Err(self.fail(Error::Truncated))
     }
 
     /// Takes the completion of a store request.
@@ -187,6 +194,8 @@ impl ReceiverSession {
             (State::Summarizing(state), StoreOp::Summarize) => {
                 state.handle_summarized(outcome, core)
             }
+            // The client withdrew while its objects were being staged.
+            (State::Finished, _) => Ok(State::Finished),
             _ => Err(ApiMisuse::Outcome.into()),
         };
         self.enter(next)
@@ -198,8 +207,18 @@ impl ReceiverSession {
     }
 
     /// Returns whether more bytes should be read; `false` is back-pressure.
+    ///
+    /// From `Finalize` until it is answered nothing is read: neither a goodbye nor a mistake of the
+    /// client's may come between the store and a publication that was asked for.
     pub const fn wants_input(&self) -> bool {
-        !matches!(self.state, State::Opening(_) | State::Closed)
+        let awaits_client = match &self.state {
+            State::ExpectHello(_) | State::ExpectAnnounce(_) | State::Finished => true,
+            State::Transfer(transfer) => !transfer.is_finalizing(),
+            State::Opening(_) | State::Publishing(_) | State::Summarizing(_) | State::Closed => {
+                false
+            }
+        };
+        awaits_client
             && self.core.request_bytes < Self::BUSY_BYTES
             && self.core.requests < Self::BUSY_REQUESTS
     }
@@ -232,6 +251,9 @@ impl ReceiverSession {
 
     /// Ends the session for a reason of the driver's, such as a timer, and tells the client.
     pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
+        if let Err(closed) = self.refuse_if_closed() {
+            return closed;
+        }
         self.fail(Error::Fault(Fault {
             code,
             text: text.to_owned(),
@@ -260,11 +282,12 @@ impl ReceiverSession {
                 state.handle(frame, core)
             }
             (State::ExpectAnnounce(state), frame) => state.handle(frame, core),
-            (State::Opening(_), frame) => unexpected("the store", &frame),
             (State::Transfer(state), frame) => state.handle(frame, core),
-            (State::Publishing(_), frame) => unexpected("the end of publication", &frame),
-            (State::Summarizing(_) | State::Finished, frame) => unexpected("Close", &frame),
-            (State::Closed, _) => Err(ApiMisuse::Closed.into()),
+            (State::Finished, frame) => unexpected("Close", &frame),
+            (
+                State::Opening(_) | State::Publishing(_) | State::Summarizing(_) | State::Closed,
+                frame,
+            ) => unexpected("the store", &frame),
         };
         self.enter(next)
     }
@@ -297,23 +320,18 @@ impl State {
         !matches!(self, Self::ExpectHello(_))
     }
 
-    /// A client may withdraw at any time before it finalizes; after that it just leaves.
+    /// A client may withdraw before it finalizes; after all was said it just leaves.
     fn handle_close(self, close: Close, core: &mut Core) -> Result<Self, Error> {
         core.left = true;
         match self {
-            Self::Publishing(state) => Ok(Self::Publishing(state)),
-            Self::Summarizing(state) if close.code == CloseCode::DONE => {
-                Ok(Self::Summarizing(state))
-            }
-            Self::Transfer(_) | Self::Finished if close.code == CloseCode::DONE => {
-                Ok(Self::Finished)
-            }
+            Self::Finished => Ok(Self::Finished),
+            Self::Transfer(_) if close.code == CloseCode::DONE => Ok(Self::Finished),
             Self::ExpectHello(_)
             | Self::ExpectAnnounce(_)
             | Self::Opening(_)
             | Self::Transfer(_)
+            | Self::Publishing(_)
             | Self::Summarizing(_)
-            | Self::Finished
             | Self::Closed => Err(Error::PeerClosed(close)),
         }
     }

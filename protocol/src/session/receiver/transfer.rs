@@ -12,7 +12,7 @@ use crate::frame::{
     Want,
 };
 use crate::limits::{
-    Limits, MAX_BASES, MAX_DETACHED_LEN, MAX_FINALIZE_ROUNDS, MAX_MISSING_IDS, MAX_OFFER_IDS,
+    Limits, MAX_COMPLETE, MAX_DETACHED_LEN, MAX_FINALIZE_ROUNDS, MAX_MISSING_IDS, MAX_OFFER_IDS,
 };
 use crate::object::{Checksum, ObjectId};
 
@@ -45,10 +45,11 @@ impl Transfer {
             .filter(|(_, verdict)| matches!(verdict, Verdict::Accepted))
             .filter_map(|(update, _)| Some((update.commit, update.detached?)))
             .collect();
+        let dry_run = announcement.options.contains(PushOptions::DRY_RUN);
         Self {
-            dry_run: announcement.options.contains(PushOptions::DRY_RUN),
+            dry_run,
             verdicts,
-            ledger: Ledger::new(limits),
+            ledger: Ledger::new(limits, dry_run),
             detached,
             may_rely: true,
             pending: 0,
@@ -59,10 +60,16 @@ impl Transfer {
         }
     }
 
-    pub(super) fn handle(mut self, frame: Frame, core: &mut Core) -> Result<State, Error> {
-        if self.finalizing {
-            return unexpected("the end of verification", &frame);
-        }
+    /// Returns whether the client has said that it is done.
+    pub(super) const fn is_finalizing(&self) -> bool {
+        self.finalizing
+    }
+
+    pub(super) fn handle(
+        mut self: Box<Self>,
+        frame: Frame,
+        core: &mut Core,
+    ) -> Result<State, Error> {
         match frame {
             Frame::Basis(basis) => self.handle_basis(basis, core)?,
             Frame::Offer(offer) => self.handle_offer(offer, core)?,
@@ -88,7 +95,7 @@ impl Transfer {
                 self.request(StoreOp::End(end.stream), core);
             }
             Frame::Finalize(_) => {
-                self.ledger.check_settled(self.dry_run)?;
+                self.ledger.check_settled()?;
                 if !self.dry_run && !self.detached.is_empty() {
                     return Err(Violation::Rule("Finalize before the announced metadata").into());
                 }
@@ -111,7 +118,7 @@ impl Transfer {
     }
 
     pub(super) fn handle_stored(
-        mut self,
+        mut self: Box<Self>,
         op: StoreOp,
         outcome: StoreOutcome,
         core: &mut Core,
@@ -140,7 +147,11 @@ impl Transfer {
     }
 
     /// Asks for what a publication found missing.
-    pub(super) fn ask_again(mut self, ids: Vec<ObjectId>, core: &mut Core) -> Result<State, Error> {
+    pub(super) fn ask_again(
+        mut self: Box<Self>,
+        ids: Vec<ObjectId>,
+        core: &mut Core,
+    ) -> Result<State, Error> {
         self.rounds += 1;
         if self.rounds > MAX_FINALIZE_ROUNDS || ids.len() > MAX_MISSING_IDS || ids.is_empty() {
             let first = ids.first().map(ToString::to_string).unwrap_or_default();
@@ -162,13 +173,16 @@ impl Transfer {
         if !std::mem::take(&mut self.may_rely) {
             return Err(Violation::Rule("Basis comes once, before the first Offer"));
         }
-        Violation::limit("commits of a basis", MAX_BASIS_COMMITS, basis.commits.len())?;
+        Violation::limit("commits of a basis", MAX_COMPLETE, basis.commits.len())?;
         self.request(StoreOp::Rely(basis.commits), core);
         Ok(())
     }
 
     fn handle_offer(&mut self, offer: Offer, core: &mut Core) -> Result<(), Violation> {
         self.may_rely = false;
+        if offer.ids.is_empty() {
+            return Err(Violation::Rule("an Offer without an id"));
+        }
         Violation::limit("ids in an offer", MAX_OFFER_IDS, offer.ids.len())?;
         self.ledger.offer(offer.ids.len())?;
         self.request(StoreOp::Have(offer.ids), core);
@@ -192,7 +206,7 @@ impl Transfer {
         Ok(())
     }
 
-    fn finalize_when_idle(self, core: &mut Core) -> State {
+    fn finalize_when_idle(self: Box<Self>, core: &mut Core) -> State {
         if !self.finalizing || self.pending > 0 {
             return State::Transfer(self);
         }
@@ -240,7 +254,5 @@ const NOTHING: Staged = Staged {
     objects: 0,
     bytes: 0,
 };
-/// A client may rely on what it proposed, what was suggested, and the refs' current values.
-const MAX_BASIS_COMMITS: usize = 4 * MAX_BASES;
 const STAGED_STEP_BYTES: u64 = 1024 * 1024;
 const STAGED_STEP_OBJECTS: u64 = 512;

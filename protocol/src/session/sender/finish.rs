@@ -28,6 +28,9 @@ impl ExpectFinalized {
         let Frame::Finalized(finalized) = frame else {
             return unexpected("Finalized", &frame);
         };
+        if finalized.refs.is_empty() {
+            return Err(Violation::Rule("a Finalized without an outcome").into());
+        }
         self.outcomes.extend(finalized.refs);
         let announced = core.announcement.refs.len();
         Violation::limit("outcomes", announced, self.outcomes.len())?;

@@ -12,7 +12,7 @@ use super::{Core, SenderEvent, SenderOutput, State, unexpected};
 use crate::frame::{
     Announce, Basis, Detached, Frame, Hello, RefOutcome, RefState, RefStatus, Verdict, Welcome,
 };
-use crate::limits::{MAX_BASES, MAX_EARLY_FRAME_LEN};
+use crate::limits::{MAX_COMPLETE, MAX_EARLY_FRAME_LEN};
 use crate::text::Text;
 use crate::version::{Features, Version};
 
@@ -166,9 +166,6 @@ fn settled_outcome(state: RefState) -> RefOutcome {
         Verdict::Refused(refusal) => RefOutcome::Refused(refusal),
     }
 }
-
-/// A server may call complete what was proposed, what it suggests, and current values of refs.
-const MAX_COMPLETE: usize = 4 * MAX_BASES;
 
 /// Waits for the source to compare the commits with the bases.
 #[derive(Debug)]

@@ -80,6 +80,12 @@ pub enum SenderEvent {
     Summary(SummaryDone),
 }
 
+impl SenderOutput {
+    const fn is_staged(&self) -> bool {
+        matches!(self, Self::Event(SenderEvent::Staged(_)))
+    }
+}
+
 impl From<Bytes> for SenderOutput {
     fn from(bytes: Bytes) -> Self {
         Self::Transmit(bytes)
@@ -95,7 +101,7 @@ impl From<SenderEvent> for SenderOutput {
 /// The sending end of one push.
 ///
 /// **The drain rule: after `new` and every `handle_*`, call [`poll_output`](Self::poll_output)
-/// until it returns `None`**, also after an error. A driver whose peer reads slowly may pause the
+/// until it returns `None`**, also after an error. It reads at all times. A driver whose peer reads slowly may pause the
 /// draining: that is the back-pressure, since requests come out behind bytes to be transmitted.
 #[derive(Debug)]
 pub struct SenderSession {
@@ -219,6 +225,9 @@ impl SenderSession {
 
     /// Ends the session for a reason of the driver's, such as a timer, and tells the server.
     pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
+        if let Err(closed) = self.refuse_if_closed() {
+            return closed;
+        }
         self.fail(Error::Fault(Fault {
             code,
             text: text.to_owned(),
@@ -235,7 +244,7 @@ impl SenderSession {
     fn handle_frame(&mut self, frame: Frame) -> Result<(), Error> {
         let core = &mut self.core;
         let next = match (std::mem::replace(&mut self.state, State::Closed), frame) {
-            (state, Frame::Ping(_)) => Ok(state),
+            (state, Frame::Ping(_)) if state.is_greeted() => Ok(state),
             (
                 State::Finished,
                 Frame::Close(Close {
@@ -244,7 +253,8 @@ impl SenderSession {
                 }),
             ) => Ok(State::Finished),
             (state @ (State::Transfer(_) | State::ExpectFinalized(_)), Frame::Staged(staged)) => {
-                core.outputs.push(SenderEvent::Staged(staged));
+                core.outputs
+                    .push_latest(SenderEvent::Staged(staged), SenderOutput::is_staged);
                 Ok(state)
             }
             (_, Frame::Close(close)) => Err(Error::PeerClosed(close)),
@@ -284,6 +294,12 @@ impl SenderSession {
             self.core.outputs.close(code, &text);
         }
         error
+    }
+}
+
+impl State {
+    const fn is_greeted(&self) -> bool {
+        !matches!(self, Self::ExpectWelcome(_))
     }
 }
 

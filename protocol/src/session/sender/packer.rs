@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::frame::{Frame, Pack};
+use crate::limits::PACK_LEN;
 use crate::object::ObjectId;
 
 #[derive(Debug, Default)]
@@ -12,18 +13,20 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    /// A pack is sent when it reaches this many bytes.
-    const FULL: usize = 128 * 1024;
-
     /// Adds an object; returns a frame when there is enough for one.
     pub(super) fn push(&mut self, id: ObjectId, stored: Bytes) -> Option<Frame> {
         self.len += Pack::ENTRY_HEAD_LEN + stored.len();
         self.objects.push((id, stored));
-        if self.len >= Self::FULL {
+        if self.len >= PACK_LEN {
             self.flush()
         } else {
             None
         }
+    }
+
+    /// Returns how many objects wait for a frame.
+    pub(super) fn waiting(&self) -> usize {
+        self.objects.len()
     }
 
     /// Returns what was put together so far, if anything.

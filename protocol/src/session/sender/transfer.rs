@@ -10,7 +10,7 @@ use super::finish::ExpectFinalized;
 use super::packer::Packer;
 use super::{Core, SenderEvent, State, unexpected};
 use crate::frame::{Finalize, Frame, ObjectBegin, ObjectChunk, ObjectEnd, Offer, Want};
-use crate::limits::{MAX_OFFER_IDS, MAX_UNSETTLED_IDS};
+use crate::limits::{MAX_OFFER_IDS, MAX_PIECE_LEN, MAX_UNSETTLED_IDS};
 use crate::object::ObjectId;
 
 /// Waits for answers to offers, and for the source.
@@ -91,6 +91,9 @@ impl Transfer {
                 self.fetching -= ids.len();
                 for (id, object) in ids.into_iter().zip(objects) {
                     match object {
+                        Fetched::Whole(stored) if stored.len() > MAX_PIECE_LEN => {
+                            return Err(ApiMisuse::Outcome.into());
+                        }
                         Fetched::Whole(stored) => self.send_whole(id, stored, core),
                         Fetched::Large => self.large.push_back(id),
                     }
@@ -148,6 +151,9 @@ impl Transfer {
         exhausted: bool,
         core: &mut Core,
     ) -> Result<(), ApiMisuse> {
+        if ids.len() > MAX_OFFER_IDS {
+            return Err(ApiMisuse::Outcome);
+        }
         self.offering = match (exhausted, ids.is_empty() && self.answers.is_empty()) {
             (true, _) => Offering::Exhausted,
             // A source that waits for an answer when none is to come would wait for ever.
@@ -189,8 +195,8 @@ impl Transfer {
 
     fn ask_for_offers(&mut self, core: &mut Core) {
         let open = self.streams.iter().flatten().count();
-        let unsettled =
-            self.unanswered_ids + self.wanted.len() + self.fetching + self.large.len() + open;
+        let unsent = self.wanted.len() + self.fetching + self.packer.waiting() + self.large.len();
+        let unsettled = self.unanswered_ids + unsent + open;
         if self.offering == Offering::Ready && unsettled + MAX_OFFER_IDS <= MAX_UNSETTLED_IDS {
             self.offering = Offering::Asked;
             let answers = std::mem::take(&mut self.answers);
@@ -256,6 +262,9 @@ impl Transfer {
         last: bool,
         core: &mut Core,
     ) -> Result<(), ApiMisuse> {
+        if bytes.len() > MAX_PIECE_LEN {
+            return Err(ApiMisuse::Outcome);
+        }
         let mut slots = self.streams.iter_mut().enumerate();
         let (number, slot) = slots
             .find(|(_, open)| **open == Some(id))

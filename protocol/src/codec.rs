@@ -1,0 +1,100 @@
+//! Frames over an asynchronous stream: the only file that names tokio-util.
+//!
+//! For programs that look at frames without a session, such as a proxy or a test. The sessions
+//! have a reader of their own and do not need this.
+
+use std::io;
+
+use bytes::BytesMut;
+use tokio_util::codec::{Decoder, Encoder};
+
+use crate::frame::{DecodeError, Deframer, Frame, PREAMBLE};
+
+/// Writes and reads the preamble, and then frames.
+#[derive(Debug)]
+pub struct FrameCodec {
+    deframer: Deframer,
+    greeted: bool,
+}
+
+impl FrameCodec {
+    /// Makes the codec of a new connection. A longer payload than `payload_len_max` bytes is
+    /// refused.
+    pub const fn new(payload_len_max: u32) -> Self {
+        Self {
+            deframer: Deframer::new(payload_len_max),
+            greeted: false,
+        }
+    }
+
+    /// Changes the limit for the frames to come, as `Welcome` does.
+    pub const fn set_payload_len_max(&mut self, payload_len_max: u32) {
+        self.deframer.payload_len_max = payload_len_max;
+    }
+}
+
+impl Encoder<&Frame> for FrameCodec {
+    type Error = io::Error;
+
+    fn encode(&mut self, frame: &Frame, output: &mut BytesMut) -> io::Result<()> {
+        if !std::mem::replace(&mut self.greeted, true) {
+            output.extend_from_slice(&PREAMBLE);
+        }
+        output.extend_from_slice(&frame.encode());
+        Ok(())
+    }
+}
+
+impl Decoder for FrameCodec {
+    type Item = Frame;
+    type Error = CodecError;
+
+    fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, CodecError> {
+        Ok(self.deframer.next(input)?)
+    }
+}
+
+/// Why a stream yields no further frame.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// The stream cannot be read.
+    #[error("the stream cannot be read")]
+    Read(#[from] io::Error),
+    /// The peer's bytes are not frames.
+    #[error("the bytes received are not frames")]
+    Decode(#[from] DecodeError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Finalize, Ping};
+
+    #[test]
+    fn frames_come_out_as_they_went_in_behind_one_preamble() {
+        let frames = [Frame::Ping(Ping {}), Frame::Finalize(Finalize {})];
+        let mut codec = FrameCodec::new(1024);
+        let mut stream = BytesMut::new();
+        for frame in &frames {
+            codec.encode(frame, &mut stream).unwrap();
+        }
+        assert_eq!(stream.len(), PREAMBLE.len() + 8 + 8);
+        for frame in frames {
+            assert_eq!(codec.decode(&mut stream).unwrap(), Some(frame));
+        }
+        assert_eq!(codec.decode_eof(&mut stream).unwrap(), None);
+    }
+
+    #[test]
+    fn a_stream_that_ends_within_a_frame_or_begins_otherwise_is_an_error() {
+        let mut codec = FrameCodec::new(1024);
+        let mut stream = BytesMut::from(&b"\x8aACP\r\n\x1a\n\x40\x00"[..]);
+        assert!(matches!(
+            codec.decode_eof(&mut stream),
+            Err(CodecError::Read(_))
+        ));
+        let other = FrameCodec::new(1024).decode(&mut BytesMut::from("HTTP/1.1"));
+        assert!(matches!(other, Err(CodecError::Decode(_))));
+    }
+}

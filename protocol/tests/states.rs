@@ -1,0 +1,755 @@
+//! Every frame in every state, allowed or refused; the end of the bytes in every state; and every
+//! limit at N and at N + 1.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy exempts test functions, not their helpers"
+)]
+
+use artifact_protocol::frame::{
+    Announce, Base, Basis, Close, CloseCode, Detached, Expect, Extensions, Finalize, Finalized,
+    Frame, Hello, Missing, ObjectBegin, ObjectChunk, ObjectEnd, Offer, PREAMBLE, Pack, Ping,
+    PushOptions, RefOutcome, RefState, RefStatus, RefUpdate, Staged, SummaryDone, Verdict, Want,
+    Welcome,
+};
+use artifact_protocol::limits::{
+    Limits, MAX_BASES, MAX_COMPLETE, MAX_DETACHED_LEN, MAX_FRAME_LEN_MAX, MAX_MISSING_IDS,
+    MAX_OFFER_IDS, MAX_UNSETTLED_IDS, MIN_FRAME_LEN_MAX,
+};
+use artifact_protocol::session::{
+    Announcement, ApiMisuse, Error, Fetched, Opened, Published, ReceiverConfig, ReceiverOutput,
+    ReceiverSession, SenderConfig, SenderOutput, SenderSession, SourceOp, SourceOutcome,
+    SourceRequest, StoreOp, StoreOutcome, StoreRequest, Violation,
+};
+use artifact_protocol::{Checksum, Features, ObjectId, ObjectKind, Text, Version};
+use bytes::{Bytes, BytesMut};
+
+const COMMIT: Checksum = Checksum::new([1; 32]);
+const METADATA: &[u8] = b"detached";
+
+fn file(number: usize) -> ObjectId {
+    ObjectId::new(ObjectKind::File, Checksum::of(&number.to_le_bytes()))
+}
+
+fn files(count: usize) -> Vec<ObjectId> {
+    (0..count).map(file).collect()
+}
+
+fn update() -> RefUpdate {
+    RefUpdate {
+        name: "project/element/key".parse().unwrap(),
+        commit: COMMIT,
+        detached: Some(Checksum::of(METADATA)),
+        expect: Expect::Any,
+    }
+}
+
+fn hello() -> Frame {
+    Frame::Hello(Hello {
+        version_min: Version(2),
+        version_max: Version(2),
+        features: Features(0),
+        agent: Text::default(),
+        extensions: Extensions::default(),
+    })
+}
+
+fn welcome(frame_len_max: u32) -> Frame {
+    let limits = Limits {
+        frame_len_max,
+        ..Limits::default()
+    };
+    Frame::Welcome(Welcome {
+        version: Version(2),
+        features: Features(0),
+        limits,
+        agent: Text::default(),
+        pull_url: None,
+        identity: None,
+        extensions: Extensions::default(),
+    })
+}
+
+fn announce(options: PushOptions, bases: usize) -> Frame {
+    let base = Base {
+        name: update().name,
+        commit: COMMIT,
+    };
+    Frame::Announce(Announce {
+        options,
+        refs: vec![update()],
+        bases: vec![base; bases],
+        more: false,
+        extensions: Extensions::default(),
+    })
+}
+
+fn offer(ids: Vec<ObjectId>) -> Frame {
+    Frame::Offer(Offer { ids })
+}
+
+fn basis(count: usize) -> Frame {
+    let commits = vec![COMMIT; count];
+    Frame::Basis(Basis { commits })
+}
+
+fn detached(metadata: Bytes) -> Frame {
+    let commit = COMMIT;
+    Frame::Detached(Detached { commit, metadata })
+}
+
+fn accepted() -> RefState {
+    RefState {
+        current: None,
+        verdict: Verdict::Accepted,
+    }
+}
+
+fn ref_status(complete: usize) -> Frame {
+    Frame::RefStatus(RefStatus {
+        refs: vec![accepted()],
+        complete: vec![COMMIT; complete],
+    })
+}
+
+fn missing(count: usize) -> Frame {
+    let ids = files(count);
+    Frame::Missing(Missing { ids })
+}
+
+fn close(code: CloseCode) -> Frame {
+    let text = Text::default();
+    Frame::Close(Close { code, text })
+}
+
+/// One frame of each kind, such as may come where its kind may.
+fn every_frame() -> Vec<Frame> {
+    let (stream, id) = (1, file(2));
+    vec![
+        hello(),
+        welcome(MAX_FRAME_LEN_MAX),
+        announce(PushOptions(0), 0),
+        ref_status(0),
+        basis(1),
+        offer(vec![file(9)]),
+        Frame::Want(Want { wanted: vec![true] }),
+        detached(Bytes::from_static(METADATA)),
+        Frame::Pack(Pack {
+            objects: vec![(file(1), Bytes::from_static(b"stored"))],
+        }),
+        Frame::ObjectBegin(ObjectBegin { stream, id }),
+        Frame::ObjectChunk(ObjectChunk {
+            stream: 0,
+            bytes: Bytes::from_static(b"stored"),
+        }),
+        Frame::ObjectEnd(ObjectEnd { stream: 0 }),
+        Frame::Staged(Staged {
+            objects: 1,
+            bytes: 1,
+        }),
+        Frame::Finalize(Finalize {}),
+        missing(1),
+        Frame::Finalized(Finalized {
+            refs: vec![RefOutcome::Updated],
+        }),
+        Frame::SummaryDone(SummaryDone::Current),
+        Frame::Ping(Ping {}),
+        close(CloseCode::DONE),
+    ]
+}
+
+fn name(frame: &Frame) -> String {
+    let text = format!("{frame:?}");
+    text.split('(').next().unwrap().to_owned()
+}
+
+/// Says of every frame what a session does with it: takes it, ends as told, or refuses it.
+fn table<S>(make: impl Fn() -> S, handle: impl Fn(&mut S, Frame) -> Result<(), Error>) -> String {
+    let (mut taken, mut ends) = (Vec::new(), Vec::new());
+    for frame in every_frame() {
+        let name = name(&frame);
+        match handle(&mut make(), frame) {
+            Ok(()) => taken.push(name),
+            Err(Error::PeerClosed(_)) => ends.push(name),
+            Err(Error::Violation(_)) => {}
+            Err(error) => unreachable!("{name}: {error:?}"),
+        }
+    }
+    format!("{} / {}", taken.join(" "), ends.join(" "))
+}
+
+fn assert_last_is_close(sent: &[Frame], expected: CloseCode) {
+    let closes = sent.iter().filter(|f| matches!(f, Frame::Close(_))).count();
+    assert_eq!(closes, 1);
+    assert!(matches!(sent.last(), Some(Frame::Close(close)) if close.code == expected));
+}
+
+/// What a session put out, sorted.
+struct Drained<R> {
+    sent: Vec<Frame>,
+    requests: Vec<R>,
+}
+
+fn frames(bytes: &[u8]) -> Vec<Frame> {
+    let mut input = BytesMut::from(bytes.strip_prefix(&PREAMBLE).unwrap_or(bytes));
+    std::iter::from_fn(|| Frame::decode(&mut input, MAX_FRAME_LEN_MAX).unwrap()).collect()
+}
+
+// The receiving end.
+
+struct Receiving {
+    session: ReceiverSession,
+    requests: Vec<StoreRequest>,
+}
+
+impl Receiving {
+    fn expect_hello() -> Self {
+        let mut session = ReceiverSession::new(ReceiverConfig::default());
+        session
+            .handle_bytes(&mut BytesMut::from(&PREAMBLE[..]))
+            .unwrap();
+        Self {
+            session,
+            requests: Vec::new(),
+        }
+    }
+
+    fn expect_announce() -> Self {
+        Self::expect_hello().after(hello())
+    }
+
+    fn opening() -> Self {
+        Self::expect_announce().after(announce(PushOptions(0), 0))
+    }
+
+    fn transfer() -> Self {
+        Self::opening().answered()
+    }
+
+    fn dry_run() -> Self {
+        let announce = announce(PushOptions::DRY_RUN, 0);
+        Self::expect_announce().after(announce).answered()
+    }
+
+    /// Files 0, 1 and 2 are wanted, and 0 is open as stream 0.
+    fn transfer_of_wanted() -> Self {
+        let begin = Frame::ObjectBegin(ObjectBegin {
+            stream: 0,
+            id: file(0),
+        });
+        let offered = Self::transfer().after(offer(files(3))).answered();
+        offered.after(begin).answered()
+    }
+
+    /// The client finalized while metadata is still being staged.
+    fn finalizing() -> Self {
+        let sent = Self::transfer().after(detached(Bytes::from_static(METADATA)));
+        sent.after(Frame::Finalize(Finalize {}))
+    }
+
+    fn publishing() -> Self {
+        Self::finalizing().answered()
+    }
+
+    fn summarizing() -> Self {
+        Self::publishing().answered()
+    }
+
+    fn finished() -> Self {
+        Self::summarizing().answered()
+    }
+
+    fn after(mut self, frame: Frame) -> Self {
+        self.handle(frame).unwrap();
+        self
+    }
+
+    fn handle(&mut self, frame: Frame) -> Result<(), Error> {
+        let mut bytes = BytesMut::from(&frame.encode()[..]);
+        let result = self.session.handle_bytes(&mut bytes);
+        assert!(result.is_err() || bytes.is_empty(), "the frame is taken");
+        result
+    }
+
+    /// Completes all requests as a willing store does.
+    fn answered(mut self) -> Self {
+        let drained = self.drain();
+        for request in self.requests.drain(..).chain(drained.requests) {
+            let outcome = match request.op() {
+                StoreOp::Open(_) => StoreOutcome::Opened(Opened {
+                    refs: vec![accepted()],
+                    complete: vec![COMMIT],
+                }),
+                StoreOp::Rely(_) => StoreOutcome::Relied,
+                StoreOp::Have(ids) => StoreOutcome::Have(vec![false; ids.len()]),
+                StoreOp::Begin(..) | StoreOp::Append(..) => StoreOutcome::Appended,
+                StoreOp::Stage(_) | StoreOp::End(_) | StoreOp::Detached(..) => StoreOutcome::Staged,
+                StoreOp::Publish => {
+                    StoreOutcome::Published(Published::Done(vec![RefOutcome::Updated]))
+                }
+                StoreOp::Summarize => StoreOutcome::Summarized(SummaryDone::Current),
+            };
+            self.session
+                .handle_stored(request.complete(Ok(outcome)))
+                .unwrap();
+        }
+        self
+    }
+
+    fn drain(&mut self) -> Drained<StoreRequest> {
+        let (mut sent, mut requests) = (Vec::new(), Vec::new());
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                ReceiverOutput::Transmit(bytes) => sent.extend(frames(&bytes)),
+                ReceiverOutput::Store(request) => requests.push(request),
+                ReceiverOutput::Event(_) => {}
+            }
+        }
+        Drained { sent, requests }
+    }
+
+    fn refuses(mut self, frame: Frame, code: CloseCode) {
+        self.drain();
+        assert!(matches!(self.handle(frame), Err(Error::Violation(_))));
+        let drained = self.drain();
+        assert_last_is_close(&drained.sent, code);
+        assert!(drained.requests.is_empty());
+        self.stays_closed();
+    }
+
+    fn stays_closed(mut self) {
+        let closed = |result| matches!(result, Err(Error::Misuse(ApiMisuse::Closed)));
+        assert!(self.session.is_finished() && !self.session.wants_input());
+        assert!(closed(
+            self.session
+                .handle_bytes(&mut BytesMut::from(&hello().encode()[..]))
+        ));
+        assert!(closed(self.session.handle_eof()));
+        for request in self.requests {
+            let done = request.complete(Ok(StoreOutcome::Relied));
+            assert!(closed(self.session.handle_stored(done)));
+        }
+        self.session.ping();
+        assert!(closed(Err(self.session.abort(CloseCode::TIMEOUT, "again"))));
+        assert!(
+            self.session.poll_output().is_none(),
+            "nothing follows a Close"
+        );
+    }
+}
+
+#[test]
+fn a_receiver_takes_in_each_state_what_is_listed_and_refuses_the_rest() {
+    let table = |make: fn() -> Receiving| table(make, |session, frame| session.handle(frame));
+    assert_eq!(table(Receiving::expect_hello), "Hello / Close");
+    assert_eq!(table(Receiving::expect_announce), "Announce Ping / Close");
+    let transfer = "Basis Offer Detached Ping Close / ";
+    assert_eq!(table(Receiving::transfer), transfer);
+    let wanted = "Offer Detached Pack ObjectBegin ObjectChunk ObjectEnd Ping Close / ";
+    assert_eq!(table(Receiving::transfer_of_wanted), wanted);
+    assert_eq!(
+        table(Receiving::dry_run),
+        "Basis Offer Finalize Ping Close / "
+    );
+    assert_eq!(table(Receiving::finished), "Ping Close / ");
+}
+
+#[test]
+fn a_receiver_reads_nothing_while_its_store_decides() {
+    let states = [
+        Receiving::opening,
+        Receiving::finalizing,
+        Receiving::publishing,
+        Receiving::summarizing,
+    ];
+    for make in states {
+        for frame in every_frame() {
+            let mut state = make();
+            assert!(!state.session.wants_input());
+            let mut bytes = BytesMut::from(&frame.encode()[..]);
+            state.session.handle_bytes(&mut bytes).unwrap();
+            assert_eq!(bytes, frame.encode(), "left for later");
+        }
+    }
+}
+
+#[test]
+fn a_refused_frame_closes_the_receiver_and_tells_the_client_why() {
+    let violation = CloseCode::VIOLATION;
+    Receiving::expect_hello().refuses(Frame::Ping(Ping {}), violation);
+    Receiving::expect_announce().refuses(hello(), violation);
+    Receiving::transfer().refuses(announce(PushOptions(0), 0), violation);
+    Receiving::transfer_of_wanted().refuses(Frame::Finalize(Finalize {}), violation);
+    Receiving::transfer().refuses(offer(Vec::new()), violation);
+    Receiving::finished().refuses(offer(files(1)), violation);
+    let unknown = announce(PushOptions(4), 0);
+    Receiving::expect_announce().refuses(unknown, CloseCode::UNSUPPORTED);
+    let Frame::Hello(hello) = hello() else {
+        unreachable!()
+    };
+    let newer = Frame::Hello(Hello {
+        version_min: Version(3),
+        version_max: Version(9),
+        ..hello
+    });
+    Receiving::expect_hello().refuses(newer, CloseCode::UNSUPPORTED);
+}
+
+#[test]
+fn bytes_that_are_no_frame_close_the_receiver_with_their_own_codes() {
+    for (bytes, code) in [
+        (
+            &b"\x7f\x00\x00\x00\x00\x00\x00\x00"[..],
+            CloseCode::BAD_FRAME,
+        ),
+        (b"\x40\x00\x00\x00\xff\xff\xff\xff", CloseCode::LIMIT),
+        (
+            b"\x40\x00\x00\x00\x01\x00\x00\x00\x00",
+            CloseCode::BAD_FRAME,
+        ),
+    ] {
+        let mut state = Receiving::transfer();
+        let result = state.session.handle_bytes(&mut BytesMut::from(bytes));
+        assert!(matches!(result, Err(Error::Decode(_))));
+        assert_last_is_close(&state.drain().sent, code);
+        state.stays_closed();
+    }
+    let mut session = ReceiverSession::new(ReceiverConfig::default());
+    assert!(
+        session
+            .handle_bytes(&mut BytesMut::from("ssh: hello"))
+            .is_err()
+    );
+    let mut state = Receiving {
+        session,
+        requests: Vec::new(),
+    };
+    assert_last_is_close(&state.drain().sent, CloseCode::NOT_THE_PROTOCOL);
+    state.stays_closed();
+}
+
+#[test]
+fn the_end_of_a_clients_bytes_is_clean_from_finalize_on() {
+    for make in [
+        Receiving::expect_hello,
+        Receiving::expect_announce,
+        Receiving::opening,
+        Receiving::transfer,
+        Receiving::transfer_of_wanted,
+    ] {
+        let mut state = make();
+        state.drain();
+        assert!(matches!(state.session.handle_eof(), Err(Error::Truncated)));
+        state.stays_closed();
+    }
+    for make in [
+        Receiving::finalizing,
+        Receiving::publishing,
+        Receiving::summarizing,
+    ] {
+        let mut state = make();
+        state.session.handle_eof().unwrap();
+        assert!(
+            !state.session.is_finished(),
+            "what was finalized is carried through"
+        );
+        let state = state.answered().answered().answered();
+        assert!(state.session.is_finished());
+    }
+    let mut finished = Receiving::finished();
+    finished.session.handle_eof().unwrap();
+    assert!(finished.session.is_finished());
+}
+
+#[test]
+fn a_client_that_withdraws_while_objects_are_being_staged_is_no_fault_of_the_driver() {
+    let state = Receiving::transfer().after(offer(files(1)));
+    let mut state = state.after(close(CloseCode::DONE)).answered();
+    assert!(state.session.is_finished());
+    assert!(
+        !state
+            .drain()
+            .sent
+            .iter()
+            .any(|frame| matches!(frame, Frame::Close(_)))
+    );
+}
+
+#[test]
+fn a_receiver_keeps_its_limits_at_n_and_refuses_n_plus_one() {
+    let limit = CloseCode::LIMIT;
+    let announce = |bases| announce(PushOptions(0), bases);
+    let _ = Receiving::expect_announce().after(announce(MAX_BASES));
+    Receiving::expect_announce().refuses(announce(MAX_BASES + 1), limit);
+    let _ = Receiving::transfer().after(basis(MAX_COMPLETE));
+    Receiving::transfer().refuses(basis(MAX_COMPLETE + 1), limit);
+    let _ = Receiving::transfer().after(offer(files(MAX_OFFER_IDS)));
+    Receiving::transfer().refuses(offer(files(MAX_OFFER_IDS + 1)), limit);
+    let too_much = Bytes::from(vec![0; MAX_DETACHED_LEN + 1]);
+    Receiving::transfer().refuses(detached(too_much), limit);
+
+    let mut unsettled = Receiving::transfer();
+    let ids = files(MAX_UNSETTLED_IDS);
+    for batch in ids.chunks(MAX_OFFER_IDS) {
+        unsettled = unsettled.after(offer(batch.to_vec())).answered();
+    }
+    unsettled.refuses(offer(vec![file(MAX_UNSETTLED_IDS)]), limit);
+}
+
+#[test]
+fn detached_metadata_of_the_largest_size_is_taken() {
+    let metadata = Bytes::from(vec![0; MAX_DETACHED_LEN]);
+    let Frame::Announce(announce) = announce(PushOptions(0), 0) else {
+        unreachable!()
+    };
+    let announce = Frame::Announce(Announce {
+        refs: vec![RefUpdate {
+            detached: Some(Checksum::of(&metadata)),
+            ..update()
+        }],
+        ..announce
+    });
+    let state = Receiving::expect_announce().after(announce).answered();
+    let _ = state.after(detached(metadata));
+}
+
+// The sending end.
+
+struct Sending {
+    session: SenderSession,
+    requests: Vec<SourceRequest>,
+}
+
+impl Sending {
+    fn expect_welcome() -> Self {
+        let mut session = SenderSession::new(SenderConfig {
+            announcement: Announcement {
+                refs: vec![update()],
+                ..Announcement::default()
+            },
+            ..SenderConfig::default()
+        });
+        session
+            .handle_bytes(&mut BytesMut::from(&PREAMBLE[..]))
+            .unwrap();
+        Self {
+            session,
+            requests: Vec::new(),
+        }
+    }
+
+    fn expect_ref_status() -> Self {
+        Self::expect_welcome().after(welcome(MAX_FRAME_LEN_MAX))
+    }
+
+    fn planning() -> Self {
+        Self::expect_ref_status().after(ref_status(0))
+    }
+
+    /// One id is offered, and there is no other.
+    fn transfer() -> Self {
+        Self::planning().answered().answered()
+    }
+
+    fn expect_finalized() -> Self {
+        let mut state = Self::transfer();
+        state = state
+            .after(Frame::Want(Want { wanted: vec![true] }))
+            .answered();
+        assert_eq!(
+            state.drain().sent.last(),
+            Some(&Frame::Finalize(Finalize {}))
+        );
+        state
+    }
+
+    fn expect_summary() -> Self {
+        Self::expect_finalized().after(Frame::Finalized(Finalized {
+            refs: vec![RefOutcome::Updated],
+        }))
+    }
+
+    fn finished() -> Self {
+        Self::expect_summary().after(Frame::SummaryDone(SummaryDone::Current))
+    }
+
+    fn after(mut self, frame: Frame) -> Self {
+        self.handle(frame).unwrap();
+        self
+    }
+
+    fn handle(&mut self, frame: Frame) -> Result<(), Error> {
+        self.session
+            .handle_bytes(&mut BytesMut::from(&frame.encode()[..]))
+    }
+
+    /// Completes all requests: one file is all there is.
+    fn answered(mut self) -> Self {
+        let drained = self.drain();
+        for request in self.requests.drain(..).chain(drained.requests) {
+            let outcome = match request.op() {
+                SourceOp::Plan(_) => SourceOutcome::Planned {
+                    basis: Vec::new(),
+                    detached: Vec::new(),
+                },
+                SourceOp::Offer { .. } => SourceOutcome::Offered {
+                    ids: vec![file(1)],
+                    exhausted: true,
+                },
+                SourceOp::Fetch(ids) => SourceOutcome::Fetched(
+                    ids.iter()
+                        .map(|_| Fetched::Whole(Bytes::from_static(b"stored")))
+                        .collect(),
+                ),
+                SourceOp::Next(_) => SourceOutcome::Piece {
+                    bytes: Bytes::new(),
+                    last: true,
+                },
+            };
+            self.session
+                .handle_source(request.complete(Ok(outcome)))
+                .unwrap();
+        }
+        self
+    }
+
+    fn drain(&mut self) -> Drained<SourceRequest> {
+        let (mut sent, mut requests) = (Vec::new(), Vec::new());
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                SenderOutput::Transmit(bytes) => sent.extend(frames(&bytes)),
+                SenderOutput::Source(request) => requests.push(request),
+                SenderOutput::Event(_) => {}
+            }
+        }
+        Drained { sent, requests }
+    }
+
+    fn refuses(mut self, frame: Frame, code: CloseCode) {
+        self.drain();
+        assert!(matches!(self.handle(frame), Err(Error::Violation(_))));
+        assert_last_is_close(&self.drain().sent, code);
+        self.stays_closed();
+    }
+
+    fn stays_closed(mut self) {
+        let closed = |result| matches!(result, Err(Error::Misuse(ApiMisuse::Closed)));
+        assert!(self.session.is_finished());
+        assert!(closed(self.session.handle_bytes(&mut BytesMut::new())));
+        assert!(closed(self.session.handle_eof()));
+        self.session.ping();
+        assert!(closed(Err(self.session.abort(CloseCode::TIMEOUT, "again"))));
+        assert!(
+            self.session.poll_output().is_none(),
+            "nothing follows a Close"
+        );
+    }
+}
+
+#[test]
+fn a_sender_takes_in_each_state_what_is_listed_and_refuses_the_rest() {
+    let table = |make: fn() -> Sending| table(make, |session, frame| session.handle(frame));
+    assert_eq!(table(Sending::expect_welcome), "Welcome / Close");
+    assert_eq!(table(Sending::expect_ref_status), "RefStatus Ping / Close");
+    assert_eq!(table(Sending::planning), "Ping / Close");
+    assert_eq!(table(Sending::transfer), "Want Staged Ping / Close");
+    let finalized = "Staged Missing Finalized Ping / Close";
+    assert_eq!(table(Sending::expect_finalized), finalized);
+    assert_eq!(table(Sending::expect_summary), "SummaryDone Ping / Close");
+    assert_eq!(table(Sending::finished), "Ping Close / ");
+}
+
+#[test]
+fn a_refused_frame_closes_the_sender_and_tells_the_server_why() {
+    let violation = CloseCode::VIOLATION;
+    let want = |count| {
+        Frame::Want(Want {
+            wanted: vec![false; count],
+        })
+    };
+    Sending::expect_welcome().refuses(Frame::Ping(Ping {}), violation);
+    Sending::transfer().refuses(want(2), violation);
+    Sending::expect_finalized().refuses(want(1), violation);
+    Sending::expect_finalized().refuses(missing(0), violation);
+    let nothing = Frame::Finalized(Finalized { refs: Vec::new() });
+    Sending::expect_finalized().refuses(nothing, violation);
+}
+
+#[test]
+fn a_sender_keeps_its_limits_at_n_and_refuses_n_plus_one() {
+    let (limit, unsupported) = (CloseCode::LIMIT, CloseCode::UNSUPPORTED);
+    let _ = Sending::expect_welcome().after(welcome(MIN_FRAME_LEN_MAX));
+    Sending::expect_welcome().refuses(welcome(MIN_FRAME_LEN_MAX - 1), unsupported);
+    Sending::expect_welcome().refuses(welcome(MAX_FRAME_LEN_MAX + 1), unsupported);
+    let _ = Sending::expect_ref_status().after(ref_status(MAX_COMPLETE));
+    Sending::expect_ref_status().refuses(ref_status(MAX_COMPLETE + 1), limit);
+    let _ = Sending::expect_finalized().after(missing(MAX_MISSING_IDS));
+    Sending::expect_finalized().refuses(missing(MAX_MISSING_IDS + 1), limit);
+    let two = Frame::Finalized(Finalized {
+        refs: vec![RefOutcome::Updated; 2],
+    });
+    Sending::expect_finalized().refuses(two, limit);
+}
+
+#[test]
+fn a_server_may_say_three_times_and_not_a_fourth_that_objects_are_missing() {
+    let mut state = Sending::expect_finalized();
+    for _ in 0..3 {
+        state = state.after(missing(1)).answered();
+    }
+    state.refuses(missing(1), CloseCode::VIOLATION);
+}
+
+#[test]
+fn progress_that_a_server_repeats_for_ever_takes_the_room_of_one() {
+    let mut state = Sending::expect_finalized();
+    for objects in 0..1_000 {
+        let staged = Staged { objects, bytes: 0 };
+        state = state.after(Frame::Staged(staged));
+    }
+    let outputs = std::iter::from_fn(|| state.session.poll_output()).count();
+    assert_eq!(outputs, 1);
+}
+
+#[test]
+fn the_end_of_a_servers_bytes_is_clean_only_when_all_was_said() {
+    for make in [
+        Sending::expect_welcome,
+        Sending::expect_ref_status,
+        Sending::planning,
+        Sending::transfer,
+        Sending::expect_finalized,
+        Sending::expect_summary,
+    ] {
+        let mut state = make();
+        state.drain();
+        assert!(matches!(state.session.handle_eof(), Err(Error::Truncated)));
+        state.stays_closed();
+    }
+    Sending::finished().session.handle_eof().unwrap();
+}
+
+#[test]
+fn a_source_that_gives_more_than_was_asked_for_is_misused_not_sent() {
+    let mut state = Sending::planning().answered();
+    let request = state.drain().requests.pop().unwrap();
+    let outcome = SourceOutcome::Offered {
+        ids: files(MAX_OFFER_IDS + 1),
+        exhausted: true,
+    };
+    let result = state.session.handle_source(request.complete(Ok(outcome)));
+    assert!(matches!(result, Err(Error::Misuse(ApiMisuse::Outcome))));
+    assert_last_is_close(&state.drain().sent, CloseCode::INTERNAL);
+}
+
+#[test]
+fn a_violation_names_what_was_awaited_and_what_came() {
+    let mut state = Receiving::expect_hello();
+    let error = state.handle(offer(files(1))).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Violation(Violation::Unexpected {
+            awaited: "Hello",
+            ..
+        })
+    ));
+}
