@@ -63,7 +63,8 @@ pub const MAX_REF_COMPONENT_LEN: usize = 200;
 /// LIM-17: text for a person, in bytes: agents, identities, reasons.
 pub const MAX_TEXT_LEN: usize = 1_024;
 
-/// LIM-18: the extension list of a `Hello`, `Welcome` or `Announce`, in bytes, all values together.
+/// LIM-18: the extension list of a `Hello`, `Welcome` or `Announce`, in bytes: all values together,
+/// and 10 for each.
 pub const MAX_EXTENSIONS_LEN: usize = 8 * 1024;
 
 /// LIM-19: how often a server may answer `Finalize` with `Missing`.

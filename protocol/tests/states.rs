@@ -12,8 +12,8 @@ use artifact_protocol::frame::{
     Welcome,
 };
 use artifact_protocol::limits::{
-    Limits, MAX_BASES, MAX_COMPLETE, MAX_DETACHED_LEN, MAX_FRAME_LEN_MAX, MAX_MISSING_IDS,
-    MAX_OFFER_IDS, MAX_UNSETTLED_IDS, MIN_FRAME_LEN_MAX,
+    Limits, MAX_BASES, MAX_COMPLETE, MAX_DETACHED_LEN, MAX_EARLY_FRAME_LEN, MAX_FRAME_LEN_MAX,
+    MAX_MISSING_IDS, MAX_OFFER_IDS, MAX_UNSETTLED_IDS, MIN_FRAME_LEN_MAX,
 };
 use artifact_protocol::session::{
     Announcement, ApiMisuse, Error, Fetched, Opened, Published, ReceiverConfig, ReceiverOutput,
@@ -510,6 +510,31 @@ fn detached_metadata_of_the_largest_size_is_taken() {
     });
     let state = Receiving::expect_announce().after(announce).answered();
     let _ = state.after(detached(metadata));
+}
+
+#[test]
+fn a_frame_before_hello_is_measured_by_the_frozen_limit_and_later_ones_by_the_sessions_own() {
+    let ignorable = |len: u32| {
+        let head = [&[0x77, 0x77, 1, 0][..], &len.to_le_bytes()].concat();
+        let payload = vec![0; usize::try_from(len).unwrap()];
+        BytesMut::from(&[head, payload].concat()[..])
+    };
+    let later = Limits::default().frame_len_max;
+    for (make, limit) in [
+        (
+            Receiving::expect_hello as fn() -> Receiving,
+            MAX_EARLY_FRAME_LEN,
+        ),
+        (Receiving::expect_announce, later),
+    ] {
+        make().session.handle_bytes(&mut ignorable(limit)).unwrap();
+        let mut state = make();
+        state.drain();
+        let result = state.session.handle_bytes(&mut ignorable(limit + 1));
+        assert!(matches!(result, Err(Error::Decode(_))));
+        assert_last_is_close(&state.drain().sent, CloseCode::LIMIT);
+        state.stays_closed();
+    }
 }
 
 // The sending end.

@@ -54,7 +54,8 @@ impl Extensions {
             .map(|(_, value)| value.as_slice())
     }
 
-    /// Adds a value. The sum of all must stay below [`MAX_EXTENSIONS_LEN`], or the peer refuses.
+    /// Adds a value. All values, and 10 bytes for each, must be within [`MAX_EXTENSIONS_LEN`], or
+    /// the peer refuses.
     pub fn push(&mut self, tag: u16, value: Vec<u8>) {
         self.0.push((tag, value));
     }
@@ -73,5 +74,26 @@ impl<'de> Deserialize<'de> for Extensions {
                 .map(|(tag, value)| (tag, value.to_vec()))
                 .collect(),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire;
+
+    #[test]
+    fn extensions_hold_at_n_bytes_and_fail_at_n_plus_one() {
+        for (len, fits) in [
+            (MAX_EXTENSIONS_LEN - 20, true),
+            (MAX_EXTENSIONS_LEN - 19, false),
+        ] {
+            let mut extensions = Extensions::default();
+            extensions.push(1, Vec::new());
+            extensions.push(2, vec![0; len]);
+            let mut bytes = Vec::new();
+            wire::encode(&extensions, &mut bytes);
+            assert_eq!(wire::decode::<Extensions>(&bytes).is_ok(), fits);
+        }
     }
 }
