@@ -616,8 +616,12 @@ impl Sending {
                     basis: Vec::new(),
                     detached: Vec::new(),
                 },
-                SourceOp::Offer { .. } => SourceOutcome::Offered {
-                    ids: vec![file(1)],
+                SourceOp::Offer { missing, .. } => SourceOutcome::Offered {
+                    ids: if missing.is_empty() {
+                        vec![file(1)]
+                    } else {
+                        Vec::new()
+                    },
                     exhausted: true,
                 },
                 SourceOp::Fetch(ids) => SourceOutcome::Fetched(

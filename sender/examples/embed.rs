@@ -4,7 +4,11 @@
 //! cargo run -p artifact-sender --example embed -- REPO ssh://artifacts@example.com/cache REF...
 //! ```
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example program prints")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example program prints"
+)]
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -33,7 +33,7 @@ pub struct Target {
 pub struct Plan {
     repository: Arc<Repository>,
     basis: Vec<Checksum>,
-    known: Known, // offered, in `ready`, or on the server for sure
+    known: Known, // offered, in `ready`, or on the server as far as is known
     ready: VecDeque<ObjectId>,
     parent: Option<ObjectId>,       // what all of `ready` lies beneath
     wanted: VecDeque<ObjectId>,     // directories and commits the server lacks, not expanded
@@ -136,6 +136,17 @@ impl Plan {
             .is_some_and(|id| !self.open.contains(id))
         {
             self.open_order.pop_front();
+        }
+    }
+
+    /// Takes up again what is beneath objects that the server found missing: what it had of that
+    /// before may be gone.
+    pub fn offer_again(&mut self, missing: &[ObjectId]) {
+        self.known = Known::default();
+        for id in missing.iter().copied().filter(|id| has_children(*id)) {
+            if self.known.insert(id) {
+                self.wanted.push_back(id);
+            }
         }
     }
 

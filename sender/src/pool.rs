@@ -171,7 +171,11 @@ fn plan(
     for request in requests {
         let outcome = match request.op() {
             SourceOp::Plan(wanted) => begin(repository, depth, wanted, &mut plan),
-            SourceOp::Offer { answers, max } => offer(plan.as_mut(), answers, *max),
+            SourceOp::Offer {
+                answers,
+                missing,
+                max,
+            } => offer(plan.as_mut(), answers, missing, *max),
             SourceOp::Fetch(_) | SourceOp::Next(_) => Err(Error::Internal("not the planner's")),
         };
         let done = request.complete(outcome.map_err(|error| failure.keep(error)));
@@ -225,11 +229,15 @@ fn begin(
 fn offer(
     plan: Option<&mut Plan>,
     answers: &[(ObjectId, bool)],
+    missing: &[ObjectId],
     max: usize,
 ) -> Result<SourceOutcome, Error> {
     let plan = plan.ok_or(Error::Internal("an offer before the plan"))?;
     for (id, have) in answers {
         plan.answer(*id, *have);
+    }
+    if !missing.is_empty() {
+        plan.offer_again(missing);
     }
     let ids = plan.next(max)?;
     Ok(SourceOutcome::Offered {

@@ -50,6 +50,9 @@ impl FromStr for Remote {
 }
 
 fn parse(text: &str) -> Result<Remote, &'static str> {
+    if text.starts_with('-') {
+        return Err("it begins with '-', like an option; a path may be written ./-path");
+    }
     if let Some(rest) = text.strip_prefix("ssh://") {
         let (authority, path) = match rest.find('/') {
             Some(slash) => rest.split_at(slash),

@@ -135,7 +135,11 @@ impl Source {
     pub fn act(&mut self, op: &SourceOp) -> Result<SourceOutcome, Fault> {
         Ok(match op {
             SourceOp::Plan(plan) => self.plan(plan),
-            SourceOp::Offer { answers, max } => self.offer(answers, *max),
+            SourceOp::Offer {
+                answers,
+                missing,
+                max,
+            } => self.offer(answers, missing, *max),
             SourceOp::Fetch(ids) => SourceOutcome::Fetched(
                 ids.iter()
                     .map(|id| self.fetch(*id))
@@ -165,7 +169,12 @@ impl Source {
         }
     }
 
-    fn offer(&mut self, answers: &[(ObjectId, bool)], max: usize) -> SourceOutcome {
+    fn offer(
+        &mut self,
+        answers: &[(ObjectId, bool)],
+        missing: &[ObjectId],
+        max: usize,
+    ) -> SourceOutcome {
         self.unanswered -= answers.len();
         for (id, has) in answers {
             if *has {
@@ -173,6 +182,11 @@ impl Source {
             } else if self.waits {
                 self.descend(*id);
             }
+        }
+        if !missing.is_empty() {
+            self.had.clear();
+            self.seen = missing.iter().copied().collect();
+            missing.iter().for_each(|id| self.descend(*id));
         }
         let mut ids = Vec::new();
         while ids.len() < max

@@ -16,6 +16,9 @@ pub enum SourceOp {
     Offer {
         /// Ids offered earlier, and whether the server has them.
         answers: Vec<(ObjectId, bool)>,
+        /// Objects that the server found missing. They are being sent; what is beneath them may be
+        /// gone from the server as well, and is to be offered again.
+        missing: Vec<ObjectId>,
         /// How many ids may be offered now.
         max: usize,
     },

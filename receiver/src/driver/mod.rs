@@ -201,7 +201,7 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
     /// Gives the session what bytes it will take, and carries out what it puts out.
     fn feed(&mut self) -> Result<(), SessionError> {
         self.drain();
-        if !self.session.wants_input() {
+        if !self.session.wants_input() || self.unwritten > UNWRITTEN_MAX {
             return Ok(());
         }
         let taken = self.session.handle_bytes(&mut self.unread);
@@ -272,5 +272,7 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
     }
 }
 
+/// Bytes that a client may leave unread before it is no longer listened to.
+const UNWRITTEN_MAX: usize = 1024 * 1024;
 /// How long a client has to take the last bytes of a session.
 const LINGER: Duration = Duration::from_secs(5);

@@ -10,8 +10,7 @@ use artifact_tests::pair::{Pair, Split, Stuck, Weather, announce_all};
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::{
-    Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_assume, prop_oneof,
-    proptest,
+    Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest,
 };
 use proptest::sample::Index;
 
@@ -177,10 +176,8 @@ proptest! {
         weather in weather(),
     ) {
         let mut pair = pair(&local, Store::default(), weather);
-        let files = local.objects.keys().filter(|id| id.kind == ObjectKind::File);
-        let files: Vec<_> = files.copied().collect();
-        prop_assume!(!files.is_empty());
-        let vanish: Vec<_> = victims.iter().map(|victim| *victim.get(&files)).collect();
+        let all: Vec<_> = local.objects.keys().copied().collect();
+        let vanish: Vec<_> = victims.iter().map(|victim| *victim.get(&all)).collect();
         pair.store.vanish.extend(vec![vanish; rounds]);
         prop_assert_eq!(pair.drive(), Ok(()));
         prop_assert!(pair.sender_error.is_none(), "{:?}", pair.sender_error);
@@ -209,6 +206,22 @@ proptest! {
         // Where nothing would be updated, the session ends before it matters.
         prop_assert_eq!(dry.outcomes(), Some(&foretold[..]));
     }
+}
+
+#[test]
+fn a_deep_tree_that_vanishes_whole_is_sent_again_in_one_round() {
+    let mut local = Repository::default();
+    let file = local.add_file(b"at the bottom");
+    let deep = (0..20).fold(file, |below, level: u8| {
+        local.add(ObjectKind::Dirtree, &[below], &[level])
+    });
+    local.add_commit("project/element/key", &[deep]);
+    let mut pair = pair(&local, Store::default(), Weather::default());
+    let all = local.objects.keys().copied().collect();
+    pair.store.vanish.push_back(all);
+    assert_eq!(pair.drive(), Ok(()));
+    assert!(pair.sender_error.is_none(), "{:?}", pair.sender_error);
+    assert_eq!(pair.store.repository, local);
 }
 
 #[test]

@@ -190,6 +190,6 @@ impl Planning {
                     .send(&Frame::Detached(Detached { commit, metadata }));
             }
         }
-        Ok(State::Transfer(Transfer::begin(core)))
+        Ok(State::Transfer(Box::new(Transfer::begin(core))))
     }
 }

@@ -123,7 +123,7 @@ enum State {
     ExpectWelcome(ExpectWelcome),
     ExpectRefStatus(ExpectRefStatus),
     Planning(Planning),
-    Transfer(Transfer),
+    Transfer(Box<Transfer>),
     ExpectFinalized(ExpectFinalized),
     ExpectSummary(ExpectSummary),
     Finished,

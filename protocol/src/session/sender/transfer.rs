@@ -22,6 +22,8 @@ pub(super) struct Transfer {
     unanswered_ids: usize,
     /// Answers the source was not told of yet.
     answers: Vec<(ObjectId, bool)>,
+    /// Missing objects the source was not told of yet.
+    missing: Vec<ObjectId>,
     wanted: VecDeque<ObjectId>,
     /// Ids in `Fetch` requests that are out.
     fetching: usize,
@@ -54,6 +56,7 @@ impl Transfer {
             unanswered: VecDeque::new(),
             unanswered_ids: 0,
             answers: Vec::new(),
+            missing: Vec::new(),
             wanted: VecDeque::new(),
             fetching: 0,
             fetches: 0,
@@ -107,11 +110,13 @@ impl Transfer {
         Ok(self.go_on(core))
     }
 
-    /// Sends what a finalization found missing, and finalizes again.
+    /// Sends what a finalization found missing, offers what is beneath it, and finalizes again.
     pub(super) fn send_again(mut self, ids: Vec<ObjectId>, core: &mut Core) -> State {
         self.rounds += 1;
         core.outputs.push(SenderEvent::Missing(ids.len() as u64));
-        self.wanted.extend(ids);
+        self.wanted.extend(&ids);
+        self.missing = ids;
+        self.offering = Offering::Ready;
         self.go_on(core)
     }
 
@@ -178,7 +183,7 @@ impl Transfer {
             self.flush(core);
         }
         if !self.is_done() {
-            return State::Transfer(self);
+            return State::Transfer(Box::new(self));
         }
         core.outputs.send(&Frame::Finalize(Finalize {}));
         State::ExpectFinalized(ExpectFinalized::new(self))
@@ -200,8 +205,10 @@ impl Transfer {
         if self.offering == Offering::Ready && unsettled + MAX_OFFER_IDS <= MAX_UNSETTLED_IDS {
             self.offering = Offering::Asked;
             let answers = std::mem::take(&mut self.answers);
+            let missing = std::mem::take(&mut self.missing);
             core.request(SourceOp::Offer {
                 answers,
+                missing,
                 max: MAX_OFFER_IDS,
             });
         }

@@ -89,8 +89,9 @@ fn advise(
             "the host's name is not known: is it spelled right?"
         }
         SessionError::Truncated if code == Some(127) => {
-            "bst-artifact-receive is not on the PATH that sshd gives: install it below /usr/local, \
-             or write its full path into ForceCommand"
+            "either bst-artifact-receive is not on the PATH that sshd gives (install it below \
+             /usr/local, or write its full path into ForceCommand), or --ssh names a program that \
+             is not there"
         }
         SessionError::Truncated if matches!(remote, Remote::Ssh(_)) && code == Some(255) => {
             "try `ssh` to the same host by hand, with -v"
