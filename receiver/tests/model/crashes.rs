@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::disk::{Crash, Machine};
 use crate::files::{ModelFs, Script};
 use crate::world::{
-    Scenario, Tree, all_set, any_scenario, cases, check, possible, pushed, run, scenario,
+    Scenario, Tree, all_set, any_scenario, cases, check, commit_id, possible, pushed, run, scenario,
 };
 
 /// Runs a push and returns each state of the machine, with whether it was acknowledged by then.
@@ -26,6 +26,13 @@ fn check_crash(scenario: &Scenario, after: &Machine, acknowledged: bool) -> Resu
     } = scenario;
     check(after, universe, &possible(old, push, acknowledged))
         .map_err(|violation| format!("acknowledged: {acknowledged}: {violation}"))?;
+    let lacks = |commit| {
+        let path = commit_id(commit).loose_path("commitmeta");
+        after.resolve(&format!("objects/{path}")).is_err()
+    };
+    if acknowledged && push.detached.keys().any(|&commit| lacks(commit)) {
+        return Err("detached metadata was acknowledged and is lost".to_owned());
+    }
     let fs = ModelFs::alone(after.clone(), Script::Nothing);
     let outcomes = run(universe, push, &fs).map_err(|error| format!("retry: {error:?}"))?;
     if !all_set(&outcomes) {
@@ -79,7 +86,7 @@ fn tiny() -> Scenario {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: cases(5), max_shrink_iters: 64, ..ProptestConfig::default()
+        cases: cases(5), max_shrink_iters: 8, ..ProptestConfig::default()
     })]
 
     #[test]

@@ -56,7 +56,7 @@ fn push_with(scenario: &Scenario, script: Script) -> Result<(bool, u64), String>
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: cases(2), max_shrink_iters: 16, ..ProptestConfig::default()
+        cases: cases(2), max_shrink_iters: 8, ..ProptestConfig::default()
     })]
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use artifact_protocol::{ObjectId, ObjectKind};
-use nix::libc::{EIO, ENOSPC};
+use nix::libc::{EIO, ENOSPC, EROFS};
 
 use crate::disk::{Crash, Machine, Node};
 use crate::files::{ModelFs, Script};
@@ -198,6 +198,36 @@ fn after_a_sync_that_failed_nothing_is_taken_over_from_anybody() {
     }
     assert_eq!(failed, 1);
     drop(living);
+}
+
+/// Found when the session could not say that its sync had failed, since nothing could be written.
+#[test]
+fn nothing_is_taken_over_from_a_session_whose_sync_failed_for_good() {
+    let (universe, push) = first_push();
+    let objects = universe.closure(commit_id(push.refs[0].1));
+    let mut failed = 0;
+    for at in 0.. {
+        let times = u64::MAX;
+        let script = Script::Fail {
+            at,
+            times,
+            errno: EROFS,
+        };
+        let fs = ModelFs::alone(repository(), script);
+        let outcome = Client::connect(&universe, &push, &fs, "me").and_then(|mut client| {
+            client.open()?;
+            client.transfer()?;
+            client.finalize()
+        });
+        let Err(error) = outcome else { break };
+        if error.to_string().contains("syncing extensions") {
+            failed += 1;
+            let shared = Arc::new(Mutex::new(fs.machine().crash(Crash::Kill)));
+            let again = begin(&universe, &push, &shared, "me", &[]);
+            assert_eq!(again.offer().unwrap().len(), objects.len());
+        }
+    }
+    assert_eq!(failed, 1);
 }
 
 #[test]
