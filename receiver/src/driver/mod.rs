@@ -29,6 +29,18 @@ pub use self::timers::Patience;
 use self::timers::{Activity, Due, Timers};
 use crate::store::Store;
 
+/// Why a push was not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The client did what it may not do, or left, or was too slow.
+    #[error("the push was not done")]
+    Session(#[source] SessionError),
+    /// What the client sent was refused, or the repository cannot be used.
+    #[error("the push was not done")]
+    Store(#[source] crate::error::Error),
+}
+
 /// How a receiver is run.
 #[derive(Clone, Debug)]
 pub struct DriverConfig {
@@ -47,14 +59,14 @@ pub struct DriverConfig {
 ///
 /// # Errors
 ///
-/// Why the push was not done, as the session says it.
+/// Why the push was not done.
 pub fn serve<S: Store + 'static>(
     store: &Arc<S>,
     config: DriverConfig,
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
     event: impl FnMut(ReceiverEvent),
-) -> Result<(), SessionError> {
+) -> Result<(), Error> {
     let (inbox, happenings) = channel();
     let report = |inbox: &Sender<Happening>| {
         let inbox = inbox.clone();
@@ -80,10 +92,15 @@ pub fn serve<S: Store + 'static>(
     let result = driver.run(&happenings);
     driver.drain();
     driver.linger(&happenings);
+    let failure = driver.pool.take_failure();
     if driver.at_work == 0 {
         driver.pool.finish();
     }
-    result
+    // What the client was told of a fault of the store is only a part of it.
+    match (result, failure) {
+        (Err(SessionError::Fault(_)), Some(cause)) => Err(Error::Store(cause)),
+        (result, _) => result.map_err(Error::Session),
+    }
 }
 
 /// Something for the loop to act on.

@@ -6,6 +6,7 @@
 mod hostile;
 mod ssh;
 mod trees;
+mod wire;
 
 use artifact_tests::exec::Failure;
 use artifact_tests::repo::{Mode, Repo};
