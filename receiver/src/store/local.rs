@@ -1,6 +1,5 @@
 //! The store on a local OSTree repository of mode archive.
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -42,8 +41,7 @@ pub struct LocalStore<F: Fs = RealFs> {
 }
 
 impl LocalStore {
-    /// Opens the repository at `path`, makes a staging directory there, and removes those of dead
-    /// sessions.
+    /// Opens the repository at `path`, and makes a staging directory there.
     pub fn open(path: &Path, config: StoreConfig) -> Result<Self, Error> {
         let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
         Self::with_fs(fs, config)
@@ -208,9 +206,7 @@ impl<F: Fs> ObjectStream for LocalStream<F> {
                 .append(stored)
                 .map_err(|source| Error::Refused { id, source })?;
         }
-        self.file
-            .write_all(stored)
-            .map_err(Error::io("writing", &self.path))
+        self.repo.staging.write(&mut self.file, &self.path, stored)
     }
 
     fn finish(mut self) -> Result<(), Error> {

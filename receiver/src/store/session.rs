@@ -15,6 +15,7 @@ use super::fs::Fs;
 use super::lock::Pulse;
 use super::refs::{self, Held};
 use super::repo::Repo;
+use super::resume::{self, Resume};
 use super::{closure, objects};
 use crate::error::Error;
 use crate::policy::{Ancestry, Current, Policy};
@@ -25,6 +26,7 @@ pub(super) struct Session {
     pub(super) options: PushOptions,
     pub(super) updates: Vec<Announced>,
     pub(super) bases: Bases,
+    resume: Resume,
     /// SHA-256 of the detached metadata that is staged, by commit.
     pub(super) detached: HashMap<Checksum, Checksum>,
     /// Whether it was published; then nothing more can be.
@@ -52,6 +54,7 @@ impl Session {
             options: announcement.options,
             updates: Vec::with_capacity(announcement.refs.len()),
             bases: Bases::default(),
+            resume: Resume::default(),
             detached: HashMap::new(),
             published: false,
         };
@@ -229,9 +232,14 @@ impl Session {
             return Ok(true);
         }
         match id.kind {
-            ObjectKind::File | ObjectKind::Dirmeta => closure::adopt(repo, id),
-            // Everything below it would be claimed, and nothing is known about that.
-            ObjectKind::Dirtree | ObjectKind::Commit => Ok(false),
+            ObjectKind::File | ObjectKind::Dirmeta => {
+                Ok(resume::take_over(repo, id)? || closure::adopt(repo, id)?)
+            }
+            // Everything below it is claimed; of one in the repository nothing is known about that.
+            ObjectKind::Dirtree | ObjectKind::Commit => {
+                self.resume
+                    .take_over_whole(repo, &mut self.bases, id, pulse)
+            }
         }
     }
 
