@@ -101,7 +101,10 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
                 self.last_heard = Instant::now();
                 self.greeted = true;
                 match read {
-                    Ok(0) => self.session.handle_eof(),
+                    Ok(0) => {
+                        self.stop_writing();
+                        self.session.handle_eof()
+                    }
                     Ok(_) => {
                         let taken = self.session.handle_bytes(&mut self.unread);
                         self.unread.reserve(READ_LEN);
@@ -120,9 +123,7 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
                     Err(error) => {
                         // Why the server hung up is in what it said before: it is read to the end.
                         tracing::debug!(%error, "the server takes no more bytes");
-                        self.writable = false;
-                        self.unwritten.clear();
-                        self.unwritten_len = 0;
+                        self.stop_writing();
                     }
                 }
                 Ok(())
@@ -130,6 +131,13 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
             done = self.pool.next(), if self.pool.is_busy() => self.session.handle_source(done),
             () = tokio::time::sleep_until(give_up.min(ping)) => Ok(()),
         }
+    }
+
+    /// Nobody is there to take what waits, and nothing may wait for it.
+    fn stop_writing(&mut self) {
+        self.writable = false;
+        self.unwritten.clear();
+        self.unwritten_len = 0;
     }
 
     fn take_written(&mut self, len: usize) {

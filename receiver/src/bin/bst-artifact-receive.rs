@@ -4,7 +4,7 @@
 //! this program.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use clap::Parser;
 /// Objects are verified as they arrive, and a ref moves only when everything it reaches is in the
 /// repository and on the disk.
 #[derive(Debug, Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(name = "bst-artifact-receive", version, verbatim_doc_comment)]
 struct Args {
     /// Say on standard error what happens
     #[arg(short, long)]
@@ -65,6 +65,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> anyhow::Result<u8> {
+    if io::stdin().is_terminal() {
+        tracing::error!("this is for sshd to run, not for a terminal; --help says how");
+        return Ok(exit::USAGE);
+    }
     let session = ReceiverConfig {
         agent: Text::new(concat!("bst-artifact-receive ", env!("CARGO_PKG_VERSION"))),
         pull_url: args.pull_url.as_deref().map(Text::new),
@@ -83,12 +87,13 @@ fn run(args: Args) -> anyhow::Result<u8> {
         Ok(store) => Arc::new(store),
         Err(error) => {
             let code = exit::of_close(error.to_fault().code);
-            tell(session, &error)?;
-            let error = anyhow::Error::new(error);
+            let told = tell(session, &error);
             tracing::error!(
-                "cannot open the repository {}: {error:#}",
-                args.repo.display()
+                "cannot open the repository {}: {:#}",
+                args.repo.display(),
+                anyhow::Error::new(error)
             );
+            told?;
             return Ok(code);
         }
     };
@@ -185,13 +190,20 @@ fn init_log(args: &Args) {
         (false, true) => tracing::Level::INFO,
         (false, false) => tracing::Level::WARN,
     };
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(io::stderr)
         .with_ansi(false)
         .with_target(false)
-        .without_time()
         // It would be told to standard error, which is gone then: that panics.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    // What goes into a file is read later; the client and the journal know what time it is.
+    let into_file = rustix::fs::fstat(rustix::stdio::stderr()).is_ok_and(|stat| {
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
+    });
+    if into_file {
+        log.init();
+    } else {
+        log.without_time().init();
+    }
 }
