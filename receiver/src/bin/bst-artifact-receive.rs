@@ -186,5 +186,7 @@ fn init_log(args: &Args) {
         .with_ansi(false)
         .with_target(false)
         .without_time()
+        // It would be told to standard error, which is gone then: that panics.
+        .log_internal_errors(false)
         .init();
 }

@@ -4,6 +4,7 @@
 //! what takes long or much disk.
 
 mod hostile;
+mod receiver;
 mod ssh;
 mod trees;
 
