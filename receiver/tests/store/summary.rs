@@ -160,7 +160,8 @@ fn a_push_with_nothing_to_do_mends_a_summary_that_lacks_its_refs() {
     let both = [update("y", commit), update("z", commit)];
     open(&store, PushOptions::default(), &both);
     // The push goes on, and its summary will do for both.
-    assert_eq!(*record.ops.lock().unwrap(), []);
+    let renamed = Op::Rename("summary".to_owned());
+    assert!(!record.ops.lock().unwrap().contains(&renamed));
     pair.stage_all(&store, commit);
     crate::support::done(store.publish(&|| ()).unwrap());
     assert_eq!(store.summarize(), SummaryDone::Current);
