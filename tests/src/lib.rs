@@ -14,6 +14,7 @@
 pub mod cache;
 pub mod exec;
 pub mod frames;
+pub mod hand;
 pub mod http;
 pub mod listing;
 pub mod model;

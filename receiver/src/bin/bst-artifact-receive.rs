@@ -151,8 +151,13 @@ fn tell(config: ReceiverConfig, error: &artifact_receiver::error::Error) -> anyh
     Ok(())
 }
 
-fn exit_code(error: &SessionError) -> u8 {
-    match error {
+fn exit_code(error: &driver::Error) -> u8 {
+    let session = match error {
+        driver::Error::Session(session) => session,
+        driver::Error::Store(store) => return exit::of_close(store.to_fault().code),
+        _ => return exit::OTHER,
+    };
+    match session {
         SessionError::Decode(_) | SessionError::Violation(_) => exit::NOT_THE_PROTOCOL,
         SessionError::PeerClosed(_) | SessionError::Truncated => exit::CONNECTION,
         SessionError::Fault(fault) => exit::of_close(fault.code),
@@ -196,5 +201,7 @@ fn init_log(args: &Args) {
         .with_ansi(false)
         .with_target(false)
         .without_time()
+        // It would be told to standard error, which is gone then: that panics.
+        .log_internal_errors(false)
         .init();
 }

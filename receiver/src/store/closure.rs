@@ -1,13 +1,13 @@
 //! Whether everything that new commits reach is here, and what of it is to be published.
 //!
-//! An object is here when it was verified in this session, or lies beneath a commit that is relied
-//! on. One that merely exists is verified and linked into staging first, and its children are
-//! looked at like those of a new one: its presence proves nothing about them.
+//! An object is here when it was verified in this session or an earlier one of the same identity
+//! (`resume.rs`), or lies beneath a commit that is relied on. One that merely exists is verified and
+//! linked into staging first, and its children are looked at like those of a new one: its presence
+//! proves nothing about them.
 //!
 //! Each object is looked at once, without recursion, however the directories share each other.
 
 use std::collections::BTreeSet;
-use std::io;
 
 use artifact_protocol::limits::{MAX_METADATA_LEN, MAX_MISSING_IDS, MAX_TREE_DEPTH};
 use artifact_protocol::ostree::Commit;
@@ -17,9 +17,9 @@ use super::bases::Bases;
 use super::fs::Fs;
 use super::idset::IdSet;
 use super::lock::Pulse;
-use super::objects;
 use super::path::RepoPath;
 use super::repo::Repo;
+use super::{objects, resume};
 use crate::error::Error;
 use crate::verify::Rejection;
 
@@ -73,24 +73,25 @@ pub(super) fn walk<F: Fs>(
 /// Verifies an object that exists in the repository and links it into staging; returns whether that
 /// could be done. A damaged one is as good as none.
 pub(super) fn adopt<F: Fs>(repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
-    let path = RepoPath::object(&id);
-    let linked = repo.staging.temporary_name()?;
-    if let Err(error) = repo.fs.link(&path, &linked) {
-        return match error.kind() {
-            io::ErrorKind::NotFound => Ok(false),
-            // Not ours to link, or linked too often: it must be sent again.
-            io::ErrorKind::PermissionDenied | io::ErrorKind::TooManyLinks => Ok(false),
-            _ => Err(Error::io("linking", &path)(error)),
-        };
+    match repo.staging.link(&RepoPath::object(&id))? {
+        Some(linked) => accept_if_good(repo, &linked, id),
+        None => Ok(false),
     }
-    // Verified under the name that nobody else replaces.
-    let verified = objects::verify_file(&*repo.fs, &linked, id, repo.limits.object_len_max)
-        .map_err(Error::io("reading", &path))?;
+}
+
+/// Verifies what was linked into staging, under the name that nobody else replaces.
+pub(super) fn accept_if_good<F: Fs>(
+    repo: &Repo<F>,
+    linked: &RepoPath,
+    id: ObjectId,
+) -> Result<bool, Error> {
+    let verified = objects::verify_file(&*repo.fs, linked, id, repo.limits.object_len_max)
+        .map_err(Error::io("reading", linked))?;
     match verified {
-        Ok(verified) => repo.staging.accept(&linked, &verified).map(|()| true),
+        Ok(verified) => repo.staging.accept(linked, &verified).map(|()| true),
         Err(rejection) => {
-            tracing::warn!(%path, %rejection, "a stored object is damaged");
-            repo.staging.forget(&linked);
+            tracing::warn!(%id, %rejection, "a stored object is damaged");
+            repo.staging.forget(linked);
             Ok(false)
         }
     }
@@ -144,7 +145,8 @@ impl<F: Fs> Walk<'_, F> {
             if self.bases.cover(&*self.repo.fs, &id, self.pulse)? {
                 return Ok(());
             }
-            if self.missing.contains(&id) || !adopt(self.repo, id)? {
+            let gone = self.missing.contains(&id);
+            if gone || !(resume::take_over(self.repo, id)? || adopt(self.repo, id)?) {
                 self.missing.insert(id);
                 return Ok(());
             }

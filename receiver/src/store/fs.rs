@@ -13,7 +13,7 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_NOW,
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps, UTIME_NOW,
 };
 
 use super::path::RepoPath;
@@ -27,8 +27,9 @@ pub trait Fs: fmt::Debug + Send + Sync {
     /// A held lock; dropping it releases it, and so does the death of the process.
     type Lock: fmt::Debug + Send + Sync;
 
-    /// Returns what tells this boot of the machine from others.
-    fn boot_id(&self) -> &str;
+    /// Returns what tells this mount of the file system from all others, on any boot; `None` if that
+    /// is not known. It holds no dot.
+    fn mount_id(&self) -> Option<&str>;
     /// Makes a file with mode 0644 that must not exist, to be written.
     fn create(&self, path: &RepoPath) -> io::Result<Self::File>;
     /// Opens a regular file to be read.
@@ -108,7 +109,7 @@ pub enum LockMode {
 pub struct RealFs {
     // Opened before the first staged byte, so that `syncfs` through it reports every later failure.
     root: OwnedFd,
-    boot_id: String,
+    mount_id: Option<String>,
 }
 
 impl RealFs {
@@ -128,10 +129,8 @@ impl RealFs {
             }
             other => other?,
         };
-        // Objects staged under an unknown boot are never taken for those of a known one.
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map_or_else(|_| "unknown".to_owned(), |id| id.trim().to_owned());
-        Ok(Self { root, boot_id })
+        let mount_id = mount_id(root.as_fd());
+        Ok(Self { root, mount_id })
     }
 
     fn open_at(&self, path: &RepoPath, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
@@ -179,8 +178,8 @@ impl Fs for RealFs {
     type File = File;
     type Lock = OwnedFd;
 
-    fn boot_id(&self) -> &str {
-        &self.boot_id
+    fn mount_id(&self) -> Option<&str> {
+        self.mount_id.as_deref()
     }
 
     fn create(&self, path: &RepoPath) -> io::Result<File> {
@@ -333,6 +332,16 @@ impl From<FileType> for FileKind {
             _ => Self::Other,
         }
     }
+}
+
+/// Returns the boot's id and the mount's, which Linux tells since 6.8: the one that it never uses
+/// twice. A boot alone does not do: a disk that is lost and mounted again has lost what was cached.
+fn mount_id(root: BorrowedFd<'_>) -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let wanted = StatxFlags::from_bits_retain(libc::STATX_MNT_ID_UNIQUE);
+    let found = rustix::fs::statx(root, "", AtFlags::EMPTY_PATH, wanted).ok()?;
+    let told = found.stx_mask & wanted.bits() != 0;
+    told.then(|| format!("{}-{:x}", boot.trim(), found.stx_mnt_id))
 }
 
 fn openat2(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {

@@ -1,10 +1,9 @@
 //! The store on a local OSTree repository of mode archive.
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use artifact_protocol::frame::SummaryDone;
+use artifact_protocol::frame::{PushOptions, SummaryDone};
 use artifact_protocol::limits::Limits;
 use artifact_protocol::ostree::check_detached;
 use artifact_protocol::session::{Announcement, Opened, Published};
@@ -42,8 +41,7 @@ pub struct LocalStore<F: Fs = RealFs> {
 }
 
 impl LocalStore {
-    /// Opens the repository at `path`, makes a staging directory there, and removes those of dead
-    /// sessions.
+    /// Opens the repository at `path`, and makes a staging directory there.
     pub fn open(path: &Path, config: StoreConfig) -> Result<Self, Error> {
         let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
         Self::with_fs(fs, config)
@@ -64,6 +62,22 @@ impl<F: Fs> LocalStore<F> {
             session: Mutex::new(None),
             scratches: Mutex::new(Vec::new()),
         })
+    }
+
+    /// Brings a summary up to date that lacks what a ref holds: whoever set the ref died before
+    /// that. A failure is no failure of the push.
+    fn mend_summary(&self, session: &Session) {
+        let pulse = Pulse::new(&|| ());
+        let mended = summary::names(&*self.repo.fs, session.current_refs()).and_then(|current| {
+            if current {
+                Ok(())
+            } else {
+                summary::update(&self.repo, session.current_refs(), &pulse)
+            }
+        });
+        if let Err(error) = mended {
+            tracing::warn!(%error, "the summary could not be brought up to date");
+        }
     }
 
     /// Calls `act` with the open session.
@@ -89,6 +103,10 @@ impl<F: Fs> Store for LocalStore<F> {
         }
         let session = Session::open(&self.repo, &self.policy, announcement)?;
         let opened = session.opened();
+        if session.accepted().next().is_none() && !session.options.contains(PushOptions::DRY_RUN) {
+            // The client will leave now.
+            self.mend_summary(&session);
+        }
         *slot = Some(session);
         Ok(opened)
     }
@@ -157,7 +175,7 @@ impl<F: Fs> Store for LocalStore<F> {
 
     fn summarize(&self) -> SummaryDone {
         let session = lock(&self.session);
-        let wanted = session.iter().flat_map(Session::set_refs);
+        let wanted = session.iter().flat_map(Session::current_refs);
         match summary::update(&self.repo, wanted, &Pulse::new(&|| ())) {
             Ok(()) => SummaryDone::Current,
             Err(error) => {
@@ -188,9 +206,7 @@ impl<F: Fs> ObjectStream for LocalStream<F> {
                 .append(stored)
                 .map_err(|source| Error::Refused { id, source })?;
         }
-        self.file
-            .write_all(stored)
-            .map_err(Error::io("writing", &self.path))
+        self.repo.staging.write(&mut self.file, &self.path, stored)
     }
 
     fn finish(mut self) -> Result<(), Error> {

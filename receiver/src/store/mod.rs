@@ -10,6 +10,7 @@ mod closure;
 mod fs;
 mod fsck;
 mod idset;
+mod leftovers;
 mod local;
 mod lock;
 mod objects;
@@ -17,6 +18,7 @@ mod path;
 mod publish;
 mod refs;
 mod repo;
+mod resume;
 mod session;
 mod staging;
 mod summary;
@@ -37,14 +39,16 @@ use crate::error::Error;
 /// is visible before it begins.
 ///
 /// Methods may be called from several threads. `open` comes first, before `rely`, `have`,
-/// `stage_detached` and `publish`; dropping the store takes back all that was not published.
+/// `stage_detached` and `publish`; dropping the store takes back all that was not published,
+/// but for whole objects, which a later push of the same identity need not send again.
 pub trait Store: fmt::Debug + Send + Sync {
     /// An object that comes in pieces.
     type Stream: ObjectStream;
 
     /// Looks up the announced refs and judges the updates, and says which commits are complete.
     ///
-    /// Changes nothing. An update it calls up to date is durable.
+    /// Changes nothing but a summary that lacks what is up to date. An update it calls up to date
+    /// is durable.
     fn open(&self, announcement: &Announcement) -> Result<Opened, Error>;
 
     /// From now on only objects beneath these commits count as here without being looked at.

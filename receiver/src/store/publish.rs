@@ -47,6 +47,7 @@ pub(super) fn publish<F: Fs>(
     }
     confirm_unchanged(repo, session)?;
     session.published = true;
+    repo.staging.publish();
     Ok(Published::Done(session.outcomes()))
 }
 

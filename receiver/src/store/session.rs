@@ -15,6 +15,7 @@ use super::fs::Fs;
 use super::lock::Pulse;
 use super::refs::{self, Held};
 use super::repo::Repo;
+use super::resume::{self, Resume};
 use super::{closure, objects};
 use crate::error::Error;
 use crate::policy::{Ancestry, Current, Policy};
@@ -25,6 +26,7 @@ pub(super) struct Session {
     pub(super) options: PushOptions,
     pub(super) updates: Vec<Announced>,
     pub(super) bases: Bases,
+    resume: Resume,
     /// SHA-256 of the detached metadata that is staged, by commit.
     pub(super) detached: HashMap<Checksum, Checksum>,
     /// Whether it was published; then nothing more can be.
@@ -52,6 +54,7 @@ impl Session {
             options: announcement.options,
             updates: Vec::with_capacity(announcement.refs.len()),
             bases: Bases::default(),
+            resume: Resume::default(),
             detached: HashMap::new(),
             published: false,
         };
@@ -229,18 +232,29 @@ impl Session {
             return Ok(true);
         }
         match id.kind {
-            ObjectKind::File | ObjectKind::Dirmeta => closure::adopt(repo, id),
-            // Everything below it would be claimed, and nothing is known about that.
-            ObjectKind::Dirtree | ObjectKind::Commit => Ok(false),
+            ObjectKind::File | ObjectKind::Dirmeta => {
+                Ok(resume::take_over(repo, id)? || closure::adopt(repo, id)?)
+            }
+            // Everything below it is claimed; of one in the repository nothing is known about that.
+            ObjectKind::Dirtree | ObjectKind::Commit => {
+                self.resume
+                    .take_over_whole(repo, &mut self.bases, id, pulse)
+            }
         }
     }
 
-    /// Returns the refs that were set, with their values.
-    pub(super) fn set_refs(&self) -> impl Iterator<Item = (&RefName, Checksum)> {
+    /// Returns the refs that hold what was announced, with their values: those that were set, and
+    /// those that held it before, since whoever set them may have died before the summary.
+    pub(super) fn current_refs(&self) -> impl Iterator<Item = (&RefName, Checksum)> {
         let set = self.published && !self.options.contains(PushOptions::DRY_RUN);
-        self.accepted()
-            .filter(move |_| set)
-            .map(|a| (&a.update.name, a.update.commit))
+        self.updates
+            .iter()
+            .filter(move |announced| match announced.verdict {
+                Verdict::UpToDate => true,
+                Verdict::Accepted => set,
+                Verdict::Refused(_) => false,
+            })
+            .map(|announced| (&announced.update.name, announced.update.commit))
     }
 
     /// Says what became of each update once the accepted ones are done.

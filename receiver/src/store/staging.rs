@@ -1,46 +1,48 @@
 //! A session's private directory, where objects wait until they are published.
 //!
 //! A file that has an object's name in there is that object, whole and verified; whatever is still
-//! being written has a temporary name. Nothing in there is durable before [`Staging::sync`].
-//! Directories whose owner is dead, as their lock tells, are removed by the next session.
+//! being written is in a directory below. Nothing in there is durable before [`Staging::sync`].
+//! What becomes of it when the session ends before it published is said in `leftovers.rs`.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use artifact_protocol::ObjectId;
 use artifact_protocol::ostree::LockTimeout;
 
-use super::fs::{FileKind, Fs, LockMode, if_there, make_dir, read_file};
-use super::lock::{self, Pulse};
+use super::fs::{Fs, LockMode, if_there, make_dir, read_file};
+use super::leftovers::{self, IDENTITY, LOCK, Sibling, TMP};
 use super::path::RepoPath;
 use crate::error::Error;
 use crate::verify::Verified;
 
-/// A staging directory; it is removed when dropped.
+/// A staging directory; when dropped it is removed, or left to be taken over.
 #[derive(Debug)]
 pub(super) struct Staging<F: Fs> {
     fs: Arc<F>,
+    timeout: LockTimeout,
     dir: RepoPath,
+    siblings: Vec<Sibling>,
     // Held as long as this lives: it tells others that this session does.
     _alive: F::Lock,
     next: AtomicU64,
     lost: AtomicBool,
+    published: AtomicBool,
+    made_room: AtomicBool,
 }
 
 impl<F: Fs> Staging<F> {
-    /// Removes what dead sessions left, and makes a directory for this one.
+    /// Makes a directory for a session of `identity`, and looks what others have left.
     pub(super) fn create(fs: Arc<F>, identity: &str, timeout: LockTimeout) -> Result<Self, Error> {
         make_own_dirs(&*fs)?;
-        reclaim(&*fs, timeout)?;
         let mut random = [0; 8];
         getrandom::fill(&mut random)
             .map_err(|error| Error::io("choosing a name for", &"staging")(error.into()))?;
-        let name = format!("{}.{:016x}", fs.boot_id(), u64::from_ne_bytes(random));
+        let mount = fs.mount_id().unwrap_or("unknown");
+        let name = format!("{mount}.{:016x}", u64::from_ne_bytes(random));
         let dir = RepoPath::all_staging().child(&name);
-        // Whoever looks for dead directories holds this as well, so that nobody sees one that is
-        // not locked yet.
-        let judging = lock_judging(&*fs, timeout)?;
+        let judging = leftovers::lock_judging(&*fs, timeout)?;
         fs.mkdir(&dir, 0o700).map_err(Error::io("making", &dir))?;
         let alive = fs
             .try_lock(&dir.child(LOCK), LockMode::Exclusive)
@@ -49,21 +51,59 @@ impl<F: Fs> Staging<F> {
                 lock: dir.to_string(),
             })?;
         drop(judging);
-        let staging = Self {
+        let mut staging = Self {
             fs,
+            timeout,
             dir,
+            siblings: Vec::new(),
             _alive: alive,
             next: AtomicU64::new(0),
             lost: AtomicBool::new(false),
+            published: AtomicBool::new(false),
+            made_room: AtomicBool::new(false),
         };
-        staging.write(&staging.dir.child(IDENTITY), identity.as_bytes())?;
+        let tmp = staging.dir.child(TMP);
+        let made = staging.fs.mkdir(&tmp, 0o700);
+        made.map_err(Error::io("making", &tmp))?;
+        let owner = staging.put_temporary(&leftovers::owner(identity))?;
+        staging.name(&owner, &staging.dir.child(IDENTITY))?;
+        staging.siblings = leftovers::survey(&*staging.fs, &staging.dir, identity, timeout)?;
         Ok(staging)
+    }
+
+    /// Returns the directories of the same identity that objects can be taken over from.
+    pub(super) fn siblings(&self) -> &[Sibling] {
+        &self.siblings
+    }
+
+    /// Says that the push is published, so that nothing needs to be taken over from here.
+    pub(super) fn publish(&self) {
+        self.published.store(true, Ordering::Relaxed);
+    }
+
+    /// Gives a file a temporary name in here as well; `None` if that cannot be.
+    pub(super) fn link(&self, path: &RepoPath) -> Result<Option<RepoPath>, Error> {
+        let linked = self.temporary_name()?;
+        match self.fs.link(path, &linked) {
+            Ok(()) => Ok(Some(linked)),
+            Err(error) => match error.kind() {
+                // Not there, not ours to link, or linked too often: it must be sent again.
+                io::ErrorKind::NotFound
+                | io::ErrorKind::PermissionDenied
+                | io::ErrorKind::TooManyLinks => Ok(None),
+                _ => Err(Error::io("linking", path)(error)),
+            },
+        }
     }
 
     /// Makes a file with a temporary name.
     pub(super) fn temporary(&self) -> Result<(RepoPath, F::File), Error> {
         let path = self.temporary_name()?;
-        let file = self.fs.create(&path).map_err(Error::io("making", &path))?;
+        let file = match self.fs.create(&path) {
+            Err(error) if self.makes_room_for(&error) => self.fs.create(&path),
+            other => other,
+        };
+        let file = file.map_err(Error::io("making", &path))?;
         Ok((path, file))
     }
 
@@ -73,13 +113,13 @@ impl<F: Fs> Staging<F> {
             return Err(Error::StagingLost);
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        Ok(self.dir.child(&format!("tmp-{number}")))
+        Ok(self.dir.child(TMP).child(&number.to_string()))
     }
 
     /// Writes a file with a temporary name.
     pub(super) fn put_temporary(&self, content: &[u8]) -> Result<RepoPath, Error> {
-        let path = self.temporary_name()?;
-        self.write(&path, content)?;
+        let (path, mut file) = self.temporary()?;
+        self.write(&mut file, &path, content)?;
         Ok(path)
     }
 
@@ -135,82 +175,63 @@ impl<F: Fs> Staging<F> {
         if self.lost.load(Ordering::Relaxed) {
             return Err(Error::StagingLost);
         }
+        // Nobody's meanwhile, so that nothing is taken over from here if it fails and then nothing
+        // can be written any more, or if nobody lives to say so.
+        let (owner, doubtful) = (
+            self.dir.child(IDENTITY),
+            self.dir.child(TMP).child(IDENTITY),
+        );
+        self.name(&owner, &doubtful)?;
         self.fs.sync_all().map_err(|error| {
             self.lost.store(true, Ordering::Relaxed);
-            empty(&*self.fs, &self.dir);
+            leftovers::distrust_all(&*self.fs);
+            leftovers::empty(&*self.fs, &self.dir);
             Error::io("syncing", &self.dir)(error)
-        })
+        })?;
+        self.name(&doubtful, &owner)
     }
 
-    fn write(&self, path: &RepoPath, content: &[u8]) -> Result<(), Error> {
-        let written = self
-            .fs
-            .create(path)
-            .and_then(|mut file| file.write_all(content));
-        written.map_err(Error::io("writing", path))
+    /// Writes to a file in here. When the disk is full it gives up what dead sessions left, once.
+    pub(super) fn write(
+        &self,
+        file: &mut F::File,
+        path: &RepoPath,
+        content: &[u8],
+    ) -> Result<(), Error> {
+        let mut rest = content;
+        while !rest.is_empty() {
+            match file.write(rest) {
+                Ok(0) => return Err(Error::io("writing", path)(io::ErrorKind::WriteZero.into())),
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if self.makes_room_for(&error) => {}
+                Err(error) => return Err(Error::io("writing", path)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether trying again may help against an error.
+    fn makes_room_for(&self, error: &io::Error) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        full.contains(&error.kind())
+            && !self.made_room.swap(true, Ordering::Relaxed)
+            && leftovers::remove_dead(&*self.fs, &self.dir, self.timeout)
     }
 }
 
 impl<F: Fs> Drop for Staging<F> {
     fn drop(&mut self) {
-        remove(&*self.fs, &self.dir);
-    }
-}
-
-/// Removes the staging directories of dead sessions. What cannot be removed is left, and said.
-fn reclaim<F: Fs>(fs: &F, timeout: LockTimeout) -> Result<(), Error> {
-    let all = RepoPath::all_staging();
-    let entries = fs
-        .read_dir(&all, MAX_RECLAIMED)
-        .map_err(Error::io("listing", &all))?;
-    for entry in entries.iter().filter(|entry| entry.kind == FileKind::Dir) {
-        let dir = all.child(&entry.name);
-        let judging = lock_judging(fs, timeout)?;
-        let claim = fs.try_lock(&dir.child(LOCK), LockMode::Exclusive);
-        drop(judging);
-        match claim {
-            // Held until the directory is gone, so that nobody else removes it as well.
-            Ok(Some(_claim)) => remove(fs, &dir),
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%dir, %error, "cannot judge a staging directory"),
+        let published = self.published.load(Ordering::Relaxed);
+        if published || self.lost.load(Ordering::Relaxed) {
+            leftovers::remove(&*self.fs, &self.dir);
+        } else {
+            leftovers::leave(&*self.fs, &self.dir);
+        }
+        if published {
+            leftovers::remove_taken(&*self.fs, &self.siblings, self.timeout);
         }
     }
-    Ok(())
-}
-
-/// Removes a staging directory, its lock last.
-fn remove<F: Fs>(fs: &F, dir: &RepoPath) {
-    empty(fs, dir);
-    let gone = if_there(fs.unlink(&dir.child(LOCK))).and_then(|_| if_there(fs.rmdir(dir)));
-    if let Err(error) = gone {
-        tracing::warn!(%dir, %error, "cannot remove a staging directory");
-    }
-}
-
-/// Removes all but the lock from a staging directory.
-fn empty<F: Fs>(fs: &F, dir: &RepoPath) {
-    loop {
-        let Ok(entries) = fs.read_dir(dir, ENTRIES_AT_ONCE) else {
-            return;
-        };
-        let mut removed = false;
-        for entry in entries.iter().filter(|entry| entry.name != LOCK) {
-            removed |= fs.unlink(&dir.child(&entry.name)).is_ok();
-        }
-        if !removed {
-            return;
-        }
-    }
-}
-
-fn lock_judging<F: Fs>(fs: &F, timeout: LockTimeout) -> Result<F::Lock, Error> {
-    lock::acquire(
-        fs,
-        &RepoPath::staging_lock(),
-        LockMode::Exclusive,
-        timeout,
-        &Pulse::new(&|| ()),
-    )
 }
 
 /// Makes the directories of this project in a repository.
@@ -225,12 +246,3 @@ fn make_own_dirs<F: Fs>(fs: &F) -> Result<(), Error> {
     }
     Ok(())
 }
-
-/// The file in a staging directory whose lock is held by the living session.
-const LOCK: &str = "lock";
-/// The file in a staging directory that says for whom it was staged.
-const IDENTITY: &str = "identity";
-/// Dead directories looked at by one session; the rest is left to the next ones.
-const MAX_RECLAIMED: usize = 256;
-/// Bounds what is listed in memory of a directory that is being removed.
-const ENTRIES_AT_ONCE: usize = 4096;

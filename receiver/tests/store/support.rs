@@ -97,6 +97,14 @@ impl Pair {
         LocalStore::open(&self.target(), StoreConfig::default()).unwrap()
     }
 
+    pub(crate) fn store_of(&self, identity: &str) -> LocalStore {
+        let config = StoreConfig {
+            identity: identity.to_owned(),
+            ..StoreConfig::default()
+        };
+        LocalStore::open(&self.target(), config).unwrap()
+    }
+
     pub(crate) fn recorded(&self) -> (LocalStore<Recorder>, Arc<Record>) {
         let record = Arc::new(Record::default());
         let real = RealFs::open(&self.target()).unwrap();
@@ -317,8 +325,8 @@ impl Fs for Recorder {
     type File = <RealFs as Fs>::File;
     type Lock = RecordedLock;
 
-    fn boot_id(&self) -> &str {
-        self.real.boot_id()
+    fn mount_id(&self) -> Option<&str> {
+        self.real.mount_id()
     }
     fn create(&self, path: &RepoPath) -> io::Result<Self::File> {
         self.real.create(path)

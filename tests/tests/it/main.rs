@@ -4,8 +4,10 @@
 //! what takes long or much disk.
 
 mod hostile;
+mod receiver;
 mod ssh;
 mod trees;
+mod wire;
 
 use artifact_tests::exec::Failure;
 use artifact_tests::repo::{Mode, Repo};
