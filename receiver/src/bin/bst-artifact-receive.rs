@@ -16,6 +16,7 @@ use artifact_protocol::session::{
 };
 use artifact_protocol::{Text, escape, exit};
 use artifact_receiver::driver::{self, DriverConfig, Patience};
+use artifact_receiver::sandbox;
 use artifact_receiver::store::{LocalStore, StoreConfig};
 use clap::Parser;
 
@@ -47,6 +48,9 @@ struct Args {
     /// Threads that verify objects [default: the number of processors]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Do not confine this process: for systems where that fails, and to trace it
+    #[arg(long)]
+    no_sandbox: bool,
     /// The repository: a directory that `artifact-cache-admin init` or `ostree init` made
     repo: PathBuf,
 }
@@ -97,10 +101,16 @@ fn run(args: Args) -> anyhow::Result<u8> {
             return Ok(code);
         }
     };
-    let threads = match args.threads {
-        Some(threads) => threads,
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
+    // Looks at files outside the repository.
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.unwrap_or_else(processors);
+    if args.no_sandbox {
+        tracing::debug!("sandbox: none, as told");
+    } else {
+        for layer in sandbox::enter(&args.repo) {
+            tracing::debug!("sandbox: {}: {}", layer.what, layer.standing);
+        }
+    }
     let config = DriverConfig {
         session,
         patience: Patience::default(),
