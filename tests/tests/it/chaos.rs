@@ -1,9 +1,10 @@
 //! A small part of `make chaos`.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use artifact_tests::chaos::suite::{Plan, Suite};
 use artifact_tests::chaos::tally::{Group, Tally};
+use artifact_tests::exec::Failure;
 use artifact_tests::invariants::Promise;
 use artifact_tests::programs;
 
@@ -12,7 +13,7 @@ const SEED: u64 = 1;
 
 #[test]
 fn a_receiver_disturbed_at_some_points_breaks_no_promise() {
-    let (tally, broken) = run(42, false);
+    let (tally, broken) = disturb(42, false).unwrap();
     assert_eq!(broken, [""; 0], "\n{tally}");
     assert_eq!(tally.points(), 42);
 }
@@ -20,12 +21,12 @@ fn a_receiver_disturbed_at_some_points_breaks_no_promise() {
 /// What cannot fail proves nothing.
 #[test]
 fn pushes_are_seen_to_be_lost_when_syncs_do_nothing() {
-    let (tally, _) = run(12, true);
+    let (tally, _) = disturb(12, true).unwrap();
     assert!(tally.broken(Promise::Acknowledged) > 0, "\n{tally}");
 }
 
-fn run(points: usize, fake_syncs: bool) -> (Tally, Vec<String>) {
-    let dir = tempfile::tempdir().unwrap();
+fn disturb(points: usize, fake_syncs: bool) -> Result<(Tally, Vec<String>), Failure> {
+    let dir = tempfile::tempdir().map_err(Failure::doing("make a directory"))?;
     let groups = if fake_syncs {
         vec![Group::CutWhenDone]
     } else {
@@ -33,18 +34,17 @@ fn run(points: usize, fake_syncs: bool) -> (Tally, Vec<String>) {
     };
     let suite = Suite::prepare(Plan {
         dir: dir.path().to_owned(),
-        receiver: programs::receiver().unwrap(),
+        receiver: programs::receiver()?,
         seed: SEED,
         points: Some(points),
         groups,
         fake_syncs,
-    })
-    .unwrap();
+    })?;
     let broken = Mutex::new(Vec::new());
-    let tally = suite
-        .run(&suite.points(), &|line| {
-            broken.lock().unwrap().push(line.to_owned());
-        })
-        .unwrap();
-    (tally, broken.into_inner().unwrap())
+    let tally = suite.run(&suite.points(), &|line| {
+        let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
+        broken.push(line.to_owned());
+    })?;
+    let broken = broken.into_inner();
+    Ok((tally, broken.unwrap_or_else(PoisonError::into_inner)))
 }
