@@ -1,4 +1,6 @@
-.PHONY: help demo test test-extra chaos fuzz bench
+.PHONY: help demo test test-extra chaos chaos-controls fuzz bench
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
@@ -15,8 +17,15 @@ test-extra: ## the same, with a release build, a 2 GiB file and the dependency p
 	@.ci/setup
 	@.ci/test --extra
 
-chaos: ## (not there yet) faults and power cuts for hours
-	@echo "make chaos: there is no long fault test yet" >&2; exit 2
+chaos: ## kills, failing calls, full disks and power cuts, as root (tests/README.md)
+	@.ci/setup
+	@cargo build --quiet --release --package artifact-receiver --no-default-features --bins
+	@cargo build --quiet --package artifact-tests --bin chaos
+	@ARTIFACT_TESTS_PROGRAMS="$(TARGET)/release" "$(TARGET)/debug/chaos"
+
+chaos-controls: ## show that seeded faults and faked syncs are caught, as root
+	@.ci/setup
+	@tests/controls/run
 
 fuzz: ## (not there yet) fuzz every target for hours
 	@echo "make fuzz: there is no long fuzz run yet; fuzz/README.md says how to run one target" >&2; exit 2

@@ -2,5 +2,6 @@
 pub mod driver;
 pub mod error;
 pub mod policy;
+pub mod sandbox;
 pub mod store;
 pub mod verify;

@@ -101,7 +101,10 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
                 self.last_heard = Instant::now();
                 self.greeted = true;
                 match read {
-                    Ok(0) => self.session.handle_eof(),
+                    Ok(0) => {
+                        self.stop_writing();
+                        self.session.handle_eof()
+                    }
                     Ok(_) => {
                         let taken = self.session.handle_bytes(&mut self.unread);
                         self.unread.reserve(READ_LEN);
@@ -120,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
                     Err(error) => {
                         // Why the server hung up is in what it said before: it is read to the end.
                         tracing::debug!(%error, "the server takes no more bytes");
-                        self.writable = false;
+                        self.stop_writing();
                     }
                 }
                 Ok(())
@@ -128,6 +131,13 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
             done = self.pool.next(), if self.pool.is_busy() => self.session.handle_source(done),
             () = tokio::time::sleep_until(give_up.min(ping)) => Ok(()),
         }
+    }
+
+    /// Nobody is there to take what waits, and nothing may wait for it.
+    fn stop_writing(&mut self) {
+        self.writable = false;
+        self.unwritten.clear();
+        self.unwritten_len = 0;
     }
 
     fn take_written(&mut self, len: usize) {
@@ -183,3 +193,78 @@ const GREETING: Duration = Duration::from_secs(180);
 const SILENCE: Duration = Duration::from_secs(60);
 const PING: Duration = Duration::from_secs(15);
 const FAREWELL: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use artifact_protocol::frame::{Frame, PREAMBLE, RefStatus, Welcome};
+    use artifact_protocol::limits::Limits;
+    use artifact_protocol::{Features, Version};
+    use tokio::io::ReadBuf;
+
+    use super::*;
+
+    /// A server that said all it had to say and is gone when it is answered.
+    struct Gone {
+        said: Vec<u8>,
+    }
+
+    impl AsyncRead for Gone {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buffer.put_slice(&std::mem::take(&mut self.said));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Gone {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            match self.said.is_empty() {
+                true => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                false => Poll::Ready(Ok(bytes.len())),
+            }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_leaves_before_the_goodbye_does_not_keep_the_client() {
+        let welcome = Frame::Welcome(Welcome {
+            version: Version::NEWEST,
+            features: Features::SUPPORTED,
+            limits: Limits::default(),
+            agent: Default::default(),
+            pull_url: None,
+            identity: None,
+            extensions: Default::default(),
+        });
+        let status = Frame::RefStatus(RefStatus {
+            refs: Vec::new(),
+            complete: Vec::new(),
+        });
+        let mut said = PREAMBLE.to_vec();
+        said.extend(welcome.encode());
+        said.extend(status.encode());
+        let config = SenderConfig::default();
+        run(config, Pool::none(), Gone { said }, |_| ())
+            .await
+            .unwrap();
+    }
+}

@@ -37,6 +37,8 @@ struct Completion {
     reader: Option<usize>,
     /// Objects that the reader has open from now on.
     opened: Vec<ObjectId>,
+    /// An object that it has open no more.
+    closed: Option<ObjectId>,
     done: SourceDone,
 }
 
@@ -115,6 +117,7 @@ impl Pool {
         let Some(Completion {
             reader,
             opened,
+            closed,
             done,
         }) = self.done.recv().await
         else {
@@ -127,6 +130,9 @@ impl Pool {
                 *load -= 1;
             }
             self.large.extend(opened.into_iter().map(|id| (id, number)));
+            if let Some(id) = closed {
+                self.large.remove(&id);
+            }
         }
         done
     }
@@ -183,6 +189,7 @@ fn plan(
             .send(Completion {
                 reader: None,
                 opened: Vec::new(),
+                closed: None,
                 done,
             })
             .is_err()
@@ -255,10 +262,14 @@ fn read(
 ) {
     let mut open = HashMap::new();
     for request in requests {
-        let mut opened = Vec::new();
+        let (mut opened, mut closed) = (Vec::new(), None);
         let outcome = match request.op() {
             SourceOp::Fetch(ids) => fetch(repository, ids, &mut open, &mut opened),
-            SourceOp::Next(id) => next_piece(*id, &mut open),
+            SourceOp::Next(id) => {
+                let piece = next_piece(*id, &mut open);
+                closed = (!open.contains_key(id)).then_some(*id);
+                piece
+            }
             SourceOp::Plan(_) | SourceOp::Offer { .. } => Err(Error::Internal("not a reader's")),
         };
         let done = request.complete(outcome.map_err(|error| failure.keep(error)));
@@ -266,6 +277,7 @@ fn read(
             .send(Completion {
                 reader: Some(number),
                 opened,
+                closed,
                 done,
             })
             .is_err()

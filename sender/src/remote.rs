@@ -75,6 +75,14 @@ fn parse(text: &str) -> Result<Remote, &'static str> {
         return Err("the scheme is not known; use ssh://[user@]host[:port]/path");
     }
     // As scp reads it: a colon before the first slash makes it a host.
+    let (user, rest) = split_user(text);
+    if let Some((host, path)) = rest
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("]:"))
+        && !user.is_some_and(|user| user.contains(['/', ':']))
+    {
+        return ssh(user, host, None, path);
+    }
     match text.split_once(':') {
         Some((authority, path)) if !authority.contains('/') => {
             let (user, host) = split_user(authority);
@@ -100,6 +108,11 @@ fn ssh(
     }
     if user.is_some_and(str::is_empty) {
         return Err("the user before '@' is empty");
+    }
+    if path.starts_with('-') {
+        return Err(
+            "a path that begins with '-' would be an option to the receiver; write ./-path",
+        );
     }
     if [user.unwrap_or_default(), host, path]
         .iter()
@@ -157,7 +170,11 @@ impl fmt::Display for Remote {
                 port,
                 path,
             }) => {
-                f.write_str("ssh://")?;
+                // A path from the user's home has no form with a scheme.
+                let relative = port.is_none() && !path.is_empty() && !path.starts_with('/');
+                if !relative {
+                    f.write_str("ssh://")?;
+                }
                 if let Some(user) = user {
                     write!(f, "{user}@")?;
                 }
@@ -169,7 +186,9 @@ impl fmt::Display for Remote {
                 if let Some(port) = port {
                     write!(f, ":{port}")?;
                 }
-                if !path.starts_with('/') {
+                if relative {
+                    f.write_str(":")?;
+                } else if !path.starts_with('/') {
                     f.write_str("/")?;
                 }
                 f.write_str(path)
@@ -210,6 +229,10 @@ mod tests {
                 "artifacts@example.com:artifacts",
                 remote(Some("artifacts"), "example.com", None, "artifacts"),
             ),
+            (
+                "u@[::1]:artifacts",
+                remote(Some("u"), "::1", None, "artifacts"),
+            ),
             ("host:/srv/cache", remote(None, "host", None, "/srv/cache")),
             ("/srv/cache", Remote::Local("/srv/cache".into())),
             ("./cache:1", Remote::Local("./cache:1".into())),
@@ -230,6 +253,7 @@ mod tests {
             "-oProxyCommand=x:path",
             "ssh://-l@host/path",
             "-l@host:path",
+            "host:-path",
             "ssh://@host/",
             "ssh://host:0/",
             "ssh://host:x/",
@@ -247,7 +271,13 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_read_back() {
-        for text in ["ssh://a@b:1/c", "ssh://[::1]/c", "/srv/cache"] {
+        for text in [
+            "ssh://a@b:1/c",
+            "ssh://[::1]/c",
+            "a@b:c/d",
+            "a@[::1]:c",
+            "/srv/cache",
+        ] {
             assert_eq!(text.parse::<Remote>().unwrap().to_string(), text);
         }
     }

@@ -9,12 +9,18 @@
 //! The other half has no I/O: [`pair::Pair`] runs two sessions over queues, with [`model`]s of the
 //! store and the source.
 //!
+//! [`chaos`] disturbs the real receiver and cuts the power of real file systems; [`invariants`]
+//! judges what a repository looks like afterwards.
+//!
 //! The tests are in `tests/tests`.
 
 pub mod cache;
+pub mod chaos;
 pub mod exec;
 pub mod frames;
+pub mod hand;
 pub mod http;
+pub mod invariants;
 pub mod listing;
 pub mod model;
 pub mod pair;

@@ -47,7 +47,8 @@ fn directory() -> Result<PathBuf, Failure> {
     let test = std::env::current_exe().map_err(Failure::doing("find the running test"))?;
     let directory = test
         .ancestors()
-        .nth(2)
+        .skip(1)
+        .find(|directory| !directory.ends_with("deps"))
         .ok_or_else(|| Failure::new(format!("{test:?} is not in Cargo's target directory")))?;
     let mut build = Command::new(env!("CARGO"));
     build

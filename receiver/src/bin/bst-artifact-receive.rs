@@ -4,7 +4,7 @@
 //! this program.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use artifact_protocol::session::{
 };
 use artifact_protocol::{Text, escape, exit};
 use artifact_receiver::driver::{self, DriverConfig, Patience};
+use artifact_receiver::sandbox;
 use artifact_receiver::store::{LocalStore, StoreConfig};
 use clap::Parser;
 
@@ -30,7 +31,7 @@ use clap::Parser;
 /// Objects are verified as they arrive, and a ref moves only when everything it reaches is in the
 /// repository and on the disk.
 #[derive(Debug, Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(name = "bst-artifact-receive", version, verbatim_doc_comment)]
 struct Args {
     /// Say on standard error what happens
     #[arg(short, long)]
@@ -47,6 +48,9 @@ struct Args {
     /// Threads that verify objects [default: the number of processors]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Do not confine this process: for systems where that fails, and to trace it
+    #[arg(long)]
+    no_sandbox: bool,
     /// The repository: a directory that `artifact-cache-admin init` or `ostree init` made
     repo: PathBuf,
 }
@@ -65,6 +69,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> anyhow::Result<u8> {
+    if io::stdin().is_terminal() {
+        tracing::error!("this is for sshd to run, not for a terminal; --help says how");
+        return Ok(exit::USAGE);
+    }
     let session = ReceiverConfig {
         agent: Text::new(concat!("bst-artifact-receive ", env!("CARGO_PKG_VERSION"))),
         pull_url: args.pull_url.as_deref().map(Text::new),
@@ -83,19 +91,26 @@ fn run(args: Args) -> anyhow::Result<u8> {
         Ok(store) => Arc::new(store),
         Err(error) => {
             let code = exit::of_close(error.to_fault().code);
-            tell(session, &error)?;
-            let error = anyhow::Error::new(error);
+            let told = tell(session, &error);
             tracing::error!(
-                "cannot open the repository {}: {error:#}",
-                args.repo.display()
+                "cannot open the repository {}: {:#}",
+                args.repo.display(),
+                anyhow::Error::new(error)
             );
+            told?;
             return Ok(code);
         }
     };
-    let threads = match args.threads {
-        Some(threads) => threads,
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
+    // Looks at files outside the repository.
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.unwrap_or_else(processors);
+    if args.no_sandbox {
+        tracing::debug!("sandbox: none, as told");
+    } else {
+        for layer in sandbox::enter(&args.repo) {
+            tracing::debug!("sandbox: {}: {}", layer.what, layer.standing);
+        }
+    }
     let config = DriverConfig {
         session,
         patience: Patience::default(),
@@ -141,8 +156,13 @@ fn tell(config: ReceiverConfig, error: &artifact_receiver::error::Error) -> anyh
     Ok(())
 }
 
-fn exit_code(error: &SessionError) -> u8 {
-    match error {
+fn exit_code(error: &driver::Error) -> u8 {
+    let session = match error {
+        driver::Error::Session(session) => session,
+        driver::Error::Store(store) => return exit::of_close(store.to_fault().code),
+        _ => return exit::OTHER,
+    };
+    match session {
         SessionError::Decode(_) | SessionError::Violation(_) => exit::NOT_THE_PROTOCOL,
         SessionError::PeerClosed(_) | SessionError::Truncated => exit::CONNECTION,
         SessionError::Fault(fault) => exit::of_close(fault.code),
@@ -180,11 +200,20 @@ fn init_log(args: &Args) {
         (false, true) => tracing::Level::INFO,
         (false, false) => tracing::Level::WARN,
     };
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(io::stderr)
         .with_ansi(false)
         .with_target(false)
-        .without_time()
-        .init();
+        // It would be told to standard error, which is gone then: that panics.
+        .log_internal_errors(false);
+    // What goes into a file is read later; the client and the journal know what time it is.
+    let into_file = rustix::fs::fstat(rustix::stdio::stderr()).is_ok_and(|stat| {
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
+    });
+    if into_file {
+        log.init();
+    } else {
+        log.without_time().init();
+    }
 }

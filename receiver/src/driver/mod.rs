@@ -29,6 +29,18 @@ pub use self::timers::Patience;
 use self::timers::{Activity, Due, Timers};
 use crate::store::Store;
 
+/// Why a push was not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The client did what it may not do, or left, or was too slow.
+    #[error("the push was not done")]
+    Session(#[source] SessionError),
+    /// What the client sent was refused, or the repository cannot be used.
+    #[error("the push was not done")]
+    Store(#[source] crate::error::Error),
+}
+
 /// How a receiver is run.
 #[derive(Clone, Debug)]
 pub struct DriverConfig {
@@ -47,14 +59,14 @@ pub struct DriverConfig {
 ///
 /// # Errors
 ///
-/// Why the push was not done, as the session says it.
+/// Why the push was not done.
 pub fn serve<S: Store + 'static>(
     store: &Arc<S>,
     config: DriverConfig,
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
     event: impl FnMut(ReceiverEvent),
-) -> Result<(), SessionError> {
+) -> Result<(), Error> {
     let (inbox, happenings) = channel();
     let report = |inbox: &Sender<Happening>| {
         let inbox = inbox.clone();
@@ -64,7 +76,7 @@ pub fn serve<S: Store + 'static>(
     let mut driver = Driver {
         session: ReceiverSession::new(config.session),
         reader: Reader::start(input, report(&inbox)),
-        writer: start_writer(output, report(&inbox)),
+        writer: Some(start_writer(output, report(&inbox))),
         pool: Pool::start(store, config.threads, move |completion| {
             drop(inbox.send(Happening::Stored(completion)));
         }),
@@ -80,10 +92,15 @@ pub fn serve<S: Store + 'static>(
     let result = driver.run(&happenings);
     driver.drain();
     driver.linger(&happenings);
+    let failure = driver.pool.take_failure();
     if driver.at_work == 0 {
         driver.pool.finish();
     }
-    result
+    // What the client was told of a fault of the store is only a part of it.
+    match (result, failure) {
+        (Err(SessionError::Fault(_)), Some(cause)) => Err(Error::Store(cause)),
+        (result, _) => result.map_err(Error::Session),
+    }
 }
 
 /// Something for the loop to act on.
@@ -95,7 +112,8 @@ enum Happening {
 struct Driver<E> {
     session: ReceiverSession,
     reader: Reader,
-    writer: Sender<Bytes>,
+    /// `None` once the client takes no more bytes.
+    writer: Option<Sender<Bytes>>,
     pool: Pool,
     timers: Timers,
     event: E,
@@ -136,7 +154,7 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
             let now = Instant::now();
             let activity = Activity {
                 announced: self.announced,
-                awaits_client: self.at_work == 0 && !self.ended,
+                awaits_client: self.at_work == 0 && !self.ended && self.unwritten <= UNWRITTEN_MAX,
                 unwritten: self.unwritten > 0,
             };
             let until = match self.timers.due(now, activity) {
@@ -145,6 +163,11 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
                     self.session.ping();
                     self.timers.said(now);
                     self.drain();
+                    continue;
+                }
+                Due::GiveUp(reason) if self.session.is_publishing() => {
+                    tracing::warn!("{reason}: the publication goes on without it");
+                    self.hang_up()?;
                     continue;
                 }
                 Due::GiveUp(reason) => {
@@ -184,16 +207,14 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
     fn take_written(&mut self, written: std::io::Result<usize>) -> Result<(), SessionError> {
         match written {
             Ok(len) => {
-                self.unwritten -= len;
+                // Less is left of what was given up.
+                self.unwritten = self.unwritten.saturating_sub(len);
                 self.timers.written(Instant::now());
                 Ok(())
             }
-            // A client that hung up is one whose bytes have ended: a publication goes on.
             Err(error) => {
                 tracing::warn!(%error, "the client does not take its answers");
-                self.unwritten = 0;
-                self.unread.clear();
-                self.end()
+                self.hang_up()
             }
         }
     }
@@ -222,6 +243,14 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
         Ok(())
     }
 
+    /// A client that takes nothing is one whose bytes have ended: a publication goes on.
+    fn hang_up(&mut self) -> Result<(), SessionError> {
+        self.writer = None;
+        self.unwritten = 0;
+        self.unread.clear();
+        self.end()
+    }
+
     fn end(&mut self) -> Result<(), SessionError> {
         self.ended = true;
         if self.session.is_finished() {
@@ -235,22 +264,24 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
             match output {
                 ReceiverOutput::Transmit(bytes) => {
                     let now = Instant::now();
+                    self.timers.said(now);
+                    let Some(writer) = &self.writer else {
+                        continue;
+                    };
                     if self.unwritten == 0 {
                         self.timers.written(now);
                     }
-                    self.timers.said(now);
                     self.unwritten += bytes.len();
                     // A dead writer has reported why.
-                    let _ = self.writer.send(bytes);
+                    let _ = writer.send(bytes);
                 }
                 ReceiverOutput::Store(request) => {
+                    // The first request is to look at what was announced.
+                    self.announced = true;
                     self.at_work += 1;
                     self.pool.submit(request);
                 }
-                ReceiverOutput::Event(event) => {
-                    self.announced |= matches!(event, ReceiverEvent::Opened(..));
-                    (self.event)(event);
-                }
+                ReceiverOutput::Event(event) => (self.event)(event),
             }
         }
     }
@@ -262,7 +293,9 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
         while self.unwritten > 0 || self.at_work > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             match happenings.recv_timeout(left) {
-                Ok(Happening::Wire(Wire::Written(Ok(len)))) => self.unwritten -= len,
+                Ok(Happening::Wire(Wire::Written(Ok(len)))) => {
+                    self.unwritten = self.unwritten.saturating_sub(len);
+                }
                 Ok(Happening::Wire(Wire::Written(Err(_)))) => self.unwritten = 0,
                 Ok(Happening::Stored(_)) => self.at_work -= 1,
                 Ok(Happening::Wire(Wire::Read(_))) => {}
@@ -276,3 +309,182 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
 const UNWRITTEN_MAX: usize = 1024 * 1024;
 /// How long a client has to take the last bytes of a session.
 const LINGER: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use artifact_protocol::frame::{
+        Announce, Expect, Finalize, Frame, Hello, PREAMBLE, RefOutcome, RefState, RefUpdate,
+        SummaryDone, Verdict,
+    };
+    use artifact_protocol::session::{Announcement, Opened, Published};
+    use artifact_protocol::{Checksum, Features, ObjectId, Version};
+
+    use super::*;
+    use crate::error::Error as StoreError;
+    use crate::store::ObjectStream;
+
+    /// Takes as long to publish as a client is waited for, twice over.
+    #[derive(Debug, Default)]
+    struct SlowStore {
+        summarized: AtomicBool,
+    }
+
+    #[derive(Debug)]
+    struct NoStream;
+
+    impl ObjectStream for NoStream {
+        fn append(&mut self, _: &[u8]) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        fn finish(self) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    impl Store for SlowStore {
+        type Stream = NoStream;
+
+        fn open(&self, _: &Announcement) -> Result<Opened, StoreError> {
+            let state = RefState {
+                current: None,
+                verdict: Verdict::Accepted,
+            };
+            Ok(Opened {
+                refs: vec![state],
+                complete: Vec::new(),
+            })
+        }
+
+        fn rely(&self, _: &[Checksum]) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        fn have(&self, ids: &[ObjectId]) -> Result<Vec<bool>, StoreError> {
+            Ok(vec![true; ids.len()])
+        }
+
+        fn stage(&self, _: ObjectId, _: &[u8]) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        fn begin(&self, _: ObjectId) -> Result<NoStream, StoreError> {
+            Ok(NoStream)
+        }
+
+        fn stage_detached(&self, _: Checksum, _: &[u8]) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        fn publish(&self, _: &dyn Fn()) -> Result<Published, StoreError> {
+            thread::sleep(2 * STALL);
+            Ok(Published::Done(vec![RefOutcome::Updated]))
+        }
+
+        fn summarize(&self) -> SummaryDone {
+            thread::sleep(2 * STALL);
+            self.summarized.store(true, Ordering::SeqCst);
+            SummaryDone::Current
+        }
+    }
+
+    const STALL: Duration = Duration::from_millis(200);
+
+    /// A client that takes no byte, or hangs up.
+    struct Deaf {
+        hangs_up: bool,
+    }
+
+    impl Write for Deaf {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            if self.hangs_up {
+                return Err(std::io::ErrorKind::BrokenPipe.into());
+            }
+            loop {
+                thread::park();
+            }
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn finalized_push() -> Vec<u8> {
+        let update = RefUpdate {
+            name: "a/b".parse().unwrap(),
+            commit: Checksum::new([1; 32]),
+            detached: None,
+            expect: Expect::Any,
+        };
+        let frames = [
+            Frame::Hello(Hello {
+                version_min: Version::OLDEST,
+                version_max: Version::NEWEST,
+                features: Features::SUPPORTED,
+                agent: Default::default(),
+                extensions: Default::default(),
+            }),
+            Frame::Announce(Announce {
+                options: Default::default(),
+                refs: vec![update],
+                bases: Vec::new(),
+                more: false,
+                extensions: Default::default(),
+            }),
+            Frame::Finalize(Finalize {}),
+        ];
+        let mut bytes = PREAMBLE.to_vec();
+        frames.iter().for_each(|frame| bytes.extend(frame.encode()));
+        bytes
+    }
+
+    #[test]
+    fn a_publication_is_carried_through_though_the_client_takes_no_answer() {
+        let store = Arc::new(SlowStore::default());
+        let config = DriverConfig {
+            session: ReceiverConfig::default(),
+            patience: Patience {
+                stall: STALL,
+                ping: STALL / 4,
+                ..Patience::default()
+            },
+            threads: 1,
+        };
+        let started = Instant::now();
+        let input = Cursor::new(finalized_push());
+        let mut published = false;
+        let output = Deaf { hangs_up: false };
+        let done = serve(&store, config, input, output, |event| {
+            published |= matches!(event, ReceiverEvent::Published(_));
+        });
+        assert!(done.is_ok(), "{done:?}");
+        assert!(published && store.summarized.load(Ordering::SeqCst));
+        assert!(
+            started.elapsed() < LINGER,
+            "nobody is there to be waited for"
+        );
+    }
+
+    #[test]
+    fn a_client_that_hangs_up_before_it_finalizes_ends_the_push() {
+        let store = Arc::new(SlowStore::default());
+        let config = DriverConfig {
+            session: ReceiverConfig::default(),
+            patience: Patience::default(),
+            threads: 1,
+        };
+        let mut bytes = finalized_push();
+        bytes.truncate(bytes.len() - 1);
+        let output = Deaf { hangs_up: true };
+        let done = serve(&store, config, Cursor::new(bytes), output, |_| ());
+        assert!(
+            matches!(done, Err(Error::Session(SessionError::Truncated))),
+            "{done:?}"
+        );
+    }
+}

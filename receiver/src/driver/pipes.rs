@@ -36,12 +36,9 @@ impl Reader {
     ) -> Self {
         let (leave, granted) = channel();
         thread::spawn(move || {
+            let mut buffer = BytesMut::zeroed(READ_LEN);
             for () in granted {
-                let mut buffer = BytesMut::zeroed(READ_LEN);
-                let read = read_some(&mut input, &mut buffer).map(|len| {
-                    buffer.truncate(len);
-                    buffer
-                });
+                let read = read_some(&mut input, &mut buffer).map(|len| take(&mut buffer, len));
                 let over = !matches!(&read, Ok(bytes) if !bytes.is_empty());
                 report(Wire::Read(read));
                 if over {
@@ -68,6 +65,17 @@ fn read_some(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
             read => return read,
         }
     }
+}
+
+/// Takes the first `len` bytes out of the buffer. What is handed on may wait in memory for long,
+/// so that a few bytes must not keep a large buffer there with them.
+fn take(buffer: &mut BytesMut, len: usize) -> BytesMut {
+    if len < READ_LEN / 2 {
+        return BytesMut::from(buffer.get(..len).unwrap_or_default());
+    }
+    let mut bytes = std::mem::replace(buffer, BytesMut::zeroed(READ_LEN));
+    bytes.truncate(len);
+    bytes
 }
 
 /// Starts the thread that writes; it ends when the sender is dropped.

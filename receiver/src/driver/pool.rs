@@ -4,8 +4,8 @@
 //! and so do all of the control lane.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use artifact_protocol::session::{Lane, StoreDone, StoreOp, StoreOutcome, StoreRequest};
@@ -23,6 +23,7 @@ pub(super) struct Pool {
     /// The worker that has a stream.
     streams: HashMap<u8, usize>,
     threads: Vec<JoinHandle<()>>,
+    failure: Arc<Mutex<Option<Error>>>,
 }
 
 /// A completed request, and the worker that completed it; `None` is the control thread.
@@ -39,10 +40,13 @@ impl Pool {
         report: impl Fn(Completion) + Clone + Send + 'static,
     ) -> Self {
         let mut handles = Vec::new();
+        let failure = Arc::new(Mutex::new(None));
         let mut spawn = |worker: Option<usize>| {
             let (sender, requests) = channel();
             let (store, report) = (Arc::clone(store), report.clone());
-            let handle = thread::spawn(move || work(store.as_ref(), &requests, worker, report));
+            let failure = Arc::clone(&failure);
+            let handle =
+                thread::spawn(move || work(store.as_ref(), &requests, worker, report, &failure));
             handles.push(handle);
             sender
         };
@@ -53,7 +57,16 @@ impl Pool {
             loads: vec![0; workers],
             streams: HashMap::new(),
             threads: handles,
+            failure,
         }
+    }
+
+    /// Returns what went wrong first in the store, in full, if anything did.
+    pub(super) fn take_failure(&self) -> Option<Error> {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Waits until the threads are done with what they have, and have let go of the store.
@@ -108,15 +121,15 @@ fn work<S: Store>(
     requests: &Receiver<StoreRequest>,
     worker: Option<usize>,
     report: impl Fn(Completion),
+    failure: &Mutex<Option<Error>>,
 ) {
     let mut streams = HashMap::new();
     for request in requests {
         let outcome = perform(store, request.op(), &mut streams).map_err(|error| {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the push cannot go on"
-            );
-            error.to_fault()
+            let fault = error.to_fault();
+            let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert(error);
+            fault
         });
         report(Completion {
             worker,

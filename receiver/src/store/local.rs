@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use artifact_protocol::frame::SummaryDone;
+use artifact_protocol::frame::{PushOptions, SummaryDone};
 use artifact_protocol::limits::Limits;
 use artifact_protocol::ostree::check_detached;
 use artifact_protocol::session::{Announcement, Opened, Published};
@@ -64,6 +64,22 @@ impl<F: Fs> LocalStore<F> {
         })
     }
 
+    /// Brings a summary up to date that lacks what a ref holds: whoever set the ref died before
+    /// that. A failure is no failure of the push.
+    fn mend_summary(&self, session: &Session) {
+        let pulse = Pulse::new(&|| ());
+        let mended = summary::names(&*self.repo.fs, session.current_refs()).and_then(|current| {
+            if current {
+                Ok(())
+            } else {
+                summary::update(&self.repo, session.current_refs(), &pulse)
+            }
+        });
+        if let Err(error) = mended {
+            tracing::warn!(%error, "the summary could not be brought up to date");
+        }
+    }
+
     /// Calls `act` with the open session.
     fn with_session<T>(
         &self,
@@ -87,6 +103,10 @@ impl<F: Fs> Store for LocalStore<F> {
         }
         let session = Session::open(&self.repo, &self.policy, announcement)?;
         let opened = session.opened();
+        if session.accepted().next().is_none() && !session.options.contains(PushOptions::DRY_RUN) {
+            // The client will leave now.
+            self.mend_summary(&session);
+        }
         *slot = Some(session);
         Ok(opened)
     }
@@ -155,7 +175,7 @@ impl<F: Fs> Store for LocalStore<F> {
 
     fn summarize(&self) -> SummaryDone {
         let session = lock(&self.session);
-        let wanted = session.iter().flat_map(Session::set_refs);
+        let wanted = session.iter().flat_map(Session::current_refs);
         match summary::update(&self.repo, wanted, &Pulse::new(&|| ())) {
             Ok(()) => SummaryDone::Current,
             Err(error) => {

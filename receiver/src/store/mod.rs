@@ -47,7 +47,8 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Looks up the announced refs and judges the updates, and says which commits are complete.
     ///
-    /// Changes nothing. An update it calls up to date is durable.
+    /// Changes nothing but a summary that lacks what is up to date. An update it calls up to date
+    /// is durable.
     fn open(&self, announcement: &Announcement) -> Result<Opened, Error>;
 
     /// From now on only objects beneath these commits count as here without being looked at.

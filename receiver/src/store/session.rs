@@ -243,12 +243,18 @@ impl Session {
         }
     }
 
-    /// Returns the refs that were set, with their values.
-    pub(super) fn set_refs(&self) -> impl Iterator<Item = (&RefName, Checksum)> {
+    /// Returns the refs that hold what was announced, with their values: those that were set, and
+    /// those that held it before, since whoever set them may have died before the summary.
+    pub(super) fn current_refs(&self) -> impl Iterator<Item = (&RefName, Checksum)> {
         let set = self.published && !self.options.contains(PushOptions::DRY_RUN);
-        self.accepted()
-            .filter(move |_| set)
-            .map(|a| (&a.update.name, a.update.commit))
+        self.updates
+            .iter()
+            .filter(move |announced| match announced.verdict {
+                Verdict::UpToDate => true,
+                Verdict::Accepted => set,
+                Verdict::Refused(_) => false,
+            })
+            .map(|announced| (&announced.update.name, announced.update.commit))
     }
 
     /// Says what became of each update once the accepted ones are done.

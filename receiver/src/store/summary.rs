@@ -50,11 +50,15 @@ pub(super) fn update<'a, F: Fs>(
     Ok(())
 }
 
-/// Returns whether the summary names these refs with these values.
-fn names<'a, F: Fs>(
+/// Returns whether the summary names these refs with these values. It is not read for none.
+pub(super) fn names<'a, F: Fs>(
     fs: &F,
-    mut wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
+    wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
 ) -> Result<bool, Error> {
+    let mut wanted = wanted.peekable();
+    if wanted.peek().is_none() {
+        return Ok(true);
+    }
     let path = RepoPath::summary();
     let content = match read_file(fs, &path, MAX_READ_LEN) {
         Ok(content) => content.unwrap_or_default(),

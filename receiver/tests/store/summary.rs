@@ -136,6 +136,38 @@ fn pushes_that_are_named_already_share_one_summary_and_an_old_signature_goes() {
     pair.assert_sound(&["x", "y"]);
 }
 
+/// A push that was killed between its refs and the summary left the summary without them, and the
+/// same push again, with nothing to do, did not care: nobody could pull them by name.
+#[test]
+fn a_push_with_nothing_to_do_mends_a_summary_that_lacks_its_refs() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("a", "1")]);
+    // The store is dropped without `summarize`.
+    assert_eq!(pair.push("x", commit), RefOutcome::Updated);
+    assert!(!pair.target().join("summary").exists());
+    let dry = PushOptions::DRY_RUN;
+    open(&pair.store(), dry, &[update("x", commit)]);
+    assert!(!pair.target().join("summary").exists());
+    open(
+        &pair.store(),
+        PushOptions::default(),
+        &[update("x", commit)],
+    );
+    assert_eq!(summary_of(&pair).refs["x"].commit, commit);
+
+    assert_eq!(pair.push("y", commit), RefOutcome::Updated);
+    let (store, record) = pair.recorded();
+    let both = [update("y", commit), update("z", commit)];
+    open(&store, PushOptions::default(), &both);
+    // The push goes on, and its summary will do for both.
+    let renamed = Op::Rename("summary".to_owned());
+    assert!(!record.ops.lock().unwrap().contains(&renamed));
+    pair.stage_all(&store, commit);
+    crate::support::done(store.publish(&|| ()).unwrap());
+    assert_eq!(store.summarize(), SummaryDone::Current);
+    assert_eq!(summary_of(&pair).refs.len(), 3);
+}
+
 #[test]
 fn a_summary_that_cannot_be_written_is_no_error_of_the_push() {
     let pair = Pair::new();

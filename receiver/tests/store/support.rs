@@ -20,13 +20,17 @@ use tempfile::TempDir;
 
 /// A client's repository and the server's.
 pub(crate) struct Pair {
-    dir: TempDir,
+    dir: PathBuf,
+    // Removed with this; not there when it belongs to another process.
+    _temporary: Option<TempDir>,
 }
 
 impl Pair {
     pub(crate) fn new() -> Self {
+        let temporary = TempDir::new().unwrap();
         let pair = Self {
-            dir: TempDir::new().unwrap(),
+            dir: temporary.path().to_owned(),
+            _temporary: Some(temporary),
         };
         for repo in [pair.source(), pair.target()] {
             ostree(&["init", "--mode=archive-z2"], &repo);
@@ -36,12 +40,20 @@ impl Pair {
         pair
     }
 
+    /// Returns the pair that another process made.
+    pub(crate) fn of_another(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            _temporary: None,
+        }
+    }
+
     pub(crate) fn source(&self) -> PathBuf {
-        self.dir.path().join("source")
+        self.dir.join("source")
     }
 
     pub(crate) fn target(&self) -> PathBuf {
-        self.dir.path().join("target")
+        self.dir.join("target")
     }
 
     /// Commits a tree in the source; each file holds its text, a target behind `->` is a link.
@@ -55,7 +67,7 @@ impl Pair {
         files: &[(&str, &str)],
         options: &[&str],
     ) -> Checksum {
-        let tree = self.dir.path().join("tree");
+        let tree = self.dir.join("tree");
         fs::create_dir_all(&tree).unwrap();
         for (name, content) in files {
             let path = tree.join(name);

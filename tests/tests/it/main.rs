@@ -3,9 +3,12 @@
 //! One binary, so that it links once. `ARTIFACT_CACHE_EXTRA=1`, which `make test-extra` sets, adds
 //! what takes long or much disk.
 
+mod chaos;
 mod hostile;
+mod receiver;
 mod ssh;
 mod trees;
+mod wire;
 
 use artifact_tests::exec::Failure;
 use artifact_tests::repo::{Mode, Repo};

@@ -237,9 +237,10 @@ impl ReceiverSession {
         }
     }
 
-    /// Returns whether refs may be moving: a driver that is told to stop then waits.
+    /// Returns whether refs may be moving, or the summary is written for them: a driver that is told
+    /// to stop, or loses its client, then waits.
     pub const fn is_publishing(&self) -> bool {
-        matches!(self.state, State::Publishing(_))
+        matches!(self.state, State::Publishing(_) | State::Summarizing(_))
     }
 
     /// Puts out a sign of life, if the client may have one now.

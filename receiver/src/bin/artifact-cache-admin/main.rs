@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 
 /// Make and look after a shared artifact cache: an OSTree repository that is pushed to over ssh.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "artifact-cache-admin", version)]
 struct Args {
     #[command(subcommand)]
     command: Command,

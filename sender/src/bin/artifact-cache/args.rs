@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 /// Share what was built: push OSTree commits to a cache that everybody pulls from.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXIT_CODES)]
+#[command(name = "artifact-cache", version, after_help = EXIT_CODES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -15,18 +15,25 @@ pub(crate) struct Args {
     #[arg(
         long,
         global = true,
+        display_order = 100,
         value_name = "COMMAND",
         env = "ARTIFACT_CACHE_SSH"
     )]
     pub(crate) ssh: Option<String>,
     /// Print one JSON object a line on standard output, and nothing else there
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 101)]
     pub(crate) json: bool,
-    /// Print nothing but errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    /// Print nothing but errors and refusals
+    #[arg(
+        short,
+        long,
+        global = true,
+        display_order = 102,
+        conflicts_with = "verbose"
+    )]
     pub(crate) quiet: bool,
     /// Print also what the server and ssh have to say
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 103)]
     pub(crate) verbose: bool,
 }
 
@@ -51,7 +58,8 @@ pub(crate) struct Push {
     /// Several are pushed to one after the other
     #[arg(long, value_name = "URL", required = true)]
     pub(crate) remote: Vec<Remote>,
-    /// Change nothing; say what would be sent and set
+    /// Change nothing; say what would be sent and set. What is refused only once the server has the
+    /// commit, such as a move that is no fast-forward, does not show
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
     /// Send this many ancestors of each commit along
@@ -85,6 +93,7 @@ Examples:
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done, or already there          6  the other side does not speak this protocol
-  2  wrong usage                     7  the local repository lacks or spoils something
-  3  the server refused some refs    8  the server refused what was sent
-  5  no connection, or it was lost   9  the server cannot store: full, locked, damaged";
+  1  a bug, most likely              7  the local repository lacks something, or is damaged
+  2  wrong usage                     8  the server refused what was sent
+  3  the server refused some refs    9  the server cannot store: full, locked, damaged
+  5  no connection, or it was lost";

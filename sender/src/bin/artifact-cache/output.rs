@@ -53,6 +53,14 @@ impl Output {
         }
     }
 
+    /// Prints that a ref was refused, and what to do about it.
+    pub(crate) fn refused(&self, text: &str, advice: Option<&str>) {
+        let _ = writeln!(io::stderr(), "{text}");
+        if let Some(advice) = advice {
+            let _ = writeln!(io::stderr(), "  {advice}");
+        }
+    }
+
     pub(crate) fn warning(&self, text: &str) {
         let _ = writeln!(io::stderr(), "artifact-cache: warning: {text}");
     }
@@ -63,17 +71,13 @@ impl Output {
     }
 
     pub(crate) fn progress(&self) -> Progress {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if !self.bar {
-            bar.set_draw_target(ProgressDrawTarget::hidden());
-        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
             bar.set_style(style);
         }
-        bar.enable_steady_tick(Duration::from_millis(100));
-        bar.set_message("connecting");
         Progress {
             bar,
+            visible: self.bar,
             started: Instant::now(),
             wanted: 0,
             had: 0,
@@ -86,6 +90,7 @@ impl Output {
 /// The line that moves while a push is under way; only on a terminal.
 pub(crate) struct Progress {
     bar: ProgressBar,
+    visible: bool,
     started: Instant,
     wanted: u64,
     had: u64,
@@ -96,7 +101,7 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn show(&mut self, event: &SenderEvent) {
         match event {
-            SenderEvent::Welcomed(_) => self.started = Instant::now(),
+            SenderEvent::Welcomed(_) => self.begin(),
             SenderEvent::RefStatus(_) => self.bar.set_message("comparing"),
             SenderEvent::Answered { wanted, had } => {
                 self.wanted += wanted;
@@ -121,6 +126,15 @@ impl Progress {
     pub(crate) fn finish(&self) -> Duration {
         self.bar.finish_and_clear();
         self.started.elapsed()
+    }
+
+    /// Until the server answers, the terminal is for the questions of `ssh`.
+    fn begin(&mut self) {
+        self.started = Instant::now();
+        if self.visible {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            self.bar.enable_steady_tick(Duration::from_millis(100));
+        }
     }
 
     fn draw(&self) {

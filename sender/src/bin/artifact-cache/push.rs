@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artifact_protocol::exit;
-use artifact_protocol::frame::{RefOutcome, SummaryDone};
+use artifact_protocol::frame::{RefOutcome, RefusalCode, SummaryDone};
 use artifact_sender::{Error, Push, Remote, Report, Repository};
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::json;
@@ -48,7 +48,7 @@ async fn push_to(
     .await;
     let took = progress.finish();
     let report = result?;
-    show(&report, remote, took, output);
+    show(&report, remote, args.dry_run, took, output);
     Ok(report)
 }
 
@@ -65,38 +65,40 @@ fn prepare(args: &args::Push) -> Result<Push, Error> {
     Ok(push)
 }
 
-fn show(report: &Report, remote: &Remote, took: Duration, output: &Output) {
+fn show(report: &Report, remote: &Remote, dry_run: bool, took: Duration, output: &Output) {
     let mut refs = Vec::new();
     for (name, outcome) in &report.refs {
-        let (status, why) = match outcome {
-            RefOutcome::Updated => ("updated", None),
-            RefOutcome::Unchanged => ("unchanged", None),
-            RefOutcome::WouldUpdate => ("would be updated", None),
-            RefOutcome::Refused(refusal) => ("refused", Some(refusal)),
+        let status = match outcome {
+            RefOutcome::Updated => "updated",
+            RefOutcome::Unchanged => "unchanged",
+            RefOutcome::WouldUpdate => "would be updated",
+            RefOutcome::Refused(_) => "refused",
         };
-        let reason = why
-            .map(|r| format!(": {}", r.text.escaped()))
-            .unwrap_or_default();
-        output.line(&format!("{name}  {status}{reason}"));
-        let reason = why.map(|refusal| refusal.text.as_raw());
+        let mut reason = None;
+        if let RefOutcome::Refused(refusal) = outcome {
+            let text = format!("{name}  refused: {}", refusal.text.escaped());
+            output.refused(&text, advise(refusal.code));
+            reason = Some(refusal.text.as_raw());
+        } else {
+            output.line(&format!("{name}  {status}"));
+        }
         refs.push(json!({ "name": name.as_str(), "status": status, "reason": reason }));
     }
-    let would = if report.objects_wanted > report.objects_sent {
-        "would send"
-    } else {
-        "sent"
-    };
-    let objects = HumanCount(report.objects_sent.max(report.objects_wanted));
-    output.line(&match report.objects_wanted {
-        0 => format!("nothing to send: {remote} has every object"),
-        _ if would == "sent" => format!(
-            "sent {objects} objects, {} in {:.1} s, to {remote}",
+    let refused = report.refused().count();
+    if dry_run {
+        let objects = HumanCount(report.objects_wanted);
+        output.line(&format!("would send {objects} objects to {remote}"));
+    } else if report.objects_sent > 0 {
+        output.line(&format!(
+            "sent {} objects, {} in {:.1} s, to {remote}",
+            HumanCount(report.objects_sent),
             DecimalBytes(report.bytes_sent),
             took.as_secs_f64(),
-        ),
-        _ => format!("would send {objects} objects to {remote}"),
-    });
-    if let Some(url) = &report.server.pull_url {
+        ));
+    } else if refused == 0 {
+        output.line(&format!("nothing to send: {remote} has every object"));
+    }
+    if let (Some(url), true) = (&report.server.pull_url, refused < report.refs.len()) {
         output.line(&format!("pull from {}", url.escaped()));
     }
     if let Some(SummaryDone::Failed(text)) = &report.summary {
@@ -116,4 +118,22 @@ fn show(report: &Report, remote: &Remote, took: Duration, output: &Output) {
         "pull_url": report.server.pull_url.as_ref().map(|url| url.as_raw()),
         "summary_current": report.summary.as_ref().map(|done| *done == SummaryDone::Current),
     }));
+}
+
+/// What to do about a refusal.
+const fn advise(code: RefusalCode) -> Option<&'static str> {
+    Some(match code {
+        RefusalCode::NOT_PERMITTED => "the operator of the cache decides who may set it",
+        RefusalCode::NOT_FAST_FORWARD => {
+            "if what the server has is to be replaced, push with --force"
+        }
+        RefusalCode::LOST_RACE => {
+            "somebody else has moved it: look at what it is now, and push again"
+        }
+        RefusalCode::NAME_CONFLICT => "push under another name",
+        RefusalCode::BINDING => {
+            "`ostree commit` binds to its --branch: add --bind-ref=REF for each other name"
+        }
+        _ => return None,
+    })
 }

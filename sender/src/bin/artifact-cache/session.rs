@@ -1,6 +1,7 @@
 //! One session with one remote, from the first byte to the end of `ssh`.
 
-use artifact_sender::{Connection, Connector, Error, Remote};
+use artifact_protocol::frame::CloseCode;
+use artifact_sender::{Connection, Connector, Error, Remote, SessionError};
 
 use crate::args::Args;
 use crate::output::Output;
@@ -14,7 +15,8 @@ pub(crate) async fn run<T>(
     talk: impl AsyncFnOnce(&mut Connection) -> Result<T, Error>,
 ) -> Result<T, Trouble> {
     let mut connector = Connector::default();
-    if let Some(command) = &args.ssh {
+    // A variable that is set to nothing is as good as one that is not set.
+    if let Some(command) = args.ssh.as_ref().filter(|text| !text.trim().is_empty()) {
         connector = connector.ssh_command(command.clone());
     }
     let mut connection = connector
@@ -33,10 +35,14 @@ pub(crate) async fn run<T>(
 
 /// Whether only the other side's own words can tell what happened.
 fn is_unexplained(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Session(
-            artifact_sender::SessionError::Truncated | artifact_sender::SessionError::Decode(_)
-        )
-    )
+    let Error::Session(session) = error else {
+        return false;
+    };
+    match session {
+        SessionError::Truncated | SessionError::Decode(_) => true,
+        SessionError::PeerClosed(close) => {
+            matches!(close.code, CloseCode::STORAGE_FAILED | CloseCode::INTERNAL)
+        }
+        _ => false,
+    }
 }

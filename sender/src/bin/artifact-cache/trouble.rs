@@ -33,6 +33,7 @@ impl Trouble {
         };
         let text = match error {
             Error::Session(SessionError::Truncated) => ended_early(remote, status),
+            Error::Session(session) => format!("{:#}", anyhow::Error::new(session)),
             error => format!("{:#}", anyhow::Error::new(error)),
         };
         Self { code, text, advice }
@@ -45,6 +46,10 @@ fn exit_code(error: &Error) -> u8 {
         Error::Session(session) => match session {
             SessionError::Truncated => exit::CONNECTION,
             SessionError::Decode(_) | SessionError::Violation(_) => exit::NOT_THE_PROTOCOL,
+            // Whatever a server calls done before it is, is not.
+            SessionError::PeerClosed(close) if close.code == CloseCode::DONE => {
+                exit::NOT_THE_PROTOCOL
+            }
             SessionError::PeerClosed(close) => exit::of_close(close.code),
             SessionError::Fault(fault) => exit::of_close(fault.code),
             _ => exit::OTHER,
@@ -93,6 +98,10 @@ fn advise(
              /usr/local, or write its full path into ForceCommand), or --ssh names a program that \
              is not there"
         }
+        SessionError::Truncated if code == Some(2) => {
+            "the receiver does not like its arguments: a path to the repository has to be in the \
+             URL, or in the server's ForceCommand"
+        }
         SessionError::Truncated if matches!(remote, Remote::Ssh(_)) && code == Some(255) => {
             "try `ssh` to the same host by hand, with -v"
         }
@@ -100,6 +109,10 @@ fn advise(
         SessionError::PeerClosed(close) => match close.code {
             CloseCode::BUSY => "another program has the cache locked: push again later",
             CloseCode::STORAGE_FULL => "the operator has to make room on the server",
+            CloseCode::STORAGE_FAILED => {
+                "is it the path of an archive repository that the server's user may write? what the \
+                 receiver said is above, or in the server's log"
+            }
             CloseCode::TIMEOUT | CloseCode::INTERRUPTED => "push again",
             CloseCode::UNSUPPORTED => "one of the two programs is too old for the other",
             CloseCode::OBJECT_REFUSED => {

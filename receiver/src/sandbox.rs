@@ -1,0 +1,154 @@
+//! Gives away what a receiver never needs, before the first byte of a client is read.
+//!
+//! Everything here is a second wall: no rule of the store or the session relies on it. Each layer
+//! is applied as far as the kernel has it, and what came of it is returned to be reported. It
+//! holds for the calling thread and for threads made after it, so it belongs before all of them,
+//! and after the repository was opened.
+//!
+//! The environment needs no clearing: after the arguments nothing in the program reads it. The
+//! address space is not limited, since arenas and stacks reserve far more than they use; nor is
+//! the length of files, which the store limits by object and the administrator by `ulimit`.
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod deny;
+
+use std::error::Error;
+use std::fmt;
+use std::path::Path;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus,
+    PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    make_bitflags,
+};
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+
+/// What came of one layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It holds.
+    Enforced,
+    /// Some of it holds: the kernel has no more.
+    InPart(String),
+    /// It does not hold, for this reason.
+    Absent(String),
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Enforced => f.write_str("enforced"),
+            Self::InPart(why) => write!(f, "enforced in part: {why}"),
+            Self::Absent(why) => write!(f, "not enforced: {why}"),
+        }
+    }
+}
+
+/// One layer of the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// What it takes away.
+    pub what: &'static str,
+    /// What came of it.
+    pub standing: Standing,
+}
+
+/// Confines the calling thread, and all that it makes from now on, to the repository at `repo`.
+///
+/// There is no way back. Nothing fails: a layer that cannot be had is left out, and the result
+/// says so.
+pub fn enter(repo: &Path) -> Vec<Layer> {
+    let layer = |what, standing| Layer { what, standing };
+    vec![
+        layer("no core dumps", of_result(limit(Resource::Core, 0))),
+        layer(
+            "few open files",
+            of_result(limit(Resource::Nofile, MAX_OPEN_FILES)),
+        ),
+        layer(
+            "not to be traced or read by others",
+            of_result(rustix::process::set_dumpable_behavior(
+                DumpableBehavior::NotDumpable,
+            )),
+        ),
+        layer(
+            "no new privileges",
+            of_result(rustix::thread::set_no_new_privs(true)),
+        ),
+        layer(
+            "no files outside the repository, no TCP, no signals to others (Landlock)",
+            confine(repo).unwrap_or_else(|error| Standing::Absent(reason(&*error))),
+        ),
+        layer("no dangerous system calls (seccomp)", deny_calls()),
+    ]
+}
+
+/// Lowers a limit for good; one that is lower already stays.
+fn limit(resource: Resource, max: u64) -> rustix::io::Result<()> {
+    let inherited = rustix::process::getrlimit(resource).maximum;
+    let max = Some(inherited.map_or(max, |inherited| inherited.min(max)));
+    let limit = Rlimit {
+        current: max,
+        maximum: max,
+    };
+    rustix::process::setrlimit(resource, limit)
+}
+
+/// Applies Landlock: what the store does beneath the repository, and nothing else of what the
+/// kernel lets be taken away.
+fn confine(repo: &Path) -> Result<Standing, Box<dyn Error>> {
+    let beneath = make_bitflags!(AccessFs::{
+        ReadFile | ReadDir | WriteFile | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
+    });
+    let tested = ABI::V6;
+    let status = Ruleset::default()
+        // Where this right is unknown (before Linux 5.19), no file may change its directory once
+        // any other right is handled: objects could not be published.
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::Refer)?
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(tested))?
+        .handle_access(AccessNet::from_all(tested))?
+        .scope(BitFlags::<Scope>::from(Scope::AbstractUnixSocket) | Scope::Signal)?
+        .create()?
+        .add_rule(PathBeneath::new(PathFd::new(repo)?, beneath))?
+        .restrict_self()?;
+    Ok(match (status.ruleset, status.landlock) {
+        (RulesetStatus::FullyEnforced, _) => Standing::Enforced,
+        (RulesetStatus::PartiallyEnforced, LandlockStatus::Available { effective_abi, .. }) => {
+            Standing::InPart(format!("the kernel has version {}", effective_abi as u32))
+        }
+        _ => Standing::Absent("the kernel has no Landlock, or not enabled".to_owned()),
+    })
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn deny_calls() -> Standing {
+    of_result(deny::apply())
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn deny_calls() -> Standing {
+    Standing::Absent("there is no list for this kind of processor".to_owned())
+}
+
+fn of_result(result: Result<(), impl Error>) -> Standing {
+    match result {
+        Ok(()) => Standing::Enforced,
+        Err(error) => Standing::Absent(reason(&error)),
+    }
+}
+
+/// Tells an error with all that caused it.
+fn reason(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The receiver has some ten files open, and a few for each thread that verifies.
+const MAX_OPEN_FILES: u64 = 1024;

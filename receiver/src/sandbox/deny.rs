@@ -1,0 +1,142 @@
+//! System calls that fail with EPERM: what leads to other programs, other processes, the network
+//! or deeper into the kernel, and what Landlock does not look at.
+//!
+//! A list of what is denied, not of what is allowed: that would break with the next C library.
+
+use std::collections::BTreeMap;
+
+use nix::libc;
+use seccompiler::{BpfProgram, Error, SeccompAction, SeccompFilter, TargetArch};
+
+/// Denies the calls of this machine's list.
+pub(super) fn apply() -> Result<(), Error> {
+    seccompiler::apply_filter(&program()?)
+}
+
+fn program() -> Result<BpfProgram, Error> {
+    let arch = if cfg!(target_arch = "x86_64") {
+        TargetArch::x86_64
+    } else {
+        TargetArch::aarch64
+    };
+    let native = [EVERYWHERE, NEW, HERE].concat();
+    let x32 = native.iter().chain(X32_OWN).map(|number| number | X32_BIT);
+    let denied = native.iter().copied().chain(x32);
+    let rules: BTreeMap<_, _> = denied.map(|number| (number, Vec::new())).collect();
+    let (allow, deny) = (SeccompAction::Allow, SeccompAction::Errno(EPERM));
+    Ok(SeccompFilter::new(rules, allow, deny, arch)?.try_into()?)
+}
+
+const EPERM: u32 = libc::EPERM.unsigned_abs();
+
+const EVERYWHERE: &[i64] = &[
+    // Other programs.
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    // Other processes.
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_kcmp,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    // The network, and other programs through it. The wire is there already.
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_listen,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    // Files by other ways than a path.
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    // Attributes of files outside the repository, which Landlock lets be changed. The store
+    // has files open before it changes them, and outside it can open none.
+    libc::SYS_fchmodat,
+    libc::SYS_fchownat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    // What is mounted where, and in which namespace.
+    libc::SYS_chroot,
+    libc::SYS_pivot_root,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_quotactl,
+    // Much code of the kernel, from which its holes tend to come.
+    libc::SYS_bpf,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_userfaultfd,
+    libc::SYS_perf_event_open,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    // The machine as a whole.
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_acct,
+    libc::SYS_syslog,
+    libc::SYS_personality,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+];
+
+/// Of one number everywhere, and too new for the headers of some C libraries: `fchmodat2`,
+/// `setxattrat`, `removexattrat`.
+const NEW: &[i64] = &[452, 463, 466];
+
+#[cfg(target_arch = "x86_64")]
+const HERE: &[i64] = &[
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_kexec_file_load,
+    libc::SYS_iopl,
+    libc::SYS_ioperm,
+    libc::SYS_modify_ldt,
+];
+#[cfg(target_arch = "aarch64")]
+const HERE: &[i64] = &[];
+
+/// The calls go by numbers with this bit as well where the kernel has x32, which no filter can
+/// tell from the native ones by architecture.
+#[cfg(target_arch = "x86_64")]
+const X32_BIT: i64 = 0x4000_0000;
+#[cfg(target_arch = "aarch64")]
+const X32_BIT: i64 = 0;
+
+/// Of those denied, what x32 has numbers of its own for: `execve`, `ptrace`,
+/// `rt_sigqueueinfo`, `kexec_load`, `rt_tgsigqueueinfo`, `process_vm_readv`,
+/// `process_vm_writev`, `execveat`.
+#[cfg(target_arch = "x86_64")]
+const X32_OWN: &[i64] = &[520, 521, 524, 528, 536, 539, 540, 545];
+#[cfg(target_arch = "aarch64")]
+const X32_OWN: &[i64] = &[];
