@@ -104,7 +104,8 @@ pub fn judge(
 }
 
 /// Judges a repository after a push that must have succeeded: everything is new, the summary names
-/// it, and no session's staging is left. Pulls every ref by its name as [`judge`] does.
+/// it, and no staging is left but that of the one disturbed session, which is kept for its identity
+/// to take over. Pulls every ref by its name as [`judge`] does.
 pub fn judge_done(
     repo: &Repo,
     change: &Change,
@@ -117,7 +118,7 @@ pub fn judge_done(
     breaches.extend(strict_fsck(repo)?);
     let staging = repo.path().join("extensions/artifact-cache/staging");
     let left = fs::read_dir(&staging).map_or(0, Iterator::count);
-    if left != 0 {
+    if left > 1 {
         let what = format!("{left} sessions left their staging behind the next push");
         breaches.push(Breach::new(Promise::Other, what));
     }
