@@ -197,8 +197,8 @@ fn bytes_under_another_objects_name_are_refused() {
 
 #[test]
 fn a_push_that_lacks_an_object_is_asked_for_it_and_never_published_without() {
-    let scene = Scene::start().unwrap();
-    for left_out in 0..scene.good.objects.len() {
+    for left_out in 0..artifact(b"good").objects.len() {
+        let scene = Scene::start().unwrap();
         let mut objects = scene.good.objects.clone();
         let (missing, _) = objects.remove(left_out);
         scene
