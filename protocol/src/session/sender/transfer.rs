@@ -215,7 +215,9 @@ impl Transfer {
     }
 
     fn fetch(&mut self, core: &mut Core) {
-        while self.fetches < FETCHES && !self.wanted.is_empty() && self.large.len() < LARGE_WAITING
+        // Each of those that are fetched may prove large, and then waits, open, for a stream.
+        while !self.wanted.is_empty()
+            && self.large.len() + self.fetching + FETCH_IDS <= FETCHES * FETCH_IDS
         {
             let ids: Vec<_> = self
                 .wanted
@@ -304,9 +306,63 @@ fn stream(number: usize) -> u8 {
 
 /// Streams this sender opens at once: enough to keep two cores of a server busy.
 const STREAMS: usize = 2;
-/// `Fetch` requests out at once, and ids in each: with small objects of 32 KiB at most they hold
-/// 4 MiB.
+/// `Fetch` requests out at once, and ids in each. With small objects of 32 KiB at most they hold
+/// 1 MiB; as many large ones hold a file and a compressor each.
 const FETCHES: usize = 4;
-const FETCH_IDS: usize = 32;
-/// Large objects that wait for a stream before fetching pauses.
-const LARGE_WAITING: usize = 64;
+const FETCH_IDS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::outputs::Outputs;
+    use super::super::SenderOutput;
+    use super::*;
+    use crate::limits::Limits;
+    use crate::object::{Checksum, ObjectKind};
+
+    #[test]
+    fn a_source_has_few_large_objects_open_at_once_however_many_are_wanted() {
+        let mut core = Core {
+            announcement: Default::default(),
+            limits: Limits::default(),
+            outputs: Outputs::new(),
+        };
+        let mut transfer = Transfer::begin(&mut core);
+        transfer.wanted = (0..200)
+            .map(|number| ObjectId::new(ObjectKind::File, Checksum::new([number; 32])))
+            .collect();
+        let mut state = transfer.go_on(&mut core);
+        let (mut open, mut most_open, mut sent) = (0, 0, 0);
+        while let Some(output) = core.outputs.pop() {
+            let SenderOutput::Source(request) = output else {
+                continue;
+            };
+            let State::Transfer(transfer) = state else {
+                panic!("the offers are not exhausted");
+            };
+            let outcome = match &request.op {
+                SourceOp::Fetch(ids) => {
+                    open += ids.len();
+                    SourceOutcome::Fetched(ids.iter().map(|_| Fetched::Large).collect())
+                }
+                SourceOp::Next(_) => {
+                    open -= 1;
+                    sent += 1;
+                    SourceOutcome::Piece {
+                        bytes: Bytes::new(),
+                        last: true,
+                    }
+                }
+                SourceOp::Offer { .. } | SourceOp::Plan(_) => {
+                    state = State::Transfer(transfer);
+                    continue;
+                }
+            };
+            most_open = most_open.max(open);
+            state = transfer
+                .handle_source(request.op, outcome, &mut core)
+                .unwrap();
+        }
+        assert_eq!((sent, open), (200, 0));
+        assert!(most_open <= FETCHES * FETCH_IDS + STREAMS, "{most_open}");
+    }
+}
