@@ -276,6 +276,12 @@ pub enum NameError {
         /// The rule that is broken.
         rule: &'static str,
     },
+    /// A pattern over ref names cannot be one; the text says why.
+    #[error("bad pattern: {rule}")]
+    RefPattern {
+        /// The rule that is broken.
+        rule: &'static str,
+    },
 }
 
 const fn hex_digit(nibble: u8) -> u8 {
