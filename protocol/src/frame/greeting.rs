@@ -41,6 +41,18 @@ pub struct Welcome {
     pub extensions: Extensions,
 }
 
+impl Welcome {
+    /// The extension with what the client may do here: a line of text for each right.
+    pub const RIGHTS: u16 = 1;
+
+    /// Returns what the server says the client may do, each as [`Self::RIGHTS`] has it; `None`
+    /// where it does not say.
+    pub fn rights(&self) -> Option<Vec<Text>> {
+        let lines = str::from_utf8(self.extensions.get(Self::RIGHTS)?).ok()?;
+        Some(lines.lines().map(Text::new).collect())
+    }
+}
+
 /// Tagged values at the end of a message, kept though unknown: bincode's structs cannot grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Extensions(Vec<(u16, Vec<u8>)>);
@@ -81,6 +93,36 @@ impl<'de> Deserialize<'de> for Extensions {
 mod tests {
     use super::*;
     use crate::wire;
+
+    #[test]
+    fn rights_are_lines_none_or_not_said() {
+        let rights = |value: Option<&[u8]>| {
+            let mut extensions = Extensions::default();
+            extensions.push(7, b"of a later version".to_vec());
+            if let Some(value) = value {
+                extensions.push(Welcome::RIGHTS, value.to_vec());
+            }
+            let welcome = Welcome {
+                version: Version(2),
+                features: Features(0),
+                limits: Limits::default(),
+                agent: Text::default(),
+                pull_url: None,
+                identity: None,
+                extensions,
+            };
+            let lines = welcome.rights()?;
+            Some(lines.iter().map(Text::escaped).collect::<Vec<_>>())
+        };
+        assert_eq!(rights(None), None);
+        assert_eq!(rights(Some(b"\xff")), None);
+        assert_eq!(rights(Some(b"")), Some(vec![]));
+        let two = rights(Some(b"create a/**\nreplace a/main"));
+        assert_eq!(
+            two,
+            Some(vec!["create a/**".into(), "replace a/main".into()])
+        );
+    }
 
     #[test]
     fn extensions_hold_at_n_bytes_and_fail_at_n_plus_one() {
