@@ -84,6 +84,10 @@ pub struct Stat {
     pub len: u64,
     /// Seconds and nanoseconds since 1970 at the last modification.
     pub modified: (i64, u64),
+    /// The same at the last change of anything about it, its name included: nobody can set that.
+    pub changed: (i64, u64),
+    /// Its number, which no other file has at the same time.
+    pub inode: u64,
 }
 
 /// One entry of a directory.
@@ -257,6 +261,8 @@ impl Fs for RealFs {
             kind: FileType::from_raw_mode(stat.st_mode).into(),
             len: u64::try_from(stat.st_size).unwrap_or(0),
             modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+            inode: stat.st_ino,
         })
     }
 

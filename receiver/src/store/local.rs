@@ -14,6 +14,7 @@ use super::lock::Pulse;
 use super::path::RepoPath;
 use super::repo::Repo;
 use super::session::Session;
+use super::summary::SummaryConfig;
 use super::{ObjectStream, Store, objects, publish, summary};
 use crate::error::Error;
 use crate::policy::Policy;
@@ -28,6 +29,8 @@ pub struct StoreConfig {
     pub policy: Policy,
     /// Sizes that are kept to.
     pub limits: Limits,
+    /// How the summary is made.
+    pub summary: SummaryConfig,
 }
 
 /// A push into a repository on this machine.
@@ -55,9 +58,10 @@ impl<F: Fs> LocalStore<F> {
             identity,
             policy,
             limits,
+            summary,
         } = config;
         Ok(Self {
-            repo: Arc::new(Repo::open(fs, &identity, limits)?),
+            repo: Arc::new(Repo::open(fs, &identity, limits, summary)?),
             policy,
             session: Mutex::new(None),
             scratches: Mutex::new(Vec::new()),
@@ -68,7 +72,9 @@ impl<F: Fs> LocalStore<F> {
     /// that. A failure is no failure of the push.
     fn mend_summary(&self, session: &Session) {
         let pulse = Pulse::new(&|| ());
-        let mended = summary::names(&*self.repo.fs, session.current_refs()).and_then(|current| {
+        let mode = &self.repo.summary.mode;
+        let named = summary::names(&*self.repo.fs, mode, session.current_refs());
+        let mended = named.and_then(|current| {
             if current {
                 Ok(())
             } else {

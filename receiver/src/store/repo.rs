@@ -9,6 +9,7 @@ use super::fs::{FileKind, Fs, LockMode, if_there, read_file};
 use super::lock::{self, Pulse};
 use super::path::RepoPath;
 use super::staging::Staging;
+use super::summary::SummaryConfig;
 use crate::error::Error;
 
 /// A repository, and this session's staging directory in it.
@@ -17,12 +18,18 @@ pub(super) struct Repo<F: Fs> {
     pub(super) fs: Arc<F>,
     pub(super) config: RepoConfig,
     pub(super) limits: Limits,
+    pub(super) summary: SummaryConfig,
     pub(super) staging: Staging<F>,
 }
 
 impl<F: Fs> Repo<F> {
     /// Opens a repository of mode archive, and makes a staging directory for `identity`.
-    pub(super) fn open(fs: F, identity: &str, limits: Limits) -> Result<Self, Error> {
+    pub(super) fn open(
+        fs: F,
+        identity: &str,
+        limits: Limits,
+        summary: SummaryConfig,
+    ) -> Result<Self, Error> {
         let config = read_config(&fs)?;
         let fs = Arc::new(fs);
         let staging = Staging::create(Arc::clone(&fs), identity, config.lock_timeout)?;
@@ -30,6 +37,7 @@ impl<F: Fs> Repo<F> {
             fs,
             config,
             limits,
+            summary,
             staging,
         })
     }

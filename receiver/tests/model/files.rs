@@ -302,6 +302,8 @@ impl Fs for ModelFs {
             kind: machine.node(node).kind(),
             len,
             modified: (machine.modified(node), 0),
+            changed: (machine.modified(node), 0),
+            inode: node,
         })
     }
 

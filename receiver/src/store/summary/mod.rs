@@ -4,6 +4,9 @@
 //! under the repository's lock held exclusively, and only if the refs are still those it was made
 //! from, so that no older one replaces a newer one. It is not signed here.
 
+mod config;
+mod key;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,6 +16,8 @@ use artifact_protocol::ostree::{Commit, Summary, SummaryRef};
 use artifact_protocol::{Checksum, ObjectId, ObjectKind, RefName};
 use sha2::{Digest, Sha256};
 
+pub use self::config::{SummaryConfig, SummaryMode};
+pub use self::key::{KeyError, SummaryKey};
 use super::fs::{FileKind, Fs, LockMode, if_there, read_file};
 use super::lock::Pulse;
 use super::objects;
@@ -28,9 +33,13 @@ pub(super) fn update<'a, F: Fs>(
     pulse: &Pulse<'_>,
 ) -> Result<(), Error> {
     let fs = &*repo.fs;
+    let mode = &repo.summary.mode;
     let lock = repo.lock_own(&RepoPath::summary_lock(), LockMode::Exclusive, pulse)?;
+    if *mode == SummaryMode::None {
+        return remove(fs);
+    }
     let mut wanted = wanted.peekable();
-    if wanted.peek().is_some() && names(fs, wanted)? {
+    if wanted.peek().is_some() && names(fs, mode, wanted)? {
         return Ok(());
     }
     let mut all = refs::list(fs)?;
@@ -50,12 +59,16 @@ pub(super) fn update<'a, F: Fs>(
     Ok(())
 }
 
-/// Returns whether the summary names these refs with these values. It is not read for none.
+/// Returns whether the summary names those of these refs that it ought to, with these values. It is
+/// not read for none.
 pub(super) fn names<'a, F: Fs>(
     fs: &F,
+    mode: &SummaryMode,
     wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
 ) -> Result<bool, Error> {
-    let mut wanted = wanted.peekable();
+    let mut wanted = wanted
+        .filter(|(name, _)| mode.names(name.as_str()))
+        .peekable();
     if wanted.peek().is_none() {
         return Ok(true);
     }
@@ -94,6 +107,14 @@ fn write<F: Fs>(repo: &Repo<F>, all: &AllRefs, pulse: &Pulse<'_>) -> Result<Repo
     Ok(path)
 }
 
+/// Removes a summary that there should not be.
+fn remove<F: Fs>(fs: &F) -> Result<(), Error> {
+    for path in [RepoPath::summary(), RepoPath::summary_signature()] {
+        if_there(fs.unlink(&path)).map_err(Error::io("removing", &path))?;
+    }
+    Ok(())
+}
+
 /// Puts a durable file in the summary's place. A signature of the old one would make clients refuse
 /// the new one.
 fn replace<F: Fs>(fs: &F, file: &RepoPath) -> Result<(), Error> {
@@ -111,6 +132,7 @@ fn build<F: Fs>(repo: &Repo<F>, all: &AllRefs, pulse: &Pulse<'_>) -> Result<Summ
     let fs = &*repo.fs;
     let mut entries = Entries {
         fs,
+        mode: &repo.summary.mode,
         pulse,
         known: HashMap::new(),
     };
@@ -147,6 +169,7 @@ fn build<F: Fs>(repo: &Repo<F>, all: &AllRefs, pulse: &Pulse<'_>) -> Result<Summ
 /// What a summary says of commits; each is read once.
 struct Entries<'a, F: Fs> {
     fs: &'a F,
+    mode: &'a SummaryMode,
     pulse: &'a Pulse<'a>,
     known: HashMap<Checksum, Option<SummaryRef>>,
 }
@@ -157,7 +180,7 @@ impl<F: Fs> Entries<'_, F> {
         refs: &BTreeMap<String, Checksum>,
     ) -> Result<BTreeMap<String, SummaryRef>, Error> {
         let mut entries = BTreeMap::new();
-        for (name, &commit) in refs {
+        for (name, &commit) in refs.iter().filter(|(name, _)| self.mode.names(name)) {
             self.pulse.beat();
             let entry = match self.known.get(&commit) {
                 Some(entry) => entry.clone(),
@@ -186,7 +209,7 @@ impl<F: Fs> Entries<'_, F> {
             Some(SummaryRef {
                 commit,
                 commit_len: content.len() as u64,
-                timestamp: Some(parsed.timestamp),
+                timestamp: self.mode.has_timestamps().then_some(parsed.timestamp),
                 version: parsed.version,
             })
         };
