@@ -380,7 +380,7 @@ mod tests {
             Ok(())
         }
 
-        fn publish(&self, _: &dyn Fn()) -> Result<Published, StoreError> {
+        fn publish(&self) -> Result<Published, StoreError> {
             thread::sleep(2 * STALL);
             Ok(Published::Done(vec![RefOutcome::Updated]))
         }

@@ -172,7 +172,7 @@ fn perform<S: Store>(
         StoreOp::Detached(commit, metadata) => store
             .stage_detached(*commit, metadata)
             .map(|()| StoreOutcome::Staged),
-        StoreOp::Publish => store.publish(&|| ()).map(StoreOutcome::Published),
+        StoreOp::Publish => store.publish().map(StoreOutcome::Published),
         StoreOp::Summarize => Ok(StoreOutcome::Summarized(store.summarize())),
     }
 }

@@ -9,7 +9,6 @@ use artifact_protocol::{Checksum, ObjectId, ObjectKind, RefName};
 
 use super::fs::Fs;
 use super::idset::IdSet;
-use super::lock::Pulse;
 use super::{objects, refs};
 use crate::error::Error;
 
@@ -69,16 +68,11 @@ impl Bases {
     }
 
     /// Returns whether an object is one of the commits that count, or beneath one.
-    pub(super) fn cover<F: Fs>(
-        &mut self,
-        fs: &F,
-        id: &ObjectId,
-        pulse: &Pulse<'_>,
-    ) -> Result<bool, Error> {
+    pub(super) fn cover<F: Fs>(&mut self, fs: &F, id: &ObjectId) -> Result<bool, Error> {
         if let Some(beneath) = &self.beneath {
             return Ok(beneath.contains(id));
         }
-        let beneath = self.walk(fs, pulse)?;
+        let beneath = self.walk(fs)?;
         let covered = beneath.contains(id);
         self.beneath = Some(beneath);
         Ok(covered)
@@ -103,11 +97,11 @@ impl Bases {
     }
 
     /// Collects what is beneath the commits that count; those that are not whole are lost.
-    fn walk<F: Fs>(&mut self, fs: &F, pulse: &Pulse<'_>) -> Result<IdSet, Error> {
+    fn walk<F: Fs>(&mut self, fs: &F) -> Result<IdSet, Error> {
         'again: loop {
             let mut beneath = IdSet::default();
             for base in &mut self.list {
-                if counts(base, &self.relied) && !walk_one(fs, base.commit, &mut beneath, pulse)? {
+                if counts(base, &self.relied) && !walk_one(fs, base.commit, &mut beneath)? {
                     // What was collected of it must not count.
                     base.lost = true;
                     continue 'again;
@@ -136,17 +130,11 @@ fn counts(base: &Base, relied: &[Checksum]) -> bool {
 }
 
 /// Adds a commit and all it reaches; returns false if a directory is missing or damaged.
-fn walk_one<F: Fs>(
-    fs: &F,
-    commit: Checksum,
-    beneath: &mut IdSet,
-    pulse: &Pulse<'_>,
-) -> Result<bool, Error> {
+fn walk_one<F: Fs>(fs: &F, commit: Checksum, beneath: &mut IdSet) -> Result<bool, Error> {
     let root = ObjectId::new(ObjectKind::Commit, commit);
     beneath.insert(root);
     let mut stack = vec![root];
     while let Some(id) = stack.pop() {
-        pulse.beat();
         let Some(content) = objects::read_metadata(fs, id)? else {
             tracing::warn!(%commit, %id, "a commit is not whole though a ref holds it");
             return Ok(false);

@@ -16,7 +16,6 @@ use artifact_protocol::{Checksum, ObjectId, ObjectKind};
 use super::bases::Bases;
 use super::fs::Fs;
 use super::idset::IdSet;
-use super::lock::Pulse;
 use super::path::RepoPath;
 use super::repo::Repo;
 use super::{objects, resume};
@@ -49,12 +48,10 @@ pub(super) fn walk<F: Fs>(
     repo: &Repo<F>,
     bases: &mut Bases,
     commits: impl Iterator<Item = Checksum>,
-    pulse: &Pulse<'_>,
 ) -> Result<Closure, Error> {
     let mut walk = Walk {
         repo,
         bases,
-        pulse,
         reached: Reached::default(),
         missing: BTreeSet::new(),
         stack: Vec::new(),
@@ -100,7 +97,6 @@ pub(super) fn accept_if_good<F: Fs>(
 struct Walk<'a, F: Fs> {
     repo: &'a Repo<F>,
     bases: &'a mut Bases,
-    pulse: &'a Pulse<'a>,
     reached: Reached,
     missing: BTreeSet<ObjectId>,
     // Commits and dirtrees that are here and not read yet, with the levels above them.
@@ -110,7 +106,6 @@ struct Walk<'a, F: Fs> {
 impl<F: Fs> Walk<'_, F> {
     fn descend(&mut self) -> Result<(), Error> {
         while let Some((id, depth)) = self.stack.pop() {
-            self.pulse.beat();
             let content = self.read(&id)?;
             let refused = |rule| Error::Refused {
                 id,
@@ -142,7 +137,7 @@ impl<F: Fs> Walk<'_, F> {
             });
         }
         if !self.repo.staging.holds(&id)? {
-            if self.bases.cover(&*self.repo.fs, &id, self.pulse)? {
+            if self.bases.cover(&*self.repo.fs, &id)? {
                 return Ok(());
             }
             let gone = self.missing.contains(&id);

@@ -19,7 +19,7 @@ use artifact_protocol::ObjectId;
 use artifact_protocol::ostree::LockTimeout;
 
 use super::fs::{FileKind, Fs, LockMode, if_there, read_file};
-use super::lock::{self, Pulse};
+use super::lock;
 use super::path::RepoPath;
 use crate::error::Error;
 
@@ -190,13 +190,7 @@ pub(super) fn empty<F: Fs>(fs: &F, dir: &RepoPath) {
 /// Takes the lock under which a staging directory gets its own lock, or is judged dead, so that
 /// nobody sees one that is not locked yet.
 pub(super) fn lock_judging<F: Fs>(fs: &F, timeout: LockTimeout) -> Result<F::Lock, Error> {
-    lock::acquire(
-        fs,
-        &RepoPath::staging_lock(),
-        LockMode::Exclusive,
-        timeout,
-        &Pulse::new(&|| ()),
-    )
+    lock::acquire(fs, &RepoPath::staging_lock(), LockMode::Exclusive, timeout)
 }
 
 /// Returns whether the session of a directory is over. One that was killed is tidied up.

@@ -10,7 +10,6 @@ use artifact_protocol::session::{Announcement, Opened, Published};
 use artifact_protocol::{Checksum, ObjectId, Text};
 
 use super::fs::{Fs, RealFs};
-use super::lock::Pulse;
 use super::path::RepoPath;
 use super::repo::Repo;
 use super::session::Session;
@@ -71,14 +70,13 @@ impl<F: Fs> LocalStore<F> {
     /// Brings a summary up to date that lacks what a ref holds: whoever set the ref died before
     /// that. A failure is no failure of the push.
     fn mend_summary(&self, session: &Session) {
-        let pulse = Pulse::new(&|| ());
         let mode = &self.repo.summary.mode;
         let named = summary::names(&*self.repo.fs, mode, session.current_refs());
         let mended = named.and_then(|current| {
             if current {
                 Ok(())
             } else {
-                summary::update(&self.repo, session.current_refs(), &pulse)
+                summary::update(&self.repo, session.current_refs())
             }
         });
         if let Err(error) = mended {
@@ -125,10 +123,7 @@ impl<F: Fs> Store for LocalStore<F> {
 
     fn have(&self, ids: &[ObjectId]) -> Result<Vec<bool>, Error> {
         self.with_session("look up objects before a push is open", |session| {
-            let pulse = Pulse::new(&|| ());
-            ids.iter()
-                .map(|&id| session.have(&self.repo, id, &pulse))
-                .collect()
+            ids.iter().map(|&id| session.have(&self.repo, id)).collect()
         })
     }
 
@@ -173,16 +168,16 @@ impl<F: Fs> Store for LocalStore<F> {
         })
     }
 
-    fn publish(&self, alive: &dyn Fn()) -> Result<Published, Error> {
+    fn publish(&self) -> Result<Published, Error> {
         self.with_session("publish before a push is open", |session| {
-            publish::publish(&self.repo, &self.policy, session, &Pulse::new(alive))
+            publish::publish(&self.repo, &self.policy, session)
         })
     }
 
     fn summarize(&self) -> SummaryDone {
         let session = lock(&self.session);
         let wanted = session.iter().flat_map(Session::current_refs);
-        match summary::update(&self.repo, wanted, &Pulse::new(&|| ())) {
+        match summary::update(&self.repo, wanted) {
             Ok(()) => SummaryDone::Current,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);

@@ -1,9 +1,8 @@
-//! Waiting for locks: bounded, and heard by whoever waits at the other end.
+//! Waiting for locks, bounded. That the client hears of it meanwhile is for the driver to see to.
 //!
 //! The locks themselves are the kernel's (open file description locks, as libostree takes them on
 //! `.lock`); they die with their holder. None is ever held while waiting for a peer.
 
-use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use super::fs::{Fs, LockMode};
 use super::path::RepoPath;
 use crate::error::Error;
 
-/// Waits for a lock, with signs of life meanwhile.
+/// Waits for a lock.
 ///
 /// Fails with [`Error::Busy`] when somebody else holds it for all of `timeout`.
 pub(super) fn acquire<F: Fs>(
@@ -21,7 +20,6 @@ pub(super) fn acquire<F: Fs>(
     path: &RepoPath,
     mode: LockMode,
     timeout: LockTimeout,
-    pulse: &Pulse<'_>,
 ) -> Result<F::Lock, Error> {
     let begun = Instant::now();
     loop {
@@ -40,34 +38,8 @@ pub(super) fn acquire<F: Fs>(
                 lock: path.to_string(),
             });
         }
-        pulse.beat();
         thread::sleep(PAUSE);
     }
 }
 
-/// Signs of life during work that takes as long as it takes.
-pub(super) struct Pulse<'a> {
-    alive: &'a dyn Fn(),
-    last: Cell<Instant>,
-}
-
-impl<'a> Pulse<'a> {
-    /// Begins to count; `alive` gives one sign.
-    pub(super) fn new(alive: &'a dyn Fn()) -> Self {
-        Self {
-            alive,
-            last: Cell::new(Instant::now()),
-        }
-    }
-
-    /// Gives a sign if the last one is long enough ago. To be called often.
-    pub(super) fn beat(&self) {
-        if self.last.get().elapsed() >= BETWEEN_SIGNS {
-            self.last.set(Instant::now());
-            (self.alive)();
-        }
-    }
-}
-
 const PAUSE: Duration = Duration::from_millis(50);
-const BETWEEN_SIGNS: Duration = Duration::from_millis(500);

@@ -77,9 +77,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Publishes what the accepted updates reach and sets their refs, or says what is missing and
     /// changes nothing. What it says was updated is durable.
     ///
-    /// `alive` is called at least each second while it waits or works. After a failure some refs
-    /// may be set and others not, each of them whole.
-    fn publish(&self, alive: &dyn Fn()) -> Result<Published, Error>;
+    /// After a failure some refs may be set and others not, each of them whole.
+    fn publish(&self) -> Result<Published, Error>;
 
     /// Brings the summary up to date with the refs, durably.
     ///

@@ -18,7 +18,6 @@ use artifact_protocol::{Checksum, ObjectId, ObjectKind, RefName};
 
 use super::closure::{self, Closure, Reached};
 use super::fs::{Fs, LockMode, if_there, make_dir, sync_dirs};
-use super::lock::Pulse;
 use super::objects;
 use super::path::RepoPath;
 use super::refs;
@@ -32,7 +31,6 @@ pub(super) fn publish<F: Fs>(
     repo: &Repo<F>,
     policy: &Policy,
     session: &mut Session,
-    pulse: &Pulse<'_>,
 ) -> Result<Published, Error> {
     if session.published {
         return Err(Error::Misuse {
@@ -41,7 +39,7 @@ pub(super) fn publish<F: Fs>(
     }
     if !session.options.contains(PushOptions::DRY_RUN) {
         session.judge_commits(repo, policy)?;
-        if let Some(missing) = publish_accepted(repo, session, pulse)? {
+        if let Some(missing) = publish_accepted(repo, session)? {
             return Ok(Published::Missing(missing));
         }
     }
@@ -55,12 +53,11 @@ pub(super) fn publish<F: Fs>(
 fn publish_accepted<F: Fs>(
     repo: &Repo<F>,
     session: &mut Session,
-    pulse: &Pulse<'_>,
 ) -> Result<Option<Vec<ObjectId>>, Error> {
     // Each turn but the last refuses an update or loses a base, so that this ends.
     while session.accepted().next().is_some() {
         let commits: Vec<_> = session.accepted().map(|a| a.update.commit).collect();
-        let walked = closure::walk(repo, &mut session.bases, commits.iter().copied(), pulse)?;
+        let walked = closure::walk(repo, &mut session.bases, commits.iter().copied())?;
         let reached = match walked {
             Closure::Whole(reached) => reached,
             Closure::Missing(missing) => return Ok(Some(missing)),
@@ -68,15 +65,15 @@ fn publish_accepted<F: Fs>(
         check_detached(repo, session)?;
         let files = stage_refs(repo, session)?;
         repo.staging.sync()?;
-        let lock = repo.lock(LockMode::Shared, pulse)?;
+        let lock = repo.lock(LockMode::Shared)?;
         let bases_hold = session.bases.confirm(&*repo.fs)?;
         let refs_hold = session.confirm_refs(&*repo.fs)?;
         if !bases_hold || !refs_hold {
             continue;
         }
         let detached = detached_of(session, &reached, &commits);
-        install(repo, &reached, &detached, pulse)?;
-        set_refs(repo, session, &files, pulse)?;
+        install(repo, &reached, &detached)?;
+        set_refs(repo, session, &files)?;
         drop(lock);
         return Ok(None);
     }
@@ -124,18 +121,12 @@ fn detached_of(session: &Session, reached: &Reached, commits: &[Checksum]) -> Ve
 }
 
 /// Gives staged objects their names in the repository, durably; commits last.
-fn install<F: Fs>(
-    repo: &Repo<F>,
-    reached: &Reached,
-    detached: &[Checksum],
-    pulse: &Pulse<'_>,
-) -> Result<(), Error> {
+fn install<F: Fs>(repo: &Repo<F>, reached: &Reached, detached: &[Checksum]) -> Result<(), Error> {
     let fs = &*repo.fs;
     let mut fan_out = FanOut::new(fs);
     for kind in [ObjectKind::File, ObjectKind::Dirmeta, ObjectKind::Dirtree] {
         for id in reached.ids.of_kind(kind) {
             fan_out.name(&repo.staging.path(&id), &RepoPath::object(&id), id.checksum)?;
-            pulse.beat();
         }
     }
     fan_out.sync()?;
@@ -174,10 +165,9 @@ fn set_refs<F: Fs>(
     repo: &Repo<F>,
     session: &mut Session,
     files: &[(RefName, RepoPath)],
-    pulse: &Pulse<'_>,
 ) -> Result<(), Error> {
     let fs = &*repo.fs;
-    let lock = repo.lock_own(&RepoPath::refs_lock(), LockMode::Exclusive, pulse)?;
+    let lock = repo.lock_own(&RepoPath::refs_lock(), LockMode::Exclusive)?;
     for announced in session.accepted_mut() {
         let name = &announced.update.name;
         if refs::look(fs, name)? != announced.held {

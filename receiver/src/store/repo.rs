@@ -6,7 +6,7 @@ use artifact_protocol::limits::Limits;
 use artifact_protocol::ostree::{LockTimeout, RepoConfig, RepoMode};
 
 use super::fs::{FileKind, Fs, LockMode, if_there, read_file};
-use super::lock::{self, Pulse};
+use super::lock;
 use super::path::RepoPath;
 use super::staging::Staging;
 use super::summary::SummaryConfig;
@@ -43,21 +43,16 @@ impl<F: Fs> Repo<F> {
     }
 
     /// Takes libostree's lock of the repository, unless that is configured away.
-    pub(super) fn lock(&self, mode: LockMode, pulse: &Pulse<'_>) -> Result<Option<F::Lock>, Error> {
+    pub(super) fn lock(&self, mode: LockMode) -> Result<Option<F::Lock>, Error> {
         if !self.config.locking {
             return Ok(None);
         }
-        self.lock_own(&RepoPath::repo_lock(), mode, pulse).map(Some)
+        self.lock_own(&RepoPath::repo_lock(), mode).map(Some)
     }
 
     /// Takes one of the locks that are this project's own.
-    pub(super) fn lock_own(
-        &self,
-        path: &RepoPath,
-        mode: LockMode,
-        pulse: &Pulse<'_>,
-    ) -> Result<F::Lock, Error> {
-        lock::acquire(&*self.fs, path, mode, self.timeout(), pulse)
+    pub(super) fn lock_own(&self, path: &RepoPath, mode: LockMode) -> Result<F::Lock, Error> {
+        lock::acquire(&*self.fs, path, mode, self.timeout())
     }
 
     const fn timeout(&self) -> LockTimeout {

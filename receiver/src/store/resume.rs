@@ -11,7 +11,6 @@ use artifact_protocol::{ObjectId, ObjectKind};
 use super::bases::Bases;
 use super::fs::{Fs, read_file};
 use super::idset::IdSet;
-use super::lock::Pulse;
 use super::repo::Repo;
 use super::{closure, objects};
 use crate::error::Error;
@@ -54,7 +53,6 @@ impl Resume {
         repo: &Repo<F>,
         bases: &mut Bases,
         id: ObjectId,
-        pulse: &Pulse<'_>,
     ) -> Result<bool, Error> {
         // What leads from `id` to where it looks, each with what is below and not looked at yet.
         let mut path = Vec::new();
@@ -62,11 +60,10 @@ impl Resume {
             return Ok(false);
         }
         while let Some((id, below)) = path.last_mut() {
-            pulse.beat();
             let here = match (below.pop(), *id) {
                 (None, id) => take_over(repo, id)? && path.pop().is_some(),
                 (Some(child), _) if repo.staging.holds(&child)? => true,
-                (Some(child), _) if bases.cover(&*repo.fs, &child, pulse)? => true,
+                (Some(child), _) if bases.cover(&*repo.fs, &child)? => true,
                 (Some(child), _) if is_leaf(child) => take_over(repo, child)?,
                 (Some(child), _) => self.enter(repo, child, &mut path)?,
             };

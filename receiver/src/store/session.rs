@@ -12,7 +12,6 @@ use artifact_protocol::{Checksum, ObjectId, ObjectKind, RefName};
 
 use super::bases::Bases;
 use super::fs::Fs;
-use super::lock::Pulse;
 use super::refs::{self, Held};
 use super::repo::Repo;
 use super::resume::{self, Resume};
@@ -222,13 +221,8 @@ impl Session {
 
     /// Answers whether an object is had: by itself if nothing can be below it, and with everything
     /// below otherwise.
-    pub(super) fn have<F: Fs>(
-        &mut self,
-        repo: &Repo<F>,
-        id: ObjectId,
-        pulse: &Pulse<'_>,
-    ) -> Result<bool, Error> {
-        if repo.staging.holds(&id)? || self.bases.cover(&*repo.fs, &id, pulse)? {
+    pub(super) fn have<F: Fs>(&mut self, repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
+        if repo.staging.holds(&id)? || self.bases.cover(&*repo.fs, &id)? {
             return Ok(true);
         }
         match id.kind {
@@ -237,8 +231,7 @@ impl Session {
             }
             // Everything below it is claimed; of one in the repository nothing is known about that.
             ObjectKind::Dirtree | ObjectKind::Commit => {
-                self.resume
-                    .take_over_whole(repo, &mut self.bases, id, pulse)
+                self.resume.take_over_whole(repo, &mut self.bases, id)
             }
         }
     }

@@ -305,7 +305,7 @@ impl<'a> Client<'a> {
     /// Finalizes, sends what is missing, and is told what became of the refs.
     pub(crate) fn finalize(&mut self) -> Result<Vec<RefOutcome>, Error> {
         for _ in 0..16 {
-            match self.store.publish(&|| ())? {
+            match self.store.publish()? {
                 Published::Done(outcomes) => {
                     self.fs.acknowledge();
                     return Ok(outcomes);

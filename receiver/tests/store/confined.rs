@@ -95,7 +95,7 @@ fn push(store: LocalStore, name: &str, commit: Checksum, objects: &BTreeMap<Obje
             });
         }
     });
-    let outcomes = done(store.publish(&|| ()).unwrap());
+    let outcomes = done(store.publish().unwrap());
     assert_eq!(outcomes, [RefOutcome::Updated]);
     assert_eq!(store.summarize(), SummaryDone::Current);
 }

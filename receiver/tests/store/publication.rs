@@ -55,7 +55,7 @@ fn an_object_in_pieces_is_the_same_as_a_whole_one() {
         }
         stream.finish().unwrap();
     }
-    assert_eq!(done(store.publish(&|| ()).unwrap()), [RefOutcome::Updated]);
+    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
     pair.assert_sound(&["a"]);
 }
 
@@ -75,7 +75,7 @@ fn a_push_without_one_object_changes_nothing_and_says_which_for_every_object() {
         {
             store.stage(id, &pair.stored(id)).unwrap();
         }
-        assert_eq!(missing(store.publish(&|| ()).unwrap()), [left_out]);
+        assert_eq!(missing(store.publish().unwrap()), [left_out]);
         assert_eq!(pair.snapshot(), before);
         // Once it is sent, the same push can be done; but not here, for the next turn.
         store.stage(left_out, &pair.stored(left_out)).unwrap();
@@ -99,7 +99,7 @@ fn a_damaged_object_is_refused_whole_or_in_pieces_and_leaves_nothing() {
         let outcome = stream.append(&stored).and_then(|()| stream.finish());
         assert!(matches!(outcome, Err(Error::Refused { .. })));
     }
-    assert_eq!(missing(store.publish(&|| ()).unwrap()).len(), 1);
+    assert_eq!(missing(store.publish().unwrap()).len(), 1);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn only_what_accepted_refs_reach_is_published() {
     open(&store, PushOptions::default(), &[update("a", wanted)]);
     pair.stage_all(&store, wanted);
     pair.stage_all(&store, other);
-    done(store.publish(&|| ()).unwrap());
+    done(store.publish().unwrap());
     let other = ObjectId::new(ObjectKind::Commit, other);
     assert!(
         !pair
@@ -152,7 +152,7 @@ fn a_ref_moves_forward_or_by_force() {
     open(&store, PushOptions::default(), &[update("a", third)]);
     pair.stage_all(&store, third);
     pair.stage_all(&store, second);
-    assert_eq!(done(store.publish(&|| ()).unwrap()), [RefOutcome::Updated]);
+    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
     assert!(commit_path(&pair, second).exists());
     pair.assert_sound(&["a"]);
 }
@@ -210,7 +210,7 @@ fn a_ref_and_a_directory_of_refs_exclude_each_other() {
     let updates = ["x/y", "x", "x/y/z", "x-y"].map(|name| update(name, commit));
     open(&store, PushOptions::default(), &updates);
     pair.stage_all(&store, commit);
-    let outcomes = done(store.publish(&|| ()).unwrap());
+    let outcomes = done(store.publish().unwrap());
     assert_eq!(outcomes[0], RefOutcome::Updated);
     assert_eq!(refusal(&outcomes[1]), conflict);
     assert_eq!(refusal(&outcomes[2]), conflict);
@@ -247,14 +247,14 @@ fn detached_metadata_comes_with_its_commit_and_can_be_replaced() {
     let store = pair.store();
     open(&store, PushOptions::default(), &[signed(checksum)]);
     pair.stage_all(&store, commit);
-    let error = store.publish(&|| ()).unwrap_err();
+    let error = store.publish().unwrap_err();
     assert!(matches!(error, Error::DetachedMissing { .. }), "{error}");
     let error = store.stage_detached(commit, b"").unwrap_err();
     assert!(matches!(error, Error::DetachedDiffers { .. }), "{error}");
     let error = store.stage_detached(commit, b"x").unwrap_err();
     assert!(matches!(error, Error::DetachedMalformed { .. }), "{error}");
     store.stage_detached(commit, metadata).unwrap();
-    assert_eq!(done(store.publish(&|| ()).unwrap()), [RefOutcome::Updated]);
+    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
     assert_eq!(fs::read(&path).unwrap(), metadata);
     pair.assert_sound(&["a"]);
 
@@ -265,7 +265,7 @@ fn detached_metadata_comes_with_its_commit_and_can_be_replaced() {
     let opened = open(&store, PushOptions::default(), &[signed(sha256(b""))]);
     assert_eq!(opened.refs[0].verdict, Verdict::Accepted);
     store.stage_detached(commit, b"").unwrap();
-    assert_eq!(done(store.publish(&|| ()).unwrap()), [RefOutcome::Updated]);
+    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
     assert_eq!(fs::read(&path).unwrap(), b"");
 }
 
@@ -320,7 +320,7 @@ fn a_damaged_object_is_asked_for_and_healed() {
         assert_eq!(had, whole, "{id}");
     }
     store.stage(damaged, &pair.stored(damaged)).unwrap();
-    assert_eq!(done(store.publish(&|| ()).unwrap()), [RefOutcome::Updated]);
+    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
     pair.assert_sound(&["b"]);
 }
 
@@ -344,7 +344,7 @@ fn planted_symbolic_links_are_never_followed() {
         .into_iter()
         .try_for_each(|id| store.stage(id, &pair.stored(id)));
     let error = staged
-        .and_then(|()| store.publish(&|| ()).map(|_| ()))
+        .and_then(|()| store.publish().map(|_| ()))
         .unwrap_err();
     assert_eq!(error.to_fault().code, CloseCode::STORAGE_FAILED, "{error}");
 
@@ -381,15 +381,12 @@ fn a_failed_sync_ends_the_push_and_throws_its_staging_away() {
     open(&store, PushOptions::default(), &[update("a", commit)]);
     pair.stage_all(&store, commit);
     record.fail_sync.store(true, Ordering::Relaxed);
-    assert!(matches!(
-        store.publish(&|| ()).unwrap_err(),
-        Error::Io { .. }
-    ));
+    assert!(matches!(store.publish().unwrap_err(), Error::Io { .. }));
     record.fail_sync.store(false, Ordering::Relaxed);
     let root = ObjectId::new(ObjectKind::Commit, commit);
     let error = store.stage(root, &pair.stored(root)).unwrap_err();
     assert!(matches!(error, Error::StagingLost), "{error}");
-    assert!(store.publish(&|| ()).is_err());
+    assert!(store.publish().is_err());
     assert_eq!(pair.snapshot(), before);
 }
 
@@ -418,7 +415,7 @@ fn children_are_durable_before_commits_and_commits_before_refs_and_refs_before_t
     store.stage_detached(second, b"").unwrap();
     record.ops.lock().unwrap().clear();
     assert_eq!(
-        done(store.publish(&|| ()).unwrap()),
+        done(store.publish().unwrap()),
         [RefOutcome::Updated, RefOutcome::Updated]
     );
     let ops = record.ops.lock().unwrap().clone();
@@ -517,7 +514,7 @@ fn a_base_that_is_relied_on_spares_what_is_beneath_it() {
         }
     }
     assert_eq!(sent, 3, "the commit, the root, the new file");
-    assert_eq!(done(store.publish(&|| ()).unwrap()), [RefOutcome::Updated]);
+    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
     pair.assert_sound(&["p/a/1", "p/a/2"]);
 }
 
@@ -559,7 +556,7 @@ fn directories_that_share_each_other_are_walked_once_and_only_so_deep() {
         let store = pair.store();
         open(&store, PushOptions::default(), &[update("a", commit)]);
         assert_eq!(stage_towers(&store, &pair, levels), commit);
-        match store.publish(&|| ()) {
+        match store.publish() {
             Err(Error::TooDeep { .. }) => assert!(deep),
             other => assert!(!deep && done(other.unwrap()) == [RefOutcome::Updated]),
         }

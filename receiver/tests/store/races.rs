@@ -58,7 +58,7 @@ fn of_two_pushes_to_one_ref_the_slower_one_loses_alone() {
     );
     pair.stage_all(&slow, second);
     assert_eq!(pair.push("x", first), RefOutcome::Updated);
-    let outcomes = done(slow.publish(&|| ()).unwrap());
+    let outcomes = done(slow.publish().unwrap());
     assert!(lost(&outcomes[0]), "{outcomes:?}");
     assert_eq!(outcomes[1], RefOutcome::Updated);
     assert_eq!(pair.held("x"), Some(first.to_hex()));
@@ -76,7 +76,7 @@ fn a_push_that_loses_every_ref_publishes_nothing() {
     pair.stage_all(&slow, second);
     pair.push("x", first);
     let before = pair.snapshot();
-    assert!(lost(&done(slow.publish(&|| ()).unwrap())[0]));
+    assert!(lost(&done(slow.publish().unwrap())[0]));
     assert_eq!(pair.snapshot(), before);
 }
 
@@ -94,7 +94,7 @@ fn exactly_one_of_eight_simultaneous_pushes_to_a_ref_wins() {
     let outcomes: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = stores
             .iter()
-            .map(|store| scope.spawn(|| done(store.publish(&|| ()).unwrap()).remove(0)))
+            .map(|store| scope.spawn(|| done(store.publish().unwrap()).remove(0)))
             .collect();
         threads
             .into_iter()
@@ -124,7 +124,7 @@ fn what_was_relied_on_and_pruned_is_missed_and_can_be_sent() {
     // One level of the tree a turn, as long as a turn can be taken.
     for turn in 0.. {
         assert!(turn < 5);
-        let published = store.publish(&|| ()).unwrap();
+        let published = store.publish().unwrap();
         if pair.held("a/2").is_some() {
             assert_eq!(done(published), [RefOutcome::Updated]);
             break;
@@ -144,7 +144,7 @@ fn what_was_relied_on_and_moved_is_verified_instead() {
     let other = pair.commit(Some(base), &[("z", "z")]);
     let store = push_relying(&pair, base, new);
     pair.push("a/1", other);
-    assert_eq!(done(store.publish(&|| ()).unwrap()), [RefOutcome::Updated]);
+    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
     pair.assert_sound(&["a/1", "a/2"]);
 }
 
@@ -161,7 +161,7 @@ fn a_base_that_is_moved_and_lacks_an_object_is_not_believed() {
         .find(|id| id.kind == ObjectKind::File)
         .unwrap();
     fs::remove_file(pair.target().join("objects").join(gone.archive_path())).unwrap();
-    assert_eq!(missing(store.publish(&|| ()).unwrap()), [gone]);
+    assert_eq!(missing(store.publish().unwrap()), [gone]);
     assert_eq!(pair.held("a/2"), None);
 }
 
@@ -191,7 +191,7 @@ fn a_base_with_a_damaged_directory_is_not_believed() {
         assert_eq!(had, alone, "{id}");
     }
     pair.stage_all(&store, new);
-    assert_eq!(done(store.publish(&|| ()).unwrap()), [RefOutcome::Updated]);
+    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
     // The directory is shared: publishing healed it.
     pair.assert_sound(&["a/1", "a/2"]);
 }

@@ -119,7 +119,7 @@ fn pushes_that_are_named_already_share_one_summary_and_an_old_signature_goes() {
     for (name, (store, _)) in &stores {
         open(store, PushOptions::default(), &[update(name, commit)]);
         pair.stage_all(store, commit);
-        let published = store.publish(&|| ()).unwrap();
+        let published = store.publish().unwrap();
         assert_eq!(crate::support::done(published), [RefOutcome::Updated]);
     }
     let writes = |index: usize| {
@@ -163,7 +163,7 @@ fn a_push_with_nothing_to_do_mends_a_summary_that_lacks_its_refs() {
     let renamed = Op::Rename("summary".to_owned());
     assert!(!record.ops.lock().unwrap().contains(&renamed));
     pair.stage_all(&store, commit);
-    crate::support::done(store.publish(&|| ()).unwrap());
+    crate::support::done(store.publish().unwrap());
     assert_eq!(store.summarize(), SummaryDone::Current);
     assert_eq!(summary_of(&pair).refs.len(), 3);
 }

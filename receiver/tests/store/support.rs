@@ -174,7 +174,7 @@ impl Pair {
         };
         open(&store, options, &[update]);
         self.stage_all(&store, commit);
-        done(store.publish(&|| ()).unwrap()).remove(0)
+        done(store.publish().unwrap()).remove(0)
     }
 
     /// Returns what `refs/heads` of the target holds under a name.

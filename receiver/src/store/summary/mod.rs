@@ -19,7 +19,6 @@ use sha2::{Digest, Sha256};
 pub use self::config::{SummaryConfig, SummaryMode};
 pub use self::key::{KeyError, SummaryKey};
 use super::fs::{FileKind, Fs, LockMode, if_there, read_file};
-use super::lock::Pulse;
 use super::objects;
 use super::path::RepoPath;
 use super::refs::{self, AllRefs};
@@ -30,11 +29,10 @@ use crate::error::Error;
 pub(super) fn update<'a, F: Fs>(
     repo: &Repo<F>,
     wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
-    pulse: &Pulse<'_>,
 ) -> Result<(), Error> {
     let fs = &*repo.fs;
     let mode = &repo.summary.mode;
-    let lock = repo.lock_own(&RepoPath::summary_lock(), LockMode::Exclusive, pulse)?;
+    let lock = repo.lock_own(&RepoPath::summary_lock(), LockMode::Exclusive)?;
     if *mode == SummaryMode::None {
         return remove(fs);
     }
@@ -44,8 +42,8 @@ pub(super) fn update<'a, F: Fs>(
     }
     let mut all = refs::list(fs)?;
     for turn in 1.. {
-        let file = write(repo, &all, pulse)?;
-        let exclusive = repo.lock(LockMode::Exclusive, pulse)?;
+        let file = write(repo, &all)?;
+        let exclusive = repo.lock(LockMode::Exclusive)?;
         let now = refs::list(fs)?;
         if now == all || turn == MAX_TURNS {
             replace(fs, &file)?;
@@ -90,8 +88,8 @@ pub(super) fn names<'a, F: Fs>(
 }
 
 /// Writes a summary of these refs to a durable file.
-fn write<F: Fs>(repo: &Repo<F>, all: &AllRefs, pulse: &Pulse<'_>) -> Result<RepoPath, Error> {
-    let content = build(repo, all, pulse)?.serialize();
+fn write<F: Fs>(repo: &Repo<F>, all: &AllRefs) -> Result<RepoPath, Error> {
+    let content = build(repo, all)?.serialize();
     if content.len() > WARN_LEN {
         tracing::warn!(
             bytes = content.len(),
@@ -128,12 +126,11 @@ fn replace<F: Fs>(fs: &F, file: &RepoPath) -> Result<(), Error> {
 }
 
 /// Gathers what `ostree summary -u` would (`ostree-repo.c`, `regenerate_metadata`).
-fn build<F: Fs>(repo: &Repo<F>, all: &AllRefs, pulse: &Pulse<'_>) -> Result<Summary, Error> {
+fn build<F: Fs>(repo: &Repo<F>, all: &AllRefs) -> Result<Summary, Error> {
     let fs = &*repo.fs;
     let mut entries = Entries {
         fs,
         mode: &repo.summary.mode,
-        pulse,
         known: HashMap::new(),
     };
     let mut main = entries.of(&all.heads)?;
@@ -149,7 +146,7 @@ fn build<F: Fs>(repo: &Repo<F>, all: &AllRefs, pulse: &Pulse<'_>) -> Result<Summ
     let deltas = if repo.config.no_deltas_in_summary {
         BTreeMap::new()
     } else {
-        static_deltas(fs, pulse)?
+        static_deltas(fs)?
     };
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -170,7 +167,6 @@ fn build<F: Fs>(repo: &Repo<F>, all: &AllRefs, pulse: &Pulse<'_>) -> Result<Summ
 struct Entries<'a, F: Fs> {
     fs: &'a F,
     mode: &'a SummaryMode,
-    pulse: &'a Pulse<'a>,
     known: HashMap<Checksum, Option<SummaryRef>>,
 }
 
@@ -181,7 +177,6 @@ impl<F: Fs> Entries<'_, F> {
     ) -> Result<BTreeMap<String, SummaryRef>, Error> {
         let mut entries = BTreeMap::new();
         for (name, &commit) in refs.iter().filter(|(name, _)| self.mode.names(name)) {
-            self.pulse.beat();
             let entry = match self.known.get(&commit) {
                 Some(entry) => entry.clone(),
                 None => {
@@ -219,13 +214,12 @@ impl<F: Fs> Entries<'_, F> {
 
 /// Returns the SHA-256 of each static delta's superblock, by the delta's name
 /// (`ostree-repo-static-delta-core.c`, `ostree_repo_list_static_delta_names`).
-fn static_deltas<F: Fs>(fs: &F, pulse: &Pulse<'_>) -> Result<BTreeMap<String, Checksum>, Error> {
+fn static_deltas<F: Fs>(fs: &F) -> Result<BTreeMap<String, Checksum>, Error> {
     let mut deltas = BTreeMap::new();
     let top = RepoPath::deltas();
     for prefix in dirs_in(fs, &top)? {
         let dir = top.child(&prefix);
         for rest in dirs_in(fs, &dir)? {
-            pulse.beat();
             let superblock = dir.child(&rest).child("superblock");
             let Some(checksum) = file_checksum(fs, &superblock)? else {
                 continue;
