@@ -4,6 +4,7 @@
 //! what takes long or much disk.
 
 mod chaos;
+mod crowd;
 mod hostile;
 mod receiver;
 mod ssh;
