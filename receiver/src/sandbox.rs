@@ -150,5 +150,6 @@ fn reason(error: &dyn Error) -> String {
     text
 }
 
-/// The receiver has some ten files open, and a few for each thread that verifies.
+/// The receiver has some ten files open, a few for each thread that verifies, and the directories of
+/// objects.
 const MAX_OPEN_FILES: u64 = 1024;

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -16,6 +17,7 @@ use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps, UTIME_NOW,
 };
 
+use super::dirs::Dirs;
 use super::path::RepoPath;
 use crate::error::Error;
 
@@ -114,6 +116,7 @@ pub struct RealFs {
     // Opened before the first staged byte, so that `syncfs` through it reports every later failure.
     root: OwnedFd,
     mount_id: Option<String>,
+    pub(super) dirs: Dirs,
 }
 
 impl RealFs {
@@ -134,7 +137,11 @@ impl RealFs {
             other => other?,
         };
         let mount_id = mount_id(root.as_fd());
-        Ok(Self { root, mount_id })
+        Ok(Self {
+            root,
+            mount_id,
+            dirs: Dirs::new(),
+        })
     }
 
     fn open_at(&self, path: &RepoPath, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
@@ -157,16 +164,18 @@ impl RealFs {
         if dir.is_empty() {
             return Ok((Parent::Root(self.root.as_fd()), name));
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = openat2(self.root.as_fd(), dir, flags, Mode::empty())?;
-        Ok((Parent::Below(dir), name))
+        let open = || {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            openat2(self.root.as_fd(), dir, flags, Mode::empty())
+        };
+        Ok((Parent::Below(self.dirs.get(dir, open)?), name))
     }
 }
 
 /// An open directory.
 enum Parent<'a> {
     Root(BorrowedFd<'a>),
-    Below(OwnedFd),
+    Below(Arc<OwnedFd>),
 }
 
 impl AsFd for Parent<'_> {
@@ -188,9 +197,9 @@ impl Fs for RealFs {
 
     fn create(&self, path: &RepoPath) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        Ok(self
-            .open_at(path, flags, Mode::from_raw_mode(0o644))?
-            .into())
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let (dir, name) = self.parent(path)?;
+        Ok(openat2(dir.as_fd(), name, flags, Mode::from_raw_mode(0o644))?.into())
     }
 
     fn open(&self, path: &RepoPath) -> io::Result<File> {
@@ -250,6 +259,7 @@ impl Fs for RealFs {
     }
 
     fn rmdir(&self, path: &RepoPath) -> io::Result<()> {
+        self.dirs.forget(path);
         let (dir, name) = self.parent(path)?;
         Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
     }

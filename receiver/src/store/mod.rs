@@ -7,6 +7,7 @@
 
 mod bases;
 mod closure;
+mod dirs;
 mod fs;
 mod fsck;
 mod idset;

@@ -55,9 +55,10 @@ fn any_op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Of the four names one is a symbolic link from the beginning, in the root.
+/// Of the four names one is a symbolic link from the beginning, in the root; the real file system
+/// keeps directories below another open.
 fn path(components: &[u8]) -> RepoPath {
-    let names = ["a", "b", "c", "link"];
+    let names = ["a", "b", "objects", "link"];
     components
         .iter()
         .fold(RepoPath::default(), |path, component| {
