@@ -15,7 +15,6 @@ use artifact_protocol::{Checksum, ObjectId, ObjectKind};
 
 use super::bases::Bases;
 use super::fs::Fs;
-use super::idset::IdSet;
 use super::path::RepoPath;
 use super::repo::Repo;
 use super::{objects, resume};
@@ -25,19 +24,11 @@ use crate::verify::Rejection;
 /// What became of a walk.
 #[derive(Debug)]
 pub(super) enum Closure {
-    /// Everything is here.
-    Whole(Reached),
+    /// Everything is here; what is staged of it is marked there. These are the commits among that,
+    /// children before their parents.
+    Whole(Vec<Checksum>),
     /// These are not; at most [`MAX_MISSING_IDS`], there may be more.
     Missing(Vec<ObjectId>),
-}
-
-/// What is staged and reached.
-#[derive(Debug, Default)]
-pub(super) struct Reached {
-    /// All of it.
-    pub(super) ids: IdSet,
-    /// The commits among it, children before their parents.
-    pub(super) commits: Vec<Checksum>,
 }
 
 /// Walks what commits reach; of a parent only if it is staged.
@@ -52,16 +43,17 @@ pub(super) fn walk<F: Fs>(
     let mut walk = Walk {
         repo,
         bases,
-        reached: Reached::default(),
+        commits: Vec::new(),
         missing: BTreeSet::new(),
         stack: Vec::new(),
     };
+    repo.staging.begin_walk();
     for commit in commits {
         walk.reach(ObjectId::new(ObjectKind::Commit, commit), 0)?;
         walk.descend()?;
     }
     if walk.missing.is_empty() {
-        Ok(Closure::Whole(walk.reached))
+        Ok(Closure::Whole(walk.commits))
     } else {
         Ok(Closure::Missing(walk.missing.into_iter().collect()))
     }
@@ -97,7 +89,8 @@ pub(super) fn accept_if_good<F: Fs>(
 struct Walk<'a, F: Fs> {
     repo: &'a Repo<F>,
     bases: &'a mut Bases,
-    reached: Reached,
+    // Those that are staged.
+    commits: Vec<Checksum>,
     missing: BTreeSet<ObjectId>,
     // Commits and dirtrees that are here and not read yet, with the levels above them.
     stack: Vec<(ObjectId, usize)>,
@@ -127,7 +120,8 @@ impl<F: Fs> Walk<'_, F> {
 
     /// Decides about an object when it is first named, so that the stack holds only what is here.
     fn reach(&mut self, id: ObjectId, depth: usize) -> Result<(), Error> {
-        if self.missing.len() >= MAX_MISSING_IDS || self.reached.ids.contains(&id) {
+        let reached = self.repo.staging.reach(&id);
+        if self.missing.len() >= MAX_MISSING_IDS || reached == Some(true) {
             return Ok(());
         }
         if id.kind == ObjectKind::Dirtree && depth > MAX_TREE_DEPTH {
@@ -136,7 +130,7 @@ impl<F: Fs> Walk<'_, F> {
                 limit: MAX_TREE_DEPTH,
             });
         }
-        if !self.repo.staging.holds(&id)? {
+        if reached.is_none() {
             if self.bases.cover(&*self.repo.fs, &id)? {
                 return Ok(());
             }
@@ -145,11 +139,11 @@ impl<F: Fs> Walk<'_, F> {
                 self.missing.insert(id);
                 return Ok(());
             }
+            self.repo.staging.reach(&id);
         }
-        self.reached.ids.insert(id);
         match id.kind {
             ObjectKind::Commit => {
-                self.reached.commits.push(id.checksum);
+                self.commits.push(id.checksum);
                 self.stack.push((id, depth));
             }
             ObjectKind::Dirtree => self.stack.push((id, depth)),
@@ -164,7 +158,7 @@ impl<F: Fs> Walk<'_, F> {
             return Ok(());
         };
         let id = ObjectId::new(ObjectKind::Commit, parent);
-        if self.repo.staging.holds(&id)? {
+        if self.repo.staging.holds(&id) {
             self.reach(id, 0)?;
         }
         Ok(())

@@ -4,16 +4,23 @@
 //! of many small sorted arrays grows by itself and by little.
 
 use std::hash::{BuildHasher, RandomState};
+use std::mem;
 
 use artifact_protocol::{Checksum, ObjectId, ObjectKind};
 
-/// A set of object ids.
+/// A set of object ids, of which each can be marked.
 #[derive(Debug, Default)]
 pub(super) struct IdSet {
     // Keyed, so that nobody can choose checksums that all fall into one array.
     hasher: RandomState,
     // One a kind, in the order of `ObjectKind::ALL`.
-    kinds: [Vec<Vec<Checksum>>; ObjectKind::ALL.len()],
+    kinds: [Vec<Vec<Member>>; ObjectKind::ALL.len()],
+}
+
+#[derive(Debug)]
+struct Member {
+    checksum: Checksum,
+    marked: bool,
 }
 
 impl IdSet {
@@ -25,13 +32,17 @@ impl IdSet {
             arrays.resize_with(ARRAYS, Vec::new);
         }
         let array = &mut arrays[slot];
-        let Err(place) = array.binary_search(&id.checksum) else {
+        let Err(place) = find(array, &id.checksum) else {
             return false;
         };
         if array.len() == array.capacity() {
             array.reserve_exact(array.len() / 8 + 4);
         }
-        array.insert(place, id.checksum);
+        let member = Member {
+            checksum: id.checksum,
+            marked: false,
+        };
+        array.insert(place, member);
         true
     }
 
@@ -39,19 +50,40 @@ impl IdSet {
     pub(super) fn contains(&self, id: &ObjectId) -> bool {
         self.kinds[index(id.kind)]
             .get(self.slot(&id.checksum))
-            .is_some_and(|array| array.binary_search(&id.checksum).is_ok())
+            .is_some_and(|array| find(array, &id.checksum).is_ok())
     }
 
-    /// Returns the ids of one kind, in no order.
-    pub(super) fn of_kind(&self, kind: ObjectKind) -> impl Iterator<Item = ObjectId> {
-        let checksums = self.kinds[index(kind)].iter().flatten();
-        checksums.map(move |checksum| ObjectId::new(kind, *checksum))
+    /// Marks an id; returns whether it was marked already, and `None` if it is not there.
+    pub(super) fn mark(&mut self, id: &ObjectId) -> Option<bool> {
+        let slot = self.slot(&id.checksum);
+        let array = self.kinds[index(id.kind)].get_mut(slot)?;
+        let place = find(array, &id.checksum).ok()?;
+        Some(mem::replace(&mut array[place].marked, true))
+    }
+
+    /// Takes every mark away.
+    pub(super) fn unmark_all(&mut self) {
+        for member in self.kinds.iter_mut().flatten().flatten() {
+            member.marked = false;
+        }
+    }
+
+    /// Returns the marked ids of one kind, in no order.
+    pub(super) fn marked_of_kind(&self, kind: ObjectKind) -> impl Iterator<Item = ObjectId> {
+        let members = self.kinds[index(kind)].iter().flatten();
+        members
+            .filter(|member| member.marked)
+            .map(move |member| ObjectId::new(kind, member.checksum))
     }
 
     fn slot(&self, checksum: &Checksum) -> usize {
         // Truncation is meant: any bits of the hash will do.
         self.hasher.hash_one(checksum) as usize % ARRAYS
     }
+}
+
+fn find(array: &[Member], checksum: &Checksum) -> Result<usize, usize> {
+    array.binary_search_by(|member| member.checksum.cmp(checksum))
 }
 
 const fn index(kind: ObjectKind) -> usize {
@@ -76,9 +108,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set(ids in proptest::collection::vec((1u8..=4, any::<u8>(), any::<u8>()), 0..500)) {
+        fn it_is_a_set_of_which_some_are_marked(
+            ids in proptest::collection::vec((1u8..=4, any::<u8>(), any::<u8>()), 0..500)
+        ) {
             let mut set = IdSet::default();
-            let mut model = HashSet::new();
+            let (mut model, mut marked) = (HashSet::new(), HashSet::new());
             for (kind, first, last) in ids {
                 let mut digest = [0; 32];
                 digest[0] = first;
@@ -86,12 +120,21 @@ mod tests {
                 let kind = ObjectKind::from_wire(kind).unwrap();
                 let id = ObjectId::new(kind, Checksum::new(digest));
                 prop_assert_eq!(set.contains(&id), model.contains(&id));
+                if last >= 128 {
+                    let expected = model.contains(&id).then(|| !marked.insert(id));
+                    prop_assert_eq!(set.mark(&id), expected);
+                    continue;
+                }
                 prop_assert_eq!(set.insert(id), model.insert(id));
                 prop_assert!(set.contains(&id));
             }
-            let all: HashSet<_> =
-                ObjectKind::ALL.into_iter().flat_map(|kind| set.of_kind(kind)).collect();
-            prop_assert_eq!(all, model);
+            let all_marked = |set: &IdSet| -> HashSet<_> {
+                ObjectKind::ALL.into_iter().flat_map(|kind| set.marked_of_kind(kind)).collect()
+            };
+            prop_assert_eq!(all_marked(&set), marked);
+            set.unmark_all();
+            prop_assert_eq!(all_marked(&set), HashSet::new());
+            prop_assert!(model.iter().all(|id| set.contains(id)));
         }
     }
 
@@ -105,7 +148,7 @@ mod tests {
         }
         let room: usize = set.kinds[0]
             .iter()
-            .map(|array| array.capacity() * 32 + 24)
+            .map(|array| array.capacity() * size_of::<Member>() + 24)
             .sum();
         assert!(room < 40_000_000, "{room}");
     }

@@ -16,7 +16,7 @@ use artifact_protocol::frame::{PushOptions, Verdict};
 use artifact_protocol::session::Published;
 use artifact_protocol::{Checksum, ObjectId, ObjectKind, RefName};
 
-use super::closure::{self, Closure, Reached};
+use super::closure::{self, Closure};
 use super::fs::{Fs, LockMode, if_there, make_dir, sync_dirs};
 use super::objects;
 use super::path::RepoPath;
@@ -59,7 +59,7 @@ fn publish_accepted<F: Fs>(
         let commits: Vec<_> = session.accepted().map(|a| a.update.commit).collect();
         let walked = closure::walk(repo, &mut session.bases, commits.iter().copied())?;
         let reached = match walked {
-            Closure::Whole(reached) => reached,
+            Closure::Whole(commits) => commits,
             Closure::Missing(missing) => return Ok(Some(missing)),
         };
         check_detached(repo, session)?;
@@ -71,7 +71,7 @@ fn publish_accepted<F: Fs>(
         if !bases_hold || !refs_hold {
             continue;
         }
-        let detached = detached_of(session, &reached, &commits);
+        let detached = detached_of(session, reached.iter().chain(&commits));
         install(repo, &reached, &detached)?;
         set_refs(repo, session, &files)?;
         drop(lock);
@@ -109,39 +109,41 @@ fn stage_refs<F: Fs>(repo: &Repo<F>, session: &Session) -> Result<Vec<(RefName, 
 }
 
 /// Returns the commits that are published or pushed again and have staged detached metadata.
-fn detached_of(session: &Session, reached: &Reached, commits: &[Checksum]) -> Vec<Checksum> {
-    let commits: HashSet<_> = commits.iter().collect();
-    let concerned = |commit: &&Checksum| {
-        commits.contains(commit)
-            || reached
-                .ids
-                .contains(&ObjectId::new(ObjectKind::Commit, **commit))
-    };
-    session.detached.keys().filter(concerned).copied().collect()
+fn detached_of<'a>(
+    session: &Session,
+    commits: impl Iterator<Item = &'a Checksum>,
+) -> Vec<Checksum> {
+    let commits: HashSet<_> = commits.collect();
+    let staged = session.detached.keys();
+    staged.filter(|c| commits.contains(c)).copied().collect()
 }
 
-/// Gives staged objects their names in the repository, durably; commits last.
-fn install<F: Fs>(repo: &Repo<F>, reached: &Reached, detached: &[Checksum]) -> Result<(), Error> {
+/// Gives the reached objects their names in the repository, durably; commits last.
+fn install<F: Fs>(
+    repo: &Repo<F>,
+    commits: &[Checksum],
+    detached: &[Checksum],
+) -> Result<(), Error> {
     let fs = &*repo.fs;
     let mut fan_out = FanOut::new(fs);
     for kind in [ObjectKind::File, ObjectKind::Dirmeta, ObjectKind::Dirtree] {
-        for id in reached.ids.of_kind(kind) {
-            fan_out.name(&repo.staging.path(&id), &RepoPath::object(&id), id.checksum)?;
-        }
+        repo.staging.each_reached(kind, |id| {
+            fan_out.name(&repo.staging.path(&id), &RepoPath::object(&id), id.checksum)
+        })?;
     }
     fan_out.sync()?;
     for &commit in detached {
         let staged = repo.staging.dir().staged_detached(commit);
         fan_out.name(&staged, &RepoPath::detached(commit), commit)?;
     }
-    for &commit in reached.commits.iter().rev() {
+    for &commit in commits.iter().rev() {
         let id = ObjectId::new(ObjectKind::Commit, commit);
         fan_out.name(&repo.staging.path(&id), &RepoPath::object(&id), commit)?;
         let tombstone = RepoPath::tombstone(commit);
         if_there(fs.unlink(&tombstone)).map_err(Error::io("removing", &tombstone))?;
     }
     fan_out.sync()?;
-    unmark_partial(fs, &reached.commits)
+    unmark_partial(fs, commits)
 }
 
 /// Removes the marks of commits that were not whole and are now, durably.

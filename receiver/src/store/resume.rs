@@ -25,7 +25,7 @@ pub(super) fn take_over<F: Fs>(repo: &Repo<F>, id: ObjectId) -> Result<bool, Err
             repo.staging.forget(&linked);
             false
         } else if sibling.is_verified() {
-            repo.staging.name(&linked, &repo.staging.path(&id))?;
+            repo.staging.accept_as(&linked, id)?;
             true
         } else {
             closure::accept_if_good(repo, &linked, id)?
@@ -62,7 +62,7 @@ impl Resume {
         while let Some((id, below)) = path.last_mut() {
             let here = match (below.pop(), *id) {
                 (None, id) => take_over(repo, id)? && path.pop().is_some(),
-                (Some(child), _) if repo.staging.holds(&child)? => true,
+                (Some(child), _) if repo.staging.holds(&child) => true,
                 (Some(child), _) if bases.cover(&*repo.fs, &child)? => true,
                 (Some(child), _) if is_leaf(child) => take_over(repo, child)?,
                 (Some(child), _) => self.enter(repo, child, &mut path)?,

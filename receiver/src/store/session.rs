@@ -222,7 +222,7 @@ impl Session {
     /// Answers whether an object is had: by itself if nothing can be below it, and with everything
     /// below otherwise.
     pub(super) fn have<F: Fs>(&mut self, repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
-        if repo.staging.holds(&id)? || self.bases.cover(&*repo.fs, &id)? {
+        if repo.staging.holds(&id) || self.bases.cover(&*repo.fs, &id)? {
             return Ok(true);
         }
         match id.kind {

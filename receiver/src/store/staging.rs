@@ -5,13 +5,14 @@
 //! What becomes of it when the session ends before it published is said in `leftovers.rs`.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use artifact_protocol::ObjectId;
 use artifact_protocol::ostree::LockTimeout;
+use artifact_protocol::{ObjectId, ObjectKind};
 
-use super::fs::{Fs, LockMode, if_there, make_dir, read_file};
+use super::fs::{Fs, LockMode, make_dir, read_file};
+use super::idset::IdSet;
 use super::leftovers::{self, IDENTITY, LOCK, Sibling, TMP};
 use super::path::RepoPath;
 use crate::error::Error;
@@ -27,6 +28,8 @@ pub(super) struct Staging<F: Fs> {
     // Held as long as this lives: it tells others that this session does.
     _alive: F::Lock,
     next: AtomicU64,
+    // Those that have their names in here; marked are those that the last walk has reached.
+    objects: Mutex<IdSet>,
     lost: AtomicBool,
     published: AtomicBool,
     made_room: AtomicBool,
@@ -58,6 +61,7 @@ impl<F: Fs> Staging<F> {
             siblings: Vec::new(),
             _alive: alive,
             next: AtomicU64::new(0),
+            objects: Mutex::default(),
             lost: AtomicBool::new(false),
             published: AtomicBool::new(false),
             made_room: AtomicBool::new(false),
@@ -131,7 +135,14 @@ impl<F: Fs> Staging<F> {
 
     /// Gives what was written under a temporary name the name of the object it was found to be.
     pub(super) fn accept(&self, path: &RepoPath, object: &Verified) -> Result<(), Error> {
-        self.name(path, &self.dir.staged(&object.id()))
+        self.accept_as(path, object.id())
+    }
+
+    /// The same for what another session has verified.
+    pub(super) fn accept_as(&self, path: &RepoPath, id: ObjectId) -> Result<(), Error> {
+        self.name(path, &self.path(&id))?;
+        self.objects().insert(id);
+        Ok(())
     }
 
     /// Gives what was written under a temporary name another one.
@@ -147,10 +158,28 @@ impl<F: Fs> Staging<F> {
     }
 
     /// Returns whether an object is staged.
-    pub(super) fn holds(&self, id: &ObjectId) -> Result<bool, Error> {
-        let path = self.path(id);
-        let stat = if_there(self.fs.stat(&path)).map_err(Error::io("looking at", &path))?;
-        Ok(stat.is_some())
+    pub(super) fn holds(&self, id: &ObjectId) -> bool {
+        self.objects().contains(id)
+    }
+
+    /// From now on no object is reached.
+    pub(super) fn begin_walk(&self) {
+        self.objects().unmark_all();
+    }
+
+    /// Notes that a walk has reached an object; returns whether it had before, `None` if the object
+    /// is not staged.
+    pub(super) fn reach(&self, id: &ObjectId) -> Option<bool> {
+        self.objects().mark(id)
+    }
+
+    /// Acts on each object of one kind that the last walk has reached.
+    pub(super) fn each_reached(
+        &self,
+        kind: ObjectKind,
+        act: impl FnMut(ObjectId) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.objects().marked_of_kind(kind).try_for_each(act)
     }
 
     /// Reads a staged object of at most `max` bytes.
@@ -209,6 +238,11 @@ impl<F: Fs> Staging<F> {
             }
         }
         Ok(())
+    }
+
+    fn objects(&self) -> MutexGuard<'_, IdSet> {
+        // A panic ends the process, or the session.
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns whether trying again may help against an error.
