@@ -79,6 +79,10 @@ pub const MAX_TREE_DEPTH: usize = 1_024;
 /// LIM-22: commits followed from a new commit to the one it replaces.
 pub const MAX_HISTORY_LEN: usize = 10_000;
 
+/// Ids that a client offers along with its announcement. Not a rule of the wire: with so many, the
+/// announcement still fits into what TCP sends before it hears from the other end.
+pub const MAX_EARLY_IDS: usize = 256;
+
 /// Stored bytes that a source hands to a sender session at once, as a whole object or as a piece. Not
 /// a rule of the wire: it lets whatever is made of them fit the smallest
 /// [`frame_len_max`](MIN_FRAME_LEN_MAX).
@@ -130,6 +134,7 @@ const _: () = {
     );
     assert!(MAX_OFFER_IDS * 33 + 64 <= MAX_EARLY_FRAME_LEN as usize);
     assert!(MAX_OFFER_IDS <= MAX_UNSETTLED_IDS);
+    assert!(MAX_EARLY_IDS <= MAX_OFFER_IDS);
     assert!(MAX_REF_LEN + 1_024 <= MAX_EARLY_FRAME_LEN as usize);
     assert!(MAX_EXTENSIONS_LEN + 2 * MAX_TEXT_LEN + 1_024 <= MAX_EARLY_FRAME_LEN as usize);
 };

@@ -17,8 +17,8 @@ use artifact_protocol::limits::{
 };
 use artifact_protocol::session::{
     Announcement, ApiMisuse, Error, Fetched, Opened, Published, ReceiverConfig, ReceiverOutput,
-    ReceiverSession, SenderConfig, SenderOutput, SenderSession, SourceOp, SourceOutcome,
-    SourceRequest, StoreOp, StoreOutcome, StoreRequest, Violation,
+    ReceiverSession, SenderConfig, SenderOutput, SenderSession, SmallCommit, SourceOp,
+    SourceOutcome, SourceRequest, StoreOp, StoreOutcome, StoreRequest, Violation,
 };
 use artifact_protocol::{Checksum, Features, ObjectId, ObjectKind, Text, Version};
 use bytes::{Bytes, BytesMut};
@@ -104,10 +104,23 @@ fn accepted() -> RefState {
     }
 }
 
+fn up_to_date() -> RefState {
+    RefState {
+        current: Some(COMMIT),
+        verdict: Verdict::UpToDate,
+    }
+}
+
 fn ref_status(complete: usize) -> Frame {
     Frame::RefStatus(RefStatus {
         refs: vec![accepted()],
         complete: vec![COMMIT; complete],
+    })
+}
+
+fn want(count: usize) -> Frame {
+    Frame::Want(Want {
+        wanted: vec![true; count],
     })
 }
 
@@ -223,6 +236,19 @@ impl Receiving {
 
     fn transfer() -> Self {
         Self::opening().answered()
+    }
+
+    /// The only ref is up to date.
+    fn nothing_accepted() -> Self {
+        let mut state = Self::opening();
+        let request = state.drain().requests.pop().unwrap();
+        let outcome = StoreOutcome::Opened(Opened {
+            refs: vec![up_to_date()],
+            complete: vec![COMMIT],
+        });
+        let done = request.complete(Ok(outcome));
+        state.session.handle_stored(done).unwrap();
+        state
     }
 
     fn dry_run() -> Self {
@@ -350,16 +376,17 @@ fn a_receiver_takes_in_each_state_what_is_listed_and_refuses_the_rest() {
         table(Receiving::dry_run),
         "Basis Offer Finalize Ping Close / "
     );
-    assert_eq!(table(Receiving::finished), "Ping Close / ");
 }
 
 #[test]
-fn a_receiver_reads_nothing_while_its_store_decides() {
+fn a_receiver_reads_nothing_while_its_store_decides_or_after_all_was_said() {
     let states = [
         Receiving::opening,
         Receiving::finalizing,
         Receiving::publishing,
         Receiving::summarizing,
+        Receiving::finished,
+        Receiving::nothing_accepted,
     ];
     for make in states {
         for frame in every_frame() {
@@ -380,7 +407,6 @@ fn a_refused_frame_closes_the_receiver_and_tells_the_client_why() {
     Receiving::transfer().refuses(announce(PushOptions(0), 0), violation);
     Receiving::transfer_of_wanted().refuses(Frame::Finalize(Finalize {}), violation);
     Receiving::transfer().refuses(offer(Vec::new()), violation);
-    Receiving::finished().refuses(offer(files(1)), violation);
     let unknown = announce(PushOptions(4), 0);
     Receiving::expect_announce().refuses(unknown, CloseCode::UNSUPPORTED);
     let Frame::Hello(hello) = hello() else {
@@ -458,6 +484,34 @@ fn the_end_of_a_clients_bytes_is_clean_from_finalize_on() {
     let mut finished = Receiving::finished();
     finished.session.handle_eof().unwrap();
     assert!(finished.session.is_finished());
+}
+
+#[test]
+fn a_server_that_accepts_no_ref_has_said_all_and_does_not_wait_for_a_goodbye() {
+    let mut state = Receiving::nothing_accepted();
+    assert!(state.session.is_finished());
+    let sent = state.drain().sent;
+    assert!(matches!(sent.last(), Some(Frame::RefStatus(_))), "{sent:?}");
+    assert!(Receiving::finished().session.is_finished());
+}
+
+#[test]
+fn what_is_wanted_and_not_sent_is_for_the_store_to_miss() {
+    let offered = Receiving::transfer().after(offer(files(3))).answered();
+    let told = offered.after(detached(Bytes::from_static(METADATA)));
+    let mut state = told.after(Frame::Finalize(Finalize {})).answered();
+    let request = state.drain().requests.pop().unwrap();
+    let outcome = StoreOutcome::Published(Published::Missing(files(1)));
+    let done = request.complete(Ok(outcome));
+    state.session.handle_stored(done).unwrap();
+    assert_eq!(state.drain().sent, [missing(1)]);
+    let pack = |number| {
+        Frame::Pack(Pack {
+            objects: vec![(file(number), Bytes::from_static(b"stored"))],
+        })
+    };
+    let state = state.after(pack(0));
+    state.refuses(pack(1), CloseCode::VIOLATION);
 }
 
 #[test]
@@ -560,6 +614,33 @@ impl Sending {
             session,
             requests: Vec::new(),
         }
+    }
+
+    /// Files 0, 1 and 2 were offered along with the announcement.
+    fn offered_early() -> Self {
+        let mut session = SenderSession::new(SenderConfig {
+            announcement: Announcement {
+                refs: vec![update()],
+                ..Announcement::default()
+            },
+            small: vec![SmallCommit {
+                commit: COMMIT,
+                closure: files(3),
+            }],
+            ..SenderConfig::default()
+        });
+        session
+            .handle_bytes(&mut BytesMut::from(&PREAMBLE[..]))
+            .unwrap();
+        Self {
+            session,
+            requests: Vec::new(),
+        }
+        .after(welcome(MAX_FRAME_LEN_MAX))
+    }
+
+    fn planning_after_offer() -> Self {
+        Self::offered_early().after(ref_status(0))
     }
 
     fn expect_ref_status() -> Self {
@@ -679,7 +760,12 @@ fn a_sender_takes_in_each_state_what_is_listed_and_refuses_the_rest() {
     let table = |make: fn() -> Sending| table(make, |session, frame| session.handle(frame));
     assert_eq!(table(Sending::expect_welcome), "Welcome / Close");
     assert_eq!(table(Sending::expect_ref_status), "RefStatus Ping / Close");
+    assert_eq!(table(Sending::offered_early), "RefStatus Ping / Close");
     assert_eq!(table(Sending::planning), "Ping / Close");
+    let after_offer = table(Sending::planning_after_offer);
+    assert_eq!(after_offer, "Want Ping / Close");
+    let answered = || Sending::planning_after_offer().after(want(1));
+    assert_eq!(table(answered), "Ping / Close", "there was one offer");
     assert_eq!(table(Sending::transfer), "Want Staged Ping / Close");
     let finalized = "Staged Missing Finalized Ping / Close";
     assert_eq!(table(Sending::expect_finalized), finalized);
@@ -690,11 +776,6 @@ fn a_sender_takes_in_each_state_what_is_listed_and_refuses_the_rest() {
 #[test]
 fn a_refused_frame_closes_the_sender_and_tells_the_server_why() {
     let violation = CloseCode::VIOLATION;
-    let want = |count| {
-        Frame::Want(Want {
-            wanted: vec![false; count],
-        })
-    };
     Sending::expect_welcome().refuses(Frame::Ping(Ping {}), violation);
     Sending::transfer().refuses(want(2), violation);
     Sending::expect_finalized().refuses(want(1), violation);
@@ -745,6 +826,7 @@ fn the_end_of_a_servers_bytes_is_clean_only_when_all_was_said() {
         Sending::expect_welcome,
         Sending::expect_ref_status,
         Sending::planning,
+        Sending::planning_after_offer,
         Sending::transfer,
         Sending::expect_finalized,
         Sending::expect_summary,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use artifact_protocol::limits::MAX_HISTORY_LEN;
 use artifact_protocol::ostree::Dirtree;
+use artifact_protocol::session::SmallCommit;
 use artifact_protocol::{Checksum, ObjectId, ObjectKind};
 
 use crate::{Error, Repository};
@@ -61,6 +62,17 @@ impl Plan {
         held: &[Checksum],
         depth: u32,
     ) -> Result<Self, Error> {
+        Self::after_offer(repository, targets, held, depth, &[])
+    }
+
+    /// Plans like [`Plan::new`] after all these were offered, each with everything beneath it.
+    pub(crate) fn after_offer(
+        repository: Arc<Repository>,
+        targets: &[Target],
+        held: &[Checksum],
+        depth: u32,
+        offered: &[ObjectId],
+    ) -> Result<Self, Error> {
         let mut plan = Self {
             repository,
             basis: Vec::new(),
@@ -72,6 +84,9 @@ impl Plan {
             open_order: VecDeque::new(),
             unanswered: 0,
         };
+        for id in offered {
+            plan.known.insert(*id);
+        }
         let held: Vec<_> = held
             .iter()
             .copied()
@@ -208,6 +223,45 @@ impl Plan {
         }
         Ok(true)
     }
+}
+
+/// Returns all that commits reach, if together it is at most `max` objects; each commit once. Of a
+/// large commit it reads no more than that takes to see.
+pub(crate) fn small_closures(
+    repository: &Repository,
+    commits: impl Iterator<Item = Checksum>,
+    max: usize,
+) -> Result<Option<Vec<SmallCommit>>, Error> {
+    let mut small: Vec<SmallCommit> = Vec::new();
+    let mut all = HashSet::new();
+    for commit in commits {
+        if small.iter().any(|known| known.commit == commit) {
+            continue;
+        }
+        if repository.complete_commit(commit)?.is_none() {
+            return Ok(None);
+        }
+        let mut closure = vec![commit_id(commit)];
+        let mut seen = HashSet::from([commit_id(commit)]);
+        let mut expanded = 0;
+        while let Some(id) = closure.get(expanded).copied() {
+            expanded += 1;
+            closure.extend(
+                children(repository, id)?
+                    .into_iter()
+                    .filter(|id| seen.insert(*id)),
+            );
+            if closure.len() > max {
+                return Ok(None);
+            }
+        }
+        all.extend(seen);
+        if all.len() > max {
+            return Ok(None);
+        }
+        small.push(SmallCommit { commit, closure });
+    }
+    Ok(Some(small))
 }
 
 /// The names of objects, shortened to their first 16 bytes: kind, and 120 bits of checksum.

@@ -213,11 +213,12 @@ fn begin(
             current: *current,
         })
         .collect();
-    let plan = slot.insert(Plan::new(
+    let plan = slot.insert(Plan::after_offer(
         Arc::clone(repository),
         &targets,
         &wanted.complete,
         depth,
+        &wanted.offered,
     )?);
     let mut detached = Vec::new();
     for commit in &wanted.detached {

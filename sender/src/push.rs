@@ -5,13 +5,14 @@ use std::sync::Arc;
 use artifact_protocol::frame::{
     Expect, PushOptions, RefOutcome, RefUpdate, Refusal, SummaryDone, Welcome,
 };
-use artifact_protocol::limits::MAX_BASES;
-use artifact_protocol::session::{Announcement, SenderConfig, SenderEvent};
+use artifact_protocol::limits::{MAX_BASES, MAX_EARLY_IDS};
+use artifact_protocol::session::{Announcement, SenderConfig, SenderEvent, SmallCommit};
 use artifact_protocol::{Checksum, RefName, Text};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::driver;
 use crate::error::Error;
+use crate::plan;
 use crate::pool::Pool;
 use crate::source::Repository;
 
@@ -125,8 +126,10 @@ impl Push {
             .iter()
             .map(|r| r.name.clone())
             .collect();
+        let commits = self.announcement.refs.iter().map(|update| update.commit);
         let config = SenderConfig {
             agent: self.agent,
+            small: small_commits(&self.repository, commits.collect()).await,
             announcement: self.announcement,
         };
         let mut tally = Tally::default();
@@ -147,6 +150,21 @@ impl Push {
             options.0 & !option.0
         };
         self
+    }
+}
+
+/// Reads the closures of the commits of a small push, away from the caller's runtime. What cannot be
+/// read is of no matter yet: the server may have it.
+async fn small_commits(repository: &Arc<Repository>, commits: Vec<Checksum>) -> Vec<SmallCommit> {
+    let repository = Arc::clone(repository);
+    let read = move || plan::small_closures(&repository, commits.into_iter(), MAX_EARLY_IDS);
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(Some(small))) => small,
+        Ok(Ok(None)) | Err(_) => Vec::new(),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "nothing is offered along with the announcement");
+            Vec::new()
+        }
     }
 }
 

@@ -156,6 +156,8 @@ impl Source {
             self.had
                 .extend(self.repository.closure(commit_id(*commit)).0);
         }
+        self.seen.extend(&plan.offered);
+        self.unanswered += plan.offered.len();
         for (commit, _) in &plan.targets {
             self.enqueue(commit_id(*commit));
         }

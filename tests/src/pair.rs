@@ -8,11 +8,11 @@ use artifact_protocol::Checksum;
 use artifact_protocol::frame::{Expect, Frame, PushOptions, RefOutcome, RefState, RefUpdate};
 use artifact_protocol::session::{
     Announcement, Error, Lane, ReceiverConfig, ReceiverOutput, ReceiverSession, SenderConfig,
-    SenderEvent, SenderOutput, SenderSession, SourceOp, SourceRequest, StoreRequest,
+    SenderEvent, SenderOutput, SenderSession, SmallCommit, SourceOp, SourceRequest, StoreRequest,
 };
 use bytes::{Bytes, BytesMut};
 
-use crate::model::{Repository, Source, Store};
+use crate::model::{Repository, Source, Store, children, commit_id};
 
 /// How the bytes of a stream arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Weather {
     pub cut_to_sender: Option<usize>,
     /// The client reads objects only when nothing else can happen.
     pub slow_source: bool,
+    /// The client offers a small push along with the announcement.
+    pub early: bool,
 }
 
 impl Default for Weather {
@@ -48,6 +50,7 @@ impl Default for Weather {
             cut_to_receiver: None,
             cut_to_sender: None,
             slow_source: false,
+            early: false,
         }
     }
 }
@@ -115,8 +118,14 @@ enum Step {
 impl Pair {
     /// Joins both ends; nothing has happened yet.
     pub fn new(announcement: Announcement, source: Source, store: Store, weather: Weather) -> Self {
+        let small = if weather.early {
+            small_commits(&announcement, &source.repository)
+        } else {
+            Vec::new()
+        };
         let sender = SenderSession::new(SenderConfig {
             announcement,
+            small,
             ..SenderConfig::default()
         });
         Self {
@@ -160,13 +169,8 @@ impl Pair {
         if steps.is_empty() {
             return false;
         }
-        match steps[self.draw(steps.len())] {
-            Step::ToReceiver => self.deliver_to_receiver(),
-            Step::ToSender => self.deliver_to_sender(),
-            Step::Source(index) => self.complete_source(index),
-            Step::Store(index) => self.complete_store(index),
-        }
-        self.pump();
+        let step = steps[self.draw(steps.len())];
+        self.act(step);
         true
     }
 
@@ -184,6 +188,30 @@ impl Pair {
             }
         }
         Err(Stuck::Livelock(steps))
+    }
+
+    /// Lets everything happen on a link that takes half a round trip each way, whatever travels; all
+    /// else takes no time. Returns how many round trips had passed when the client was done.
+    ///
+    /// At most as many bytes travel at once as fit the pipes.
+    pub fn count_round_trips(&mut self) -> Result<usize, Stuck> {
+        const MOST: usize = 1_000;
+        for passed in 0..MOST {
+            self.settle(|step| matches!(step, Step::ToSender | Step::Source(_)));
+            if self.sender.is_finished() {
+                return Ok(passed);
+            }
+            self.settle(|step| matches!(step, Step::ToReceiver | Step::Store(_)));
+        }
+        Err(Stuck::Livelock(MOST))
+    }
+
+    /// Lets these things happen as long as there are any.
+    fn settle(&mut self, may_happen: impl Fn(&Step) -> bool) {
+        self.pump();
+        while let Some(step) = self.possible_steps().into_iter().find(&may_happen) {
+            self.act(step);
+        }
     }
 
     /// Returns what the client was told became of the refs.
@@ -286,6 +314,16 @@ impl Pair {
             steps.extend((0..self.source_requests.len()).map(Step::Source));
         }
         steps
+    }
+
+    fn act(&mut self, step: Step) {
+        match step {
+            Step::ToReceiver => self.deliver_to_receiver(),
+            Step::ToSender => self.deliver_to_sender(),
+            Step::Source(index) => self.complete_source(index),
+            Step::Store(index) => self.complete_store(index),
+        }
+        self.pump();
     }
 
     fn deliver_to_receiver(&mut self) {
@@ -417,6 +455,30 @@ fn note_frame(trace: &mut Option<Vec<String>>, end: &str, bytes: &Bytes) {
     if let Ok(Some(frame)) = Frame::decode(&mut input, u32::MAX) {
         note(trace, || format!("{end}: {frame:?}"));
     }
+}
+
+/// Returns what the announced commits reach.
+fn small_commits(announcement: &Announcement, repository: &Repository) -> Vec<SmallCommit> {
+    let mut small: Vec<SmallCommit> = Vec::new();
+    for RefUpdate { commit, .. } in &announcement.refs {
+        if small.iter().all(|known| known.commit != *commit) {
+            let mut closure = vec![commit_id(*commit)];
+            let mut expanded = 0;
+            while let Some(id) = closure.get(expanded).copied() {
+                expanded += 1;
+                for child in children(id, &repository.objects[&id]) {
+                    if !closure.contains(&child) {
+                        closure.push(child);
+                    }
+                }
+            }
+            small.push(SmallCommit {
+                commit: *commit,
+                closure,
+            });
+        }
+    }
+    small
 }
 
 /// Announces every ref of a repository, whatever the server holds.

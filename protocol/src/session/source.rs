@@ -37,6 +37,8 @@ pub struct PlanRequest {
     pub complete: Vec<Checksum>,
     /// Announced commits whose detached metadata the server wants.
     pub detached: Vec<Checksum>,
+    /// Objects that were offered along with the announcement: not to be offered again.
+    pub offered: Vec<ObjectId>,
 }
 
 /// What came of a [`SourceOp`].

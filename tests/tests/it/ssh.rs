@@ -107,6 +107,27 @@ fn a_commit_with_a_parent_is_pushed_with_or_without_its_parent_on_the_server() {
 }
 
 #[test]
+fn a_ref_moves_forward_by_several_commits_and_brings_those_between() {
+    let cache = Cache::start().unwrap();
+    let tree = every_kind(&cache).unwrap();
+    let from = source(&cache, Mode::Archive).unwrap();
+    from.commit("os/main", tree.root(), &[]).unwrap();
+    let push = || cache.push(&from, &["os/main"]).unwrap().must_exit(0);
+    push().unwrap();
+    let mut commits = Vec::new();
+    for version in ["second", "third", "fourth"] {
+        tree.file("version", version.as_bytes(), 0o644).unwrap();
+        commits.push(from.commit("os/main", tree.root(), &[]).unwrap());
+    }
+    let pushed = push().unwrap();
+    // A commit, a root directory and a file of each version.
+    assert_eq!(pushed.objects_sent, Some(9), "{pushed:?}");
+    assert_eq!(cache.repo().commit_of("os/main").unwrap(), commits[2]);
+    cache.fsck().unwrap();
+    cache.must_give("os/main", &from, tree.root()).unwrap();
+}
+
+#[test]
 fn a_path_and_a_file_url_are_remotes_too() {
     let cache = Cache::start().unwrap();
     let tree = every_kind(&cache).unwrap();

@@ -7,3 +7,4 @@
 mod frames;
 mod pushes;
 mod transcripts;
+mod trips;

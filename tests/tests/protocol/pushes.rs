@@ -61,9 +61,10 @@ fn weather() -> impl Strategy<Value = Weather> {
         (1..50_usize).prop_map(Split::Every),
         (1..5_000_usize).prop_map(Split::UpTo),
     ];
-    (any::<u64>(), split).prop_map(|(seed, split)| Weather {
+    (any::<u64>(), split, any::<bool>()).prop_map(|(seed, split, early)| Weather {
         seed,
         split,
+        early,
         ..Weather::default()
     })
 }

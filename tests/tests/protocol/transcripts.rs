@@ -1,4 +1,4 @@
-//! Five pushes told frame by frame. `TRANSCRIPTS=write` writes `tests/transcripts/*.txt` anew; the
+//! Six pushes told frame by frame. `TRANSCRIPTS=write` writes `tests/transcripts/*.txt` anew; the
 //! difference is to be read, not waved through.
 
 use std::path::Path;
@@ -18,8 +18,12 @@ fn local() -> Repository {
 
 /// Runs a push and compares its trace with the one on record.
 fn tell(name: &str, story: &str, source: Repository, store: Store) -> Store {
+    tell_in(Weather::default(), name, story, source, store)
+}
+
+fn tell_in(weather: Weather, name: &str, story: &str, source: Repository, store: Store) -> Store {
     let announcement = announce_all(&source, PushOptions(0));
-    let mut pair = Pair::new(announcement, Source::new(source), store, Weather::default()).traced();
+    let mut pair = Pair::new(announcement, Source::new(source), store, weather).traced();
     pair.drive().unwrap();
     let lines = pair.trace.unwrap_or_default();
     let lines: String = lines.iter().map(|line| shorten(line) + "\n").collect();
@@ -91,6 +95,20 @@ fn one_ref_is_refused() {
     let own = local.add_file(b"its own");
     local.add_commit("forbidden/ref", &[own]);
     tell("one-ref-refused", story, local, Store::default());
+}
+
+#[test]
+fn all_is_offered_along_with_the_announcement() {
+    let story = "All is offered along with the announcement. One of two refs is refused: what only \
+                 it reaches is wanted, and not sent.";
+    let mut local = local();
+    let own = local.add_file(b"its own");
+    local.add_commit("forbidden/ref", &[own]);
+    let weather = Weather {
+        early: true,
+        ..Weather::default()
+    };
+    tell_in(weather, "offered-early", story, local, Store::default());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::super::error::{ApiMisuse, Error, Violation};
 use super::super::store::{Announcement, Opened, StoreOp, StoreOutcome};
 use super::transfer::Transfer;
 use super::{Core, ReceiverEvent, State, unexpected};
-use crate::frame::{Announce, Frame, Hello, RefStatus, RefUpdate, Welcome};
+use crate::frame::{Announce, Frame, Hello, RefStatus, RefUpdate, Verdict, Welcome};
 use crate::limits::{MAX_BASES, MAX_COMPLETE, MAX_REFS, REFS_PER_FRAME};
 use crate::version::{Features, Version};
 
@@ -137,6 +137,10 @@ impl Opening {
         send_status(&opened, core);
         core.outputs
             .push(ReceiverEvent::Opened(announcement.clone(), opened.clone()));
+        let mut verdicts = opened.refs.iter().map(|state| &state.verdict);
+        if !verdicts.any(|verdict| *verdict == Verdict::Accepted) {
+            return Ok(State::Finished);
+        }
         let transfer = Transfer::new(announcement, opened, core.config.limits);
         Ok(State::Transfer(Box::new(transfer)))
     }

@@ -96,12 +96,12 @@ impl Ledger {
         if self.unanswered > 0 {
             return Err(Violation::Rule("Finalize before every offer was answered"));
         }
-        if !self.wanted.is_empty() {
-            return Err(Violation::Rule(
-                "Finalize before every wanted object was sent",
-            ));
-        }
         Ok(())
+    }
+
+    /// Expects nothing any more: the client says that it has sent what its refs need.
+    pub(super) fn want_nothing(&mut self) {
+        self.wanted.clear();
     }
 
     fn take_wanted(&mut self, id: ObjectId) -> Result<(), Violation> {
@@ -232,17 +232,27 @@ mod tests {
     }
 
     #[test]
-    fn finalize_waits_for_offers_streams_and_wanted_objects() {
+    fn finalize_waits_for_offers_and_streams() {
         let mut ledger = ledger();
-        assert!(ledger.check_settled().is_err(), "wanted");
-        (0..2).for_each(|n| ledger.receive(id(n), 1).unwrap());
+        assert!(
+            ledger.check_settled().is_ok(),
+            "what is not sent is missing, if needed"
+        );
         ledger.begin(1, id(2)).unwrap();
-        ledger.wanted.clear();
         assert!(ledger.check_settled().is_err(), "a stream is open");
         ledger.end(1).unwrap();
         assert!(ledger.check_settled().is_ok());
         ledger.offer(1).unwrap();
         assert!(ledger.check_settled().is_err(), "an offer is not answered");
+    }
+
+    #[test]
+    fn what_was_wanted_and_not_sent_can_be_offered_and_wanted_anew() {
+        let mut ledger = ledger();
+        ledger.want_nothing();
+        assert!(ledger.receive(id(0), 1).is_err());
+        ledger.offer(1).unwrap();
+        assert_eq!(ledger.answer(&[id(0)], &[false]), [true]);
     }
 
     #[test]

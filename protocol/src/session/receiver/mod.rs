@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! ExpectHello -> ExpectAnnounce -> Opening -> Transfer <-> Publishing -> Summarizing -> Finished
-//!                                                `----------- withdrawn ------------------^
+//!                                    |           `----------- withdrawn ----------------^
+//!                                    `--- nothing accepted -----------------------------'
 //! ```
 //!
 //! Keeps INV-3: only a completed `Publish` leads to `Finalized`. It never sees a path, a lock or a
@@ -97,7 +98,7 @@ struct Core {
     /// Requests out, and the object bytes within them.
     requests: usize,
     request_bytes: usize,
-    /// The client said goodbye, or its bytes ended where they may.
+    /// The client's bytes ended where they may.
     left: bool,
 }
 
@@ -212,11 +213,13 @@ impl ReceiverSession {
     /// client's may come between the store and a publication that was asked for.
     pub const fn wants_input(&self) -> bool {
         let awaits_client = match &self.state {
-            State::ExpectHello(_) | State::ExpectAnnounce(_) | State::Finished => true,
+            State::ExpectHello(_) | State::ExpectAnnounce(_) => true,
             State::Transfer(transfer) => !transfer.is_finalizing(),
-            State::Opening(_) | State::Publishing(_) | State::Summarizing(_) | State::Closed => {
-                false
-            }
+            State::Opening(_)
+            | State::Publishing(_)
+            | State::Summarizing(_)
+            | State::Finished
+            | State::Closed => false,
         };
         awaits_client
             && self.core.request_bytes < Self::BUSY_BYTES
@@ -225,16 +228,7 @@ impl ReceiverSession {
 
     /// Returns whether nothing more will come of this session.
     pub const fn is_finished(&self) -> bool {
-        match self.state {
-            State::Finished => self.core.left,
-            State::Closed => true,
-            State::ExpectHello(_)
-            | State::ExpectAnnounce(_)
-            | State::Opening(_)
-            | State::Transfer(_)
-            | State::Publishing(_)
-            | State::Summarizing(_) => false,
-        }
+        matches!(self.state, State::Finished | State::Closed)
     }
 
     /// Returns whether refs may be moving, or the summary is written for them: a driver that is told
@@ -277,16 +271,19 @@ impl ReceiverSession {
         let core = &mut self.core;
         let next = match (std::mem::replace(&mut self.state, State::Closed), frame) {
             (state, Frame::Ping(_)) if state.is_greeted() => Ok(state),
-            (state, Frame::Close(close)) => state.handle_close(close, core),
+            (state, Frame::Close(close)) => state.handle_close(close),
             (State::ExpectHello(state), frame) => {
                 self.deframer.payload_len_max = core.config.limits.frame_len_max;
                 state.handle(frame, core)
             }
             (State::ExpectAnnounce(state), frame) => state.handle(frame, core),
             (State::Transfer(state), frame) => state.handle(frame, core),
-            (State::Finished, frame) => unexpected("Close", &frame),
             (
-                State::Opening(_) | State::Publishing(_) | State::Summarizing(_) | State::Closed,
+                State::Opening(_)
+                | State::Publishing(_)
+                | State::Summarizing(_)
+                | State::Finished
+                | State::Closed,
                 frame,
             ) => unexpected("the store", &frame),
         };
@@ -321,11 +318,9 @@ impl State {
         !matches!(self, Self::ExpectHello(_))
     }
 
-    /// A client may withdraw before it finalizes; after all was said it just leaves.
-    fn handle_close(self, close: Close, core: &mut Core) -> Result<Self, Error> {
-        core.left = true;
+    /// A client may withdraw before it finalizes.
+    fn handle_close(self, close: Close) -> Result<Self, Error> {
         match self {
-            Self::Finished => Ok(Self::Finished),
             Self::Transfer(_) if close.code == CloseCode::DONE => Ok(Self::Finished),
             Self::ExpectHello(_)
             | Self::ExpectAnnounce(_)
@@ -333,6 +328,7 @@ impl State {
             | Self::Transfer(_)
             | Self::Publishing(_)
             | Self::Summarizing(_)
+            | Self::Finished
             | Self::Closed => Err(Error::PeerClosed(close)),
         }
     }

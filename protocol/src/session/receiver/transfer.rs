@@ -96,6 +96,7 @@ impl Transfer {
             }
             Frame::Finalize(_) => {
                 self.ledger.check_settled()?;
+                self.ledger.want_nothing();
                 if !self.dry_run && !self.detached.is_empty() {
                     return Err(Violation::Rule("Finalize before the announced metadata").into());
                 }

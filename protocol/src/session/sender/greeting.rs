@@ -6,18 +6,26 @@ use super::super::error::{ApiMisuse, Error, Violation};
 use super::super::outputs::Outputs;
 use super::super::source::{PlanRequest, SourceOp, SourceOutcome};
 use super::super::store::Announcement;
+use super::early::Early;
 use super::finish;
 use super::transfer::Transfer;
 use super::{Core, SenderEvent, SenderOutput, State, unexpected};
 use crate::frame::{
-    Announce, Basis, Detached, Frame, Hello, RefOutcome, RefState, RefStatus, Verdict, Welcome,
+    Announce, Basis, Detached, Frame, Hello, RefOutcome, RefState, RefStatus, Verdict, Want,
+    Welcome,
 };
 use crate::limits::{MAX_COMPLETE, MAX_EARLY_FRAME_LEN};
+use crate::object::ObjectId;
 use crate::text::Text;
 use crate::version::{Features, Version};
 
 /// Puts out the first flight: it waits for nothing.
-pub(super) fn send(agent: Text, announcement: &Announcement, outputs: &mut Outputs<SenderOutput>) {
+pub(super) fn send(
+    agent: Text,
+    announcement: &Announcement,
+    early: Option<&Early>,
+    outputs: &mut Outputs<SenderOutput>,
+) {
     outputs.send(&Frame::Hello(Hello {
         version_min: Version::OLDEST,
         version_max: Version::NEWEST,
@@ -58,6 +66,9 @@ pub(super) fn send(agent: Text, announcement: &Announcement, outputs: &mut Outpu
         len += entry_len;
     }
     outputs.send(&Frame::Announce(frame));
+    if let Some(early) = early {
+        outputs.send(&early.offer());
+    }
 }
 
 /// Room for entries in an early frame; the rest is for its other fields.
@@ -68,9 +79,15 @@ const ENTRY_LEN: usize = 8 + 32 + 33 + 36;
 
 /// Waits for the server to say who it is.
 #[derive(Debug)]
-pub(super) struct ExpectWelcome;
+pub(super) struct ExpectWelcome {
+    early: Option<Early>,
+}
 
 impl ExpectWelcome {
+    pub(super) const fn new(early: Option<Early>) -> Self {
+        Self { early }
+    }
+
     pub(super) fn handle(self, frame: Frame, core: &mut Core) -> Result<State, Error> {
         let Frame::Welcome(welcome) = frame else {
             return unexpected("Welcome", &frame);
@@ -93,13 +110,17 @@ impl ExpectWelcome {
         }
         core.limits = *limits;
         core.outputs.push(SenderEvent::Welcomed(welcome));
-        Ok(State::ExpectRefStatus(ExpectRefStatus::default()))
+        Ok(State::ExpectRefStatus(ExpectRefStatus {
+            early: self.early,
+            so_far: None,
+        }))
     }
 }
 
 /// Waits for the states of the announced refs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ExpectRefStatus {
+    early: Option<Early>,
     so_far: Option<RefStatus>,
 }
 
@@ -126,17 +147,27 @@ impl ExpectRefStatus {
         if whole.refs.len() < announced {
             return Ok(State::ExpectRefStatus(Self {
                 so_far: Some(whole),
+                ..self
             }));
         }
         core.outputs
             .push(SenderEvent::RefStatus(whole.refs.clone()));
-        let plan = plan_request(&whole, core);
+        let mut plan = plan_request(&whole, core);
         if plan.targets.is_empty() {
             let outcomes = whole.refs.into_iter().map(settled_outcome).collect();
             return Ok(finish::nothing_to_do(outcomes, core));
         }
+        let early = self.early.map(|early| {
+            plan.offered = early.ids().to_vec();
+            let targets: HashSet<_> = plan.targets.iter().map(|(commit, _)| *commit).collect();
+            EarlyOffer {
+                unneeded: early.unneeded(|commit| targets.contains(&commit)),
+                ids: plan.offered.clone(),
+                answer: None,
+            }
+        });
         core.request(SourceOp::Plan(plan));
-        Ok(State::Planning(Planning))
+        Ok(State::Planning(Planning { early }))
     }
 }
 
@@ -169,9 +200,31 @@ fn settled_outcome(state: RefState) -> RefOutcome {
 
 /// Waits for the source to compare the commits with the bases.
 #[derive(Debug)]
-pub(super) struct Planning;
+pub(super) struct Planning {
+    early: Option<EarlyOffer>,
+}
+
+/// What was offered before the server had said what it thinks of the refs.
+#[derive(Debug)]
+pub(super) struct EarlyOffer {
+    pub(super) ids: Vec<ObjectId>,
+    /// Those of them that no accepted ref needs: they are not sent.
+    pub(super) unneeded: HashSet<ObjectId>,
+    /// It may come before the plan is made.
+    pub(super) answer: Option<Want>,
+}
 
 impl Planning {
+    pub(super) fn handle(mut self, frame: Frame) -> Result<State, Error> {
+        match (frame, &mut self.early) {
+            (Frame::Want(want), Some(early)) if early.answer.is_none() => {
+                early.answer = Some(want);
+                Ok(State::Planning(self))
+            }
+            (frame, _) => unexpected("nothing before Basis or Offer", &frame),
+        }
+    }
+
     pub(super) fn handle_planned(
         self,
         outcome: SourceOutcome,
@@ -180,7 +233,8 @@ impl Planning {
         let SourceOutcome::Planned { basis, detached } = outcome else {
             return Err(ApiMisuse::Outcome.into());
         };
-        if !basis.is_empty() {
+        // A basis comes before the first offer, and that is made: the server relies on all it has.
+        if !basis.is_empty() && self.early.is_none() {
             core.outputs.send(&Frame::Basis(Basis { commits: basis }));
         }
         let dry_run = core.is_dry_run();
@@ -190,6 +244,6 @@ impl Planning {
                     .send(&Frame::Detached(Detached { commit, metadata }));
             }
         }
-        Ok(State::Transfer(Box::new(Transfer::begin(core))))
+        Transfer::begin(self.early, core)
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! It never opens a repository or a connection: the driver completes its source requests.
 
+mod early;
 mod finish;
 mod greeting;
 mod packer;
@@ -15,6 +16,8 @@ mod transfer;
 
 use bytes::{Bytes, BytesMut};
 
+use self::early::Early;
+pub use self::early::SmallCommit;
 use self::finish::{ExpectFinalized, ExpectSummary};
 use self::greeting::{ExpectRefStatus, ExpectWelcome, Planning};
 use self::transfer::Transfer;
@@ -35,6 +38,10 @@ pub struct SenderConfig {
     pub agent: Text,
     /// The refs to set, and how. Without refs the session just learns who the server is.
     pub announcement: Announcement,
+    /// The announced commits, if all of them together are small: offering them along with the
+    /// announcement saves a round trip. Above [`MAX_EARLY_IDS`](crate::limits::MAX_EARLY_IDS)
+    /// objects nothing comes of it.
+    pub small: Vec<SmallCommit>,
 }
 
 /// What a sender session has for its driver.
@@ -136,12 +143,14 @@ impl SenderSession {
         let SenderConfig {
             agent,
             announcement,
+            small,
         } = config;
+        let early = Early::new(small);
         let mut outputs = Outputs::new();
-        greeting::send(agent, &announcement, &mut outputs);
+        greeting::send(agent, &announcement, early.as_ref(), &mut outputs);
         Self {
             deframer: Deframer::new(MAX_FRAME_LEN_MAX),
-            state: State::ExpectWelcome(ExpectWelcome),
+            state: State::ExpectWelcome(ExpectWelcome::new(early)),
             core: Core {
                 announcement,
                 limits: Limits::default(),
@@ -264,7 +273,7 @@ impl SenderSession {
                 next
             }
             (State::ExpectRefStatus(state), frame) => state.handle(frame, core),
-            (State::Planning(_), frame) => unexpected("nothing before Basis or Offer", &frame),
+            (State::Planning(state), frame) => state.handle(frame),
             (State::Transfer(state), frame) => state.handle(frame, core),
             (State::ExpectFinalized(state), frame) => state.handle(frame, core),
             (State::ExpectSummary(state), frame) => state.handle(frame, core),

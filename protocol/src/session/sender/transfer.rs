@@ -1,12 +1,13 @@
 //! The state in which objects travel: offers, answers and objects overlap.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
 
 use super::super::error::{ApiMisuse, Error, Violation};
 use super::super::source::{Fetched, SourceOp, SourceOutcome};
 use super::finish::ExpectFinalized;
+use super::greeting::EarlyOffer;
 use super::packer::Packer;
 use super::{Core, SenderEvent, State, unexpected};
 use crate::frame::{Finalize, Frame, ObjectBegin, ObjectChunk, ObjectEnd, Offer, Want};
@@ -20,6 +21,8 @@ pub(super) struct Transfer {
     offering: Offering,
     unanswered: VecDeque<Vec<ObjectId>>,
     unanswered_ids: usize,
+    /// Offered with the announcement, and of no use to a ref that was accepted.
+    unneeded: HashSet<ObjectId>,
     /// Answers the source was not told of yet.
     answers: Vec<(ObjectId, bool)>,
     /// Missing objects the source was not told of yet.
@@ -50,11 +53,30 @@ enum Offering {
 }
 
 impl Transfer {
-    pub(super) fn begin(core: &mut Core) -> Self {
-        let mut transfer = Self {
+    pub(super) fn begin(early: Option<EarlyOffer>, core: &mut Core) -> Result<State, Error> {
+        let mut transfer = Self::new();
+        if let Some(EarlyOffer {
+            ids,
+            unneeded,
+            answer,
+        }) = early
+        {
+            transfer.unanswered_ids = ids.len();
+            transfer.unanswered.push_back(ids);
+            transfer.unneeded = unneeded;
+            if let Some(want) = answer {
+                transfer.handle_want(want, core)?;
+            }
+        }
+        Ok(transfer.go_on(core))
+    }
+
+    fn new() -> Self {
+        Self {
             offering: Offering::Ready,
             unanswered: VecDeque::new(),
             unanswered_ids: 0,
+            unneeded: HashSet::new(),
             answers: Vec::new(),
             missing: Vec::new(),
             wanted: VecDeque::new(),
@@ -64,9 +86,7 @@ impl Transfer {
             large: VecDeque::new(),
             streams: [None; STREAMS],
             rounds: 0,
-        };
-        transfer.ask_for_offers(core);
-        transfer
+        }
     }
 
     pub(super) fn handle(mut self, frame: Frame, core: &mut Core) -> Result<State, Error> {
@@ -136,6 +156,9 @@ impl Transfer {
             self.answers.push((id, !is_wanted));
             if !is_wanted {
                 had += 1;
+                continue;
+            }
+            if self.unneeded.contains(&id) {
                 continue;
             }
             wanted += 1;
@@ -326,7 +349,7 @@ mod tests {
             limits: Limits::default(),
             outputs: Outputs::new(),
         };
-        let mut transfer = Transfer::begin(&mut core);
+        let mut transfer = Transfer::new();
         transfer.wanted = (0..200)
             .map(|number| ObjectId::new(ObjectKind::File, Checksum::new([number; 32])))
             .collect();

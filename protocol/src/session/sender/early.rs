@@ -1,0 +1,94 @@
+//! What is offered along with the announcement: all of a small push (SPEC "Early offers").
+//!
+//! It is offered before the server has said what it thinks of the refs. Once it has, the objects
+//! that no accepted ref needs are not sent, even where the server wants them.
+
+use std::collections::HashSet;
+
+use crate::frame::{Frame, Offer};
+use crate::limits::MAX_EARLY_IDS;
+use crate::object::{Checksum, ObjectId};
+
+/// An announced commit that reaches so little that it can be offered at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmallCommit {
+    /// The commit.
+    pub commit: Checksum,
+    /// Its closure: each object once, a commit or dirtree before what it holds.
+    pub closure: Vec<ObjectId>,
+}
+
+/// Commits that were offered before their refs were accepted.
+#[derive(Debug)]
+pub(super) struct Early {
+    commits: Vec<SmallCommit>,
+    /// All their objects, as offered.
+    ids: Vec<ObjectId>,
+}
+
+impl Early {
+    /// Puts an offer together, if there is anything to offer and it is as small as it should be.
+    pub(super) fn new(commits: Vec<SmallCommit>) -> Option<Self> {
+        let mut seen = HashSet::new();
+        let closures = commits.iter().flat_map(|small| &small.closure);
+        let ids: Vec<_> = closures.copied().filter(|id| seen.insert(*id)).collect();
+        (1..=MAX_EARLY_IDS)
+            .contains(&ids.len())
+            .then_some(Self { commits, ids })
+    }
+
+    pub(super) fn offer(&self) -> Frame {
+        Frame::Offer(Offer {
+            ids: self.ids.clone(),
+        })
+    }
+
+    /// Returns what was offered, as it was.
+    pub(super) fn ids(&self) -> &[ObjectId] {
+        &self.ids
+    }
+
+    /// Returns what none of these commits reaches.
+    pub(super) fn unneeded(&self, mut accepted: impl FnMut(Checksum) -> bool) -> HashSet<ObjectId> {
+        let mut unneeded: HashSet<_> = self.ids.iter().copied().collect();
+        for small in self.commits.iter().filter(|small| accepted(small.commit)) {
+            for id in &small.closure {
+                unneeded.remove(id);
+            }
+        }
+        unneeded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::ObjectKind;
+
+    fn id(number: usize) -> ObjectId {
+        ObjectId::new(ObjectKind::File, Checksum::of(&number.to_le_bytes()))
+    }
+
+    fn small(number: u8, closure: std::ops::Range<usize>) -> SmallCommit {
+        SmallCommit {
+            commit: Checksum::new([number; 32]),
+            closure: closure.map(id).collect(),
+        }
+    }
+
+    #[test]
+    fn a_push_is_offered_early_up_to_a_number_of_objects_and_not_one_above() {
+        assert!(Early::new(Vec::new()).is_none());
+        assert!(Early::new(vec![small(1, 0..MAX_EARLY_IDS)]).is_some());
+        assert!(Early::new(vec![small(1, 0..MAX_EARLY_IDS + 1)]).is_none());
+    }
+
+    #[test]
+    fn what_commits_share_is_offered_once_and_needed_while_one_of_them_is_accepted() {
+        let early = Early::new(vec![small(1, 0..3), small(2, 2..5)]).unwrap();
+        assert_eq!(early.ids(), (0..5).map(id).collect::<Vec<_>>());
+        let second = |commit| commit == Checksum::new([2; 32]);
+        assert_eq!(early.unneeded(second), HashSet::from([id(0), id(1)]));
+        assert!(early.unneeded(|_| true).is_empty());
+    }
+}
