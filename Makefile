@@ -30,5 +30,10 @@ chaos-controls: ## show that seeded faults and faked syncs are caught, as root
 fuzz: ## (not there yet) fuzz every target for hours
 	@echo "make fuzz: there is no long fuzz run yet; fuzz/README.md says how to run one target" >&2; exit 2
 
-bench: ## (not there yet) measure against the peers
-	@echo "make bench: there is no benchmark yet" >&2; exit 2
+BENCH_DATA ?= $(TARGET)/bench/data
+
+bench: ## measure against the peers, some 25 minutes (tests/bench/README.md)
+	@.ci/setup bench "$(BENCH_DATA)/ostree-push"
+	@cargo build --quiet --release --workspace --bins
+	@ARTIFACT_TESTS_PROGRAMS="$(abspath $(TARGET))/release" BENCH_DATA="$(abspath $(BENCH_DATA))" \
+		"$(TARGET)/release/bench"

@@ -50,6 +50,11 @@ impl HttpServer {
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
+
+    /// Returns the port it listens on.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
 }
 
 impl Drop for HttpServer {

@@ -12,8 +12,11 @@
 //! [`chaos`] disturbs the real receiver and cuts the power of real file systems; [`invariants`]
 //! judges what a repository looks like afterwards.
 //!
+//! [`bench`] measures pushes, and what others need for the same.
+//!
 //! The tests are in `tests/tests`.
 
+pub mod bench;
 pub mod cache;
 pub mod chaos;
 pub mod exec;
@@ -21,6 +24,7 @@ pub mod frames;
 pub mod hand;
 pub mod http;
 pub mod invariants;
+pub mod link;
 pub mod listing;
 pub mod model;
 pub mod pair;

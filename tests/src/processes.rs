@@ -103,6 +103,11 @@ pub fn kill_children(root: u32) {
     descendants(root).into_iter().for_each(kill);
 }
 
+/// Returns whether a process has children, ended ones that it has not waited for included.
+pub fn has_children(pid: u32) -> bool {
+    all().any(|child| parent(child) == Some(pid))
+}
+
 fn descendants(root: u32) -> Vec<u32> {
     let parents: Vec<(u32, u32)> = all().filter_map(|pid| Some((pid, parent(pid)?))).collect();
     let mut found = vec![root];

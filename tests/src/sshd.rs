@@ -85,6 +85,21 @@ impl Sshd {
         )
     }
 
+    /// Returns the port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the user who may log in.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Returns the process of the server, whose children are its sessions.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Returns what sshd and the programs it ran have written to standard error.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join(LOG)).unwrap_or_default()
@@ -176,7 +191,8 @@ fn write_configuration(dir: &Path, port: u16, user: &str, command: &str) -> Resu
     write("sshd_config", &configuration)?;
     let key = fs::read_to_string(dir.join("host_key.pub"))
         .map_err(Failure::doing("read the host key of sshd"))?;
-    write("known_hosts", &format!("[127.0.0.1]:{port} {key}"))
+    // Any port, so that it is known behind a proxy as well.
+    write("known_hosts", &format!("[127.0.0.1]:* {key}"))
 }
 
 fn spawn(sshd: &Path, dir: &Path) -> Result<Child, Failure> {

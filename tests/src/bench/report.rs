@@ -1,0 +1,186 @@
+//! What came out: tables for people, and everything as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::bench::peer::Peer;
+use crate::bench::suite::{Outcome, Results};
+
+/// Some numbers, told by the middle one and how far they spread.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The median.
+    pub median: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Returns the spread of at least one number.
+    pub fn of(numbers: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = numbers.collect();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let upper = sorted[sorted.len() / 2];
+        let lower = sorted[(sorted.len() - 1) / 2];
+        Some(Self {
+            median: f64::midpoint(lower, upper),
+            min,
+            max,
+        })
+    }
+
+    /// Returns it with so many digits after the point, and without the spread of one number.
+    pub fn show(&self, digits: usize) -> String {
+        let Self { median, min, max } = self;
+        if min == max {
+            return format!("{median:.digits$}");
+        }
+        format!("{median:.digits$} ({min:.digits$}-{max:.digits$})")
+    }
+}
+
+impl Outcome {
+    /// Returns how long a peer took, in seconds.
+    pub fn wall(&self, peer: Peer) -> Option<Spread> {
+        let runs = &self.peers.get(&peer)?.runs;
+        Spread::of(runs.values().map(|cost| cost.wall.as_secs_f64()))
+    }
+
+    /// Returns the time of one peer over that of another, each in the same round.
+    pub fn ratio(&self, peer: Peer, other: Peer) -> Option<Spread> {
+        let (runs, others) = (&self.peers.get(&peer)?.runs, &self.peers.get(&other)?.runs);
+        Spread::of(runs.iter().filter_map(|(round, cost)| {
+            Some(cost.wall.as_secs_f64() / others.get(round)?.wall.as_secs_f64())
+        }))
+    }
+
+    /// Returns how much longer than another one a peer took, in round trips of the link.
+    pub fn round_trips_more(&self, peer: Peer, other: Peer) -> Option<Spread> {
+        let (runs, others) = (&self.peers.get(&peer)?.runs, &self.peers.get(&other)?.runs);
+        Spread::of(runs.iter().filter_map(|(round, cost)| {
+            let more = cost.wall.as_secs_f64() - others.get(round)?.wall.as_secs_f64();
+            Some(more / self.scene.round_trip.as_secs_f64())
+        }))
+    }
+}
+
+/// Returns every scene and peer in one table.
+pub fn table(outcomes: &[Outcome]) -> String {
+    let mut text = String::from(HEAD);
+    for outcome in outcomes {
+        let mut scene = format!(
+            "{}: {} objects, {:.1} MB",
+            outcome.scene,
+            outcome.missing.objects,
+            outcome.missing.bytes as f64 / 1e6
+        );
+        for (peer, results) in &outcome.peers {
+            let row = row(outcome, *peer, results);
+            let _ = writeln!(text, "| {scene} | {} | {row} |", peer.title());
+            scene.clear();
+        }
+    }
+    text
+}
+
+fn row(outcome: &Outcome, peer: Peer, results: &Results) -> String {
+    if let Some(failure) = &results.failure {
+        let first = failure.lines().next().unwrap_or_default();
+        return format!("failed: {} | | | | | | | | ", first.replace('|', "\\|"));
+    }
+    let shown = |spread: Option<Spread>| spread.map_or_else(String::new, |s| s.show(2));
+    let mean = |part: fn(&crate::bench::usage::Cost) -> std::time::Duration| {
+        let sum: f64 = results.runs.values().map(|c| part(c).as_secs_f64()).sum();
+        format!("{:.2}", sum / results.runs.len().max(1) as f64)
+    };
+    let pair = |pair: Option<(u64, u64)>, unit: f64| match pair {
+        Some((first, second)) => [first, second].map(|n| format!("{:.1}", n as f64 / unit)),
+        None => [String::new(), String::new()],
+    };
+    let mib = f64::from(1 << 20);
+    [
+        shown(outcome.wall(peer)),
+        shown(outcome.ratio(peer, outcome.scene.reference())),
+        mean(|cost| cost.client),
+        mean(|cost| cost.server),
+        pair(results.memory, mib).join(" | "),
+        pair(results.carried, 1e3).join(" | "),
+        results.runs.len().to_string(),
+    ]
+    .join(" | ")
+}
+
+/// Returns all that was measured, run by run.
+pub fn json(outcomes: &[Outcome], machine: &BTreeMap<&'static str, String>) -> Value {
+    let scenes: Vec<Value> = outcomes
+        .iter()
+        .map(|outcome| {
+            let peers: serde_json::Map<String, Value> = outcome
+                .peers
+                .iter()
+                .map(|(peer, results)| (peer.name().to_owned(), results_json(results)))
+                .collect();
+            let scene = &outcome.scene;
+            json!({
+                "case": scene.case.name(),
+                "work": scene.work.name(),
+                "source": scene.source.name(),
+                "place": scene.place.name(),
+                "round_trip_ms": scene.round_trip.as_millis() as u64,
+                "cold": scene.cold,
+                "missing_objects": outcome.missing.objects,
+                "missing_bytes": outcome.missing.bytes,
+                "peers": peers,
+            })
+        })
+        .collect();
+    json!({ "machine": machine, "scenes": scenes })
+}
+
+fn results_json(results: &Results) -> Value {
+    let runs: Vec<Value> = results
+        .runs
+        .iter()
+        .map(|(round, cost)| {
+            json!({
+                "round": round,
+                "wall_s": cost.wall.as_secs_f64(),
+                "client_cpu_s": cost.client.as_secs_f64(),
+                "server_cpu_s": cost.server.as_secs_f64(),
+            })
+        })
+        .collect();
+    json!({
+        "runs": runs,
+        "sent_bytes": results.carried.map(|carried| carried.0),
+        "received_bytes": results.carried.map(|carried| carried.1),
+        "client_memory_bytes": results.memory.map(|memory| memory.0),
+        "server_memory_bytes": results.memory.map(|memory| memory.1),
+        "failure": results.failure,
+    })
+}
+
+const HEAD: &str = "\
+| what is missing, where to | | wall, s | against the reference | CPU client, s | CPU server, s | \
+memory client, MiB | memory server, MiB | sent, kB | received, kB | runs |
+|---|---|---|---|---|---|---|---|---|---|---|
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_has_the_median_and_both_ends() {
+        let spread = |numbers: &[f64]| Spread::of(numbers.iter().copied());
+        assert_eq!(spread(&[]), None);
+        assert_eq!(spread(&[3.0, 1.0, 2.5]).unwrap().show(1), "2.5 (1.0-3.0)");
+        assert_eq!(spread(&[4.0, 1.0]).unwrap().median, 2.5);
+        assert_eq!(spread(&[4.0]).unwrap().show(2), "4.00");
+    }
+}

@@ -1,0 +1,254 @@
+//! What is measured: which tree, how much of it is missing, from where to where, over what link.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::bench::options::Options;
+use crate::bench::peer::Peer;
+
+/// A tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Case {
+    /// An artifact of 50 files.
+    T,
+    /// A root file system of Debian, as `debootstrap` makes it.
+    A,
+    /// 100,000 small files.
+    B,
+    /// Four large files, of which two can be compressed.
+    C,
+}
+
+impl Case {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::T, Self::A, Self::B, Self::C];
+
+    /// Returns its name, as `BENCH_CASES` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::T => "T",
+            Self::A => "A",
+            Self::B => "B",
+            Self::C => "C",
+        }
+    }
+
+    /// Returns what it is, for people.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::T => "50 files",
+            Self::A => "root file system",
+            Self::B => "100,000 small files",
+            Self::C => "4 large files",
+        }
+    }
+}
+
+/// How much of the tree is missing at the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// All of it: the repository is empty.
+    Full,
+    /// What has changed since the commit that is there: one file in a hundred, one at least.
+    Change,
+    /// Nothing: the ref is there.
+    Nothing,
+}
+
+impl Work {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Full, Self::Change, Self::Nothing];
+
+    /// Returns its name, as `BENCH_WORKS` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Change => "change",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+/// What the source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// An archive repository, whose objects travel as they lie.
+    Archive,
+    /// A bare-user repository, as build tools keep, whose objects have to be compressed.
+    BareUser,
+}
+
+impl Source {
+    /// Returns its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Archive => "archive",
+            Self::BareUser => "bare-user",
+        }
+    }
+}
+
+/// Where the destination is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In memory, where creating files costs next to nothing.
+    Memory,
+    /// On disk.
+    Disk,
+}
+
+impl Place {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Memory, Self::Disk];
+
+    /// Returns its name, as `BENCH_PLACES` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "tmpfs",
+            Self::Disk => "disk",
+        }
+    }
+}
+
+/// One thing to be measured, with every peer that can do it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scene {
+    /// The tree.
+    pub case: Case,
+    /// What is missing.
+    pub work: Work,
+    /// From where.
+    pub source: Source,
+    /// To where.
+    pub place: Place,
+    /// Over what.
+    pub round_trip: Duration,
+    /// Whether the page cache is emptied before each run, which needs root.
+    pub cold: bool,
+}
+
+impl Scene {
+    /// Lists all the scenes that were asked for, those of one case after the other.
+    pub fn all(options: &Options) -> Vec<Self> {
+        let mut scenes = Vec::new();
+        for &case in &options.cases {
+            scenes.extend(Self::of(case, options));
+        }
+        scenes
+    }
+
+    fn of(case: Case, options: &Options) -> Vec<Self> {
+        let scene = |work, place| Self {
+            case,
+            work,
+            source: Source::Archive,
+            place,
+            round_trip: Duration::ZERO,
+            cold: false,
+        };
+        let mut scenes = Vec::new();
+        for &place in &options.places {
+            for &work in &options.works {
+                scenes.push(scene(work, place));
+            }
+        }
+        if case == Case::A && options.works.contains(&Work::Full) {
+            for &place in &options.places {
+                scenes.push(Self {
+                    source: Source::BareUser,
+                    ..scene(Work::Full, place)
+                });
+            }
+            if options.places.contains(&Place::Disk) && rustix::process::geteuid().is_root() {
+                scenes.push(Self {
+                    cold: true,
+                    ..scene(Work::Full, Place::Disk)
+                });
+            }
+        }
+        if !options.round_trips.contains(&Duration::ZERO) {
+            scenes.clear();
+        }
+        // On a long link the disk hardly shows, and small trees show how often one waits.
+        let place = options.places.first().copied().unwrap_or(Place::Memory);
+        let long = options.round_trips.iter().filter(|each| !each.is_zero());
+        for &round_trip in long.filter(|_| matches!(case, Case::T | Case::A)) {
+            for &work in &options.works {
+                scenes.push(Self {
+                    round_trip,
+                    ..scene(work, place)
+                });
+            }
+        }
+        scenes
+    }
+
+    /// Returns what the others are compared with here.
+    pub const fn reference(&self) -> Peer {
+        match (self.source, self.work) {
+            (Source::BareUser, _) => Peer::ArchiveAndTar,
+            (Source::Archive, Work::Nothing) => Peer::True,
+            (Source::Archive, Work::Full | Work::Change) => Peer::Tar,
+        }
+    }
+
+    /// Returns how often a peer is to be run; never, where it cannot do this, or where it takes
+    /// minutes and tells nothing new.
+    pub fn runs(&self, peer: Peer, runs: usize) -> usize {
+        let far = !self.round_trip.is_zero();
+        let large = matches!(self.case, Case::B | Case::C);
+        let full = self.work == Work::Full;
+        let bare = self.source == Source::BareUser;
+        let can = match peer {
+            Peer::Ours => true,
+            Peer::True => !bare,
+            Peer::Tar => !bare && self.work != Work::Nothing,
+            Peer::Cat => !bare && full && !self.cold,
+            Peer::OursAes => !bare && full && !far && matches!(self.case, Case::A | Case::C),
+            Peer::Rsync => !bare && !self.cold,
+            Peer::OstreePush | Peer::Pull => !(bare || self.cold || far && self.case == Case::A),
+            Peer::ArchiveAndTar => bare,
+        };
+        let slow = matches!(peer, Peer::OstreePush | Peer::Pull);
+        if !can {
+            0
+        } else if slow && (large || full && self.case == Case::A || far) {
+            1
+        } else if slow || large && self.work != Work::Nothing || far && self.case == Case::A {
+            runs.div_ceil(2)
+        } else if self.case == Case::T && !far {
+            (2 * runs).saturating_sub(1)
+        } else {
+            runs
+        }
+    }
+
+    /// Returns whether a peer is so slow here that it is run once only, without being warmed up.
+    pub const fn is_long(&self, peer: Peer) -> bool {
+        matches!(self.case, Case::B | Case::C)
+            && matches!(self.work, Work::Full)
+            && matches!(peer, Peer::OstreePush | Peer::Pull)
+    }
+}
+
+impl fmt::Display for Scene {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {}, {}",
+            self.case.name(),
+            self.work.name(),
+            self.place.name()
+        )?;
+        if self.source == Source::BareUser {
+            write!(f, ", from bare-user")?;
+        }
+        if self.cold {
+            write!(f, ", cold")?;
+        }
+        if !self.round_trip.is_zero() {
+            write!(f, ", {} ms", self.round_trip.as_millis())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! `make bench`: measures pushes against what others need for the same.
+//!
+//! `tests/bench/README.md` says what the variables `BENCH_...` choose. Ends with 0 if every push
+//! succeeded, was found whole, and nobody failed; what is slow is for the reader to see.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use artifact_tests::bench::data::make_dir;
+use artifact_tests::bench::options::Options;
+use artifact_tests::bench::suite::{Suite, machine};
+use artifact_tests::bench::{report, usage};
+use artifact_tests::exec::Failure;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(failure) => {
+            say(&format!("bench: {failure:?}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, Failure> {
+    let mut args = std::env::args_os().skip(1);
+    match args.next().as_deref().and_then(|arg| arg.to_str()) {
+        None => measure(),
+        Some("note-memory") => {
+            let (file, program) = (args.next(), args.next());
+            let (Some(file), Some(program)) = (file, program) else {
+                return Err(Failure::new("usage: bench note-memory FILE PROGRAM..."));
+            };
+            usage::note_memory(Path::new(&file), Command::new(program).args(args))
+        }
+        Some(other) => Err(Failure::new(format!("unknown argument {other}"))),
+    }
+}
+
+fn measure() -> Result<ExitCode, Failure> {
+    let program = std::env::current_exe().map_err(Failure::doing("find this program"))?;
+    // It is TARGET/PROFILE/bench.
+    let target = program
+        .ancestors()
+        .nth(2)
+        .map_or_else(|| PathBuf::from("target"), Path::to_owned);
+    let options = Options::from_environment(&target)?;
+    let begun = Instant::now();
+    let machine = machine(&options);
+    let outcomes = Suite::start(&options, &program)?.run(&|line| {
+        say(&format!("{:5.0} s  {line}", begun.elapsed().as_secs_f64()));
+    })?;
+    let table = report::table(&outcomes);
+    make_dir(&options.out)?;
+    for (name, text) in [
+        ("bench.md", table.clone()),
+        ("bench.json", report::json(&outcomes, &machine).to_string()),
+    ] {
+        let path = options.out.join(name);
+        fs::write(&path, text).map_err(Failure::doing(format!("write {path:?}")))?;
+    }
+    // Whoever closed our output does not want to know.
+    let _ = write!(std::io::stdout(), "{table}");
+    let failed = outcomes
+        .iter()
+        .flat_map(|outcome| outcome.peers.values())
+        .any(|results| results.failure.is_some());
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
