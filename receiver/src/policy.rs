@@ -2,25 +2,44 @@
 //!
 //! An update is judged twice. When it is announced only names and current values are known; when it
 //! is published the commit is here, so that its bindings and its history can be looked at. Whoever
-//! the client says it is changes nothing.
+//! the client says it is changes nothing: rights come from the server's configuration.
+
+mod grants;
 
 use artifact_protocol::Checksum;
 use artifact_protocol::frame::{Expect, PushOptions, RefUpdate, Refusal, RefusalCode, Verdict};
 use artifact_protocol::ostree::Commit;
 
-/// The rules that hold for one identity. These are the ones without a configuration: whoever was
-/// let in may create refs, move them forward, and with [`PushOptions::FORCE`] anywhere.
-#[derive(Clone, Debug, Default)]
-pub struct Policy {}
+pub use self::grants::{Action, Grants, Rule};
 
-/// What a ref holds when an update of it is judged.
+/// The rules that hold for one client. The default is that of a server without a configuration:
+/// whoever was let in may create refs, move them forward, and with [`PushOptions::FORCE`] anywhere.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    limited: Option<Limited>,
+}
+
+#[derive(Clone, Debug)]
+struct Limited {
+    who: String,
+    grants: Grants,
+}
+
+/// What is there when an update is judged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Current {
-    /// The commit, if the ref is there.
+    /// The commit that the ref holds, if the ref is there.
     pub commit: Option<Checksum>,
     /// Whether everything that commit reaches is here.
     pub complete: bool,
-    /// SHA-256 of its detached metadata, if there is some; looked up only where it matters.
+    /// The new commit, if it is here whole, by whatever ref.
+    pub new: Option<Existing>,
+}
+
+/// A commit that is announced and here already.
+#[derive(Clone, Copy, Debug)]
+pub struct Existing {
+    /// SHA-256 of its detached metadata, if there is some.
     pub detached: Option<Checksum>,
 }
 
@@ -36,17 +55,43 @@ pub enum Ancestry {
 }
 
 impl Policy {
+    /// The rules for a client that has these rights, and what to call it.
+    pub const fn limited(who: String, grants: Grants) -> Self {
+        Self {
+            limited: Some(Limited { who, grants }),
+        }
+    }
+
+    /// Returns what the client may do, a line for each right, as far as that is limited.
+    pub fn rights(&self) -> Option<String> {
+        self.limited
+            .as_ref()
+            .map(|limited| limited.grants.to_text())
+    }
+
     /// Judges an update by what is known when it is announced.
     pub fn judge_announced(&self, update: &RefUpdate, current: Current) -> Verdict {
+        let same = current.commit == Some(update.commit) && current.complete;
+        if same && !changes_detached(update, current.new) {
+            return Verdict::UpToDate;
+        }
+        let action = match current.commit {
+            None => Some(Action::Create),
+            Some(commit) if commit != update.commit => Some(Action::Move),
+            Some(_) if !current.complete => Some(Action::Create),
+            Some(_) => None,
+        };
+        let granted = action
+            .map_or(Ok(()), |action| self.permit(action, update))
+            .and_then(|()| self.judge_detached(update, current.new));
+        if let Err(refusal) = granted {
+            return Verdict::Refused(refusal);
+        }
         let expected = match update.expect {
             Expect::Any => true,
             Expect::Absent => current.commit.is_none(),
             Expect::Is(commit) => current.commit == Some(commit),
         };
-        let same = current.commit == Some(update.commit) && current.complete;
-        if same && (update.detached.is_none() || update.detached == current.detached) {
-            return Verdict::UpToDate;
-        }
         if !expected {
             return Verdict::Refused(Refusal::new(
                 RefusalCode::LOST_RACE,
@@ -54,6 +99,19 @@ impl Policy {
             ));
         }
         Verdict::Accepted
+    }
+
+    /// Judges the detached metadata of an update. They belong to the commit, whatever refs hold it:
+    /// who may create refs must not change them for others.
+    pub fn judge_detached(
+        &self,
+        update: &RefUpdate,
+        existing: Option<Existing>,
+    ) -> Result<(), Refusal> {
+        if changes_detached(update, existing) {
+            self.permit(Action::Sign, update)?;
+        }
+        Ok(())
     }
 
     /// Judges an accepted update by the commit itself.
@@ -73,14 +131,37 @@ impl Policy {
                 "the commit is bound to other refs, so that nobody could pull it by this one",
             ));
         }
-        if ancestry == Ancestry::Unrelated && !options.contains(PushOptions::FORCE) {
-            return Err(Refusal::new(
-                RefusalCode::NOT_FAST_FORWARD,
-                "the commit does not descend from the current one, as far as its history is here",
-            ));
+        if ancestry != Ancestry::Unrelated {
+            return Ok(());
         }
-        Ok(())
+        let refuse = |text: &str| Err(Refusal::new(RefusalCode::NOT_FAST_FORWARD, text));
+        match &self.limited {
+            Some(limited) if limited.grants.rule == Rule::FastForward => refuse(&format!(
+                "{} may move {name} forward only, and the commit does not descend from the current \
+                 one, as far as its history is here",
+                limited.who
+            )),
+            _ if options.contains(PushOptions::FORCE) => Ok(()),
+            _ => refuse(
+                "the commit does not descend from the current one, as far as its history is here",
+            ),
+        }
     }
+
+    fn permit(&self, action: Action, update: &RefUpdate) -> Result<(), Refusal> {
+        match &self.limited {
+            Some(limited) if !limited.grants.permit(action, &update.name) => {
+                Err(limited.grants.refusal(&limited.who, action, &update.name))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns whether an update would change what is attached to a commit that is here.
+fn changes_detached(update: &RefUpdate, existing: Option<Existing>) -> bool {
+    existing
+        .is_some_and(|existing| update.detached.is_some() && update.detached != existing.detached)
 }
 
 #[cfg(test)]
@@ -101,10 +182,13 @@ mod tests {
     }
 
     fn holds(commit: Checksum) -> Current {
+        let existing = Existing {
+            detached: Some(SIGNATURE),
+        };
         Current {
             commit: Some(commit),
             complete: true,
-            detached: Some(SIGNATURE),
+            new: (commit == NEW).then_some(existing),
         }
     }
 
@@ -133,6 +217,7 @@ mod tests {
         );
         let partial = Current {
             complete: false,
+            new: None,
             ..holds(NEW)
         };
         assert_eq!(judge(update(Expect::Any, None), partial), Verdict::Accepted);

@@ -71,7 +71,7 @@ fn publish_accepted<F: Fs>(
         if !bases_hold || !refs_hold {
             continue;
         }
-        let detached = detached_of(session, reached.iter().chain(&commits));
+        let detached = detached_of(session, &commits);
         install(repo, &reached, &detached)?;
         set_refs(repo, session, &files)?;
         drop(lock);
@@ -108,12 +108,10 @@ fn stage_refs<F: Fs>(repo: &Repo<F>, session: &Session) -> Result<Vec<(RefName, 
     Ok(files)
 }
 
-/// Returns the commits that are published or pushed again and have staged detached metadata.
-fn detached_of<'a>(
-    session: &Session,
-    commits: impl Iterator<Item = &'a Checksum>,
-) -> Vec<Checksum> {
-    let commits: HashSet<_> = commits.collect();
+/// Returns the commits of accepted updates that have staged detached metadata. A commit that only
+/// others' histories lead to keeps what it has: the right to change that was not looked at.
+fn detached_of(session: &Session, commits: &[Checksum]) -> Vec<Checksum> {
+    let commits: HashSet<_> = commits.iter().collect();
     let staged = session.detached.keys();
     staged.filter(|c| commits.contains(c)).copied().collect()
 }

@@ -17,7 +17,7 @@ use super::repo::Repo;
 use super::resume::{self, Resume};
 use super::{closure, objects};
 use crate::error::Error;
-use crate::policy::{Ancestry, Current, Policy};
+use crate::policy::{Ancestry, Current, Existing, Policy};
 
 /// One push.
 #[derive(Debug)]
@@ -106,10 +106,8 @@ impl Session {
             if current.complete && self.bases.len() < most {
                 self.bases.add(name.clone(), commit);
             }
-            if commit == update.commit && update.detached.is_some() {
-                current.detached = objects::detached_checksum(fs, commit)?;
-            }
         }
+        current.new = existing(fs, update)?;
         let verdict = match held {
             Held::Conflict(why) => conflict(why),
             Held::Nothing | Held::Commit(_) | Held::Malformed => {
@@ -166,6 +164,12 @@ impl Session {
         let options = self.options;
         for announced in self.accepted_mut() {
             let new = announced.update.commit;
+            // Another push may have brought it since it was announced.
+            let existing = existing(&*repo.fs, &announced.update)?;
+            if let Err(refusal) = policy.judge_detached(&announced.update, existing) {
+                announced.verdict = Verdict::Refused(refusal);
+                continue;
+            }
             let Some(commit) = read_commit(repo, new)? else {
                 continue;
             };
@@ -274,6 +278,16 @@ pub(super) fn lost_race() -> Verdict {
         RefusalCode::LOST_RACE,
         "another push moved the ref meanwhile",
     ))
+}
+
+/// Looks whether an announced commit is here already; only where its detached metadata are to be
+/// compared.
+fn existing<F: Fs>(fs: &F, update: &RefUpdate) -> Result<Option<Existing>, Error> {
+    if update.detached.is_none() || !objects::is_whole(fs, update.commit)? {
+        return Ok(None);
+    }
+    let detached = objects::detached_checksum(fs, update.commit)?;
+    Ok(Some(Existing { detached }))
 }
 
 /// Returns whether a name has one of these above or below it.

@@ -4,6 +4,7 @@
 mod confined;
 mod publication;
 mod races;
+mod rights;
 mod staging;
 mod summary;
 mod support;

@@ -6,7 +6,7 @@ use super::super::error::{ApiMisuse, Error, Violation};
 use super::super::store::{Announcement, Opened, StoreOp, StoreOutcome};
 use super::transfer::Transfer;
 use super::{Core, ReceiverEvent, State, unexpected};
-use crate::frame::{Announce, Frame, Hello, RefStatus, RefUpdate, Verdict, Welcome};
+use crate::frame::{Announce, Extensions, Frame, Hello, RefStatus, RefUpdate, Verdict, Welcome};
 use crate::limits::{MAX_BASES, MAX_COMPLETE, MAX_REFS, REFS_PER_FRAME};
 use crate::version::{Features, Version};
 
@@ -33,6 +33,10 @@ impl ExpectHello {
             ))
             .into());
         };
+        let mut extensions = Extensions::default();
+        if let Some(rights) = &core.config.rights {
+            extensions.push(Welcome::RIGHTS, rights.clone().into_bytes());
+        }
         core.outputs.send(&Frame::Welcome(Welcome {
             version,
             features: features.common(Features::SUPPORTED),
@@ -40,7 +44,7 @@ impl ExpectHello {
             agent: core.config.agent.clone(),
             pull_url: core.config.pull_url.clone(),
             identity: core.config.identity.clone(),
-            extensions: Default::default(),
+            extensions,
         }));
         core.outputs.push(ReceiverEvent::Greeted(hello));
         Ok(State::ExpectAnnounce(ExpectAnnounce::default()))

@@ -35,6 +35,8 @@ pub struct ReceiverConfig {
     pub pull_url: Option<Text>,
     /// Who the client is taken for.
     pub identity: Option<Text>,
+    /// What it may do, a line for each right; `None` if that is not said.
+    pub rights: Option<String>,
     /// What the client must keep within.
     pub limits: Limits,
 }
