@@ -28,6 +28,11 @@ pub struct Sshd {
 impl Sshd {
     /// Starts sshd so that whoever logs in runs `force_command`, a line for the user's shell.
     pub fn start(force_command: &str) -> Result<Self, Failure> {
+        Self::start_with(&format!("ForceCommand {force_command}"))
+    }
+
+    /// Starts sshd with a line of its configuration for the user who logs in.
+    pub fn start_with(for_user: &str) -> Result<Self, Failure> {
         let sshd = program()?;
         prepare_privilege_separation()?;
         let dir = tempfile::tempdir().map_err(Failure::doing("make a directory for sshd"))?;
@@ -37,11 +42,16 @@ impl Sshd {
             .to_owned();
         make_key(&dir.path().join("host_key"))?;
         make_key(&dir.path().join("user_key"))?;
+        fs::copy(
+            dir.path().join("user_key.pub"),
+            dir.path().join(AUTHORIZED_KEYS),
+        )
+        .map_err(Failure::doing("authorize the user's key"))?;
         let mut last = None;
         // Between finding a free port and sshd's taking it, another process may have taken it.
         for _ in 0..START_ATTEMPTS {
             let port = free_port()?;
-            write_configuration(dir.path(), port, &user, force_command)?;
+            write_configuration(dir.path(), port, &user, for_user)?;
             let mut child = spawn(&sshd, dir.path())?;
             match wait_ready(&mut child, port) {
                 Ok(()) => {
@@ -68,11 +78,31 @@ impl Sshd {
     /// Returns the command that logs in here, for `--ssh` and `ARTIFACT_CACHE_SSH`; nothing of the
     /// user's own configuration, keys and known hosts is used.
     pub fn ssh_command(&self) -> String {
+        self.ssh_command_with("user_key")
+    }
+
+    /// Returns the command that logs in here with another key.
+    pub fn ssh_command_with(&self, key: &str) -> String {
         let dir = self.dir.path().display();
         format!(
-            "ssh -F none -i {dir}/user_key -o IdentitiesOnly=yes -o BatchMode=yes \
+            "ssh -F none -i {dir}/{key} -o IdentitiesOnly=yes -o BatchMode=yes \
              -o UserKnownHostsFile={dir}/known_hosts -o StrictHostKeyChecking=yes"
         )
+    }
+
+    /// Makes another key, and returns it as on a line of `authorized_keys`. It lets nobody in yet.
+    pub fn make_key(&self, name: &str) -> Result<String, Failure> {
+        let path = self.dir.path().join(name);
+        make_key(&path)?;
+        let public = path.with_extension("pub");
+        let key =
+            fs::read_to_string(&public).map_err(Failure::doing(format!("read {public:?}")))?;
+        Ok(key.trim().to_owned())
+    }
+
+    /// Returns the file that says whose keys are let in.
+    pub fn authorized_keys(&self) -> PathBuf {
+        self.dir.path().join(AUTHORIZED_KEYS)
     }
 
     /// Returns the address of a path at this server.
@@ -168,13 +198,13 @@ fn free_port() -> Result<u16, Failure> {
         .map_err(Failure::doing("find a free port"))
 }
 
-fn write_configuration(dir: &Path, port: u16, user: &str, command: &str) -> Result<(), Failure> {
+fn write_configuration(dir: &Path, port: u16, user: &str, for_user: &str) -> Result<(), Failure> {
     let shown = dir.display();
     let configuration = format!(
         "Port {port}\n\
          ListenAddress 127.0.0.1\n\
          HostKey {shown}/host_key\n\
-         AuthorizedKeysFile {shown}/user_key.pub\n\
+         AuthorizedKeysFile {shown}/{AUTHORIZED_KEYS}\n\
          PidFile none\n\
          StrictModes no\n\
          UsePAM no\n\
@@ -182,7 +212,7 @@ fn write_configuration(dir: &Path, port: u16, user: &str, command: &str) -> Resu
          KbdInteractiveAuthentication no\n\
          MaxStartups 100\n\
          LogLevel VERBOSE\n\
-         Match User {user}\n    ForceCommand {command}\n"
+         Match User {user}\n    {for_user}\n"
     );
     let write = |name: &str, text: &str| {
         let path = dir.join(name);
@@ -238,6 +268,7 @@ fn greets(port: u16) -> bool {
 }
 
 const LOG: &str = "sshd.log";
+const AUTHORIZED_KEYS: &str = "authorized_keys";
 const START_ATTEMPTS: usize = 5;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 

@@ -8,6 +8,7 @@ mod chaos;
 mod crowd;
 mod hostile;
 mod receiver;
+mod rights;
 mod ssh;
 mod trees;
 mod wire;

@@ -1,0 +1,26 @@
+//! What sshd says in the environment. It is read here, once, before anything else, and nowhere else.
+
+use std::env;
+use std::path::PathBuf;
+
+/// What sshd has said.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    /// The file that says by what the client was let in.
+    pub(crate) user_auth: Option<PathBuf>,
+    /// Addresses and ports of both ends of the connection.
+    pub(crate) connection: Option<String>,
+    /// What the client asked for, where something else is run for it. For the log alone.
+    pub(crate) original_command: Option<String>,
+}
+
+impl Surroundings {
+    pub(crate) fn read() -> Self {
+        let text = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        Self {
+            user_auth: env::var_os("SSH_USER_AUTH").map(PathBuf::from),
+            connection: text("SSH_CONNECTION"),
+            original_command: text("SSH_ORIGINAL_COMMAND"),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Numbers of bytes as people write them.
+
+use serde::Deserialize;
+use serde::de::Error as _;
+
+/// A number of bytes: `1048576`, `"1MiB"` or `"64 GB"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+/// A part of a disk: a number of bytes, or a percentage such as `"3%"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// So many bytes.
+    Bytes(u64),
+    /// So much of the whole, from 0 to 99.
+    Percent(u8),
+}
+
+impl Share {
+    /// Returns how many bytes it is of a whole of `total` bytes.
+    pub fn of(self, total: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => total / 100 * u64::from(percent),
+        }
+    }
+}
+
+/// Parses a number and a unit.
+fn parse(text: &str) -> Option<u64> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim_start_matches(' ');
+    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+const UNITS: [(&str, u64); 10] = [
+    ("", 1),
+    ("B", 1),
+    ("kB", 1000),
+    ("KiB", 1 << 10),
+    ("MB", 1000 * 1000),
+    ("MiB", 1 << 20),
+    ("GB", 1000 * 1000 * 1000),
+    ("GiB", 1 << 30),
+    ("TB", 1000 * 1000 * 1000 * 1000),
+    ("TiB", 1 << 40),
+];
+const EXPECTED: &str = "a number of bytes is expected, such as 1048576, \"64MiB\" or \"1GB\"";
+
+/// What TOML can hold for a quantity.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Number(u64),
+    Text(String),
+}
+
+impl Written {
+    fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => parse(text),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Written::deserialize(deserializer);
+        let bytes = written.ok().and_then(|written| written.bytes());
+        bytes.map(Self).ok_or_else(|| D::Error::custom(EXPECTED))
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let refuse = || D::Error::custom(format!("{EXPECTED}; or a percentage such as \"3%\""));
+        let written = Written::deserialize(deserializer).map_err(|_| refuse())?;
+        if let Written::Text(text) = &written
+            && let Some(percent) = text.strip_suffix('%')
+        {
+            let percent = percent.parse().ok().filter(|percent| *percent < 100);
+            return percent.map(Self::Percent).ok_or_else(refuse);
+        }
+        written.bytes().map(Self::Bytes).ok_or_else(refuse)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_numbers_with_or_without_a_unit() {
+        for (text, bytes) in [
+            ("7", Some(7)),
+            ("7B", Some(7)),
+            ("3kB", Some(3000)),
+            ("1 GiB", Some(1 << 30)),
+            ("64GB", Some(64_000_000_000)),
+            ("16777216TiB", None),
+            ("", None),
+            ("GB", None),
+            ("1.5GB", None),
+            ("-1", None),
+            ("1gb", None),
+            ("1GB ", None),
+        ] {
+            assert_eq!(parse(text), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_of_a_whole() {
+        assert_eq!(Share::Percent(3).of(1000), 30);
+        assert_eq!(Share::Percent(99).of(u64::MAX), u64::MAX / 100 * 99);
+        assert_eq!(Share::Bytes(5).of(1), 5);
+    }
+}

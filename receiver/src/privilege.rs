@@ -1,0 +1,45 @@
+//! Giving up root: a program that is started by root works on a repository as its owner.
+//!
+//! What root makes in somebody else's repository, that somebody can neither change nor remove; and
+//! a receiver that is no longer root can do less harm.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+
+/// Becomes the owner of what is at `path`, for good, if this process is root and the owner is not.
+/// Returns the user it has become.
+///
+/// To be called before anything is written, and while there is one thread. Without anything at
+/// `path` it does nothing.
+pub fn become_owner_of(path: &Path) -> io::Result<Option<u32>> {
+    if !Uid::effective().is_root() {
+        return Ok(None);
+    }
+    let owner = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if owner.uid() == 0 {
+        return Ok(None);
+    }
+    become_user(owner.uid(), owner.gid())?;
+    Ok(Some(owner.uid()))
+}
+
+/// Becomes a user, with this group and no other, for good. Needs root.
+pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    // In this order: each takes the right to the one before.
+    setgroups(&[gid])?;
+    setgid(gid)?;
+    setuid(uid)?;
+    let back = !uid.is_root() && setuid(Uid::from_raw(0)).is_ok();
+    if back || Uid::current() != uid || Uid::effective() != uid {
+        return Err(io::Error::other("the rights of root could not be given up"));
+    }
+    Ok(())
+}
