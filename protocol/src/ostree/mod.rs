@@ -19,7 +19,7 @@ pub use dirmeta::Dirmeta;
 pub use dirtree::Dirtree;
 pub use file::FileHeader;
 pub use gvariant::check as check_variant;
-pub use summary::{Summary, SummaryRef};
+pub use summary::{Summary, SummaryRef, ed25519_signatures, serialize_signature};
 
 /// The bytes of an object or of a summary break a rule of their format; whoever made them is at
 /// fault.

@@ -56,10 +56,15 @@ pub trait Fs: fmt::Debug + Send + Sync {
     fn stat(&self, path: &RepoPath) -> io::Result<Stat>;
     /// Lists at most `max` entries of a directory, in no order.
     fn read_dir(&self, path: &RepoPath, max: usize) -> io::Result<Vec<DirEntry>>;
+    /// Lists a directory with what is known of each entry, in no order. What is said of the directory
+    /// itself was so before the first entry was looked at.
+    fn survey(&self, path: &RepoPath) -> io::Result<(Stat, Vec<(String, Stat)>)>;
     /// Reads the text of a symbolic link.
     fn read_link(&self, path: &RepoPath) -> io::Result<String>;
     /// Sets the root's time of modification to now.
     fn touch_root(&self) -> io::Result<()>;
+    /// Returns what tells this boot from others, if that is known.
+    fn boot_id(&self) -> Option<&str>;
     /// Takes a lock on a file, which is made if need be; `None` if it is held otherwise.
     fn try_lock(&self, path: &RepoPath, mode: LockMode) -> io::Result<Option<Self::Lock>>;
 }
@@ -116,6 +121,7 @@ pub struct RealFs {
     // Opened before the first staged byte, so that `syncfs` through it reports every later failure.
     root: OwnedFd,
     mount_id: Option<String>,
+    boot_id: Option<String>,
     pub(super) dirs: Dirs,
 }
 
@@ -136,10 +142,12 @@ impl RealFs {
             }
             other => other?,
         };
-        let mount_id = mount_id(root.as_fd());
+        let boot_id = boot_id();
+        let mount_id = mount_id(root.as_fd(), boot_id.as_deref());
         Ok(Self {
             root,
             mount_id,
+            boot_id,
             dirs: Dirs::new(),
         })
     }
@@ -266,14 +274,7 @@ impl Fs for RealFs {
 
     fn stat(&self, path: &RepoPath) -> io::Result<Stat> {
         let (dir, name) = self.parent(path)?;
-        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(Stat {
-            kind: FileType::from_raw_mode(stat.st_mode).into(),
-            len: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
-            inode: stat.st_ino,
-        })
+        Ok(rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.into())
     }
 
     fn read_dir(&self, path: &RepoPath, max: usize) -> io::Result<Vec<DirEntry>> {
@@ -297,6 +298,24 @@ impl Fs for RealFs {
         Ok(entries)
     }
 
+    fn survey(&self, path: &RepoPath) -> io::Result<(Stat, Vec<(String, Stat)>)> {
+        let dir = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        let itself = rustix::fs::fstat(&dir)?.into();
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW);
+            if let Some(stat) = if_there(stat.map_err(io::Error::from))? {
+                entries.push((name.to_string_lossy().into_owned(), stat.into()));
+            }
+        }
+        Ok((itself, entries))
+    }
+
     fn read_link(&self, path: &RepoPath) -> io::Result<String> {
         let (dir, name) = self.parent(path)?;
         let target = rustix::fs::readlinkat(dir, name, Vec::new())?;
@@ -313,6 +332,10 @@ impl Fs for RealFs {
             last_modification: now,
         };
         Ok(rustix::fs::futimens(&self.root, &times)?)
+    }
+
+    fn boot_id(&self) -> Option<&str> {
+        self.boot_id.as_deref()
     }
 
     fn try_lock(&self, path: &RepoPath, mode: LockMode) -> io::Result<Option<OwnedFd>> {
@@ -339,6 +362,18 @@ impl Fs for RealFs {
     }
 }
 
+impl From<rustix::fs::Stat> for Stat {
+    fn from(stat: rustix::fs::Stat) -> Self {
+        Self {
+            kind: FileType::from_raw_mode(stat.st_mode).into(),
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+            inode: stat.st_ino,
+        }
+    }
+}
+
 impl From<FileType> for FileKind {
     fn from(kind: FileType) -> Self {
         match kind {
@@ -352,12 +387,17 @@ impl From<FileType> for FileKind {
 
 /// Returns the boot's id and the mount's, which Linux tells since 6.8: the one that it never uses
 /// twice. A boot alone does not do: a disk that is lost and mounted again has lost what was cached.
-fn mount_id(root: BorrowedFd<'_>) -> Option<String> {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+fn mount_id(root: BorrowedFd<'_>, boot: Option<&str>) -> Option<String> {
+    let boot = boot?;
     let wanted = StatxFlags::from_bits_retain(libc::STATX_MNT_ID_UNIQUE);
     let found = rustix::fs::statx(root, "", AtFlags::EMPTY_PATH, wanted).ok()?;
     let told = found.stx_mask & wanted.bits() != 0;
-    told.then(|| format!("{}-{:x}", boot.trim(), found.stx_mnt_id))
+    told.then(|| format!("{boot}-{:x}", found.stx_mnt_id))
+}
+
+fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned())
 }
 
 fn openat2(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {

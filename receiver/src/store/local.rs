@@ -67,13 +67,17 @@ impl<F: Fs> LocalStore<F> {
         })
     }
 
+    /// Makes the summary from what lies in the repository and from nothing that is remembered, and
+    /// calls `sign` while no other session may replace it.
+    pub fn rebuild_summary<T>(&self, sign: impl FnOnce() -> T) -> Result<T, Error> {
+        summary::rebuild(&self.repo, sign)
+    }
+
     /// Brings a summary up to date that lacks what a ref holds: whoever set the ref died before
     /// that. A failure is no failure of the push.
     fn mend_summary(&self, session: &Session) {
-        let mode = &self.repo.summary.mode;
-        let named = summary::names(&*self.repo.fs, mode, session.current_refs());
-        let mended = named.and_then(|current| {
-            if current {
+        let mended = summary::is_named(&self.repo, session.current_refs()).and_then(|named| {
+            if named {
                 Ok(())
             } else {
                 summary::update(&self.repo, session.current_refs())
@@ -176,6 +180,7 @@ impl<F: Fs> Store for LocalStore<F> {
 
     fn summarize(&self) -> SummaryDone {
         let session = lock(&self.session);
+        summary::count(&self.repo, session.iter().flat_map(Session::set_commits));
         let wanted = session.iter().flat_map(Session::current_refs);
         match summary::update(&self.repo, wanted) {
             Ok(()) => SummaryDone::Current,

@@ -143,6 +143,16 @@ impl RepoPath {
         Self::own().child("summary.lock")
     }
 
+    /// What is kept from one summary to the next.
+    pub(super) fn summary_record() -> Self {
+        Self::own().child("summary.record")
+    }
+
+    /// Where sizes wait for the next summary, each in a file named by its commit.
+    pub(super) fn sizes() -> Self {
+        Self::own().child("sizes")
+    }
+
     /// Held while a staging directory is made, or judged dead.
     pub(super) fn staging_lock() -> Self {
         Self::own().child("staging.lock")

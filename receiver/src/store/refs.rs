@@ -117,7 +117,7 @@ pub(super) fn content(commit: Checksum) -> Vec<u8> {
     format!("{commit}\n").into_bytes()
 }
 
-/// All refs of a repository, as a summary wants them.
+/// All refs of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AllRefs {
     /// Those in `refs/heads`, by name.
@@ -184,41 +184,57 @@ fn list_below<F: Fs>(
     while let Some(dir) = dirs.pop() {
         for (name, kind) in list_dir(fs, &dir)? {
             let path = dir.child(&name);
-            if is_leftover(&name) {
-                faults.push((path, "a temporary file that another program left behind"));
-                continue;
-            }
-            // libostree skips them as well (`ostree-repo-refs.c`, `enumerate_refs_recurse`).
-            if !is_fragment(&name) {
-                faults.push((path, "no name that a ref may have"));
-                continue;
-            }
-            let target = match kind {
-                FileKind::Dir => {
-                    dirs.push(path);
-                    continue;
-                }
-                FileKind::File => Some(path.clone()),
-                FileKind::Symlink => resolve(fs, &path, top)?,
-                FileKind::Other => None,
-            };
-            match target.map(|target| read_file(fs, &target, MAX_REF_FILE_LEN)) {
-                Some(Ok(content)) => match content.as_deref().map(parse) {
-                    Some(Some(commit)) => {
+            if let Some(why) = name_fault(&name) {
+                faults.push((path, why));
+            } else if kind == FileKind::Dir {
+                dirs.push(path);
+            } else {
+                match value(fs, &path, kind, top)? {
+                    Ok(Some(commit)) => {
                         let name = path.below(top).unwrap_or_default().to_owned();
                         refs.insert(name, commit);
                     }
-                    Some(None) => faults.push((path, "does not hold a checksum")),
-                    None if kind == FileKind::Symlink => faults.push((path, "leads to nothing")),
-                    None => {} // Removed meanwhile.
-                },
-                Some(Err(error)) if is_shape(&error) => faults.push((path, "is not a ref")),
-                Some(Err(error)) => return Err(Error::io("reading", &path)(error)),
-                None => faults.push((path, "leads out of its directory of refs")),
+                    Ok(None) => {}
+                    Err(why) => faults.push((path, why)),
+                }
             }
         }
     }
     Ok(refs)
+}
+
+/// Returns why a file or directory of this name is no ref, nor has one below it.
+pub(super) fn name_fault(name: &str) -> Option<&'static str> {
+    if is_leftover(name) {
+        return Some("a temporary file that another program left behind");
+    }
+    // libostree skips them as well (`ostree-repo-refs.c`, `enumerate_refs_recurse`).
+    (!is_fragment(name)).then_some("no name that a ref may have")
+}
+
+/// Reads what a file below `top` holds, as a ref or an alias of one: `None` if it was removed
+/// meanwhile, or why it is no ref.
+pub(super) fn value<F: Fs>(
+    fs: &F,
+    path: &RepoPath,
+    kind: FileKind,
+    top: &RepoPath,
+) -> Result<Result<Option<Checksum>, &'static str>, Error> {
+    let target = match kind {
+        FileKind::File => Some(path.clone()),
+        FileKind::Symlink => resolve(fs, path, top)?,
+        FileKind::Dir | FileKind::Other => return Ok(Err("is not a ref")),
+    };
+    let Some(target) = target else {
+        return Ok(Err("leads out of its directory of refs"));
+    };
+    match read_file(fs, &target, MAX_REF_FILE_LEN) {
+        Ok(Some(content)) => Ok(parse(&content).map(Some).ok_or("does not hold a checksum")),
+        Ok(None) if kind == FileKind::Symlink => Ok(Err("leads to nothing")),
+        Ok(None) => Ok(Ok(None)),
+        Err(error) if is_shape(&error) => Ok(Err("is not a ref")),
+        Err(error) => Err(Error::io("reading", path)(error)),
+    }
 }
 
 /// Follows aliases; `None` when they lead out of `top` or in circles.

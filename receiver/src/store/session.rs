@@ -254,6 +254,13 @@ impl Session {
             .map(|announced| (&announced.update.name, announced.update.commit))
     }
 
+    /// Returns the commits of the refs that were set.
+    pub(super) fn set_commits(&self) -> impl Iterator<Item = Checksum> {
+        let set = self.published && !self.options.contains(PushOptions::DRY_RUN);
+        let updates = self.accepted().filter(move |_| set);
+        updates.map(|announced| announced.update.commit)
+    }
+
     /// Says what became of each update once the accepted ones are done.
     pub(super) fn outcomes(&self) -> Vec<RefOutcome> {
         let dry = self.options.contains(PushOptions::DRY_RUN);

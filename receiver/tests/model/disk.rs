@@ -145,11 +145,12 @@ impl Machine {
         after
     }
 
-    /// Returns every state a cut of the power may leave, as far as names beside `ignored` (part of
-    /// a path) matter; whole writes only. `None` if there are more than 2 to the `most`.
+    /// Returns every state a cut of the power may leave, as far as names beside those below `ignored`
+    /// matter, before or after; whole writes only. `None` if there are more than 2 to the `most`.
     pub(crate) fn every_crash(&self, ignored: &str, most: usize) -> Option<Vec<Self>> {
         let mut unclear: Vec<_> = self.pending.iter().collect();
-        let below = self.below(ignored);
+        let [mut below, removed] = [&self.visible, &self.durable].map(|disk| disk.below(ignored));
+        below.extend(removed);
         unclear.retain(|pending| {
             !below.contains(&pending.node) || matches!(pending.change, Change::Data(..))
         });
@@ -175,18 +176,6 @@ impl Machine {
         self.mounts += 1;
     }
 
-    fn below(&self, path: &str) -> Vec<u64> {
-        let mut found: Vec<u64> = self.resolve(path).into_iter().collect();
-        let mut next = 0;
-        while let Some(&node) = found.get(next) {
-            next += 1;
-            if let Some(Node::Dir(entries)) = self.visible.0.get(&node) {
-                found.extend(entries.values());
-            }
-        }
-        found
-    }
-
     /// Tells this mount from others.
     pub(crate) fn mount_id(&self) -> String {
         format!("mount-{}", self.mounts)
@@ -194,11 +183,7 @@ impl Machine {
 
     /// Returns the visible inode of a path, links not followed.
     pub(crate) fn resolve(&self, path: &str) -> Result<u64, i32> {
-        let mut node = 0;
-        for name in path.split('/').filter(|name| !name.is_empty()) {
-            node = *self.entries(node)?.get(name).ok_or(libc::ENOENT)?;
-        }
-        Ok(node)
+        self.visible.resolve(path)
     }
 
     pub(crate) fn node(&self, node: u64) -> &Node {
@@ -211,11 +196,7 @@ impl Machine {
 
     /// Returns the entries of a directory.
     pub(crate) fn entries(&self, node: u64) -> Result<&BTreeMap<String, u64>, i32> {
-        match self.node(node) {
-            Node::Dir(entries) => Ok(entries),
-            Node::File(_) => Err(libc::ENOTDIR),
-            Node::Symlink(_) => Err(libc::ELOOP),
-        }
+        self.visible.entries(node)
     }
 
     /// Returns the directory and name of a path, and what has the name.
@@ -335,6 +316,35 @@ impl Machine {
 }
 
 impl Disk {
+    fn resolve(&self, path: &str) -> Result<u64, i32> {
+        let mut node = 0;
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            node = *self.entries(node)?.get(name).ok_or(libc::ENOENT)?;
+        }
+        Ok(node)
+    }
+
+    fn entries(&self, node: u64) -> Result<&BTreeMap<String, u64>, i32> {
+        match &self.0[&node] {
+            Node::Dir(entries) => Ok(entries),
+            Node::File(_) => Err(libc::ENOTDIR),
+            Node::Symlink(_) => Err(libc::ELOOP),
+        }
+    }
+
+    /// Returns a path's inode and all below it.
+    fn below(&self, path: &str) -> Vec<u64> {
+        let mut found: Vec<u64> = self.resolve(path).into_iter().collect();
+        let mut next = 0;
+        while let Some(&node) = found.get(next) {
+            next += 1;
+            if let Some(Node::Dir(entries)) = self.0.get(&node) {
+                found.extend(entries.values());
+            }
+        }
+        found
+    }
+
     fn apply(&mut self, pending: &Pending) {
         match (self.0.get_mut(&pending.node), &pending.change) {
             (Some(Node::Dir(entries)), Change::Entry(name, Some(node))) => {

@@ -124,6 +124,21 @@ impl ModelFs {
         }
     }
 
+    fn describe(machine: &Machine, node: u64) -> Stat {
+        let len = match machine.node(node) {
+            Node::File(content) => content.len() as u64,
+            Node::Dir(_) | Node::Symlink(_) => 0,
+        };
+        let changed = (machine.modified(node), 0);
+        Stat {
+            kind: machine.node(node).kind(),
+            len,
+            modified: changed,
+            changed,
+            inode: node,
+        }
+    }
+
     fn step(&self, kind: Kind) -> io::Result<MutexGuard<'_, Machine>> {
         let number = self.session.count.fetch_add(1, Ordering::Relaxed);
         let mut script = self.session.script.lock().unwrap();
@@ -294,17 +309,19 @@ impl Fs for ModelFs {
         let machine = self.step(Kind::Other)?;
         let (_, _, there) = done(machine.place(path.as_str()))?;
         let node = done(there.ok_or(libc::ENOENT))?;
-        let len = match machine.node(node) {
-            Node::File(content) => content.len() as u64,
-            Node::Dir(_) | Node::Symlink(_) => 0,
-        };
-        Ok(Stat {
-            kind: machine.node(node).kind(),
-            len,
-            modified: (machine.modified(node), 0),
-            changed: (machine.modified(node), 0),
-            inode: node,
-        })
+        Ok(Self::describe(&machine, node))
+    }
+
+    fn survey(&self, path: &RepoPath) -> io::Result<(Stat, Vec<(String, Stat)>)> {
+        let machine = self.step(Kind::Other)?;
+        let node = Self::dir(&machine, path)?;
+        let entries = done(machine.entries(node))?.iter();
+        let stats = entries.map(|(name, node)| (name.clone(), Self::describe(&machine, *node)));
+        Ok((Self::describe(&machine, node), stats.collect()))
+    }
+
+    fn boot_id(&self) -> Option<&str> {
+        Some(&self.mount)
     }
 
     fn read_dir(&self, path: &RepoPath, max: usize) -> io::Result<Vec<DirEntry>> {

@@ -11,4 +11,5 @@ mod failures;
 mod files;
 mod interleavings;
 mod resume;
+mod summary;
 mod world;

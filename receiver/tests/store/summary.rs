@@ -1,13 +1,18 @@
 //! The summary against the one `ostree summary -u` makes, and the strict check of a repository.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::process::Command;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use artifact_protocol::ObjectKind;
 use artifact_protocol::frame::{PushOptions, RefOutcome, SummaryDone};
-use artifact_protocol::ostree::Summary;
-use artifact_receiver::store::{Store, fsck};
+use artifact_protocol::ostree::{Summary, ed25519_signatures};
+use artifact_protocol::{Checksum, ObjectKind};
+use artifact_receiver::store::{
+    LocalStore, Store, StoreConfig, SummaryConfig, SummaryKey, SummaryMode, fsck,
+};
 
 use crate::support::{Op, Pair, open, ostree, update};
 
@@ -235,4 +240,242 @@ fn fsck_finds_what_is_damaged_missing_or_out_of_place() {
         }
     }
     assert_eq!(faults(), []);
+}
+
+fn store_with(pair: &Pair, mode: SummaryMode, sign_key: Option<SummaryKey>) -> LocalStore {
+    let summary = SummaryConfig { mode, sign_key };
+    let config = StoreConfig {
+        summary,
+        ..StoreConfig::default()
+    };
+    LocalStore::open(&pair.target(), config).unwrap()
+}
+
+/// Pushes one ref through a store, with its summary.
+fn push_through(pair: &Pair, store: &LocalStore, name: &str, commit: Checksum) {
+    open(store, PushOptions::default(), &[update(name, commit)]);
+    pair.stage_all(store, commit);
+    assert_eq!(
+        crate::support::done(store.publish().unwrap()),
+        [RefOutcome::Updated]
+    );
+    assert_eq!(store.summarize(), SummaryDone::Current);
+}
+
+#[test]
+fn a_mode_says_which_refs_are_named_and_what_of_them() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("a", "1")]);
+    for name in ["x/1", "x/2", "y/1"] {
+        pair.push(name, commit);
+    }
+    let summarize = |mode| {
+        let store = store_with(&pair, mode, None);
+        assert_eq!(store.summarize(), SummaryDone::Current);
+    };
+    summarize(SummaryMode::Full);
+    let full = summary_of(&pair);
+    assert_eq!(full.refs.len(), 3);
+    assert!(full.refs.values().all(|entry| entry.timestamp.is_some()));
+
+    summarize(SummaryMode::WithoutTimestamps);
+    let bare = summary_of(&pair);
+    assert_eq!(bare.refs.len(), 3);
+    for (name, entry) in &bare.refs {
+        assert_eq!((entry.timestamp, entry.size), (None, None));
+        assert_eq!(entry.commit_len, full.refs[name].commit_len);
+    }
+
+    let patterns = || SummaryMode::Matching(vec!["y/*".parse().unwrap(), "*/2".parse().unwrap()]);
+    summarize(patterns());
+    let some = summary_of(&pair);
+    assert_eq!(some.refs.keys().collect::<Vec<_>>(), ["x/2", "y/1"]);
+    // A push of what is not to be named leaves it as it is.
+    let before = fs::metadata(pair.target().join("summary")).unwrap();
+    push_through(&pair, &store_with(&pair, patterns(), None), "x/3", commit);
+    let after = fs::metadata(pair.target().join("summary")).unwrap();
+    assert_eq!(before.ino(), after.ino());
+
+    fs::write(pair.target().join("summary.sig"), "").unwrap();
+    push_through(
+        &pair,
+        &store_with(&pair, SummaryMode::None, None),
+        "x/4",
+        commit,
+    );
+    assert!(!pair.target().join("summary").exists());
+    assert!(!pair.target().join("summary.sig").exists());
+
+    summarize(SummaryMode::Full);
+    assert_eq!(summary_of(&pair).refs.len(), 5);
+    pair.assert_sound(&["x/4"]);
+}
+
+#[test]
+fn a_summary_is_signed_again_with_each_change_and_openssl_agrees() {
+    let pair = Pair::new();
+    let dir = tempfile::TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let openssl = |args: &[&str]| {
+        let output = Command::new("openssl").args(args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "openssl {args:?}: {said}");
+        output.stdout
+    };
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", &at("key")]);
+    // The last bytes of either encoding are the key itself.
+    let mut pair_of_keys = openssl(&["pkey", "-in", &at("key"), "-outform", "DER"]);
+    pair_of_keys.drain(..pair_of_keys.len() - 32);
+    let public = openssl(&["pkey", "-in", &at("key"), "-pubout", "-outform", "DER"]);
+    pair_of_keys.extend(&public[public.len() - 32..]);
+    fs::write(at("keys"), pair_of_keys).unwrap();
+    let text = openssl(&["base64", "-A", "-in", &at("keys")]);
+    let key = || Some(SummaryKey::parse(str::from_utf8(&text).unwrap()).unwrap());
+
+    let signature = pair.target().join("summary.sig");
+    let verify = || {
+        let content = fs::read(&signature).unwrap();
+        let signatures = ed25519_signatures(&content).unwrap();
+        assert_eq!(signatures.len(), 1);
+        fs::write(at("signature"), signatures[0]).unwrap();
+        let summary = pair.target().join("summary").display().to_string();
+        let (key, signature) = (at("key"), at("signature"));
+        openssl(&[
+            "pkeyutl", "-verify", "-rawin", "-inkey", &key, "-in", &summary, "-sigfile", &signature,
+        ]);
+    };
+    let commit = pair.commit(None, &[("a", "1")]);
+    for name in ["x", "y"] {
+        push_through(
+            &pair,
+            &store_with(&pair, SummaryMode::Full, key()),
+            name,
+            commit,
+        );
+        verify();
+    }
+    let old = fs::read(&signature).unwrap();
+    // As if the process had died between the two, or another program had removed it.
+    for wrong in [Some(&[][..]), Some(&old[1..]), None] {
+        match wrong {
+            Some(content) => fs::write(&signature, content).unwrap(),
+            None => fs::remove_file(&signature).unwrap(),
+        }
+        let store = store_with(&pair, SummaryMode::Full, key());
+        let both = [update("x", commit), update("z", commit)];
+        open(&store, PushOptions::DRY_RUN, &both);
+        assert_eq!(store.summarize(), SummaryDone::Current);
+        verify();
+    }
+    ostree(&["summary", "-u"], &pair.target());
+    assert!(!signature.exists());
+    push_through(
+        &pair,
+        &store_with(&pair, SummaryMode::Full, key()),
+        "w",
+        commit,
+    );
+    verify();
+    assert_eq!(summary_of(&pair).refs.len(), 3);
+}
+
+#[test]
+fn the_summary_says_what_a_commit_takes_and_libostree_does_not_mind() {
+    let pair = Pair::new();
+    let first = pair.commit(None, &[("a", "1"), ("b/c", "2"), ("b/d", "1")]);
+    let second = pair.commit(Some(first), &[("a", "1"), ("e", "a longer one")]);
+    let stored = |commit| -> u64 {
+        let closure = pair.closure(commit).into_iter();
+        closure.map(|id| pair.stored(id).len() as u64).sum()
+    };
+    for (name, commit) in [("x", first), ("y", second)] {
+        push_through(&pair, &pair.store(), name, commit);
+    }
+    let check = || {
+        let summary = summary_of(&pair);
+        assert_eq!(summary.refs["x"].size, Some(stored(first)));
+        assert_eq!(summary.refs["y"].size, Some(stored(second)));
+        summary
+    };
+    check();
+    let left = pair.target().join("extensions/artifact-cache/sizes");
+    assert_eq!(fs::read_dir(left).unwrap().count(), 0);
+    // Another program drops them, and the record brings them back.
+    ostree(&["summary", "-u"], &pair.target());
+    assert_eq!(summary_of(&pair).refs["x"].size, None);
+    assert_eq!(pair.store().summarize(), SummaryDone::Current);
+    check();
+    // Without the record the old summary does.
+    let record = pair
+        .target()
+        .join("extensions/artifact-cache/summary.record");
+    fs::remove_file(&record).unwrap();
+    assert_eq!(pair.store().summarize(), SummaryDone::Current);
+    check();
+    // Without either they are counted when time does not matter.
+    fs::remove_file(&record).unwrap();
+    fs::remove_file(pair.target().join("summary")).unwrap();
+    assert_eq!(pair.store().summarize(), SummaryDone::Current);
+    assert_eq!(summary_of(&pair).refs["x"].size, None);
+    pair.store().rebuild_summary(|| ()).unwrap();
+    assert_eq!(check().refs.len(), 2);
+
+    let shown = ostree(&["summary", "--view"], &pair.target());
+    assert!(shown.contains("artifact-cache.size"), "{shown}");
+    let mirror = tempfile::TempDir::new().unwrap();
+    ostree(&["init", "--mode=archive-z2"], mirror.path());
+    let url = format!("file://{}", pair.target().display());
+    ostree(
+        &["remote", "add", "--no-gpg-verify", "origin", &url],
+        mirror.path(),
+    );
+    // All refs at once, which only the summary tells.
+    ostree(&["pull", "--mirror", "origin"], mirror.path());
+    ostree(&["fsck", "-q"], mirror.path());
+    assert_eq!(ostree(&["refs"], mirror.path()).lines().count(), 2);
+}
+
+/// A directory's time of change need not have moved on: the clock of a file system ticks some
+/// hundred times a second.
+#[test]
+fn a_ref_that_another_program_sets_right_after_a_summary_is_in_the_next() {
+    let pair = Pair::new();
+    let commits = ["1", "2"].map(|content| pair.commit(None, &[("a", content)]));
+    pair.push("p/other", commits[1]);
+    pair.push("p/x", commits[0]);
+    let dir = pair.target().join("refs/heads/p");
+    for turn in 0..100 {
+        assert_eq!(pair.store().summarize(), SummaryDone::Current);
+        let commit = commits[turn % 2];
+        fs::write(dir.join("tmp.AAAAAA"), format!("{commit}\n")).unwrap();
+        fs::rename(dir.join("tmp.AAAAAA"), dir.join("x")).unwrap();
+        assert_eq!(pair.store().summarize(), SummaryDone::Current);
+        assert_eq!(summary_of(&pair).refs["p/x"].commit, commit, "{turn}");
+    }
+}
+
+#[test]
+fn twenty_pushes_beside_ostree_are_each_in_the_summary_when_they_return() {
+    let pair = Pair::new();
+    let commits: Vec<_> = (0..20)
+        .map(|number| pair.commit(None, &[("a", &number.to_string())]))
+        .collect();
+    let pushing = AtomicUsize::new(commits.len());
+    thread::scope(|scope| {
+        for (number, &commit) in commits.iter().enumerate() {
+            let (pair, pushing) = (&pair, &pushing);
+            scope.spawn(move || {
+                let name = format!("p/{}/{number}", number % 3);
+                push_through(pair, &pair.store(), &name, commit);
+                let named = summary_of(pair).refs.get(&name).map(|entry| entry.commit);
+                pushing.fetch_sub(1, Ordering::SeqCst);
+                assert_eq!(named, Some(commit), "{name}");
+            });
+        }
+        while pushing.load(Ordering::SeqCst) > 0 {
+            ostree(&["summary", "-u"], &pair.target());
+        }
+    });
+    assert_eq!(summary_of(&pair).refs.len(), commits.len());
+    pair.assert_sound(&["p/0/0", "p/1/19"]);
 }

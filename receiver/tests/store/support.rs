@@ -373,6 +373,12 @@ impl Fs for Recorder {
     fn read_dir(&self, path: &RepoPath, max: usize) -> io::Result<Vec<DirEntry>> {
         self.real.read_dir(path, max)
     }
+    fn survey(&self, path: &RepoPath) -> io::Result<(Stat, Vec<(String, Stat)>)> {
+        self.real.survey(path)
+    }
+    fn boot_id(&self) -> Option<&str> {
+        self.real.boot_id()
+    }
     fn read_link(&self, path: &RepoPath) -> io::Result<String> {
         self.real.read_link(path)
     }

@@ -159,6 +159,20 @@ impl<'a> Array<'a> {
         self.count
     }
 
+    /// Returns one element, without going through those before it.
+    pub(in crate::ostree) fn get(self, index: usize) -> Option<&'a [u8]> {
+        let end = |index: usize| match self.element.fixed {
+            Some(len) => Some((index + 1) * len),
+            None => read_offset(self.table, index * self.width, self.width),
+        };
+        let before = match index.checked_sub(1) {
+            Some(before) => end(before)?,
+            None => 0,
+        };
+        self.body
+            .get(align_up(before, self.element.align)..end(index)?)
+    }
+
     /// Returns the elements in order.
     pub(in crate::ostree) fn iter(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
         let mut position = 0;

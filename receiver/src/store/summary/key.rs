@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::{Signer, SigningKey};
+use ed25519_dalek::{Signature, Signer, SigningKey};
 
 /// An ed25519 key that signs summaries.
 ///
@@ -46,6 +46,12 @@ impl SummaryKey {
     pub fn sign(&self, content: &[u8]) -> [u8; 64] {
         self.0.sign(content).to_bytes()
     }
+
+    /// Returns whether this is a signature of the content by this key.
+    pub fn has_signed(&self, content: &[u8], signature: &[u8]) -> bool {
+        let signature = Signature::from_slice(signature);
+        signature.is_ok_and(|signature| self.0.verify(content, &signature).is_ok())
+    }
 }
 
 impl fmt::Debug for SummaryKey {
@@ -72,7 +78,11 @@ mod tests {
     fn a_key_as_libostree_keeps_it_signs() {
         let key = SummaryKey::parse(&format!("{}\n", encode(&[SEED, PUBLIC]))).unwrap();
         assert_eq!(key.public(), encode(&[PUBLIC]));
-        assert_eq!(hex::encode(key.sign(&[0x72])), SIGNATURE);
+        let signature = key.sign(&[0x72]);
+        assert_eq!(hex::encode(signature), SIGNATURE);
+        assert!(key.has_signed(&[0x72], &signature));
+        assert!(!key.has_signed(&[0x73], &signature));
+        assert!(!key.has_signed(&[0x72], &signature[1..]));
         assert!(!format!("{key:?}").contains(&encode(&[SEED])[..20]));
     }
 

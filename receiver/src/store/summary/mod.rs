@@ -1,108 +1,246 @@
-//! The summary: derived from the refs as they are, rebuilt whenever they change.
+//! The summary: derived from the refs as they are, and made again whenever they change.
 //!
 //! It never names a commit that is missing, unreadable or partial. It is written beside and renamed
 //! under the repository's lock held exclusively, and only if the refs are still those it was made
-//! from, so that no older one replaces a newer one. It is not signed here.
+//! from; `ostree summary -u` holds that lock from before it looks at the refs until its summary has
+//! its name. So no older one replaces a newer one.
+//!
+//! Always all of it is made, from a scan (`scan.rs`) and what is known of commits (`commits.rs`).
+//! Both are carried over in a record (`record.rs`), so that only what changed is read again; a
+//! commit that is carried over was whole when a ref began to hold it.
 
+mod commits;
 mod config;
 mod key;
+mod record;
+mod scan;
+mod sizes;
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use artifact_protocol::limits::MAX_METADATA_LEN;
-use artifact_protocol::ostree::{Commit, Summary, SummaryRef};
-use artifact_protocol::{Checksum, ObjectId, ObjectKind, RefName};
-use sha2::{Digest, Sha256};
+use artifact_protocol::ostree::{Summary, SummaryRef, ed25519_signatures, serialize_signature};
+use artifact_protocol::{Checksum, RefName};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 pub use self::config::{SummaryConfig, SummaryMode};
 pub use self::key::{KeyError, SummaryKey};
-use super::fs::{FileKind, Fs, LockMode, if_there, read_file};
-use super::objects;
+use self::record::Record;
+use self::scan::{Moment, Scan};
+use super::fs::{Fs, LockMode, if_there, read_file};
 use super::path::RepoPath;
-use super::refs::{self, AllRefs};
 use super::repo::Repo;
 use crate::error::Error;
+
+/// How much of the record an update may rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// What has not changed since is not read again.
+    Record,
+    /// Everything is read again.
+    Nothing,
+}
 
 /// Brings the summary up to date, unless it names `wanted` already: then another session did.
 pub(super) fn update<'a, F: Fs>(
     repo: &Repo<F>,
     wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
 ) -> Result<(), Error> {
-    let fs = &*repo.fs;
-    let mode = &repo.summary.mode;
     let lock = repo.lock_own(&RepoPath::summary_lock(), LockMode::Exclusive)?;
-    if *mode == SummaryMode::None {
-        return remove(fs);
-    }
     let mut wanted = wanted.peekable();
-    if wanted.peek().is_some() && names(fs, mode, wanted)? {
-        return Ok(());
-    }
-    let mut all = refs::list(fs)?;
-    for turn in 1.. {
-        let file = write(repo, &all)?;
-        let exclusive = repo.lock(LockMode::Exclusive)?;
-        let now = refs::list(fs)?;
-        if now == all || turn == MAX_TURNS {
-            replace(fs, &file)?;
-            drop(exclusive);
-            break;
+    if wanted.peek().is_some() && repo.summary.mode != SummaryMode::None {
+        let content = read(&*repo.fs)?;
+        if names(&content, &repo.summary.mode, wanted) && is_signed(repo, &content)? {
+            return Ok(());
         }
-        repo.staging.forget(&file);
-        all = now;
     }
+    make(repo, Trust::Record)?;
     drop(lock);
     Ok(())
 }
 
-/// Returns whether the summary names those of these refs that it ought to, with these values. It is
-/// not read for none.
-pub(super) fn names<'a, F: Fs>(
-    fs: &F,
-    mode: &SummaryMode,
+/// Makes the summary from nothing but what lies in the repository, counts what has not been counted
+/// yet, and calls `then` while no other session may replace the summary.
+pub(super) fn rebuild<F: Fs, T>(repo: &Repo<F>, then: impl FnOnce() -> T) -> Result<T, Error> {
+    let lock = repo.lock_own(&RepoPath::summary_lock(), LockMode::Exclusive)?;
+    make(repo, Trust::Nothing)?;
+    let done = then();
+    drop(lock);
+    Ok(done)
+}
+
+/// Counts the stored bytes of commits that were pushed, for the summary to say. A failure is no
+/// failure of the push.
+pub(super) fn count<F: Fs>(repo: &Repo<F>, commits: impl Iterator<Item = Checksum>) {
+    if !repo.summary.mode.has_timestamps() || repo.summary.mode == SummaryMode::None {
+        return;
+    }
+    for commit in commits.take(MAX_COUNTED) {
+        if let Err(error) = sizes::leave(repo, commit) {
+            tracing::debug!(%commit, %error, "not counted");
+        }
+    }
+}
+
+/// Returns whether the summary on the disk names those of these refs that it ought to, with these
+/// values. It is not read for none.
+pub(super) fn is_named<'a, F: Fs>(
+    repo: &Repo<F>,
     wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
 ) -> Result<bool, Error> {
+    let mode = &repo.summary.mode;
     let mut wanted = wanted
         .filter(|(name, _)| mode.names(name.as_str()))
         .peekable();
-    if wanted.peek().is_none() {
-        return Ok(true);
-    }
-    let path = RepoPath::summary();
-    let content = match read_file(fs, &path, MAX_READ_LEN) {
-        Ok(content) => content.unwrap_or_default(),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
-        Err(error) => return Err(Error::io("reading", &path)(error)),
-    };
-    let Ok(summary) = Summary::parse(&content) else {
-        return Ok(false);
-    };
-    Ok(wanted.all(|(name, commit)| {
-        summary
-            .refs
-            .get(name.as_str())
-            .is_some_and(|entry| entry.commit == commit)
-    }))
+    Ok(wanted.peek().is_none() || names(&read(&*repo.fs)?, mode, wanted))
 }
 
-/// Writes a summary of these refs to a durable file.
-fn write<F: Fs>(repo: &Repo<F>, all: &AllRefs) -> Result<RepoPath, Error> {
-    let content = build(repo, all)?.serialize();
-    if content.len() > WARN_LEN {
+fn names<'a>(
+    content: &[u8],
+    mode: &SummaryMode,
+    mut wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
+) -> bool {
+    wanted.all(|(name, commit)| {
+        !mode.names(name.as_str()) || Summary::find(content, name.as_str()) == Ok(Some(commit))
+    })
+}
+
+/// Returns whether a summary is signed as it ought to be. A crash may have come between the two.
+fn is_signed<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<bool, Error> {
+    let Some(key) = &repo.summary.sign_key else {
+        return Ok(true);
+    };
+    let path = RepoPath::summary_signature();
+    let signatures = read_or_empty(&*repo.fs, &path, MAX_METADATA_LEN)?;
+    let signatures = ed25519_signatures(&signatures).unwrap_or_default();
+    Ok(signatures
+        .iter()
+        .any(|signature| key.has_signed(content, signature)))
+}
+
+/// Makes the summary, and keeps the record. The summary's own lock must be held.
+fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<(), Error> {
+    let fs = &*repo.fs;
+    if repo.summary.mode == SummaryMode::None {
+        return remove(fs);
+    }
+    let Record { mut scan, sizes } = remembered(fs, trust);
+    let left = sizes::left(fs)?;
+    let sizes: HashMap<_, _> = sizes.into_iter().chain(left.clone()).collect();
+    scan.refresh(fs, now(repo)?)?;
+    for turn in 1.. {
+        commits::learn(fs, &mut scan, &repo.summary.mode, &sizes)?;
+        if trust == Trust::Nothing {
+            commits::count(fs, &mut scan)?;
+        }
+        let files = write(repo, &scan)?;
+        let exclusive = repo.lock(LockMode::Exclusive)?;
+        if !scan.refresh(fs, now(repo)?)? || turn == MAX_TURNS {
+            replace(fs, &files)?;
+            drop(exclusive);
+            break;
+        }
+        drop(exclusive);
+        files.forget(repo);
+    }
+    fs.sync_dir(&RepoPath::root())
+        .map_err(Error::io("syncing", &RepoPath::root()))?;
+    match record::save(repo, &scan) {
+        Ok(()) => sizes::clear(fs, &left),
+        Err(error) => tracing::warn!(%error, "the next summary will take longer"),
+    }
+    Ok(())
+}
+
+/// Returns what is known from before.
+fn remembered<F: Fs>(fs: &F, trust: Trust) -> Record {
+    match record::load(fs) {
+        Some(record) if trust == Trust::Record => record,
+        Some(record) if record.sizes.is_empty() => record::distrust(record.scan),
+        Some(record) => record,
+        // The summary itself says the sizes as well.
+        None => {
+            let summary = Summary::parse(&read(fs).unwrap_or_default()).unwrap_or_default();
+            let size = |entry: &SummaryRef| Some((entry.commit, entry.size?));
+            Record {
+                sizes: summary.refs.values().filter_map(size).collect(),
+                ..Record::default()
+            }
+        }
+    }
+}
+
+/// Files that wait to be renamed.
+struct Files {
+    summary: RepoPath,
+    signature: Option<RepoPath>,
+}
+
+impl Files {
+    fn forget<F: Fs>(&self, repo: &Repo<F>) {
+        for path in self.signature.iter().chain([&self.summary]) {
+            repo.staging.forget(path);
+        }
+    }
+}
+
+/// Writes a summary of what was found, signed if it is to be, to durable files.
+fn write<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Result<Files, Error> {
+    let content = serialize(build(repo, scan));
+    if content.len() > MAX_METADATA_LEN {
         tracing::warn!(
             bytes = content.len(),
-            "the summary nears 10 MiB, the most that older clients read"
+            "the summary is longer than 10 MiB: clients of Debian 12 cannot pull; set its mode"
+        );
+    } else if content.len() > WARN_LEN {
+        tracing::warn!(
+            bytes = content.len(),
+            "the summary nears 10 MiB, the most that clients of Debian 12 read; set its mode"
         );
     }
+    let signature = match &repo.summary.sign_key {
+        Some(key) => Some(write_durable(
+            repo,
+            &serialize_signature(&key.sign(&content)),
+        )?),
+        None => None,
+    };
+    Ok(Files {
+        summary: write_durable(repo, &content)?,
+        signature,
+    })
+}
+
+fn write_durable<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<RepoPath, Error> {
     let (path, mut file) = repo.staging.temporary()?;
-    file.write_all(&content)
+    file.write_all(content)
         .map_err(Error::io("writing", &path))?;
     repo.fs
         .sync_data(&file)
         .map_err(Error::io("syncing", &path))?;
     Ok(path)
+}
+
+/// Puts durable files in place of the summary and its signature.
+///
+/// The signature comes first, as libostree reads it first: so a client that reads the two meanwhile
+/// is least likely to get two that do not belong together. And if this ends in between, the summary
+/// is the old one, so that the next push of the same refs mends both. A signature that cannot be
+/// made again is removed: with the new summary clients would refuse it.
+fn replace<F: Fs>(fs: &F, files: &Files) -> Result<(), Error> {
+    let path = RepoPath::summary_signature();
+    match &files.signature {
+        Some(file) => fs
+            .rename(file, &path)
+            .map_err(Error::io("replacing", &path))?,
+        None => _ = if_there(fs.unlink(&path)).map_err(Error::io("removing", &path))?,
+    }
+    let path = RepoPath::summary();
+    fs.rename(&files.summary, &path)
+        .map_err(Error::io("replacing", &path))
 }
 
 /// Removes a summary that there should not be.
@@ -113,45 +251,40 @@ fn remove<F: Fs>(fs: &F) -> Result<(), Error> {
     Ok(())
 }
 
-/// Puts a durable file in the summary's place. A signature of the old one would make clients refuse
-/// the new one.
-fn replace<F: Fs>(fs: &F, file: &RepoPath) -> Result<(), Error> {
-    let summary = RepoPath::summary();
-    fs.rename(file, &summary)
-        .map_err(Error::io("replacing", &summary))?;
-    let signature = RepoPath::summary_signature();
-    if_there(fs.unlink(&signature)).map_err(Error::io("removing", &signature))?;
-    fs.sync_dir(&RepoPath::root())
-        .map_err(Error::io("syncing", &RepoPath::root()))
-}
-
 /// Gathers what `ostree summary -u` would (`ostree-repo.c`, `regenerate_metadata`).
-fn build<F: Fs>(repo: &Repo<F>, all: &AllRefs) -> Result<Summary, Error> {
-    let fs = &*repo.fs;
-    let mut entries = Entries {
-        fs,
-        mode: &repo.summary.mode,
-        known: HashMap::new(),
+fn build<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Summary {
+    let mode = &repo.summary.mode;
+    let refs_below = |top: &RepoPath| -> BTreeMap<String, SummaryRef> {
+        let refs = scan.files_below(top);
+        refs.filter(|(name, _)| mode.names(name))
+            .filter_map(|(name, file)| {
+                let facts = file.facts.as_ref()?;
+                Some((name, facts.entry(file.value?, mode.has_timestamps())))
+            })
+            .collect()
     };
-    let mut main = entries.of(&all.heads)?;
+    let mut main = refs_below(&RepoPath::heads());
     let mut others = BTreeMap::new();
-    for (collection, refs) in &all.mirrors {
-        let refs = entries.of(refs)?;
-        if repo.config.collection_id.as_ref() == Some(collection) {
+    for collection in scan.collections() {
+        let refs = refs_below(&RepoPath::mirrors().child(collection));
+        if repo.config.collection_id.as_deref() == Some(collection) {
             main.extend(refs);
         } else if !refs.is_empty() {
-            others.insert(collection.clone(), refs);
+            others.insert(collection.to_owned(), refs);
         }
     }
     let deltas = if repo.config.no_deltas_in_summary {
         BTreeMap::new()
     } else {
-        static_deltas(fs)?
+        let top = RepoPath::deltas();
+        scan.files_below(&top)
+            .filter_map(|(path, file)| Some((delta_name(&path)?, file.value?)))
+            .collect()
     };
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    Ok(Summary {
+    Summary {
         refs: main,
         mode: Some(repo.config.mode.as_str().to_owned()),
         last_modified: Some(now.as_secs()),
@@ -160,80 +293,24 @@ fn build<F: Fs>(repo: &Repo<F>, all: &AllRefs) -> Result<Summary, Error> {
         collection_map: others,
         indexed_deltas: Some(true),
         collection_id: repo.config.collection_id.clone(),
-    })
-}
-
-/// What a summary says of commits; each is read once.
-struct Entries<'a, F: Fs> {
-    fs: &'a F,
-    mode: &'a SummaryMode,
-    known: HashMap<Checksum, Option<SummaryRef>>,
-}
-
-impl<F: Fs> Entries<'_, F> {
-    fn of(
-        &mut self,
-        refs: &BTreeMap<String, Checksum>,
-    ) -> Result<BTreeMap<String, SummaryRef>, Error> {
-        let mut entries = BTreeMap::new();
-        for (name, &commit) in refs.iter().filter(|(name, _)| self.mode.names(name)) {
-            let entry = match self.known.get(&commit) {
-                Some(entry) => entry.clone(),
-                None => {
-                    let entry = self.read(commit)?;
-                    self.known.insert(commit, entry.clone());
-                    entry
-                }
-            };
-            match entry {
-                Some(entry) => _ = entries.insert(name.clone(), entry),
-                None => tracing::warn!(%name, %commit, "a ref's commit is not whole: left out"),
-            }
-        }
-        Ok(entries)
-    }
-
-    fn read(&self, commit: Checksum) -> Result<Option<SummaryRef>, Error> {
-        if !objects::is_whole(self.fs, commit)? {
-            return Ok(None);
-        }
-        let id = ObjectId::new(ObjectKind::Commit, commit);
-        let content = objects::read_metadata(self.fs, id)?;
-        let entry = |content: Vec<u8>| {
-            let parsed = Commit::parse(&content).ok()?;
-            Some(SummaryRef {
-                commit,
-                commit_len: content.len() as u64,
-                timestamp: self.mode.has_timestamps().then_some(parsed.timestamp),
-                version: parsed.version,
-            })
-        };
-        Ok(content.and_then(entry))
     }
 }
 
-/// Returns the SHA-256 of each static delta's superblock, by the delta's name
-/// (`ostree-repo-static-delta-core.c`, `ostree_repo_list_static_delta_names`).
-fn static_deltas<F: Fs>(fs: &F) -> Result<BTreeMap<String, Checksum>, Error> {
-    let mut deltas = BTreeMap::new();
-    let top = RepoPath::deltas();
-    for prefix in dirs_in(fs, &top)? {
-        let dir = top.child(&prefix);
-        for rest in dirs_in(fs, &dir)? {
-            let superblock = dir.child(&rest).child("superblock");
-            let Some(checksum) = file_checksum(fs, &superblock)? else {
-                continue;
-            };
-            if let Some(name) = delta_name(&format!("{prefix}{rest}")) {
-                deltas.insert(name, checksum);
-            }
-        }
+/// Serializes a summary, without sizes if it would be too long with them.
+fn serialize(mut summary: Summary) -> Vec<u8> {
+    let content = summary.serialize();
+    if content.len() <= WARN_LEN {
+        return content;
     }
-    Ok(deltas)
+    for entry in summary.refs.values_mut() {
+        entry.size = None;
+    }
+    summary.serialize()
 }
 
-/// Turns the base64 of a delta's directory into `TO` or `FROM-TO` in digits.
-fn delta_name(encoded: &str) -> Option<String> {
+/// Turns the path of a superblock below `deltas` into `TO` or `FROM-TO` in digits.
+fn delta_name(path: &str) -> Option<String> {
+    let encoded = path.strip_suffix("/superblock")?.replace('/', "");
     let checksums: Option<Vec<_>> = encoded.split('-').map(from_base64).collect();
     match *checksums? {
         [to] => Some(to.to_hex()),
@@ -245,55 +322,39 @@ fn delta_name(encoded: &str) -> Option<String> {
 /// Decodes a checksum of 43 digits, `_` standing for `/` (`ostree-core.c`,
 /// `ostree_checksum_b64_inplace_to_bytes`).
 fn from_base64(text: &str) -> Option<Checksum> {
-    let mut bytes = Vec::with_capacity(Checksum::LEN + 1);
-    let (mut bits, mut count) = (0u32, 0u32);
-    for digit in text.bytes() {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
-        }
-    }
+    let bytes = STANDARD_NO_PAD.decode(text.replace('_', "/")).ok()?;
     Checksum::from_slice(&bytes)
 }
 
-fn dirs_in<F: Fs>(fs: &F, dir: &RepoPath) -> Result<Vec<String>, Error> {
-    let entries = if_there(fs.read_dir(dir, usize::MAX)).map_err(Error::io("listing", dir))?;
-    let dirs = entries.unwrap_or_default().into_iter();
-    Ok(dirs
-        .filter(|entry| entry.kind == FileKind::Dir)
-        .map(|entry| entry.name)
-        .collect())
+/// Returns a moment by the clock that marks what is looked at from now on.
+fn now<F: Fs>(repo: &Repo<F>) -> Result<Moment, Error> {
+    let (path, _) = repo.staging.temporary()?;
+    let stat = repo
+        .fs
+        .stat(&path)
+        .map_err(Error::io("looking at", &path))?;
+    repo.staging.forget(&path);
+    Ok(Moment(stat.changed))
 }
 
-fn file_checksum<F: Fs>(fs: &F, path: &RepoPath) -> Result<Option<Checksum>, Error> {
-    let Some(mut file) = if_there(fs.open(path)).map_err(Error::io("opening", path))? else {
-        return Ok(None);
-    };
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(Some(Checksum::new(hasher.finalize().into()))),
-            Ok(read) => hasher.update(buffer.get(..read).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::io("reading", path)(error)),
-        }
+/// Reads the summary; one that is not there, or beyond all bounds, is empty.
+fn read<F: Fs>(fs: &F) -> Result<Vec<u8>, Error> {
+    read_or_empty(fs, &RepoPath::summary(), MAX_READ_LEN)
+}
+
+fn read_or_empty<F: Fs>(fs: &F, path: &RepoPath, max: usize) -> Result<Vec<u8>, Error> {
+    match read_file(fs, path, max) {
+        Ok(content) => Ok(content.unwrap_or_default()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Vec::new()),
+        Err(error) => Err(Error::io("reading", path)(error)),
     }
 }
 
 /// Times a summary is made again because the refs changed; by then it is newer than any other.
 const MAX_TURNS: u32 = 5;
-/// Length from which the administrator is warned, in bytes.
+/// Length from which the administrator is warned, and sizes are left out, in bytes.
 const WARN_LEN: usize = 7 * 1024 * 1024;
-/// A longer summary is rebuilt without looking whether it must be, in bytes.
+/// A longer summary is made again without looking whether it must be, in bytes.
 const MAX_READ_LEN: usize = 4 * MAX_METADATA_LEN;
+/// Commits of one push that are counted.
+const MAX_COUNTED: usize = 16;

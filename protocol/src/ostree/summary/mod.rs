@@ -3,8 +3,12 @@
 //! Written as `ostree summary -u` does (`ostree-repo.c`, `regenerate_metadata`), to the byte but
 //! for the order of static deltas, which libostree leaves to a hash table; here they are sorted.
 
+mod signature;
+
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+pub use self::signature::{ed25519_signatures, serialize_signature};
 use super::FormatError;
 use super::gvariant::{
     Layout, array, be_u64, entry, for_each_entry, split_array, split_members, string, string_bytes,
@@ -46,6 +50,8 @@ pub struct SummaryRef {
     pub timestamp: Option<u64>,
     /// The commit's version.
     pub version: Option<String>,
+    /// Stored bytes of all that the commit reaches. Of this project alone: others skip it.
+    pub size: Option<u64>,
 }
 
 impl Summary {
@@ -104,6 +110,28 @@ impl Summary {
         Ok(summary)
     }
 
+    /// Returns the commit that a serialized summary names for a ref, without looking at most others.
+    pub fn find(data: &[u8], name: &str) -> Result<Option<Checksum>, FormatError> {
+        Self::find_rule(data, name).map_err(FormatError::part("summary"))
+    }
+
+    fn find_rule(data: &[u8], name: &str) -> Result<Option<Checksum>, &'static str> {
+        let [refs, _] = split_members([Layout::ALIGNED; 2], data)?;
+        let refs = split_array(Layout::ALIGNED, refs)?;
+        let (mut low, mut high) = (0, refs.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let element = refs.get(middle).unwrap_or_default();
+            let [found, entry] = split_members([Layout::BYTES, Layout::ALIGNED], element)?;
+            match string(found)?.cmp(name) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return SummaryRef::parse(entry).map(|entry| Some(entry.commit)),
+            }
+        }
+        Ok(None)
+    }
+
     /// Keeps a global value if there is a field for it.
     fn take(&mut self, key: &str, kind: &[u8], value: &[u8]) -> Result<(), &'static str> {
         match (key, kind) {
@@ -142,6 +170,9 @@ impl SummaryRef {
         if let Some(time) = self.timestamp {
             keys.push(entry(COMMIT_TIMESTAMP, "t", &time.to_be_bytes()));
         }
+        if let Some(size) = self.size {
+            keys.push(entry(SIZE, "t", &size.to_be_bytes()));
+        }
         tuple(&[
             // Written as the machine has it; the machines that matter are little-endian.
             (Layout::U64, &self.commit_len.to_le_bytes()),
@@ -158,11 +189,13 @@ impl SummaryRef {
             commit_len: be_u64(commit_len).map(u64::swap_bytes)?,
             timestamp: None,
             version: None,
+            size: None,
         };
         for_each_entry(keys, |key, kind, value| {
             match (key, kind) {
                 (COMMIT_VERSION, b"s") => entry.version = Some(string(value)?.to_owned()),
                 (COMMIT_TIMESTAMP, b"t") => entry.timestamp = Some(be_u64(value)?),
+                (SIZE, b"t") => entry.size = Some(be_u64(value)?),
                 _ => {}
             }
             Ok(())
@@ -207,6 +240,7 @@ const INDEXED_DELTAS: &str = "ostree.summary.indexed-deltas";
 const COLLECTION_ID: &str = "ostree.summary.collection-id";
 const COMMIT_VERSION: &str = "ostree.commit.version";
 const COMMIT_TIMESTAMP: &str = "ostree.commit.timestamp";
+const SIZE: &str = "artifact-cache.size";
 
 #[cfg(test)]
 mod tests {
@@ -216,8 +250,8 @@ mod tests {
     /// with a collection, mirrored refs of others and static deltas (one, so that there is no order
     /// among them).
     const RECORDED: [&[u8]; 2] = [
-        include_bytes!("../../testdata/ostree/summary-plain"),
-        include_bytes!("../../testdata/ostree/summary-full"),
+        include_bytes!("../../../testdata/ostree/summary-plain"),
+        include_bytes!("../../../testdata/ostree/summary-full"),
     ];
 
     #[test]
@@ -245,6 +279,33 @@ mod tests {
     }
 
     #[test]
+    fn a_ref_is_found_without_reading_the_others() {
+        let entry = |number: u8| SummaryRef {
+            commit: Checksum::new([number; 32]),
+            commit_len: 7,
+            timestamp: Some(number.into()),
+            version: None,
+            size: number.is_multiple_of(2).then_some(number.into()),
+        };
+        for count in 0..20 {
+            let refs = (0..count).map(|number| (format!("r/{number:02}"), entry(number)));
+            let summary = Summary {
+                refs: refs.collect(),
+                ..Summary::default()
+            };
+            let data = summary.serialize();
+            assert_eq!(Summary::parse(&data).unwrap(), summary);
+            for number in 0..count {
+                let found = Summary::find(&data, &format!("r/{number:02}")).unwrap();
+                assert_eq!(found, Some(entry(number).commit));
+            }
+            for absent in ["", "a", "r/00x", "r/190", "z"] {
+                assert_eq!(Summary::find(&data, absent), Ok(None));
+            }
+        }
+    }
+
+    #[test]
     fn an_empty_summary_round_trips() {
         let empty = Summary::default();
         assert_eq!(Summary::parse(&empty.serialize()), Ok(empty));
@@ -257,6 +318,7 @@ mod tests {
             commit_len: 7,
             timestamp: None,
             version: None,
+            size: None,
         };
         let parse = |names: [&str; 2]| {
             let element = |name: &str| {
