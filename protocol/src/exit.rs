@@ -6,10 +6,12 @@ use crate::frame::CloseCode;
 pub const DONE: u8 = 0;
 /// None of the others: a bug, most likely.
 pub const OTHER: u8 = 1;
-/// The command line is wrong.
+/// The command line or the configuration is wrong.
 pub const USAGE: u8 = 2;
 /// The server's rules do not let all of the refs be set; the others are.
 pub const REFUSED_REF: u8 = 3;
+/// No cache has what was asked for.
+pub const NOT_FOUND: u8 = 4;
 /// The connection was lost, or the other side gave up or was silent: try again.
 pub const CONNECTION: u8 = 5;
 /// The other side does not speak this protocol, or not this version of it.

@@ -77,6 +77,14 @@ impl Cache {
         self.dir.path().join(name)
     }
 
+    /// Writes the user's configuration for [`Self::client`].
+    pub fn configure(&self, text: &str) -> Result<(), Failure> {
+        let dir = self.dir.path().join(".config");
+        std::fs::create_dir_all(&dir)
+            .and_then(|()| std::fs::write(dir.join("artifact-cache.yaml"), text))
+            .map_err(Failure::doing("write the configuration"))
+    }
+
     /// Returns the user's program with a subcommand, set up to reach this cache and nothing of the
     /// configuration of whoever runs the tests.
     pub fn client(&self, subcommand: &str) -> Result<Command, Failure> {
@@ -85,6 +93,7 @@ impl Cache {
             .arg(subcommand)
             .env("HOME", self.dir.path())
             .env_remove("XDG_CONFIG_HOME")
+            .env("XDG_CONFIG_DIRS", self.dir.path())
             .env("ARTIFACT_CACHE_SSH", self.sshd.ssh_command());
         Ok(command)
     }

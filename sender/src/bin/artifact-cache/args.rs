@@ -2,15 +2,21 @@
 
 use std::path::PathBuf;
 
+use artifact_protocol::RefPattern;
 use artifact_sender::{RefName, Remote};
 use clap::{Parser, Subcommand};
 
+use crate::address::Address;
+
 /// Share what was built: push OSTree commits to a cache that everybody pulls from.
 #[derive(Debug, Parser)]
-#[command(name = "artifact-cache", version, after_help = EXIT_CODES)]
+#[command(name = "artifact-cache", version, after_help = HELP)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// Where the caches are named, in the place of the usual files
+    #[arg(long, global = true, display_order = 99, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Command to use in the place of `ssh`, with its arguments
     #[arg(
         long,
@@ -40,6 +46,9 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Push(Push),
+    #[cfg(feature = "pull")]
+    Pull(Pull),
+    List(List),
     Check(Check),
 }
 
@@ -55,9 +64,13 @@ pub(crate) struct Push {
     #[arg(long, value_name = "PATH", env = "OSTREE_REPO", default_value = ".")]
     pub(crate) repo: PathBuf,
     /// Where to push to: ssh://[user@]host[:port]/path, [user@]host:path, or a local path.
-    /// Several are pushed to one after the other
-    #[arg(long, value_name = "URL", required = true)]
+    /// Several are pushed to one after the other. Without it: each cache of the configuration that
+    /// has `push: true`
+    #[arg(long, value_name = "URL")]
     pub(crate) remote: Vec<Remote>,
+    /// Fail if a cache of the configuration cannot be reached, also if others can
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// Change nothing; say what would be sent and set. What is refused only once the server has the
     /// commit, such as a move that is no fast-forward, does not show
     #[arg(short = 'n', long)]
@@ -77,12 +90,64 @@ pub(crate) struct Push {
     pub(crate) refs: Vec<RefName>,
 }
 
+/// Pull refs into a local repository.
+///
+/// Each ref is taken from the first cache that has it, and becomes a ref of the same name here. All
+/// that is pulled is verified against its checksum, and a ref is set when everything it reaches is
+/// here. Interrupted at any moment, the refs are as before; the same command again goes on.
+/// Signatures are not looked at: for that, use `ostree pull` with a remote that has keys.
+#[cfg(feature = "pull")]
+#[derive(Debug, clap::Args)]
+#[command(after_help = PULL_EXAMPLES)]
+pub(crate) struct Pull {
+    /// The local repository, of any mode. One that does not exist is made, of mode bare-user
+    #[arg(long, value_name = "PATH", env = "OSTREE_REPO", default_value = ".")]
+    pub(crate) repo: PathBuf,
+    /// Where to pull from: https://host/path, a local path, or an address to push to, whose server
+    /// says where to pull from. Several are tried in turn. Without it: those of the configuration
+    #[arg(long, value_name = "URL")]
+    pub(crate) remote: Vec<Address>,
+    /// Fail if a cache cannot be used, in the place of trying the next
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Pull also this many ancestors of each commit, as far as the cache has them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) depth: u16,
+    /// Pull every ref of this pattern: `*` is any part of a name between slashes, `**` any
+    /// number of parts
+    #[arg(long, value_name = "PATTERN", conflicts_with = "refs")]
+    pub(crate) all: Option<RefPattern>,
+    /// Refs of the cache
+    #[arg(value_name = "REF", required_unless_present = "all")]
+    pub(crate) refs: Vec<RefName>,
+}
+
+/// List the refs of a cache: name, age and size.
+///
+/// A ref that several caches have is listed once, as `pull` would find it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = LIST_EXAMPLES)]
+pub(crate) struct List {
+    /// The cache: https://host/path, a local path, or an address to push to. Without it: those of
+    /// the configuration
+    #[arg(long, value_name = "URL")]
+    pub(crate) remote: Vec<Address>,
+    /// Fail if a cache cannot be used, in the place of leaving it out
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// List only refs of this pattern: `*` is any part of a name between slashes, `**` any
+    /// number of parts
+    #[arg(value_name = "PATTERN")]
+    pub(crate) pattern: Option<RefPattern>,
+}
+
 /// Connect to a cache and say who is there, or what is wrong and how to mend it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = CHECK_EXAMPLES)]
 pub(crate) struct Check {
-    /// The cache, as for push
-    #[arg(long, value_name = "URL", required = true)]
-    pub(crate) remote: Remote,
+    /// The cache, as for push or pull. Without it: each of the configuration
+    #[arg(long, value_name = "URL")]
+    pub(crate) remote: Vec<Address>,
 }
 
 const PUSH_EXAMPLES: &str = "\
@@ -90,10 +155,42 @@ Examples:
   artifact-cache push --repo ~/repo --remote ssh://artifacts@example.com/cache os/x86_64/stable
   artifact-cache push --repo ~/repo --remote /srv/cache --dry-run app/one app/two";
 
-const EXIT_CODES: &str = "\
+#[cfg(feature = "pull")]
+const PULL_EXAMPLES: &str = "\
+Examples:
+  artifact-cache pull --repo ~/repo project/element/key
+  artifact-cache pull --repo ~/repo --all 'project/*/main'
+  artifact-cache pull --repo ~/repo --remote https://cache.example.com/artifacts os/x86_64/stable";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  artifact-cache list
+  artifact-cache list --remote https://cache.example.com/artifacts 'project/**'
+  artifact-cache list --json 'os/*/stable' | jq .size";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  artifact-cache check
+  artifact-cache check --remote ssh://artifacts@cache.example.com/artifacts";
+
+const HELP: &str = "\
+Caches are named with --remote, or once and for all in ~/.config/artifact-cache.yaml:
+
+  artifacts:                      # one cache
+    url: ssh://artifacts@cache.example.com/artifacts
+
+  artifacts:                      # or several: tried in this order, pushed to where it says so
+  - url: https://near.example.com/artifacts
+  - url: ssh://artifacts@cache.example.com/artifacts
+    push: true
+
+The `artifacts` of ~/.config/buildstream.conf will do as well, and after these
+artifact-cache.yaml in /etc/xdg.
+
 Exit codes:
   0  done, or already there          6  the other side does not speak this protocol
   1  a bug, most likely              7  the local repository lacks something, or is damaged
-  2  wrong usage                     8  the server refused what was sent
-  3  the server refused some refs    9  the server cannot store: full, locked, damaged
+  2  wrong usage or configuration    8  the server refused what was sent
+  3  the server refused some refs    9  the server's repository cannot be used: full, locked,
+  4  no cache has the ref               damaged, not there
   5  no connection, or it was lost";

@@ -1,10 +1,17 @@
-//! `artifact-cache`: pushes commits of a local OSTree repository to a shared cache.
+//! `artifact-cache`: pushes commits of a local OSTree repository to a shared cache, and pulls them.
 //!
 //! Arguments, printing and exit codes only; the work is the library's.
 
+mod address;
 mod args;
+mod caches;
 mod check;
+mod config;
+mod list;
+mod origin;
 mod output;
+#[cfg(feature = "pull")]
+mod pull;
 mod push;
 mod session;
 mod trouble;
@@ -32,8 +39,14 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match &args.command {
             Command::Push(push) => push::run(push, &args, &output).await,
+            #[cfg(feature = "pull")]
+            Command::Pull(pull) => pull::run(pull, &args, &output).await,
+            Command::List(list) => list::run(list, &args, &output).await,
             Command::Check(check) => check::run(check, &args, &output).await,
         }
     });
     ExitCode::from(code)
 }
+
+/// What this program calls itself to servers.
+const AGENT: &str = concat!("artifact-cache ", env!("CARGO_PKG_VERSION"));

@@ -12,6 +12,7 @@ use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressDrawTarget, Progr
 use serde_json::{Value, json};
 
 use crate::args::Args;
+use crate::trouble::Trouble;
 
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -53,6 +54,12 @@ impl Output {
         }
     }
 
+    /// Prints a failure, and returns its exit code.
+    pub(crate) fn trouble(&self, trouble: &Trouble) -> u8 {
+        self.error(&trouble.text, trouble.advice.as_deref());
+        trouble.code
+    }
+
     /// Prints that a ref was refused, and what to do about it.
     pub(crate) fn refused(&self, text: &str, advice: Option<&str>) {
         let _ = writeln!(io::stderr(), "{text}");
@@ -61,7 +68,9 @@ impl Output {
         }
     }
 
+    /// Prints what went wrong without being in the way.
     pub(crate) fn warning(&self, text: &str) {
+        self.object(&json!({ "event": "warning", "text": text }));
         let _ = writeln!(io::stderr(), "artifact-cache: warning: {text}");
     }
 
@@ -70,13 +79,22 @@ impl Output {
         let _ = writeln!(io::stderr(), "remote: {}", escape(line));
     }
 
-    pub(crate) fn progress(&self) -> Progress {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-            bar.set_style(style);
+    #[cfg(feature = "pull")]
+    pub(crate) fn pull_progress(&self) -> PullProgress {
+        let bar = hidden_bar();
+        if self.bar {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(TICK);
         }
-        Progress {
+        PullProgress {
             bar,
+            started: Instant::now(),
+        }
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            bar: hidden_bar(),
             visible: self.bar,
             started: Instant::now(),
             wanted: 0,
@@ -84,6 +102,33 @@ impl Output {
             sent: 0,
             bytes: 0,
         }
+    }
+}
+
+/// The line that moves while a pull is under way; only on a terminal.
+#[cfg(feature = "pull")]
+#[derive(Clone, Debug)]
+pub(crate) struct PullProgress {
+    bar: ProgressBar,
+    started: Instant,
+}
+
+#[cfg(feature = "pull")]
+impl PullProgress {
+    pub(crate) fn show(&self, fetched: u64, requested: u64, bytes: u64) {
+        let rate = bytes as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+        self.bar.set_message(format!(
+            "{} of {} objects, {}, {}/s",
+            HumanCount(fetched),
+            HumanCount(requested),
+            DecimalBytes(bytes),
+            DecimalBytes(rate as u64),
+        ));
+    }
+
+    pub(crate) fn finish(&self) -> Duration {
+        self.bar.finish_and_clear();
+        self.started.elapsed()
     }
 }
 
@@ -133,7 +178,7 @@ impl Progress {
         self.started = Instant::now();
         if self.visible {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
-            self.bar.enable_steady_tick(Duration::from_millis(100));
+            self.bar.enable_steady_tick(TICK);
         }
     }
 
@@ -149,3 +194,13 @@ impl Progress {
         ));
     }
 }
+
+fn hidden_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+const TICK: Duration = Duration::from_millis(100);

@@ -9,27 +9,42 @@ use artifact_sender::{Error, Push, Remote, Report, Repository};
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::json;
 
+use crate::AGENT;
 use crate::args;
 use crate::args::Args;
+use crate::caches;
 use crate::output::Output;
 use crate::session;
 use crate::trouble::Trouble;
 
-/// Pushes to each remote in turn, and returns the exit code: the first that is not 0.
+/// Pushes to each cache in turn, and returns the exit code: the first that is not 0.
+///
+/// A cache that is only configured may be out of reach, as long as another is not.
 pub(crate) async fn run(push: &args::Push, args: &Args, output: &Output) -> u8 {
-    let mut code = exit::DONE;
-    for remote in &push.remote {
+    let targets = match caches::to_push(&push.remote, args) {
+        Ok(targets) => targets,
+        Err(trouble) => return output.trouble(&trouble),
+    };
+    let lenient = targets.remotes.len() > 1 && !targets.named && !push.strict;
+    let (mut code, mut reached) = (exit::DONE, false);
+    for remote in &targets.remotes {
         let this = match push_to(remote, push, args, output).await {
+            Err(trouble) if lenient && trouble.code == exit::CONNECTION => {
+                output.warning(&trouble.text);
+                continue;
+            }
+            Err(trouble) => output.trouble(&trouble),
             Ok(report) if report.refused().next().is_some() => exit::REFUSED_REF,
             Ok(_) => exit::DONE,
-            Err(trouble) => {
-                output.error(&trouble.text, trouble.advice.as_deref());
-                trouble.code
-            }
         };
+        reached = true;
         if code == exit::DONE {
             code = this;
         }
+    }
+    if !reached {
+        output.error("no cache could be reached", None);
+        return exit::CONNECTION;
     }
     code
 }
@@ -55,7 +70,7 @@ async fn push_to(
 fn prepare(args: &args::Push) -> Result<Push, Error> {
     let repository = Repository::open(&args.repo)?.with_compression(args.compression);
     let mut push = Push::new(Arc::new(repository))
-        .agent(concat!("artifact-cache ", env!("CARGO_PKG_VERSION")))
+        .agent(AGENT)
         .force(args.force)
         .dry_run(args.dry_run)
         .depth(args.depth);

@@ -21,8 +21,16 @@ impl Trouble {
         status: Option<ExitStatus>,
         said: &[String],
     ) -> Self {
-        let code = exit_code(&error);
+        let code = match is_answered_by_an_older_receiver(&error, said) {
+            true => exit::NOT_THE_PROTOCOL,
+            false => exit_code(&error),
+        };
         let advice = match &error {
+            error if is_answered_by_an_older_receiver(error, said) => Some(
+                "the receiver there is an older one, of BuildStream 1.x or ostree-push: install \
+                 this project's in its place"
+                    .to_owned(),
+            ),
             Error::Session(session) => advise(session, remote, status, said),
             Error::Start { .. } => Some(
                 "is it installed? `--ssh` names another program for hosts, and a local path needs \
@@ -60,12 +68,26 @@ fn exit_code(error: &Error) -> u8 {
     }
 }
 
+/// Whether the other side is a receiver of BuildStream 1.x, which gives up on what it does not
+/// know, or of ostree-push before 0.1, which speaks first.
+fn is_answered_by_an_older_receiver(error: &Error, said: &[String]) -> bool {
+    match error {
+        Error::Session(SessionError::Truncated) => said
+            .iter()
+            .any(|line| line.contains("PushException: Unrecognized message byteorder")),
+        Error::Session(SessionError::Decode(DecodeError::Preamble { got })) => {
+            got.starts_with("l\0") || got.starts_with("B\0")
+        }
+        _ => false,
+    }
+}
+
 fn ended_early(remote: &Remote, status: Option<ExitStatus>) -> String {
     let code = status.and_then(|status| status.code());
     match (remote, code) {
         (Remote::Ssh(_), Some(255)) => format!("ssh could not connect to {remote}"),
         (_, Some(127)) => format!("the receiver could not be started on {remote}"),
-        _ => format!("the connection to {remote} ended before the push was done"),
+        _ => format!("the connection to {remote} ended too early"),
     }
 }
 
@@ -87,11 +109,21 @@ fn advise(
             "the server knows no key of yours for this user: have it added to authorized_keys, or \
              name it with --ssh 'ssh -i KEY'"
         }
+        SessionError::Truncated if heard("REMOTE HOST IDENTIFICATION HAS CHANGED") => {
+            "the server's key is another than before: ask its operator whether that is right, and \
+             only then remove the old one with `ssh-keygen -R HOST`"
+        }
         SessionError::Truncated if heard("Host key verification failed") => {
-            "ssh does not know the server's key, or another one: connect once with ssh to look at it"
+            "ssh does not know the server's key yet: connect once by hand with `ssh`, and look at it"
         }
         SessionError::Truncated if heard("Could not resolve hostname") => {
             "the host's name is not known: is it spelled right?"
+        }
+        SessionError::Truncated if heard("Connection refused") => {
+            "nobody listens there: is the port right, and does sshd run?"
+        }
+        SessionError::Truncated if heard("timed out") || heard("No route to host") => {
+            "nothing answers there: is the host up, and does a firewall let ssh pass?"
         }
         SessionError::Truncated if code == Some(127) => {
             "either bst-artifact-receive is not on the PATH that sshd gives (install it below \

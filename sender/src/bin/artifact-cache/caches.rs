@@ -1,0 +1,77 @@
+//! Which caches a command is about: those of the command line, or those of the configuration.
+
+use artifact_protocol::exit;
+use artifact_sender::Remote;
+
+use crate::address::Address;
+use crate::args::Args;
+use crate::config::{Config, Directories, load};
+use crate::trouble::Trouble;
+
+/// Caches to push to.
+#[derive(Debug)]
+pub(crate) struct Targets {
+    /// The caches, at least one.
+    pub(crate) remotes: Vec<Remote>,
+    /// Whether the user named each of them just now.
+    pub(crate) named: bool,
+}
+
+/// Returns the caches to push to: those named, or all of the configuration that have `push: true`.
+pub(crate) fn to_push(named: &[Remote], args: &Args) -> Result<Targets, Trouble> {
+    if !named.is_empty() {
+        return Ok(Targets {
+            remotes: named.to_vec(),
+            named: true,
+        });
+    }
+    let config = configuration(args)?;
+    let pushed = config.caches.into_iter().filter(|cache| cache.push);
+    let remotes: Vec<Remote> = pushed
+        .filter_map(|cache| match cache.address {
+            Address::Receiver(remote) => Some(remote),
+            Address::Web(_) => None,
+        })
+        .collect();
+    if remotes.is_empty() {
+        return Err(Trouble {
+            code: exit::USAGE,
+            text: format!("{} names no cache to push to", config.file.display()),
+            advice: Some("add `push: true` to one with an ssh:// url, or give --remote URL".into()),
+        });
+    }
+    Ok(Targets {
+        remotes,
+        named: false,
+    })
+}
+
+/// Returns the caches to read, the preferred one first: those named, or all of the configuration.
+pub(crate) fn to_read(named: &[Address], args: &Args) -> Result<Vec<Address>, Trouble> {
+    if !named.is_empty() {
+        return Ok(named.to_vec());
+    }
+    let caches = configuration(args)?.caches.into_iter();
+    Ok(caches.map(|cache| cache.address).collect())
+}
+
+fn configuration(args: &Args) -> Result<Config, Trouble> {
+    let directories = Directories::of_environment();
+    match load(args.config.as_deref(), &directories) {
+        Ok(Some(config)) => Ok(config),
+        Ok(None) => Err(Trouble {
+            code: exit::USAGE,
+            text: "no cache is named".into(),
+            advice: Some(format!(
+                "give --remote URL, or write this to {}:\n    artifacts:\n      \
+                 url: ssh://artifacts@cache.example.com/artifacts",
+                directories.users_file().display()
+            )),
+        }),
+        Err(error) => Err(Trouble {
+            code: exit::USAGE,
+            text: error.to_string(),
+            advice: None,
+        }),
+    }
+}

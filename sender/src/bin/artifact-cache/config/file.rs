@@ -1,0 +1,337 @@
+//! What a configuration file says, with the line of whatever is wrong.
+//!
+//! ```yaml
+//! artifacts:                # one cache ...
+//!   url: ssh://artifacts@cache.example.com/artifacts
+//!
+//! artifacts:                # ... or several, in the order of preference
+//! - url: https://near.example.com/artifacts
+//! - url: ssh://artifacts@cache.example.com/artifacts
+//!   push: true
+//! ```
+//!
+//! A cache that stands alone is pushed to where that is possible, as BuildStream 1.0 did; in a list
+//! only those with `push: true` are, as since 1.1.
+
+use artifact_sender::Remote;
+use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
+
+use crate::address::Address;
+
+/// One cache of the configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Cache {
+    /// Where it is.
+    pub(crate) address: Address,
+    /// Whether `push` without `--remote` goes there. Only where it can.
+    pub(crate) push: bool,
+}
+
+/// Whose file it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// Ours: what is not known is an error.
+    Ours,
+    /// BuildStream's: only `artifacts` concerns us, and it may be there for nothing.
+    BuildStream,
+}
+
+/// What is wrong, and in which line, counted from 1.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) line: usize,
+    pub(super) text: String,
+}
+
+/// Reads the caches that a file names; there may be none.
+pub(super) fn parse(text: &str, dialect: Dialect) -> Result<Vec<Cache>, Fault> {
+    let documents = MarkedYaml::load_from_str(text).map_err(|error| Fault {
+        line: error.marker().line(),
+        text: format!("this is not YAML: {}", error.info()),
+    })?;
+    if let [_, second, ..] = documents.as_slice() {
+        return fault(second, "only one document may be in this file");
+    }
+    let Some(root) = documents.first().filter(|root| !is_null(root)) else {
+        return Ok(Vec::new());
+    };
+    let mut artifacts = None;
+    for (key, value) in mapping(root, "the file")? {
+        match string(key) {
+            Some("artifacts") => artifacts = Some(value),
+            _ if dialect == Dialect::BuildStream => {}
+            _ => {
+                return fault(
+                    key,
+                    format!("{} is not known here, only artifacts is", shown(key)),
+                );
+            }
+        }
+    }
+    match artifacts {
+        Some(node) if !is_null(node) => caches(node, dialect),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn caches(node: &MarkedYaml<'_>, dialect: Dialect) -> Result<Vec<Cache>, Fault> {
+    let YamlData::Sequence(items) = &node.data else {
+        let cache = cache(node, dialect, Address::can_push)?;
+        return Ok(cache.into_iter().collect());
+    };
+    let caches = items.iter().map(|item| cache(item, dialect, |_| false));
+    Ok(caches
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .flatten()
+        .collect())
+}
+
+/// Reads one cache. BuildStream's own defaults have one whose URL is empty, which is none.
+fn cache(
+    node: &MarkedYaml<'_>,
+    dialect: Dialect,
+    push_unless_said: impl Fn(&Address) -> bool,
+) -> Result<Option<Cache>, Fault> {
+    let (mut url, mut push) = (None, None);
+    for (key, value) in mapping(node, "a cache")? {
+        match string(key) {
+            Some("url") => url = Some(value),
+            Some("push") => push = Some(value),
+            Some("servers" | "override-project-caches") => {
+                return fault(
+                    key,
+                    "this is for the caches of BuildStream 2, which are of another \
+                    kind: name yours in artifact-cache.yaml, as artifacts: {url: ...}",
+                );
+            }
+            Some("server-cert" | "client-cert" | "client-key") => {
+                return fault(
+                    key,
+                    "this is for the caches of BuildStream 1.2 and later, which are \
+                    of another kind: name yours in artifact-cache.yaml, as artifacts: {url: ...}",
+                );
+            }
+            _ => {
+                let text = format!("{} is not known here, only url and push are", shown(key));
+                return fault(key, text);
+            }
+        }
+    }
+    let Some(url) = url else {
+        return fault(node, "a cache has no url");
+    };
+    let Some(text) = string(url) else {
+        return fault(
+            url,
+            "a url is text, such as https://cache.example.com/artifacts",
+        );
+    };
+    if text.is_empty() && dialect == Dialect::BuildStream {
+        return Ok(None);
+    }
+    let address: Address = match text.parse() {
+        Ok(address) => address,
+        Err(reason) => return fault(url, reason),
+    };
+    if let Address::Receiver(Remote::Local(path)) = &address
+        && !path.is_absolute()
+    {
+        let text =
+            format!("{text:?} is a path from wherever you are: write one that begins with /");
+        return fault(url, text);
+    }
+    let push = match push {
+        None => push_unless_said(&address),
+        Some(node) => match &node.data {
+            YamlData::Value(Scalar::Boolean(push)) => {
+                if *push && !address.can_push() {
+                    return fault(
+                        node,
+                        format!(
+                            "{address} can only be pulled from: push to \
+                        ssh://[user@]host[:port]/path"
+                        ),
+                    );
+                }
+                *push
+            }
+            _ => return fault(node, "push is true or false"),
+        },
+    };
+    Ok(Some(Cache { address, push }))
+}
+
+fn mapping<'a, 'y>(
+    node: &'a MarkedYaml<'y>,
+    what: &str,
+) -> Result<impl Iterator<Item = (&'a MarkedYaml<'y>, &'a MarkedYaml<'y>)>, Fault> {
+    match &node.data {
+        YamlData::Mapping(entries) => Ok(entries.iter()),
+        _ => fault(
+            node,
+            format!("{what} is a mapping of keys to values, such as url: https://..."),
+        ),
+    }
+}
+
+fn string<'a>(node: &'a MarkedYaml<'_>) -> Option<&'a str> {
+    match &node.data {
+        YamlData::Value(Scalar::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+fn is_null(node: &MarkedYaml<'_>) -> bool {
+    matches!(&node.data, YamlData::Value(Scalar::Null))
+}
+
+fn shown(key: &MarkedYaml<'_>) -> String {
+    string(key).map_or_else(
+        || "a key that is not text".to_owned(),
+        |text| format!("{text:?}"),
+    )
+}
+
+fn fault<T>(node: &MarkedYaml<'_>, text: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault {
+        line: node.span.start.line(),
+        text: text.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the caches of a file come to: the URL, and `+` where it is pushed to.
+    fn read(text: &str, dialect: Dialect) -> Result<Vec<String>, String> {
+        let caches = parse(text, dialect).map_err(|f| format!("{}: {}", f.line, f.text))?;
+        let shown =
+            |cache: Cache| format!("{}{}", cache.address, if cache.push { " +" } else { "" });
+        Ok(caches.into_iter().map(shown).collect())
+    }
+
+    #[test]
+    fn good_files_name_their_caches() {
+        let table: &[(&str, &[&str])] = &[
+            ("", &[]),
+            ("# nothing yet\n", &[]),
+            ("artifacts:\n", &[]),
+            ("artifacts: []\n", &[]),
+            (
+                "artifacts:\n  url: ssh://u@h:10000/artifacts\n",
+                &["ssh://u@h:10000/artifacts +"],
+            ),
+            (
+                "artifacts:\n  url: https://h/artifacts/\n",
+                &["https://h/artifacts"],
+            ),
+            ("artifacts: {url: /srv/cache}", &["/srv/cache +"]),
+            ("artifacts: {url: 'file:///srv/cache'}", &["/srv/cache +"]),
+            ("artifacts: {url: 'u@h:cache', push: false}", &["u@h:cache"]),
+            (
+                "artifacts: {push: True, url: 'ssh://h/c'}",
+                &["ssh://h/c +"],
+            ),
+            (
+                "artifacts:\n- url: https://near/c\n- url: ssh://far/c\n  push: true\n- url: ssh://h/c\n",
+                &["https://near/c", "ssh://far/c +", "ssh://h/c"],
+            ),
+            ("---\nartifacts: &a\n  url: https://h\n", &["https://h"]),
+        ];
+        for (text, expected) in table {
+            assert_eq!(read(text, Dialect::Ours).unwrap(), *expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_files_are_refused_with_the_line_and_the_reason() {
+        for (text, expected) in [
+            ("artifacts: [", "not YAML"),
+            ("artifacts:\n\turl: x\n", "not YAML"),
+            (
+                "artifacts: {url: /a}\nartifacts: {url: /b}\n",
+                "2: this is not YAML",
+            ),
+            ("hello\n", "1: the file is a mapping"),
+            ("- artifacts\n", "1: the file is a mapping"),
+            (
+                "\nartefacts: {url: /a}\n",
+                "2: \"artefacts\" is not known here",
+            ),
+            ("1: 2\n", "1: a key that is not text is not known here"),
+            ("artifacts: /srv/cache\n", "1: a cache is a mapping"),
+            ("artifacts:\n- /srv/cache\n", "2: a cache is a mapping"),
+            (
+                "artifacts:\n- url: /a\n- uri: /b\n",
+                "3: \"uri\" is not known here, only url and push",
+            ),
+            ("artifacts: {push: true}\n", "1: a cache has no url"),
+            ("artifacts:\n- push: true\n", "2: a cache has no url"),
+            ("artifacts:\n  url: 7\n", "2: a url is text"),
+            (
+                "artifacts:\n  url: ''\n",
+                "2: \"\" is not a place to push to: it is empty",
+            ),
+            (
+                "artifacts:\n  url: ftp://h/c\n",
+                "2: \"ftp://h/c\" is not a place to push to",
+            ),
+            (
+                "artifacts:\n  url: https:///c\n",
+                "2: \"https:///c\" is not a web address: it names no host",
+            ),
+            (
+                "artifacts:\n  url: ssh://-oX/c\n",
+                "would be an option to ssh",
+            ),
+            (
+                "artifacts:\n  url: cache\n",
+                "2: \"cache\" is a path from wherever you are",
+            ),
+            (
+                "artifacts:\n  url: ~/cache\n",
+                "2: \"~/cache\" is a path from wherever you are",
+            ),
+            (
+                "artifacts:\n  url: /c\n  push: yes\n",
+                "3: push is true or false",
+            ),
+            (
+                "artifacts:\n  url: https://h/c\n  push: true\n",
+                "3: https://h/c can only be pulled from",
+            ),
+            (
+                "artifacts:\n  servers:\n  - url: https://h/c\n",
+                "2: this is for the caches of BuildStream 2",
+            ),
+            (
+                "artifacts:\n  url: https://h:11002\n  server-cert: x\n",
+                "3: this is for the caches of BuildStream 1.2",
+            ),
+            ("artifacts: {url: /a}\n---\nb: c\n", "3: only one document"),
+        ] {
+            let said = read(text, Dialect::Ours).unwrap_err();
+            assert!(
+                said.contains(expected),
+                "{text}\nsaid {said}\nnot {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_buildstreams_file_only_artifacts_counts_and_an_empty_url_is_none() {
+        let read = |text| read(text, Dialect::BuildStream);
+        let conf = "cachedir: /tmp/x\nscheduler:\n  pushers: 4\nartifacts:\n  url: ssh://h/c\n";
+        assert_eq!(read(conf).unwrap(), ["ssh://h/c +"]);
+        assert_eq!(read("artifacts:\n  url: ''\n").unwrap(), [""; 0]);
+        assert_eq!(read("cachedir: /tmp/x\n").unwrap(), [""; 0]);
+        assert!(read("artifacts: {servers: []}\n").is_err());
+        assert!(
+            read("artifacts:\n  uri: x\n")
+                .unwrap_err()
+                .starts_with("2: ")
+        );
+    }
+}

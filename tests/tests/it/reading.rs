@@ -1,0 +1,473 @@
+//! What a user reads of caches: pull, list, check, and the configuration that names them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use artifact_protocol::ObjectKind;
+use artifact_tests::cache::Cache;
+use artifact_tests::exec::{Failure, Ran, run};
+use artifact_tests::http::HttpServer;
+use artifact_tests::listing::compare;
+use artifact_tests::programs;
+use artifact_tests::repo::{Mode, Repo};
+use artifact_tests::tree::Tree;
+use serde_json::Value;
+
+use crate::{every_kind, source};
+
+const ONE: &str = "project/one/key";
+const TWO: &str = "project/two/key";
+/// A port where nobody listens.
+const NOWHERE: &str = "http://127.0.0.1:1";
+
+/// A cache that holds two artifacts, and where they came from.
+struct Scene {
+    cache: Cache,
+    tree: Tree,
+    from: Repo,
+}
+
+impl Scene {
+    fn start() -> Result<Self, Failure> {
+        let cache = Cache::start()?;
+        let (tree, from) = (every_kind(&cache)?, source(&cache, Mode::BareUser)?);
+        from.commit(TWO, tree.root(), &[])?;
+        tree.file("more", b"something more", 0o644)?;
+        from.commit(ONE, tree.root(), &[])?;
+        cache.push(&from, &[ONE, TWO])?.must_exit(0)?;
+        Ok(Self { cache, tree, from })
+    }
+
+    /// Runs a subcommand with arguments.
+    fn client(&self, subcommand: &str, arguments: &[&str]) -> Result<Ran, Failure> {
+        run(self.cache.client(subcommand)?.args(arguments))
+    }
+
+    /// Pulls into the repository `local`.
+    fn pull(&self, arguments: &[&str]) -> Result<Ran, Failure> {
+        let local = self.local().path().display().to_string();
+        self.client("pull", &[&["--repo", local.as_str()], arguments].concat())
+    }
+
+    fn local(&self) -> Repo {
+        Repo::at(&self.cache.scratch("local"))
+    }
+
+    /// Serves a copy of the cache with other refs, as another cache.
+    fn copy(&self, name: &str, refs: &[&str]) -> Result<(PathBuf, HttpServer), Failure> {
+        let path = self.cache.scratch(name);
+        let copy = Repo::init(&path, Mode::Archive)?;
+        // Over the web: objects from a path would be links to the originals.
+        copy.pull_http(&self.cache.pull_url(), refs)?;
+        copy.ostree("summary", ["-u"])?;
+        let server = HttpServer::start(&path)?;
+        Ok((path, server))
+    }
+
+    /// Checks that a ref is here, whole, and the tree it stands for.
+    fn must_have(&self, name: &str) -> Result<(), Failure> {
+        let local = self.local();
+        if local.commit_of(name)? != self.from.commit_of(name)? {
+            return Err(Failure::new(format!("{name} is another commit here")));
+        }
+        local.fsck()?;
+        if name == ONE {
+            let checkout = self.cache.scratch("checkout");
+            local.checkout(name, &checkout)?;
+            compare(self.tree.root(), &checkout)?;
+            fs::remove_dir_all(checkout).map_err(Failure::doing("clear up"))?;
+        }
+        Ok(())
+    }
+}
+
+fn must_exit(ran: Ran, code: i32) -> Ran {
+    assert_eq!(ran.code, Some(code), "{ran}");
+    ran
+}
+
+fn objects(ran: &Ran) -> Vec<Value> {
+    let read = |line| serde_json::from_str(line).expect("every line is JSON");
+    ran.stdout.lines().map(read).collect()
+}
+
+#[test]
+fn the_ssh_address_alone_is_enough_to_push_and_to_pull() {
+    let scene = Scene::start().unwrap();
+    let cache = &scene.cache;
+    cache
+        .configure(&format!("artifacts:\n  url: {}\n", cache.push_url()))
+        .unwrap();
+    scene
+        .from
+        .commit("project/three/key", scene.tree.root(), &[])
+        .unwrap();
+    let from = scene.from.path().display().to_string();
+    let pushed = scene.client("push", &["--repo", &from, "project/three/key"]);
+    must_exit(pushed.unwrap(), 0);
+    let ran = must_exit(scene.pull(&[ONE, "project/three/key"]).unwrap(), 0);
+    assert!(
+        ran.stdout.contains("made a repository of mode bare-user"),
+        "{ran}"
+    );
+    assert!(ran.stdout.contains(&cache.pull_url()), "{ran}");
+    scene.must_have(ONE).unwrap();
+    scene.must_have("project/three/key").unwrap();
+    let listed = must_exit(scene.client("list", &[]).unwrap(), 0);
+    assert_eq!(listed.stdout.lines().count(), 3, "{listed}");
+    let checked = must_exit(scene.client("check", &[]).unwrap(), 0);
+    assert!(checked.stdout.contains("archive-z2, 3 refs"), "{checked}");
+    cache.wait_idle().unwrap();
+}
+
+#[test]
+fn every_mode_of_repository_can_be_pulled_into_over_the_web_and_from_a_path() {
+    let scene = Scene::start().unwrap();
+    let plain = "project/plain/key";
+    let options = ["--canonical-permissions", "--no-xattrs"];
+    scene
+        .from
+        .commit(plain, scene.tree.root(), &options)
+        .unwrap();
+    scene
+        .cache
+        .push(&scene.from, &[plain])
+        .unwrap()
+        .must_exit(0)
+        .unwrap();
+    let path = scene.cache.repo().path().display().to_string();
+    for mode in ["archive", "bare-user", "bare-user-only", "bare"] {
+        for remote in [&path, &scene.cache.pull_url()] {
+            let local = scene.local();
+            local.ostree("init", [format!("--mode={mode}")]).unwrap();
+            must_exit(scene.pull(&["--remote", remote, plain]).unwrap(), 0);
+            scene.must_have(plain).unwrap();
+            // Only this mode cannot hold special bits.
+            let code = if mode == "bare-user-only" { 7 } else { 0 };
+            must_exit(scene.pull(&["--remote", remote, ONE]).unwrap(), code);
+            fs::remove_dir_all(local.path()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn each_ref_comes_from_the_first_cache_that_has_it() {
+    let scene = Scene::start().unwrap();
+    let (_, first) = scene.copy("first", &[TWO]).unwrap();
+    scene
+        .cache
+        .configure(&format!(
+            "artifacts:\n- url: {}\n- url: {}\n",
+            first.url(),
+            scene.cache.pull_url()
+        ))
+        .unwrap();
+    let ran = must_exit(scene.pull(&["--json", ONE, TWO]).unwrap(), 0);
+    let came: Vec<_> = objects(&ran)
+        .iter()
+        .filter(|object| object["event"] == "done")
+        .map(|done| (done["refs"][0]["name"].clone(), done["origin"].clone()))
+        .collect();
+    let expected = [
+        (TWO.into(), first.url().into()),
+        (ONE.into(), scene.cache.pull_url().into()),
+    ];
+    assert_eq!(came, expected, "{ran}");
+    scene.must_have(ONE).unwrap();
+    scene.must_have(TWO).unwrap();
+
+    // What is here already is fetched no more, and what is not anywhere is said.
+    let ran = must_exit(scene.pull(&[ONE, "project/none/key"]).unwrap(), 4);
+    assert!(ran.stdout.contains("unchanged"), "{ran}");
+    assert!(
+        ran.stderr.contains("no cache has project/none/key"),
+        "{ran}"
+    );
+
+    let listed = must_exit(scene.client("list", &["--json"]).unwrap(), 0);
+    let caches: Vec<_> = objects(&listed)
+        .iter()
+        .map(|r#ref| (r#ref["name"].clone(), r#ref["cache"].clone()))
+        .collect();
+    assert_eq!(
+        caches,
+        [
+            (ONE.into(), scene.cache.pull_url().into()),
+            (TWO.into(), Value::from(first.url())),
+        ]
+    );
+}
+
+#[test]
+fn a_cache_out_of_reach_is_passed_over_unless_strict() {
+    let scene = Scene::start().unwrap();
+    let pull_url = scene.cache.pull_url();
+    scene
+        .cache
+        .configure(&format!(
+            "artifacts:\n- url: {NOWHERE}\n- url: {pull_url}\n"
+        ))
+        .unwrap();
+    let ran = must_exit(scene.pull(&["--strict", ONE]).unwrap(), 5);
+    assert!(ran.stderr.contains(NOWHERE), "{ran}");
+    assert!(scene.local().refs().unwrap().is_empty());
+    let ran = must_exit(scene.pull(&[ONE]).unwrap(), 0);
+    assert!(ran.stderr.contains("warning: cannot read"), "{ran}");
+    scene.must_have(ONE).unwrap();
+    // A ref that is not where it was looked for may be where nobody answered.
+    must_exit(scene.pull(&["project/none/key"]).unwrap(), 5);
+    must_exit(scene.pull(&["--remote", NOWHERE, ONE]).unwrap(), 5);
+    let listed = must_exit(scene.client("list", &[]).unwrap(), 0);
+    assert!(listed.stderr.contains("warning: cannot read"), "{listed}");
+    must_exit(scene.client("list", &["--strict"]).unwrap(), 5);
+}
+
+#[test]
+fn a_push_goes_to_all_that_are_to_be_pushed_to_and_passes_over_one_out_of_reach() {
+    let scene = Scene::start().unwrap();
+    let (near, _) = scene.copy("near", &[TWO]).unwrap();
+    let gone = "ssh://127.0.0.1:1/gone";
+    let configure = |near_push: &str, gone_push: &str| {
+        let text = format!(
+            "artifacts:\n- url: {gone}\n  push: {gone_push}\n- url: {}\n- url: {}\n  push: \
+             {near_push}\n",
+            scene.cache.pull_url(),
+            near.display(),
+        );
+        scene.cache.configure(&text).unwrap();
+    };
+    let from = scene.from.path().display().to_string();
+    let push = |arguments: &[&str]| {
+        let arguments = [&["--repo", from.as_str()], arguments, &[ONE]].concat();
+        scene.client("push", &arguments).unwrap()
+    };
+    configure("true", "true");
+    let ran = must_exit(push(&["--strict"]), 5);
+    assert!(ran.stderr.contains(gone), "{ran}");
+    let ran = must_exit(push(&[]), 0);
+    assert!(
+        ran.stderr.contains("warning: ssh could not connect"),
+        "{ran}"
+    );
+    let pushed = Repo::at(&near).commit_of(ONE).unwrap();
+    assert_eq!(pushed, scene.from.commit_of(ONE).unwrap());
+    configure("false", "true");
+    must_exit(push(&[]), 5);
+    configure("false", "false");
+    let ran = must_exit(push(&[]), 2);
+    assert!(ran.stderr.contains("names no cache to push to"), "{ran}");
+}
+
+#[test]
+fn a_pattern_pulls_and_lists_what_is_of_it_and_nothing_else() {
+    let scene = Scene::start().unwrap();
+    let remote = ["--remote", &scene.cache.pull_url()];
+    let pull = |pattern: &str| {
+        scene
+            .pull(&[&remote[..], &["--all", pattern]].concat())
+            .unwrap()
+    };
+    must_exit(pull("project/*"), 4);
+    must_exit(pull("project/o*/*"), 0);
+    let names = |repo: Repo| repo.refs().unwrap().into_keys().collect::<BTreeSet<_>>();
+    assert_eq!(names(scene.local()), BTreeSet::from([ONE.to_owned()]));
+    must_exit(pull("**"), 0);
+    assert_eq!(names(scene.local()), names(scene.from.clone()));
+    scene.must_have(ONE).unwrap();
+    let list = |pattern: &str| {
+        let arguments = [&remote[..], &[pattern]].concat();
+        must_exit(scene.client("list", &arguments).unwrap(), 0).stdout
+    };
+    assert_eq!(list("project/two/**").lines().count(), 1);
+    assert!(list("project/two/**").starts_with(&format!("{TWO}  ")));
+    assert_eq!(list("project/*"), "");
+    must_exit(scene.client("list", &["a**"]).unwrap(), 2);
+}
+
+#[test]
+fn a_damaged_object_is_not_taken_and_its_ref_not_set() {
+    let scene = Scene::start().unwrap();
+    let (path, damaged) = scene.copy("damaged", &[ONE]).unwrap();
+    let repo = Repo::at(&path);
+    let path = path.display().to_string();
+    repo.damage(&repo.objects(ObjectKind::File).unwrap()[0])
+        .unwrap();
+    for remote in [&damaged.url(), &path] {
+        let ran = must_exit(scene.pull(&["--remote", remote, ONE]).unwrap(), 9);
+        assert!(ran.stderr.contains("damaged"), "{ran}");
+        assert!(scene.local().refs().unwrap().is_empty());
+    }
+    // The next cache has it whole; what was good of the first is not fetched again.
+    let remotes = [
+        "--remote",
+        &damaged.url(),
+        "--remote",
+        &scene.cache.pull_url(),
+    ];
+    let ran = must_exit(scene.pull(&[&remotes[..], &[ONE]].concat()).unwrap(), 0);
+    assert!(ran.stderr.contains("warning: cannot pull from"), "{ran}");
+    scene.must_have(ONE).unwrap();
+}
+
+#[test]
+fn a_pull_that_breaks_off_sets_no_ref_and_the_next_one_fetches_the_rest() {
+    let scene = Scene::start().unwrap();
+    let (path, partial) = scene.copy("partial", &[ONE]).unwrap();
+    let repo = Repo::at(&path);
+    let lost = repo.objects(ObjectKind::File).unwrap()[0];
+    let lost = path.join("objects").join(lost.archive_path());
+    let away = scene.cache.scratch("away");
+    fs::rename(&lost, &away).unwrap();
+    let pull = || {
+        scene
+            .pull(&["--json", "--remote", &partial.url(), ONE])
+            .unwrap()
+    };
+    let ran = must_exit(pull(), 9);
+    assert!(ran.stderr.contains("404"), "{ran}");
+    assert!(scene.local().refs().unwrap().is_empty());
+    fs::rename(&away, &lost).unwrap();
+    let ran = must_exit(pull(), 0);
+    let all = repo.listing(&[]).unwrap().paths().count() as u64;
+    let fetched = objects(&ran)[0]["objects_fetched"].as_u64().unwrap();
+    assert!(fetched < all / 2, "{fetched} of {all} paths: {ran}");
+    scene.must_have(ONE).unwrap();
+}
+
+#[test]
+fn without_a_summary_a_known_ref_is_pulled_and_a_list_says_why_not() {
+    let scene = Scene::start().unwrap();
+    fs::remove_file(scene.cache.repo().path().join("summary")).unwrap();
+    let remote = ["--remote", &scene.cache.pull_url()];
+    must_exit(scene.pull(&[&remote[..], &[ONE]].concat()).unwrap(), 0);
+    scene.must_have(ONE).unwrap();
+    let ran = must_exit(scene.client("list", &remote).unwrap(), 9);
+    assert!(ran.stderr.contains("has no summary"), "{ran}");
+    let ran = must_exit(
+        scene
+            .pull(&[&remote[..], &["--all", "**"]].concat())
+            .unwrap(),
+        9,
+    );
+    assert!(ran.stderr.contains("has no summary"), "{ran}");
+}
+
+#[test]
+fn what_is_wrong_on_this_side_is_said_to_be_so() {
+    let scene = Scene::start().unwrap();
+    let url = scene.cache.pull_url();
+    let into = |repo: PathBuf| {
+        let repo = repo.display().to_string();
+        let ran = scene.client("pull", &["--repo", &repo, "--remote", &url, ONE]);
+        must_exit(ran.unwrap(), 7).stderr
+    };
+    assert!(into(scene.cache.scratch("no/parent")).contains("cannot make"));
+    assert!(into(scene.tree.root().into()).contains("as a repository"));
+    scene
+        .cache
+        .configure("artifacts:\n- url: /a\n  pusch: true\n")
+        .unwrap();
+    for subcommand in ["list", "check"] {
+        let ran = must_exit(scene.client(subcommand, &[]).unwrap(), 2);
+        assert!(
+            ran.stderr.contains("artifact-cache.yaml:3: \"pusch\""),
+            "{ran}"
+        );
+    }
+    let other = scene.cache.scratch("other.yaml").display().to_string();
+    let ran = must_exit(scene.client("list", &["--config", &other]).unwrap(), 2);
+    assert!(ran.stderr.contains("there is no such file"), "{ran}");
+    fs::write(&other, format!("artifacts: {{url: '{url}'}}")).unwrap();
+    must_exit(scene.client("list", &["--config", &other]).unwrap(), 0);
+}
+
+/// Runs `check` with a command in the place of ssh, and returns what it advises.
+fn advice(scene: &Scene, ssh: &str, code: i32) -> Result<String, Failure> {
+    let url = scene.cache.push_url();
+    let ran = scene.client("check", &["--ssh", ssh, "--remote", &url])?;
+    let ran = must_exit(ran, code);
+    assert!(!ran.stderr.contains('\u{1b}'), "{ran}");
+    let advice = ran.stderr.lines().filter(|line| line.starts_with("  "));
+    Ok(advice.collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn check_tells_what_ssh_has_against_it() {
+    let scene = Scene::start().unwrap();
+    let ssh = scene.cache.sshd().ssh_command();
+    assert_eq!(advice(&scene, &ssh, 0).unwrap(), "");
+    let said = advice(&scene, &ssh.replace("/user_key", "/host_key"), 5).unwrap();
+    assert!(said.contains("knows no key of yours"), "{said}");
+    let said = advice(&scene, &ssh.replace("/known_hosts", "/none"), 5).unwrap();
+    assert!(
+        said.contains("does not know the server's key yet"),
+        "{said}"
+    );
+    // Another key than the one that is known.
+    let (_, dir) = ssh.split_once("UserKnownHostsFile=").unwrap();
+    let dir = PathBuf::from(dir.split("/known_hosts").next().unwrap());
+    let known = fs::read_to_string(dir.join("known_hosts")).unwrap();
+    let host = known.split(' ').next().unwrap();
+    let key = fs::read_to_string(dir.join("user_key.pub")).unwrap();
+    fs::write(dir.join("changed"), format!("{host} {key}")).unwrap();
+    let said = advice(&scene, &ssh.replace("/known_hosts", "/changed"), 5).unwrap();
+    assert!(said.contains("another than before"), "{said}");
+    let ran = scene.client("check", &["--remote", "ssh://127.0.0.1:1/artifacts"]);
+    let ran = must_exit(ran.unwrap(), 5);
+    assert!(ran.stderr.contains("nobody listens there"), "{ran}");
+    let said = advice(&scene, "/no/such/program", 5).unwrap();
+    assert!(said.contains("--ssh names a program"), "{said}");
+}
+
+#[test]
+fn check_tells_what_is_wrong_at_the_other_end() {
+    let scene = Scene::start().unwrap();
+    let shell = |script: &str| format!("sh -c {}", quoted(script));
+    let said = advice(&scene, &shell("no-such-receiver"), 5).unwrap();
+    assert!(said.contains("not on the PATH that sshd gives"), "{said}");
+    let said = advice(&scene, &shell("echo Welcome to host; cat >&2"), 6).unwrap();
+    assert!(said.contains("prints before the receiver speaks"), "{said}");
+    let traceback = "Traceback (most recent call last):
+buildstream._artifactcache.pushreceive.PushException: Unrecognized message byteorder";
+    let old = format!("head -c 5 >/dev/null; echo '{traceback}' >&2; exit 1");
+    let said = advice(&scene, &shell(&old), 6).unwrap();
+    assert!(said.contains("an older one"), "{said}");
+    let said = advice(&scene, &shell("printf 'l\\000\\000!\\000mode'; cat >&2"), 6).unwrap();
+    assert!(said.contains("an older one"), "{said}");
+    let receiver = programs::receiver().unwrap();
+    let script = format!("exec {} /no/such/repository", receiver.display());
+    let said = advice(&scene, &shell(&script), 9).unwrap();
+    assert!(
+        said.contains("is it the path of an archive repository"),
+        "{said}"
+    );
+}
+
+#[test]
+fn check_tells_where_the_web_server_is_wrong() {
+    let scene = Scene::start().unwrap();
+    let receiver = programs::receiver().unwrap();
+    let repo = scene.cache.repo().path().display();
+    let announce = |option: &str| {
+        let script = format!("exec {} {option} {repo}", receiver.display());
+        format!("sh -c {}", quoted(&script))
+    };
+    let url = scene.cache.pull_url();
+    assert_eq!(
+        advice(&scene, &announce(&format!("--pull-url {url}")), 0).unwrap(),
+        ""
+    );
+    let said = advice(&scene, &announce(""), 9).unwrap();
+    assert!(said.contains("name the web address yourself"), "{said}");
+    let said = advice(&scene, &announce("--pull-url /srv/cache"), 9).unwrap();
+    assert!(said.contains("name the web address yourself"), "{said}");
+    let said = advice(&scene, &announce(&format!("--pull-url {url}/wrong")), 9).unwrap();
+    assert!(said.contains("the repository's own directory"), "{said}");
+    let said = advice(&scene, &announce(&format!("--pull-url {NOWHERE}")), 5).unwrap();
+    assert!(said.contains("nobody listens there"), "{said}");
+}
+
+fn quoted(script: &str) -> String {
+    format!("'{}'", script.replace('\'', r"'\''"))
+}
