@@ -1,4 +1,4 @@
-.PHONY: help demo test test-extra chaos chaos-controls fuzz bench
+.PHONY: help demo test test-extra chaos chaos-controls fuzz bench bench-growth
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -37,3 +37,8 @@ bench: ## measure against the peers, some 25 minutes (tests/bench/README.md)
 	@cargo build --quiet --release --workspace --bins
 	@ARTIFACT_TESTS_PROGRAMS="$(abspath $(TARGET))/release" BENCH_DATA="$(abspath $(BENCH_DATA))" \
 		"$(TARGET)/release/bench"
+
+bench-growth: ## draw what a push takes as things grow, some minutes
+	@.ci/setup
+	@cargo build --quiet --release --workspace --bins
+	@ARTIFACT_TESTS_PROGRAMS="$(abspath $(TARGET))/release" "$(TARGET)/release/bench" growth

@@ -18,6 +18,8 @@ pub struct Options {
     pub peers: Vec<Peer>,
     /// `BENCH_PLACES`.
     pub places: Vec<Place>,
+    /// `BENCH_EXTRAS`.
+    pub extras: Vec<Extra>,
     /// `BENCH_RTT`, in milliseconds.
     pub round_trips: Vec<Duration>,
     /// `BENCH_RUNS`: of a push that takes about a second.
@@ -28,6 +30,31 @@ pub struct Options {
     pub dir: PathBuf,
     /// `BENCH_OUT`: the results.
     pub out: PathBuf,
+}
+
+/// What is measured besides the scenes, which no peer can be compared in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// For how long `.lock` is held.
+    Lock,
+    /// A cache with many refs.
+    Refs,
+    /// The verifier against its libraries.
+    Verify,
+}
+
+impl Extra {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Lock, Self::Refs, Self::Verify];
+
+    /// Returns its name, as `BENCH_EXTRAS` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Refs => "refs",
+            Self::Verify => "verify",
+        }
+    }
 }
 
 impl Options {
@@ -48,6 +75,7 @@ impl Options {
             cases: choice("BENCH_CASES", &Case::ALL, Case::name)?,
             works: choice("BENCH_WORKS", &Work::ALL, Work::name)?,
             peers: choice("BENCH_PEERS", &Peer::ALL, Peer::name)?,
+            extras: choice("BENCH_EXTRAS", &Extra::ALL, Extra::name)?,
             places: choice("BENCH_PLACES", &Place::ALL, Place::name)?,
             round_trips: round_trips.into_iter().map(Duration::from_millis).collect(),
             runs: match variable("BENCH_RUNS") {
@@ -71,7 +99,8 @@ fn number(name: &str, text: &str) -> Result<u64, Failure> {
         .map_err(|_| Failure::new(format!("{name} has {text:?}, which is no number")))
 }
 
-/// Reads a list of names with commas between them; without the variable it is all there are.
+/// Reads a list of names with commas between them, or `none`; without the variable it is all there
+/// are.
 fn choice<T: Copy>(
     variable_name: &str,
     all: &[T],
@@ -80,6 +109,9 @@ fn choice<T: Copy>(
     let Some(names) = variable(variable_name) else {
         return Ok(all.to_vec());
     };
+    if names == "none" {
+        return Ok(Vec::new());
+    }
     let find = |wanted: &str| {
         let found = all.iter().copied().find(|each| name(*each) == wanted);
         found.ok_or_else(|| {

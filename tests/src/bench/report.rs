@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::bench::goals::Extras;
 use crate::bench::peer::Peer;
 use crate::bench::suite::{Outcome, Results};
 
@@ -94,7 +96,7 @@ fn row(outcome: &Outcome, peer: Peer, results: &Results) -> String {
         return format!("failed: {} | | | | | | | | ", first.replace('|', "\\|"));
     }
     let shown = |spread: Option<Spread>| spread.map_or_else(String::new, |s| s.show(2));
-    let mean = |part: fn(&crate::bench::usage::Cost) -> std::time::Duration| {
+    let mean = |part: fn(&crate::bench::usage::Cost) -> Duration| {
         let sum: f64 = results.runs.values().map(|c| part(c).as_secs_f64()).sum();
         format!("{:.2}", sum / results.runs.len().max(1) as f64)
     };
@@ -116,7 +118,11 @@ fn row(outcome: &Outcome, peer: Peer, results: &Results) -> String {
 }
 
 /// Returns all that was measured, run by run.
-pub fn json(outcomes: &[Outcome], machine: &BTreeMap<&'static str, String>) -> Value {
+pub fn json(
+    outcomes: &[Outcome],
+    extras: &Extras,
+    machine: &BTreeMap<&'static str, String>,
+) -> Value {
     let scenes: Vec<Value> = outcomes
         .iter()
         .map(|outcome| {
@@ -139,7 +145,41 @@ pub fn json(outcomes: &[Outcome], machine: &BTreeMap<&'static str, String>) -> V
             })
         })
         .collect();
-    json!({ "machine": machine, "scenes": scenes })
+    json!({ "machine": machine, "scenes": scenes, "extras": extras_json(extras) })
+}
+
+fn extras_json(extras: &Extras) -> Value {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let mut all = Vec::new();
+    for (place, objects, runs) in &extras.lock {
+        for held in runs {
+            all.push(json!({
+                "extra": "lock", "place": place.name(), "objects": objects,
+                "shared_ms": ms(held.shared), "exclusive_ms": ms(held.exclusive), "blind_ms": ms(held.blind),
+            }));
+        }
+    }
+    for (place, curve) in &extras.refs {
+        for (point, push) in curve
+            .points
+            .iter()
+            .flat_map(|p| p.pushes.iter().map(move |t| (p, t)))
+        {
+            all.push(json!({
+                "extra": "refs", "place": place.name(), "refs": point.at,
+                "finalized_ms": ms(push.finalized), "summarized_ms": ms(push.summarized),
+            }));
+        }
+    }
+    for (case, verified) in &extras.verify {
+        for (bare, verifier) in &verified.turns {
+            all.push(json!({
+                "extra": "verify", "case": case.name(), "bytes": verified.bytes,
+                "inflate_and_hash_ms": ms(*bare), "verify_ms": ms(*verifier),
+            }));
+        }
+    }
+    Value::Array(all)
 }
 
 fn results_json(results: &Results) -> Value {

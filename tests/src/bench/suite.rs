@@ -14,10 +14,12 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::bench::data::{Data, Extent, copy_linked, make_dir, remove};
-use crate::bench::options::Options;
+use crate::bench::goals::Extras;
+use crate::bench::options::{Extra, Options};
 use crate::bench::peer::{Peer, Way};
 use crate::bench::scene::{Case, Place, Scene, Work};
 use crate::bench::usage::{self, Cost};
+use crate::bench::{growth, lock, verify};
 use crate::exec::{Failure, describe, run};
 use crate::http::HttpServer;
 use crate::link::Link;
@@ -111,6 +113,42 @@ impl<'a> Suite<'a> {
             self.clear_memory()?;
         }
         Ok(outcomes)
+    }
+
+    /// Measures what no peer can be compared with: the lock, the refs, the verifier.
+    pub fn extras(&mut self, say: &dyn Fn(&str)) -> Result<Extras, Failure> {
+        let mut extras = Extras::default();
+        let runs = self.options.runs;
+        for &place in &self.options.places {
+            if self.options.extras.contains(&Extra::Lock) {
+                say(&format!("lock, {}", place.name()));
+                let dir = self.scratch(place);
+                let (objects, held) = lock::measure(&dir, runs)?;
+                extras.lock.push((place, objects, held));
+            }
+            if self.options.extras.contains(&Extra::Refs) {
+                say(&format!("refs, {}", place.name()));
+                let dir = self.scratch(place);
+                let curve = growth::refs(&dir, &[1, 50_000], 2 * runs)?;
+                extras.refs.push((place, curve));
+            }
+            self.clear_memory()?;
+        }
+        if self.options.extras.contains(&Extra::Verify) {
+            for case in self
+                .options
+                .cases
+                .iter()
+                .copied()
+                .filter(|case| *case != Case::C)
+            {
+                say(&format!("verify, {}", case.name()));
+                let data = Data::prepare(case, &self.options.data)?;
+                let objects = verify::Objects::read(&data.first())?;
+                extras.verify.push((case, objects.compare(runs)?));
+            }
+        }
+        Ok(extras)
     }
 
     fn run_scene(
@@ -409,7 +447,8 @@ fn ostree_push(data: &Path) -> PathBuf {
     data.join("ostree-push/bin")
 }
 
-fn count_objects(repo: &Path) -> Result<u64, Failure> {
+/// Returns how many objects lie in a repository.
+pub fn count_objects(repo: &Path) -> Result<u64, Failure> {
     let objects = repo.join("objects");
     let reading = || Failure::doing(format!("list {objects:?}"));
     let mut count = 0;

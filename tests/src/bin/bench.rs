@@ -12,7 +12,7 @@ use std::time::Instant;
 use artifact_tests::bench::data::make_dir;
 use artifact_tests::bench::options::Options;
 use artifact_tests::bench::suite::{Suite, machine};
-use artifact_tests::bench::{report, usage};
+use artifact_tests::bench::{goals, growth, plot, report, usage};
 use artifact_tests::exec::Failure;
 
 fn main() -> ExitCode {
@@ -29,6 +29,7 @@ fn run() -> Result<ExitCode, Failure> {
     let mut args = std::env::args_os().skip(1);
     match args.next().as_deref().and_then(|arg| arg.to_str()) {
         None => measure(),
+        Some("growth") => grow(),
         Some("note-memory") => {
             let (file, program) = (args.next(), args.next());
             let (Some(file), Some(program)) = (file, program) else {
@@ -50,14 +51,25 @@ fn measure() -> Result<ExitCode, Failure> {
     let options = Options::from_environment(&target)?;
     let begun = Instant::now();
     let machine = machine(&options);
-    let outcomes = Suite::start(&options, &program)?.run(&|line| {
+    let say_when = |line: &str| {
         say(&format!("{:5.0} s  {line}", begun.elapsed().as_secs_f64()));
-    })?;
-    let table = report::table(&outcomes);
+    };
+    let mut suite = Suite::start(&options, &program)?;
+    let outcomes = suite.run(&say_when)?;
+    let extras = suite.extras(&say_when)?;
+    drop(suite);
+    let table = format!(
+        "{}\n{}",
+        goals::table(&outcomes, &extras),
+        report::table(&outcomes)
+    );
     make_dir(&options.out)?;
     for (name, text) in [
         ("bench.md", table.clone()),
-        ("bench.json", report::json(&outcomes, &machine).to_string()),
+        (
+            "bench.json",
+            report::json(&outcomes, &extras, &machine).to_string(),
+        ),
     ] {
         let path = options.out.join(name);
         fs::write(&path, text).map_err(Failure::doing(format!("write {path:?}")))?;
@@ -73,6 +85,23 @@ fn measure() -> Result<ExitCode, Failure> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Measures the curves in memory, and draws them beside their description.
+fn grow() -> Result<ExitCode, Failure> {
+    let dir = tempfile::Builder::new()
+        .prefix("artifact-bench-")
+        .tempdir_in("/dev/shm")
+        .map_err(Failure::doing("make a directory in memory"))?;
+    let curves = growth::curves(dir.path(), &say)?;
+    let table = plot::table(&curves);
+    let out = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/bench"));
+    for (name, text) in [("growth.md", &table), ("growth.svg", &plot::svg(&curves))] {
+        let path = out.join(name);
+        fs::write(&path, text).map_err(Failure::doing(format!("write {path:?}")))?;
+    }
+    let _ = write!(std::io::stdout(), "{table}");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn say(line: &str) {

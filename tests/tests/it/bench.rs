@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use artifact_tests::bench::growth;
 use artifact_tests::exec::{Failure, run};
 use serde_json::Value;
 
@@ -17,13 +18,19 @@ fn the_benchmark_of_a_small_artifact_has_all_its_rows_and_results_that_are_whole
             ("BENCH_PLACES", "tmpfs"),
             ("BENCH_RTT", "0"),
             ("BENCH_RUNS", "1"),
+            ("BENCH_EXTRAS", "verify"),
         ])
         .env("BENCH_DATA", dir.path().join("data"))
         .env("BENCH_DIR", dir.path().join("run"))
         .env("BENCH_OUT", dir.path().join("out")))?
     .success()?;
-    // Two lines of head; nobody is measured who has nothing to do.
-    assert_eq!(printed.lines().count(), 2 + 3 + 2, "{printed}");
+    let (goals, table) = printed.split_once("misses the goal").expect("both tables");
+    for goal in ["nothing: against ssh true", "verifier's speed"] {
+        assert!(goals.contains(goal), "{goal}: {printed}");
+    }
+    // Nobody is measured who has nothing to do.
+    let rows = table.lines().filter(|line| line.starts_with('|')).count();
+    assert_eq!(rows, 2 + 3 + 2, "{printed}");
     assert!(!printed.contains("failed"), "{printed}");
 
     let path = dir.path().join("out/bench.json");
@@ -40,6 +47,22 @@ fn the_benchmark_of_a_small_artifact_has_all_its_rows_and_results_that_are_whole
         assert!(sent > missing * 9 / 10, "{peer}: {sent} of {missing}");
         assert!(sent < missing * 2, "{peer}: {sent} of {missing}");
         assert!(found["server_memory_bytes"].as_u64() > Some(1 << 20));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_curves_have_a_point_for_each_size_and_pushes_that_succeeded() -> Result<(), Failure> {
+    let dir = tempfile::tempdir().map_err(Failure::doing("make a directory"))?;
+    let curve = growth::refs(dir.path(), &[1, 30], 2)?;
+    let points: Vec<_> = curve
+        .points
+        .iter()
+        .map(|p| (p.at, p.pushes.len()))
+        .collect();
+    assert_eq!(points, [(1, 2), (30, 2)]);
+    for push in curve.points.iter().flat_map(|point| &point.pushes) {
+        assert!(push.finalized < push.summarized, "{push:?}");
     }
     Ok(())
 }
