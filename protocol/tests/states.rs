@@ -780,6 +780,9 @@ fn a_refused_frame_closes_the_sender_and_tells_the_server_why() {
     Sending::transfer().refuses(want(2), violation);
     Sending::expect_finalized().refuses(want(1), violation);
     Sending::expect_finalized().refuses(missing(0), violation);
+    // Once both were sent, in two streams at a time, and the source was asked for one object twice.
+    let ids = vec![file(1), file(1)];
+    Sending::expect_finalized().refuses(Frame::Missing(Missing { ids }), violation);
     let nothing = Frame::Finalized(Finalized { refs: Vec::new() });
     Sending::expect_finalized().refuses(nothing, violation);
 }

@@ -1,5 +1,7 @@
 //! The states after `Finalize`, and the end.
 
+use std::collections::HashSet;
+
 use super::super::error::{Error, Violation};
 use super::transfer::Transfer;
 use super::{Core, SenderEvent, State, unexpected};
@@ -48,6 +50,11 @@ impl ExpectFinalized {
         }
         if self.transfer.rounds == MAX_FINALIZE_ROUNDS || missing.ids.is_empty() {
             return Err(Violation::Rule("Missing without end").into());
+        }
+        // The source reads an object for one stream at a time.
+        let mut named = HashSet::new();
+        if !missing.ids.iter().all(|id| named.insert(*id)) {
+            return Err(Violation::Rule("an object is missing twice").into());
         }
         Ok(self.transfer.send_again(missing.ids, core))
     }
