@@ -1,10 +1,7 @@
-//! A receiver session, against any client.
+//! A receiver session, against any client and a store that may fail.
 #![no_main]
 
-use artifact_protocol::frame::PREAMBLE;
-use artifact_tests::props;
+use artifact_tests::props::receiver::a_receiver_session_withstands_any_client;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| {
-    props::a_receiver_session_withstands(&[&PREAMBLE, input].concat());
-});
+fuzz_target!(|input: &[u8]| a_receiver_session_withstands_any_client(input));

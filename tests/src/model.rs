@@ -209,7 +209,9 @@ impl Source {
     }
 
     fn descend(&mut self, id: ObjectId) {
-        for child in children(id, &self.repository.objects[&id]) {
+        // A hostile server may miss what was never here.
+        let stored = self.repository.objects.get(&id).cloned();
+        for child in children(id, &stored.unwrap_or_default()) {
             self.enqueue(child);
         }
     }
@@ -254,8 +256,11 @@ pub struct Store {
     pub staged: BTreeMap<ObjectId, Bytes>,
     /// Objects that vanish before each publication, as if somebody pruned.
     pub vanish: VecDeque<Vec<ObjectId>>,
+    /// The request, counted from 0, from which on all fail, and how.
+    pub fails_at: Option<(usize, Fault)>,
     /// How often the summary was brought up to date.
     pub summaries: u32,
+    requests: usize,
     detached: BTreeMap<Checksum, Bytes>,
     announcement: Announcement,
     opened: Opened,
@@ -283,6 +288,12 @@ impl Store {
 
     /// Does what a session asks.
     pub fn act(&mut self, op: &StoreOp) -> Result<StoreOutcome, Fault> {
+        self.requests += 1;
+        if let Some((at, fault)) = &self.fails_at
+            && self.requests > *at
+        {
+            return Err(fault.clone());
+        }
         Ok(match op {
             StoreOp::Open(announcement) => StoreOutcome::Opened(self.open(announcement)),
             StoreOp::Rely(commits) => {

@@ -458,7 +458,8 @@ fn note_frame(trace: &mut Option<Vec<String>>, end: &str, bytes: &Bytes) {
 }
 
 /// Returns what the announced commits reach.
-fn small_commits(announcement: &Announcement, repository: &Repository) -> Vec<SmallCommit> {
+/// Returns the closures of the announced commits, for an early offer.
+pub fn small_commits(announcement: &Announcement, repository: &Repository) -> Vec<SmallCommit> {
     let mut small: Vec<SmallCommit> = Vec::new();
     for RefUpdate { commit, .. } in &announcement.refs {
         if small.iter().all(|known| known.commit != *commit) {

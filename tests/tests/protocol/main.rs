@@ -6,5 +6,6 @@
 
 mod frames;
 mod pushes;
+mod seeds;
 mod transcripts;
 mod trips;

@@ -1,0 +1,76 @@
+//! What must hold of every input, whoever makes it up.
+//!
+//! Each claim is a function of bytes that panics when it is false. The property tests of this
+//! package, the seeds of `fuzz/seeds` and the targets of `fuzz/` call the same functions, so what the
+//! one finds is a test of the other. Where the input is more than bytes to be parsed, they are read
+//! as decisions: what a client says next, where a connection breaks, which call fails.
+
+pub mod container;
+mod draw;
+pub mod frames;
+pub mod libostree;
+pub mod objects;
+pub mod push;
+pub mod receiver;
+pub mod sender;
+pub mod text;
+mod world;
+
+/// A claim, by the name of its fuzz target.
+pub type Claim = (&'static str, fn(&[u8]));
+
+/// Every claim there is.
+pub const CLAIMS: [Claim; 11] = [
+    ("frame", frames::a_frame_has_one_spelling),
+    ("message", frames::a_message_has_one_spelling),
+    ("object", objects::an_object_has_one_spelling),
+    (
+        "repository_file",
+        objects::a_repositorys_files_are_read_or_refused,
+    ),
+    (
+        "container",
+        container::an_object_is_judged_alike_in_any_pieces,
+    ),
+    ("text", text::text_of_a_stranger_is_harmless),
+    (
+        "receiver_bytes",
+        receiver::a_receiver_session_withstands_any_bytes,
+    ),
+    (
+        "receiver_session",
+        receiver::a_receiver_session_withstands_any_client,
+    ),
+    (
+        "sender_session",
+        sender::a_sender_session_withstands_any_server,
+    ),
+    ("libostree", libostree::libostree_takes_what_we_take),
+    (
+        "push",
+        push::a_push_in_any_weather_leaves_every_ref_old_or_new,
+    ),
+];
+
+/// Yields the same 500 random inputs each time.
+#[cfg(test)]
+fn noise() -> impl Iterator<Item = Vec<u8>> {
+    (0..500).map(|seed| crate::tree::Random(seed).bytes(300))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn every_claim_holds_of_any_bytes(noise in prop::collection::vec(any::<u8>(), 0..400)) {
+            for (_, claim) in CLAIMS {
+                claim(&noise);
+            }
+        }
+    }
+}
