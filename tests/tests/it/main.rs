@@ -7,6 +7,7 @@ mod bench;
 mod chaos;
 mod crowd;
 mod hostile;
+mod manual;
 mod reading;
 mod receiver;
 mod rights;
