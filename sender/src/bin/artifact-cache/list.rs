@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use artifact_protocol::exit;
 use artifact_protocol::ostree::SummaryRef;
 use artifact_sender::escape;
-use indicatif::HumanDuration;
+use indicatif::{DecimalBytes, HumanDuration};
 use serde_json::json;
 
 use crate::address::Address;
@@ -69,13 +69,17 @@ fn show(refs: &BTreeMap<String, (&Address, SummaryRef)>, output: &Output) {
             let age = now.saturating_sub(Duration::from_secs(seconds));
             HumanDuration(age).to_string()
         });
-        output.line(&format!("{:width$}  {age}", escape(name)));
+        let size = found
+            .size
+            .map_or("-".to_owned(), |size| DecimalBytes(size).to_string());
+        output.line(&format!("{:width$}  {age:>10}  {size:>10}", escape(name)));
         output.object(&json!({
             "event": "ref",
             "name": name,
             "commit": found.commit.to_hex(),
             "timestamp": found.timestamp,
             "version": found.version,
+            "size": found.size,
             "cache": cache.to_string(),
         }));
     }
