@@ -56,7 +56,7 @@ pub use artifact_protocol::{Checksum, RefName, Text, escape};
 
 pub use error::Error;
 pub use plan::{Plan, Target};
-pub use push::{Push, Report, greet};
+pub use push::{Push, Report, greet, inquire};
 pub use remote::{Remote, RemoteError, SshRemote};
 pub use source::{LargeObject, Object, Repository};
 pub use transport::{Connection, Connector, RECEIVER};

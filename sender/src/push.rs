@@ -183,6 +183,44 @@ pub async fn greet<S: AsyncRead + AsyncWrite>(stream: S, agent: &str) -> Result<
     tally.into_report(Vec::new()).map(|report| report.server)
 }
 
+/// Learns what a ref holds on the server, where it is believed to hold `believed`. Changes nothing:
+/// this is a dry run of setting it to what it holds.
+///
+/// # Errors
+///
+/// Why there was no answer.
+pub async fn inquire<S: AsyncRead + AsyncWrite>(
+    stream: S,
+    agent: &str,
+    name: &RefName,
+    believed: Checksum,
+) -> Result<Option<Checksum>, Error> {
+    let update = RefUpdate {
+        name: name.clone(),
+        commit: believed,
+        detached: None,
+        // Whatever else it holds, nothing is to be sent.
+        expect: Expect::Is(believed),
+    };
+    let config = SenderConfig {
+        agent: Text::new(agent),
+        announcement: Announcement {
+            options: PushOptions::DRY_RUN,
+            refs: vec![update],
+            bases: Vec::new(),
+        },
+        ..SenderConfig::default()
+    };
+    let mut current = None;
+    let listen = |event| {
+        if let SenderEvent::RefStatus(states) = event {
+            current = states.into_iter().next().map(|state| state.current);
+        }
+    };
+    driver::run(config, Pool::none(), stream, listen).await?;
+    current.ok_or(Error::Internal("a session without a RefStatus"))
+}
+
 /// What a push did.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -114,10 +114,21 @@ fn the_ssh_address_alone_is_enough_to_push_and_to_pull() {
     assert!(ran.stdout.contains(&cache.pull_url()), "{ran}");
     scene.must_have(ONE).unwrap();
     scene.must_have("project/three/key").unwrap();
-    let listed = must_exit(scene.client("list", &[]).unwrap(), 0);
-    assert_eq!(listed.stdout.lines().count(), 3, "{listed}");
+    let listed = must_exit(scene.client("list", &["--json"]).unwrap(), 0);
+    let sizes: Vec<_> = objects(&listed)
+        .iter()
+        .map(|r#ref| r#ref["size"].as_u64())
+        .collect();
+    assert!(
+        sizes.len() == 3 && sizes.iter().all(|size| *size > Some(300_000)),
+        "{listed}"
+    );
     let checked = must_exit(scene.client("check", &[]).unwrap(), 0);
     assert!(checked.stdout.contains("archive-z2, 3 refs"), "{checked}");
+    assert!(
+        checked.stdout.contains("the same as the receiver writes"),
+        "{checked}"
+    );
     cache.wait_idle().unwrap();
 }
 
@@ -466,6 +477,24 @@ fn check_tells_where_the_web_server_is_wrong() {
     assert!(said.contains("the repository's own directory"), "{said}");
     let said = advice(&scene, &announce(&format!("--pull-url {NOWHERE}")), 5).unwrap();
     assert!(said.contains("nobody listens there"), "{said}");
+    // What it serves looks right, and is another repository's.
+    let (path, other) = scene.copy("other", &[TWO]).unwrap();
+    let repo = Repo::at(&path);
+    repo.add_ref(ONE, &repo.commit_of(TWO).unwrap()).unwrap();
+    repo.ostree("summary", ["-u"]).unwrap();
+    let said = advice(&scene, &announce(&format!("--pull-url {}", other.url())), 9).unwrap();
+    assert!(
+        said.contains("the repository that the receiver writes"),
+        "{said}"
+    );
+    // The receiver has not one of its refs.
+    let (_, empty) = scene.copy("less", &[TWO]).unwrap();
+    fs::remove_file(scene.cache.repo().path().join("refs/heads").join(TWO)).unwrap();
+    let said = advice(&scene, &announce(&format!("--pull-url {}", empty.url())), 9).unwrap();
+    assert!(
+        said.contains("the repository that the receiver writes"),
+        "{said}"
+    );
 }
 
 fn quoted(script: &str) -> String {

@@ -1,7 +1,7 @@
 //! `artifact-cache check`.
 
 use artifact_protocol::exit;
-use artifact_sender::{Remote, Text, Welcome, greet};
+use artifact_sender::{RefName, Remote, Text, Welcome, greet, inquire};
 use serde_json::json;
 
 use crate::AGENT;
@@ -41,11 +41,66 @@ async fn look_at(cache: &Address, args: &Args, output: &Output) -> Result<(), Tr
     };
     let server = session::run(remote, args, output, async |c| greet(c, AGENT).await).await?;
     show(&server, remote, output);
-    let origin = match remote {
-        Remote::Local(path) => Origin::Path(path.clone()),
-        Remote::Ssh(_) => Origin::announced(remote, &server)?,
+    let Remote::Ssh(_) = remote else {
+        return read(&Origin::of(cache, args, output).await?, output);
     };
-    read(&origin, output)
+    let origin = Origin::announced(remote, &server)?;
+    read(&origin, output)?;
+    must_agree(remote, &origin, args, output).await
+}
+
+/// Compares what the web server and the receiver say of one ref: are they of the same repository?
+async fn must_agree(
+    remote: &Remote,
+    origin: &Origin,
+    args: &Args,
+    output: &Output,
+) -> Result<(), Trouble> {
+    let mut attempts = 0;
+    loop {
+        let refs = origin
+            .summary()?
+            .map(|summary| summary.refs)
+            .unwrap_or_default();
+        let mut refs = refs
+            .iter()
+            .filter_map(|(name, entry)| Some((name.parse().ok()?, entry)));
+        let Some((name, entry)): Option<(RefName, _)> = refs.next() else {
+            return Ok(());
+        };
+        let served = entry.commit;
+        let held = session::run(remote, args, output, async |connection| {
+            inquire(connection, AGENT, &name, served).await
+        });
+        let held = held.await?;
+        if held == Some(served) {
+            output.line("              the same as the receiver writes");
+            output.object(&json!({
+                "event": "agreed",
+                "name": name.as_str(),
+                "commit": served.to_hex(),
+            }));
+            return Ok(());
+        }
+        attempts += 1;
+        // Somebody may have pushed in between.
+        if attempts < ATTEMPTS {
+            continue;
+        }
+        let held = held.map_or_else(|| "not there".to_owned(), |held| held.to_hex());
+        return Err(Trouble {
+            code: exit::STORAGE,
+            text: format!(
+                "{origin} is another repository, or an old copy: {name} is {served} there, and \
+                 {held} at {remote}"
+            ),
+            advice: Some(
+                "does the web server serve the repository that the receiver writes, and does \
+                 nothing in between keep an old summary?"
+                    .to_owned(),
+            ),
+        });
+    }
 }
 
 fn show(server: &Welcome, remote: &Remote, output: &Output) {
@@ -95,3 +150,5 @@ fn read(origin: &Origin, output: &Output) -> Result<(), Trouble> {
     }));
     Ok(())
 }
+
+const ATTEMPTS: u32 = 3;
