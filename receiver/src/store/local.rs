@@ -13,7 +13,7 @@ use super::fs::{Fs, RealFs};
 use super::path::RepoPath;
 use super::repo::Repo;
 use super::session::Session;
-use super::summary::SummaryConfig;
+use super::summary::{MadeSummary, SummaryConfig};
 use super::{ObjectStream, Store, objects, publish, summary};
 use crate::error::Error;
 use crate::policy::Policy;
@@ -68,8 +68,9 @@ impl<F: Fs> LocalStore<F> {
     }
 
     /// Makes the summary from what lies in the repository and from nothing that is remembered, and
-    /// calls `sign` while no other session may replace it.
-    pub fn rebuild_summary<T>(&self, sign: impl FnOnce() -> T) -> Result<T, Error> {
+    /// calls `sign` while no other session may replace it. One that says the same already is left
+    /// as it is.
+    pub fn rebuild_summary<T>(&self, sign: impl FnOnce(&MadeSummary) -> T) -> Result<T, Error> {
         summary::rebuild(&self.repo, sign)
     }
 

@@ -34,7 +34,7 @@ pub use self::fs::{DirEntry, FileKind, Fs, LockMode, RealFs, Stat};
 pub use self::fsck::{Checked, Fault, fsck};
 pub use self::local::{LocalStore, LocalStream, StoreConfig};
 pub use self::path::RepoPath;
-pub use self::summary::{KeyError, SummaryConfig, SummaryKey, SummaryMode};
+pub use self::summary::{KeyError, MadeSummary, SummaryConfig, SummaryKey, SummaryMode};
 use crate::error::Error;
 
 /// A place for one push. Nothing is durable before [`publish`](Self::publish) returns, and nothing

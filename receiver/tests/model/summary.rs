@@ -187,7 +187,7 @@ impl World {
         assert_eq!(commits(&found), held);
         let fs = ModelFs::alone(machine, Script::Nothing);
         let store = LocalStore::with_fs(fs.clone(), StoreConfig::default()).unwrap();
-        store.rebuild_summary(|| ()).unwrap();
+        store.rebuild_summary(|_| ()).unwrap();
         let rebuilt = Self::summary(&fs.machine());
         // Only what was pushed has been counted, and never wrongly.
         for (name, entry) in &mut found.refs {
@@ -254,7 +254,7 @@ fn what_is_quiet_is_not_read_again() {
         fs.count()
     };
     let quiet = operations(&|store| assert_eq!(store.summarize(), SummaryDone::Current));
-    let rebuilt = operations(&|store| store.rebuild_summary(|| ()).unwrap());
+    let rebuilt = operations(&|store| store.rebuild_summary(|_| ()).unwrap());
     world.check();
     let refs = NAMES.len() as u64 + 3;
     // Each ref is opened, read to its end and compared twice, and its commit looked at and read.

@@ -12,6 +12,7 @@ mod reading;
 mod receiver;
 mod rights;
 mod ssh;
+mod summary;
 mod trees;
 mod wire;
 

@@ -5,6 +5,7 @@
 
 mod fsck;
 mod init;
+mod summary;
 
 use std::process::ExitCode;
 
@@ -23,12 +24,14 @@ struct Args {
 enum Command {
     Init(init::Init),
     Fsck(fsck::Fsck),
+    Summary(summary::MakeSummary),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Init(init) => init::run(&init),
         Command::Fsck(fsck) => fsck::run(&fsck),
+        Command::Summary(summary) => summary::run(&summary),
     };
     match result {
         Ok(code) => ExitCode::from(code),

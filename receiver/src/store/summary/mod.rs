@@ -44,6 +44,17 @@ pub(super) enum Trust {
     Nothing,
 }
 
+/// A summary that was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MadeSummary {
+    /// Refs it names, those of other collections left aside.
+    pub refs: usize,
+    /// Its length in bytes; 0 if there is to be none.
+    pub len: usize,
+    /// Whether the one that was there said something else, or was not signed as it ought to be.
+    pub replaced: bool,
+}
+
 /// Brings the summary up to date, unless it names `wanted` already: then another session did.
 pub(super) fn update<'a, F: Fs>(
     repo: &Repo<F>,
@@ -64,10 +75,13 @@ pub(super) fn update<'a, F: Fs>(
 
 /// Makes the summary from nothing but what lies in the repository, counts what has not been counted
 /// yet, and calls `then` while no other session may replace the summary.
-pub(super) fn rebuild<F: Fs, T>(repo: &Repo<F>, then: impl FnOnce() -> T) -> Result<T, Error> {
+pub(super) fn rebuild<F: Fs, T>(
+    repo: &Repo<F>,
+    then: impl FnOnce(&MadeSummary) -> T,
+) -> Result<T, Error> {
     let lock = repo.lock_own(&RepoPath::summary_lock(), LockMode::Exclusive)?;
-    make(repo, Trust::Nothing)?;
-    let done = then();
+    let made = make(repo, Trust::Nothing)?;
+    let done = then(&made);
     drop(lock);
     Ok(done)
 }
@@ -122,7 +136,7 @@ fn is_signed<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<bool, Error> {
 }
 
 /// Makes the summary, and keeps the record. The summary's own lock must be held.
-fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<(), Error> {
+fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<MadeSummary, Error> {
     let fs = &*repo.fs;
     if repo.summary.mode == SummaryMode::None {
         return remove(fs);
@@ -131,15 +145,27 @@ fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<(), Error> {
     let left = sizes::left(fs)?;
     let sizes: HashMap<_, _> = sizes.into_iter().chain(left.clone()).collect();
     scan.refresh(fs, now(repo)?)?;
+    let mut made = MadeSummary::default();
     for turn in 1.. {
         commits::learn(fs, &mut scan, &repo.summary.mode, &sizes)?;
         if trust == Trust::Nothing {
             commits::count(fs, &mut scan)?;
         }
-        let files = write(repo, &scan)?;
+        let summary = build(repo, &scan);
+        let content = summary.serialize();
+        made = MadeSummary {
+            refs: summary.refs.len(),
+            len: content.len(),
+            replaced: trust == Trust::Record || !is_there(repo, summary)?,
+        };
+        let files = write(repo, &content)?;
         let exclusive = repo.lock(LockMode::Exclusive)?;
-        if !scan.refresh(fs, now(repo)?)? || turn == MAX_TURNS {
-            replace(fs, &files)?;
+        let changed = scan.refresh(fs, now(repo)?)?;
+        if !changed || turn == MAX_TURNS {
+            made.replaced = made.replaced || changed || !is_there(repo, build(repo, &scan))?;
+            if made.replaced {
+                replace(fs, &files)?;
+            }
             drop(exclusive);
             break;
         }
@@ -152,7 +178,18 @@ fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<(), Error> {
         Ok(()) => sizes::clear(fs, &left),
         Err(error) => tracing::warn!(%error, "the next summary will take longer"),
     }
-    Ok(())
+    Ok(made)
+}
+
+/// Returns whether the summary that is there says the same, but for the time, and is signed as it
+/// ought to be. Then it is left alone, and what watches it is not woken.
+fn is_there<F: Fs>(repo: &Repo<F>, mut summary: Summary) -> Result<bool, Error> {
+    let content = read(&*repo.fs)?;
+    let Ok(there) = Summary::parse(&content) else {
+        return Ok(false);
+    };
+    summary.last_modified = there.last_modified;
+    Ok(summary == there && is_signed(repo, &content)?)
 }
 
 /// Returns what is known from before.
@@ -187,29 +224,31 @@ impl Files {
     }
 }
 
-/// Writes a summary of what was found, signed if it is to be, to durable files.
-fn write<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Result<Files, Error> {
-    let content = serialize(build(repo, scan));
-    if content.len() > MAX_METADATA_LEN {
+/// Writes a summary, and the signature if there is to be one, to durable files.
+fn write<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<Files, Error> {
+    let bytes = content.len();
+    if bytes > MAX_METADATA_LEN {
         tracing::warn!(
-            bytes = content.len(),
-            "the summary is longer than 10 MiB: clients of Debian 12 cannot pull; set its mode"
+            bytes,
+            "the summary is longer than 10 MiB, so that clients of Debian 12 cannot pull: choose \
+             another `mode` of it in the configuration"
         );
-    } else if content.len() > WARN_LEN {
+    } else if bytes > WARN_LEN {
         tracing::warn!(
-            bytes = content.len(),
-            "the summary nears 10 MiB, the most that clients of Debian 12 read; set its mode"
+            bytes,
+            "the summary nears 10 MiB, the most that clients of Debian 12 read: choose another \
+             `mode` of it in the configuration"
         );
     }
     let signature = match &repo.summary.sign_key {
         Some(key) => Some(write_durable(
             repo,
-            &serialize_signature(&key.sign(&content)),
+            &serialize_signature(&key.sign(content)),
         )?),
         None => None,
     };
     Ok(Files {
-        summary: write_durable(repo, &content)?,
+        summary: write_durable(repo, content)?,
         signature,
     })
 }
@@ -244,11 +283,13 @@ fn replace<F: Fs>(fs: &F, files: &Files) -> Result<(), Error> {
 }
 
 /// Removes a summary that there should not be.
-fn remove<F: Fs>(fs: &F) -> Result<(), Error> {
+fn remove<F: Fs>(fs: &F) -> Result<MadeSummary, Error> {
+    let mut made = MadeSummary::default();
     for path in [RepoPath::summary(), RepoPath::summary_signature()] {
-        if_there(fs.unlink(&path)).map_err(Error::io("removing", &path))?;
+        let removed = if_there(fs.unlink(&path)).map_err(Error::io("removing", &path))?;
+        made.replaced |= removed.is_some();
     }
-    Ok(())
+    Ok(made)
 }
 
 /// Gathers what `ostree summary -u` would (`ostree-repo.c`, `regenerate_metadata`).
@@ -284,7 +325,7 @@ fn build<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Summary {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    Summary {
+    let mut summary = Summary {
         refs: main,
         mode: Some(repo.config.mode.as_str().to_owned()),
         last_modified: Some(now.as_secs()),
@@ -293,19 +334,13 @@ fn build<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Summary {
         collection_map: others,
         indexed_deltas: Some(true),
         collection_id: repo.config.collection_id.clone(),
+    };
+    if summary.refs.len() > MAX_SIZED_REFS {
+        for entry in summary.refs.values_mut() {
+            entry.size = None;
+        }
     }
-}
-
-/// Serializes a summary, without sizes if it would be too long with them.
-fn serialize(mut summary: Summary) -> Vec<u8> {
-    let content = summary.serialize();
-    if content.len() <= WARN_LEN {
-        return content;
-    }
-    for entry in summary.refs.values_mut() {
-        entry.size = None;
-    }
-    summary.serialize()
+    summary
 }
 
 /// Turns the path of a superblock below `deltas` into `TO` or `FROM-TO` in digits.
@@ -352,7 +387,9 @@ fn read_or_empty<F: Fs>(fs: &F, path: &RepoPath, max: usize) -> Result<Vec<u8>, 
 
 /// Times a summary is made again because the refs changed; by then it is newer than any other.
 const MAX_TURNS: u32 = 5;
-/// Length from which the administrator is warned, and sizes are left out, in bytes.
+/// Refs of a summary that says their sizes: those of more would take room that is needed for refs.
+const MAX_SIZED_REFS: usize = 25_000;
+/// Length from which the administrator is warned, in bytes.
 const WARN_LEN: usize = 7 * 1024 * 1024;
 /// A longer summary is made again without looking whether it must be, in bytes.
 const MAX_READ_LEN: usize = 4 * MAX_METADATA_LEN;
