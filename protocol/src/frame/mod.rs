@@ -167,7 +167,11 @@ impl Frame {
                 _ => return Err(DecodeError::Flags { kind, flags }),
             }
             let len = len as usize;
-            if input.len() - Head::LEN < len {
+            let missing = len.saturating_sub(input.len() - Head::LEN);
+            if missing > 0 {
+                // Room for the rest at once: what grows bit by bit is copied again and again, and
+                // ends up twice as large.
+                input.reserve(missing);
                 return Ok(None);
             }
             input.advance(Head::LEN);

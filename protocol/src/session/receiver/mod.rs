@@ -258,7 +258,7 @@ impl ReceiverSession {
     }
 
     /// Object bytes in requests above which no input is taken.
-    const BUSY_BYTES: usize = 8 * 1024 * 1024;
+    const BUSY_BYTES: usize = 4 * 1024 * 1024;
     /// Requests above which no input is taken.
     const BUSY_REQUESTS: usize = 256;
 
