@@ -39,6 +39,7 @@
 //!
 //! Text from the server is [`Text`], which can only be shown escaped.
 
+mod cipher;
 mod driver;
 mod error;
 mod plan;

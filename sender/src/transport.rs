@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader,
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
+use crate::cipher;
 use crate::error::Error;
 use crate::remote::{Remote, SshRemote};
 
@@ -26,6 +27,7 @@ pub const RECEIVER: &str = "bst-artifact-receive";
 pub struct Connector {
     ssh: Option<String>,
     receiver: Option<OsString>,
+    ciphers: Option<String>,
 }
 
 impl Connector {
@@ -43,6 +45,34 @@ impl Connector {
     pub fn receiver(mut self, program: impl Into<OsString>) -> Self {
         self.receiver = Some(program.into());
         self
+    }
+
+    /// Looks up with `ssh -G` what ciphers the user's configuration leaves, and where that is the
+    /// default of OpenSSH's, tries the fastest first: AES-GCM, on a processor with instructions for
+    /// it. Does nothing for a remote on this machine, and where the command is another than `ssh`.
+    pub async fn prefer_fast_ciphers(mut self, remote: &Remote) -> Self {
+        let Remote::Ssh(remote) = remote else {
+            return self;
+        };
+        let Some(mut command) = self.ssh_program() else {
+            return self;
+        };
+        command.arg("-G");
+        destination(&mut command, remote);
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        command.kill_on_drop(true);
+        // What is wrong with it shows when it is run in earnest.
+        if let Ok(Ok(output)) = tokio::time::timeout(LOOK_UP, command.output()).await
+            && output.status.success()
+        {
+            self.ciphers = cipher::preferred(&String::from_utf8_lossy(&output.stdout));
+        }
+        self
+    }
+
+    /// Returns the ciphers that `ssh` is told to try, in order; `None` leaves them to it.
+    pub fn ciphers(&self) -> Option<&str> {
+        self.ciphers.as_deref()
     }
 
     /// Starts a receiver.
@@ -88,27 +118,33 @@ impl Connector {
     }
 
     fn ssh(&self, remote: &SshRemote) -> Command {
-        let mut command = match &self.ssh {
-            None => Command::new("ssh"),
-            Some(shell_text) => {
-                let mut command = Command::new("sh");
-                command
-                    .arg("-c")
-                    .arg(format!("{shell_text} \"$@\""))
-                    .arg(shell_text);
-                command
-            }
-        };
-        if let Some(port) = remote.port {
-            command.arg("-p").arg(port.to_string());
+        let mut command = self.ssh_command_line();
+        if let Some(ciphers) = &self.ciphers {
+            command.arg("-o").arg(format!("Ciphers={ciphers}"));
         }
-        let host = match &remote.user {
-            Some(user) => format!("{user}@{}", remote.host),
-            None => remote.host.clone(),
-        };
+        destination(&mut command, remote);
         // The path is one word to the shell on the other side, whatever it holds.
         let path = format!("'{}'", remote.path.replace('\'', r"'\''"));
-        command.arg("--").arg(host).arg(RECEIVER).arg(path);
+        command.arg(RECEIVER).arg(path);
+        command
+    }
+
+    /// Returns what runs `ssh` with the user's options, if that is what the command is.
+    fn ssh_program(&self) -> Option<Command> {
+        let words = self.ssh.as_deref().unwrap_or("ssh");
+        let program = Path::new(words.split_whitespace().next()?);
+        (program.file_name()? == "ssh").then(|| self.ssh_command_line())
+    }
+
+    fn ssh_command_line(&self) -> Command {
+        let Some(shell_text) = &self.ssh else {
+            return Command::new("ssh");
+        };
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(format!("{shell_text} \"$@\""))
+            .arg(shell_text);
         command
     }
 
@@ -127,6 +163,18 @@ impl Connector {
         command.arg("--").arg(repository);
         command
     }
+}
+
+/// Adds to a command of `ssh` where it is to go.
+fn destination(command: &mut Command, remote: &SshRemote) {
+    if let Some(port) = remote.port {
+        command.arg("-p").arg(port.to_string());
+    }
+    let host = match &remote.user {
+        Some(user) => format!("{user}@{}", remote.host),
+        None => remote.host.clone(),
+    };
+    command.arg("--").arg(host);
 }
 
 /// A receiver that was started, as a byte stream.
@@ -220,6 +268,8 @@ fn enlarge(pipe: &impl std::os::fd::AsFd) {
     let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_LEN);
 }
 
+/// How long `ssh -G` may take before nothing is made of it.
+const LOOK_UP: Duration = Duration::from_secs(5);
 const PIPE_LEN: usize = 1024 * 1024;
 const LINES_MAX: usize = 1_000;
 const LINE_LEN_MAX: u64 = 4_096;

@@ -198,6 +198,37 @@ fn check_tells_a_user_where_he_is() {
     cache.wait_idle().unwrap();
 }
 
+/// Returns the cipher that `ssh`, with these options, agrees on with the server.
+fn cipher_in_use(cache: &Cache, options: &str) -> Result<String, Failure> {
+    let mut check = cache.client("check")?;
+    let ssh = format!("{} -v {options}", cache.sshd().ssh_command());
+    check.env("ARTIFACT_CACHE_SSH", ssh);
+    check.args(["--verbose", "--remote", &cache.push_url()]);
+    let ran = run(&mut check)?;
+    let line = ran.stderr.lines().find_map(|line| {
+        let (_, cipher) = line.split_once("client->server cipher: ")?;
+        cipher.split(' ').next().map(str::to_owned)
+    });
+    Ok(line.unwrap_or(ran.stderr))
+}
+
+#[test]
+fn ssh_encrypts_in_the_fastest_way_unless_the_user_chose_another() {
+    let cache = Cache::start().unwrap();
+    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+    let fastest = match processor.split_whitespace().any(|word| word == "aes") {
+        true => "aes128-gcm@openssh.com",
+        false => "chacha20-poly1305@openssh.com",
+    };
+    for (options, expected) in [
+        ("", fastest),
+        ("-c aes256-ctr", "aes256-ctr"),
+        ("-o Ciphers=aes192-ctr", "aes192-ctr"),
+    ] {
+        assert_eq!(cipher_in_use(&cache, options).unwrap(), expected);
+    }
+}
+
 #[test]
 fn without_json_a_push_tells_a_person_the_same_in_plain_lines() {
     let cache = Cache::start().unwrap();

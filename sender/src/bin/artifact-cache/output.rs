@@ -74,6 +74,11 @@ impl Output {
         let _ = writeln!(io::stderr(), "artifact-cache: warning: {text}");
     }
 
+    /// Prints what this program does of its own accord.
+    pub(crate) fn note(&self, text: &str) {
+        let _ = writeln!(io::stderr(), "artifact-cache: {text}");
+    }
+
     /// Prints a line that `ssh` or the server wrote to standard error.
     pub(crate) fn remote_line(&self, line: &str) {
         let _ = writeln!(io::stderr(), "remote: {}", escape(line));

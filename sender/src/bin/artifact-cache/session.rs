@@ -19,6 +19,10 @@ pub(crate) async fn run<T>(
     if let Some(command) = args.ssh.as_ref().filter(|text| !text.trim().is_empty()) {
         connector = connector.ssh_command(command.clone());
     }
+    let connector = connector.prefer_fast_ciphers(remote).await;
+    if let (true, Some(ciphers)) = (args.verbose, connector.ciphers()) {
+        output.note(&format!("ssh is told to prefer these ciphers: {ciphers}"));
+    }
     let mut connection = connector
         .connect(remote)
         .map_err(|error| Trouble::new(error, remote, None, &[]))?;
