@@ -5,6 +5,7 @@
 //! written, which is all the back-pressure there is.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use artifact_protocol::frame::CloseCode;
@@ -17,21 +18,25 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::pool::Pool;
+use crate::throttle::Throttle;
 
 /// Runs a session to its end.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     config: SenderConfig,
     pool: Pool,
+    rate: Option<NonZeroU64>,
     stream: S,
     event: impl FnMut(SenderEvent),
 ) -> Result<(), Error> {
     let (reader, writer) = tokio::io::split(stream);
+    let throttle = rate.map(Throttle::new);
     let mut driver = Driver {
         session: SenderSession::new(config),
         pool,
         reader: Box::pin(reader),
         writer: Box::pin(writer),
         event,
+        throttle,
         unread: BytesMut::with_capacity(READ_LEN),
         unwritten: VecDeque::new(),
         unwritten_len: 0,
@@ -49,14 +54,23 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     }
 }
 
+/// An output that waits for its turn.
+enum Unwritten {
+    Bytes(Bytes),
+    /// To be told once the bytes before it are written.
+    Event(SenderEvent),
+}
+
 struct Driver<S, E> {
     session: SenderSession,
     pool: Pool,
     reader: std::pin::Pin<Box<ReadHalf<S>>>,
     writer: std::pin::Pin<Box<WriteHalf<S>>>,
     event: E,
+    throttle: Option<Throttle>,
     unread: BytesMut,
-    unwritten: VecDeque<Bytes>,
+    /// What the session put out and was not carried out; bytes come first.
+    unwritten: VecDeque<Unwritten>,
     unwritten_len: usize,
     /// The server still takes bytes.
     writable: bool,
@@ -95,7 +109,18 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
             self.session.ping();
             self.last_said = now;
         }
-        let front = self.unwritten.front().cloned().unwrap_or_default();
+        let mut front = match self.unwritten.front() {
+            Some(Unwritten::Bytes(bytes)) => bytes.clone(),
+            Some(Unwritten::Event(_)) | None => Bytes::new(),
+        };
+        let mut wake = give_up.min(ping);
+        if let Some(throttle) = &mut self.throttle
+            && !front.is_empty()
+        {
+            let allowance = usize::try_from(throttle.allowance(now)).unwrap_or(usize::MAX);
+            front.truncate(allowance);
+            wake = wake.min(throttle.ready_at());
+        }
         tokio::select! {
             read = self.reader.read_buf(&mut self.unread) => {
                 self.last_heard = Instant::now();
@@ -129,7 +154,7 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
                 Ok(())
             }
             done = self.pool.next(), if self.pool.is_busy() => self.session.handle_source(done),
-            () = tokio::time::sleep_until(give_up.min(ping)) => Ok(()),
+            () = tokio::time::sleep_until(wake) => Ok(()),
         }
     }
 
@@ -142,10 +167,24 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
 
     fn take_written(&mut self, len: usize) {
         self.unwritten_len -= len;
-        if let Some(front) = self.unwritten.front_mut() {
-            let _ = front.split_to(len);
-            if front.is_empty() {
-                self.unwritten.pop_front();
+        if let Some(throttle) = &mut self.throttle {
+            throttle.take(len as u64);
+        }
+        let Some(Unwritten::Bytes(mut front)) = self.unwritten.pop_front() else {
+            return;
+        };
+        if len < front.len() {
+            let rest = front.split_off(len);
+            self.unwritten.push_front(Unwritten::Bytes(rest));
+            return;
+        }
+        while let Some(next) = self.unwritten.pop_front() {
+            match next {
+                Unwritten::Event(event) => (self.event)(event),
+                bytes @ Unwritten::Bytes(_) => {
+                    self.unwritten.push_front(bytes);
+                    return;
+                }
             }
         }
     }
@@ -156,10 +195,16 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
             match self.session.poll_output() {
                 Some(SenderOutput::Transmit(bytes)) if self.writable => {
                     self.unwritten_len += bytes.len();
-                    self.unwritten.push_back(bytes);
+                    self.unwritten.push_back(Unwritten::Bytes(bytes));
                 }
                 Some(SenderOutput::Transmit(_)) => {}
                 Some(SenderOutput::Source(request)) => self.pool.submit(request),
+                // What is not written is not sent.
+                Some(SenderOutput::Event(event @ SenderEvent::Sent { .. }))
+                    if !self.unwritten.is_empty() =>
+                {
+                    self.unwritten.push_back(Unwritten::Event(event));
+                }
                 Some(SenderOutput::Event(event)) => (self.event)(event),
                 None => return,
             }
@@ -175,8 +220,10 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
         self.unwritten_len = 0;
         self.drain();
         let farewell = async {
-            for bytes in &mut self.unwritten {
-                self.writer.write_all(bytes).await?;
+            for unwritten in &mut self.unwritten {
+                if let Unwritten::Bytes(bytes) = unwritten {
+                    self.writer.write_all(bytes).await?;
+                }
             }
             self.writer.shutdown().await
         };
@@ -202,7 +249,8 @@ mod tests {
 
     use artifact_protocol::frame::{Frame, PREAMBLE, RefStatus, Welcome};
     use artifact_protocol::limits::Limits;
-    use artifact_protocol::{Features, Version};
+    use artifact_protocol::session::SmallCommit;
+    use artifact_protocol::{Checksum, Features, ObjectId, ObjectKind, Version};
     use tokio::io::ReadBuf;
 
     use super::*;
@@ -244,6 +292,78 @@ mod tests {
         }
     }
 
+    /// A server that takes every byte, and keeps when it came.
+    struct Clocked {
+        taken: Vec<(Instant, usize)>,
+    }
+
+    impl AsyncRead for Clocked {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Clocked {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.taken.push((Instant::now(), bytes.len()));
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_go_out_at_the_rate_that_was_set_and_no_faster() {
+        let config = SenderConfig {
+            small: vec![SmallCommit {
+                commit: Checksum::new([1; 32]),
+                closure: (0..200)
+                    .map(|n| ObjectId::new(ObjectKind::File, Checksum::new([n; 32])))
+                    .collect(),
+            }],
+            ..SenderConfig::default()
+        };
+        let (started, rate) = (Instant::now(), 1_000);
+        let mut server = Clocked { taken: Vec::new() };
+        // It never answers: what is written before it is given up is the greeting and an offer.
+        let never = run(
+            config,
+            Pool::none(),
+            NonZeroU64::new(rate),
+            &mut server,
+            |_| (),
+        );
+        assert!(never.await.is_err());
+        let mut total = 0;
+        for (when, len) in server.taken {
+            total += u64::try_from(len).unwrap();
+            let lets = (when - started).as_secs_f64() * 1_000.0;
+            assert!(
+                total as f64 <= lets + 1.0,
+                "{total} bytes where {lets} are let"
+            );
+            assert!(
+                total > 6_600 || total as f64 >= lets - 100.0,
+                "{total} of {lets}"
+            );
+        }
+        assert!(total > 6_600, "{total}");
+    }
+
     #[tokio::test]
     async fn a_server_that_leaves_before_the_goodbye_does_not_keep_the_client() {
         let welcome = Frame::Welcome(Welcome {
@@ -263,7 +383,7 @@ mod tests {
         said.extend(welcome.encode());
         said.extend(status.encode());
         let config = SenderConfig::default();
-        run(config, Pool::none(), Gone { said }, |_| ())
+        run(config, Pool::none(), None, Gone { said }, |_| ())
             .await
             .unwrap();
     }

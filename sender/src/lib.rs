@@ -47,6 +47,7 @@ mod pool;
 mod push;
 mod remote;
 mod source;
+mod throttle;
 mod transport;
 
 // The public interface is:

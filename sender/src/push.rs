@@ -1,5 +1,6 @@
 //! A push, from the refs to be set to what became of them.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use artifact_protocol::frame::{
@@ -23,6 +24,7 @@ pub struct Push {
     agent: Text,
     announcement: Announcement,
     depth: u32,
+    rate: Option<NonZeroU64>,
 }
 
 impl Push {
@@ -33,6 +35,7 @@ impl Push {
             agent: Text::new(concat!("artifact-sender ", env!("CARGO_PKG_VERSION"))),
             announcement: Announcement::default(),
             depth: 0,
+            rate: None,
         }
     }
 
@@ -97,6 +100,13 @@ impl Push {
         self
     }
 
+    /// Sends at most so many bytes a second, evenly; everything counts, not only objects.
+    #[must_use]
+    pub fn limit_rate(mut self, bytes_per_second: NonZeroU64) -> Self {
+        self.rate = Some(bytes_per_second);
+        self
+    }
+
     /// Says who pushes, for the server's log: a program and its version.
     #[must_use]
     pub fn agent(mut self, agent: &str) -> Self {
@@ -134,7 +144,7 @@ impl Push {
         };
         let mut tally = Tally::default();
         let pool = Pool::start(&self.repository, self.depth);
-        driver::run(config, pool, stream, |event| {
+        driver::run(config, pool, self.rate, stream, |event| {
             progress(&event);
             tally.count(event);
         })
@@ -179,7 +189,8 @@ pub async fn greet<S: AsyncRead + AsyncWrite>(stream: S, agent: &str) -> Result<
         ..SenderConfig::default()
     };
     let mut tally = Tally::default();
-    driver::run(config, Pool::none(), stream, |event| tally.count(event)).await?;
+    let count = |event| tally.count(event);
+    driver::run(config, Pool::none(), None, stream, count).await?;
     tally.into_report(Vec::new()).map(|report| report.server)
 }
 
@@ -217,7 +228,7 @@ pub async fn inquire<S: AsyncRead + AsyncWrite>(
             current = states.into_iter().next().map(|state| state.current);
         }
     };
-    driver::run(config, Pool::none(), stream, listen).await?;
+    driver::run(config, Pool::none(), None, stream, listen).await?;
     current.ok_or(Error::Internal("a session without a RefStatus"))
 }
 

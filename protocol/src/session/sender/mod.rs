@@ -70,7 +70,7 @@ pub enum SenderEvent {
         /// Ids that it has; what lies beneath them was not even offered.
         had: u64,
     },
-    /// Objects were handed out for transmission.
+    /// Objects were handed out for transmission, by the outputs before this one.
     Sent {
         /// Whole objects, by this event.
         objects: u64,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::frame::{Frame, Pack};
+use crate::frame::Pack;
 use crate::limits::PACK_LEN;
 use crate::object::ObjectId;
 
@@ -13,8 +13,8 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    /// Adds an object; returns a frame when there is enough for one.
-    pub(super) fn push(&mut self, id: ObjectId, stored: Bytes) -> Option<Frame> {
+    /// Adds an object; returns a pack when there is enough for one.
+    pub(super) fn push(&mut self, id: ObjectId, stored: Bytes) -> Option<Pack> {
         self.len += Pack::ENTRY_HEAD_LEN + stored.len();
         self.objects.push((id, stored));
         if self.len >= PACK_LEN {
@@ -24,14 +24,14 @@ impl Packer {
         }
     }
 
-    /// Returns how many objects wait for a frame.
+    /// Returns how many objects wait for a pack.
     pub(super) fn waiting(&self) -> usize {
         self.objects.len()
     }
 
     /// Returns what was put together so far, if anything.
-    pub(super) fn flush(&mut self) -> Option<Frame> {
+    pub(super) fn flush(&mut self) -> Option<Pack> {
         let Self { objects, .. } = std::mem::take(self);
-        (!objects.is_empty()).then_some(Frame::Pack(Pack { objects }))
+        (!objects.is_empty()).then_some(Pack { objects })
     }
 }

@@ -10,7 +10,7 @@ use super::finish::ExpectFinalized;
 use super::greeting::EarlyOffer;
 use super::packer::Packer;
 use super::{Core, SenderEvent, State, unexpected};
-use crate::frame::{Finalize, Frame, ObjectBegin, ObjectChunk, ObjectEnd, Offer, Want};
+use crate::frame::{Finalize, Frame, ObjectBegin, ObjectChunk, ObjectEnd, Offer, Pack, Want};
 use crate::limits::{MAX_OFFER_IDS, MAX_PIECE_LEN, MAX_UNSETTLED_IDS};
 use crate::object::ObjectId;
 
@@ -272,18 +272,14 @@ impl Transfer {
     }
 
     fn send_whole(&mut self, id: ObjectId, stored: Bytes, core: &mut Core) {
-        core.outputs.push(SenderEvent::Sent {
-            objects: 1,
-            bytes: stored.len() as u64,
-        });
-        if let Some(frame) = self.packer.push(id, stored) {
-            core.outputs.send(&frame);
+        if let Some(pack) = self.packer.push(id, stored) {
+            send_pack(pack, core);
         }
     }
 
     fn flush(&mut self, core: &mut Core) {
-        if let Some(frame) = self.packer.flush() {
-            core.outputs.send(&frame);
+        if let Some(pack) = self.packer.flush() {
+            send_pack(pack, core);
         }
     }
 
@@ -301,10 +297,10 @@ impl Transfer {
         let (number, slot) = slots
             .find(|(_, open)| **open == Some(id))
             .ok_or(ApiMisuse::Outcome)?;
-        core.outputs.push(SenderEvent::Sent {
+        let sent = SenderEvent::Sent {
             objects: last.into(),
             bytes: bytes.len() as u64,
-        });
+        };
         if !bytes.is_empty() {
             core.outputs.send(&Frame::ObjectChunk(ObjectChunk {
                 stream: stream(number),
@@ -319,8 +315,20 @@ impl Transfer {
         } else {
             core.request(SourceOp::Next(id));
         }
+        core.outputs.push(sent);
         Ok(())
     }
+}
+
+/// Sends a pack, and says behind it that it is sent.
+fn send_pack(pack: Pack, core: &mut Core) {
+    let lens = pack.objects.iter().map(|(_, stored)| stored.len() as u64);
+    let sent = SenderEvent::Sent {
+        objects: pack.objects.len() as u64,
+        bytes: lens.sum(),
+    };
+    core.outputs.send(&Frame::Pack(pack));
+    core.outputs.push(sent);
 }
 
 fn stream(number: usize) -> u8 {
