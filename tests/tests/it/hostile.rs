@@ -85,11 +85,12 @@ impl Scene {
     }
 
     /// Starts a push and waits until a good part of it lies on the server.
-    fn half_a_push(&self) -> Result<Child, Failure> {
+    fn half_a_push(&self, options: &[&str]) -> Result<Child, Failure> {
         let already = self.cache.staged_len();
         let child = self
             .cache
             .push_command(&self.from, &[NAME])?
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -261,7 +262,7 @@ fn a_ref_that_the_commit_is_not_bound_to_is_refused_and_the_others_are_not() {
 #[test]
 fn a_client_killed_in_the_middle_leaves_the_cache_as_it_was() {
     let scene = Scene::start().unwrap().with_a_large_file().unwrap();
-    let mut push = scene.half_a_push().unwrap();
+    let mut push = scene.half_a_push(&[]).unwrap();
     processes::kill_tree(push.id());
     push.wait().unwrap();
     scene.must_be_untouched().unwrap();
@@ -269,16 +270,25 @@ fn a_client_killed_in_the_middle_leaves_the_cache_as_it_was() {
 }
 
 #[test]
-fn a_connection_cut_in_the_middle_ends_in_a_retry_or_in_exit_code_5() {
+fn a_connection_cut_in_the_middle_ends_in_exit_code_5_or_in_a_retry_that_goes_well() {
     let scene = Scene::start().unwrap().with_a_large_file().unwrap();
-    let push = scene.half_a_push().unwrap();
-    scene.cache.sshd().cut_connections();
-    let output = push.wait_with_output().unwrap();
-    match output.status.code() {
-        Some(0) => scene.cache.fsck().unwrap(),
-        Some(5) => scene.must_be_untouched().unwrap(),
-        other => panic!("{other:?}: {}", String::from_utf8_lossy(&output.stderr)),
-    }
+    let cut = |retries| {
+        let push = scene.half_a_push(&["--retries", retries]).unwrap();
+        scene.cache.sshd().cut_connections();
+        let output = push.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = cut("0");
+    assert_eq!(code, Some(5), "{said}");
+    scene.must_be_untouched().unwrap();
+
+    let (code, said) = cut("1");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("trying again"), "{said}");
+    scene.cache.fsck().unwrap();
+    let root = scene.tree.root();
+    scene.cache.must_give(NAME, &scene.from, root).unwrap();
     scene.must_still_work().unwrap();
 }
 

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use artifact_protocol::RefPattern;
@@ -85,6 +86,13 @@ pub(crate) struct Push {
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(0..=9),
           default_value_t = artifact_sender::Repository::DEFAULT_COMPRESSION)]
     pub(crate) compression: u32,
+    /// Send at most this many bytes a second; K, M and G stand for thousands, millions and so on
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub(crate) limit_rate: Option<NonZeroU64>,
+    /// When the connection is lost or the cache is locked, try so many times more, with growing
+    /// pauses. What the server has verified is not sent again
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) retries: u32,
     /// Refs of the local repository
     #[arg(value_name = "REF", required = true)]
     pub(crate) refs: Vec<RefName>,
@@ -150,6 +158,20 @@ pub(crate) struct Check {
     pub(crate) remote: Vec<Address>,
 }
 
+/// Reads a number of bytes, perhaps with a unit.
+fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((end, 'k' | 'K')) => (text.get(..end), 1_000),
+        Some((end, 'm' | 'M')) => (text.get(..end), 1_000_000),
+        Some((end, 'g' | 'G')) => (text.get(..end), 1_000_000_000),
+        _ => (Some(text), 1),
+    };
+    number
+        .and_then(|number| number.parse::<u64>().ok())
+        .and_then(|number| NonZeroU64::new(number.checked_mul(unit)?))
+        .ok_or_else(|| "a rate is a number of bytes above 0, such as 500K or 2M".to_owned())
+}
+
 const PUSH_EXAMPLES: &str = "\
 Examples:
   artifact-cache push --repo ~/repo --remote ssh://artifacts@example.com/cache os/x86_64/stable
@@ -194,3 +216,32 @@ Exit codes:
   3  the server refused some refs    9  the server's repository cannot be used: full, locked,
   4  no cache has the ref               damaged, not there
   5  no connection, or it was lost";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_of_bytes_with_or_without_a_unit() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("500K", 500_000),
+            ("2m", 2_000_000),
+            ("3G", 3_000_000_000),
+        ] {
+            assert_eq!(parse_rate(text).map(NonZeroU64::get), Ok(bytes));
+        }
+        for text in [
+            "",
+            "0",
+            "K",
+            "-1",
+            "1.5M",
+            "2MB",
+            "99999999999G",
+            "5\u{2126}",
+        ] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
+}

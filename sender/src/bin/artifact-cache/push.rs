@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use artifact_protocol::exit;
 use artifact_protocol::frame::{RefOutcome, RefusalCode, SummaryDone};
-use artifact_sender::{Error, Push, Remote, Report, Repository};
+use artifact_sender::{Error, Push, Remote, Report, Repository, SenderEvent};
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::json;
 
@@ -15,7 +15,7 @@ use crate::args::Args;
 use crate::caches;
 use crate::output::Output;
 use crate::session;
-use crate::trouble::Trouble;
+use crate::trouble::{self, Trouble};
 
 /// Pushes to each cache in turn, and returns the exit code: the first that is not 0.
 ///
@@ -49,16 +49,50 @@ pub(crate) async fn run(push: &args::Push, args: &Args, output: &Output) -> u8 {
     code
 }
 
+/// Pushes, and once more where that can help: a server that has never answered will not either then.
 async fn push_to(
     remote: &Remote,
     args: &args::Push,
     all: &Args,
     output: &Output,
 ) -> Result<Report, Trouble> {
+    let mut pause = FIRST_PAUSE;
+    for _ in 0..args.retries {
+        let mut may_pass = false;
+        match push_once(remote, args, all, output, &mut may_pass).await {
+            Err(trouble) if may_pass => {
+                let text = trouble.text;
+                output.warning(&format!("{text}; trying again in {} s", pause.as_secs()));
+                tokio::time::sleep(pause).await;
+                pause *= PAUSE_GROWTH;
+            }
+            result => return result,
+        }
+    }
+    push_once(remote, args, all, output, &mut false).await
+}
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_GROWTH: u32 = 4;
+
+async fn push_once(
+    remote: &Remote,
+    args: &args::Push,
+    all: &Args,
+    output: &Output,
+    may_pass: &mut bool,
+) -> Result<Report, Trouble> {
     let push = prepare(args).map_err(|error| Trouble::new(error, remote, None, &[]))?;
     let mut progress = output.progress();
     let result = session::run(remote, all, output, async |connection| {
-        push.over(connection, |event| progress.show(event)).await
+        let mut answered = false;
+        let show = |event: &SenderEvent| {
+            answered = true;
+            progress.show(event);
+        };
+        let result = push.over(connection, show).await;
+        *may_pass = answered && matches!(&result, Err(error) if trouble::may_pass(error));
+        result
     })
     .await;
     let took = progress.finish();
@@ -74,6 +108,9 @@ fn prepare(args: &args::Push) -> Result<Push, Error> {
         .force(args.force)
         .dry_run(args.dry_run)
         .depth(args.depth);
+    if let Some(rate) = args.limit_rate {
+        push = push.limit_rate(rate);
+    }
     for name in &args.refs {
         push = push.reference(name)?;
     }

@@ -48,6 +48,17 @@ impl Trouble {
     }
 }
 
+/// Returns whether the same again may go well.
+pub(crate) fn may_pass(error: &Error) -> bool {
+    let passing = [CloseCode::BUSY, CloseCode::TIMEOUT, CloseCode::INTERRUPTED];
+    match error {
+        Error::Session(SessionError::Truncated) => true,
+        Error::Session(SessionError::PeerClosed(close)) => passing.contains(&close.code),
+        Error::Session(SessionError::Fault(fault)) => passing.contains(&fault.code),
+        _ => false,
+    }
+}
+
 fn exit_code(error: &Error) -> u8 {
     match error {
         Error::Start { .. } => exit::CONNECTION,
