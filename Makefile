@@ -1,4 +1,4 @@
-.PHONY: help demo test test-extra chaos chaos-controls fuzz bench bench-growth
+.PHONY: help demo test test-extra chaos chaos-controls fuzz bench bench-growth bench-large bench-micro bench-instructions
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -43,3 +43,19 @@ bench-growth: ## draw what a push takes as things grow, some minutes
 	@.ci/setup
 	@cargo build --quiet --release --workspace --bins
 	@ARTIFACT_TESTS_PROGRAMS="$(abspath $(TARGET))/release" "$(TARGET)/release/bench" growth
+
+bench-large: ## memory for 1,000,000 objects and for one of 10 GiB, some 20 minutes
+	@.ci/setup
+	@cargo build --quiet --release --workspace --bins
+	@ARTIFACT_TESTS_PROGRAMS="$(abspath $(TARGET))/release" BENCH_DATA="$(abspath $(BENCH_DATA))" \
+		BENCH_CASES=M,G BENCH_WORKS=full BENCH_PEERS=ours BENCH_RTT=0 BENCH_PLACES=disk BENCH_RUNS=0 \
+		BENCH_EXTRAS=none BENCH_OUT="$(abspath $(TARGET))/bench/results-large" "$(TARGET)/release/bench"
+
+bench-micro: ## frames, verifier, closure walk and offers by themselves
+	@.ci/setup
+	@cargo bench --quiet --package artifact-tests --bench micro
+
+bench-instructions: ## count the instructions of the frame codec, and compare
+	@.ci/setup bench "$(BENCH_DATA)/ostree-push"
+	@cargo build --quiet --release --package artifact-tests --bin bench
+	@tests/bench/instructions "$(TARGET)/release/bench"

@@ -1,9 +1,10 @@
 //! What is pushed: made once, from a seed or from Debian's packages, and kept.
 //!
 //! Each case has two commits without a parent, `one` and `two`; the second has one file in a hundred
-//! changed. There is an archive repository with the first, one with both, and the first in a
-//! bare-user repository where that is measured; lists of the objects that are missing where there
-//! is nothing, and where there is `one`; and all objects of `one` in a single file.
+//! changed (of what is huge only the commit differs). There is an archive repository with the first,
+//! one with both, and the first in a bare-user repository where that is measured; lists of the
+//! objects that are missing where there is nothing, and where there is `one`; and all objects of
+//! `one` in a single file.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -150,19 +151,29 @@ fn make(case: Case, root: &Path, dir: &Path) -> Result<(), Failure> {
     let tree = dir.join("tree");
     make_tree(case, root, &tree)?;
     let one = Repo::init(&dir.join("one"), Mode::Archive)?;
+    if case == Case::G {
+        // So that all its bytes travel, though they are zeros for the most part.
+        one.ostree("config", ["set", "archive.zlib-level", "0"])?;
+    }
     commit(&one, case, Work::Full, &tree)?;
-    if case == Case::A {
+    if case.has_bare_user() {
         let bare = Repo::init(&dir.join("bare-user"), Mode::BareUser)?;
         commit(&bare, case, Work::Full, &tree)?;
     }
     let both = Repo::at(&dir.join("both"));
     copy_linked(one.path(), both.path())?;
-    change(&tree)?;
+    if !case.is_huge() {
+        change(&tree)?;
+    }
     commit(&both, case, Work::Change, &tree)?;
     let first = write_list(dir, Work::Full, one.path(), &[], case)?;
     write_list(dir, Work::Change, both.path(), &first, case)?;
     for repo in [&one, &both] {
         repo.ostree("summary", ["-u"])?;
+    }
+    remove(&tree)?;
+    if case.is_huge() {
+        return Ok(());
     }
     run(Command::new("tar")
         .args(["-b", "512", "-cf"])
@@ -170,8 +181,8 @@ fn make(case: Case, root: &Path, dir: &Path) -> Result<(), Failure> {
         .arg("-C")
         .arg(one.path())
         .arg("objects"))?
-    .success()?;
-    remove(&tree)
+    .success()
+    .map(drop)
 }
 
 fn make_tree(case: Case, root: &Path, path: &Path) -> Result<(), Failure> {
@@ -211,6 +222,13 @@ fn make_tree(case: Case, root: &Path, path: &Path) -> Result<(), Failure> {
                     .map_err(Failure::doing(format!("write {path:?}")))?;
             }
         }
+        Case::M => {
+            for index in 0..1_000_000_u32 {
+                let name = format!("d{:03}/s{}/f{index}", index % 1_000, index / 100_000);
+                tree.file(&name, &index.to_le_bytes(), 0o644)?;
+            }
+        }
+        Case::G => drop(tree.large("large", 10 << 30, 10)?),
     }
     Ok(())
 }

@@ -119,7 +119,7 @@ fn ratios(outcomes: &[Outcome]) -> Vec<Line> {
     for case in large {
         line(case, Work::Change, archive, (Peer::Ours, Peer::Tar), 1.2);
     }
-    for case in Case::ALL {
+    for case in Case::USUAL {
         line(case, Work::Nothing, archive, (Peer::Ours, Peer::True), 1.1);
     }
     let to_archive = (Peer::Ours, Peer::ArchiveAndTar);

@@ -8,6 +8,7 @@
 //! Numbers are for people to judge: nothing here fails because something is slow. It fails when a
 //! push does, or when what it left is not what was pushed.
 
+pub mod codec;
 pub mod data;
 pub mod goals;
 pub mod growth;

@@ -72,7 +72,10 @@ impl Options {
                 .collect::<Result<_, _>>()?,
         };
         Ok(Self {
-            cases: choice("BENCH_CASES", &Case::ALL, Case::name)?,
+            cases: match variable("BENCH_CASES") {
+                None => Case::USUAL.to_vec(),
+                Some(_) => choice("BENCH_CASES", &Case::ALL, Case::name)?,
+            },
             works: choice("BENCH_WORKS", &Work::ALL, Work::name)?,
             peers: choice("BENCH_PEERS", &Peer::ALL, Peer::name)?,
             extras: choice("BENCH_EXTRAS", &Extra::ALL, Extra::name)?,

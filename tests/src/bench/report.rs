@@ -98,7 +98,10 @@ fn row(outcome: &Outcome, peer: Peer, results: &Results) -> String {
     let shown = |spread: Option<Spread>| spread.map_or_else(String::new, |s| s.show(2));
     let mean = |part: fn(&crate::bench::usage::Cost) -> Duration| {
         let sum: f64 = results.runs.values().map(|c| part(c).as_secs_f64()).sum();
-        format!("{:.2}", sum / results.runs.len().max(1) as f64)
+        match results.runs.len() {
+            0 => String::new(),
+            runs => format!("{:.2}", sum / runs as f64),
+        }
     };
     let pair = |pair: Option<(u64, u64)>, unit: f64| match pair {
         Some((first, second)) => [first, second].map(|n| format!("{:.1}", n as f64 / unit)),

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use rustix::process::geteuid;
+
 use crate::bench::options::Options;
 use crate::bench::peer::Peer;
 
@@ -17,11 +19,17 @@ pub enum Case {
     B,
     /// Four large files, of which two can be compressed.
     C,
+    /// A million files of a few bytes.
+    M,
+    /// One file of 10 GiB.
+    G,
 }
 
 impl Case {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::T, Self::A, Self::B, Self::C];
+    pub const ALL: [Self; 6] = [Self::T, Self::A, Self::B, Self::C, Self::M, Self::G];
+    /// Those that are measured unless others are asked for.
+    pub const USUAL: [Self; 4] = [Self::T, Self::A, Self::B, Self::C];
 
     /// Returns its name, as `BENCH_CASES` takes it.
     pub const fn name(self) -> &'static str {
@@ -30,7 +38,19 @@ impl Case {
             Self::A => "A",
             Self::B => "B",
             Self::C => "C",
+            Self::M => "M",
+            Self::G => "G",
         }
+    }
+
+    /// Returns whether it is pushed from a bare-user repository as well.
+    pub const fn has_bare_user(self) -> bool {
+        matches!(self, Self::A | Self::G)
+    }
+
+    /// Returns whether only its memory is of interest.
+    pub const fn is_huge(self) -> bool {
+        matches!(self, Self::M | Self::G)
     }
 
     /// Returns what it is, for people.
@@ -40,6 +60,8 @@ impl Case {
             Self::A => "root file system",
             Self::B => "100,000 small files",
             Self::C => "4 large files",
+            Self::M => "1,000,000 tiny files",
+            Self::G => "a file of 10 GiB",
         }
     }
 }
@@ -152,19 +174,20 @@ impl Scene {
                 scenes.push(scene(work, place));
             }
         }
-        if case == Case::A && options.works.contains(&Work::Full) {
+        if case.has_bare_user() && options.works.contains(&Work::Full) {
             for &place in &options.places {
                 scenes.push(Self {
                     source: Source::BareUser,
                     ..scene(Work::Full, place)
                 });
             }
-            if options.places.contains(&Place::Disk) && rustix::process::geteuid().is_root() {
-                scenes.push(Self {
-                    cold: true,
-                    ..scene(Work::Full, Place::Disk)
-                });
-            }
+        }
+        let can_cool = options.places.contains(&Place::Disk) && geteuid().is_root();
+        if case == Case::A && options.works.contains(&Work::Full) && can_cool {
+            scenes.push(Self {
+                cold: true,
+                ..scene(Work::Full, Place::Disk)
+            });
         }
         if !options.round_trips.contains(&Duration::ZERO) {
             scenes.clear();
@@ -192,29 +215,34 @@ impl Scene {
         }
     }
 
-    /// Returns how often a peer is to be run; never, where it cannot do this, or where it takes
-    /// minutes and tells nothing new.
-    pub fn runs(&self, peer: Peer, runs: usize) -> usize {
+    /// Returns whether a peer can do this, and does not take minutes to tell nothing new.
+    pub fn has(&self, peer: Peer) -> bool {
         let far = !self.round_trip.is_zero();
-        let large = matches!(self.case, Case::B | Case::C);
         let full = self.work == Work::Full;
         let bare = self.source == Source::BareUser;
-        let can = match peer {
+        match peer {
             Peer::Ours => true,
             Peer::True => !bare,
             Peer::Tar => !bare && self.work != Work::Nothing,
-            Peer::Cat => !bare && full && !self.cold,
+            Peer::Cat => !bare && full && !self.cold && !self.case.is_huge(),
             Peer::OursAes => !bare && full && !far && matches!(self.case, Case::A | Case::C),
             Peer::Rsync => !bare && !self.cold,
             Peer::OstreePush | Peer::Pull => !(bare || self.cold || far && self.case == Case::A),
             Peer::ArchiveAndTar => bare,
-        };
+        }
+    }
+
+    /// Returns how often a peer is to be run, where what takes about a second is run `runs` times.
+    pub fn runs(&self, peer: Peer, runs: usize) -> usize {
+        let far = !self.round_trip.is_zero();
+        let large = !matches!(self.case, Case::T | Case::A);
         let slow = matches!(peer, Peer::OstreePush | Peer::Pull);
-        if !can {
+        let root = self.case == Case::A;
+        if !self.has(peer) {
             0
-        } else if slow && (large || full && self.case == Case::A || far) {
-            1
-        } else if slow || large && self.work != Work::Nothing || far && self.case == Case::A {
+        } else if slow && (large || root && self.work == Work::Full || far) {
+            runs.min(1)
+        } else if slow || large && self.work != Work::Nothing || far && root {
             runs.div_ceil(2)
         } else if self.case == Case::T && !far {
             (2 * runs).saturating_sub(1)

@@ -172,11 +172,10 @@ impl<'a> Suite<'a> {
         let mut peers = BTreeMap::new();
         let mut rounds = 0;
         for &peer in &self.options.peers {
-            let runs = scene.runs(peer, self.options.runs);
-            if runs == 0 {
+            if !scene.has(peer) {
                 continue;
             }
-            rounds = rounds.max(runs);
+            rounds = rounds.max(scene.runs(peer, self.options.runs));
             let mut results = Results {
                 failure: peer.lacks(&way).map(str::to_owned),
                 ..Results::default()

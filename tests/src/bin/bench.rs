@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
+use artifact_tests::bench::codec::Stretch;
 use artifact_tests::bench::data::make_dir;
 use artifact_tests::bench::options::Options;
 use artifact_tests::bench::suite::{Suite, machine};
@@ -30,6 +31,16 @@ fn run() -> Result<ExitCode, Failure> {
     match args.next().as_deref().and_then(|arg| arg.to_str()) {
         None => measure(),
         Some("growth") => grow(),
+        Some("codec") => {
+            let rounds = args.next().and_then(|text| text.to_str()?.parse().ok());
+            let rounds: usize = rounds.ok_or_else(|| Failure::new("usage: bench codec ROUNDS"))?;
+            let stretch = Stretch::new();
+            let done: usize = (0..rounds)
+                .map(|_| stretch.encode() + stretch.decode())
+                .sum();
+            say(&format!("{rounds} rounds, {done}"));
+            Ok(ExitCode::SUCCESS)
+        }
         Some("note-memory") => {
             let (file, program) = (args.next(), args.next());
             let (Some(file), Some(program)) = (file, program) else {
@@ -93,8 +104,13 @@ fn grow() -> Result<ExitCode, Failure> {
         .prefix("artifact-bench-")
         .tempdir_in("/dev/shm")
         .map_err(Failure::doing("make a directory in memory"))?;
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let curves = growth::curves(dir.path(), &say)?;
-    let table = plot::table(&curves);
+    let table = format!(
+        "Written by `make bench-growth`, in memory, over a pipe; the machine's load before was {}.\n\n{}",
+        load.split(' ').next().unwrap_or_default(),
+        plot::table(&curves)
+    );
     let out = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/bench"));
     for (name, text) in [("growth.md", &table), ("growth.svg", &plot::svg(&curves))] {
         let path = out.join(name);
