@@ -24,7 +24,7 @@ use toml::Spanned;
 pub use self::quantity::{Bytes, Share};
 use crate::identity::Fingerprint;
 use crate::policy::{Grants, Rule};
-use crate::store::{KeyError, SummaryConfig, SummaryKey, SummaryMode};
+use crate::store::{HeadRoom, KeyError, SummaryConfig, SummaryKey, SummaryMode};
 
 /// What the configuration file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -172,6 +172,14 @@ impl Config {
 }
 
 impl LimitsSection {
+    /// Returns what must be free for a push to be accepted.
+    pub const fn head_room(&self) -> HeadRoom {
+        HeadRoom {
+            space: self.min_free_space,
+            inodes: self.min_free_inodes,
+        }
+    }
+
     /// Returns the limits a client is told and held to.
     pub fn of_wire(&self) -> Limits {
         let default = Limits::default();

@@ -78,6 +78,16 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// Less room is left on the storage than is to be kept free.
+    #[error("{free} {what} are free on the server's storage, and {needed} must be for a push")]
+    NoRoom {
+        /// Bytes or inodes.
+        what: &'static str,
+        /// How many are free.
+        free: u64,
+        /// How many must be.
+        needed: u64,
+    },
     /// The storage failed.
     #[error("failed {doing} {what}")]
     Io {
@@ -148,6 +158,7 @@ impl Error {
                 CloseCode::STORAGE_FULL,
                 "the server's storage is full".to_owned(),
             ),
+            Self::NoRoom { .. } => (CloseCode::STORAGE_FULL, self.to_string()),
             Self::Io { .. } | Self::StagingLost => (
                 CloseCode::STORAGE_FAILED,
                 "the server's storage failed; its log says how".to_owned(),

@@ -18,6 +18,17 @@ pub struct RepoConfig {
     /// `core.no-deltas-in-summary`: whether the summary leaves static deltas out; false if not
     /// said.
     pub no_deltas_in_summary: bool,
+    /// `core.min-free-space-size` or `-percent`: what is to be kept free, if either is said.
+    pub min_free: Option<MinFree>,
+}
+
+/// How much of a repository's disk is to be kept free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MinFree {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many hundredths of all.
+    Percent(u8),
 }
 
 /// How a repository stores objects.
@@ -120,6 +131,8 @@ struct Core<'a> {
     tombstone_commits: Option<&'a str>,
     collection_id: Option<&'a str>,
     no_deltas_in_summary: Option<&'a str>,
+    min_free_space_size: Option<&'a str>,
+    min_free_space_percent: Option<&'a str>,
 }
 
 impl<'a> Core<'a> {
@@ -134,6 +147,8 @@ impl<'a> Core<'a> {
             "tombstone-commits" => &mut self.tombstone_commits,
             "collection-id" => &mut self.collection_id,
             "no-deltas-in-summary" => &mut self.no_deltas_in_summary,
+            "min-free-space-size" => &mut self.min_free_space_size,
+            "min-free-space-percent" => &mut self.min_free_space_percent,
             _ => return,
         };
         *field = Some(value);
@@ -161,7 +176,24 @@ impl<'a> Core<'a> {
                 self.no_deltas_in_summary,
                 false,
             )?,
+            min_free: self.min_free()?,
         })
+    }
+
+    /// The size counts if both are there (`ostree-repo.c`, `reload_core_config`).
+    fn min_free(&self) -> Result<Option<MinFree>, ConfigError> {
+        if let Some(size) = self.min_free_space_size {
+            let rule = "it must be a number of MB, GB or TB";
+            let bytes = parse_size(size).ok_or_else(|| refuse("min-free-space-size", size, rule));
+            return bytes.map(MinFree::Bytes).map(Some);
+        }
+        let Some(text) = self.min_free_space_percent else {
+            return Ok(None);
+        };
+        let percent = text.parse().ok().filter(|percent| *percent < 100);
+        let rule = "it must be from 0 to 99";
+        let percent = percent.ok_or_else(|| refuse("min-free-space-percent", text, rule));
+        percent.map(MinFree::Percent).map(Some)
     }
 }
 
@@ -188,6 +220,18 @@ fn parse_lock_timeout(text: &str) -> Result<LockTimeout, ConfigError> {
     seconds
         .map(LockTimeout::Seconds)
         .map_err(|_| refuse("lock-timeout-secs", text, rule))
+}
+
+/// Parses a size as libostree does: its units are powers of two.
+fn parse_size(text: &str) -> Option<u64> {
+    let units = [("MB", 1 << 20), ("GB", 1 << 30), ("TB", 1u64 << 40)];
+    let parse = |(unit, factor)| {
+        text.strip_suffix(unit)?
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(factor)
+    };
+    units.into_iter().find_map(parse)
 }
 
 fn boolean(key: &'static str, text: Option<&str>, default: bool) -> Result<bool, ConfigError> {
@@ -225,6 +269,7 @@ mod tests {
                 tombstone_commits: false,
                 collection_id: None,
                 no_deltas_in_summary: false,
+                min_free: None,
             }
         );
         assert_eq!(core("").unwrap().mode, RepoMode::Bare);
@@ -235,7 +280,7 @@ mod tests {
         let config = core(
             "mode = archive\r\n# locking=true\n\nlocking=0\nlock-timeout-secs=-1\nfsync=false\n\
              tombstone-commits=1 \ncollection-id=org.example.Id\nno-deltas-in-summary=true\n\
-             [remote \"origin\"]\nmode=nonsense\n[archive]\nlocking=maybe\n[core]\nfsync=true",
+             min-free-space-size=2GB\nmin-free-space-percent=7\n[remote \"origin\"]\nmode=nonsense\n[archive]\nlocking=maybe\n[core]\nfsync=true",
         );
         assert_eq!(
             config.unwrap(),
@@ -247,7 +292,12 @@ mod tests {
                 tombstone_commits: true,
                 collection_id: Some("org.example.Id".into()),
                 no_deltas_in_summary: true,
+                min_free: Some(MinFree::Bytes(2 << 30)),
             }
+        );
+        assert_eq!(
+            core("min-free-space-percent=7").unwrap().min_free,
+            Some(MinFree::Percent(7))
         );
     }
 
@@ -274,6 +324,8 @@ mod tests {
             ("repo_version=2", "core.repo_version to \"2\""),
             ("locking=maybe", "core.locking"),
             ("lock-timeout-secs=-2", "core.lock-timeout-secs"),
+            ("min-free-space-size=7", "core.min-free-space-size"),
+            ("min-free-space-percent=100", "core.min-free-space-percent"),
             ("nonsense", "line 3"),
             ("[core", "line 3"),
         ] {

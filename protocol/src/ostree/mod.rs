@@ -14,7 +14,7 @@ mod summary;
 
 pub use attributes::{Attributes, Xattrs};
 pub use commit::{Commit, check_detached};
-pub use config::{ConfigError, LockTimeout, RepoConfig, RepoMode};
+pub use config::{ConfigError, LockTimeout, MinFree, RepoConfig, RepoMode};
 pub use dirmeta::Dirmeta;
 pub use dirtree::Dirtree;
 pub use file::FileHeader;

@@ -19,6 +19,7 @@ use rustix::fs::{
 
 use super::dirs::Dirs;
 use super::path::RepoPath;
+use super::room::Room;
 use crate::error::Error;
 
 /// A file system as a store sees it, rooted at the repository. No operation follows a symbolic
@@ -65,6 +66,8 @@ pub trait Fs: fmt::Debug + Send + Sync {
     fn touch_root(&self) -> io::Result<()>;
     /// Returns what tells this boot from others, if that is known.
     fn boot_id(&self) -> Option<&str>;
+    /// Looks how much room there is.
+    fn room(&self) -> io::Result<Room>;
     /// Takes a lock on a file, which is made if need be; `None` if it is held otherwise.
     fn try_lock(&self, path: &RepoPath, mode: LockMode) -> io::Result<Option<Self::Lock>>;
 }
@@ -336,6 +339,16 @@ impl Fs for RealFs {
 
     fn boot_id(&self) -> Option<&str> {
         self.boot_id.as_deref()
+    }
+
+    fn room(&self) -> io::Result<Room> {
+        let stat = rustix::fs::fstatvfs(&self.root)?;
+        Ok(Room {
+            bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+            bytes_free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            // Some make inodes as they need them, and say that they have none.
+            inodes_free: (stat.f_files > 0).then_some(stat.f_favail),
+        })
     }
 
     fn try_lock(&self, path: &RepoPath, mode: LockMode) -> io::Result<Option<OwnedFd>> {

@@ -1,6 +1,7 @@
 //! The store on a local OSTree repository of mode archive.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use artifact_protocol::frame::{PushOptions, SummaryDone};
@@ -12,6 +13,7 @@ use artifact_protocol::{Checksum, ObjectId, Text};
 use super::fs::{Fs, RealFs};
 use super::path::RepoPath;
 use super::repo::Repo;
+use super::room::{self, HeadRoom};
 use super::session::Session;
 use super::summary::{MadeSummary, SummaryConfig};
 use super::{ObjectStream, Store, objects, publish, summary};
@@ -30,6 +32,17 @@ pub struct StoreConfig {
     pub limits: Limits,
     /// How the summary is made.
     pub summary: SummaryConfig,
+    /// What must be free for a push to be accepted.
+    pub head_room: HeadRoom,
+}
+
+/// What a push has brought so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Verified objects.
+    pub objects: u64,
+    /// Their stored bytes.
+    pub bytes: u64,
 }
 
 /// A push into a repository on this machine.
@@ -37,6 +50,8 @@ pub struct StoreConfig {
 pub struct LocalStore<F: Fs = RealFs> {
     repo: Arc<Repo<F>>,
     policy: Policy,
+    head_room: HeadRoom,
+    received: Arc<Counters>,
     session: Mutex<Option<Session>>,
     // One for each thread that verifies at the moment, at most.
     scratches: Mutex<Vec<Scratch>>,
@@ -58,10 +73,13 @@ impl<F: Fs> LocalStore<F> {
             policy,
             limits,
             summary,
+            head_room,
         } = config;
         Ok(Self {
             repo: Arc::new(Repo::open(fs, &identity, limits, summary)?),
             policy,
+            head_room,
+            received: Arc::default(),
             session: Mutex::new(None),
             scratches: Mutex::new(Vec::new()),
         })
@@ -72,6 +90,23 @@ impl<F: Fs> LocalStore<F> {
     /// as it is.
     pub fn rebuild_summary<T>(&self, sign: impl FnOnce(&MadeSummary) -> T) -> Result<T, Error> {
         summary::rebuild(&self.repo, sign)
+    }
+
+    /// Returns what this push has brought so far.
+    pub fn received(&self) -> Received {
+        Received {
+            objects: self.received.objects.load(Ordering::Relaxed),
+            bytes: self.received.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Fails if there is too little room for a push, also without what dead sessions left.
+    fn check_room(&self) -> Result<(), Error> {
+        let check = || room::check(&*self.repo.fs, self.head_room, &self.repo.config);
+        match check() {
+            Err(Error::NoRoom { .. }) if self.repo.staging.make_room() => check(),
+            checked => checked,
+        }
     }
 
     /// Brings a summary up to date that lacks what a ref holds: whoever set the ref died before
@@ -112,9 +147,13 @@ impl<F: Fs> Store for LocalStore<F> {
         }
         let session = Session::open(&self.repo, &self.policy, announcement)?;
         let opened = session.opened();
-        if session.accepted().next().is_none() && !session.options.contains(PushOptions::DRY_RUN) {
-            // The client will leave now.
-            self.mend_summary(&session);
+        if !session.options.contains(PushOptions::DRY_RUN) {
+            if session.accepted().next().is_some() {
+                self.check_room()?;
+            } else {
+                // The client will leave now.
+                self.mend_summary(&session);
+            }
         }
         *slot = Some(session);
         Ok(opened)
@@ -137,13 +176,17 @@ impl<F: Fs> Store for LocalStore<F> {
         let verified = verify(id, stored, self.repo.limits.object_len_max, &mut scratch);
         lock(&self.scratches).push(scratch);
         let verified = verified.map_err(|source| Error::Refused { id, source })?;
-        self.repo.staging.put(&verified, stored)
+        self.repo.staging.put(&verified, stored)?;
+        self.received.count(stored.len() as u64);
+        Ok(())
     }
 
     fn begin(&self, id: ObjectId) -> Result<LocalStream<F>, Error> {
         let (path, file) = self.repo.staging.temporary()?;
         Ok(LocalStream {
             repo: Arc::clone(&self.repo),
+            received: Arc::clone(&self.received),
+            len: 0,
             id,
             verifier: Some(Verifier::new(id, self.repo.limits.object_len_max)),
             path,
@@ -194,10 +237,27 @@ impl<F: Fs> Store for LocalStore<F> {
     }
 }
 
+/// What was received, counted by the threads that verify.
+#[derive(Debug, Default)]
+struct Counters {
+    objects: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counters {
+    fn count(&self, len: u64) {
+        self.objects.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(len, Ordering::Relaxed);
+    }
+}
+
 /// An object that is received in pieces, into a file in staging.
 #[derive(Debug)]
 pub struct LocalStream<F: Fs> {
     repo: Arc<Repo<F>>,
+    received: Arc<Counters>,
+    // Bytes taken so far.
+    len: u64,
     id: ObjectId,
     // Taken when the object is ended.
     verifier: Option<Verifier>,
@@ -208,6 +268,7 @@ pub struct LocalStream<F: Fs> {
 impl<F: Fs> ObjectStream for LocalStream<F> {
     fn append(&mut self, stored: &[u8]) -> Result<(), Error> {
         let id = self.id;
+        self.len += stored.len() as u64;
         if let Some(verifier) = &mut self.verifier {
             verifier
                 .append(stored)
@@ -225,7 +286,11 @@ impl<F: Fs> ObjectStream for LocalStream<F> {
             .finish()
             .map_err(|source| Error::Refused { id, source });
         match verified {
-            Ok(verified) => self.repo.staging.accept(&self.path, &verified),
+            Ok(verified) => {
+                self.repo.staging.accept(&self.path, &verified)?;
+                self.received.count(self.len);
+                Ok(())
+            }
             Err(error) => {
                 self.repo.staging.forget(&self.path);
                 Err(error)

@@ -20,6 +20,7 @@ mod publish;
 mod refs;
 mod repo;
 mod resume;
+mod room;
 mod session;
 mod staging;
 mod summary;
@@ -32,8 +33,9 @@ use artifact_protocol::{Checksum, ObjectId};
 
 pub use self::fs::{DirEntry, FileKind, Fs, LockMode, RealFs, Stat};
 pub use self::fsck::{Checked, Fault, fsck};
-pub use self::local::{LocalStore, LocalStream, StoreConfig};
+pub use self::local::{LocalStore, LocalStream, Received, StoreConfig};
 pub use self::path::RepoPath;
+pub use self::room::{HeadRoom, Room};
 pub use self::summary::{KeyError, MadeSummary, SummaryConfig, SummaryKey, SummaryMode};
 use crate::error::Error;
 

@@ -248,8 +248,12 @@ impl<F: Fs> Staging<F> {
     /// Returns whether trying again may help against an error.
     fn makes_room_for(&self, error: &io::Error) -> bool {
         let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        full.contains(&error.kind())
-            && !self.made_room.swap(true, Ordering::Relaxed)
+        full.contains(&error.kind()) && self.make_room()
+    }
+
+    /// Gives up what dead sessions left, once; returns whether there was anything.
+    pub(super) fn make_room(&self) -> bool {
+        !self.made_room.swap(true, Ordering::Relaxed)
             && leftovers::remove_dead(&*self.fs, &self.dir, self.timeout)
     }
 }

@@ -5,6 +5,7 @@ mod confined;
 mod publication;
 mod races;
 mod rights;
+mod room;
 mod staging;
 mod summary;
 mod support;

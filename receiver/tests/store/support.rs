@@ -14,7 +14,7 @@ use artifact_protocol::ostree::{Commit, Dirtree};
 use artifact_protocol::session::{Announcement, Opened, Published};
 use artifact_protocol::{Checksum, ObjectId, ObjectKind};
 use artifact_receiver::store::{
-    DirEntry, Fs, LocalStore, LockMode, RealFs, RepoPath, Stat, Store, StoreConfig, fsck,
+    DirEntry, Fs, LocalStore, LockMode, RealFs, RepoPath, Room, Stat, Store, StoreConfig, fsck,
 };
 use tempfile::TempDir;
 
@@ -382,6 +382,10 @@ impl Fs for Recorder {
     fn read_link(&self, path: &RepoPath) -> io::Result<String> {
         self.real.read_link(path)
     }
+    fn room(&self) -> io::Result<Room> {
+        self.real.room()
+    }
+
     fn touch_root(&self) -> io::Result<()> {
         self.real.touch_root()
     }

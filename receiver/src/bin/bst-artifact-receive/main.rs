@@ -194,6 +194,7 @@ fn prepare(
         policy: client.policy,
         limits,
         summary: summary.unwrap_or_default(),
+        head_room: config.limits.head_room(),
     };
     match LocalStore::open(&args.repo, store) {
         Ok(store) => Ok((Arc::new(store), session)),
