@@ -18,6 +18,8 @@ use crate::policy::{Grants, Policy};
 pub struct Client {
     /// What it is called: to it, in logs, and where what it staged is kept for it.
     pub name: String,
+    /// The keys it has used, where sshd tells.
+    pub keys: Vec<Fingerprint>,
     /// What it may do.
     pub policy: Policy,
 }
@@ -45,12 +47,23 @@ pub fn identify(
     told: Option<&str>,
     auth: Option<&AuthInfo>,
 ) -> Result<Client, IdentityError> {
-    let Some(config) = config else {
-        return Ok(Client {
+    let mut client = match config {
+        Some(config) => find(config, told, auth)?,
+        None => Client {
             name: told.unwrap_or(ANYONE).to_owned(),
+            keys: Vec::new(),
             policy: Policy::default(),
-        });
+        },
     };
+    client.keys = auth.map_or_else(Vec::new, |auth| auth.keys.clone());
+    Ok(client)
+}
+
+fn find(
+    config: &Config,
+    told: Option<&str>,
+    auth: Option<&AuthInfo>,
+) -> Result<Client, IdentityError> {
     if let Some(name) = told {
         let found = config.identities.iter().find(|i| i.name == name);
         return Ok(found.map_or_else(|| nobody(name, name), known));
@@ -82,6 +95,7 @@ fn known(identity: &Identity) -> Client {
     let name = identity.name.clone();
     Client {
         policy: Policy::limited(name.clone(), identity.grants.clone()),
+        keys: Vec::new(),
         name,
     }
 }
@@ -97,6 +111,7 @@ fn nobody(name: &str, called: &str) -> Client {
     let who = format!("{called}, which the server's configuration does not name,");
     Client {
         name: name.to_owned(),
+        keys: Vec::new(),
         policy: Policy::limited(who, Grants::default()),
     }
 }

@@ -1,4 +1,5 @@
 //! The receiving end of a push.
+pub mod audit;
 pub mod config;
 pub mod driver;
 pub mod error;

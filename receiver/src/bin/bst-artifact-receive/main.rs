@@ -18,6 +18,7 @@ use artifact_protocol::session::{
     Error as SessionError, Fault, ReceiverConfig, ReceiverOutput, ReceiverSession,
 };
 use artifact_protocol::{Text, escape, exit};
+use artifact_receiver::audit::{self, Audit, Record};
 use artifact_receiver::config::Config;
 use artifact_receiver::driver::{self, DriverConfig, Patience};
 use artifact_receiver::identity::{self, AuthInfo, Client};
@@ -80,7 +81,7 @@ fn main() -> ExitCode {
     };
     log::start(level, &id);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    match run(&args, &surroundings) {
+    match run(&args, &surroundings, &id) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             tracing::error!("{error:#}");
@@ -89,7 +90,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args, surroundings: &Surroundings) -> anyhow::Result<u8> {
+fn run(args: &Args, surroundings: &Surroundings, id: &str) -> anyhow::Result<u8> {
     if io::stdin().is_terminal() {
         tracing::error!("this is for sshd to run, not for a terminal; --help says how");
         return Ok(exit::USAGE);
@@ -97,7 +98,11 @@ fn run(args: &Args, surroundings: &Surroundings) -> anyhow::Result<u8> {
     if let Some(command) = &surroundings.original_command {
         tracing::debug!("the client asked for: {}", escape(command));
     }
-    let (store, session) = match prepare(args, surroundings) {
+    let Prepared {
+        store,
+        session,
+        mut audit,
+    } = match prepare(args, surroundings, id) {
         Ok(prepared) => prepared,
         Err(Unready { fault, cause }) => {
             let code = exit::of_close(fault.code);
@@ -123,15 +128,28 @@ fn run(args: &Args, surroundings: &Surroundings) -> anyhow::Result<u8> {
         threads,
     };
     let (input, output) = wire().context("cannot use standard input and output as the wire")?;
-    let served = driver::serve(&store, config, input, output, |event| log::event(&event));
-    Ok(match served {
-        Ok(()) => exit::DONE,
+    let served = driver::serve(&store, config, input, output, |event| {
+        log::event(&event);
+        audit.event(&event);
+    });
+    let (code, error) = match served {
+        Ok(()) => (exit::DONE, None),
         Err(error) => {
             let code = exit_code(&error);
-            tracing::error!("{:#}", anyhow::Error::new(error));
-            code
+            let error = format!("{:#}", anyhow::Error::new(error));
+            tracing::error!("{error}");
+            (code, Some(error))
         }
-    })
+    };
+    audit.finish(store.received(), error);
+    Ok(code)
+}
+
+/// All that a session needs.
+struct Prepared {
+    store: Arc<LocalStore>,
+    session: ReceiverConfig,
+    audit: Audit,
 }
 
 /// Why there is no session, for the client and for the log.
@@ -154,10 +172,7 @@ impl Unready {
 }
 
 /// Finds out who the client is and what it may do, and opens the repository for it.
-fn prepare(
-    args: &Args,
-    surroundings: &Surroundings,
-) -> Result<(Arc<LocalStore>, ReceiverConfig), Unready> {
+fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepared, Unready> {
     let misconfigured = |error| {
         let text = "the server's configuration cannot be used; its log says why";
         Unready::new(text, error)
@@ -189,6 +204,7 @@ fn prepare(
         rights: client.policy.rights(),
         limits,
     };
+    let audit = audit(surroundings, id, &client, &config);
     let store = StoreConfig {
         identity: client.name,
         policy: client.policy,
@@ -197,7 +213,11 @@ fn prepare(
         head_room: config.limits.head_room(),
     };
     match LocalStore::open(&args.repo, store) {
-        Ok(store) => Ok((Arc::new(store), session)),
+        Ok(store) => Ok(Prepared {
+            store: Arc::new(store),
+            session,
+            audit,
+        }),
         Err(error) => Err(Unready {
             fault: error.to_fault(),
             cause: anyhow::Error::new(error).context(format!(
@@ -208,15 +228,42 @@ fn prepare(
     }
 }
 
+/// Opens the audit, before the file is out of reach.
+fn audit(surroundings: &Surroundings, id: &str, client: &Client, config: &Config) -> Audit {
+    let file = config.audit.file.as_deref().and_then(|path| {
+        let opened = audit::open(path);
+        opened
+            .inspect_err(|error| {
+                tracing::warn!(%error, "cannot open {}: the audit goes to the log", path.display());
+            })
+            .ok()
+    });
+    let from = surroundings.connection.as_deref();
+    let address = from.map(|from| from.split(' ').take(2).collect::<Vec<_>>().join(" "));
+    let record = Record {
+        session: id.to_owned(),
+        identity: client.name.clone(),
+        keys: client.keys.iter().map(ToString::to_string).collect(),
+        client: address,
+        ..Record::default()
+    };
+    Audit::new(file, record)
+}
+
 fn client(
     args: &Args,
     surroundings: &Surroundings,
     config: Option<&Config>,
 ) -> Result<Client, Unready> {
     const UNKNOWN: &str = "the server cannot tell who its clients are; its log says why";
-    let auth = match (config, &surroundings.user_auth) {
-        (Some(_), Some(path)) => Some(AuthInfo::read(path).map_err(|e| Unready::new(UNKNOWN, e))?),
-        _ => None,
+    let auth = surroundings.user_auth.as_deref().map(AuthInfo::read);
+    let auth = match auth.transpose() {
+        Ok(auth) => auth,
+        Err(error) if config.is_none() => {
+            tracing::warn!("{:#}", anyhow::Error::new(error));
+            None
+        }
+        Err(error) => return Err(Unready::new(UNKNOWN, error)),
     };
     identity::identify(config, args.identity.as_deref(), auth.as_ref())
         .map_err(|error| Unready::new(&error.to_string(), error))

@@ -1,0 +1,172 @@
+//! The audit: one line of JSON for each push, whatever became of it.
+//!
+//! Written when the session is over, by whoever runs the driver; a process that is killed writes
+//! none. A line that cannot be written is a warning in the log, and no failure of the push.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Instant, SystemTime};
+
+use artifact_protocol::frame::{RefOutcome, Verdict};
+use artifact_protocol::session::{Announcement, Opened, ReceiverEvent};
+use artifact_protocol::{Text, Version};
+use serde::{Deserialize, Serialize};
+
+use crate::store::Received;
+
+/// What is written down of one push. Text of clients stands in it as JSON escapes it, with control
+/// characters, and is to be escaped again when it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// When the session was over, as in `2026-01-31T12:00:00Z`.
+    pub time: String,
+    /// The session, as in the log.
+    pub session: String,
+    /// Who pushed.
+    pub identity: String,
+    /// Fingerprints of the keys that were used, where sshd tells.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// Address and port of the client, where sshd tells.
+    pub client: Option<String>,
+    /// The client's program and version.
+    pub agent: Option<String>,
+    /// The version of the protocol.
+    pub protocol: Option<u16>,
+    /// `done`, `refused` where the rules did not let some refs be set, `withdrawn`, or `failed`.
+    pub outcome: String,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What was announced.
+    pub refs: Vec<RefRecord>,
+    /// Objects that came.
+    pub objects: u64,
+    /// Their stored bytes.
+    pub bytes: u64,
+    /// How long the session was.
+    pub duration_ms: u64,
+}
+
+/// One ref of a push.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefRecord {
+    /// Its name.
+    pub name: String,
+    /// The commit it held before.
+    pub old: Option<String>,
+    /// The commit it was to hold.
+    pub new: String,
+    /// `updated`, `unchanged`, `would-update`, `refused`, or `open` where the session ended before.
+    pub outcome: String,
+    /// Why it was refused.
+    pub why: Option<String>,
+}
+
+/// The audit of one session.
+#[derive(Debug)]
+pub struct Audit {
+    file: Option<File>,
+    begun: Instant,
+    record: Record,
+}
+
+impl Audit {
+    /// Begins to listen. Lines go to `file`, or as events of the target `audit` to the log.
+    pub fn new(file: Option<File>, record: Record) -> Self {
+        Self {
+            file,
+            begun: Instant::now(),
+            record,
+        }
+    }
+
+    /// Takes note of what happened in the session.
+    pub fn event(&mut self, event: &ReceiverEvent) {
+        match event {
+            ReceiverEvent::Greeted(hello) => {
+                self.record.agent = Some(hello.agent.as_raw().to_owned());
+                self.record.protocol = Some(hello.version_max.min(Version::NEWEST).0);
+            }
+            ReceiverEvent::Opened(announcement, opened) => {
+                self.record.refs = announced(announcement, opened);
+            }
+            ReceiverEvent::Published(outcomes) => {
+                for (record, outcome) in self.record.refs.iter_mut().zip(outcomes) {
+                    let (word, why) = match outcome {
+                        RefOutcome::Updated => ("updated", None),
+                        RefOutcome::Unchanged => ("unchanged", None),
+                        RefOutcome::WouldUpdate => ("would-update", None),
+                        RefOutcome::Refused(refusal) => ("refused", Some(&refusal.text)),
+                    };
+                    record.outcome = word.to_owned();
+                    record.why = why.map(Text::as_raw).map(str::to_owned);
+                }
+            }
+        }
+    }
+
+    /// Writes the line; none for a client that only asked who the server is.
+    pub fn finish(mut self, received: Received, error: Option<String>) {
+        let record = &mut self.record;
+        if record.refs.is_empty() && error.is_none() {
+            return;
+        }
+        let any = |outcome: &str| record.refs.iter().any(|r| r.outcome == outcome);
+        record.outcome = match &error {
+            Some(_) => "failed",
+            None if any(OPEN) => "withdrawn",
+            None if any("refused") => "refused",
+            None => "done",
+        }
+        .to_owned();
+        record.error = error;
+        record.time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        record.duration_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        (record.objects, record.bytes) = (received.objects, received.bytes);
+        let written = serde_json::to_string(record)
+            .map_err(io::Error::other)
+            .and_then(|line| match &mut self.file {
+                // In one piece, so that lines of several sessions do not mix.
+                Some(file) => file.write_all(format!("{line}\n").as_bytes()),
+                None => {
+                    tracing::info!(target: "audit", "{line}");
+                    Ok(())
+                }
+            });
+        if let Err(error) = written {
+            tracing::warn!(%error, "the audit of this push could not be written");
+        }
+    }
+}
+
+/// Opens the file of an audit, and makes it if it is not there.
+pub fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path)
+}
+
+fn announced(announcement: &Announcement, opened: &Opened) -> Vec<RefRecord> {
+    let refs = announcement.refs.iter().zip(&opened.refs);
+    refs.map(|(update, state)| {
+        let (outcome, why) = match &state.verdict {
+            Verdict::UpToDate => ("unchanged", None),
+            Verdict::Accepted => (OPEN, None),
+            Verdict::Refused(refusal) => ("refused", Some(refusal.text.as_raw().to_owned())),
+        };
+        RefRecord {
+            name: update.name.to_string(),
+            old: state.current.map(|commit| commit.to_hex()),
+            new: update.commit.to_hex(),
+            outcome: outcome.to_owned(),
+            why,
+        }
+    })
+    .collect()
+}
+
+const OPEN: &str = "open";
