@@ -18,11 +18,13 @@ mod objects;
 mod path;
 mod publish;
 mod refs;
+mod remove;
 mod repo;
 mod resume;
 mod room;
 mod session;
 mod staging;
+mod status;
 mod summary;
 
 use std::fmt;
@@ -35,7 +37,9 @@ pub use self::fs::{DirEntry, FileKind, Fs, LockMode, RealFs, Stat};
 pub use self::fsck::{Checked, Fault, fsck};
 pub use self::local::{LocalStore, LocalStream, Received, StoreConfig};
 pub use self::path::RepoPath;
+pub use self::remove::{Removal, StoredRef, list_refs, remove_refs};
 pub use self::room::{HeadRoom, Room};
+pub use self::status::{Count, Status, status};
 pub use self::summary::{KeyError, MadeSummary, SummaryConfig, SummaryKey, SummaryMode};
 use crate::error::Error;
 

@@ -87,13 +87,22 @@ pub(super) fn set<'a, F: Fs>(
     fs: &F,
     updates: impl Iterator<Item = (&'a RefName, &'a RepoPath)>,
 ) -> Result<(), Error> {
-    let mut touched = BTreeSet::new();
+    let mut names = Vec::new();
     for (name, file) in updates {
         let path = RepoPath::head(name);
         fs.rename(file, &path)
             .map_err(Error::io("setting", &path))?;
-        touched.extend(dirs_above(name));
+        names.push(name);
     }
+    made_durable(fs, names.into_iter())
+}
+
+/// Makes durable that refs were set or removed, and says so to others.
+pub(super) fn made_durable<'a, F: Fs>(
+    fs: &F,
+    names: impl Iterator<Item = &'a RefName>,
+) -> Result<(), Error> {
+    let touched: BTreeSet<_> = names.flat_map(dirs_above).collect();
     if touched.is_empty() {
         return Ok(());
     }

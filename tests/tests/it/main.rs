@@ -3,6 +3,7 @@
 //! One binary, so that it links once. `ARTIFACT_CACHE_EXTRA=1`, which `make test-extra` sets, adds
 //! what takes long or much disk.
 
+mod admin;
 mod bench;
 mod chaos;
 mod crowd;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use artifact_receiver::audit::Record;
 use artifact_tests::cache::Pushed;
 use artifact_tests::exec::{Failure, run};
 use artifact_tests::programs;
@@ -80,12 +81,23 @@ fn all_said(pushed: &Pushed) -> String {
 fn a_key_pushes_what_its_identity_may_and_nothing_else() {
     let server = Server::start(force_command).unwrap();
     let keys = ["alice", "bob", "eve"].map(|name| server.sshd.make_key(name).unwrap());
-    let [alice, bob, _] = &keys;
+    let audit = server.dir.path().join("audit.jsonl");
+    server.write_config(&format!("[audit]\nfile = '{}'\n", audit.display()));
     server.authorize(&keys);
-    server.write_config(&format!(
-        "[[identity]]\nname = 'alice'\nkeys = ['{alice}']\npush = ['alpha/**']\n\
-         [[identity]]\nname = 'bob'\nkeys = ['{bob}']\npush = ['**']\n"
-    ));
+    for (name, key, push) in [("alice", &keys[0], "alpha/**"), ("bob", &keys[1], "**")] {
+        let file = server.dir.path().join("key.pub");
+        fs::write(&file, key).unwrap();
+        let mut authorize = Command::new(programs::admin().unwrap());
+        authorize
+            .args(["authorize", "--write", "--user", "root", "--name", name])
+            .args(["--push", push, "--key"])
+            .arg(file)
+            .arg("--config")
+            .arg(&server.config)
+            .arg("--authorized-keys")
+            .arg(server.sshd.authorized_keys());
+        run(&mut authorize).unwrap().success().unwrap();
+    }
     let pushed = server.push("alice", &["alpha/e/k", "beta/e/k"]);
     let pushed = pushed.must_exit(3).unwrap();
     assert_eq!(pushed.refs["alpha/e/k"], "updated");
@@ -103,6 +115,42 @@ fn a_key_pushes_what_its_identity_may_and_nothing_else() {
     server.push("bob", &["beta/e/k"]).must_exit(0).unwrap();
     assert_eq!(server.repo.refs().unwrap(), server.source.refs().unwrap());
     server.repo.fsck().unwrap();
+
+    let audit = fs::read_to_string(audit).unwrap();
+    let records: Vec<Record> = audit
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let who = records
+        .iter()
+        .map(|r| (r.identity.as_str(), r.outcome.as_str()));
+    let who: Vec<_> = who.collect();
+    let [alice, (eve, "refused"), bob] = who[..] else {
+        panic!("{audit}");
+    };
+    assert_eq!((alice, bob), (("alice", "refused"), ("bob", "done")));
+    assert!(
+        eve.starts_with("SHA256:") && records[1].keys == [eve],
+        "{audit}"
+    );
+    let first = &records[0];
+    assert_eq!(first.refs[0].outcome, "updated");
+    assert_eq!(
+        (&first.refs[0].old, first.refs[1].outcome.as_str()),
+        (&None, "refused")
+    );
+    assert_eq!(
+        first.refs[0].new,
+        server.source.commit_of("alpha/e/k").unwrap().to_hex()
+    );
+    assert!(first.objects >= 3 && first.bytes > 100, "{audit}");
+    assert!(
+        first.client.as_deref().unwrap().starts_with("127.0.0.1 "),
+        "{audit}"
+    );
+    assert_eq!(first.protocol, Some(2));
+    // The log and the audit name a session alike.
+    assert_eq!(first.session.len(), 8);
 }
 
 #[test]

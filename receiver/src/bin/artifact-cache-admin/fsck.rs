@@ -23,6 +23,7 @@ pub(crate) struct Fsck {
 }
 
 pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
+    crate::become_owner_of(&args.repo)?;
     let object_len_max = Limits::default().object_len_max;
     let checked = store::fsck(&args.repo, object_len_max, &|fault| {
         say(&escape(&format!("{}: {}", fault.what, fault.why)));

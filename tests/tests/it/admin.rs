@@ -1,0 +1,301 @@
+//! What an operator does on the server, with the real programs.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use std::process::Command;
+
+use artifact_tests::cache::Pushed;
+use artifact_tests::exec::{Ran, run};
+use artifact_tests::programs;
+use artifact_tests::repo::{Mode, Repo};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A repository and one to push from, on one machine.
+struct Place {
+    dir: TempDir,
+    server: Repo,
+    source: Repo,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // So that another user gets there.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let source = Repo::init(&dir.path().join("source"), Mode::Archive).unwrap();
+        let server = Repo::at(&dir.path().join("server"));
+        Self {
+            dir,
+            server,
+            source,
+        }
+    }
+
+    fn admin(&self, args: &[&str]) -> Ran {
+        let mut admin = Command::new(programs::admin().unwrap());
+        run(admin.args(args).current_dir(self.dir.path())).unwrap()
+    }
+
+    fn commit(&self, name: &str, content: &str) {
+        let tree = self.dir.path().join("tree");
+        fs::create_dir_all(&tree).unwrap();
+        fs::write(tree.join("file"), content).unwrap();
+        self.source.commit(name, &tree, &["--no-bindings"]).unwrap();
+    }
+
+    fn push(&self, names: &[&str]) -> Pushed {
+        let mut push = Command::new(programs::client().unwrap());
+        push.args(["push", "--json", "--remote"])
+            .arg(self.server.path())
+            .arg("--repo")
+            .arg(self.source.path())
+            .args(names)
+            .env("HOME", self.dir.path());
+        Pushed::read(run(&mut push).unwrap()).unwrap()
+    }
+
+    fn set_age(&self, name: &str, seconds: u64) {
+        let path = self.server.path().join("refs/heads").join(name);
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
+        fs::File::open(path).unwrap().set_modified(then).unwrap();
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.server.refs().unwrap().into_keys().collect()
+    }
+}
+
+/// Returns all that lies below a directory and is not `uid`'s.
+fn not_owned(dir: &Path, uid: u32, found: &mut Vec<String>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = path.symlink_metadata().unwrap();
+        if metadata.uid() != uid {
+            found.push(path.display().to_string());
+        }
+        if metadata.is_dir() {
+            not_owned(&path, uid, found);
+        }
+    }
+}
+
+fn must_be_owned(dir: &Path, uid: u32) {
+    let mut found = Vec::new();
+    not_owned(dir, uid, &mut found);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn what_root_does_to_somebodys_repository_is_done_as_that_somebody() {
+    const OWNER: u32 = 12345;
+    let place = Place::new();
+    place.admin(&["init", "server"]).success().unwrap();
+    let lend = run(Command::new("chown")
+        .arg("-R")
+        .arg(format!("{OWNER}:{OWNER}"))
+        .arg(place.server.path()));
+    lend.unwrap()
+        .success()
+        .expect("this test has to be run by root");
+    place.commit("p/e/1", "one");
+    place.commit("p/e/2", "two");
+    place.push(&["p/e/1", "p/e/2"]).must_exit(0).unwrap();
+    must_be_owned(place.server.path(), OWNER);
+    place
+        .admin(&["remove", "server", "p/e/1"])
+        .success()
+        .unwrap();
+    place.admin(&["prune", "server"]).success().unwrap();
+    place.admin(&["status", "server"]).success().unwrap();
+    place.admin(&["fsck", "server"]).success().unwrap();
+    must_be_owned(place.server.path(), OWNER);
+    assert_eq!(place.names(), ["p/e/2"]);
+}
+
+#[test]
+fn a_repository_is_made_for_a_user_or_found_good_or_refused() {
+    let place = Place::new();
+    let made = place.admin(&["init", "--owner", "nobody", "server"]);
+    let said = made.success().expect("this test has to be run by root");
+    assert!(said.contains("Match User nobody"), "{said}");
+    assert!(said.contains("ExposeAuthInfo yes"), "{said}");
+    let owner = fs::metadata(place.server.path()).unwrap().uid();
+    assert_ne!(owner, 0);
+    must_be_owned(place.server.path(), owner);
+
+    for args in [
+        &["init", "server"][..],
+        &["init", "--owner", "nobody", "server"],
+    ] {
+        let said = place.admin(args).success().unwrap();
+        assert!(said.contains("already"), "{said}");
+    }
+    let refused = |args: &[&str], why: &str| {
+        let ran = place.admin(args);
+        assert_eq!(ran.code, Some(9), "{ran}");
+        assert!(ran.stderr.contains(why), "{ran}");
+    };
+    refused(&["init", "--owner", "root", "server"], "not root's");
+    refused(
+        &["init", "--owner", "no-such-user", "x"],
+        "no user no-such-user",
+    );
+    refused(&["init", "."], "not empty");
+    Repo::init(&place.dir.path().join("bare"), Mode::BareUser).unwrap();
+    refused(&["init", "bare"], "bare-user");
+    assert!(!place.dir.path().join("x").exists());
+    // A repository that ostree made, of the old mode's name.
+    Repo::init(&place.dir.path().join("theirs"), Mode::Archive).unwrap();
+    place.admin(&["init", "theirs"]).success().unwrap();
+}
+
+#[test]
+fn removed_refs_leave_the_summary_and_pruning_makes_room() {
+    let place = Place::new();
+    place.admin(&["init", "server"]).success().unwrap();
+    let names = ["p/e/1", "p/e/2", "p/e/3", "p/f/1", "main"];
+    for (age, name) in names.iter().enumerate() {
+        place.commit(name, &name.repeat(1000));
+        place.push(&[name]).must_exit(0).unwrap();
+        place.set_age(name, 100_000 * (age as u64 + 1));
+    }
+    let ran = place.admin(&["remove", "server", "main", "no/such"]);
+    assert_eq!(ran.code, Some(9), "{ran}");
+    assert!(ran.stdout.contains("artifact-cache-admin prune"), "{ran}");
+    assert!(ran.stderr.contains("no ref no/such"), "{ran}");
+    let in_summary = |name: &str| {
+        let summary = place.server.summary().unwrap();
+        summary.iter().any(|line| line.contains(name))
+    };
+    assert!(!in_summary("main") && in_summary("p/e/3"));
+
+    let before = place.server.listing(&["extensions"]).unwrap();
+    let said = place.admin(&["prune", "--keep", "1", "--dry-run", "server"]);
+    let said = said.success().unwrap();
+    assert!(
+        said.contains("would remove p/e/2\nwould remove p/e/3"),
+        "{said}"
+    );
+    before
+        .must_equal(&place.server.listing(&["extensions"]).unwrap())
+        .unwrap();
+
+    let args = [
+        "prune",
+        "--keep",
+        "1",
+        "--keep-younger-than",
+        "250000s",
+        "server",
+    ];
+    let said = place.admin(&args).success().unwrap();
+    assert!(said.contains("removed p/e/3\n"), "{said}");
+    // The commits, trees and files of main and of p/e/3; the root's dirmeta is everybody's.
+    assert!(said.contains("removed 6 of 16 objects"), "{said}");
+    assert_eq!(place.names(), ["p/e/1", "p/e/2", "p/f/1"]);
+    assert!(!in_summary("p/e/3"));
+    place.server.fsck().unwrap();
+    place.admin(&["fsck", "server"]).success().unwrap();
+}
+
+#[test]
+fn the_status_counts_what_there_is() {
+    let place = Place::new();
+    place.admin(&["init", "server"]).success().unwrap();
+    for name in ["p/e/1", "p/e/2"] {
+        place.commit(name, name);
+        place.push(&[name]).must_exit(0).unwrap();
+    }
+    place.set_age("p/e/2", 3600);
+    let said = place
+        .admin(&["status", "--json", "server"])
+        .success()
+        .unwrap();
+    let status: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(status["refs"], 2);
+    assert_eq!(status["objects"], 7);
+    assert!(status["object_bytes"].as_u64() > Some(100));
+    assert!(status["bytes_free"].as_u64() > Some(0));
+    assert!(status["summary"]["bytes"].as_u64() > Some(100));
+    assert_eq!(status["staged_sessions"], 0);
+    assert_eq!(status["last_pushes"][0]["ref"], "p/e/1");
+    assert_eq!(status["last_pushes"][1]["ref"], "p/e/2");
+    let text = place.admin(&["status", "server"]).success().unwrap();
+    assert!(
+        text.contains("refs      2\n") && text.contains("  p/e/1\n"),
+        "{text}"
+    );
+    assert_eq!(place.admin(&["status", "source/refs"]).code, Some(9));
+}
+
+#[test]
+fn an_authorized_key_is_in_both_files_whole_and_once() {
+    let place = Place::new();
+    let at = |name: &str| place.dir.path().join(name);
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    fs::write(at("key.pub"), format!("{key} me@home\n")).unwrap();
+    fs::write(at("config"), "# ours\n").unwrap();
+    fs::set_permissions(at("config"), fs::Permissions::from_mode(0o640)).unwrap();
+    chown(at("config"), Some(12345), Some(12346)).expect("this test has to be run by root");
+    let authorize = |more: &[&str]| {
+        let files = [
+            "--config",
+            "config",
+            "--authorized-keys",
+            "ssh/keys",
+            "--user",
+            "root",
+        ];
+        let args = [
+            &["authorize", "--key", "key.pub", "--name", "ci"],
+            &files[..],
+            more,
+        ]
+        .concat();
+        place.admin(&args)
+    };
+    let said = authorize(&["--push", "alpha/**"]).success().unwrap();
+    assert!(said.contains(&format!("restrict {key} ci")), "{said}");
+    assert!(said.contains("add --write"), "{said}");
+    assert_eq!(fs::read_to_string(at("config")).unwrap(), "# ours\n");
+    assert!(!at("ssh").exists());
+
+    authorize(&["--push", "alpha/**", "--write"])
+        .success()
+        .unwrap();
+    let keys = fs::read_to_string(at("ssh/keys")).unwrap();
+    assert_eq!(keys, format!("restrict {key} ci\n"));
+    assert_eq!(fs::metadata(at("ssh/keys")).unwrap().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(at("ssh")).unwrap().mode() & 0o777, 0o700);
+    let config = fs::read_to_string(at("config")).unwrap();
+    assert!(
+        config.starts_with("# ours\n") && config.contains(key),
+        "{config}"
+    );
+    let metadata = fs::metadata(at("config")).unwrap();
+    let (mode, owner) = (metadata.mode() & 0o777, (metadata.uid(), metadata.gid()));
+    assert_eq!((mode, owner), (0o640, (12345, 12346)));
+
+    let said = authorize(&["--push", "alpha/**", "--write"])
+        .success()
+        .unwrap();
+    assert_eq!(said.matches("there already").count(), 2, "{said}");
+    assert_eq!(fs::read_to_string(at("config")).unwrap(), config);
+    authorize(&["--sign", "beta", "--write"]).success().unwrap();
+    let grown = fs::read_to_string(at("config")).unwrap();
+    assert!(
+        grown.contains("sign = [\"beta\"]") && grown.contains("alpha/**"),
+        "{grown}"
+    );
+    assert_eq!(fs::read_to_string(at("ssh/keys")).unwrap(), keys);
+    let ran = authorize(&["--push", "a//b", "--write"]);
+    assert_eq!(ran.code, Some(2), "{ran}");
+    fs::write(at("key.pub"), "-----BEGIN OPENSSH PRIVATE KEY-----").unwrap();
+    let ran = authorize(&["--write"]);
+    assert!(ran.stderr.contains("the private key"), "{ran}");
+    assert_eq!(fs::read_to_string(at("config")).unwrap(), grown);
+    assert_eq!(fs::read_dir(place.dir.path()).unwrap().count(), 4);
+}
