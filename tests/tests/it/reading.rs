@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use artifact_protocol::ObjectKind;
 use artifact_tests::cache::Cache;
@@ -344,6 +347,50 @@ fn a_pull_that_breaks_off_sets_no_ref_and_the_next_one_fetches_the_rest() {
     let fetched = objects(&ran)[0]["objects_fetched"].as_u64().unwrap();
     assert!(fetched < all / 2, "{fetched} of {all} paths: {ran}");
     scene.must_have(ONE).unwrap();
+}
+
+#[test]
+fn a_pull_that_is_killed_sets_no_ref_and_the_next_one_goes_on() {
+    let scene = Scene::start().unwrap();
+    let (path, slow) = scene.copy("slow", &[ONE]).unwrap();
+    let repo = Repo::at(&path);
+    let held = repo.objects(ObjectKind::File).unwrap()[0];
+    let held = path.join("objects").join(held.archive_path());
+    let away = scene.cache.scratch("away");
+    fs::rename(&held, &away).unwrap();
+    // Nobody writes into it, so that whoever asks for it waits.
+    let made = run(Command::new("mkfifo").arg(&held)).unwrap();
+    must_exit(made, 0);
+    let mut pull = scene.cache.client("pull").unwrap();
+    pull.arg("--repo").arg(scene.local().path());
+    let mut pull = pull.args(["--remote", &slow.url(), ONE]).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while staged(scene.local().path()) == 0 {
+        assert!(pull.try_wait().unwrap().is_none(), "it did not wait");
+        assert!(
+            Instant::now() < deadline,
+            "nothing was staged within a minute"
+        );
+        thread::sleep(Duration::from_millis(1));
+    }
+    pull.kill().unwrap();
+    pull.wait().unwrap();
+    // The web server's thread is let go. Opened for both, it is opened though nobody waits.
+    drop(fs::File::options().read(true).write(true).open(&held));
+    fs::rename(&away, &held).unwrap();
+    assert!(scene.local().refs().unwrap().is_empty());
+    must_exit(scene.pull(&["--remote", &slow.url(), ONE]).unwrap(), 0);
+    scene.must_have(ONE).unwrap();
+}
+
+/// Counts the objects that an unfinished pull has put aside.
+fn staged(repo: &Path) -> usize {
+    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
+    entries(&repo.join("tmp"))
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("staging-"))
+        .flat_map(|staging| entries(&staging.path()))
+        .filter(|entry| entry.path().is_dir())
+        .count()
 }
 
 #[test]
