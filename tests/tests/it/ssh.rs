@@ -157,8 +157,10 @@ fn the_summary_after_a_push_is_the_one_ostree_would_write() {
     for name in ["b/e/k", "a/e/k2", "a/e/k"] {
         from.commit(name, tree.root(), &[]).unwrap();
         cache.push(&from, &[name]).unwrap().must_exit(0).unwrap();
-        let ours = cache.repo().summary().unwrap();
+        let mut ours = cache.repo().summary().unwrap();
         assert!(ours.iter().any(|line| line.contains(name)), "{ours:?}");
+        // What each ref takes is said by nobody else.
+        ours.retain(|line| !line.contains("artifact-cache.size"));
         cache.repo().ostree("summary", ["-u"]).unwrap();
         assert_eq!(ours, cache.repo().summary().unwrap());
     }
