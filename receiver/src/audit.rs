@@ -170,3 +170,114 @@ fn announced(announcement: &Announcement, opened: &Opened) -> Vec<RefRecord> {
 }
 
 const OPEN: &str = "open";
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use artifact_protocol::Checksum;
+    use artifact_protocol::frame::{Expect, RefState, RefUpdate, Refusal, RefusalCode};
+
+    use super::*;
+
+    const RECEIVED: Received = Received {
+        objects: 3,
+        bytes: 400,
+    };
+
+    fn opened(verdicts: &[Verdict]) -> ReceiverEvent {
+        let update = |(number, _): (usize, &Verdict)| RefUpdate {
+            name: format!("a/{number}").parse().unwrap(),
+            commit: Checksum::new([2; 32]),
+            detached: None,
+            expect: Expect::Any,
+        };
+        let announcement = Announcement {
+            refs: verdicts.iter().enumerate().map(update).collect(),
+            ..Announcement::default()
+        };
+        let state = |verdict: &Verdict| RefState {
+            current: Some(Checksum::new([1; 32])),
+            verdict: verdict.clone(),
+        };
+        let opened = Opened {
+            refs: verdicts.iter().map(state).collect(),
+            complete: Vec::new(),
+        };
+        ReceiverEvent::Opened(announcement, opened)
+    }
+
+    /// Returns what is written of a session with these events.
+    fn written(events: &[ReceiverEvent], error: Option<&str>) -> Vec<Record> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit");
+        let mut audit = Audit::new(Some(open(&path).unwrap()), Record::default());
+        events.iter().for_each(|event| audit.event(event));
+        audit.finish(RECEIVED, error.map(str::to_owned));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn every_push_is_one_line_that_says_what_became_of_it() {
+        let refused = || Refusal::new(RefusalCode::NOT_PERMITTED, "no\n\u{1b}[2J");
+        let two = opened(&[Verdict::Accepted, Verdict::Refused(refused())]);
+        let done = |outcomes: [RefOutcome; 2]| ReceiverEvent::Published(outcomes.to_vec());
+        let late = done([RefOutcome::Updated, RefOutcome::Refused(refused())]);
+        for (events, error, outcome, refs) in [
+            (
+                &[two.clone(), late][..],
+                None,
+                "refused",
+                ["updated", "refused"],
+            ),
+            (
+                slice::from_ref(&two),
+                None,
+                "withdrawn",
+                ["open", "refused"],
+            ),
+            (
+                slice::from_ref(&two),
+                Some("lost"),
+                "failed",
+                ["open", "refused"],
+            ),
+            (
+                &[
+                    opened(&[Verdict::Accepted, Verdict::UpToDate]),
+                    done([RefOutcome::Updated, RefOutcome::Unchanged]),
+                ],
+                None,
+                "done",
+                ["updated", "unchanged"],
+            ),
+        ] {
+            let [record] = &written(events, error)[..] else {
+                panic!("{outcome}");
+            };
+            assert_eq!(
+                (record.outcome.as_str(), record.error.as_deref()),
+                (outcome, error)
+            );
+            let said: Vec<_> = record.refs.iter().map(|r| r.outcome.as_str()).collect();
+            assert_eq!(said, refs);
+            assert_eq!((record.objects, record.bytes), (3, 400));
+            assert_eq!(record.refs[0].old, Some("01".repeat(32)));
+            assert_eq!(record.refs[0].new, "02".repeat(32));
+        }
+        assert_eq!(written(&[], None), []);
+        assert_eq!(written(&[], Some("not the protocol")).len(), 1);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_written_ends_nothing() {
+        let full = OpenOptions::new().write(true).open("/dev/full");
+        let mut audit = Audit::new(Some(full.unwrap()), Record::default());
+        audit.event(&opened(&[Verdict::UpToDate]));
+        audit.finish(RECEIVED, None);
+    }
+}

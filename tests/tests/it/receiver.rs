@@ -24,3 +24,36 @@ fn a_receiver_whose_log_nobody_reads_goes_on() {
     // A connection that ended, as with a log.
     assert_eq!(status.code(), Some(5));
 }
+
+/// Mercurial and others ran what a client had asked for, or a part of it (CVE-2014-6271 and its kind).
+#[test]
+fn what_a_client_asked_for_is_logged_escaped_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = Repo::init(&dir.path().join("repo"), Mode::Archive).unwrap();
+    let mark = dir.path().join("mark");
+    let touch = format!("touch {}", mark.display());
+    for command in [
+        format!("() {{ :; }}; {touch}"),
+        format!("bst-artifact-receive --no-sandbox $({touch}) /"),
+        "bst-artifact-receive --identity root --config /dev/stdin /etc".to_owned(),
+        "--help\n\u{1b}[2J\u{202e}".to_owned(),
+    ] {
+        let receive = |command: &str| {
+            let output = Command::new(programs::receiver().unwrap())
+                .arg("--debug")
+                .arg(repo.path())
+                .env("SSH_ORIGINAL_COMMAND", command)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(5), "{output:?}");
+            (output.stdout, String::from_utf8(output.stderr).unwrap())
+        };
+        let (stdout, said) = receive(&command);
+        assert_eq!(stdout, receive("x").0, "{command}");
+        assert!(said.contains("the client asked for: "), "{said}");
+        assert!(!said.contains(['\u{1b}', '\u{202e}']), "{said}");
+        assert!(said.contains("the client is anyone"), "{said}");
+        assert!(!mark.exists(), "{command}");
+    }
+}

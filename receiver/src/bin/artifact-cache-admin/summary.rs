@@ -54,7 +54,6 @@ pub(crate) fn run(args: &MakeSummary) -> anyhow::Result<u8> {
     }
     let is_none = summary.mode == SummaryMode::None;
     privilege::become_owner_of(&args.repo).context("cannot become the repository's owner")?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let store = LocalStore::open(
         &args.repo,
         StoreConfig {
