@@ -60,6 +60,8 @@ pub trait Fs: fmt::Debug + Send + Sync {
     /// Lists a directory with what is known of each entry, in no order. What is said of the directory
     /// itself was so before the first entry was looked at.
     fn survey(&self, path: &RepoPath) -> io::Result<(Stat, Vec<(String, Stat)>)>;
+    /// Looks at entries of a directory, each by its one component; `None` for what is not there.
+    fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>>;
     /// Reads the text of a symbolic link.
     fn read_link(&self, path: &RepoPath) -> io::Result<String>;
     /// Sets the root's time of modification to now.
@@ -317,6 +319,15 @@ impl Fs for RealFs {
             }
         }
         Ok((itself, entries))
+    }
+
+    fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>> {
+        let dir = self.open_at(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+        let stats = names.iter().map(|name| {
+            let stat = rustix::fs::statat(&dir, &**name, AtFlags::SYMLINK_NOFOLLOW);
+            if_there(stat.map(Stat::from).map_err(io::Error::from))
+        });
+        stats.collect()
     }
 
     fn read_link(&self, path: &RepoPath) -> io::Result<String> {

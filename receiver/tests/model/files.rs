@@ -320,6 +320,14 @@ impl Fs for ModelFs {
         Ok((Self::describe(&machine, node), stats.collect()))
     }
 
+    fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>> {
+        let machine = self.step(Kind::Other)?;
+        let entries = done(machine.entries(Self::dir(&machine, path)?))?;
+        let nodes = names.iter().map(|name| entries.get(&**name));
+        let stats = nodes.map(|node| node.map(|node| Self::describe(&machine, *node)));
+        Ok(stats.collect())
+    }
+
     fn boot_id(&self) -> Option<&str> {
         Some(&self.mount)
     }

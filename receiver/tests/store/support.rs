@@ -376,6 +376,9 @@ impl Fs for Recorder {
     fn survey(&self, path: &RepoPath) -> io::Result<(Stat, Vec<(String, Stat)>)> {
         self.real.survey(path)
     }
+    fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>> {
+        self.real.stat_each(path, names)
+    }
     fn boot_id(&self) -> Option<&str> {
         self.real.boot_id()
     }

@@ -16,7 +16,7 @@ pub(super) use check::for_each_entry;
 pub(super) use frame::{Array, be_u32, be_u64, split_array, split_members, string};
 #[cfg(test)]
 pub(super) use write::variant;
-pub(super) use write::{array, entry, string_bytes, tuple};
+pub(super) use write::{append_member, array, entry, string_bytes, tuple};
 
 /// How a type lies in its container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

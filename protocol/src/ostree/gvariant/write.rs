@@ -44,6 +44,16 @@ pub(in crate::ostree) fn tuple(members: &[(Layout, &[u8])]) -> Vec<u8> {
     body
 }
 
+/// Serializes a tuple of two members of [`Layout::ALIGNED`], in the room of the first.
+pub(in crate::ostree) fn append_member(first: Vec<u8>, second: &[u8]) -> Vec<u8> {
+    let mut body = first;
+    let end = body.len();
+    pad(&mut body, Layout::ALIGNED.align);
+    body.extend_from_slice(second);
+    append_offsets(&mut body, &[end]);
+    body
+}
+
 /// Serializes one entry of an `a{sv}`; `kind` is the type of the value in the variant.
 pub(in crate::ostree) fn entry(key: &str, kind: &str, value: &[u8]) -> Vec<u8> {
     tuple(&[

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 pub use self::signature::{ed25519_signatures, serialize_signature};
 use super::FormatError;
 use super::gvariant::{
-    Layout, array, be_u64, entry, for_each_entry, split_array, split_members, string, string_bytes,
-    tuple,
+    Layout, append_member, array, be_u64, entry, for_each_entry, split_array, split_members,
+    string, string_bytes, tuple,
 };
 use crate::object::Checksum;
 
@@ -89,10 +89,9 @@ impl Summary {
         if let Some(id) = &self.collection_id {
             keys.push(entry(COLLECTION_ID, "s", &string_bytes(id)));
         }
-        tuple(&[
-            (Layout::ALIGNED, &serialize_refs(&self.refs)),
-            (Layout::ALIGNED, &array(Layout::ALIGNED, keys)),
-        ])
+        // Of thousands of refs: they are not copied.
+        let refs = serialize_refs(&self.refs);
+        append_member(refs, &array(Layout::ALIGNED, keys))
     }
 
     /// Parses a summary. Of any other program's as well, if it is well-formed.

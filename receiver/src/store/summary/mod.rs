@@ -144,6 +144,7 @@ fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<MadeSummary, Error> {
     let Record { mut scan, sizes } = remembered(fs, trust);
     let left = sizes::left(fs)?;
     let sizes: HashMap<_, _> = sizes.into_iter().chain(left.clone()).collect();
+    scan.settle();
     scan.refresh(fs, now(repo)?)?;
     let mut made = MadeSummary::default();
     for turn in 1.. {

@@ -12,6 +12,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::mem;
+use std::thread;
+use std::time::Duration;
 
 use artifact_protocol::Checksum;
 use sha2::{Digest, Sha256};
@@ -69,25 +71,44 @@ impl Scan {
     /// before this is called.
     pub(super) fn refresh<F: Fs>(&mut self, fs: &F, now: Moment) -> Result<bool, Error> {
         let mut before = mem::take(&mut self.dirs);
-        let mut todo = vec![RepoPath::heads(), RepoPath::mirrors(), RepoPath::deltas()];
+        let mut todo = Vec::new();
+        for top in [RepoPath::heads(), RepoPath::mirrors(), RepoPath::deltas()] {
+            let stat = there(fs.stat(&top)).map_err(Error::io("looking at", &top))?;
+            todo.push((top, stat));
+        }
         let mut changed = false;
-        while let Some(path) = todo.pop() {
+        while let Some((path, stat)) = todo.pop() {
             let known = before.remove(&path);
             let was_there = known.is_some();
-            let looked = Look {
+            let look = Look {
                 fs,
                 now,
                 path: &path,
+            };
+            let Some((dir, differs)) = look.at_dir(known, stat)? else {
+                changed |= was_there;
+                continue;
+            };
+            changed |= differs;
+            if !dir.dirs.is_empty() {
+                let stats = there(fs.stat_each(&path, &dir.dirs));
+                let stats = stats.map_err(Error::io("looking into", &path))?;
+                let stats = stats.unwrap_or_default().into_iter();
+                let children = dir.dirs.iter().map(|name| path.child(name));
+                todo.extend(children.zip(stats));
             }
-            .at_dir(known)?;
-            changed |= looked.as_ref().map_or(was_there, |(_, changed)| *changed);
-            if let Some((dir, _)) = looked {
-                todo.extend(dir.dirs.iter().map(|name| path.child(name)));
-                self.dirs.insert(path, dir);
-            }
+            self.dirs.insert(path, dir);
         }
         // What is left was below directories that are gone.
         Ok(changed || !before.is_empty())
+    }
+
+    /// Lets the clock tick where there is a large directory: what has just been changed in it is then
+    /// settled, and it need not be listed twice.
+    pub(super) fn settle(&self) {
+        if self.dirs.values().any(|dir| dir.files.len() > LARGE) {
+            thread::sleep(TWO_TICKS);
+        }
     }
 
     /// Returns the collections that have refs mirrored here.
@@ -143,7 +164,12 @@ impl Stamp {
     /// Returns a stamp of something that is looked at at this moment or later, if every change from
     /// then on will change it.
     fn settled(stat: &Stat, now: Moment) -> Option<Self> {
-        let settled = stat.changed.0.saturating_add(SETTLING_SECS) < now.0.0;
+        let nanos =
+            |(secs, nanos): (i64, u64)| i128::from(secs) * 1_000_000_000 + i128::from(nanos);
+        // A clock that counts seconds only shows none.
+        let wait = if now.0.1 == 0 { COARSE } else { TWO_TICKS };
+        let past = nanos(now.0) - nanos(stat.changed);
+        let settled = u128::try_from(past).is_ok_and(|past| past > wait.as_nanos());
         settled.then(|| Self::of(stat))
     }
 }
@@ -157,8 +183,7 @@ struct Look<'a, F: Fs> {
 
 impl<F: Fs> Look<'_, F> {
     /// Returns what is there now, and whether it differs; `None` if no directory is.
-    fn at_dir(&self, known: Option<Dir>) -> Result<Option<(Dir, bool)>, Error> {
-        let stat = there(self.fs.stat(self.path)).map_err(Error::io("looking at", self.path))?;
+    fn at_dir(&self, known: Option<Dir>, stat: Option<Stat>) -> Result<Option<(Dir, bool)>, Error> {
         let Some(stat) = stat.filter(|stat| stat.kind == FileKind::Dir) else {
             return Ok(None);
         };
@@ -320,8 +345,13 @@ fn file_checksum<F: Fs>(fs: &F, path: &RepoPath) -> Result<Option<Checksum>, Err
     }
 }
 
+/// Clocks that count less than seconds tick at least each ten milliseconds. Any time before the
+/// moment would do; twice a tick is on the safe side.
+const TWO_TICKS: Duration = Duration::from_millis(20);
 /// The coarsest clock of a file system that holds repositories ticks each second or two.
-const SETTLING_SECS: i64 = 2;
+const COARSE: Duration = Duration::from_secs(2);
+/// Files of a directory that it is worth to wait for.
+const LARGE: usize = 2_000;
 /// The part of a static delta that a summary has the checksum of.
 const SUPERBLOCK: &str = "superblock";
 /// `deltas/XX/YYYY`
