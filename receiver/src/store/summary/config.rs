@@ -19,10 +19,11 @@ pub struct SummaryConfig {
 /// modes make it smaller; a ref that it does not name can be pulled all the same, by its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SummaryMode {
-    /// All refs, with timestamps and versions. Right up to some 40,000 refs.
+    /// All refs, with timestamps, versions, and up to 25,000 of them with sizes. Right up to some
+    /// 40,000 refs with names as long as those of build tools.
     #[default]
     Full,
-    /// All refs, with no more than what a pull needs: half as long. `ostree remote refs` works,
+    /// All refs, with no more than what a pull needs: a fifth shorter. `ostree remote refs` works,
     /// and a listing has no ages and no sizes.
     WithoutTimestamps,
     /// Only the refs that one of these matches: for a large cache of which few refs are looked for
