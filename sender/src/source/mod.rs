@@ -40,9 +40,9 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// How hard content of bare repositories is compressed unless told otherwise; libostree's own
-    /// default.
-    pub const DEFAULT_COMPRESSION: u32 = 6;
+    /// How hard content of bare repositories is compressed unless told otherwise. Libostree has 6,
+    /// which takes a fifth more time here for 0.2 % less to send.
+    pub const DEFAULT_COMPRESSION: u32 = 5;
 
     /// Opens the repository at `path`.
     ///
