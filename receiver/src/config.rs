@@ -51,6 +51,8 @@ pub struct LimitsSection {
     pub push_len_max: Option<Bytes>,
     /// Most objects in one push.
     pub push_objects_max: Option<u64>,
+    /// Most sessions at once, of all identities together.
+    pub sessions_max: Option<u32>,
     /// Room that must be free for a push to be accepted.
     pub min_free_space: Option<Share>,
     /// Inodes that must be free for a push to be accepted.
@@ -398,6 +400,7 @@ mod tests {
             object-len-max = "2GiB"
             push-len-max = 1000
             push-objects-max = 10
+            sessions-max = 20
             min-free-space = "3%"
             min-free-inodes = 7
             [audit]
@@ -430,6 +433,7 @@ mod tests {
         );
         assert_eq!(config.limits.min_free_space, Some(Share::Percent(3)));
         assert_eq!(config.limits.min_free_inodes, Some(7));
+        assert_eq!(config.limits.sessions_max, Some(20));
         assert_eq!(
             config.summary,
             SummarySection {

@@ -68,6 +68,12 @@ pub enum Error {
         /// The lock's path in the repository.
         lock: String,
     },
+    /// As many sessions as there may be are at work.
+    #[error("the server takes {max} pushes at once, and has as many; try again later")]
+    TooManySessions {
+        /// How many there may be.
+        max: u32,
+    },
     /// The storage is full, or a quota is used up.
     #[error("no room left while {doing} {what}")]
     Full {
@@ -154,6 +160,7 @@ impl Error {
                 CloseCode::BUSY,
                 "the repository is locked by another program; try again later".to_owned(),
             ),
+            Self::TooManySessions { .. } => (CloseCode::BUSY, self.to_string()),
             Self::Full { .. } => (
                 CloseCode::STORAGE_FULL,
                 "the server's storage is full".to_owned(),

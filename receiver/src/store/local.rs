@@ -16,7 +16,7 @@ use super::repo::Repo;
 use super::room::{self, HeadRoom};
 use super::session::Session;
 use super::summary::{MadeSummary, SummaryConfig};
-use super::{ObjectStream, Store, objects, publish, summary};
+use super::{ObjectStream, Store, objects, publish, slots, summary};
 use crate::error::Error;
 use crate::policy::Policy;
 use crate::verify::{Scratch, Verifier, verify};
@@ -34,6 +34,8 @@ pub struct StoreConfig {
     pub summary: SummaryConfig,
     /// What must be free for a push to be accepted.
     pub head_room: HeadRoom,
+    /// Most sessions at once, of all identities together.
+    pub sessions_max: Option<u32>,
 }
 
 /// What a push has brought so far.
@@ -53,6 +55,8 @@ pub struct LocalStore<F: Fs = RealFs> {
     head_room: HeadRoom,
     received: Arc<Counters>,
     session: Mutex<Option<Session>>,
+    // Held as long as this lives.
+    _slot: Option<F::Lock>,
     // One for each thread that verifies at the moment, at most.
     scratches: Mutex<Vec<Scratch>>,
 }
@@ -74,13 +78,16 @@ impl<F: Fs> LocalStore<F> {
             limits,
             summary,
             head_room,
+            sessions_max,
         } = config;
+        let slot = sessions_max.map(|max| slots::take(&fs, max)).transpose()?;
         Ok(Self {
             repo: Arc::new(Repo::open(fs, &identity, limits, summary)?),
             policy,
             head_room,
             received: Arc::default(),
             session: Mutex::new(None),
+            _slot: slot,
             scratches: Mutex::new(Vec::new()),
         })
     }

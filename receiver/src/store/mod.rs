@@ -23,6 +23,7 @@ mod repo;
 mod resume;
 mod room;
 mod session;
+mod slots;
 mod staging;
 mod status;
 mod summary;

@@ -158,6 +158,11 @@ impl RepoPath {
         Self::own().child("staging.lock")
     }
 
+    /// The files of which each session locks one, where their number is bounded.
+    pub(super) fn slots() -> Self {
+        Self::own().child("slots")
+    }
+
     pub(super) fn all_staging() -> Self {
         Self::own().child("staging")
     }

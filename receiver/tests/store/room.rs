@@ -1,4 +1,4 @@
-//! Room on the disk, looked for before a push is accepted.
+//! Room for a push, on the disk and beside others, looked for before it is accepted.
 
 use artifact_protocol::frame::{CloseCode, Expect, PushOptions, RefOutcome, RefUpdate};
 use artifact_protocol::session::Announcement;
@@ -67,6 +67,27 @@ fn what_the_repository_itself_wants_free_is_kept_free() {
     assert!(matches!(error, Error::NoRoom { .. }), "{error}");
     ostree(&["config", "set", key, "1MB"], &pair.target());
     announce(&store(&pair, None, None), &refs, plain).unwrap();
+}
+
+#[test]
+fn a_session_more_than_there_may_be_is_sent_away_until_one_ends() {
+    let pair = Pair::new();
+    let open = || {
+        let config = StoreConfig {
+            sessions_max: Some(2),
+            ..StoreConfig::default()
+        };
+        LocalStore::open(&pair.target(), config)
+    };
+    let first = open().unwrap();
+    let second = open().unwrap();
+    let error = open().unwrap_err();
+    assert_eq!(error.to_fault().code, CloseCode::BUSY);
+    drop(first);
+    let third = open().unwrap();
+    assert!(open().is_err());
+    drop((second, third));
+    open().unwrap();
 }
 
 #[test]

@@ -211,6 +211,7 @@ fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepare
         limits,
         summary: summary.unwrap_or_default(),
         head_room: config.limits.head_room(),
+        sessions_max: config.limits.sessions_max,
     };
     match LocalStore::open(&args.repo, store) {
         Ok(store) => Ok(Prepared {
