@@ -18,7 +18,7 @@
 //! | the three machines | accounts of one, in namespaces of their own, without a way out |
 //! | `apt-get`, `cargo install`, `systemctl` | `tests/manual/stand-ins` |
 //! | the web server | `tests/manual/web`, with a certificate that the machine trusts |
-//! | what users send to the operator | their public keys, copied to `/root` |
+//! | what users and the operator send each other | public keys, copied |
 //! | the answer to every question | the return key |
 
 use std::fmt::Write;
@@ -26,6 +26,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use artifact_receiver::config::Config;
 use artifact_tests::exec::{Failure, run};
 use artifact_tests::programs;
 
@@ -84,6 +85,17 @@ fn the_readme_has_no_command_that_the_manuals_have_not() {
     assert!(count > 20, "{count} lines");
 }
 
+#[test]
+fn the_pieces_of_configuration_in_the_manual_are_understood() {
+    let manual = fs::read_to_string(root().join("receiver/MANUAL.md")).unwrap();
+    let pieces = manual.split("```toml\n").skip(1);
+    let pieces: Vec<_> = pieces.filter_map(|rest| rest.split("```").next()).collect();
+    assert!(pieces.len() > 2, "{pieces:?}");
+    for piece in pieces {
+        Config::parse(&piece.replace("AAAA...", KEY), Path::new("/manual")).unwrap();
+    }
+}
+
 /// Commands of a manual.
 struct Block {
     who: String,
@@ -138,3 +150,6 @@ fn blocks(file: &str) -> Result<Vec<Block>, Failure> {
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
+
+/// A key for where the manual abbreviates one.
+const KEY: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIBFPuRS9284WD/B06OFegF5xTZDazZ8jwwey482w78ai";

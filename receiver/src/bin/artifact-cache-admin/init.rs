@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Init) -> anyhow::Result<u8> {
     say(&format!("made an archive repository in {}", path.display()));
     let user = args.owner.as_deref().unwrap_or("artifacts");
     say("");
-    say("For sshd, in /etc/ssh/sshd_config (see the README for the user and its keys):");
+    say("For sshd, in /etc/ssh/sshd_config (receiver/MANUAL.md has all of it):");
     say("");
     say(&format!("  Match User {user}"));
     say(&format!(
