@@ -503,6 +503,35 @@ buildstream._artifactcache.pushreceive.PushException: Unrecognized message byteo
 }
 
 #[test]
+fn check_tells_what_a_key_may_do() {
+    let scene = Scene::start().unwrap();
+    let config = scene.cache.scratch("rights.toml");
+    let grants = "[[identity]]\nname = \"ci\"\nkeys = []\npush = [\"alpha/**\"]\n";
+    fs::write(&config, grants).unwrap();
+    let check = |identity: &str| {
+        let script = format!(
+            "exec {} --pull-url {} --config {} --identity {identity} {}",
+            programs::receiver().unwrap().display(),
+            scene.cache.pull_url(),
+            config.display(),
+            scene.cache.repo().path().display(),
+        );
+        let ssh = format!("sh -c {}", quoted(&script));
+        scene
+            .client("check", &["--ssh", &ssh, "--remote", "ssh://cache"])
+            .unwrap()
+    };
+    let ran = must_exit(check("ci"), 0);
+    assert!(
+        ran.stdout
+            .contains("it calls you  ci\nyou may       create alpha/**\n"),
+        "{ran}"
+    );
+    let ran = must_exit(check("nobody"), 3);
+    assert!(ran.stderr.contains("your key may change nothing"), "{ran}");
+}
+
+#[test]
 fn check_tells_where_the_web_server_is_wrong() {
     let scene = Scene::start().unwrap();
     let receiver = programs::receiver().unwrap();

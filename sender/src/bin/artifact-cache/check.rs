@@ -33,7 +33,8 @@ pub(crate) async fn run(check: &args::Check, args: &Args, output: &Output) -> u8
     code
 }
 
-/// Talks to the cache's receiver, if it has one, and reads from where it is to be read.
+/// Talks to the cache's receiver, if it has one, and reads from where it is to be read. What is in
+/// everybody's way is said before what is in this user's.
 async fn look_at(cache: &Address, args: &Args, output: &Output) -> Result<(), Trouble> {
     let Address::Receiver(remote) = cache else {
         let origin = Origin::of(cache, args, output).await?;
@@ -46,7 +47,19 @@ async fn look_at(cache: &Address, args: &Args, output: &Output) -> Result<(), Tr
     };
     let origin = Origin::announced(remote, &server)?;
     read(&origin, output)?;
-    must_agree(remote, &origin, args, output).await
+    must_agree(remote, &origin, args, output).await?;
+    match server.rights() {
+        Some(rights) if rights.is_empty() => Err(Trouble {
+            code: exit::REFUSED_REF,
+            text: format!("your key may change nothing at {remote}"),
+            advice: Some(
+                "its operator grants rights with `artifact-cache-admin authorize`; pulling needs \
+                 none"
+                    .to_owned(),
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Compares what the web server and the receiver say of one ref: are they of the same repository?
