@@ -9,6 +9,7 @@ use artifact_protocol::{Checksum, ObjectId, ObjectKind, RefName};
 
 use super::fs::Fs;
 use super::idset::IdSet;
+use super::path::RepoPath;
 use super::{objects, refs};
 use crate::error::Error;
 
@@ -18,8 +19,10 @@ pub(super) struct Bases {
     // No commit is there twice.
     list: Vec<Base>,
     relied: Vec<Checksum>,
-    // Built when first asked for; `None` before that, and again when a base is lost.
-    beneath: Option<IdSet>,
+    // How many of the list were walked; none again when a base is lost.
+    walked: usize,
+    // What is beneath those of them that count.
+    beneath: IdSet,
 }
 
 #[derive(Debug)]
@@ -63,52 +66,56 @@ impl Bases {
             return Err(Error::NotComplete { commit });
         }
         self.relied.extend_from_slice(commits);
-        self.beneath = None;
+        self.walk_again();
         Ok(())
     }
 
     /// Returns whether an object is one of the commits that count, or beneath one.
+    ///
+    /// What is not here at all is beneath none, so that new objects, however large the bases, cost no
+    /// walk. One base after the other is walked, until an object that is here is found beneath it.
     pub(super) fn cover<F: Fs>(&mut self, fs: &F, id: &ObjectId) -> Result<bool, Error> {
-        if let Some(beneath) = &self.beneath {
-            return Ok(beneath.contains(id));
-        }
-        let beneath = self.walk(fs)?;
-        let covered = beneath.contains(id);
-        self.beneath = Some(beneath);
-        Ok(covered)
-    }
-
-    /// Loses the commits that count and that no ref holds any more; returns whether all were held.
-    pub(super) fn confirm<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
-        if self.beneath.is_none() {
+        if self.beneath.contains(id) {
             return Ok(true);
         }
+        if self.walked == self.list.len() || !objects::is_there(fs, &RepoPath::object(id))? {
+            return Ok(false);
+        }
+        while let Some(base) = self.list.get_mut(self.walked) {
+            self.walked += 1;
+            if !counts(base, &self.relied) {
+                continue;
+            }
+            if !walk_one(fs, base.commit, &mut self.beneath)? {
+                // What was collected of it must not count.
+                base.lost = true;
+                self.walk_again();
+            } else if self.beneath.contains(id) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Loses the commits that counted so far and that no ref holds any more; returns whether all
+    /// were held.
+    pub(super) fn confirm<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
         let mut confirmed = true;
-        for base in &mut self.list {
+        for base in self.list.iter_mut().take(self.walked) {
             if counts(base, &self.relied) && !base.is_held(fs)? {
                 base.lost = true;
                 confirmed = false;
             }
         }
         if !confirmed {
-            self.beneath = None;
+            self.walk_again();
         }
         Ok(confirmed)
     }
 
-    /// Collects what is beneath the commits that count; those that are not whole are lost.
-    fn walk<F: Fs>(&mut self, fs: &F) -> Result<IdSet, Error> {
-        'again: loop {
-            let mut beneath = IdSet::default();
-            for base in &mut self.list {
-                if counts(base, &self.relied) && !walk_one(fs, base.commit, &mut beneath)? {
-                    // What was collected of it must not count.
-                    base.lost = true;
-                    continue 'again;
-                }
-            }
-            return Ok(beneath);
-        }
+    fn walk_again(&mut self) {
+        self.walked = 0;
+        self.beneath = IdSet::default();
     }
 }
 
@@ -149,4 +156,29 @@ fn walk_one<F: Fs>(fs: &F, commit: Checksum, beneath: &mut IdSet) -> Result<bool
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::super::fs::RealFs;
+    use super::*;
+
+    #[test]
+    fn no_base_is_walked_for_what_is_not_here() {
+        let dir = TempDir::new().unwrap();
+        let fs = RealFs::open(dir.path()).unwrap();
+        let mut bases = Bases::default();
+        // There is nothing of it, which a walk would find out.
+        bases.add("a/b".parse().unwrap(), Checksum::new([1; 32]));
+        let id = ObjectId::new(ObjectKind::File, Checksum::new([2; 32]));
+        assert!(!bases.cover(&fs, &id).unwrap());
+        assert!(!bases.list[0].lost);
+        fs.mkdir(&RepoPath::objects(), 0o700).unwrap();
+        fs.mkdir(&RepoPath::fan_out(2), 0o700).unwrap();
+        fs.create(&RepoPath::object(&id)).unwrap();
+        assert!(!bases.cover(&fs, &id).unwrap());
+        assert!(bases.list[0].lost);
+    }
 }
