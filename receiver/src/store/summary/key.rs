@@ -9,7 +9,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey};
 /// An ed25519 key that signs summaries.
 ///
 /// libostree keeps one as base64 of 64 bytes, the secret seed and the public key
-/// (`ostree-sign-ed25519.c`), as `ostree gen-sign-key` prints it.
+/// (`ostree-sign-ed25519.c`); `openssl` makes both, as the manual shows.
 #[derive(Clone)]
 pub struct SummaryKey(SigningKey);
 
