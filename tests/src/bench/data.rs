@@ -159,6 +159,11 @@ fn make(case: Case, root: &Path, dir: &Path) -> Result<(), Failure> {
     if case.has_bare_user() {
         let bare = Repo::init(&dir.join("bare-user"), Mode::BareUser)?;
         commit(&bare, case, Work::Full, &tree)?;
+        if case == Case::G {
+            // A copy of the tree's file, whose holes ostree has filled.
+            let dig = "find \"$0\" -type f -size +1G -exec fallocate --dig-holes {} +";
+            run(Command::new("sh").arg("-c").arg(dig).arg(bare.path()))?.success()?;
+        }
     }
     let both = Repo::at(&dir.join("both"));
     copy_linked(one.path(), both.path())?;

@@ -25,8 +25,8 @@ pub fn table(curves: &[Curve]) -> String {
     text
 }
 
-/// Draws the curves side by side: what grows to the right, by powers of ten; milliseconds upwards,
-/// from nothing.
+/// Draws the curves side by side, by powers of ten: what grows to the right, milliseconds upwards.
+/// What stays as it is lies flat; what grows in proportion rises by a square a square.
 pub fn svg(curves: &[Curve]) -> String {
     let width = curves.len() as f64 * (PANEL_WIDTH + GAP) + GAP;
     let height = PANEL_HEIGHT + 2.0 * GAP;
@@ -47,38 +47,34 @@ pub fn svg(curves: &[Curve]) -> String {
 }
 
 fn panel(text: &mut String, curve: &Curve, left: f64) {
-    let median = |spread: Option<Spread>| spread.map_or(0.0, |spread| spread.median);
+    let power = |value: f64| value.max(1.0).log10();
+    let median = |spread: Option<Spread>| power(spread.map_or(1.0, |spread| spread.median));
     let values: Vec<(f64, f64, f64)> = curve
         .points
         .iter()
         .map(|point| {
-            let at = (point.at.max(1) as f64).log10();
-            (at, median(point.finalized()), median(point.summarized()))
+            let (set, named) = (median(point.finalized()), median(point.summarized()));
+            (power(point.at as f64), set, named)
         })
         .collect();
-    let most = values
-        .iter()
-        .map(|value| value.0)
-        .fold(1.0, f64::max)
-        .ceil();
-    let top = round_up(
-        values
-            .iter()
-            .map(|value| value.1.max(value.2))
-            .fold(1.0, f64::max),
+    let highest =
+        |part: fn(&(f64, f64, f64)) -> f64| values.iter().map(part).fold(1.0, f64::max).ceil();
+    let (most, top) = (
+        highest(|value| value.0),
+        highest(|value| value.1.max(value.2)),
     );
     let bottom = GAP + PANEL_HEIGHT;
     let x = |at: f64| left + at / most * PANEL_WIDTH;
-    let y = |milliseconds: f64| bottom - milliseconds / top * PANEL_HEIGHT;
-    for step in 0..=4 {
-        let value = top * f64::from(step) / 4.0;
-        let (right, y) = (left + PANEL_WIDTH, y(value));
+    let y = |value: f64| bottom - value / top * PANEL_HEIGHT;
+    for power in 0..=top as u32 {
+        let (right, y) = (left + PANEL_WIDTH, y(f64::from(power)));
         let _ = writeln!(
             text,
             "<path d=\"M{left:.1} {y:.1}H{right:.1}\" stroke=\"#ddd\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>",
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             left - 4.0,
-            y + 4.0
+            y + 4.0,
+            10_u64.pow(power)
         );
     }
     for power in 0..=most as u32 {
@@ -113,16 +109,6 @@ fn panel(text: &mut String, curve: &Curve, left: f64) {
     }
 }
 
-/// Returns the next number of the form 1, 2, 4 or 8 times a power of ten.
-fn round_up(value: f64) -> f64 {
-    let power = 10_f64.powf(value.log10().floor());
-    [1.0, 2.0, 4.0, 8.0]
-        .into_iter()
-        .map(|digit| digit * power)
-        .find(|round| *round >= value)
-        .unwrap_or(10.0 * power)
-}
-
 const PANEL_WIDTH: f64 = 200.0;
 const PANEL_HEIGHT: f64 = 180.0;
 const GAP: f64 = 50.0;
@@ -141,7 +127,7 @@ mod tests {
     fn curves_become_a_row_a_point_and_two_lines_a_panel() {
         let push = Timed {
             finalized: Duration::from_millis(10),
-            summarized: Duration::from_millis(30),
+            summarized: Duration::from_millis(1_000),
         };
         let points = [1, 1_000].map(|at| Point {
             at,
@@ -154,16 +140,12 @@ mod tests {
         }];
         let table = table(&curves);
         assert!(
-            table.ends_with("| refs | one | 1 | 10.0 | 30.0 |\n|  |  | 1000 | 10.0 | 30.0 |\n")
+            table.ends_with("| refs | one | 1 | 10.0 | 1000.0 |\n|  |  | 1000 | 10.0 | 1000.0 |\n")
         );
         let svg = svg(&curves);
         assert_eq!(svg.matches("<polyline").count(), 2);
-        // 10 of 40 ms, and 30: a quarter and three quarters of the panel's height.
-        assert!(svg.contains("points=\"50.0,185.0 250.0,185.0\""), "{svg}");
-        assert!(svg.contains("points=\"50.0,95.0 250.0,95.0\""), "{svg}");
-        assert_eq!(
-            [0.3, 1.0, 2.1, 41.0, 90.0].map(round_up),
-            [0.4, 1.0, 4.0, 80.0, 100.0]
-        );
+        // The panel goes from 1 to 1,000 ms, and 10 is a third of the way up.
+        assert!(svg.contains("points=\"50.0,170.0 250.0,170.0\""), "{svg}");
+        assert!(svg.contains("points=\"50.0,50.0 250.0,50.0\""), "{svg}");
     }
 }

@@ -103,9 +103,13 @@ fn row(outcome: &Outcome, peer: Peer, results: &Results) -> String {
             runs => format!("{:.2}", sum / runs as f64),
         }
     };
-    let pair = |pair: Option<(u64, u64)>, unit: f64| match pair {
-        Some((first, second)) => [first, second].map(|n| format!("{:.1}", n as f64 / unit)),
-        None => [String::new(), String::new()],
+    let pair = |pair: Option<(u64, u64)>, unit: f64| {
+        let (first, second) = pair.unwrap_or_default();
+        // Nothing takes no memory and sends no byte: what is 0 was not looked at.
+        [first, second].map(|number| match number {
+            0 => String::new(),
+            _ => format!("{:.1}", number as f64 / unit),
+        })
     };
     let mib = f64::from(1 << 20);
     [

@@ -195,13 +195,12 @@ impl Scene {
         // On a long link the disk hardly shows, and small trees show how often one waits.
         let place = options.places.first().copied().unwrap_or(Place::Memory);
         let long = options.round_trips.iter().filter(|each| !each.is_zero());
-        for &round_trip in long.filter(|_| matches!(case, Case::T | Case::A)) {
-            for &work in &options.works {
-                scenes.push(Self {
-                    round_trip,
-                    ..scene(work, place)
-                });
-            }
+        let is_told = matches!(case, Case::T | Case::A) && options.works.contains(&Work::Full);
+        for &round_trip in long.filter(|_| is_told) {
+            scenes.push(Self {
+                round_trip,
+                ..scene(Work::Full, place)
+            });
         }
         scenes
     }
@@ -218,16 +217,22 @@ impl Scene {
     /// Returns whether a peer can do this, and does not take minutes to tell nothing new.
     pub fn has(&self, peer: Peer) -> bool {
         let far = !self.round_trip.is_zero();
+        let very_far = self.round_trip > VERY_FAR;
         let full = self.work == Work::Full;
         let bare = self.source == Source::BareUser;
         match peer {
             Peer::Ours => true,
             Peer::True => !bare,
             Peer::Tar => !bare && self.work != Work::Nothing,
-            Peer::Cat => !bare && full && !self.cold && !self.case.is_huge(),
+            Peer::Cat => !bare && full && !(far || self.cold || self.case.is_huge()),
             Peer::OursAes => !bare && full && !far && matches!(self.case, Case::A | Case::C),
             Peer::Rsync => !bare && !self.cold,
-            Peer::OstreePush | Peer::Pull => !(bare || self.cold || far && self.case == Case::A),
+            // Hundreds of round trips, or seventy seconds once more.
+            Peer::OstreePush => {
+                let again = full && self.case == Case::B && self.place == Place::Disk;
+                !(bare || self.cold || far && self.case == Case::A || very_far || again)
+            }
+            Peer::Pull => !(bare || self.cold || far && self.case == Case::A),
             Peer::ArchiveAndTar => bare,
         }
     }
@@ -242,6 +247,8 @@ impl Scene {
             0
         } else if slow && (large || root && self.work == Work::Full || far) {
             runs.min(1)
+        } else if self.round_trip > VERY_FAR && root {
+            runs.div_ceil(3)
         } else if slow || large && self.work != Work::Nothing || far && root {
             runs.div_ceil(2)
         } else if self.case == Case::T && !far {
@@ -278,5 +285,40 @@ impl fmt::Display for Scene {
             write!(f, ", {} ms", self.round_trip.as_millis())?;
         }
         Ok(())
+    }
+}
+
+/// From here on a root file system takes a quarter of a minute, however it is sent.
+const VERY_FAR: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_scene_is_measured_with_ours_and_with_the_reference_in_the_same_rounds() {
+        let options = Options {
+            cases: Case::ALL.to_vec(),
+            works: Work::ALL.to_vec(),
+            peers: Peer::ALL.to_vec(),
+            places: Place::ALL.to_vec(),
+            round_trips: [0, 50, 350].map(Duration::from_millis).to_vec(),
+            extras: Vec::new(),
+            runs: 5,
+            data: Path::new("data").to_owned(),
+            dir: Path::new("dir").to_owned(),
+            out: Path::new("out").to_owned(),
+        };
+        let scenes = Scene::all(&options);
+        let unique: std::collections::BTreeSet<_> = scenes.iter().map(Scene::to_string).collect();
+        assert_eq!(unique.len(), scenes.len());
+        for scene in &scenes {
+            let runs = [Peer::Ours, scene.reference()].map(|peer| scene.runs(peer, 5));
+            assert!(runs[0] > 0 && runs[0] == runs[1], "{scene}: {runs:?}");
+        }
+        let far = scenes.iter().filter(|scene| !scene.round_trip.is_zero());
+        assert_eq!(far.count(), 4);
     }
 }
