@@ -266,7 +266,7 @@ pub struct LocalStream<F: Fs> {
     // Bytes taken so far.
     len: u64,
     id: ObjectId,
-    // Taken when the object is ended.
+    // Taken when the object is ended, or has failed.
     verifier: Option<Verifier>,
     path: RepoPath,
     file: F::File,
@@ -275,19 +275,28 @@ pub struct LocalStream<F: Fs> {
 impl<F: Fs> ObjectStream for LocalStream<F> {
     fn append(&mut self, stored: &[u8]) -> Result<(), Error> {
         let id = self.id;
-        self.len += stored.len() as u64;
-        if let Some(verifier) = &mut self.verifier {
-            verifier
-                .append(stored)
-                .map_err(|source| Error::Refused { id, source })?;
+        let mut verifier = self.verifier.take().ok_or(Error::Misuse {
+            what: "go on with an object that is over",
+        })?;
+        let taken = verifier
+            .append(stored)
+            .map_err(|source| Error::Refused { id, source })
+            .and_then(|()| (self.repo.staging).write(&mut self.file, &self.path, stored));
+        if taken.is_ok() {
+            self.len += stored.len() as u64;
+            self.verifier = Some(verifier);
+        } else {
+            // Its end may be asked for already, and all its bytes have passed the verifier: what was
+            // not all written must not get a name for that.
+            self.repo.staging.forget(&self.path);
         }
-        self.repo.staging.write(&mut self.file, &self.path, stored)
+        taken
     }
 
     fn finish(mut self) -> Result<(), Error> {
         let id = self.id;
         let verifier = self.verifier.take().ok_or(Error::Misuse {
-            what: "end an object twice",
+            what: "end an object that is over",
         })?;
         let verified = verifier
             .finish()

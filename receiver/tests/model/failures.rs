@@ -1,11 +1,15 @@
 //! Any operation of a push fails, once or from then on.
 
+use artifact_receiver::store::{LocalStore, ObjectStream, Store, StoreConfig};
 use nix::libc::{EDQUOT, EINTR, EIO, EMFILE, ENOSPC, EROFS};
 use proptest::prelude::*;
 
 use crate::disk::Crash;
 use crate::files::{ModelFs, Script};
-use crate::world::{Scenario, all_set, any_scenario, cases, check, possible, run, scenario};
+use crate::world::{
+    Scenario, Tree, Universe, all_set, any_scenario, cases, check, commit_id, possible, repository,
+    run, scenario,
+};
 
 /// Pushes with a script; returns whether it succeeded and how many operations there were.
 ///
@@ -52,6 +56,44 @@ fn push_with(scenario: &Scenario, script: Script) -> Result<(bool, u64), String>
         .map_err(|violation| format!("retry after {outcome:?}: {violation}"))?;
     }
     Ok((done, count))
+}
+
+/// A thread of the receiver may have the end of an object in its queue when a write fails, and carries
+/// it out before the session is over. What was staged like that was taken over and published.
+#[test]
+fn an_object_that_could_not_be_written_is_not_staged_though_it_is_ended() {
+    let mut universe = Universe::default();
+    let id = commit_id(universe.commit(None, &Tree(Vec::new())));
+    let mut failed = 0;
+    for at in 0.. {
+        let script = Script::Fail {
+            at,
+            times: 1,
+            errno: EIO,
+        };
+        let fs = ModelFs::alone(repository(), script);
+        let begun = LocalStore::with_fs(fs.clone(), StoreConfig::default())
+            .and_then(|store| Ok((store.begin(id)?, store)));
+        let Ok((mut stream, store)) = begun else {
+            continue;
+        };
+        let appended = stream.append(universe.stored(id));
+        let all_done = fs.count() <= at;
+        let ended = stream.finish();
+        if appended.is_err() {
+            failed += 1;
+            assert!(ended.is_err(), "at {at}");
+        }
+        drop(store);
+        for (path, content) in fs.machine().files_below("extensions") {
+            let is_it = path.ends_with(&format!("{}.commit", id.checksum));
+            assert!(!is_it || *content == universe.stored(id), "at {at}: {path}");
+        }
+        if all_done {
+            break;
+        }
+    }
+    assert!(failed > 0);
 }
 
 proptest! {
