@@ -12,7 +12,7 @@
 //! [`chaos`] disturbs the real receiver and cuts the power of real file systems; [`invariants`]
 //! judges what a repository looks like afterwards.
 //!
-//! [`bench`] measures pushes, and what others need for the same.
+//! [`mod@bench`] measures pushes, and what others need for the same.
 //!
 //! The tests are in `tests/tests`.
 
