@@ -87,6 +87,17 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_holds_from_the_moment_it_is_set() {
+        let mut stream = BytesMut::from(&PREAMBLE[..]);
+        stream.extend_from_slice(&[0x40, 0, 0, 0, 1, 0, 0, 0]);
+        for (limit, refused) in [(0, true), (1, false)] {
+            let mut codec = FrameCodec::new(7);
+            codec.set_payload_len_max(limit);
+            assert_eq!(codec.decode(&mut stream.clone()).is_err(), refused);
+        }
+    }
+
+    #[test]
     fn a_stream_that_ends_within_a_frame_or_begins_otherwise_is_an_error() {
         let mut codec = FrameCodec::new(1024);
         let mut stream = BytesMut::from(&b"\x8aACP\r\n\x1a\n\x40\x00"[..]);

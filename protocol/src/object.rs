@@ -334,6 +334,15 @@ mod tests {
     }
 
     #[test]
+    fn all_but_files_are_metadata() {
+        let metadata = ObjectKind::ALL.map(ObjectKind::is_metadata);
+        assert_eq!(
+            metadata,
+            ObjectKind::ALL.map(|kind| kind != ObjectKind::File)
+        );
+    }
+
+    #[test]
     fn archive_path_splits_after_two_digits() {
         let id = ObjectId::new(ObjectKind::File, TEXT.parse().unwrap());
         assert_eq!(id.archive_path(), format!("01/{}.filez", &TEXT[2..]));

@@ -118,6 +118,7 @@ mod tests {
             "_x/a..b/c.",
         ] {
             assert!(accepts(name), "{name}");
+            assert_eq!(name.parse::<RefName>().unwrap().as_str(), name);
         }
     }
 

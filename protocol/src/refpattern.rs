@@ -194,6 +194,15 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_is_kept_and_shown_as_it_was_written() {
+        let pattern: RefPattern = "a/*/b.*".parse().unwrap();
+        assert_eq!(
+            (pattern.as_str(), &*pattern.to_string()),
+            ("a/*/b.*", "a/*/b.*")
+        );
+    }
+
+    #[test]
     fn what_would_mean_nothing_or_something_else_than_it_looks_is_refused() {
         for text in [
             "", "/", "a/", "/a", "a//b", "a**", "**a", "a/***", "a?", "[ab]", "{a,b}", "!a", "-a",

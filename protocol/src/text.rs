@@ -88,6 +88,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_plainly_printable_stays_as_it_is() {
+        let plain = "a \"b\" 'c' \u{e9} ~";
+        assert_eq!(escape(plain), plain);
+        assert!(Text::new("").is_empty() && !Text::new("a").is_empty());
+    }
+
+    #[test]
     fn long_text_is_cut_between_characters() {
         let text = Text::new(&"\u{e9}".repeat(MAX_TEXT_LEN));
         assert_eq!(text.as_raw().len(), MAX_TEXT_LEN);

@@ -58,6 +58,7 @@ mod tests {
         assert_eq!(range(3, 9), None);
         assert_eq!(range(0, 1), None);
         assert_eq!(range(9, 2), None, "an empty range holds nothing");
+        assert_eq!(Version(2).to_string(), "2");
     }
 
     #[test]
