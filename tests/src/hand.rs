@@ -41,8 +41,14 @@ pub struct End {
 impl Hand {
     /// Starts a receiver for a repository.
     pub fn start(repository: &Path) -> Result<Self, Failure> {
+        Self::start_in(repository, &[])
+    }
+
+    /// Starts a receiver for a repository, with these variables in its environment.
+    pub fn start_in(repository: &Path, environment: &[(&str, &str)]) -> Result<Self, Failure> {
         let mut child = Command::new(programs::receiver()?)
             .arg(repository)
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -63,15 +69,64 @@ impl Hand {
     /// Starts a receiver, greets it and announces one ref; returns when the receiver has answered.
     pub fn announced(repository: &Path, name: &str, commit: Checksum) -> Result<Self, Failure> {
         let mut hand = Self::start(repository)?;
-        hand.write(&PREAMBLE);
-        hand.say(&hello(Version::OLDEST, Version::NEWEST));
-        hand.say(&announce(name, commit, None));
-        while let Some(frame) = hand.hear()? {
+        hand.announce(name, commit)?;
+        Ok(hand)
+    }
+
+    /// Greets the receiver and announces one ref; returns when it has answered.
+    pub fn announce(&mut self, name: &str, commit: Checksum) -> Result<(), Failure> {
+        self.write(&PREAMBLE);
+        self.say(&hello(Version::OLDEST, Version::NEWEST));
+        self.say(&announce(name, commit, None));
+        while let Some(frame) = self.hear()? {
             if matches!(frame, Frame::RefStatus(_)) {
-                return Ok(hand);
+                return Ok(());
             }
         }
         Err(Failure::new("the receiver did not answer the announcement"))
+    }
+
+    /// Reads one byte; returns `None` at the end, and otherwise the frame that ends with it, if one
+    /// does.
+    pub fn hear_byte(&mut self) -> Result<Option<Option<Frame>>, Failure> {
+        let mut byte = [0];
+        let read = self.from.read(&mut byte);
+        if read.map_err(Failure::doing("read what the receiver says"))? == 0 {
+            return Ok(None);
+        }
+        self.heard.extend_from_slice(&byte);
+        if !self.greeted {
+            self.greeted = self.heard.len() == PREAMBLE.len();
+            if self.greeted {
+                self.heard.clear();
+            }
+            return Ok(Some(None));
+        }
+        let frame = Frame::decode(&mut self.heard, MAX_FRAME_LEN_MAX);
+        let frame = frame.map_err(|error| Failure::new(format!("bad: {error:?}")))?;
+        Ok(Some(frame))
+    }
+
+    /// Breaks the connection in both directions, and waits for the receiver to end.
+    pub fn cut(self) -> Result<End, Failure> {
+        let Self {
+            mut child,
+            to,
+            from,
+            ..
+        } = self;
+        drop((to, from));
+        let output = child.wait().and_then(|status| {
+            let mut said = String::new();
+            if let Some(mut stderr) = child.stderr.take() {
+                stderr.read_to_string(&mut said)?;
+            }
+            Ok(End {
+                code: status.code(),
+                said,
+            })
+        });
+        output.map_err(Failure::doing("wait for the receiver"))
     }
 
     /// Writes bytes. That nobody reads them any more is for the test to find out.

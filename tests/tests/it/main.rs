@@ -7,6 +7,7 @@ mod admin;
 mod bench;
 mod chaos;
 mod crowd;
+mod cuts;
 mod hostile;
 mod manual;
 mod reading;
@@ -14,6 +15,7 @@ mod receiver;
 mod rights;
 mod ssh;
 mod summary;
+mod threats;
 mod trees;
 mod wire;
 
