@@ -16,7 +16,7 @@ fn number(text: &str) -> u64 {
             "MiB" => 1024 * 1024,
             "GiB" => 1024 * 1024 * 1024,
             "TiB" => 1024 * 1024 * 1024 * 1024,
-            _ => panic!("{text:?} has an unknown unit"),
+            _ => unreachable!("{text:?} has an unknown unit"),
         };
         digits.replace(',', "").parse::<u64>().unwrap() * unit
     };

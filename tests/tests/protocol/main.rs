@@ -7,5 +7,6 @@
 mod frames;
 mod pushes;
 mod seeds;
+mod threats;
 mod transcripts;
 mod trips;
