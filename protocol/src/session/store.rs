@@ -109,10 +109,14 @@ impl StoreRequest {
         Self { op }
     }
 
-    /// Returns the object bytes that the request holds in memory.
+    /// Returns the bytes of objects that the request holds in memory. Tiny ones take up less than
+    /// what is noted of each.
     pub(super) fn weight(&self) -> usize {
         match &self.op {
-            StoreOp::Stage(objects) => objects.iter().map(|(_, stored)| stored.len()).sum(),
+            StoreOp::Stage(objects) => {
+                let noted = size_of_val(objects.as_slice());
+                noted + objects.iter().map(|(_, b)| b.len()).sum::<usize>()
+            }
             StoreOp::Append(_, bytes) | StoreOp::Detached(_, bytes) => bytes.len(),
             StoreOp::Open(_)
             | StoreOp::Rely(_)

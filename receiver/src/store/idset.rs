@@ -36,7 +36,7 @@ impl IdSet {
             return false;
         };
         if array.len() == array.capacity() {
-            array.reserve_exact(array.len() / 8 + 4);
+            array.reserve_exact(array.len() / 32 + 4);
         }
         let member = Member {
             checksum: id.checksum,
@@ -95,8 +95,8 @@ const fn index(kind: ObjectKind) -> usize {
     }
 }
 
-/// At a million ids an array has a thousand, so that an insertion moves 16 KiB.
-const ARRAYS: usize = 1024;
+/// At a million ids an array has about 120, so that an insertion moves 2 KiB.
+const ARRAYS: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -83,6 +83,8 @@ impl<F: Fs> Staging<F> {
     /// Says that the push is published, so that nothing needs to be taken over from here.
     pub(super) fn publish(&self) {
         self.published.store(true, Ordering::Relaxed);
+        // What comes now, the summary, wants memory of its own.
+        *self.objects() = IdSet::default();
     }
 
     /// Gives a file a temporary name in here as well; `None` if that cannot be.
