@@ -53,7 +53,7 @@
 //! let (mut unoffered, mut staged) = (vec![commit], Vec::new());
 //! let mut outcomes = Vec::new();
 //!
-//! while !(sender.is_finished() && receiver.is_finished()) {
+//! loop {
 //!     while let Some(output) = sender.poll_output() {
 //!         match output {
 //!             SenderOutput::Transmit(bytes) => to_receiver.extend_from_slice(&bytes),
@@ -75,6 +75,9 @@
 //!                 sender.handle_source(request.complete(Ok(outcome)))?;
 //!             }
 //!         }
+//!     }
+//!     if sender.is_finished() && receiver.is_finished() {
+//!         break;
 //!     }
 //!     receiver.handle_bytes(&mut to_receiver)?;
 //!     while let Some(output) = receiver.poll_output() {
