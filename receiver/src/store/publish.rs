@@ -37,11 +37,10 @@ pub(super) fn publish<F: Fs>(
             what: "publish a push twice",
         });
     }
-    if !session.options.contains(PushOptions::DRY_RUN) {
-        session.judge_commits(repo, policy)?;
-        if let Some(missing) = publish_accepted(repo, session)? {
-            return Ok(Published::Missing(missing));
-        }
+    if !session.options.contains(PushOptions::DRY_RUN)
+        && let Some(missing) = publish_accepted(repo, policy, session)?
+    {
+        return Ok(Published::Missing(missing));
     }
     confirm_unchanged(repo, session)?;
     session.published = true;
@@ -52,9 +51,11 @@ pub(super) fn publish<F: Fs>(
 /// Publishes the accepted updates; returns what is missing for that.
 fn publish_accepted<F: Fs>(
     repo: &Repo<F>,
+    policy: &Policy,
     session: &mut Session,
 ) -> Result<Option<Vec<ObjectId>>, Error> {
-    // Each turn but the last refuses an update or loses a base, so that this ends.
+    let mut unseen = session.judge_commits(repo, policy)?;
+    // Each turn but the last settles an update or loses a base, so that this ends.
     while session.accepted().next().is_some() {
         let commits: Vec<_> = session.accepted().map(|a| a.update.commit).collect();
         let walked = closure::walk(repo, &mut session.bases, commits.iter().copied())?;
@@ -62,6 +63,14 @@ fn publish_accepted<F: Fs>(
             Closure::Whole(commits) => commits,
             Closure::Missing(missing) => return Ok(Some(missing)),
         };
+        if !mem::take(&mut unseen).is_empty() {
+            // The walk took commits over that this client has not offered: none goes unjudged.
+            let unseen = session.judge_commits(repo, policy)?;
+            if !unseen.is_empty() {
+                return Ok(Some(unseen.into_iter().collect()));
+            }
+            continue;
+        }
         check_detached(repo, session)?;
         let files = stage_refs(repo, session)?;
         repo.staging.sync()?;

@@ -155,13 +155,15 @@ impl Session {
         Ok(())
     }
 
-    /// Judges the accepted updates by their commits. One whose commit is not here stays as it is.
+    /// Judges the accepted updates by their commits. One whose commit is not here stays as it is;
+    /// returns these commits.
     pub(super) fn judge_commits<F: Fs>(
         &mut self,
         repo: &Repo<F>,
         policy: &Policy,
-    ) -> Result<(), Error> {
+    ) -> Result<BTreeSet<ObjectId>, Error> {
         let options = self.options;
+        let mut unseen = BTreeSet::new();
         for announced in self.accepted_mut() {
             let new = announced.update.commit;
             // Another push may have brought it since it was announced.
@@ -171,6 +173,7 @@ impl Session {
                 continue;
             }
             let Some(commit) = read_commit(repo, new)? else {
+                unseen.insert(ObjectId::new(ObjectKind::Commit, new));
                 continue;
             };
             let ancestry = match announced.held.commit() {
@@ -183,7 +186,7 @@ impl Session {
                 announced.verdict = Verdict::Refused(refusal);
             }
         }
-        Ok(())
+        Ok(unseen)
     }
 
     /// Refuses the accepted updates whose refs no longer hold what the client was told; returns

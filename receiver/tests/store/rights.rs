@@ -103,3 +103,43 @@ fn nobody_changes_a_signature_that_came_while_he_pushed() {
     assert_eq!(signature(&pair, commit), SIGNATURE);
     pair.assert_sound(&["alpha/x", "beta/child"]);
 }
+
+#[test]
+fn a_commit_that_an_earlier_session_left_is_judged_though_nobody_offers_it() {
+    let pair = Pair::new();
+    let first = pair.commit(None, &[("file", "text")]);
+    let unrelated = pair.commit(None, &[("file", "other")]);
+    let bound = pair.commit_with(None, &[("file", "third")], &["--branch=other/ref"]);
+    pair.push("alpha/x", first);
+    let somebody = || {
+        let grants = Grants {
+            replace: vec!["alpha/**".parse().unwrap()],
+            ..Grants::default()
+        };
+        let config = StoreConfig {
+            policy: Policy::limited("somebody".into(), grants),
+            ..StoreConfig::default()
+        };
+        LocalStore::open(&pair.target(), config).unwrap()
+    };
+    let refs = [update("alpha/x", unrelated), update("alpha/y", bound)];
+    let earlier = somebody();
+    open(&earlier, PushOptions::default(), &refs);
+    pair.stage_all(&earlier, unrelated);
+    pair.stage_all(&earlier, bound);
+    drop(earlier);
+
+    let store = somebody();
+    open(&store, PushOptions::FORCE, &refs);
+    let outcomes = done(store.publish().unwrap());
+    let codes: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| match outcome {
+            RefOutcome::Refused(refusal) => code(refusal),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(codes, [RefusalCode::NOT_FAST_FORWARD, RefusalCode::BINDING]);
+    assert_eq!(pair.held("alpha/x"), Some(first.to_hex()));
+    assert_eq!(pair.held("alpha/y"), None);
+}
