@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use artifact_protocol::frame::{PushOptions, SummaryDone};
+use artifact_protocol::frame::{PushOptions, RefOutcome, SummaryDone};
 use artifact_protocol::limits::Limits;
 use artifact_protocol::ostree::check_detached;
 use artifact_protocol::session::{Announcement, Opened, Published};
@@ -225,7 +225,15 @@ impl<F: Fs> Store for LocalStore<F> {
 
     fn publish(&self) -> Result<Published, Error> {
         self.with_session("publish before a push is open", |session| {
-            publish::publish(&self.repo, &self.policy, session)
+            let published = publish::publish(&self.repo, &self.policy, session)?;
+            if let Published::Done(outcomes) = &published
+                && !outcomes.contains(&RefOutcome::Updated)
+                && !session.options.contains(PushOptions::DRY_RUN)
+            {
+                // Others did it all, and the client will leave now.
+                self.mend_summary(session);
+            }
+            Ok(published)
         })
     }
 

@@ -178,10 +178,10 @@ fn set_refs<F: Fs>(
     let fs = &*repo.fs;
     let lock = repo.lock_own(&RepoPath::refs_lock(), LockMode::Exclusive)?;
     for announced in session.accepted_mut() {
-        let name = &announced.update.name;
-        if refs::look(fs, name)? != announced.held {
-            announced.verdict = lost_race();
-        } else if let Some(why) = refs::make_room(fs, name)? {
+        if !announced.confirm(fs)? {
+            continue;
+        }
+        if let Some(why) = refs::make_room(fs, &announced.update.name)? {
             announced.verdict = conflict(why);
         }
     }

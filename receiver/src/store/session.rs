@@ -42,6 +42,26 @@ pub(super) struct Announced {
     pub(super) verdict: Verdict,
 }
 
+impl Announced {
+    /// Looks whether the ref still holds what the client was told. If not, the update is up to date
+    /// where the ref holds by now what it was to hold, and refused otherwise: a client whose
+    /// connection was lost may push again what the session before is about to publish.
+    pub(super) fn confirm<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
+        let held = refs::look(fs, &self.update.name)?;
+        if held == self.held {
+            return Ok(true);
+        }
+        let commit = self.update.commit;
+        let same = held.commit() == Some(commit)
+            && objects::is_whole(fs, commit)?
+            && (self.update.detached.is_none()
+                || objects::detached_checksum(fs, commit)? == self.update.detached);
+        self.held = held;
+        self.verdict = if same { Verdict::UpToDate } else { lost_race() };
+        Ok(false)
+    }
+}
+
 impl Session {
     /// Looks at the announced refs and judges them, and collects commits to rely on.
     pub(super) fn open<F: Fs>(
@@ -189,15 +209,12 @@ impl Session {
         Ok(unseen)
     }
 
-    /// Refuses the accepted updates whose refs no longer hold what the client was told; returns
+    /// Takes back the accepted updates whose refs no longer hold what the client was told; returns
     /// whether there were none.
     pub(super) fn confirm_refs<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
         let mut confirmed = true;
         for announced in self.accepted_mut() {
-            if refs::look(fs, &announced.update.name)? != announced.held {
-                announced.verdict = lost_race();
-                confirmed = false;
-            }
+            confirmed &= announced.confirm(fs)?;
         }
         Ok(confirmed)
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use artifact_protocol::frame::{Base, PushOptions, RefOutcome, RefusalCode};
+use artifact_protocol::frame::{Base, PushOptions, RefOutcome, RefState, RefusalCode, Verdict};
 use artifact_protocol::session::Announcement;
 use artifact_protocol::{Checksum, ObjectKind};
 use artifact_receiver::store::{LocalStore, Store};
@@ -64,6 +64,30 @@ fn of_two_pushes_to_one_ref_the_slower_one_loses_alone() {
     assert_eq!(pair.held("x"), Some(first.to_hex()));
     assert_eq!(pair.held("y"), Some(second.to_hex()));
     pair.assert_sound(&["x", "y"]);
+}
+
+#[test]
+fn a_push_is_no_loser_to_the_same_push_whose_answer_was_lost() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("a", "1")]);
+    let [first, again] = [(); 2].map(|()| {
+        let store = pair.store();
+        let refs = [update("x", commit), update("dir/y", commit)];
+        let opened = open(&store, PushOptions::default(), &refs);
+        let accepted = |state: &RefState| state.verdict == Verdict::Accepted;
+        assert!(opened.refs.iter().all(accepted));
+        pair.stage_all(&store, commit);
+        store
+    });
+    let updated = [RefOutcome::Updated, RefOutcome::Updated];
+    assert_eq!(done(first.publish().unwrap()), updated);
+    // The first one's process dies before it makes the summary.
+    drop(first);
+    let unchanged = [RefOutcome::Unchanged, RefOutcome::Unchanged];
+    assert_eq!(done(again.publish().unwrap()), unchanged);
+    let listed = ostree(&["summary", "--view"], &pair.target());
+    assert!(listed.contains("dir/y"), "{listed}");
+    pair.assert_sound(&["x", "dir/y"]);
 }
 
 #[test]
