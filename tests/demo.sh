@@ -1,6 +1,7 @@
 #!/bin/bash
-# The whole story on one machine: a shared cache behind a real sshd, a push, a push again, a push
-# of a small change, a pull by stock ostree over http, and the proof that it is all the same.
+# The whole story on one machine: a shared cache behind a real sshd; a push, a push again, a push
+# of a small change, a push that is not allowed; pulls by our program and by stock ostree over http,
+# and the proof that what comes back is what was built.
 # Everything happens in a temporary directory, on ports of 127.0.0.1, and is gone afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -45,7 +46,7 @@ say "Building the programs (release)"
 cargo build --release --workspace --bins --quiet
 bin=$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)
 
-say "1. A user has built something: $(printf '%s ' "${sources[@]}")"
+say "1. A user, Alice, has built something: $(printf '%s ' "${sources[@]}")"
 mkdir "$work/tree"
 cp -a "${sources[@]}" "$work/tree"
 files=$(find "$work/tree" -type f | wc -l)
@@ -72,7 +73,14 @@ pull_url=http://127.0.0.1:$web
 ssh-keygen -q -t ed25519 -N '' -f "$work/host_key"
 ssh-keygen -q -t ed25519 -N '' -f "$work/user_key"
 port=$(python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
-force="ForceCommand $bin/bst-artifact-receive --pull-url $pull_url --verbose $work/artifacts"
+force="ForceCommand $bin/bst-artifact-receive --config $work/artifact-cache.toml \
+--pull-url $pull_url --verbose $work/artifacts"
+cat >"$work/artifact-cache.toml" <<END
+[[identity]]
+name = "alice"
+keys = ["$(cut -d ' ' -f 1,2 "$work/user_key.pub")"]
+push = ["demo/**"]
+END
 cat >"$work/sshd_config" <<END
 Port $port
 ListenAddress 127.0.0.1
@@ -84,6 +92,7 @@ UsePAM no
 PasswordAuthentication no
 Match User $(id -un)
     $force
+    ExposeAuthInfo yes
 END
 echo "[127.0.0.1]:$port $(cat "$work/host_key.pub")" >"$work/known_hosts"
 [ "$(id -u)" != 0 ] || mkdir -p /run/sshd
@@ -95,22 +104,24 @@ for _ in $(seq 100); do
 done
 echo "sshd_config: Match User $(id -un)"
 echo "                 $(shown "$force")"
+echo "                 ExposeAuthInfo yes"
+echo "artifact-cache.toml: the key of alice may push demo/**"
 
 export ARTIFACT_CACHE_SSH="ssh -F none -i $work/user_key -o IdentitiesOnly=yes -o BatchMode=yes \
 -o UserKnownHostsFile=$work/known_hosts -o StrictHostKeyChecking=yes"
 remote=ssh://$(id -un)@127.0.0.1:$port/artifacts
 
-say "3. The user checks that he gets there"
+say "3. Alice checks that she gets there"
 run "$bin/artifact-cache" check --remote "$remote"
 
-say "4. He pushes"
+say "4. She pushes"
 start=$(now)
 run "$bin/artifact-cache" push --repo "$cache" --remote "$remote" demo/include.bst/key1
 first_time=$(since "$start")
 first_objects=$(objects)
 first_size=$(size "$work/artifacts/objects")
 
-say "5. He pushes again: nothing is sent"
+say "5. She pushes again: nothing is sent"
 start=$(now)
 run "$bin/artifact-cache" push --json --repo "$cache" --remote "$remote" demo/include.bst/key1 \
     >"$work/second"
@@ -119,7 +130,7 @@ second_objects=$(number objects_sent "$work/second")
 echo "objects sent: $second_objects"
 [ "$second_objects" = 0 ]
 
-say "6. He changes three files, adds one, removes one, and pushes the new build"
+say "6. She changes three files, adds one, removes one, and pushes the new build"
 for header in stdio.h stdlib.h string.h; do
     echo "/* changed */" >>"$work/tree/include/$header"
 done
@@ -135,21 +146,36 @@ third_objects=$(number objects_sent "$work/third")
 third_bytes=$(number bytes_sent "$work/third")
 echo "objects sent: $third_objects, bytes: $third_bytes"
 
-say "7. Somebody else pulls it over http with stock ostree, and checks it out"
-other=$work/other-cache
-ostree init --repo="$other" --mode=bare-user
-ostree config set core.fsync false --repo="$other"
-ostree remote add --repo="$other" --no-gpg-verify shared "$pull_url"
-start=$(now)
-run ostree pull --repo="$other" shared demo/include.bst/key2 | tail -n 1
-pull_time=$(since "$start")
-ostree checkout --repo="$other" -U shared:demo/include.bst/key2 "$work/checkout"
-run diff -r --no-dereference "$work/tree" "$work/checkout"
-listed() { (cd "$1" && find . -mindepth 1 -printf '%P %y %m %l\n' | sort); }
-diff <(listed "$work/tree") <(listed "$work/checkout")
-echo "equal: every byte, every mode, every symbolic link"
+say "7. She pushes to a name that is not hers: refused, with the reason"
+ostree refs --repo="$cache" --create=other/include.bst/key1 demo/include.bst/key1
+refused=0
+run "$bin/artifact-cache" push --repo "$cache" --remote "$remote" other/include.bst/key1 || refused=$?
+[ "$refused" = 3 ]
 
-say "8. The server's administrator checks every object"
+say "8. Somebody else looks what there is, and pulls it over http"
+printf 'artifacts:\n- url: %s\n' "$pull_url" >"$work/artifact-cache.yaml"
+run "$bin/artifact-cache" list --config "$work/artifact-cache.yaml"
+start=$(now)
+run "$bin/artifact-cache" pull --config "$work/artifact-cache.yaml" --repo "$work/other-cache" \
+    demo/include.bst/key2
+pull_time=$(since "$start")
+ostree checkout --repo="$work/other-cache" -U demo/include.bst/key2 "$work/checkout"
+listed() { (cd "$1" && find . -mindepth 1 -printf '%P %y %m %l\n' | sort); }
+same() {
+    run diff -r --no-dereference "$work/tree" "$1"
+    diff <(listed "$work/tree") <(listed "$1")
+    echo "equal: every byte, every mode, every symbolic link"
+}
+same "$work/checkout"
+
+say "9. And somebody else who has only stock ostree"
+ostree init --repo="$work/third-cache" --mode=bare-user
+ostree remote add --repo="$work/third-cache" --no-gpg-verify shared "$pull_url"
+run ostree pull --repo="$work/third-cache" shared demo/include.bst/key2 | tail -n 1
+ostree checkout --repo="$work/third-cache" -U shared:demo/include.bst/key2 "$work/checkout-2"
+same "$work/checkout-2"
+
+say "10. The server's administrator checks every object"
 run "$bin/artifact-cache-admin" fsck "$work/artifacts"
 run ostree fsck --repo="$work/artifacts" | tail -n 1
 
@@ -159,6 +185,7 @@ cat <<END
   first push            $first_objects objects, $first_size as stored, in $first_time
   the same again        $second_objects objects, in $second_time
   after a small change  $third_objects objects, $third_bytes bytes, in $third_time
-  pulled back over http in $pull_time, equal to what was built
+  a name not hers       refused, with the reason
+  pulled over http      in $pull_time, and again with stock ostree: equal to what was built
 Each object was verified, and each push safe on disk, before its ref was to be seen.
 END
