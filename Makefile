@@ -1,4 +1,4 @@
-.PHONY: help demo test test-extra chaos chaos-controls fuzz bench bench-growth bench-large bench-micro bench-instructions
+.PHONY: help demo test test-extra chaos chaos-controls fuzz mutants bench bench-growth bench-large bench-micro bench-instructions
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -32,6 +32,16 @@ fuzz: ## fuzz every target for SECONDS=60 each, on nightly (fuzz/README.md)
 	@FUZZ_SECONDS="$(or $(SECONDS),60)" fuzz/run
 
 BENCH_DATA ?= $(TARGET)/bench/data
+
+mutants: ## break the code in one place at a time, and see whether a test fails (hours; SHARD=0/8 for a part)
+	@.ci/setup
+	@command -v cargo-mutants >/dev/null || { echo "mutants: installing cargo-mutants from crates.io"; \
+	    cargo install --locked --quiet cargo-mutants; }
+	@part="--no-shuffle $(if $(SHARD),--shard $(SHARD))"; status=0; \
+	cargo mutants --package artifact-protocol $$part --output "$(TARGET)/mutants/protocol" || status=$$?; \
+	cargo mutants --package artifact-receiver $$part --output "$(TARGET)/mutants/receiver" \
+	    -- --lib --test verify --test store || status=$$?; \
+	exit $$status
 
 bench: ## measure against the peers, some 25 minutes (tests/bench/README.md)
 	@.ci/setup bench "$(BENCH_DATA)/ostree-push"
