@@ -22,8 +22,8 @@ pub struct StoredRef {
     pub name: RefName,
     /// The commit it holds.
     pub commit: Checksum,
-    /// Seconds since 1970 when it was set.
-    pub set: i64,
+    /// Seconds and nanoseconds since 1970 when it was set.
+    pub set: (i64, u64),
 }
 
 /// What became of a ref that was to be removed.
@@ -52,7 +52,7 @@ pub(super) fn list<F: Fs>(fs: &F) -> Result<Vec<StoredRef>, Error> {
         let path = RepoPath::head(&name);
         let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
         if let Some(stat) = stat.filter(|stat| stat.kind == FileKind::File) {
-            let set = stat.modified.0;
+            let set = stat.modified;
             found.push(StoredRef { name, commit, set });
         }
     }

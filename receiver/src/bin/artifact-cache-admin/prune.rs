@@ -1,5 +1,6 @@
 //! `artifact-cache-admin prune`.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -104,9 +105,9 @@ fn expired<'a>(refs: &'a [StoredRef], args: &Prune, now: i64) -> Vec<&'a StoredR
     }
     let mut expired = Vec::new();
     for mut element in elements.into_values() {
-        element.sort_by_key(|r| (-r.set, &r.name));
+        element.sort_by_key(|r| (Reverse(r.set), &r.name));
         for (place, r) in element.into_iter().enumerate() {
-            let age = u64::try_from(now.saturating_sub(r.set)).unwrap_or(0);
+            let age = u64::try_from(now.saturating_sub(r.set.0)).unwrap_or(0);
             let young = args.keep_younger_than.is_some_and(|d| age < d.as_secs());
             let among_last = args.keep.is_some_and(|keep| place < keep);
             let meant = args.patterns.is_empty()
@@ -138,13 +139,28 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_ref_goes_when_neither_its_age_nor_its_place_keeps_it() {
-        let stored = |&(name, set): &(&str, i64)| StoredRef {
+    fn stored(name: &str, set: (i64, u64)) -> StoredRef {
+        StoredRef {
             name: name.parse().unwrap(),
             commit: Checksum::new([0; 32]),
             set,
-        };
+        }
+    }
+
+    #[test]
+    fn of_refs_pushed_within_a_second_the_last_is_kept() {
+        let refs = [stored("p/a/1", (100, 7)), stored("p/a/2", (100, 8))];
+        let args = args(None, Some(1), &[]);
+        let gone: Vec<_> = expired(&refs, &args, 1000)
+            .iter()
+            .map(|r| r.name.as_str())
+            .collect();
+        assert_eq!(gone, ["p/a/1"]);
+    }
+
+    #[test]
+    fn a_ref_goes_when_neither_its_age_nor_its_place_keeps_it() {
+        let stored = |&(name, set): &(&str, i64)| stored(name, (set, 0));
         let refs: Vec<_> = [
             ("p/a/1", 100),
             ("p/a/2", 200),

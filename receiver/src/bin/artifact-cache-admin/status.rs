@@ -1,5 +1,6 @@
 //! `artifact-cache-admin status`.
 
+use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,7 +24,7 @@ pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<u8> {
     crate::become_owner_of(&args.repo)?;
     let status = store::status(&args.repo)?;
     let mut last: Vec<&StoredRef> = status.refs.iter().collect();
-    last.sort_by_key(|r| (-r.set, &r.name));
+    last.sort_by_key(|r| (Reverse(r.set), &r.name));
     last.truncate(LAST);
     if args.json {
         print_json(&status, &last);
@@ -34,9 +35,9 @@ pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<u8> {
 }
 
 fn print_json(status: &Status, last: &[&StoredRef]) {
-    let pushes = last
-        .iter()
-        .map(|r| json!({"ref": r.name.as_str(), "commit": r.commit.to_hex(), "time": time(r.set)}));
+    let pushes = last.iter().map(
+        |r| json!({"ref": r.name.as_str(), "commit": r.commit.to_hex(), "time": time(r.set.0)}),
+    );
     let summary = status
         .summary
         .map(|(bytes, written)| json!({"bytes": bytes, "time": time(written)}));
@@ -80,7 +81,7 @@ fn print_text(status: &Status, last: &[&StoredRef]) {
         None => "summary   none".to_owned(),
     });
     for r in last {
-        say(&format!("pushed    {}  {}", time(r.set), r.name));
+        say(&format!("pushed    {}  {}", time(r.set.0), r.name));
     }
 }
 
