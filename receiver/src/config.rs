@@ -137,11 +137,19 @@ impl Config {
     /// Reads the file at `path`, which must be there; without one, that at
     /// [`DEFAULT_PATH`](Self::DEFAULT_PATH) if it is there.
     pub fn read(path: Option<&Path>) -> Result<Option<Self>, ConfigError> {
-        let shown = path.unwrap_or(Path::new(Self::DEFAULT_PATH));
-        match read_text(shown) {
-            Ok(text) => Self::parse(&text, shown).map(Some),
+        match path {
+            Some(path) => Self::parse(&read_text(path)?, path).map(Some),
+            None => Self::read_if_there(Path::new(Self::DEFAULT_PATH)),
+        }
+    }
+
+    fn read_if_there(path: &Path) -> Result<Option<Self>, ConfigError> {
+        match read_text(path) {
+            Ok(text) => Self::parse(&text, path).map(Some),
+            // Without a configuration everybody may do everything: a link that leads nowhere is none
+            // that is not there.
             Err(ConfigError::Read { source, .. })
-                if path.is_none() && source.kind() == io::ErrorKind::NotFound =>
+                if source.kind() == io::ErrorKind::NotFound && !path.is_symlink() =>
             {
                 Ok(None)
             }
@@ -550,7 +558,12 @@ mod tests {
             Config::read(Some(&path)),
             Err(ConfigError::Read { .. })
         ));
+        assert_eq!(Config::read_if_there(&path).unwrap(), None);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(Config::read_if_there(&link).is_err());
         std::fs::write(&path, "").unwrap();
+        assert!(Config::read_if_there(&link).unwrap().is_some());
         assert_eq!(Config::read(Some(&path)).unwrap(), Some(Config::default()));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(matches!(
