@@ -451,3 +451,20 @@ fn a_ref_that_another_program_sets_right_after_a_summary_is_in_the_next() {
         assert_eq!(summary_of(&pair).refs["p/x"].commit, commit, "{turn}");
     }
 }
+
+#[test]
+fn a_summary_that_is_removed_does_not_come_back_after_a_power_cut() {
+    let pair = Pair::new();
+    assert_eq!(pair.store().summarize(), SummaryDone::Current);
+    let (store, record) = pair.recorded_with(StoreConfig {
+        summary: SummaryConfig {
+            mode: SummaryMode::None,
+            ..SummaryConfig::default()
+        },
+        ..StoreConfig::default()
+    });
+    assert_eq!(store.summarize(), SummaryDone::Current);
+    assert!(!pair.target().join("summary").exists());
+    let synced = Op::SyncDir(String::new());
+    assert!(record.ops.lock().unwrap().contains(&synced));
+}

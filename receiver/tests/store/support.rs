@@ -106,16 +106,17 @@ impl Pair {
     }
 
     pub(crate) fn recorded(&self) -> (LocalStore<Recorder>, Arc<Record>) {
+        self.recorded_with(StoreConfig::default())
+    }
+
+    pub(crate) fn recorded_with(&self, config: StoreConfig) -> (LocalStore<Recorder>, Arc<Record>) {
         let record = Arc::new(Record::default());
         let real = RealFs::open(&self.target()).unwrap();
         let fs = Recorder {
             real,
             record: Arc::clone(&record),
         };
-        (
-            LocalStore::with_fs(fs, StoreConfig::default()).unwrap(),
-            record,
-        )
+        (LocalStore::with_fs(fs, config).unwrap(), record)
     }
 
     /// Returns the stored bytes of an object of the source.

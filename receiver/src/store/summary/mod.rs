@@ -290,6 +290,11 @@ fn remove<F: Fs>(fs: &F) -> Result<MadeSummary, Error> {
         let removed = if_there(fs.unlink(&path)).map_err(Error::io("removing", &path))?;
         made.replaced |= removed.is_some();
     }
+    if made.replaced {
+        // It must not come back after a power cut, and name what was pruned meanwhile.
+        let root = RepoPath::root();
+        fs.sync_dir(&root).map_err(Error::io("syncing", &root))?;
+    }
     Ok(made)
 }
 
