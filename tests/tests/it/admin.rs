@@ -291,11 +291,29 @@ fn an_authorized_key_is_in_both_files_whole_and_once() {
         "{grown}"
     );
     assert_eq!(fs::read_to_string(at("ssh/keys")).unwrap(), keys);
+    // In the directory where one is.
+    let here = [
+        "authorize",
+        "--key",
+        "key.pub",
+        "--name",
+        "ci",
+        "--write",
+        "--user",
+        "root",
+    ];
+    let here = [
+        &here[..],
+        &["--config", "config", "--authorized-keys", "keys"],
+    ]
+    .concat();
+    place.admin(&here).success().unwrap();
+    assert_eq!(fs::read_to_string(at("keys")).unwrap(), keys);
     let ran = authorize(&["--push", "a//b", "--write"]);
     assert_eq!(ran.code, Some(2), "{ran}");
     fs::write(at("key.pub"), "-----BEGIN OPENSSH PRIVATE KEY-----").unwrap();
     let ran = authorize(&["--write"]);
     assert!(ran.stderr.contains("the private key"), "{ran}");
     assert_eq!(fs::read_to_string(at("config")).unwrap(), grown);
-    assert_eq!(fs::read_dir(place.dir.path()).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(place.dir.path()).unwrap().count(), 5);
 }

@@ -61,7 +61,7 @@ fn write(temporary: &Path, path: &Path, content: &str, mode: u32) -> io::Result<
 
 /// Makes the directory of an `authorized_keys` as sshd wants it, if it is not there.
 pub(super) fn make_ssh_dir(path: &Path) -> anyhow::Result<()> {
-    let Some(dir) = path.parent() else {
+    let Some(dir) = path.parent().filter(|dir| *dir != Path::new("")) else {
         return Ok(());
     };
     match DirBuilder::new().mode(0o700).create(dir) {
