@@ -5,9 +5,11 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use artifact_tests::cache::Pushed;
-use artifact_tests::exec::{Ran, run};
+use artifact_tests::exec::{Failure, Ran, run};
 use artifact_tests::programs;
 use artifact_tests::repo::{Mode, Repo};
 use serde_json::Value;
@@ -197,6 +199,59 @@ fn removed_refs_leave_the_summary_and_pruning_makes_room() {
     assert!(said.contains("removed 6 of 16 objects"), "{said}");
     assert_eq!(place.names(), ["p/e/1", "p/e/2", "p/f/1"]);
     assert!(!in_summary("p/e/3"));
+    place.server.fsck().unwrap();
+    place.admin(&["fsck", "server"]).success().unwrap();
+}
+
+#[test]
+fn pruning_beside_pushes_loses_nothing_and_is_never_starved() {
+    const KEYS: usize = 3;
+    let place = Place::new();
+    place.admin(&["init", "server"]).success().unwrap();
+    // All of them share much of what a prune removes while the next push relies on it.
+    let shared = place.dir.path().join("tree/shared");
+    fs::create_dir_all(&shared).unwrap();
+    for file in 0..30 {
+        fs::write(shared.join(file.to_string()), format!("shared {file}")).unwrap();
+    }
+    let elements = ["a", "b"];
+    for element in elements {
+        for key in 0..KEYS {
+            place.commit(&format!("old/{element}/{key}"), &format!("{key}"));
+            place.commit(&format!("new/{element}/{key}"), &format!("{element}{key}"));
+        }
+    }
+    let pruning = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let pushers = elements.map(|element| {
+            let (place, pruning) = (&place, &pruning);
+            scope.spawn(move || {
+                for turn in 0.. {
+                    if turn >= KEYS && !pruning.load(Ordering::Acquire) {
+                        break;
+                    }
+                    for age in ["old", "new"] {
+                        let name = format!("{age}/{element}/{}", turn % KEYS);
+                        place.push(&[&name]).must_exit(0)?;
+                    }
+                }
+                Ok::<_, Failure>(())
+            })
+        });
+        let prune = ["prune", "--keep", "0", "--refs", "old/**", "server"];
+        let pruned = [(); 2].map(|()| place.admin(&prune).success());
+        // Before anything is judged, so that a failure leaves nobody going on.
+        pruning.store(false, Ordering::Release);
+        for pusher in pushers {
+            pusher.join().unwrap().unwrap();
+        }
+        for said in pruned {
+            said.unwrap();
+        }
+    });
+    let mut kept = place.names();
+    kept.retain(|name| name.starts_with("new/"));
+    assert_eq!(kept.len(), elements.len() * KEYS, "{kept:?}");
     place.server.fsck().unwrap();
     place.admin(&["fsck", "server"]).success().unwrap();
 }
