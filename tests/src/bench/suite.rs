@@ -99,8 +99,12 @@ impl<'a> Suite<'a> {
         })
     }
 
-    /// Runs all scenes; `say` is told how it goes.
-    pub fn run(&mut self, say: &dyn Fn(&str)) -> Result<Vec<Outcome>, Failure> {
+    /// Runs all scenes; `say` is told how it goes, and `done` of all outcomes after each.
+    pub fn run(
+        &mut self,
+        say: &dyn Fn(&str),
+        done: &dyn Fn(&[Outcome]) -> Result<(), Failure>,
+    ) -> Result<Vec<Outcome>, Failure> {
         let mut outcomes = Vec::new();
         for &case in &self.options.cases {
             say(&format!("{}: preparing {}", case.name(), case.title()));
@@ -109,6 +113,7 @@ impl<'a> Suite<'a> {
             for scene in scenes.into_iter().filter(|scene| scene.case == case) {
                 say(&format!("{scene}"));
                 outcomes.push(self.run_scene(scene, &data, say)?);
+                done(&outcomes)?;
             }
             self.clear_memory()?;
         }

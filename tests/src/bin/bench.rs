@@ -11,8 +11,9 @@ use std::time::Instant;
 
 use artifact_tests::bench::codec::Stretch;
 use artifact_tests::bench::data::make_dir;
+use artifact_tests::bench::goals::Extras;
 use artifact_tests::bench::options::Options;
-use artifact_tests::bench::suite::{Suite, machine};
+use artifact_tests::bench::suite::{Outcome, Suite, machine};
 use artifact_tests::bench::{goals, growth, plot, report, usage};
 use artifact_tests::exec::Failure;
 
@@ -65,26 +66,28 @@ fn measure() -> Result<ExitCode, Failure> {
     let say_when = |line: &str| {
         say(&format!("{:5.0} s  {line}", begun.elapsed().as_secs_f64()));
     };
+    make_dir(&options.out)?;
+    let write = |outcomes: &[Outcome], extras: &Extras| {
+        let table = format!(
+            "{}\n{}",
+            goals::table(outcomes, extras),
+            report::table(outcomes)
+        );
+        let json = report::json(outcomes, extras, &machine).to_string();
+        for (name, text) in [("bench.md", &table), ("bench.json", &json)] {
+            let path = options.out.join(name);
+            fs::write(&path, text).map_err(Failure::doing(format!("write {path:?}")))?;
+        }
+        Ok(table)
+    };
     let mut suite = Suite::start(&options, &program)?;
-    let outcomes = suite.run(&say_when)?;
+    // What was measured is there also when the rest is given up.
+    let outcomes = suite.run(&say_when, &|outcomes| {
+        write(outcomes, &Extras::default()).map(drop)
+    })?;
     let extras = suite.extras(&say_when)?;
     drop(suite);
-    let table = format!(
-        "{}\n{}",
-        goals::table(&outcomes, &extras),
-        report::table(&outcomes)
-    );
-    make_dir(&options.out)?;
-    for (name, text) in [
-        ("bench.md", table.clone()),
-        (
-            "bench.json",
-            report::json(&outcomes, &extras, &machine).to_string(),
-        ),
-    ] {
-        let path = options.out.join(name);
-        fs::write(&path, text).map_err(Failure::doing(format!("write {path:?}")))?;
-    }
+    let table = write(&outcomes, &extras)?;
     // Whoever closed our output does not want to know.
     let _ = write!(std::io::stdout(), "{table}");
     let failed = outcomes
