@@ -12,7 +12,7 @@ use artifact_protocol::{Checksum, ObjectId, Text};
 
 use super::fs::{Fs, RealFs};
 use super::path::RepoPath;
-use super::repo::Repo;
+use super::repo::{self, Repo};
 use super::room::{self, HeadRoom};
 use super::session::Session;
 use super::summary::{MadeSummary, SummaryConfig};
@@ -80,6 +80,8 @@ impl<F: Fs> LocalStore<F> {
             head_room,
             sessions_max,
         } = config;
+        // Nothing is made in what is no repository.
+        repo::read_config(&fs)?;
         let slot = sessions_max.map(|max| slots::take(&fs, max)).transpose()?;
         Ok(Self {
             repo: Arc::new(Repo::open(fs, &identity, limits, summary)?),

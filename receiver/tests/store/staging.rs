@@ -130,8 +130,13 @@ fn lock_repo(pair: &Pair) -> <RealFs as Fs>::Lock {
 #[test]
 fn what_is_no_archive_repository_is_refused() {
     let dir = tempfile::TempDir::new().unwrap();
-    let refused = |dir| LocalStore::open(dir, StoreConfig::default()).unwrap_err();
+    let config = StoreConfig {
+        sessions_max: Some(1),
+        ..StoreConfig::default()
+    };
+    let refused = |dir| LocalStore::open(dir, config.clone()).unwrap_err();
     assert!(matches!(refused(dir.path()), Error::NotARepository { .. }));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     ostree(&["init", "--mode=bare-user"], dir.path());
     assert!(matches!(refused(dir.path()), Error::NotARepository { .. }));
 }
