@@ -468,3 +468,14 @@ fn a_summary_that_is_removed_does_not_come_back_after_a_power_cut() {
     let synced = Op::SyncDir(String::new());
     assert!(record.ops.lock().unwrap().contains(&synced));
 }
+
+#[test]
+fn a_size_that_a_power_cut_has_emptied_is_taken_away() {
+    let pair = Pair::new();
+    pair.push("x", pair.commit(None, &[("a", "1")]));
+    let sizes = pair.target().join("extensions/artifact-cache/sizes");
+    fs::create_dir_all(&sizes).unwrap();
+    fs::write(sizes.join("0".repeat(64)), "").unwrap();
+    assert_eq!(pair.store().summarize(), SummaryDone::Current);
+    assert_eq!(fs::read_dir(sizes).unwrap().count(), 0);
+}

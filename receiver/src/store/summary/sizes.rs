@@ -34,11 +34,13 @@ pub(super) fn left<F: Fs>(fs: &F) -> Result<HashMap<Checksum, u64>, Error> {
     let mut sizes = HashMap::new();
     for entry in entries.unwrap_or_default() {
         let path = dir.child(&entry.name);
-        // Whatever is wrong with it, it is taken away like the others.
         let content = read_file(fs, &path, MAX_DIGITS).ok().flatten();
         let size = content.and_then(|content| String::from_utf8(content).ok()?.parse().ok());
         if let (Ok(commit), Some(size)) = (entry.name.parse(), size) {
             sizes.insert(commit, size);
+        } else {
+            // As a power cut may leave it, since it is not synced.
+            let _ = fs.unlink(&path);
         }
     }
     Ok(sizes)
