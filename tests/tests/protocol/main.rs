@@ -4,6 +4,7 @@
     reason = "clippy exempts test functions, not their helpers"
 )]
 
+mod controls;
 mod frames;
 mod pushes;
 mod seeds;
