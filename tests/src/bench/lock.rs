@@ -63,10 +63,11 @@ pub fn measure(dir: &Path, runs: usize) -> Result<(usize, Vec<Held>), Failure> {
 /// Watches a lock while something is done.
 fn watch<T>(lock: &File, done: impl FnOnce() -> Result<T, Failure>) -> Result<Held, Failure> {
     let stopping = AtomicBool::new(false);
+    // Until the thread first looks, nobody does.
+    let mut last = Instant::now();
     thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             let mut held = Held::default();
-            let mut last = Instant::now();
             loop {
                 let is_last = stopping.load(Ordering::Acquire);
                 let kind = holder(lock)?;
