@@ -40,7 +40,7 @@ mutants: ## break the code in one place at a time, and see whether a test fails 
 	@part="--no-shuffle $(if $(SHARD),--shard $(SHARD))"; status=0; \
 	cargo mutants --package artifact-protocol $$part --output "$(TARGET)/mutants/protocol" || status=$$?; \
 	cargo mutants --package artifact-receiver $$part --output "$(TARGET)/mutants/receiver" \
-	    -- --lib --test verify --test store || status=$$?; \
+	    -- --lib --test rights --test verify --test store || status=$$?; \
 	exit $$status
 
 bench: ## measure against the peers, some 25 minutes (tests/bench/README.md)
