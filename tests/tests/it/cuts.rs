@@ -102,6 +102,8 @@ fn cut_everywhere(step: usize, cut: impl Fn(&Talk, &Path, usize) -> Cut) {
     let mut repo = Repo::init(&path, Mode::Archive).unwrap();
     let mut published = 0;
     for count in (0..).step_by(step) {
+        // What an earlier cut left staged would not be wanted, and here all is sent.
+        let _ = fs::remove_dir_all(path.join("extensions"));
         let Cut {
             is_whole,
             acknowledged,
