@@ -170,3 +170,17 @@ impl fmt::Display for RefusalCode {
         f.write_str(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_add_up_and_one_that_is_set_stays_so() {
+        let both = PushOptions::FORCE.with(PushOptions::DRY_RUN);
+        assert_eq!(both, PushOptions(3));
+        assert_eq!(both.with(PushOptions::FORCE), both);
+        assert!(both.contains(PushOptions::FORCE) && !PushOptions::FORCE.contains(both));
+        assert!(both.is_known() && !PushOptions(4).is_known());
+    }
+}
