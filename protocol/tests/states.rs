@@ -600,33 +600,25 @@ struct Sending {
 
 impl Sending {
     fn expect_welcome() -> Self {
-        let mut session = SenderSession::new(SenderConfig {
-            announcement: Announcement {
-                refs: vec![update()],
-                ..Announcement::default()
-            },
-            ..SenderConfig::default()
-        });
-        session
-            .handle_bytes(&mut BytesMut::from(&PREAMBLE[..]))
-            .unwrap();
-        Self {
-            session,
-            requests: Vec::new(),
-        }
+        Self::begin(Vec::new())
     }
 
     /// Files 0, 1 and 2 were offered along with the announcement.
     fn offered_early() -> Self {
+        Self::begin(vec![SmallCommit {
+            commit: COMMIT,
+            closure: files(3),
+        }])
+        .after(welcome(MAX_FRAME_LEN_MAX))
+    }
+
+    fn begin(small: Vec<SmallCommit>) -> Self {
         let mut session = SenderSession::new(SenderConfig {
             announcement: Announcement {
                 refs: vec![update()],
                 ..Announcement::default()
             },
-            small: vec![SmallCommit {
-                commit: COMMIT,
-                closure: files(3),
-            }],
+            small,
             ..SenderConfig::default()
         });
         session
@@ -636,7 +628,6 @@ impl Sending {
             session,
             requests: Vec::new(),
         }
-        .after(welcome(MAX_FRAME_LEN_MAX))
     }
 
     fn planning_after_offer() -> Self {
