@@ -177,7 +177,7 @@ mod tests {
         assert!(!bases.list[0].lost);
         fs.mkdir(&RepoPath::objects(), 0o700).unwrap();
         fs.mkdir(&RepoPath::fan_out(2), 0o700).unwrap();
-        fs.create(&RepoPath::object(&id)).unwrap();
+        fs.create(&RepoPath::object(&id), 0o644).unwrap();
         assert!(!bases.cover(&fs, &id).unwrap());
         assert!(bases.list[0].lost);
     }

@@ -84,7 +84,7 @@ mod tests {
         let file = RepoPath::fan_out(1).child("file");
         real.mkdir(&RepoPath::objects(), 0o700).unwrap();
         real.mkdir(&RepoPath::fan_out(1), 0o700).unwrap();
-        real.create(&file).unwrap();
+        real.create(&file, 0o644).unwrap();
         real.unlink(&file).unwrap();
         assert_eq!(real.dirs.lock().len(), 1);
         (real, file)
@@ -96,7 +96,7 @@ mod tests {
         let (real, file) = kept(&dir);
         real.rmdir(&RepoPath::fan_out(1)).unwrap();
         real.mkdir(&RepoPath::fan_out(1), 0o700).unwrap();
-        real.create(&file).unwrap();
+        real.create(&file, 0o644).unwrap();
         assert!(dir.path().join(file.as_str()).exists());
     }
 
@@ -108,7 +108,7 @@ mod tests {
         let place = dir.path().join("objects/01");
         fs::rename(&place, dir.path().join("elsewhere")).unwrap();
         symlink(outside.path(), place).unwrap();
-        real.create(&file).unwrap();
+        real.create(&file, 0o644).unwrap();
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 
@@ -120,7 +120,7 @@ mod tests {
         for first in 0..10 {
             let fan_out = RepoPath::fan_out(first);
             let _ = real.mkdir(&fan_out, 0o700);
-            real.create(&fan_out.child("file")).unwrap();
+            real.create(&fan_out.child("file"), 0o644).unwrap();
             assert!(real.dirs.lock().len() <= 3);
         }
     }

@@ -33,8 +33,10 @@ pub trait Fs: fmt::Debug + Send + Sync {
     /// Returns what tells this mount of the file system from all others, on any boot; `None` if that
     /// is not known. It holds no dot.
     fn mount_id(&self) -> Option<&str>;
-    /// Makes a file with mode 0644 that must not exist, to be written.
-    fn create(&self, path: &RepoPath) -> io::Result<Self::File>;
+    /// Makes a file that must not exist, with this mode less the process's umask, to be written.
+    fn create(&self, path: &RepoPath, mode: u32) -> io::Result<Self::File>;
+    /// Gives a file another mode.
+    fn set_mode(&self, file: &Self::File, mode: u32) -> io::Result<()>;
     /// Opens a regular file to be read.
     fn open(&self, path: &RepoPath) -> io::Result<Self::File>;
     /// Makes a file's content durable.
@@ -92,6 +94,8 @@ pub enum FileKind {
 pub struct Stat {
     /// What it is.
     pub kind: FileKind,
+    /// Its permissions, as `chmod` takes them.
+    pub mode: u32,
     /// Length in bytes.
     pub len: u64,
     /// Seconds and nanoseconds since 1970 at the last modification.
@@ -208,11 +212,15 @@ impl Fs for RealFs {
         self.mount_id.as_deref()
     }
 
-    fn create(&self, path: &RepoPath) -> io::Result<File> {
+    fn create(&self, path: &RepoPath, mode: u32) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let (dir, name) = self.parent(path)?;
-        Ok(openat2(dir.as_fd(), name, flags, Mode::from_raw_mode(0o644))?.into())
+        Ok(openat2(dir.as_fd(), name, flags, Mode::from_raw_mode(mode))?.into())
+    }
+
+    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
+        Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
     }
 
     fn open(&self, path: &RepoPath) -> io::Result<File> {
@@ -390,6 +398,7 @@ impl From<rustix::fs::Stat> for Stat {
     fn from(stat: rustix::fs::Stat) -> Self {
         Self {
             kind: FileType::from_raw_mode(stat.st_mode).into(),
+            mode: Mode::from_raw_mode(stat.st_mode).bits(),
             len: u64::try_from(stat.st_size).unwrap_or(0),
             modified: (stat.st_mtime, stat.st_mtime_nsec),
             changed: (stat.st_ctime, stat.st_ctime_nsec),

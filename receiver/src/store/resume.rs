@@ -21,7 +21,7 @@ pub(super) fn take_over<F: Fs>(repo: &Repo<F>, id: ObjectId) -> Result<bool, Err
         let Some(linked) = repo.staging.link(&sibling.path(&id))? else {
             continue;
         };
-        let taken = if sibling.is_doubtful(&*repo.fs)? {
+        let taken = if sibling.is_doubtful(&*repo.fs)? || !repo.staging.is_whole(&linked)? {
             repo.staging.forget(&linked);
             false
         } else if sibling.is_verified() {

@@ -1,7 +1,8 @@
 //! A session's private directory, where objects wait until they are published.
 //!
-//! A file that has an object's name in there is that object, whole and verified; whatever is still
-//! being written is in a directory below. Nothing in there is durable before [`Staging::sync`].
+//! A file that has an object's name in there, and the mode it will be published with, is that
+//! object, whole and verified. What is still being written has another mode, or is in a directory
+//! below. Nothing in there is durable before [`Staging::sync`].
 //! What becomes of it when the session ends before it published is said in `leftovers.rs`.
 
 use std::io::{self, Write};
@@ -105,19 +106,21 @@ impl<F: Fs> Staging<F> {
     /// Makes a file with a temporary name.
     pub(super) fn temporary(&self) -> Result<(RepoPath, F::File), Error> {
         let path = self.temporary_name()?;
-        let file = match self.fs.create(&path) {
-            Err(error) if self.makes_room_for(&error) => self.fs.create(&path),
-            other => other,
-        };
+        let file = self.make(&path, WHOLE);
         let file = file.map_err(Error::io("making", &path))?;
         Ok((path, file))
     }
 
+    fn make(&self, path: &RepoPath, mode: u32) -> io::Result<F::File> {
+        match self.fs.create(path, mode) {
+            Err(error) if self.makes_room_for(&error) => self.fs.create(path, mode),
+            made => made,
+        }
+    }
+
     /// Returns a name that no file has.
     pub(super) fn temporary_name(&self) -> Result<RepoPath, Error> {
-        if self.lost.load(Ordering::Relaxed) {
-            return Err(Error::StagingLost);
-        }
+        self.check_not_lost()?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         Ok(self.dir.child(TMP).child(&number.to_string()))
     }
@@ -129,10 +132,26 @@ impl<F: Fs> Staging<F> {
         Ok(path)
     }
 
-    /// Writes a whole object.
+    /// Writes a whole object. It has its name from the beginning, since a mode is set in a fraction of
+    /// the time that a rename takes.
     pub(super) fn put(&self, object: &Verified, stored: &[u8]) -> Result<(), Error> {
-        let path = self.put_temporary(stored)?;
-        self.accept(&path, object)
+        self.check_not_lost()?;
+        let path = self.path(&object.id());
+        let mut file = match self.make(&path, HALF) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // It comes twice at once, or was taken over meanwhile.
+                let path = self.put_temporary(stored)?;
+                return self.accept(&path, object);
+            }
+            Err(error) => return Err(Error::io("making", &path)(error)),
+        };
+        self.write(&mut file, &path, stored)?;
+        self.fs
+            .set_mode(&file, WHOLE)
+            .map_err(Error::io("finishing", &path))?;
+        self.objects().insert(object.id());
+        Ok(())
     }
 
     /// Gives what was written under a temporary name the name of the object it was found to be.
@@ -140,7 +159,13 @@ impl<F: Fs> Staging<F> {
         self.accept_as(path, object.id())
     }
 
-    /// The same for what another session has verified.
+    /// Returns whether what another session gave an object's name is whole.
+    pub(super) fn is_whole(&self, path: &RepoPath) -> Result<bool, Error> {
+        let stat = self.fs.stat(path).map_err(Error::io("looking at", path))?;
+        Ok(stat.mode == WHOLE)
+    }
+
+    /// The same as [`accept`](Self::accept) for what another session has verified.
     pub(super) fn accept_as(&self, path: &RepoPath, id: ObjectId) -> Result<(), Error> {
         self.name(path, &self.path(&id))?;
         self.objects().insert(id);
@@ -203,9 +228,7 @@ impl<F: Fs> Staging<F> {
     /// Makes everything in here durable. After a failure nothing in here can be trusted, and trying
     /// again would not tell: pages that could not be written are clean to the kernel.
     pub(super) fn sync(&self) -> Result<(), Error> {
-        if self.lost.load(Ordering::Relaxed) {
-            return Err(Error::StagingLost);
-        }
+        self.check_not_lost()?;
         // Nobody's meanwhile, so that nothing is taken over from here if it fails and then nothing
         // can be written any more, or if nobody lives to say so.
         let (owner, doubtful) = (
@@ -242,6 +265,13 @@ impl<F: Fs> Staging<F> {
         Ok(())
     }
 
+    fn check_not_lost(&self) -> Result<(), Error> {
+        if self.lost.load(Ordering::Relaxed) {
+            return Err(Error::StagingLost);
+        }
+        Ok(())
+    }
+
     fn objects(&self) -> MutexGuard<'_, IdSet> {
         // A panic ends the process, or the session.
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
@@ -273,6 +303,11 @@ impl<F: Fs> Drop for Staging<F> {
         }
     }
 }
+
+/// The mode of an object while it is written.
+const HALF: u32 = 0o600;
+/// The mode of an object, in staging and once it is published: everybody may read it.
+const WHOLE: u32 = 0o644;
 
 /// Makes the directories of this project in a repository.
 fn make_own_dirs<F: Fs>(fs: &F) -> Result<(), Error> {

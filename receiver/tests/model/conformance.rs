@@ -15,7 +15,7 @@ use crate::world::cases;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Create(Vec<u8>, Vec<u8>),
+    Create(Vec<u8>, u32, Vec<u8>),
     Read(Vec<u8>),
     Rename(Vec<u8>, Vec<u8>),
     Link(Vec<u8>, Vec<u8>),
@@ -38,7 +38,8 @@ fn any_path() -> impl Strategy<Value = Vec<u8>> {
 fn any_op() -> impl Strategy<Value = Op> {
     let path = any_path;
     prop_oneof![
-        4 => (path(), proptest::collection::vec(any::<u8>(), 0..9)).prop_map(|(p, c)| Op::Create(p, c)),
+        4 => (path(), 0..2u32, proptest::collection::vec(any::<u8>(), 0..9))
+            .prop_map(|(path, bits, content)| Op::Create(path, 0o600 + 0o44 * bits, content)),
         2 => path().prop_map(Op::Read),
         4 => (path(), path()).prop_map(|(from, to)| Op::Rename(from, to)),
         2 => (path(), path()).prop_map(|(from, to)| Op::Link(from, to)),
@@ -71,9 +72,10 @@ fn act<F: Fs>(fs: &F, op: &Op, locks: &mut Vec<F::Lock>) -> Result<String, Strin
     let say = |error: io::Error| format!("{:?}", error.kind());
     let is_dir = |path: &RepoPath| fs.stat(path).is_ok_and(|stat| stat.kind == FileKind::Dir);
     match op {
-        Op::Create(at, content) => {
-            let mut file = fs.create(&path(at)).map_err(say)?;
+        Op::Create(at, mode, content) => {
+            let mut file = fs.create(&path(at), 0o600).map_err(say)?;
             file.write_all(content).map_err(say)?;
+            fs.set_mode(&file, *mode).map_err(say)?;
             fs.sync_data(&file).map_err(say)?;
         }
         Op::Read(at) => {
@@ -93,12 +95,9 @@ fn act<F: Fs>(fs: &F, op: &Op, locks: &mut Vec<F::Lock>) -> Result<String, Strin
         Op::Rmdir(at) => fs.rmdir(&path(at)).map_err(say)?,
         Op::Stat(at) => {
             let stat = fs.stat(&path(at)).map_err(say)?;
-            let len = if stat.kind == FileKind::File {
-                stat.len
-            } else {
-                0
-            };
-            return Ok(format!("{:?} {len}", stat.kind));
+            // What else may be in a mode is the umask's.
+            let of_files = (stat.kind == FileKind::File).then_some((stat.mode == 0o600, stat.len));
+            return Ok(format!("{:?} {of_files:?}", stat.kind));
         }
         Op::ReadDir(at) => {
             let entries = fs.read_dir(&path(at), usize::MAX).map_err(say)?;

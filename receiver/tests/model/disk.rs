@@ -30,9 +30,9 @@ impl Node {
     }
 }
 
-/// Inodes by number; the root is 0.
+/// Inodes by number; the root is 0. And the modes of files that are not 0644.
 #[derive(Clone, Debug)]
-pub(crate) struct Disk(BTreeMap<u64, Node>);
+pub(crate) struct Disk(BTreeMap<u64, Node>, BTreeMap<u64, u32>);
 
 /// Something that is visible and not durable, done by operation `op`.
 #[derive(Clone, Debug)]
@@ -45,6 +45,7 @@ struct Pending {
 #[derive(Clone, Debug)]
 enum Change {
     Data(usize, Vec<u8>),
+    Mode(u32),
     Entry(String, Option<u64>),
 }
 
@@ -79,7 +80,10 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new() -> Self {
-        let empty = Disk(BTreeMap::from([(0, Node::Dir(BTreeMap::new()))]));
+        let empty = Disk(
+            BTreeMap::from([(0, Node::Dir(BTreeMap::new()))]),
+            BTreeMap::new(),
+        );
         Self {
             visible: empty.clone(),
             durable: empty,
@@ -138,7 +142,8 @@ impl Machine {
                     let change = Change::Data(at, bytes[..kept].to_vec());
                     after.durable.apply(&Pending { change, ..pending });
                 }
-                Change::Data(..) => {}
+                Change::Mode(..) if random.below(8) < data => after.durable.apply(&pending),
+                Change::Data(..) | Change::Mode(..) => {}
             }
         }
         after.reboot();
@@ -190,6 +195,11 @@ impl Machine {
         &self.visible.0[&node]
     }
 
+    /// Returns the permissions of a file.
+    pub(crate) fn mode(&self, node: u64) -> u32 {
+        self.visible.1.get(&node).copied().unwrap_or(0o644)
+    }
+
     pub(crate) fn modified(&self, node: u64) -> i64 {
         self.modified.get(&node).copied().unwrap_or(0)
     }
@@ -234,6 +244,18 @@ impl Machine {
             let change = Change::Entry(name.to_owned(), target);
             self.add(node, change);
         }
+    }
+
+    /// Gives a file that was made just now its first mode.
+    pub(crate) fn begin_with_mode(&mut self, node: u64, mode: u32) {
+        self.visible.1.insert(node, mode);
+        self.durable.1.insert(node, mode);
+    }
+
+    /// Gives a file another mode.
+    pub(crate) fn set_mode(&mut self, node: u64, mode: u32) {
+        self.changes += 1;
+        self.add(node, Change::Mode(mode));
     }
 
     /// Appends to a file.
@@ -359,6 +381,9 @@ impl Disk {
                 // What was not written between is a hole.
                 content.resize(content.len().max(end), 0);
                 content[*at..end].copy_from_slice(bytes);
+            }
+            (Some(Node::File(_)), Change::Mode(mode)) => {
+                self.1.insert(pending.node, *mode);
             }
             (node, change) => panic!("{change:?} of {node:?}"),
         }

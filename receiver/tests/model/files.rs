@@ -132,6 +132,7 @@ impl ModelFs {
         let changed = (machine.modified(node), 0);
         Stat {
             kind: machine.node(node).kind(),
+            mode: machine.mode(node),
             len,
             modified: changed,
             changed,
@@ -187,11 +188,11 @@ impl Fs for ModelFs {
         Some(&self.mount)
     }
 
-    fn create(&self, path: &RepoPath) -> io::Result<ModelFile> {
-        let made = self
-            .step(Kind::Other)?
-            .make(path.as_str(), Node::File(Arc::default()));
-        let node = done(made)?;
+    fn create(&self, path: &RepoPath, mode: u32) -> io::Result<ModelFile> {
+        let mut machine = self.step(Kind::Other)?;
+        let node = done(machine.make(path.as_str(), Node::File(Arc::default())))?;
+        machine.begin_with_mode(node, mode);
+        drop(machine);
         Ok(ModelFile {
             fs: self.clone(),
             node,
@@ -213,6 +214,11 @@ impl Fs for ModelFs {
             node,
             at: 0,
         })
+    }
+
+    fn set_mode(&self, file: &ModelFile, mode: u32) -> io::Result<()> {
+        self.step(Kind::Other)?.set_mode(file.node, mode);
+        Ok(())
     }
 
     fn sync_data(&self, file: &ModelFile) -> io::Result<()> {

@@ -117,6 +117,30 @@ fn a_push_cut_after_any_object_is_retried_and_only_the_others_are_sent() {
     }
 }
 
+/// An object has its name while it is written: whoever comes next must see that it is not whole.
+#[test]
+fn a_push_after_one_that_was_killed_at_any_operation_publishes_what_was_pushed() {
+    let (universe, push) = first_push();
+    let objects = universe.closure(commit_id(push.refs[0].1));
+    let fs = ModelFs::alone(repository(), Script::Record(Vec::new()));
+    let mut client = Client::connect(&universe, &push, &fs, "me").unwrap();
+    client.open().unwrap();
+    client.send(&objects).unwrap();
+    let killed = fs.recorded();
+    // Each is made, written and finished.
+    assert!(killed.len() > 3 * objects.len(), "{}", killed.len());
+    for (machine, _) in killed {
+        let shared = Arc::new(Mutex::new(machine.crash(Crash::Kill)));
+        let mut again = begin(&universe, &push, &shared, "me", &[]);
+        again.transfer().unwrap();
+        assert!(all_set(&again.finalize().unwrap()));
+        drop(again);
+        let possible = possible(&Default::default(), &push, true);
+        let after = shared.lock().unwrap().crash(Crash::Weakest(0));
+        check(&after, &universe, &possible).unwrap();
+    }
+}
+
 #[test]
 fn the_half_open_session_may_still_publish_as_well() {
     let (universe, push) = first_push();

@@ -63,12 +63,15 @@ fn path(text: &str) -> RepoPath {
 
 fn write(fs: &ModelFs, name: &str, content: &[u8]) {
     let target = path(name);
-    if let Ok(mut file) = fs.create(&target) {
+    if let Ok(mut file) = fs.create(&target, 0o644) {
         file.write_all(content).unwrap();
         return;
     }
     let temporary = target.parent().child("tmp.AAAAAA");
-    fs.create(&temporary).unwrap().write_all(content).unwrap();
+    fs.create(&temporary, 0o644)
+        .unwrap()
+        .write_all(content)
+        .unwrap();
     fs.rename(&temporary, &target).unwrap();
 }
 

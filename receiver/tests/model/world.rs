@@ -461,6 +461,12 @@ pub(crate) fn held(machine: &Machine) -> Result<BTreeMap<String, Checksum>, Stri
 fn objects(machine: &Machine, universe: &Universe) -> Result<BTreeSet<ObjectId>, String> {
     let mut objects = BTreeSet::new();
     for (name, content) in machine.files_below("objects") {
+        let node = machine
+            .resolve(&format!("objects/{name}"))
+            .expect("it is there");
+        if machine.mode(node) != 0o644 {
+            return Err(format!("not everybody can read objects/{name}"));
+        }
         let good = match universe.paths.get(&name) {
             Some(id) => {
                 objects.insert(*id);

@@ -63,6 +63,25 @@ fn sessions_that_begin_and_end_at_once_never_take_each_others_staging() {
 }
 
 #[test]
+fn an_object_that_comes_twice_is_whole_and_has_its_mode() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("a", "1")]);
+    let store = pair.store();
+    open(&store, PushOptions::default(), &[update("x", commit)]);
+    pair.stage_all(&store, commit);
+    pair.stage_all(&store, commit);
+    store.publish().unwrap();
+    for id in pair.closure(commit) {
+        let path = pair.target().join("objects").join(id.archive_path());
+        assert_eq!(
+            fs::metadata(path).unwrap().permissions().mode() & 0o777,
+            0o644
+        );
+    }
+    pair.assert_sound(&["x"]);
+}
+
+#[test]
 fn staging_is_nobody_elses_business() {
     let pair = Pair::new();
     let _store = pair.store();

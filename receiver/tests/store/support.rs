@@ -329,8 +329,11 @@ impl Fs for Recorder {
     fn mount_id(&self) -> Option<&str> {
         self.real.mount_id()
     }
-    fn create(&self, path: &RepoPath) -> io::Result<Self::File> {
-        self.real.create(path)
+    fn create(&self, path: &RepoPath, mode: u32) -> io::Result<Self::File> {
+        self.real.create(path, mode)
+    }
+    fn set_mode(&self, file: &Self::File, mode: u32) -> io::Result<()> {
+        self.real.set_mode(file, mode)
     }
     fn open(&self, path: &RepoPath) -> io::Result<Self::File> {
         self.real.open(path)
