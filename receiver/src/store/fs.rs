@@ -24,7 +24,7 @@ use crate::error::Error;
 
 /// A file system as a store sees it, rooted at the repository. No operation follows a symbolic
 /// link, in any component.
-pub trait Fs: fmt::Debug + Send + Sync {
+pub trait Fs: fmt::Debug + Send + Sync + 'static {
     /// An open regular file.
     type File: Read + Write + fmt::Debug + Send;
     /// A held lock; dropping it releases it, and so does the death of the process.

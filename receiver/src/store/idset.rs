@@ -68,9 +68,20 @@ impl IdSet {
         }
     }
 
-    /// Returns the marked ids of one kind, in no order.
-    pub(super) fn marked_of_kind(&self, kind: ObjectKind) -> impl Iterator<Item = ObjectId> {
-        let members = self.kinds[index(kind)].iter().flatten();
+    /// Returns how many ids there are.
+    pub(super) fn len(&self) -> usize {
+        self.kinds.iter().flatten().map(Vec::len).sum()
+    }
+
+    /// Returns one of `parts` about equal parts of the marked ids of one kind, in no order.
+    pub(super) fn marked_of_kind(
+        &self,
+        kind: ObjectKind,
+        part: usize,
+        parts: usize,
+    ) -> impl Iterator<Item = ObjectId> {
+        let arrays = self.kinds[index(kind)].iter();
+        let members = arrays.skip(part).step_by(parts).flatten();
         members
             .filter(|member| member.marked)
             .map(move |member| ObjectId::new(kind, member.checksum))
@@ -128,10 +139,22 @@ mod tests {
                 prop_assert_eq!(set.insert(id), model.insert(id));
                 prop_assert!(set.contains(&id));
             }
+            prop_assert_eq!(set.len(), model.len());
             let all_marked = |set: &IdSet| -> HashSet<_> {
-                ObjectKind::ALL.into_iter().flat_map(|kind| set.marked_of_kind(kind)).collect()
+                let kinds = ObjectKind::ALL.into_iter();
+                kinds.flat_map(|kind| set.marked_of_kind(kind, 0, 1)).collect()
             };
-            prop_assert_eq!(all_marked(&set), marked);
+            prop_assert_eq!(all_marked(&set), marked.clone());
+            let mut parts: Vec<_> = (0..3)
+                .flat_map(|part| {
+                    let kinds = ObjectKind::ALL.into_iter();
+                    let set = &set;
+                    kinds.flat_map(move |kind| set.marked_of_kind(kind, part, 3))
+                })
+                .collect();
+            prop_assert_eq!(parts.len(), marked.len());
+            parts.retain(|id| !marked.contains(id));
+            prop_assert!(parts.is_empty());
             set.unmark_all();
             prop_assert_eq!(all_marked(&set), HashSet::new());
             prop_assert!(model.iter().all(|id| set.contains(id)));

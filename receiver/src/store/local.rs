@@ -36,6 +36,8 @@ pub struct StoreConfig {
     pub head_room: HeadRoom,
     /// Most sessions at once, of all identities together.
     pub sessions_max: Option<u32>,
+    /// Threads that publish many objects; 0 is one.
+    pub threads: usize,
 }
 
 /// What a push has brought so far.
@@ -79,12 +81,13 @@ impl<F: Fs> LocalStore<F> {
             summary,
             head_room,
             sessions_max,
+            threads,
         } = config;
         // Nothing is made in what is no repository.
         repo::read_config(&fs)?;
         let slot = sessions_max.map(|max| slots::take(&fs, max)).transpose()?;
         Ok(Self {
-            repo: Arc::new(Repo::open(fs, &identity, limits, summary)?),
+            repo: Arc::new(Repo::open(fs, &identity, limits, summary, threads)?),
             policy,
             head_room,
             received: Arc::default(),

@@ -67,7 +67,7 @@ pub fn remove_refs(
     wanted: &[(RefName, Option<Checksum>)],
 ) -> Result<Vec<Removal>, Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
-    let repo = Repo::open(fs, WHO, Limits::default(), summary)?;
+    let repo = Repo::open(fs, WHO, Limits::default(), summary, 1)?;
     let removals = remove(&repo, wanted)?;
     summary::update(&repo, std::iter::empty())?;
     // Nothing is staged that anybody could take over.

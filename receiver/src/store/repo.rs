@@ -23,16 +23,18 @@ pub(super) struct Repo<F: Fs> {
 }
 
 impl<F: Fs> Repo<F> {
-    /// Opens a repository of mode archive, and makes a staging directory for `identity`.
+    /// Opens a repository of mode archive, and makes a staging directory for `identity`, where so many
+    /// threads may act at once.
     pub(super) fn open(
         fs: F,
         identity: &str,
         limits: Limits,
         summary: SummaryConfig,
+        threads: usize,
     ) -> Result<Self, Error> {
         let config = read_config(&fs)?;
         let fs = Arc::new(fs);
-        let staging = Staging::create(Arc::clone(&fs), identity, config.lock_timeout)?;
+        let staging = Staging::create(Arc::clone(&fs), identity, config.lock_timeout, threads)?;
         Ok(Self {
             fs,
             config,

@@ -6,8 +6,11 @@
 //! What becomes of it when the session ends before it published is said in `leftovers.rs`.
 
 use std::io::{self, Write};
+use std::mem;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use artifact_protocol::ostree::LockTimeout;
 use artifact_protocol::{ObjectId, ObjectKind};
@@ -34,11 +37,19 @@ pub(super) struct Staging<F: Fs> {
     lost: AtomicBool,
     published: AtomicBool,
     made_room: AtomicBool,
+    // How many may act at once here.
+    threads: usize,
+    clearing: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl<F: Fs> Staging<F> {
     /// Makes a directory for a session of `identity`, and looks what others have left.
-    pub(super) fn create(fs: Arc<F>, identity: &str, timeout: LockTimeout) -> Result<Self, Error> {
+    pub(super) fn create(
+        fs: Arc<F>,
+        identity: &str,
+        timeout: LockTimeout,
+        threads: usize,
+    ) -> Result<Self, Error> {
         make_own_dirs(&*fs)?;
         let mut random = [0; 8];
         getrandom::fill(&mut random)
@@ -66,6 +77,8 @@ impl<F: Fs> Staging<F> {
             lost: AtomicBool::new(false),
             published: AtomicBool::new(false),
             made_room: AtomicBool::new(false),
+            threads: threads.max(1),
+            clearing: Mutex::default(),
         };
         let tmp = staging.dir.child(TMP);
         let made = staging.fs.mkdir(&tmp, 0o700);
@@ -85,7 +98,13 @@ impl<F: Fs> Staging<F> {
     pub(super) fn publish(&self) {
         self.published.store(true, Ordering::Relaxed);
         // What comes now, the summary, wants memory of its own.
-        *self.objects() = IdSet::default();
+        let objects = mem::take(&mut *self.objects());
+        if self.threads > 1 && objects.len() > OBJECTS_OF_A_THREAD {
+            // And need not wait until the second names of so many are gone.
+            let (fs, dir) = (Arc::clone(&self.fs), self.dir.clone());
+            let clearing = thread::spawn(move || leftovers::empty(&*fs, &dir));
+            *lock(&self.clearing) = Some(clearing);
+        }
     }
 
     /// Gives a file a temporary name in here as well; `None` if that cannot be.
@@ -200,13 +219,36 @@ impl<F: Fs> Staging<F> {
         self.objects().mark(id)
     }
 
-    /// Acts on each object of one kind that the last walk has reached.
-    pub(super) fn each_reached(
+    /// Acts on each object of some kinds that the last walk has reached. Where there are many, several
+    /// threads do, each with what `begin` gives it; that is returned.
+    pub(super) fn each_reached<T: Send>(
         &self,
-        kind: ObjectKind,
-        act: impl FnMut(ObjectId) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.objects().marked_of_kind(kind).try_for_each(act)
+        kinds: &[ObjectKind],
+        begin: impl Fn() -> T + Sync,
+        act: impl Fn(&mut T, ObjectId) -> Result<(), Error> + Sync,
+    ) -> Result<Vec<T>, Error> {
+        let objects = &*self.objects();
+        let threads = self.threads.min(1 + objects.len() / OBJECTS_OF_A_THREAD);
+        let work = |part| {
+            let mut own = begin();
+            for kind in kinds {
+                let mut ids = objects.marked_of_kind(*kind, part, threads);
+                ids.try_for_each(|id| act(&mut own, id))?;
+            }
+            Ok(own)
+        };
+        if threads == 1 {
+            return Ok(vec![work(0)?]);
+        }
+        thread::scope(|scope| {
+            let work = &work;
+            let started: Vec<_> = (0..threads)
+                .map(|part| scope.spawn(move || work(part)))
+                .collect();
+            let done = started.into_iter().map(|thread| thread.join());
+            done.map(|done| done.unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        })
     }
 
     /// Reads a staged object of at most `max` bytes.
@@ -273,8 +315,7 @@ impl<F: Fs> Staging<F> {
     }
 
     fn objects(&self) -> MutexGuard<'_, IdSet> {
-        // A panic ends the process, or the session.
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.objects)
     }
 
     /// Returns whether trying again may help against an error.
@@ -292,6 +333,10 @@ impl<F: Fs> Staging<F> {
 
 impl<F: Fs> Drop for Staging<F> {
     fn drop(&mut self) {
+        if let Some(clearing) = lock(&self.clearing).take() {
+            // One that panicked has said so; what it left is removed below.
+            let _ = clearing.join();
+        }
         let published = self.published.load(Ordering::Relaxed);
         if published || self.lost.load(Ordering::Relaxed) {
             leftovers::remove(&*self.fs, &self.dir);
@@ -309,6 +354,9 @@ const HALF: u32 = 0o600;
 /// The mode of an object, in staging and once it is published: everybody may read it.
 const WHOLE: u32 = 0o644;
 
+/// Fewer objects are not worth a thread.
+const OBJECTS_OF_A_THREAD: usize = 1024;
+
 /// Makes the directories of this project in a repository.
 fn make_own_dirs<F: Fs>(fs: &F) -> Result<(), Error> {
     let dirs = [
@@ -320,4 +368,9 @@ fn make_own_dirs<F: Fs>(fs: &F) -> Result<(), Error> {
         make_dir(fs, &dir, mode).map_err(Error::io("making", &dir))?;
     }
     Ok(())
+}
+
+/// Locks a mutex. A panic of another thread ends the process, or the session.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! What is published, when, and in which order.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::sync::atomic::Ordering;
 
 use artifact_protocol::frame::{
@@ -395,7 +395,7 @@ fn synced_in(ops: &[Op], dir: &str) -> bool {
     ops.iter().any(|op| match op {
         Op::SyncAll => true,
         Op::SyncDir(synced) => synced == dir,
-        Op::Rename(_) | Op::Lock(_) | Op::Unlock(_) => false,
+        Op::Name(_) | Op::Lock(_) | Op::Unlock(_) => false,
     })
 }
 
@@ -433,7 +433,7 @@ fn children_are_durable_before_commits_and_commits_before_refs_and_refs_before_t
     let mut last_object = 0;
     for commit in [first, second] {
         let commit_id = ObjectId::new(ObjectKind::Commit, commit);
-        let named = at(&Op::Rename(format!("objects/{}", commit_id.archive_path())));
+        let named = at(&Op::Name(format!("objects/{}", commit_id.archive_path())));
         assert!(lock(".lock") < named);
         for id in pair
             .closure(commit)
@@ -442,7 +442,7 @@ fn children_are_durable_before_commits_and_commits_before_refs_and_refs_before_t
         {
             let path = format!("objects/{}", id.archive_path());
             let dir = path[.."objects/xx".len()].to_owned();
-            let child = at(&Op::Rename(path));
+            let child = at(&Op::Name(path));
             assert!(lock(".lock") < child);
             assert!(
                 synced_in(&ops[child..named], &dir),
@@ -459,9 +459,7 @@ fn children_are_durable_before_commits_and_commits_before_refs_and_refs_before_t
     }
     let meta = ObjectId::new(ObjectKind::Commit, second).loose_path("commitmeta");
     let commit = ObjectId::new(ObjectKind::Commit, second).archive_path();
-    assert!(
-        at(&Op::Rename(format!("objects/{meta}"))) < at(&Op::Rename(format!("objects/{commit}")))
-    );
+    assert!(at(&Op::Name(format!("objects/{meta}"))) < at(&Op::Name(format!("objects/{commit}"))));
     for (name, dirs) in [
         (
             "p/a/1",
@@ -469,7 +467,7 @@ fn children_are_durable_before_commits_and_commits_before_refs_and_refs_before_t
         ),
         ("p/b", &["refs/heads/p", "refs/heads", "refs"][..]),
     ] {
-        let set = at(&Op::Rename(format!("refs/heads/{name}")));
+        let set = at(&Op::Name(format!("refs/heads/{name}")));
         assert!(last_object < lock(refs_lock) && lock(refs_lock) < set && set < unlock(refs_lock));
         let mut from = set;
         for dir in dirs {
@@ -561,4 +559,26 @@ fn directories_that_share_each_other_are_walked_once_and_only_so_deep() {
             other => assert!(!deep && done(other.unwrap()) == [RefOutcome::Updated]),
         }
     }
+}
+
+#[test]
+fn of_many_objects_that_several_threads_publish_none_is_left_behind() {
+    let pair = Pair::new();
+    let names: Vec<_> = (0..4_000).map(|number| number.to_string()).collect();
+    let files: Vec<_> = names.iter().map(|n| (n.as_str(), n.as_str())).collect();
+    let commit = pair.commit(None, &files);
+    let config = StoreConfig {
+        threads: 3,
+        ..StoreConfig::default()
+    };
+    let store = LocalStore::open(&pair.target(), config).unwrap();
+    open(&store, PushOptions::default(), &[update("x", commit)]);
+    pair.stage_all(&store, commit);
+    store.publish().unwrap();
+    drop(store);
+    assert_eq!(pair.staging_dirs(), 0);
+    pair.assert_sound(&["x"]);
+    let path = |id: ObjectId| pair.target().join("objects").join(id.archive_path());
+    let links = |id| fs::metadata(path(id)).unwrap().nlink();
+    assert!(pair.closure(commit).into_iter().all(|id| links(id) == 1));
 }

@@ -128,7 +128,7 @@ fn pushes_that_are_named_already_share_one_summary_and_an_old_signature_goes() {
     let writes = |index: usize| {
         let ops = stores[index].1.1.ops.lock().unwrap();
         ops.iter()
-            .filter(|op| **op == Op::Rename("summary".to_owned()))
+            .filter(|op| **op == Op::Name("summary".to_owned()))
             .count()
     };
     assert_eq!(stores[0].1.0.summarize(), SummaryDone::Current);
@@ -163,7 +163,7 @@ fn a_push_with_nothing_to_do_mends_a_summary_that_lacks_its_refs() {
     let both = [update("y", commit), update("z", commit)];
     open(&store, PushOptions::default(), &both);
     // The push goes on, and its summary will do for both.
-    let renamed = Op::Rename("summary".to_owned());
+    let renamed = Op::Name("summary".to_owned());
     assert!(!record.ops.lock().unwrap().contains(&renamed));
     pair.stage_all(&store, commit);
     crate::support::done(store.publish().unwrap());

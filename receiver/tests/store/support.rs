@@ -283,7 +283,7 @@ pub(crate) fn missing(published: Published) -> Vec<ObjectId> {
 pub(crate) enum Op {
     SyncAll,
     SyncDir(String),
-    Rename(String),
+    Name(String),
     Lock(String),
     Unlock(String),
 }
@@ -356,11 +356,13 @@ impl Fs for Recorder {
     }
     fn rename(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()> {
         self.real.rename(from, to)?;
-        self.record.add(Op::Rename(to.as_str().to_owned()));
+        self.record.add(Op::Name(to.as_str().to_owned()));
         Ok(())
     }
     fn link(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()> {
-        self.real.link(from, to)
+        self.real.link(from, to)?;
+        self.record.add(Op::Name(to.as_str().to_owned()));
+        Ok(())
     }
     fn unlink(&self, path: &RepoPath) -> io::Result<()> {
         self.real.unlink(path)

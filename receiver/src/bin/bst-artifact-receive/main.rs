@@ -11,6 +11,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::Context;
 use artifact_protocol::frame::CloseCode;
@@ -60,7 +61,7 @@ struct Args {
     /// Who the client is; for a command="..." of the key's own in authorized_keys
     #[arg(long, value_name = "NAME")]
     identity: Option<String>,
-    /// Threads that verify objects [default: the number of processors]
+    /// Threads that verify and publish objects [default: the number of processors]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Do not confine this process: for systems where that fails, and to trace it
@@ -113,8 +114,6 @@ fn run(args: &Args, surroundings: &Surroundings, id: &str) -> anyhow::Result<u8>
         }
     };
     // Looks at files outside the repository.
-    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = args.threads.unwrap_or_else(processors);
     if args.no_sandbox {
         tracing::debug!("sandbox: none, as told");
     } else {
@@ -125,7 +124,7 @@ fn run(args: &Args, surroundings: &Surroundings, id: &str) -> anyhow::Result<u8>
     let config = DriverConfig {
         session,
         patience: Patience::default(),
-        threads,
+        threads: args.threads(),
     };
     let (input, output) = wire().context("cannot use standard input and output as the wire")?;
     let served = driver::serve(&store, config, input, output, |event| {
@@ -150,6 +149,13 @@ struct Prepared {
     store: Arc<LocalStore>,
     session: ReceiverConfig,
     audit: Audit,
+}
+
+impl Args {
+    fn threads(&self) -> usize {
+        let processors = || thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or_else(processors)
+    }
 }
 
 /// Why there is no session, for the client and for the log.
@@ -212,6 +218,7 @@ fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepare
         summary: summary.unwrap_or_default(),
         head_room: config.limits.head_room(),
         sessions_max: config.limits.sessions_max,
+        threads: args.threads(),
     };
     match LocalStore::open(&args.repo, store) {
         Ok(store) => Ok(Prepared {
