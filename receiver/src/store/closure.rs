@@ -62,6 +62,9 @@ pub(super) fn walk<F: Fs>(
 /// Verifies an object that exists in the repository and links it into staging; returns whether that
 /// could be done. A damaged one is as good as none.
 pub(super) fn adopt<F: Fs>(repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
+    if !repo.may_have_had(&id) {
+        return Ok(false);
+    }
     match repo.staging.link(&RepoPath::object(&id))? {
         Some(linked) => accept_if_good(repo, &linked, id),
         None => Ok(false),

@@ -1,7 +1,9 @@
 //! An open repository: what every part of the store needs to work on it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use artifact_protocol::ObjectId;
 use artifact_protocol::limits::Limits;
 use artifact_protocol::ostree::{LockTimeout, RepoConfig, RepoMode};
 
@@ -20,6 +22,8 @@ pub(super) struct Repo<F: Fs> {
     pub(super) limits: Limits,
     pub(super) summary: SummaryConfig,
     pub(super) staging: Staging<F>,
+    // The directories of objects that were there when this was opened.
+    fan_out: BTreeSet<String>,
 }
 
 impl<F: Fs> Repo<F> {
@@ -33,6 +37,10 @@ impl<F: Fs> Repo<F> {
         threads: usize,
     ) -> Result<Self, Error> {
         let config = read_config(&fs)?;
+        let objects = RepoPath::objects();
+        let listed = fs.read_dir(&objects, MAX_LISTED);
+        let listed = listed.map_err(Error::io("listing", &objects))?;
+        let fan_out = listed.into_iter().map(|entry| entry.name).collect();
         let fs = Arc::new(fs);
         let staging = Staging::create(Arc::clone(&fs), identity, config.lock_timeout, threads)?;
         Ok(Self {
@@ -41,7 +49,15 @@ impl<F: Fs> Repo<F> {
             limits,
             summary,
             staging,
+            fan_out,
         })
+    }
+
+    /// Returns whether an object may have been here when this was opened. Of a first push, this saves
+    /// looking for each of its objects.
+    pub(super) fn may_have_had(&self, id: &ObjectId) -> bool {
+        let dir = RepoPath::object(id).parent();
+        self.fan_out.contains(dir.split().1)
     }
 
     /// Takes libostree's lock of the repository, unless that is configured away.
@@ -89,3 +105,5 @@ pub(super) fn read_config<F: Fs>(fs: &F) -> Result<RepoConfig, Error> {
 }
 
 const MAX_CONFIG_LEN: usize = 1024 * 1024;
+/// Entries of the directory of objects that are looked at: a repository has 256 there.
+const MAX_LISTED: usize = 1024;

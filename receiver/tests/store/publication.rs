@@ -564,7 +564,7 @@ fn directories_that_share_each_other_are_walked_once_and_only_so_deep() {
 #[test]
 fn of_many_objects_that_several_threads_publish_none_is_left_behind() {
     let pair = Pair::new();
-    let names: Vec<_> = (0..4_000).map(|number| number.to_string()).collect();
+    let names: Vec<_> = (0..2_100).map(|number| number.to_string()).collect();
     let files: Vec<_> = names.iter().map(|n| (n.as_str(), n.as_str())).collect();
     let commit = pair.commit(None, &files);
     let config = StoreConfig {
