@@ -42,6 +42,7 @@
 mod cipher;
 mod driver;
 mod error;
+mod lane;
 mod plan;
 mod pool;
 mod push;

@@ -1,9 +1,15 @@
 //! Threads that read the local repository for a session: one that plans, some that read objects
 //! and compress them.
+//!
+//! All readers take from one queue. Of a large object that has to be compressed several pieces are
+//! in work at once; they go out in order ([`Lane`]). What is held for those is at most
+//! [`Pool::READERS_MAX`] compressors, and twice as many pieces for each of the streams a session
+//! has open.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use artifact_protocol::ObjectId;
@@ -11,35 +17,75 @@ use artifact_protocol::frame::CloseCode;
 use artifact_protocol::session::{
     Fault, Fetched, PlanRequest, SourceDone, SourceOp, SourceOutcome, SourceRequest,
 };
+use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::error::Error;
+use crate::lane::Lane;
 use crate::plan::{Plan, Target};
-use crate::source::{LargeObject, Object, Repository};
+use crate::source::{LargeObject, Object, Piece, Repository};
 
 /// The threads, and what they are at.
 #[derive(Debug)]
 pub(crate) struct Pool {
     planner: Sender<SourceRequest>,
-    readers: Vec<Sender<SourceRequest>>,
-    /// Requests handed to each reader and not completed.
-    loads: Vec<usize>,
-    /// The reader that has a large object open.
-    large: HashMap<ObjectId, usize>,
+    readers: Sender<Job>,
     done: UnboundedReceiver<Completion>,
+    /// Requests that are completed and were not handed out.
+    settled: VecDeque<SourceDone>,
+    large: HashMap<ObjectId, Large>,
+    /// How many pieces of an object that is compressed are in work at once.
+    ahead: usize,
     busy: usize,
     failure: Failure,
 }
 
+/// What a reader is given to do.
 #[derive(Debug)]
-struct Completion {
-    /// `None` is the planner.
-    reader: Option<usize>,
-    /// Objects that the reader has open from now on.
-    opened: Vec<ObjectId>,
-    /// An object that it has open no more.
-    closed: Option<ObjectId>,
-    done: SourceDone,
+enum Job {
+    Fetch(SourceRequest),
+    /// The next piece of what is open, if there is one more.
+    Piece(ObjectId, Handle),
+}
+
+/// Tells a large object that was opened from the same one opened again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Handle(u64);
+
+#[derive(Debug)]
+enum Completion {
+    Done(SourceDone),
+    Fetched {
+        done: SourceDone,
+        opened: Vec<Opened>,
+    },
+    Piece {
+        id: ObjectId,
+        number: u64,
+        piece: Ready,
+    },
+}
+
+#[derive(Debug)]
+struct Opened {
+    id: ObjectId,
+    handle: Handle,
+    is_divisible: bool,
+}
+
+#[derive(Debug)]
+struct Ready {
+    outcome: Result<Bytes, Fault>,
+    last: bool,
+}
+
+/// A large object that a reader has opened and that was not all handed out.
+#[derive(Debug)]
+struct Large {
+    handle: Handle,
+    lane: Lane<Ready>,
+    /// Waits for the next piece.
+    request: Option<SourceRequest>,
 }
 
 /// The first thing that went wrong, in full.
@@ -47,14 +93,19 @@ struct Completion {
 struct Failure(Arc<Mutex<Option<Error>>>);
 
 impl Pool {
+    /// The most threads that read. More would wait for one another: a session fetches in four
+    /// requests and from two large objects at once.
+    const READERS_MAX: usize = 8;
+
     /// Starts no thread: for a session that sends nothing.
     pub(crate) fn none() -> Self {
         Self {
             planner: channel().0,
-            readers: Vec::new(),
-            loads: Vec::new(),
-            large: HashMap::new(),
+            readers: channel().0,
             done: unbounded_channel().1,
+            settled: VecDeque::new(),
+            large: HashMap::new(),
+            ahead: 0,
             busy: 0,
             failure: Failure::default(),
         }
@@ -63,26 +114,35 @@ impl Pool {
     /// Starts the threads for one push.
     pub(crate) fn start(repository: &Arc<Repository>, depth: u32) -> Self {
         let (report, done) = unbounded_channel();
+        let (planner, plans) = channel();
+        let (readers, jobs) = channel();
         let failure = Failure::default();
         let count = thread::available_parallelism().map_or(1, usize::from);
-        let readers = (0..count)
-            .map(|number| {
-                let (sender, requests) = channel();
-                let (repository, report) = (Arc::clone(repository), report.clone());
-                let failure = failure.clone();
-                thread::spawn(move || read(&repository, number, &requests, &report, &failure));
-                sender
-            })
-            .collect();
-        let (planner, requests) = channel();
+        let count = count.min(Self::READERS_MAX);
         let (repository, slot) = (Arc::clone(repository), failure.clone());
-        thread::spawn(move || plan(&repository, depth, &requests, &report, &slot));
+        thread::spawn(move || {
+            let reading = Reading {
+                repository: &repository,
+                jobs: Mutex::new(jobs),
+                open: Mutex::default(),
+                handles: AtomicU64::new(0),
+                report: &report,
+                failure: &slot,
+            };
+            thread::scope(|scope| {
+                for _ in 0..count {
+                    scope.spawn(|| reading.run());
+                }
+                plan(&repository, depth, &plans, &report, &slot);
+            });
+        });
         Self {
             planner,
             readers,
-            loads: vec![0; count],
-            large: HashMap::new(),
             done,
+            settled: VecDeque::new(),
+            large: HashMap::new(),
+            ahead: 2 * count,
             busy: 0,
             failure,
         }
@@ -91,20 +151,16 @@ impl Pool {
     /// Hands a request to a thread.
     pub(crate) fn submit(&mut self, request: SourceRequest) {
         self.busy += 1;
-        let reader = match request.op() {
-            SourceOp::Plan(_) | SourceOp::Offer { .. } => None,
-            SourceOp::Fetch(_) => self.idlest(),
-            SourceOp::Next(id) => self.large.get(id).copied(),
-        };
-        let queue = match reader.and_then(|number| self.readers.get(number)) {
-            Some(queue) => queue,
-            None => &self.planner,
-        };
-        if let Some(load) = reader.and_then(|number| self.loads.get_mut(number)) {
-            *load += 1;
+        // The threads live as long as their queues.
+        match request.op() {
+            SourceOp::Plan(_) | SourceOp::Offer { .. } => {
+                let _ = self.planner.send(request);
+            }
+            SourceOp::Fetch(_) => {
+                let _ = self.readers.send(Job::Fetch(request));
+            }
+            SourceOp::Next(id) => self.ask(*id, request),
         }
-        // A thread lives as long as its queue.
-        let _ = queue.send(request);
     }
 
     /// Returns whether something is to be waited for.
@@ -114,40 +170,81 @@ impl Pool {
 
     /// Waits for the next completion.
     pub(crate) async fn next(&mut self) -> SourceDone {
-        let Some(Completion {
-            reader,
-            opened,
-            closed,
-            done,
-        }) = self.done.recv().await
-        else {
-            // The threads hold the other end while anything is to be waited for.
-            return std::future::pending().await;
-        };
-        self.busy -= 1;
-        if let Some(number) = reader {
-            if let Some(load) = self.loads.get_mut(number) {
-                *load -= 1;
+        loop {
+            if let Some(done) = self.settled.pop_front() {
+                self.busy -= 1;
+                return done;
             }
-            self.large.extend(opened.into_iter().map(|id| (id, number)));
-            if let Some(id) = closed {
-                self.large.remove(&id);
+            match self.done.recv().await {
+                Some(completion) => self.take_in(completion),
+                // The threads hold the other end while anything is to be waited for.
+                None => return std::future::pending().await,
             }
         }
-        done
     }
 
     /// Returns what went wrong first, if anything did.
     pub(crate) fn take_failure(&self) -> Option<Error> {
-        self.failure
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        lock(&self.failure.0).take()
     }
 
-    fn idlest(&self) -> Option<usize> {
-        (0..self.loads.len()).min_by_key(|number| self.loads.get(*number))
+    fn take_in(&mut self, completion: Completion) {
+        match completion {
+            Completion::Done(done) => self.settled.push_back(done),
+            Completion::Fetched { done, opened } => {
+                self.settled.push_back(done);
+                for object in opened {
+                    let ahead = if object.is_divisible { self.ahead } else { 1 };
+                    let large = Large {
+                        handle: object.handle,
+                        lane: Lane::new(ahead),
+                        request: None,
+                    };
+                    self.large.insert(object.id, large);
+                }
+            }
+            Completion::Piece { id, number, piece } => {
+                if let Some(large) = self.large.get_mut(&id) {
+                    large.lane.put(number, piece);
+                }
+                self.settle(id);
+            }
+        }
+    }
+
+    /// Sees to it that the next piece of a large object, and some behind it, get into work.
+    fn ask(&mut self, id: ObjectId, request: SourceRequest) {
+        let Some(large) = self.large.get_mut(&id) else {
+            let fault = (self.failure).keep(Error::Internal("a piece of what is not open"));
+            self.settled.push_back(request.complete(Err(fault)));
+            return;
+        };
+        large.request = Some(request);
+        self.settle(id);
+        if let Some(large) = self.large.get_mut(&id) {
+            for _ in 0..large.lane.begin() {
+                let _ = self.readers.send(Job::Piece(id, large.handle));
+            }
+        }
+    }
+
+    /// Completes the request for the next piece of a large object if both are there.
+    fn settle(&mut self, id: ObjectId) {
+        let Some(large) = self.large.get_mut(&id) else {
+            return;
+        };
+        let Some(request) = large.request.take() else {
+            return;
+        };
+        let Some(Ready { outcome, last }) = large.lane.take() else {
+            large.request = Some(request);
+            return;
+        };
+        let outcome = outcome.map(|bytes| SourceOutcome::Piece { bytes, last });
+        self.settled.push_back(request.complete(outcome));
+        if last {
+            self.large.remove(&id);
+        }
     }
 }
 
@@ -155,10 +252,7 @@ impl Failure {
     /// Keeps the error, and returns what the server is told.
     fn keep(&self, error: Error) -> Fault {
         let text = "the client cannot read its own repository".to_owned();
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(error);
+        lock(&self.0).get_or_insert(error);
         Fault {
             code: CloseCode::SOURCE_FAILED,
             text,
@@ -185,15 +279,7 @@ fn plan(
             SourceOp::Fetch(_) | SourceOp::Next(_) => Err(Error::Internal("not the planner's")),
         };
         let done = request.complete(outcome.map_err(|error| failure.keep(error)));
-        if report
-            .send(Completion {
-                reader: None,
-                opened: Vec::new(),
-                closed: None,
-                done,
-            })
-            .is_err()
-        {
+        if report.send(Completion::Done(done)).is_err() {
             return;
         }
     }
@@ -254,78 +340,95 @@ fn offer(
     })
 }
 
-fn read(
-    repository: &Repository,
-    number: usize,
-    requests: &Receiver<SourceRequest>,
-    report: &UnboundedSender<Completion>,
-    failure: &Failure,
-) {
-    let mut open = HashMap::new();
-    for request in requests {
-        let (mut opened, mut closed) = (Vec::new(), None);
-        let outcome = match request.op() {
-            SourceOp::Fetch(ids) => fetch(repository, ids, &mut open, &mut opened),
-            SourceOp::Next(id) => {
-                let piece = next_piece(*id, &mut open);
-                closed = (!open.contains_key(id)).then_some(*id);
-                piece
-            }
-            SourceOp::Plan(_) | SourceOp::Offer { .. } => Err(Error::Internal("not a reader's")),
-        };
-        let done = request.complete(outcome.map_err(|error| failure.keep(error)));
-        if report
-            .send(Completion {
-                reader: Some(number),
-                opened,
-                closed,
-                done,
-            })
-            .is_err()
-        {
-            return;
-        }
-    }
-}
-
-fn fetch<'r>(
+/// What all readers share.
+struct Reading<'r> {
     repository: &'r Repository,
-    ids: &[ObjectId],
-    open: &mut HashMap<ObjectId, LargeObject<'r>>,
-    opened: &mut Vec<ObjectId>,
-) -> Result<SourceOutcome, Error> {
-    let mut objects = Vec::with_capacity(ids.len());
-    for id in ids {
-        objects.push(match repository.read(*id)? {
-            Object::Whole(stored) => Fetched::Whole(stored),
-            Object::Large(large) => {
-                open.insert(*id, large);
-                opened.push(*id);
-                Fetched::Large
-            }
-        });
-    }
-    Ok(SourceOutcome::Fetched(objects))
+    jobs: Mutex<Receiver<Job>>,
+    open: Mutex<HashMap<Handle, Arc<Mutex<Open<'r>>>>>,
+    handles: AtomicU64,
+    report: &'r UnboundedSender<Completion>,
+    failure: &'r Failure,
 }
 
-fn next_piece(
-    id: ObjectId,
-    open: &mut HashMap<ObjectId, LargeObject<'_>>,
-) -> Result<SourceOutcome, Error> {
-    let large = open
-        .get_mut(&id)
-        .ok_or(Error::Internal("a piece of what is not open"))?;
-    match large.next() {
-        Some(bytes) => Ok(SourceOutcome::Piece {
-            bytes: bytes?,
-            last: false,
-        }),
-        None => {
-            open.remove(&id);
-            Ok(SourceOutcome::Piece {
-                bytes: bytes::Bytes::new(),
-                last: true,
-            })
+/// A large object, and how many pieces of it were begun.
+struct Open<'r> {
+    object: LargeObject<'r>,
+    begun: u64,
+}
+
+impl<'r> Reading<'r> {
+    /// Does one job after another until nobody is left to want any.
+    fn run(&self) {
+        loop {
+            let job = lock(&self.jobs).recv();
+            let completion = match job {
+                Ok(Job::Fetch(request)) => Some(self.fetch(request)),
+                Ok(Job::Piece(id, handle)) => self.piece(id, handle),
+                Err(_) => return,
+            };
+            if let Some(completion) = completion
+                && self.report.send(completion).is_err()
+            {
+                return;
+            }
         }
     }
+
+    fn fetch(&self, request: SourceRequest) -> Completion {
+        let mut opened = Vec::new();
+        let outcome = match request.op() {
+            SourceOp::Fetch(ids) => ids
+                .iter()
+                .map(|id| self.open(*id, &mut opened))
+                .collect::<Result<_, _>>()
+                .map(SourceOutcome::Fetched),
+            SourceOp::Plan(_) | SourceOp::Offer { .. } | SourceOp::Next(_) => {
+                Err(Error::Internal("not a reader's"))
+            }
+        };
+        let done = request.complete(outcome.map_err(|error| self.failure.keep(error)));
+        Completion::Fetched { done, opened }
+    }
+
+    fn open(&self, id: ObjectId, opened: &mut Vec<Opened>) -> Result<Fetched, Error> {
+        let object = match self.repository.read(id)? {
+            Object::Whole(stored) => return Ok(Fetched::Whole(stored)),
+            Object::Large(object) => object,
+        };
+        let handle = Handle(self.handles.fetch_add(1, Ordering::Relaxed));
+        opened.push(Opened {
+            id,
+            handle,
+            is_divisible: object.is_divisible(),
+        });
+        let open = Arc::new(Mutex::new(Open { object, begun: 0 }));
+        lock(&self.open).insert(handle, open);
+        Ok(Fetched::Large)
+    }
+
+    /// Reads a piece while nobody else reads from the same object, and then compresses it.
+    fn piece(&self, id: ObjectId, handle: Handle) -> Option<Completion> {
+        // It may have ended with a piece begun before.
+        let shared = lock(&self.open).get(&handle).cloned()?;
+        let mut open = lock(&shared);
+        let piece = open.object.next_piece()?;
+        let number = open.begun;
+        open.begun += 1;
+        let last = open.object.is_at_end();
+        drop(open);
+        if last {
+            lock(&self.open).remove(&handle);
+        }
+        let outcome = piece.and_then(Piece::finish);
+        let piece = Ready {
+            outcome: outcome.map_err(|error| self.failure.keep(error)),
+            last,
+        };
+        Some(Completion::Piece { id, number, piece })
+    }
+}
+
+/// Locks what no panic leaves in disorder.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

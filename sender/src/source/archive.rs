@@ -22,14 +22,14 @@ pub(super) fn read(repository: &Repository, id: ObjectId) -> Result<Object<'_>, 
         len,
         remaining: len,
     };
-    let first = file.next_chunk()?.unwrap_or_default();
+    let first = file.next_chunk()?;
     // Header length, padding, then the unpacked size (`ostree-core.c`,
     // `_ostree_zlib_file_header_new`). A file emptied by a power cut ends before.
     let unpacked_len = first.get(8..16).and_then(|bytes| bytes.try_into().ok());
     let Some(unpacked_len) = unpacked_len.map(u64::from_be_bytes) else {
         return Err(repository.corrupt(id, "it is too short for its header"));
     };
-    if file.remaining == 0 && first.len() <= Object::WHOLE_LEN_MAX {
+    if file.is_at_end() && first.len() <= Object::WHOLE_LEN_MAX {
         return Ok(Object::Whole(first));
     }
     let rest = Rest::Archive(file);
@@ -46,10 +46,13 @@ pub(super) struct ArchiveFile<'r> {
 }
 
 impl ArchiveFile<'_> {
-    pub(super) fn next_chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        if self.remaining == 0 {
-            return Ok(None);
-        }
+    /// Returns whether all of it was read.
+    pub(super) const fn is_at_end(&self) -> bool {
+        self.remaining == 0
+    }
+
+    /// Reads the next chunk; an empty one at the end.
+    pub(super) fn next_chunk(&mut self) -> Result<Bytes, Error> {
         let chunk_len =
             LargeObject::CHUNK_LEN_MAX.min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
         let mut chunk = Vec::with_capacity(chunk_len);
@@ -59,6 +62,6 @@ impl ArchiveFile<'_> {
             return Err(self.repository.changed(self.id, self.len));
         }
         self.remaining -= chunk_len as u64;
-        Ok(Some(chunk.into()))
+        Ok(chunk.into())
     }
 }

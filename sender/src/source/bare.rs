@@ -1,27 +1,26 @@
 //! Content of a bare repository, turned into the form of an archive repository as it is read.
 //!
-//! A file is read once, in order, and in bounded memory: hashed, compressed, handed out. What does
-//! not have the length it had when opened, or not the checksum it is named by, ends in an error, so
-//! that no server is ever told that it is whole.
+//! A file is read once, in order, and in bounded memory: hashed, compressed block by block
+//! ([`super::deflate`]), handed out. What does not have the length it had when opened, or not the
+//! checksum it is named by, ends in an error, so that no server is ever told that it is whole.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
 
 use artifact_protocol::ObjectId;
 use artifact_protocol::limits::MAX_SYMLINK_LEN;
 use artifact_protocol::ostree::{Attributes, FileHeader, RepoMode, Xattrs};
 use bytes::Bytes;
-use flate2::{Compress, Compression, FlushCompress, Status};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::Repository;
-use super::file::fill;
+use super::deflate::{BLOCK_LEN, Compressor};
+use super::file::{fill, fill_slice};
 use super::object::{LargeObject, Object, Rest};
 use crate::Error;
 
-/// Opens an object's file, and reads it if its stored form is short.
+/// Opens an object's file, and reads it if it is short.
 pub(super) fn read(repository: &Repository, id: ObjectId) -> Result<Object<'_>, Error> {
     let (header, content) = match repository.mode() {
         RepoMode::BareUser => open_bare_user(repository, id)?,
@@ -35,21 +34,19 @@ pub(super) fn read(repository: &Repository, id: ObjectId) -> Result<Object<'_>, 
     let mut file = BareFile {
         repository,
         id,
-        header: header.to_archive(len).into(),
         file,
         len,
         hashed: 0,
-        input: Vec::with_capacity(INPUT_LEN.min(usize::try_from(len).unwrap_or(INPUT_LEN) + 1)),
-        compressed: 0,
         hasher,
-        compress: Some(repository.compressors.take()),
+        window: Vec::new(),
     };
-    let first = file.next_chunk()?.unwrap_or_default();
-    if file.compress.is_none() && first.len() <= Object::WHOLE_LEN_MAX {
-        return Ok(Object::Whole(first));
+    let header = header.to_archive(len);
+    if len <= BLOCK_LEN as u64 {
+        let stored = file.next_block()?.deflate(&header)?;
+        return Ok(Object::in_memory(stored, len));
     }
     let rest = Rest::Bare(Box::new(file));
-    Ok(Object::Large(LargeObject::new(len, first, rest)))
+    Ok(Object::Large(LargeObject::new(len, header.into(), rest)))
 }
 
 /// Opens an object whose attributes are in an extended attribute of a regular file.
@@ -151,129 +148,72 @@ fn xattrs(repository: &Repository, id: ObjectId) -> Result<Xattrs, Error> {
 pub(super) struct BareFile<'r> {
     repository: &'r Repository,
     id: ObjectId,
-    header: Bytes, // the part of it not handed out yet
     file: OwnedFd,
     len: u64,
     hashed: u64, // <= len
-    input: Vec<u8>,
-    compressed: usize, // <= input.len()
     hasher: Sha256,
-    compress: Option<Compress>, // `None` once everything is handed out
+    window: Vec<u8>, // what a block may refer to
 }
 
-impl BareFile<'_> {
-    pub(super) fn next_chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        let Some(mut compress) = self.compress.take() else {
-            return Ok(None);
-        };
-        let mut chunk = self.chunk();
-        loop {
-            if chunk.len() == chunk.capacity() {
-                if chunk.len() >= LargeObject::CHUNK_LEN_MAX {
-                    self.compress = Some(compress);
-                    return Ok(Some(chunk.into()));
-                }
-                chunk.reserve_exact(LargeObject::CHUNK_LEN_MAX - chunk.len());
-            }
-            if self.deflate(&mut compress, &mut chunk)? == Status::StreamEnd {
-                self.repository.verify(self.id, self.hasher.clone())?;
-                self.repository.compressors.put_back(compress);
-                chunk.shrink_to_fit();
-                // All of the stream may just have fitted into the chunk before.
-                return Ok(Some(chunk.into()).filter(|chunk: &Bytes| !chunk.is_empty()));
-            }
-        }
+impl<'r> BareFile<'r> {
+    /// Returns whether the last block was handed out.
+    pub(super) const fn is_at_end(&self) -> bool {
+        self.hashed == self.len
     }
 
-    /// Makes room for a chunk and puts into it what of the header is left.
-    fn chunk(&mut self) -> Vec<u8> {
-        let len_max = LargeObject::CHUNK_LEN_MAX;
-        let header = self.header.split_to(self.header.len().min(len_max));
-        let unread = usize::try_from(self.len - self.hashed).unwrap_or(len_max);
-        let mut chunk = Vec::with_capacity(
-            header
-                .len()
-                .saturating_add(unread)
-                .saturating_add(DEFLATE_OVERHEAD)
-                .min(len_max),
-        );
-        chunk.extend_from_slice(&header);
-        chunk
-    }
-
-    /// Compresses as much as there is input or room for, after reading more if there is no input.
-    fn deflate(&mut self, compress: &mut Compress, chunk: &mut Vec<u8>) -> Result<Status, Error> {
-        if self.compressed == self.input.len() && self.hashed < self.len {
-            self.read_more()?;
+    /// Reads and hashes the next block; the last one only if the checksum is right.
+    pub(super) fn next_block(&mut self) -> Result<Block<'r>, Error> {
+        let repository = self.repository;
+        let mut compressor = repository.compressors.take();
+        let unread = self.len - self.hashed;
+        let len = BLOCK_LEN.min(usize::try_from(unread).unwrap_or(BLOCK_LEN));
+        let last = len as u64 == unread;
+        // Behind the last block there is to be nothing.
+        let wanted = len + usize::from(last);
+        let input = compressor.input().get_mut(..wanted).unwrap_or_default();
+        let read = fill_slice(&self.file, input)
+            .map_err(|error| repository.unreadable(self.id, "read", error))?;
+        if read != len {
+            return Err(repository.changed(self.id, self.len));
         }
-        let flush = if self.hashed < self.len {
-            FlushCompress::None
-        } else {
-            FlushCompress::Finish
-        };
-        let input = self.input.get(self.compressed..).unwrap_or_default();
-        let before = compress.total_in();
-        let status = compress.compress_vec(input, chunk, flush);
-        self.compressed += usize::try_from(compress.total_in() - before).unwrap_or(input.len());
-        status.map_err(|error| {
-            self.repository
-                .unreadable(self.id, "compress", error.into())
+        self.hasher.update(input.get(..len).unwrap_or_default());
+        self.hashed += len as u64;
+        if last {
+            repository.verify(self.id, self.hasher.clone())?;
+        }
+        compressor.slide(len, &mut self.window);
+        Ok(Block {
+            repository,
+            id: self.id,
+            compressor,
+            len,
+            last,
         })
     }
-
-    /// Reads and hashes what fits into the input.
-    fn read_more(&mut self) -> Result<(), Error> {
-        self.input.clear();
-        self.compressed = 0;
-        fill(&self.file, &mut self.input)
-            .map_err(|error| self.repository.unreadable(self.id, "read", error))?;
-        self.hashed += self.input.len() as u64;
-        let ended = self.input.len() < self.input.capacity();
-        if self.hashed > self.len || ended && self.hashed < self.len {
-            return Err(self.repository.changed(self.id, self.len));
-        }
-        self.hasher.update(&self.input);
-        Ok(())
-    }
 }
 
-/// Compressors not in use: making one costs a quarter of what compressing a small file costs.
-pub(super) struct Compressors {
-    level: Compression,
-    idle: Mutex<Vec<Compress>>,
+/// A part of a regular file that is read and not compressed yet.
+pub(crate) struct Block<'r> {
+    repository: &'r Repository,
+    id: ObjectId,
+    compressor: Compressor,
+    len: usize,
+    last: bool,
 }
 
-impl Compressors {
-    pub(super) const fn new(level: u32) -> Self {
-        Self {
-            level: Compression::new(level),
-            idle: Mutex::new(Vec::new()),
-        }
-    }
-
-    fn take(&self) -> Compress {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        idle.unwrap_or_else(|| Compress::new(self.level, false))
-    }
-
-    fn put_back(&self, mut compress: Compress) {
-        compress.reset();
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(compress);
+impl Block<'_> {
+    /// Returns the block's part of the deflate stream, behind `header`.
+    pub(super) fn deflate(mut self, header: &[u8]) -> Result<Bytes, Error> {
+        let deflated = self.compressor.deflate(self.len, self.last);
+        let deflated = deflated.map_err(|error| {
+            let error = error.into();
+            self.repository.unreadable(self.id, "compress", error)
+        })?;
+        let bytes = Bytes::from([header, deflated].concat());
+        self.repository.compressors.put_back(self.compressor);
+        Ok(bytes)
     }
 }
 
 /// The longest value and the longest list of extended attributes Linux has, in bytes.
 const XATTR_LEN_MAX: usize = 64 * 1024;
-
-/// Content read and hashed at a time, in bytes.
-const INPUT_LEN: usize = 128 * 1024;
-
-/// More than deflate adds to a short file that cannot be compressed, in bytes.
-const DEFLATE_OVERHEAD: usize = 64;

@@ -95,3 +95,17 @@ pub(super) fn fill(file: &OwnedFd, bytes: &mut Vec<u8>) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Reads until `bytes` is full or the file ends; returns how much that was.
+pub(super) fn fill_slice(file: &OwnedFd, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut len = 0;
+    while let Some(rest) = bytes.get_mut(len..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::read(file, rest) {
+            Ok(0) => break,
+            Ok(read) => len += read,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(len)
+}

@@ -11,6 +11,7 @@
 
 mod archive;
 mod bare;
+mod deflate;
 mod file;
 mod object;
 mod refs;
@@ -27,7 +28,8 @@ use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 
-use self::bare::Compressors;
+use self::deflate::Compressors;
+pub(crate) use self::object::Piece;
 pub use self::object::{LargeObject, Object};
 use crate::Error;
 

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::archive::ArchiveFile;
-use super::bare::BareFile;
+use super::bare::{BareFile, Block};
 use crate::Error;
 
 /// An object as an archive repository stores it.
@@ -13,7 +13,7 @@ use crate::Error;
 pub enum Object<'r> {
     /// All of it, at most [`Object::WHOLE_LEN_MAX`] bytes.
     Whole(Bytes),
-    /// A longer one, to be read bit by bit.
+    /// One that is longer, or may be, to be read bit by bit.
     Large(LargeObject<'r>),
 }
 
@@ -25,11 +25,7 @@ impl Object<'_> {
         if bytes.len() <= Self::WHOLE_LEN_MAX {
             return Self::Whole(bytes);
         }
-        Self::Large(LargeObject {
-            unpacked_len,
-            first: None,
-            rest: Rest::Memory(bytes),
-        })
+        Self::Large(LargeObject::new(unpacked_len, bytes, Rest::Nothing))
     }
 }
 
@@ -39,7 +35,7 @@ impl Object<'_> {
 /// show in its last byte.
 pub struct LargeObject<'r> {
     unpacked_len: u64,
-    first: Option<Bytes>, // read ahead to learn that the object is large
+    read: Bytes, // and not handed out yet
     rest: Rest<'r>,
 }
 
@@ -47,10 +43,10 @@ impl<'r> LargeObject<'r> {
     /// The longest chunk, in bytes.
     pub const CHUNK_LEN_MAX: usize = 256 * 1024;
 
-    pub(super) const fn new(unpacked_len: u64, first: Bytes, rest: Rest<'r>) -> Self {
+    pub(super) const fn new(unpacked_len: u64, read: Bytes, rest: Rest<'r>) -> Self {
         Self {
             unpacked_len,
-            first: Some(first),
+            read,
             rest,
         }
     }
@@ -59,25 +55,52 @@ impl<'r> LargeObject<'r> {
     pub const fn unpacked_len(&self) -> u64 {
         self.unpacked_len
     }
+
+    /// Returns whether pieces can be finished by several threads at once, and that pays.
+    pub(crate) const fn is_divisible(&self) -> bool {
+        matches!(self.rest, Rest::Bare(_))
+    }
+
+    /// Returns whether there is nothing more.
+    pub(crate) const fn is_at_end(&self) -> bool {
+        self.read.is_empty()
+            && match &self.rest {
+                Rest::Nothing => true,
+                Rest::Archive(file) => file.is_at_end(),
+                Rest::Bare(file) => file.is_at_end(),
+            }
+    }
+
+    /// Begins the next chunk.
+    pub(crate) fn next_piece(&mut self) -> Option<Result<Piece<'r>, Error>> {
+        if self.is_at_end() {
+            return None;
+        }
+        if !self.read.is_empty() {
+            let len = self.read.len().min(Self::CHUNK_LEN_MAX);
+            return Some(Ok(Piece::Ready(self.read.split_to(len))));
+        }
+        let piece = match &mut self.rest {
+            Rest::Nothing => return None,
+            Rest::Archive(file) => file.next_chunk().map(Piece::Ready),
+            Rest::Bare(file) => file.next_block().map(|block| Piece::Block(Box::new(block))),
+        };
+        if piece.is_err() {
+            self.rest = Rest::Nothing; // nothing comes after an error
+        }
+        Some(piece)
+    }
 }
 
 impl Iterator for LargeObject<'_> {
     type Item = Result<Bytes, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(first) = self.first.take() {
-            return Some(Ok(first));
-        }
-        let chunk = match &mut self.rest {
-            Rest::Memory(bytes) if bytes.is_empty() => Ok(None),
-            Rest::Memory(bytes) => Ok(Some(bytes.split_to(bytes.len().min(Self::CHUNK_LEN_MAX)))),
-            Rest::Archive(file) => file.next_chunk(),
-            Rest::Bare(file) => file.next_chunk(),
-        };
+        let chunk = self.next_piece()?.and_then(Piece::finish);
         if chunk.is_err() {
-            self.rest = Rest::Memory(Bytes::new()); // nothing comes after an error
+            self.rest = Rest::Nothing;
         }
-        chunk.transpose()
+        Some(chunk)
     }
 }
 
@@ -89,9 +112,25 @@ impl fmt::Debug for LargeObject<'_> {
     }
 }
 
-/// Where the chunks not yet handed out come from.
+/// Where the chunks not yet read come from.
 pub(super) enum Rest<'r> {
-    Memory(Bytes),
+    Nothing,
     Archive(ArchiveFile<'r>),
     Bare(Box<BareFile<'r>>),
+}
+
+/// A chunk in the making. Several of one object may be, by different threads.
+pub(crate) enum Piece<'r> {
+    Ready(Bytes),
+    Block(Box<Block<'r>>),
+}
+
+impl Piece<'_> {
+    /// Does what remains to be done for the chunk, which is most of the work.
+    pub(crate) fn finish(self) -> Result<Bytes, Error> {
+        match self {
+            Self::Ready(bytes) => Ok(bytes),
+            Self::Block(block) => block.deflate(&[]),
+        }
+    }
 }

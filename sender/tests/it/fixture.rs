@@ -91,7 +91,7 @@ pub(crate) fn fill_awkward(tree: &Path) {
     xattr(&tree.join("attributes"), "user.empty", b"");
     xattr(&tree.join("attributes"), "user.ant", &[0, 0xff, 7]);
     file("zeros", &vec![0; 3 * LargeObject::CHUNK_LEN_MAX]);
-    for len in [32 * 1024, 128 * 1024] {
+    for len in [32 * 1024, 128 * 1024, 256 * 1024] {
         for len in [len - 40, len - 1, len, len + 1] {
             file(&format!("noise-{len}"), &noise(len));
         }
@@ -176,7 +176,6 @@ pub(crate) fn read_stored(
         stored.extend_from_slice(&chunk);
     }
     assert!(large.next().is_none());
-    assert!(stored.len() > Object::WHOLE_LEN_MAX);
     let unpacked_len = match id.kind {
         ObjectKind::File => split_file(&stored).0.1,
         _ => stored.len() as u64,

@@ -8,7 +8,7 @@ use std::thread;
 use artifact_protocol::limits::{MAX_BASES, MAX_DETACHED_LEN, MAX_METADATA_LEN};
 use artifact_protocol::ostree::RepoMode;
 use artifact_protocol::{Checksum, ObjectId, ObjectKind, RefName};
-use artifact_sender::{Error, LargeObject, Object, Repository};
+use artifact_sender::{Error, Object, Repository};
 
 use crate::fixture::{
     Fixture, commit, fill_awkward, noise, object_path, objects, ostree, read_stored, unpack, xattr,
@@ -64,24 +64,6 @@ fn every_compression_level_gives_the_same_content() {
             unpack(id, &read_stored(&repository, id).unwrap());
         }
     }
-}
-
-#[test]
-fn no_chunk_is_empty_when_the_stored_form_just_fills_the_ones_before() {
-    let fixture = Fixture::new();
-    let tree = fixture.tree("tree");
-    for less in 112..122 {
-        let content = noise(LargeObject::CHUNK_LEN_MAX - less);
-        fs::write(tree.join(less.to_string()), content).unwrap();
-    }
-    let local = fixture.init("local", "bare-user-only");
-    commit(&local, "main", &tree);
-    let repository = Repository::open(&local).unwrap();
-    let mut lens = Vec::new();
-    for id in objects(&local) {
-        lens.push(read_stored(&repository, id).unwrap().len());
-    }
-    assert!(lens.contains(&LargeObject::CHUNK_LEN_MAX), "{lens:?}");
 }
 
 #[test]

@@ -1,0 +1,75 @@
+//! The order in which pieces of one large object go out, whichever is ready first.
+
+use std::collections::BTreeMap;
+
+/// Pieces of a large object that are in work or ready, and which of them is next.
+#[derive(Debug)]
+pub(crate) struct Lane<P> {
+    ready: BTreeMap<u64, P>,
+    next: u64,    // the piece to be handed out next
+    begun: u64,   // how many were; next <= begun <= next + ahead
+    ahead: usize, // of pieces begun and not handed out
+}
+
+impl<P> Lane<P> {
+    /// Begins with nothing in work, and never has more than `ahead` pieces at once.
+    pub(crate) const fn new(ahead: usize) -> Self {
+        Self {
+            ready: BTreeMap::new(),
+            next: 0,
+            begun: 0,
+            ahead,
+        }
+    }
+
+    /// Returns how many more pieces to begin, and takes them as begun.
+    pub(crate) fn begin(&mut self) -> u64 {
+        let begun = self.begun;
+        self.begun = self.next.saturating_add(self.ahead as u64);
+        self.begun - begun
+    }
+
+    /// Takes in a piece that is ready.
+    pub(crate) fn put(&mut self, number: u64, piece: P) {
+        self.ready.insert(number, piece);
+    }
+
+    /// Hands out the next piece if it is ready.
+    pub(crate) fn take(&mut self) -> Option<P> {
+        let piece = self.ready.remove(&self.next)?;
+        self.next += 1;
+        Some(piece)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_pieces_are_in_work_at_once_as_there_may_be_and_never_more() {
+        let mut lane = Lane::new(4);
+        assert_eq!(lane.begin(), 4);
+        assert_eq!(lane.begin(), 0);
+        lane.put(1, ());
+        lane.put(2, ());
+        assert_eq!((lane.take(), lane.begin()), (None, 0), "0 is not ready");
+        lane.put(0, ());
+        for _ in 0..3 {
+            assert_eq!((lane.take(), lane.begin()), (Some(()), 1));
+        }
+        assert_eq!((lane.take(), lane.begin()), (None, 0));
+    }
+
+    #[test]
+    fn pieces_go_out_in_order_whichever_is_ready_first() {
+        let mut lane = Lane::new(3);
+        let mut out = Vec::new();
+        for number in [2, 0, 1, 5, 4, 3] {
+            lane.begin();
+            lane.put(number, number);
+            out.extend(std::iter::from_fn(|| lane.take()));
+        }
+        assert_eq!(out, [0, 1, 2, 3, 4, 5]);
+    }
+}

@@ -1,0 +1,196 @@
+//! Compression of content in blocks, any number of which may be in work at once.
+//!
+//! Blocks put together in order are one raw deflate stream, as `pigz` makes it: each but the last
+//! ends in an empty stored block, and so at a whole byte, and may refer to the [`WINDOW_LEN`] bytes
+//! before it, which its compressor is told. That gives what compressing all of it in one go gives,
+//! to 0.03 %, in 3 % more time; without what went before it would be 1.2 % longer.
+
+use std::sync::{Mutex, PoisonError};
+
+use flate2::{Compress, CompressError, Compression, FlushCompress, Status};
+
+/// A compressor and its buffers, about 0.7 MiB: for one block after another.
+pub(super) struct Compressor {
+    compress: Compress,
+    /// What goes before the block, at most [`WINDOW_LEN`] bytes of it.
+    window: Vec<u8>,
+    input: Box<[u8]>,
+    output: Vec<u8>,
+}
+
+impl Compressor {
+    fn new(level: Compression) -> Self {
+        Self {
+            compress: Compress::new(level, false),
+            window: Vec::with_capacity(WINDOW_LEN),
+            input: vec![0; BLOCK_LEN + 1].into(),
+            output: Vec::with_capacity(BLOCK_LEN + BLOCK_LEN / 4),
+        }
+    }
+
+    /// Returns where a block goes, and one byte more to see whether anything follows.
+    pub(super) fn input(&mut self) -> &mut [u8] {
+        &mut self.input
+    }
+
+    /// Takes what goes before the block in the input, and leaves what goes before the next one.
+    pub(super) fn slide(&mut self, len: usize, window: &mut Vec<u8>) {
+        std::mem::swap(&mut self.window, window);
+        window.clear();
+        let tail = self.input.get(len.saturating_sub(WINDOW_LEN)..len);
+        window.extend_from_slice(tail.unwrap_or_default());
+    }
+
+    /// Compresses the first `len` bytes of the input.
+    pub(super) fn deflate(&mut self, len: usize, last: bool) -> Result<&[u8], CompressError> {
+        let mut rest = self.input.get(..len).unwrap_or_default();
+        let flush = match last {
+            true => FlushCompress::Finish,
+            false => FlushCompress::Sync,
+        };
+        self.compress.reset();
+        if !self.window.is_empty() {
+            self.compress.set_dictionary(&self.window)?;
+        }
+        self.output.clear();
+        loop {
+            let before = self.compress.total_in();
+            let status = self.compress.compress_vec(rest, &mut self.output, flush)?;
+            let taken = usize::try_from(self.compress.total_in() - before).unwrap_or(len);
+            rest = rest.get(taken..).unwrap_or_default();
+            // A flush is complete when it leaves room.
+            let flushed = rest.is_empty() && self.output.len() < self.output.capacity();
+            if status == Status::StreamEnd || !last && flushed {
+                return Ok(&self.output);
+            }
+            self.output.reserve(BLOCK_LEN / 4);
+        }
+    }
+}
+
+/// Compressors not in use: making one costs a quarter of what compressing a small file costs.
+pub(super) struct Compressors {
+    level: Compression,
+    idle: Mutex<Vec<Compressor>>,
+}
+
+impl Compressors {
+    pub(super) const fn new(level: u32) -> Self {
+        Self {
+            level: Compression::new(level),
+            idle: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Hands out a compressor whose window is empty.
+    pub(super) fn take(&self) -> Compressor {
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let mut compressor = idle.unwrap_or_else(|| Compressor::new(self.level));
+        compressor.window.clear();
+        compressor
+    }
+
+    pub(super) fn put_back(&self, compressor: Compressor) {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(compressor);
+    }
+}
+
+/// Content compressed at a time, in bytes.
+pub(super) const BLOCK_LEN: usize = 128 * 1024;
+
+/// How far back a deflate stream can refer, in bytes.
+const WINDOW_LEN: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use flate2::{Decompress, FlushDecompress};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn blocks(content: &[u8], level: u32) -> Vec<u8> {
+        let compressors = Compressors::new(level);
+        let (mut window, mut deflated) = (Vec::new(), Vec::new());
+        let mut rest = content;
+        loop {
+            let (block, after) = rest.split_at(rest.len().min(BLOCK_LEN));
+            rest = after;
+            let mut compressor = compressors.take();
+            compressor.input()[..block.len()].copy_from_slice(block);
+            compressor.slide(block.len(), &mut window);
+            let block = compressor.deflate(block.len(), rest.is_empty()).unwrap();
+            deflated.extend_from_slice(block);
+            compressors.put_back(compressor);
+            if rest.is_empty() {
+                return deflated;
+            }
+        }
+    }
+
+    fn inflate(deflated: &[u8], len: usize) -> Vec<u8> {
+        let mut content = Vec::with_capacity(len + 1);
+        let mut inflate = Decompress::new(false);
+        let status = inflate.decompress_vec(deflated, &mut content, FlushDecompress::Finish);
+        assert_eq!(status.unwrap(), Status::StreamEnd);
+        assert_eq!(inflate.total_in(), deflated.len() as u64, "trailing bytes");
+        content
+    }
+
+    /// Bytes of which runs repeat what lies up to two windows back, with noise between them.
+    fn content(len: usize, mut state: u64, noise: u64) -> Vec<u8> {
+        let mut content: Vec<u8> = Vec::with_capacity(len + 300);
+        let mut random = move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            state >> 33
+        };
+        while content.len() < len {
+            let run = usize::try_from(random() % 300).unwrap() + 1;
+            if random() % 100 < noise || content.is_empty() {
+                content.extend((0..run).map(|_| random() as u8 | 0x90));
+                continue;
+            }
+            let back = usize::try_from(random()).unwrap() % content.len().min(2 * WINDOW_LEN);
+            let from = content.len() - 1 - back;
+            for at in from..from + run {
+                content.push(content[at]);
+            }
+        }
+        content.truncate(len);
+        content
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn blocks_put_together_inflate_to_what_went_in_and_no_receiver_finds_them_too_long(
+            (blocks_len, more) in (0..3_usize, -20..20_isize),
+            (seed, noise) in (any::<u64>(), prop_oneof![Just(0), Just(100), 0..100_u64]),
+            level in 0..=9_u32,
+        ) {
+            let len = (blocks_len * BLOCK_LEN).saturating_add_signed(more);
+            let content = content(len, seed, noise);
+            let deflated = blocks(&content, level);
+            // `deflated_len_max` of the receiver.
+            prop_assert!(deflated.len() <= len + len / 8 + len / 64 + 64);
+            prop_assert!(inflate(&deflated, len) == content);
+        }
+    }
+
+    #[test]
+    fn a_block_refers_to_the_one_before() {
+        let mut content = content(BLOCK_LEN, 1, 100);
+        let once = blocks(&content, 5).len();
+        content.extend_from_within(BLOCK_LEN - WINDOW_LEN / 2..);
+        assert!(blocks(&content, 5).len() < once + 1_000);
+    }
+}
