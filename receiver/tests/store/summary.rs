@@ -433,6 +433,25 @@ fn the_summary_says_what_a_commit_takes_and_libostree_does_not_mind() {
     assert_eq!(ostree(&["refs"], mirror.path()).lines().count(), 2);
 }
 
+#[test]
+fn a_commit_of_very_many_objects_is_counted_when_nobody_waits() {
+    let pair = Pair::new();
+    let names: Vec<_> = (0..20_000).map(|number| number.to_string()).collect();
+    let files: Vec<_> = names.iter().map(|n| (n.as_str(), n.as_str())).collect();
+    let large = pair.commit(None, &files);
+    ostree(&["config", "set", "core.fsync", "false"], &pair.target());
+    let (source, commit) = (pair.source().display().to_string(), large.to_hex());
+    ostree(&["pull-local", &source, &commit], &pair.target());
+    ostree(&["refs", "--create=x", &commit], &pair.target());
+    let store = pair.store();
+    open(&store, PushOptions::default(), &[update("y", large)]);
+    store.publish().unwrap();
+    assert_eq!(store.summarize(), SummaryDone::Current);
+    assert_eq!(summary_of(&pair).refs["y"].size, None);
+    pair.store().rebuild_summary(|_| ()).unwrap();
+    assert!(summary_of(&pair).refs["y"].size.is_some());
+}
+
 /// A directory's time of change need not have moved on: the clock of a file system ticks some
 /// hundred times a second.
 #[test]

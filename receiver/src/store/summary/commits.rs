@@ -89,7 +89,8 @@ pub(super) fn count<F: Fs>(fs: &F, scan: &mut Scan) -> Result<(), Error> {
             facts.size = match counted.get(&commit) {
                 Some(size) => *size,
                 None => {
-                    let size = sizes::count(fs, commit)?;
+                    let mut most = sizes::MAX_OF_REBUILD;
+                    let size = sizes::count(fs, commit, &mut most)?;
                     counted.insert(commit, size);
                     size
                 }

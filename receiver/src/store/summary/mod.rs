@@ -92,8 +92,9 @@ pub(super) fn count<F: Fs>(repo: &Repo<F>, commits: impl Iterator<Item = Checksu
     if !repo.summary.mode.has_timestamps() || repo.summary.mode == SummaryMode::None {
         return;
     }
+    let mut most = sizes::MAX_OF_PUSH;
     for commit in commits.take(MAX_COUNTED) {
-        if let Err(error) = sizes::leave(repo, commit) {
+        if let Err(error) = sizes::leave(repo, commit, &mut most) {
             tracing::debug!(%commit, %error, "not counted");
         }
     }
