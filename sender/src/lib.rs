@@ -32,8 +32,8 @@
 //! before that, an error here or a cut connection, leaves the server's repository as it was; the
 //! same push again sends what is missing.
 //!
-//! The library reads archive, bare, bare-user and bare-user-only repositories without libostree or
-//! any other C library. It prints nothing, reads no configuration and has no global state; it needs
+//! The library reads archive, bare, bare-user and bare-user-only repositories without libostree or,
+//! unless the feature `libdeflate` is on, any other C library. It prints nothing, reads no configuration and has no global state; it needs
 //! a tokio runtime with time and, for a [`Connector`], I/O enabled. Reading and compressing happen
 //! on threads of its own. `examples/embed.rs` is a whole program.
 //!

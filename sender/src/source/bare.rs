@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::Repository;
-use super::deflate::{BLOCK_LEN, Compressor};
+use super::deflate::{BLOCK_LEN, Compressor, SHORT_LEN_MAX};
 use super::file::{fill, fill_slice};
 use super::object::{LargeObject, Object, Rest};
 use crate::Error;
@@ -41,7 +41,7 @@ pub(super) fn read(repository: &Repository, id: ObjectId) -> Result<Object<'_>, 
         window: Vec::new(),
     };
     let header = header.to_archive(len);
-    if len <= BLOCK_LEN as u64 {
+    if len <= SHORT_LEN_MAX as u64 {
         let stored = file.next_block()?.deflate(&header)?;
         return Ok(Object::in_memory(stored, len));
     }
@@ -166,7 +166,11 @@ impl<'r> BareFile<'r> {
         let repository = self.repository;
         let mut compressor = repository.compressors.take();
         let unread = self.len - self.hashed;
-        let len = BLOCK_LEN.min(usize::try_from(unread).unwrap_or(BLOCK_LEN));
+        let len_max = match self.len <= SHORT_LEN_MAX as u64 {
+            true => SHORT_LEN_MAX,
+            false => BLOCK_LEN,
+        };
+        let len = len_max.min(usize::try_from(unread).unwrap_or(len_max));
         let last = len as u64 == unread;
         // Behind the last block there is to be nothing.
         let wanted = len + usize::from(last);
@@ -205,10 +209,8 @@ impl Block<'_> {
     /// Returns the block's part of the deflate stream, behind `header`.
     pub(super) fn deflate(mut self, header: &[u8]) -> Result<Bytes, Error> {
         let deflated = self.compressor.deflate(self.len, self.last);
-        let deflated = deflated.map_err(|error| {
-            let error = error.into();
-            self.repository.unreadable(self.id, "compress", error)
-        })?;
+        let deflated =
+            deflated.map_err(|error| self.repository.unreadable(self.id, "compress", error))?;
         let bytes = Bytes::from([header, deflated].concat());
         self.repository.compressors.put_back(self.compressor);
         Ok(bytes)

@@ -42,9 +42,13 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// How hard content of bare repositories is compressed unless told otherwise. Libostree has 6,
-    /// which takes a fifth more time here for 0.2 % less to send.
-    pub const DEFAULT_COMPRESSION: u32 = 5;
+    /// How hard content of bare repositories is compressed unless told otherwise.
+    ///
+    /// Pushed over a pipe, on two cores, Debian's root file system takes 1.03 s with it and is 2.1 %
+    /// larger than libostree's level 6 makes it; 5 would take an eighth more time for 1.8 % less,
+    /// and 2 would save a sixteenth for 1.7 % more. Without the feature `libdeflate` it is 1.15 s
+    /// and 4.1 %.
+    pub const DEFAULT_COMPRESSION: u32 = 3;
 
     /// Opens the repository at `path`.
     ///
