@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, getrlimit};
 
 use super::path::RepoPath;
@@ -22,14 +23,20 @@ pub(super) struct Dirs {
 
 impl Dirs {
     /// Begins with none. What the process may open besides is left to others.
-    pub(super) fn new() -> Self {
+    ///
+    /// Makes room for the descriptors as long as there is only one thread: later, the kernel has each
+    /// of them wait some 10 milliseconds whenever it must enlarge the table (`expand_fdtable`).
+    pub(super) fn new(any: BorrowedFd<'_>) -> Self {
         let files = getrlimit(Resource::Nofile).current;
         let files = files.map_or(usize::MAX, |files| {
             usize::try_from(files).unwrap_or(usize::MAX)
         });
+        let max = MAX_OPEN.min(files / 2);
+        // Without it everything works as well.
+        let _ = fcntl_dupfd_cloexec(any, i32::try_from(max).unwrap_or_default() + BESIDE);
         Self {
             open: Mutex::default(),
-            max: MAX_OPEN.min(files / 2),
+            max,
         }
     }
 
@@ -67,6 +74,8 @@ impl Dirs {
 
 /// Those of objects, and some of staging.
 const MAX_OPEN: usize = 256 + 16;
+/// Other descriptors that a session may have.
+const BESIDE: i32 = 64;
 
 #[cfg(test)]
 mod tests {
@@ -86,7 +95,7 @@ mod tests {
         real.mkdir(&RepoPath::fan_out(1), 0o700).unwrap();
         real.create(&file, 0o644).unwrap();
         real.unlink(&file).unwrap();
-        assert_eq!(real.dirs.lock().len(), 1);
+        assert_eq!(real.dirs.lock().len(), 2);
         (real, file)
     }
 

@@ -153,11 +153,12 @@ impl RealFs {
         };
         let boot_id = boot_id();
         let mount_id = mount_id(root.as_fd(), boot_id.as_deref());
+        let dirs = Dirs::new(root.as_fd());
         Ok(Self {
             root,
             mount_id,
             boot_id,
-            dirs: Dirs::new(),
+            dirs,
         })
     }
 

@@ -72,10 +72,12 @@ impl RepoPath {
         Self(format!("objects/{first:02x}"))
     }
 
-    /// Returns whether a directory stays where it is while a session lives: one of objects, or a
-    /// staging directory, which its session alone removes.
+    /// Returns whether a directory stays where it is while a session lives: that of objects, one in
+    /// there, or a staging directory, which its session alone removes.
     pub(super) fn is_steady(dir: &str) -> bool {
-        dir.starts_with("objects/") || dir.starts_with("extensions/artifact-cache/staging/")
+        dir == "objects"
+            || dir.starts_with("objects/")
+            || dir.starts_with("extensions/artifact-cache/staging/")
     }
 
     pub(super) fn object(id: &ObjectId) -> Self {

@@ -10,6 +10,7 @@
 //! every whole commit has all it reaches.
 
 use std::collections::{BTreeSet, HashSet};
+use std::io;
 use std::mem;
 
 use artifact_protocol::frame::{PushOptions, Verdict};
@@ -211,19 +212,19 @@ fn confirm_unchanged<F: Fs>(repo: &Repo<F>, session: &mut Session) -> Result<(),
     session.sync_up_to_date(fs)
 }
 
-/// The directories of objects, made when first needed, and which of them must be synced.
+/// The directories of objects, made when they are needed, and which of them must be synced.
 struct FanOut<'a, F: Fs> {
     fs: &'a F,
-    known: BTreeSet<u8>,
-    touched: BTreeSet<RepoPath>,
+    touched: BTreeSet<u8>,
+    made: bool,
 }
 
 impl<'a, F: Fs> FanOut<'a, F> {
     const fn new(fs: &'a F) -> Self {
         Self {
             fs,
-            known: BTreeSet::new(),
             touched: BTreeSet::new(),
+            made: false,
         }
     }
 
@@ -240,15 +241,14 @@ impl<'a, F: Fs> FanOut<'a, F> {
         checksum: Checksum,
     ) -> Result<(), Error> {
         let [first, ..] = *checksum.as_bytes();
-        let dir = RepoPath::fan_out(first);
-        if self.known.insert(first)
-            && make_dir(self.fs, &dir, DIR_MODE).map_err(Error::io("making", &dir))?
-        {
-            self.touched.insert(RepoPath::objects());
+        self.touched.insert(first);
+        let mut linked = self.fs.link(from, to);
+        if matches!(&linked, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            let dir = RepoPath::fan_out(first);
+            self.made |= make_dir(self.fs, &dir, DIR_MODE).map_err(Error::io("making", &dir))?;
+            linked = self.fs.link(from, to);
         }
-        self.touched.insert(dir);
-        self.fs
-            .link(from, to)
+        linked
             .or_else(|_| self.fs.rename(from, to))
             .map_err(Error::io("publishing", to))
     }
@@ -256,12 +256,17 @@ impl<'a, F: Fs> FanOut<'a, F> {
     /// Takes over what another one has done.
     fn join(&mut self, mut other: Self) {
         self.touched.append(&mut other.touched);
-        self.known.append(&mut other.known);
+        self.made |= other.made;
     }
 
     /// Makes the names given so far durable.
     fn sync(&mut self) -> Result<(), Error> {
-        sync_dirs(self.fs, &mem::take(&mut self.touched))
+        let touched = mem::take(&mut self.touched).into_iter();
+        let mut dirs: BTreeSet<_> = touched.map(RepoPath::fan_out).collect();
+        if mem::take(&mut self.made) {
+            dirs.insert(RepoPath::objects());
+        }
+        sync_dirs(self.fs, &dirs)
     }
 }
 
