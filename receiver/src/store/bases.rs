@@ -52,6 +52,11 @@ impl Bases {
         self.list.len()
     }
 
+    /// Returns how many objects are known to be beneath them.
+    pub(super) fn beneath(&self) -> usize {
+        self.beneath.len()
+    }
+
     /// Returns the commits, in the order they were added.
     pub(super) fn commits(&self) -> Vec<Checksum> {
         self.list.iter().map(|base| base.commit).collect()

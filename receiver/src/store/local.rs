@@ -244,7 +244,9 @@ impl<F: Fs> Store for LocalStore<F> {
 
     fn summarize(&self) -> SummaryDone {
         let session = lock(&self.session);
-        summary::count(&self.repo, session.iter().flat_map(Session::set_commits));
+        if let Some(session) = &*session {
+            summary::count(&self.repo, session.objects, session.set_commits());
+        }
         let wanted = session.iter().flat_map(Session::current_refs);
         match summary::update(&self.repo, wanted) {
             Ok(()) => SummaryDone::Current,

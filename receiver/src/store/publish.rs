@@ -45,6 +45,7 @@ pub(super) fn publish<F: Fs>(
     }
     confirm_unchanged(repo, session)?;
     session.published = true;
+    session.objects = repo.staging.len() + session.bases.beneath();
     repo.staging.publish();
     Ok(Published::Done(session.outcomes()))
 }

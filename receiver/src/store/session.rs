@@ -30,6 +30,8 @@ pub(super) struct Session {
     pub(super) detached: HashMap<Checksum, Checksum>,
     /// Whether it was published; then nothing more can be.
     pub(super) published: bool,
+    /// Objects that were staged or are beneath bases, once it is published: the commits have no more.
+    pub(super) objects: usize,
 }
 
 /// One ref of a push.
@@ -76,6 +78,7 @@ impl Session {
             resume: Resume::default(),
             detached: HashMap::new(),
             published: false,
+            objects: 0,
         };
         let fs = &*repo.fs;
         for base in announcement.bases.iter().take(MAX_BASES) {

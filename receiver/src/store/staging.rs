@@ -203,6 +203,11 @@ impl<F: Fs> Staging<F> {
         let _ = self.fs.unlink(path);
     }
 
+    /// Returns how many objects are staged.
+    pub(super) fn len(&self) -> usize {
+        self.objects().len()
+    }
+
     /// Returns whether an object is staged.
     pub(super) fn holds(&self, id: &ObjectId) -> bool {
         self.objects().contains(id)

@@ -89,8 +89,7 @@ pub(super) fn count<F: Fs>(fs: &F, scan: &mut Scan) -> Result<(), Error> {
             facts.size = match counted.get(&commit) {
                 Some(size) => *size,
                 None => {
-                    let mut most = sizes::MAX_OF_REBUILD;
-                    let size = sizes::count(fs, commit, &mut most)?;
+                    let size = sizes::count(fs, commit)?;
                     counted.insert(commit, size);
                     size
                 }

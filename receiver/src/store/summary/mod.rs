@@ -86,15 +86,19 @@ pub(super) fn rebuild<F: Fs, T>(
     Ok(done)
 }
 
-/// Counts the stored bytes of commits that were pushed, for the summary to say. A failure is no
-/// failure of the push.
-pub(super) fn count<F: Fs>(repo: &Repo<F>, commits: impl Iterator<Item = Checksum>) {
-    if !repo.summary.mode.has_timestamps() || repo.summary.mode == SummaryMode::None {
+/// Counts the stored bytes of commits that were pushed, for the summary to say, unless there are more
+/// objects to look at than a client need wait for. A failure is no failure of the push.
+pub(super) fn count<F: Fs>(
+    repo: &Repo<F>,
+    objects: usize,
+    commits: impl Iterator<Item = Checksum>,
+) {
+    let is_said = repo.summary.mode.has_timestamps() && repo.summary.mode != SummaryMode::None;
+    if !is_said || objects > MAX_COUNTED_OBJECTS {
         return;
     }
-    let mut most = sizes::MAX_OF_PUSH;
     for commit in commits.take(MAX_COUNTED) {
-        if let Err(error) = sizes::leave(repo, commit, &mut most) {
+        if let Err(error) = sizes::leave(repo, commit) {
             tracing::debug!(%commit, %error, "not counted");
         }
     }
@@ -402,3 +406,6 @@ const WARN_LEN: usize = 7 * 1024 * 1024;
 const MAX_READ_LEN: usize = 4 * MAX_METADATA_LEN;
 /// Commits of one push that are counted.
 const MAX_COUNTED: usize = 16;
+/// Objects among which those of a push are counted, in some 15 milliseconds a commit: a push of little
+/// into a large tree must not cost what the tree does.
+const MAX_COUNTED_OBJECTS: usize = 4_000;

@@ -16,13 +16,9 @@ use crate::store::objects;
 use crate::store::path::RepoPath;
 use crate::store::repo::Repo;
 
-/// Counts what a commit reaches, and leaves the result for the next summary. `most` as in [`count`].
-pub(super) fn leave<F: Fs>(
-    repo: &Repo<F>,
-    commit: Checksum,
-    most: &mut usize,
-) -> Result<(), Error> {
-    let Some(size) = count(&*repo.fs, commit, most)? else {
+/// Counts what a commit reaches, and leaves the result for the next summary.
+pub(super) fn leave<F: Fs>(repo: &Repo<F>, commit: Checksum) -> Result<(), Error> {
+    let Some(size) = count(&*repo.fs, commit)? else {
         return Ok(());
     };
     let dir = RepoPath::sizes();
@@ -58,14 +54,11 @@ pub(super) fn clear<F: Fs>(fs: &F, recorded: &HashMap<Checksum, u64>) {
 }
 
 /// Returns the stored bytes of a commit and all it reaches; `None` if something is not there, or
-/// there are more than `most` objects, which is less by those that there are afterwards.
-pub(super) fn count<F: Fs>(
-    fs: &F,
-    commit: Checksum,
-    most: &mut usize,
-) -> Result<Option<u64>, Error> {
+/// there are too many objects.
+pub(super) fn count<F: Fs>(fs: &F, commit: Checksum) -> Result<Option<u64>, Error> {
     let mut counted = IdSet::default();
     let mut total = 0u64;
+    let mut objects = 0;
     let mut stack = vec![ObjectId::new(ObjectKind::Commit, commit)];
     while let Some(id) = stack.pop() {
         let path = RepoPath::object(&id);
@@ -82,10 +75,10 @@ pub(super) fn count<F: Fs>(
             if !counted.insert(child) {
                 continue;
             }
-            let Some(left) = most.checked_sub(1) else {
+            objects += 1;
+            if objects > MAX_OBJECTS {
                 return Ok(None);
-            };
-            *most = left;
+            }
             match child.kind {
                 ObjectKind::Commit | ObjectKind::Dirtree => stack.push(child),
                 ObjectKind::File | ObjectKind::Dirmeta => {
@@ -100,11 +93,8 @@ pub(super) fn count<F: Fs>(
     Ok(Some(total))
 }
 
-/// Objects that are counted while a client waits, some 60 milliseconds: a push of little into a large
-/// tree must not cost what the tree does.
-pub(super) const MAX_OF_PUSH: usize = 20_000;
-/// Objects of one commit that are counted when a summary is made anew.
-pub(super) const MAX_OF_REBUILD: usize = 10_000_000;
+/// Objects of one commit that are counted.
+const MAX_OBJECTS: usize = 10_000_000;
 /// Sizes that are taken into account at once.
 const MAX_LEFT: usize = 10_000;
 /// Digits of the largest number, and some.
