@@ -18,10 +18,7 @@ use crate::store::{ObjectStream, Store};
 pub(super) struct Pool {
     control: Sender<StoreRequest>,
     workers: Vec<Sender<StoreRequest>>,
-    /// Requests handed to each worker and not completed.
-    loads: Vec<usize>,
-    /// The worker that has a stream.
-    streams: HashMap<u8, usize>,
+    placement: Placement,
     threads: Vec<JoinHandle<()>>,
     failure: Arc<Mutex<Option<Error>>>,
 }
@@ -54,8 +51,7 @@ impl Pool {
         Self {
             control: spawn(None),
             workers: (0..workers).map(|number| spawn(Some(number))).collect(),
-            loads: vec![0; workers],
-            streams: HashMap::new(),
+            placement: Placement::new(workers),
             threads: handles,
             failure,
         }
@@ -80,39 +76,78 @@ impl Pool {
 
     /// Hands a request to the thread of its lane.
     pub(super) fn submit(&mut self, request: StoreRequest) {
-        let worker = match request.lane() {
-            Lane::Control => None,
-            Lane::Any => Some(self.idlest()),
-            Lane::Stream(stream) => {
-                let idlest = self.idlest();
-                Some(*self.streams.entry(stream).or_insert(idlest))
-            }
-        };
+        let worker = self.placement.place(request.lane());
         if let StoreOp::End(stream) = request.op() {
-            self.streams.remove(stream);
+            self.placement.end(*stream);
         }
-        let queue = match worker {
-            None => &self.control,
-            Some(number) => {
-                self.loads[number] += 1;
-                &self.workers[number]
-            }
-        };
+        let queue = worker.map_or(&self.control, |number| &self.workers[number]);
         // A thread lives as long as its queue, so this fails only while the process ends.
         let _ = queue.send(request);
     }
 
     /// Takes note of a completion.
     pub(super) fn completed(&mut self, worker: Option<usize>) {
+        self.placement.completed(worker);
+    }
+}
+
+/// Which worker gets what.
+#[derive(Debug)]
+struct Placement {
+    /// Requests handed to each worker and not completed.
+    loads: Vec<usize>,
+    /// The worker that has a stream.
+    streams: HashMap<u8, usize>,
+}
+
+impl Placement {
+    fn new(workers: usize) -> Self {
+        Self {
+            loads: vec![0; workers],
+            streams: HashMap::new(),
+        }
+    }
+
+    /// Returns the worker for a request, which then has it; `None` is the control thread.
+    fn place(&mut self, lane: Lane) -> Option<usize> {
+        let worker = match lane {
+            Lane::Control => return None,
+            Lane::Any => self.best(|_| 0),
+            Lane::Stream(stream) => match self.streams.get(&stream) {
+                Some(worker) => *worker,
+                None => {
+                    // Two on one worker would leave the other idle for as long as they last,
+                    // however little of them is here yet.
+                    let worker = self.best(|worker| self.streams_on(worker));
+                    self.streams.insert(stream, worker);
+                    worker
+                }
+            },
+        };
+        self.loads[worker] += 1;
+        Some(worker)
+    }
+
+    /// The number of a stream is free for another.
+    fn end(&mut self, stream: u8) {
+        self.streams.remove(&stream);
+    }
+
+    fn completed(&mut self, worker: Option<usize>) {
         if let Some(number) = worker {
             self.loads[number] -= 1;
         }
     }
 
-    fn idlest(&self) -> usize {
+    /// Returns the worker with the least to do among those of which `first` is least.
+    fn best(&self, first: impl Fn(usize) -> usize) -> usize {
         (0..self.loads.len())
-            .min_by_key(|number| self.loads[*number])
+            .min_by_key(|number| (first(*number), self.loads[*number]))
             .unwrap_or_default()
+    }
+
+    fn streams_on(&self, worker: usize) -> usize {
+        self.streams.values().filter(|on| **on == worker).count()
     }
 }
 
@@ -174,5 +209,42 @@ fn perform<S: Store>(
             .map(|()| StoreOutcome::Staged),
         StoreOp::Publish => store.publish().map(StoreOutcome::Published),
         StoreOp::Summarize => Ok(StoreOutcome::Summarized(store.summarize())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_streams_are_spread_over_the_workers_though_none_has_anything_to_do() {
+        let mut placement = Placement::new(2);
+        let mut begin = |stream| {
+            let worker = placement.place(Lane::Stream(stream));
+            placement.completed(worker);
+            worker
+        };
+        assert_ne!(begin(0), begin(1));
+        placement.end(0);
+        let free = placement.place(Lane::Stream(2));
+        assert_ne!(
+            free,
+            placement.place(Lane::Stream(1)),
+            "the one of stream 0"
+        );
+    }
+
+    #[test]
+    fn a_stream_stays_with_its_worker_and_whole_objects_go_where_least_is_to_be_done() {
+        let mut placement = Placement::new(2);
+        let worker = placement.place(Lane::Stream(0));
+        for _ in 0..3 {
+            assert_eq!(placement.place(Lane::Stream(0)), worker);
+        }
+        let other = placement.place(Lane::Any);
+        assert_ne!(other, worker);
+        (0..4).for_each(|_| placement.completed(worker));
+        assert_eq!(placement.place(Lane::Any), worker);
+        assert_eq!(placement.place(Lane::Control), None);
     }
 }
