@@ -54,6 +54,8 @@ pub fn verify(
             .count(stored)
             .and_then(|()| verifier.conclude_metadata(stored))
     } else {
+        let inflation = &mut verifier.scratch.inflation;
+        inflation.get_or_insert_with(Inflation::of_small_files);
         verifier.append(stored).and_then(|()| verifier.conclude())
     };
     *scratch = verifier.scratch;
@@ -138,14 +140,16 @@ impl Verifier {
             inflation,
         } = &mut self.scratch;
         if let Some(content) = &mut self.content {
-            return content.append(stored, inflation.get_or_insert_default());
+            let inflation = inflation.get_or_insert_with(|| Inflation::of_one_file(content.size()));
+            return content.append(stored, inflation);
         }
         let rest = content::collect_header(collected, stored)?;
         if content::header_needs(collected)? > 0 {
             return Ok(());
         }
-        let inflation = inflation.get_or_insert_default();
-        let content = Content::begin(collected, self.object_len_max, inflation)?;
+        let content = Content::begin(collected, self.object_len_max)?;
+        let inflation = inflation.get_or_insert_with(|| Inflation::of_one_file(content.size()));
+        inflation.reset();
         self.content.insert(content).append(rest, inflation)
     }
 

@@ -39,19 +39,14 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Begins with what follows `header`.
-    pub(super) fn begin(
-        header: &[u8],
-        object_len_max: u64,
-        inflation: &mut Inflation,
-    ) -> Result<Self, Rejection> {
+    /// Begins with what follows `header`, to be inflated by an [`Inflation`] that was reset.
+    pub(super) fn begin(header: &[u8], object_len_max: u64) -> Result<Self, Rejection> {
         let (header, size) = FileHeader::parse_archive(header).map_err(Rejection::Structure)?;
         if size > object_len_max {
             return Err(Rejection::TooLarge {
                 limit: object_len_max,
             });
         }
-        inflation.inflater.reset(false);
         Ok(Self {
             hash: Sha256::new_with_prefix(header.to_hashed()),
             size,
@@ -59,6 +54,11 @@ impl Content {
             deflated_left: deflated_len_max(size),
             has_ended: header.symlink_target().is_some(),
         })
+    }
+
+    /// Returns how long the content will be, in bytes, if it is what its header says.
+    pub(super) const fn size(&self) -> u64 {
+        self.size
     }
 
     /// Inflates and hashes the next stored bytes.
@@ -123,12 +123,28 @@ pub(super) struct Inflation {
     output: Vec<u8>,
 }
 
-impl Default for Inflation {
-    fn default() -> Self {
+impl Inflation {
+    /// For one file after the other, each of which comes whole and is small.
+    pub(super) fn of_small_files() -> Self {
+        Self::new(SMALL_OUTPUT_LEN)
+    }
+
+    /// For one file of so many bytes.
+    pub(super) fn of_one_file(size: u64) -> Self {
+        let most = usize::try_from(size).unwrap_or(usize::MAX);
+        Self::new(most.saturating_add(1).min(LARGE_OUTPUT_LEN))
+    }
+
+    fn new(output_len: usize) -> Self {
         Self {
             inflater: Decompress::new(false),
-            output: vec![0; OUTPUT_LEN],
+            output: vec![0; output_len],
         }
+    }
+
+    /// Makes ready for another file.
+    pub(super) fn reset(&mut self) {
+        self.inflater.reset(false);
     }
 }
 
@@ -185,7 +201,10 @@ const fn malformed(rule: &'static str) -> Rejection {
 }
 
 /// Length of the buffer that content is inflated to and hashed from, in bytes.
-const OUTPUT_LEN: usize = 64 * 1024;
+const SMALL_OUTPUT_LEN: usize = 64 * 1024;
+/// The same for a file that comes in pieces. Whenever it is full the inflater copies the last
+/// 32 KiB, for what comes next to refer to: to half of all content, if it had the other length.
+const LARGE_OUTPUT_LEN: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -194,12 +213,17 @@ mod tests {
     #[test]
     fn no_more_than_one_byte_beyond_what_is_wanted_is_ever_inflated() {
         let deflated = deflate(&vec![0; 1 << 20], 9);
-        for wanted in [0, 1, 100, 65_534, 65_535, 65_536, u64::MAX] {
-            let mut inflation = Inflation::default();
-            let step = inflation.step(&deflated, wanted).unwrap();
-            let most = wanted.saturating_add(1).min(OUTPUT_LEN as u64);
-            assert_eq!(step.output.len() as u64, most);
-            assert!(step.is_full && !step.has_ended);
+        for wanted in [0, 1, 100, 65_534, 65_535, 65_536, 262_143, u64::MAX] {
+            for (mut inflation, len) in [
+                (Inflation::of_small_files(), SMALL_OUTPUT_LEN),
+                (Inflation::of_one_file(1 << 20), LARGE_OUTPUT_LEN),
+                (Inflation::of_one_file(100), 101),
+            ] {
+                let step = inflation.step(&deflated, wanted).unwrap();
+                let most = wanted.saturating_add(1).min(len as u64);
+                assert_eq!(step.output.len() as u64, most);
+                assert!(step.is_full && !step.has_ended);
+            }
         }
     }
 
