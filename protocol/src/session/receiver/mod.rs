@@ -132,8 +132,8 @@ impl ReceiverSession {
         }
     }
 
-    /// Takes the whole frames that `input` holds, while [`wants_input`](Self::wants_input), and
-    /// leaves the rest: to be handed in again, with or without more, when a completion lets it.
+    /// Takes the whole frames that `input` holds, and what it holds of an `ObjectChunk`, while
+    /// [`wants_input`](Self::wants_input), and leaves the rest: to be handed in again, with or without more, when a completion lets it.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl ReceiverSession {
     pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
         self.refuse_if_closed()?;
         while self.wants_input() {
-            let frame = match self.deframer.next(input) {
+            let frame = match self.deframer.next_part(input) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(self.fail(error.into())),
