@@ -77,8 +77,8 @@ pub fn serve<S: Store + 'static>(
         session: ReceiverSession::new(config.session),
         reader: Reader::start(input, report(&inbox)),
         writer: Some(start_writer(output, report(&inbox))),
-        pool: Pool::start(store, config.threads, move |completion| {
-            drop(inbox.send(Happening::Stored(completion)));
+        pool: Pool::start(store, config.threads, move |completions| {
+            drop(inbox.send(Happening::Stored(completions)));
         }),
         timers: Timers::new(config.patience, Instant::now()),
         event,
@@ -106,7 +106,7 @@ pub fn serve<S: Store + 'static>(
 /// Something for the loop to act on.
 enum Happening {
     Wire(Wire),
-    Stored(Completion),
+    Stored(Vec<Completion>),
 }
 
 struct Driver<E> {
@@ -136,11 +136,13 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
             match self.wait(happenings)? {
                 Happening::Wire(Wire::Read(read)) => self.take_bytes(read)?,
                 Happening::Wire(Wire::Written(written)) => self.take_written(written)?,
-                Happening::Stored(Completion { worker, done }) => {
-                    self.pool.completed(worker);
-                    self.at_work -= 1;
+                Happening::Stored(completions) => {
                     self.timers.heard(Instant::now());
-                    self.session.handle_stored(done)?;
+                    self.at_work -= completions.len();
+                    for Completion { worker, done } in completions {
+                        self.pool.completed(worker);
+                        self.session.handle_stored(done)?;
+                    }
                 }
             }
             self.feed()?;
@@ -297,7 +299,7 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
                     self.unwritten = self.unwritten.saturating_sub(len);
                 }
                 Ok(Happening::Wire(Wire::Written(Err(_)))) => self.unwritten = 0,
-                Ok(Happening::Stored(_)) => self.at_work -= 1,
+                Ok(Happening::Stored(completions)) => self.at_work -= completions.len(),
                 Ok(Happening::Wire(Wire::Read(_))) => {}
                 Err(_) => return,
             }

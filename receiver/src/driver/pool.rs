@@ -4,6 +4,7 @@
 //! and so do all of the control lane.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -30,11 +31,11 @@ pub(super) struct Completion {
 }
 
 impl Pool {
-    /// Starts the threads; each completion is handed to `report`.
+    /// Starts the threads; completions are handed to `report`.
     pub(super) fn start<S: Store + 'static>(
         store: &Arc<S>,
         threads: usize,
-        report: impl Fn(Completion) + Clone + Send + 'static,
+        report: impl Fn(Vec<Completion>) + Clone + Send + 'static,
     ) -> Self {
         let mut handles = Vec::new();
         let failure = Arc::new(Mutex::new(None));
@@ -155,21 +156,29 @@ fn work<S: Store>(
     store: &S,
     requests: &Receiver<StoreRequest>,
     worker: Option<usize>,
-    report: impl Fn(Completion),
+    report: impl Fn(Vec<Completion>),
     failure: &Mutex<Option<Error>>,
 ) {
     let mut streams = HashMap::new();
-    for request in requests {
+    let mut completions = Vec::new();
+    let mut next = requests.recv().ok();
+    while let Some(request) = next {
         let outcome = perform(store, request.op(), &mut streams).map_err(|error| {
             let fault = error.to_fault();
             let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
             first.get_or_insert(error);
             fault
         });
-        report(Completion {
+        completions.push(Completion {
             worker,
             done: request.complete(outcome),
         });
+        let waiting = requests.try_recv().ok();
+        // The control thread's are what a client waits for.
+        if waiting.is_none() || worker.is_none() || completions.len() == REPORTED_AT_ONCE {
+            report(mem::take(&mut completions));
+        }
+        next = waiting.or_else(|| requests.recv().ok());
     }
 }
 
@@ -211,6 +220,10 @@ fn perform<S: Store>(
         StoreOp::Summarize => Ok(StoreOutcome::Summarized(store.summarize())),
     }
 }
+
+/// Completions of a worker that has more to do which are reported together: each report wakes the
+/// session.
+const REPORTED_AT_ONCE: usize = 4;
 
 #[cfg(test)]
 mod tests {
