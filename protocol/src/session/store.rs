@@ -111,7 +111,7 @@ impl StoreRequest {
 
     /// Returns the bytes of objects that the request holds in memory. Tiny ones take up less than
     /// what is noted of each.
-    pub(super) fn weight(&self) -> usize {
+    pub fn weight(&self) -> usize {
         match &self.op {
             StoreOp::Stage(objects) => {
                 let noted = size_of_val(objects.as_slice());

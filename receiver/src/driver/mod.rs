@@ -139,8 +139,13 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
                 Happening::Stored(completions) => {
                     self.timers.heard(Instant::now());
                     self.at_work -= completions.len();
-                    for Completion { worker, done } in completions {
-                        self.pool.completed(worker);
+                    for Completion {
+                        worker,
+                        weight,
+                        done,
+                    } in completions
+                    {
+                        self.pool.completed(worker, weight);
                         self.session.handle_stored(done)?;
                     }
                 }

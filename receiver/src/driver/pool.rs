@@ -27,6 +27,7 @@ pub(super) struct Pool {
 /// A completed request, and the worker that completed it; `None` is the control thread.
 pub(super) struct Completion {
     pub(super) worker: Option<usize>,
+    pub(super) weight: usize,
     pub(super) done: StoreDone,
 }
 
@@ -77,7 +78,7 @@ impl Pool {
 
     /// Hands a request to the thread of its lane.
     pub(super) fn submit(&mut self, request: StoreRequest) {
-        let worker = self.placement.place(request.lane());
+        let worker = self.placement.place(request.lane(), request.weight());
         if let StoreOp::End(stream) = request.op() {
             self.placement.end(*stream);
         }
@@ -87,15 +88,15 @@ impl Pool {
     }
 
     /// Takes note of a completion.
-    pub(super) fn completed(&mut self, worker: Option<usize>) {
-        self.placement.completed(worker);
+    pub(super) fn completed(&mut self, worker: Option<usize>, weight: usize) {
+        self.placement.completed(worker, weight);
     }
 }
 
 /// Which worker gets what.
 #[derive(Debug)]
 struct Placement {
-    /// Requests handed to each worker and not completed.
+    /// Bytes handed to each worker, in requests that are not completed.
     loads: Vec<usize>,
     /// The worker that has a stream.
     streams: HashMap<u8, usize>,
@@ -110,7 +111,7 @@ impl Placement {
     }
 
     /// Returns the worker for a request, which then has it; `None` is the control thread.
-    fn place(&mut self, lane: Lane) -> Option<usize> {
+    fn place(&mut self, lane: Lane, weight: usize) -> Option<usize> {
         let worker = match lane {
             Lane::Control => return None,
             Lane::Any => self.best(|_| 0),
@@ -125,7 +126,7 @@ impl Placement {
                 }
             },
         };
-        self.loads[worker] += 1;
+        self.loads[worker] += weight;
         Some(worker)
     }
 
@@ -134,9 +135,9 @@ impl Placement {
         self.streams.remove(&stream);
     }
 
-    fn completed(&mut self, worker: Option<usize>) {
+    fn completed(&mut self, worker: Option<usize>, weight: usize) {
         if let Some(number) = worker {
-            self.loads[number] -= 1;
+            self.loads[number] -= weight;
         }
     }
 
@@ -163,6 +164,7 @@ fn work<S: Store>(
     let mut completions = Vec::new();
     let mut next = requests.recv().ok();
     while let Some(request) = next {
+        let weight = request.weight();
         let outcome = perform(store, request.op(), &mut streams).map_err(|error| {
             let fault = error.to_fault();
             let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,6 +173,7 @@ fn work<S: Store>(
         });
         completions.push(Completion {
             worker,
+            weight,
             done: request.complete(outcome),
         });
         let waiting = requests.try_recv().ok();
@@ -232,32 +235,30 @@ mod tests {
     #[test]
     fn open_streams_are_spread_over_the_workers_though_none_has_anything_to_do() {
         let mut placement = Placement::new(2);
-        let mut begin = |stream| {
-            let worker = placement.place(Lane::Stream(stream));
-            placement.completed(worker);
-            worker
-        };
+        let mut begin = |stream| placement.place(Lane::Stream(stream), 0);
         assert_ne!(begin(0), begin(1));
         placement.end(0);
-        let free = placement.place(Lane::Stream(2));
+        let free = placement.place(Lane::Stream(2), 0);
         assert_ne!(
             free,
-            placement.place(Lane::Stream(1)),
+            placement.place(Lane::Stream(1), 0),
             "the one of stream 0"
         );
     }
 
     #[test]
-    fn a_stream_stays_with_its_worker_and_whole_objects_go_where_least_is_to_be_done() {
+    fn a_stream_stays_with_its_worker_and_whole_objects_go_where_fewest_bytes_wait() {
         let mut placement = Placement::new(2);
-        let worker = placement.place(Lane::Stream(0));
+        let worker = placement.place(Lane::Stream(0), 500);
         for _ in 0..3 {
-            assert_eq!(placement.place(Lane::Stream(0)), worker);
+            assert_eq!(placement.place(Lane::Stream(0), 500), worker);
         }
-        let other = placement.place(Lane::Any);
-        assert_ne!(other, worker);
-        (0..4).for_each(|_| placement.completed(worker));
-        assert_eq!(placement.place(Lane::Any), worker);
-        assert_eq!(placement.place(Lane::Control), None);
+        for _ in 0..20 {
+            assert_ne!(placement.place(Lane::Any, 100), worker);
+        }
+        assert_eq!(placement.place(Lane::Any, 100), worker);
+        (0..4).for_each(|_| placement.completed(worker, 500));
+        assert_eq!(placement.place(Lane::Any, 100), worker);
+        assert_eq!(placement.place(Lane::Control, 100), None);
     }
 }
