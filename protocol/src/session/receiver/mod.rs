@@ -136,7 +136,8 @@ impl ReceiverSession {
     }
 
     /// Takes the whole frames that `input` holds, and what it holds of an `ObjectChunk`, while
-    /// [`wants_input`](Self::wants_input), and leaves the rest: to be handed in again, with or without more, when a completion lets it.
+    /// [`wants_input`](Self::wants_input), and leaves the rest: to be handed in again, with or
+    /// without more, when a completion lets it.
     ///
     /// # Errors
     ///
