@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
@@ -12,7 +13,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::net::UnixStream;
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::mpsc;
 
 use crate::cipher;
@@ -91,21 +93,19 @@ impl Connector {
             .to_string_lossy()
             .into_owned();
         command
-            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let mut child = command
-            .spawn()
-            .map_err(|source| Error::Start { program, source })?;
-        let (Some(stdin), Some(stdout), Some(stderr)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
+        let started = socket_pair().and_then(|(stdin, theirs)| {
+            let child = command.stdin(theirs).spawn()?;
+            Ok((child, stdin))
+        });
+        let (mut child, stdin) = started.map_err(|source| Error::Start { program, source })?;
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(Error::Internal(
                 "a child without the pipes that were asked for",
             ));
         };
-        enlarge(&stdin);
         enlarge(&stdout);
         let (said, messages) = mpsc::unbounded_channel();
         tokio::spawn(read_lines(stderr, said));
@@ -181,7 +181,7 @@ fn destination(command: &mut Command, remote: &SshRemote) {
 #[derive(Debug)]
 pub struct Connection {
     child: Child,
-    stdin: Option<ChildStdin>,
+    stdin: Option<UnixStream>,
     stdout: ChildStdout,
     messages: mpsc::UnboundedReceiver<String>,
 }
@@ -263,6 +263,19 @@ async fn read_lines(stderr: ChildStderr, said: mpsc::UnboundedSender<String>) {
     let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
 }
 
+/// Makes what a child reads from: our end, and its own.
+///
+/// It is no pipe, because who writes to a full pipe is woken for every page that is read, and to a
+/// full socket once most of it is.
+fn socket_pair() -> io::Result<(UnixStream, OwnedFd)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(&ours, SOCKET_LEN);
+    // A child expects a standard input that waits.
+    let theirs = theirs.into_std()?;
+    theirs.set_nonblocking(false)?;
+    Ok((ours, theirs.into()))
+}
+
 /// Makes a pipe larger where the system lets: fewer, longer reads and writes.
 fn enlarge(pipe: &impl std::os::fd::AsFd) {
     let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_LEN);
@@ -270,9 +283,56 @@ fn enlarge(pipe: &impl std::os::fd::AsFd) {
 
 /// How long `ssh -G` may take before nothing is made of it.
 const LOOK_UP: Duration = Duration::from_secs(5);
+const SOCKET_LEN: usize = 1024 * 1024;
 const PIPE_LEN: usize = 1024 * 1024;
 const LINES_MAX: usize = 1_000;
 const LINE_LEN_MAX: u64 = 4_096;
 /// How long a receiver may take to end after all was said.
 const FINISH: Duration = Duration::from_secs(10);
 const LAST_LINES: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// Starts shell text in the place of a receiver.
+    fn start(text: &str) -> Connection {
+        let remote = "host:path".parse().unwrap();
+        Connector::default()
+            .ssh_command(format!("{text} #"))
+            .connect(&remote)
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_reader_of_little_at_a_time_does_not_make_the_writes_small() {
+        let mut connection = start("exec dd bs=32k of=/dev/null");
+        let (bytes, mut left, mut writes) = (vec![0; 1024 * 1024], 16 * 1024 * 1024, 0);
+        while left > 0 {
+            let len = bytes.len().min(left);
+            left -= connection.write(&bytes[..len]).await.unwrap();
+            writes += 1;
+        }
+        assert!(writes < 128, "{writes}");
+        assert!(connection.finish().await.unwrap().0.success());
+    }
+
+    #[tokio::test]
+    async fn a_receiver_sees_the_end_of_what_is_written_and_can_still_answer() {
+        let mut connection = start("exec wc -c");
+        connection.write_all(&vec![0; 3_000_000]).await.unwrap();
+        connection.shutdown().await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.trim(), "3000000");
+    }
+
+    #[tokio::test]
+    async fn who_writes_to_a_receiver_that_ends_is_told() {
+        let mut connection = start("head -c 10 > /dev/null; exit 7");
+        while connection.write_all(&[0; 4_096]).await.is_ok() {}
+        assert_eq!(connection.finish().await.unwrap().0.code(), Some(7));
+    }
+}
