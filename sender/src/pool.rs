@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use artifact_protocol::ObjectId;
@@ -22,6 +22,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::error::Error;
 use crate::lane::Lane;
+use crate::mutex::lock;
 use crate::plan::{Plan, Target};
 use crate::source::{LargeObject, Object, Piece, Repository};
 
@@ -426,9 +427,4 @@ impl<'r> Reading<'r> {
         };
         Some(Completion::Piece { id, number, piece })
     }
-}
-
-/// Locks what no panic leaves in disorder.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

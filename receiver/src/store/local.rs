@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use artifact_protocol::frame::{PushOptions, RefOutcome, SummaryDone};
 use artifact_protocol::limits::Limits;
@@ -18,6 +18,7 @@ use super::session::Session;
 use super::summary::{MadeSummary, SummaryConfig};
 use super::{ObjectStream, Store, objects, publish, slots, summary};
 use crate::error::Error;
+use crate::mutex::lock;
 use crate::policy::Policy;
 use crate::verify::{Scratch, Verifier, verify};
 
@@ -336,10 +337,4 @@ impl<F: Fs> Drop for LocalStream<F> {
             self.repo.staging.forget(&self.path);
         }
     }
-}
-
-/// Locks a mutex. None of those in here guards anything that a panic could leave half-changed: the
-/// process ends then, or the session does.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

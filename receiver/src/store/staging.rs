@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::mem;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
 use artifact_protocol::ostree::LockTimeout;
@@ -20,6 +20,7 @@ use super::idset::IdSet;
 use super::leftovers::{self, IDENTITY, LOCK, Sibling, TMP};
 use super::path::RepoPath;
 use crate::error::Error;
+use crate::mutex::lock;
 use crate::verify::Verified;
 
 /// A staging directory; when dropped it is removed, or left to be taken over.
@@ -373,9 +374,4 @@ fn make_own_dirs<F: Fs>(fs: &F) -> Result<(), Error> {
         make_dir(fs, &dir, mode).map_err(Error::io("making", &dir))?;
     }
     Ok(())
-}
-
-/// Locks a mutex. A panic of another thread ends the process, or the session.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,9 +9,11 @@
 //! library compresses it, which knows neither flush nor window.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use flate2::{Compress, Compression, FlushCompress, Status};
+
+use crate::mutex::lock;
 
 /// A compressor and its buffers: for one block after another.
 pub(super) struct Compressor {
@@ -100,21 +102,14 @@ impl Compressors {
 
     /// Hands out a compressor whose window is empty.
     pub(super) fn take(&self) -> Compressor {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let idle = lock(&self.idle).pop();
         let mut compressor = idle.unwrap_or_else(|| Compressor::new(self.level));
         compressor.window.clear();
         compressor
     }
 
     pub(super) fn put_back(&self, compressor: Compressor) {
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(compressor);
+        lock(&self.idle).push(compressor);
     }
 }
 
