@@ -56,8 +56,8 @@ impl<F: Fs> Repo<F> {
     /// Returns whether an object may have been here when this was opened. Of a first push, this saves
     /// looking for each of its objects.
     pub(super) fn may_have_had(&self, id: &ObjectId) -> bool {
-        let dir = RepoPath::object(id).parent();
-        self.fan_out.contains(dir.split().1)
+        let [first, ..] = *id.checksum.as_bytes();
+        self.fan_out.contains(RepoPath::fan_out(first).split().1)
     }
 
     /// Takes libostree's lock of the repository, unless that is configured away.
