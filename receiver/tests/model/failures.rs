@@ -66,12 +66,7 @@ fn an_object_that_could_not_be_written_is_not_staged_though_it_is_ended() {
     let id = commit_id(universe.commit(None, &Tree(Vec::new())));
     let mut failed = 0;
     for at in 0.. {
-        let script = Script::Fail {
-            at,
-            times: 1,
-            errno: EIO,
-        };
-        let fs = ModelFs::alone(repository(), script);
+        let fs = ModelFs::alone(repository(), Script::fail_once(at, EIO));
         let begun = LocalStore::with_fs(fs.clone(), StoreConfig::default())
             .and_then(|store| Ok((store.begin(id)?, store)));
         let Ok((mut stream, store)) = begun else {

@@ -39,6 +39,14 @@ pub(crate) enum Script {
     Act(u64, Option<Box<dyn FnOnce() + Send>>),
 }
 
+impl Script {
+    /// The `at`-th operation fails, and no other.
+    pub(crate) const fn fail_once(at: u64, errno: i32) -> Self {
+        let times = 1;
+        Self::Fail { at, times, errno }
+    }
+}
+
 impl fmt::Debug for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Script")

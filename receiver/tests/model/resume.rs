@@ -196,11 +196,7 @@ fn after_a_sync_that_failed_nothing_is_taken_over_from_anybody() {
     drop(begin(&universe, &push, &shared, "me", &objects[4..]));
     let mut failed = 0;
     for at in 0.. {
-        let script = Script::Fail {
-            at,
-            times: 1,
-            errno: EIO,
-        };
+        let script = Script::fail_once(at, EIO);
         let here = Arc::new(Mutex::new(shared.lock().unwrap().clone()));
         let fs = ModelFs::new(&here, script);
         let mut other = Client::connect(&universe, &push, &fs, "another");
@@ -309,14 +305,7 @@ fn what_the_dead_left_gives_way_when_the_disk_is_full() {
     let (mut saved, mut count) = (0, u64::MAX);
     for at in 0.. {
         let machine = shared.lock().unwrap().clone();
-        let fs = ModelFs::alone(
-            machine,
-            Script::Fail {
-                at,
-                times: 1,
-                errno: ENOSPC,
-            },
-        );
+        let fs = ModelFs::alone(machine, Script::fail_once(at, ENOSPC));
         let outcome = run(&universe, &push, &fs);
         if at >= fs.count() {
             break;

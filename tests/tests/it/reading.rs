@@ -68,6 +68,15 @@ impl Scene {
         Ok((path, server))
     }
 
+    /// Takes a file object out of a copy; returns where it was and where it is.
+    fn put_a_file_away(&self, copy: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+        let id = Repo::at(copy).objects(ObjectKind::File)?[0];
+        let place = copy.join("objects").join(id.archive_path());
+        let away = self.cache.scratch("away");
+        fs::rename(&place, &away).map_err(Failure::doing("put a file away"))?;
+        Ok((place, away))
+    }
+
     /// Checks that a ref is here, whole, and the tree it stands for.
     fn must_have(&self, name: &str) -> Result<(), Failure> {
         let local = self.local();
@@ -328,11 +337,7 @@ fn a_damaged_object_is_not_taken_and_its_ref_not_set() {
 fn a_pull_that_breaks_off_sets_no_ref_and_the_next_one_fetches_the_rest() {
     let scene = Scene::start().unwrap();
     let (path, partial) = scene.copy("partial", &[ONE]).unwrap();
-    let repo = Repo::at(&path);
-    let lost = repo.objects(ObjectKind::File).unwrap()[0];
-    let lost = path.join("objects").join(lost.archive_path());
-    let away = scene.cache.scratch("away");
-    fs::rename(&lost, &away).unwrap();
+    let (lost, away) = scene.put_a_file_away(&path).unwrap();
     let pull = || {
         scene
             .pull(&["--json", "--remote", &partial.url(), ONE])
@@ -343,7 +348,7 @@ fn a_pull_that_breaks_off_sets_no_ref_and_the_next_one_fetches_the_rest() {
     assert!(scene.local().refs().unwrap().is_empty());
     fs::rename(&away, &lost).unwrap();
     let ran = must_exit(pull(), 0);
-    let all = repo.listing(&[]).unwrap().paths().count() as u64;
+    let all = Repo::at(&path).listing(&[]).unwrap().paths().count() as u64;
     let fetched = objects(&ran)[0]["objects_fetched"].as_u64().unwrap();
     assert!(fetched < all / 2, "{fetched} of {all} paths: {ran}");
     scene.must_have(ONE).unwrap();
@@ -353,11 +358,7 @@ fn a_pull_that_breaks_off_sets_no_ref_and_the_next_one_fetches_the_rest() {
 fn a_pull_that_is_killed_sets_no_ref_and_the_next_one_goes_on() {
     let scene = Scene::start().unwrap();
     let (path, slow) = scene.copy("slow", &[ONE]).unwrap();
-    let repo = Repo::at(&path);
-    let held = repo.objects(ObjectKind::File).unwrap()[0];
-    let held = path.join("objects").join(held.archive_path());
-    let away = scene.cache.scratch("away");
-    fs::rename(&held, &away).unwrap();
+    let (held, away) = scene.put_a_file_away(&path).unwrap();
     // Nobody writes into it, so that whoever asks for it waits.
     let made = run(Command::new("mkfifo").arg(&held)).unwrap();
     must_exit(made, 0);
