@@ -71,6 +71,7 @@
 //!                         ids.iter().map(|_| Fetched::Whole(stored.clone())).collect(),
 //!                     ),
 //!                     SourceOp::Next(_) => unreachable!("nothing is large here"),
+//!                     SourceOp::Descends(_) => unreachable!("the server compares"),
 //!                 };
 //!                 sender.handle_source(request.complete(Ok(outcome)))?;
 //!             }
@@ -121,6 +122,7 @@
 
 #[cfg(feature = "codec")]
 mod codec;
+pub mod dialect;
 pub mod exit;
 pub mod frame;
 pub mod limits;

@@ -79,6 +79,16 @@ pub const MAX_TREE_DEPTH: usize = 1_024;
 /// LIM-22: commits followed from a new commit to the one it replaces.
 pub const MAX_HISTORY_LEN: usize = 10_000;
 
+/// Arguments of one message of the old protocols, in bytes: what 16 bits can say (DIALECTS.md).
+pub const MAX_MESSAGE_LEN: usize = u16::MAX as usize;
+
+/// An extended header, or a long name, in a tar stream of version 1, in bytes.
+pub const MAX_TAR_HEADER_LEN: usize = 16 * 1024;
+
+/// Headers for all files in a tar stream of version 1: there is no use for one, and some writers
+/// begin with one.
+pub const MAX_TAR_GLOBAL_HEADERS: u32 = 16;
+
 /// Ids that a client offers along with its announcement. Not a rule of the wire: with so many, the
 /// announcement still fits into what TCP sends before it hears from the other end.
 pub const MAX_EARLY_IDS: usize = 256;

@@ -301,6 +301,7 @@ impl Receiving {
         let drained = self.drain();
         for request in self.requests.drain(..).chain(drained.requests) {
             let outcome = match request.op() {
+                StoreOp::Refs(_) => unreachable!("clients of version 2 do not ask"),
                 StoreOp::Open(_) => StoreOutcome::Opened(Opened {
                     refs: vec![accepted()],
                     complete: vec![COMMIT],
@@ -684,6 +685,7 @@ impl Sending {
         let drained = self.drain();
         for request in self.requests.drain(..).chain(drained.requests) {
             let outcome = match request.op() {
+                SourceOp::Descends(_) => unreachable!("servers of version 2 compare"),
                 SourceOp::Plan(_) => SourceOutcome::Planned {
                     basis: Vec::new(),
                     detached: Vec::new(),

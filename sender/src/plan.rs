@@ -298,6 +298,30 @@ impl Known {
 /// At a million names an array has about 250, so that an insertion moves 2 KiB.
 const ARRAYS: usize = 4 * 1024;
 
+/// Says of each pair whether the first commit descends from the second, as far as history is here.
+pub(crate) fn descends(
+    repository: &Repository,
+    pairs: &[(Checksum, Checksum)],
+) -> Result<Vec<bool>, Error> {
+    pairs
+        .iter()
+        .map(|(commit, ancestor)| {
+            let mut parent = Some(*commit);
+            for _ in 0..=MAX_HISTORY_LEN {
+                match parent {
+                    Some(commit) if commit == *ancestor => return Ok(true),
+                    Some(commit) => {
+                        let commit = repository.complete_commit(commit)?;
+                        parent = commit.and_then(|commit| commit.parent);
+                    }
+                    None => break,
+                }
+            }
+            Ok(false)
+        })
+        .collect()
+}
+
 /// Returns the commits to push for a target, newest first.
 fn history(repository: &Repository, target: &Target, depth: u32) -> Result<Vec<Checksum>, Error> {
     if target.current == Some(target.commit) {

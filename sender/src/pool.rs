@@ -23,7 +23,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::error::Error;
 use crate::lane::Lane;
 use crate::mutex::lock;
-use crate::plan::{Plan, Target};
+use crate::plan::{self, Plan, Target};
 use crate::source::{LargeObject, Object, Piece, Repository};
 
 /// The threads, and what they are at.
@@ -154,7 +154,7 @@ impl Pool {
         self.busy += 1;
         // The threads live as long as their queues.
         match request.op() {
-            SourceOp::Plan(_) | SourceOp::Offer { .. } => {
+            SourceOp::Descends(_) | SourceOp::Plan(_) | SourceOp::Offer { .. } => {
                 let _ = self.planner.send(request);
             }
             SourceOp::Fetch(_) => {
@@ -271,6 +271,9 @@ fn plan(
     let mut plan = None;
     for request in requests {
         let outcome = match request.op() {
+            SourceOp::Descends(pairs) => {
+                plan::descends(repository, pairs).map(SourceOutcome::Descends)
+            }
             SourceOp::Plan(wanted) => begin(repository, depth, wanted, &mut plan),
             SourceOp::Offer {
                 answers,
@@ -383,9 +386,10 @@ impl<'r> Reading<'r> {
                 .map(|id| self.open(*id, &mut opened))
                 .collect::<Result<_, _>>()
                 .map(SourceOutcome::Fetched),
-            SourceOp::Plan(_) | SourceOp::Offer { .. } | SourceOp::Next(_) => {
-                Err(Error::Internal("not a reader's"))
-            }
+            SourceOp::Descends(_)
+            | SourceOp::Plan(_)
+            | SourceOp::Offer { .. }
+            | SourceOp::Next(_) => Err(Error::Internal("not a reader's")),
         };
         let done = request.complete(outcome.map_err(|error| self.failure.keep(error)));
         Completion::Fetched { done, opened }
@@ -402,9 +406,10 @@ impl<'r> Reading<'r> {
             handle,
             is_divisible: object.is_divisible(),
         });
+        let len = object.stored_len();
         let open = Arc::new(Mutex::new(Open { object, begun: 0 }));
         lock(&self.open).insert(handle, open);
-        Ok(Fetched::Large)
+        Ok(Fetched::Large(len))
     }
 
     /// Reads a piece while nobody else reads from the same object, and then compresses it.

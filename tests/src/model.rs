@@ -11,8 +11,8 @@ use artifact_protocol::frame::{
 };
 use artifact_protocol::limits::{MAX_BASES, MAX_MISSING_IDS};
 use artifact_protocol::session::{
-    Announcement, Fault, Fetched, Opened, PlanRequest, Published, SourceOp, SourceOutcome, StoreOp,
-    StoreOutcome,
+    Announcement, Fault, Fetched, Opened, PlanRequest, Published, RefQuery, SourceOp,
+    SourceOutcome, StoreOp, StoreOutcome,
 };
 use artifact_protocol::{Checksum, ObjectId, ObjectKind, RefName};
 use bytes::{Bytes, BytesMut};
@@ -66,6 +66,11 @@ impl Repository {
         self.refs.values().all(|commit| self.is_complete(*commit))
     }
 
+    /// No commit of this model has a parent.
+    const fn descends(&self, _: Checksum, _: Checksum) -> bool {
+        false
+    }
+
     fn is_complete(&self, commit: Checksum) -> bool {
         self.closure(commit_id(commit)).1.is_empty()
     }
@@ -112,6 +117,8 @@ pub struct Source {
     pub waits: bool,
     /// Objects above this many bytes are sent in pieces of as many.
     pub whole_len_max: usize,
+    /// Says of no large object how long it is.
+    pub hides_lengths: bool,
     /// Every id offered, in order.
     pub offered: Vec<ObjectId>,
     seen: BTreeSet<ObjectId>,
@@ -146,6 +153,11 @@ impl Source {
                     .collect::<Result<_, _>>()?,
             ),
             SourceOp::Next(id) => self.read_on(*id)?,
+            SourceOp::Descends(pairs) => {
+                let pairs = pairs.iter();
+                let answers = pairs.map(|(new, old)| self.repository.descends(*new, *old));
+                SourceOutcome::Descends(answers.collect())
+            }
         })
     }
 
@@ -228,7 +240,7 @@ impl Source {
             text: format!("{id} cannot be read"),
         })?;
         Ok(if stored.len() > self.whole_len_max {
-            Fetched::Large
+            Fetched::Large((!self.hides_lengths).then_some(stored.len() as u64))
         } else {
             Fetched::Whole(stored.clone())
         })
@@ -295,6 +307,7 @@ impl Store {
             return Err(fault.clone());
         }
         Ok(match op {
+            StoreOp::Refs(query) => self.refs(query),
             StoreOp::Open(announcement) => StoreOutcome::Opened(self.open(announcement)),
             StoreOp::Rely(commits) => {
                 if !commits.iter().all(|c| self.opened.complete.contains(c)) {
@@ -334,6 +347,16 @@ impl Store {
                 StoreOutcome::Summarized(SummaryDone::Current)
             }
         })
+    }
+
+    fn refs(&self, query: &RefQuery) -> StoreOutcome {
+        let refs = self.repository.refs.iter();
+        let refs = refs.map(|(name, commit)| (name.clone(), *commit));
+        let refs = match query {
+            RefQuery::Named(names) => refs.filter(|(name, _)| names.contains(name)).collect(),
+            RefQuery::All { .. } => refs.collect(),
+        };
+        StoreOutcome::Refs { refs, all: true }
     }
 
     fn open(&mut self, announcement: &Announcement) -> Opened {

@@ -11,6 +11,7 @@ mod dirtree;
 mod file;
 mod gvariant;
 mod summary;
+mod vardict;
 
 pub use attributes::{Attributes, Xattrs};
 pub use commit::{Commit, check_detached};
@@ -20,6 +21,7 @@ pub use dirtree::Dirtree;
 pub use file::FileHeader;
 pub use gvariant::check as check_variant;
 pub use summary::{Summary, SummaryRef, ed25519_signatures, serialize_signature};
+pub use vardict::{Value, Vardict, VardictWriter};
 
 /// The bytes of an object or of a summary break a rule of their format; whoever made them is at
 /// fault.

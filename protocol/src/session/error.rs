@@ -1,5 +1,6 @@
 //! Why a session ends other than well, sorted by whose fault it is.
 
+use crate::dialect::DialectError;
 use crate::frame::{Close, CloseCode, DecodeError, FrameKind};
 use crate::object::ObjectId;
 
@@ -12,6 +13,9 @@ pub enum Error {
     /// The peer's bytes are not the protocol's.
     #[error("the bytes received are not the protocol's")]
     Decode(#[from] DecodeError),
+    /// The peer's bytes are not those of the old protocol that it speaks.
+    #[error("the bytes received are not the old protocol's")]
+    Dialect(#[from] DialectError),
     /// The peer did what it may not do.
     #[error("the other side broke a rule of the protocol")]
     Violation(#[from] Violation),
@@ -37,7 +41,8 @@ impl Error {
             Self::Violation(violation) => Some((violation.into(), violation.to_string())),
             Self::Fault(fault) => Some((fault.code, fault.text.clone())),
             Self::Misuse(misuse) => Some((CloseCode::INTERNAL, misuse.to_string())),
-            Self::PeerClosed(_) | Self::Truncated => None,
+            // The old protocols have no word for it.
+            Self::Dialect(_) | Self::PeerClosed(_) | Self::Truncated => None,
         }
     }
 }
@@ -88,7 +93,7 @@ pub enum Violation {
 }
 
 impl Violation {
-    pub(super) fn limit(what: &'static str, limit: usize, got: usize) -> Result<(), Self> {
+    pub(crate) fn limit(what: &'static str, limit: usize, got: usize) -> Result<(), Self> {
         if got <= limit {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use crate::text::Text;
 
 /// The outputs of a session, first in first out.
 #[derive(Debug)]
-pub(super) struct Outputs<O> {
+pub(crate) struct Outputs<O> {
     queue: VecDeque<O>,
     greeted: bool,
     /// `Close` was queued: nothing follows it.
@@ -17,7 +17,7 @@ pub(super) struct Outputs<O> {
 }
 
 impl<O: From<Bytes>> Outputs<O> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             queue: VecDeque::new(),
             greeted: false,
@@ -25,12 +25,12 @@ impl<O: From<Bytes>> Outputs<O> {
         }
     }
 
-    pub(super) fn push(&mut self, output: impl Into<O>) {
+    pub(crate) fn push(&mut self, output: impl Into<O>) {
         self.queue.push_back(output.into());
     }
 
     /// Queues a frame, and the preamble before the first. Nothing follows a `Close`.
-    pub(super) fn send(&mut self, frame: &Frame) {
+    pub(crate) fn send(&mut self, frame: &Frame) {
         if self.closed {
             return;
         }
@@ -42,7 +42,7 @@ impl<O: From<Bytes>> Outputs<O> {
     }
 
     /// Queues the last frame.
-    pub(super) fn close(&mut self, code: CloseCode, text: &str) {
+    pub(crate) fn close(&mut self, code: CloseCode, text: &str) {
         self.send(&Frame::Close(Close {
             code,
             text: Text::new(text),
@@ -51,7 +51,7 @@ impl<O: From<Bytes>> Outputs<O> {
     }
 
     /// Queues a sign of life, if the greeting is over.
-    pub(super) fn ping(&mut self) {
+    pub(crate) fn ping(&mut self) {
         if self.greeted {
             self.send(&Frame::Ping(Ping {}));
         }
@@ -59,19 +59,19 @@ impl<O: From<Bytes>> Outputs<O> {
 
     /// Replaces the newest output where `is_older` says that the new one makes it worthless: what
     /// a peer can repeat at will takes no more room than once.
-    pub(super) fn push_latest(&mut self, output: impl Into<O>, is_older: impl Fn(&O) -> bool) {
+    pub(crate) fn push_latest(&mut self, output: impl Into<O>, is_older: impl Fn(&O) -> bool) {
         if self.queue.back().is_some_and(is_older) {
             self.queue.pop_back();
         }
         self.push(output);
     }
 
-    pub(super) fn pop(&mut self) -> Option<O> {
+    pub(crate) fn pop(&mut self) -> Option<O> {
         self.queue.pop_front()
     }
 
     /// Drops what is not bytes for the peer: nobody will act on it any more.
-    pub(super) fn keep(&mut self, keep: impl FnMut(&O) -> bool) {
+    pub(crate) fn keep(&mut self, keep: impl FnMut(&O) -> bool) {
         self.queue.retain(keep);
     }
 }

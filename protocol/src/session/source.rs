@@ -9,6 +9,10 @@ use crate::object::{Checksum, ObjectId};
 /// One thing for the source to do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SourceOp {
+    /// Say of each pair whether the first commit descends from the second, as far as history is
+    /// here. Answered by [`SourceOutcome::Descends`]. For servers of the old protocols, which do
+    /// not look themselves.
+    Descends(Vec<(Checksum, Checksum)>),
     /// Prepare to offer what `targets` reach. Answered by [`SourceOutcome::Planned`].
     Plan(PlanRequest),
     /// Learn the answers to earlier offers, and name at most `max` further ids. Answered by
@@ -44,6 +48,8 @@ pub struct PlanRequest {
 /// What came of a [`SourceOp`].
 #[derive(Debug)]
 pub enum SourceOutcome {
+    /// Of `Descends`: an answer for each pair, in order.
+    Descends(Vec<bool>),
     /// Of `Plan`.
     Planned {
         /// Those of the complete commits that the offers will be a difference to.
@@ -75,8 +81,8 @@ pub enum Fetched {
     /// All its stored bytes, at most [`MAX_PIECE_LEN`](crate::limits::MAX_PIECE_LEN); what is not
     /// small is better read in pieces, since several such answers are held at once.
     Whole(Bytes),
-    /// To be read in pieces, with [`SourceOp::Next`].
-    Large,
+    /// To be read in pieces, with [`SourceOp::Next`]; its length in bytes, where that is known.
+    Large(Option<u64>),
 }
 
 /// A [`SourceOp`] on its way. It must be completed, once. `Plan` and `Offer` are never out twice
@@ -84,7 +90,7 @@ pub enum Fetched {
 #[derive(Debug)]
 #[must_use = "the session waits for the completion"]
 pub struct SourceRequest {
-    pub(super) op: SourceOp,
+    pub(crate) op: SourceOp,
 }
 
 impl SourceRequest {
@@ -106,6 +112,6 @@ impl SourceRequest {
 /// [`SenderSession::handle_source`](super::SenderSession::handle_source).
 #[derive(Debug)]
 pub struct SourceDone {
-    pub(super) request: SourceRequest,
-    pub(super) outcome: Result<SourceOutcome, Fault>,
+    pub(crate) request: SourceRequest,
+    pub(crate) outcome: Result<SourceOutcome, Fault>,
 }

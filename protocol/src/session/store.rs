@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::error::Fault;
 use crate::frame::{Base, PushOptions, RefOutcome, RefState, RefUpdate, SummaryDone};
 use crate::object::{Checksum, ObjectId};
+use crate::refname::RefName;
 
 /// All that a client announced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,9 +31,24 @@ pub struct Opened {
     pub complete: Vec<Checksum>,
 }
 
+/// Which refs a store is asked about before a push is open; the old protocols tell their clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefQuery {
+    /// These.
+    Named(Vec<RefName>),
+    /// As many as there are, until they and their commits are so many bytes of text.
+    All {
+        /// How many.
+        len_max: usize,
+    },
+}
+
 /// One thing for the store to do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StoreOp {
+    /// Look up what refs hold, of which the commits are complete. Answered by
+    /// [`StoreOutcome::Refs`]. Only from clients of the old protocols, and before `Open`.
+    Refs(RefQuery),
     /// Look up the announced refs and judge the updates. Answered by [`StoreOutcome::Opened`].
     Open(Announcement),
     /// The client's offers are a difference to these commits. Answered by
@@ -72,6 +88,13 @@ pub enum Lane {
 /// What came of a [`StoreOp`].
 #[derive(Debug)]
 pub enum StoreOutcome {
+    /// Of `Refs`: those that are there.
+    Refs {
+        /// Names and commits.
+        refs: Vec<(RefName, Checksum)>,
+        /// None was left out for want of room.
+        all: bool,
+    },
     /// Of `Open`.
     Opened(Opened),
     /// Of `Rely`.
@@ -101,11 +124,11 @@ pub enum Published {
 #[derive(Debug)]
 #[must_use = "the session waits for the completion"]
 pub struct StoreRequest {
-    pub(super) op: StoreOp,
+    pub(crate) op: StoreOp,
 }
 
 impl StoreRequest {
-    pub(super) const fn new(op: StoreOp) -> Self {
+    pub(crate) const fn new(op: StoreOp) -> Self {
         Self { op }
     }
 
@@ -118,7 +141,8 @@ impl StoreRequest {
                 noted + objects.iter().map(|(_, b)| b.len()).sum::<usize>()
             }
             StoreOp::Append(_, bytes) | StoreOp::Detached(_, bytes) => bytes.len(),
-            StoreOp::Open(_)
+            StoreOp::Refs(_)
+            | StoreOp::Open(_)
             | StoreOp::Rely(_)
             | StoreOp::Have(_)
             | StoreOp::Begin(..)
@@ -140,7 +164,8 @@ impl StoreRequest {
                 Lane::Stream(stream)
             }
             StoreOp::Stage(_) => Lane::Any,
-            StoreOp::Open(_)
+            StoreOp::Refs(_)
+            | StoreOp::Open(_)
             | StoreOp::Rely(_)
             | StoreOp::Have(_)
             | StoreOp::Detached(..)
@@ -162,6 +187,6 @@ impl StoreRequest {
 /// [`ReceiverSession::handle_stored`](super::ReceiverSession::handle_stored).
 #[derive(Debug)]
 pub struct StoreDone {
-    pub(super) request: StoreRequest,
-    pub(super) outcome: Result<StoreOutcome, Fault>,
+    pub(crate) request: StoreRequest,
+    pub(crate) outcome: Result<StoreOutcome, Fault>,
 }

@@ -17,9 +17,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use artifact_protocol::dialect::{AnyReceiver, Openness};
 use artifact_protocol::frame::CloseCode;
 use artifact_protocol::session::{
-    Error as SessionError, ReceiverConfig, ReceiverEvent, ReceiverOutput, ReceiverSession,
+    Error as SessionError, ReceiverConfig, ReceiverEvent, ReceiverOutput, StoreOp,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -46,6 +47,8 @@ pub enum Error {
 pub struct DriverConfig {
     /// What clients are told.
     pub session: ReceiverConfig,
+    /// Which versions they may speak.
+    pub openness: Openness,
     /// How long to wait for them.
     pub patience: Patience,
     /// Threads that verify and stage objects.
@@ -74,7 +77,7 @@ pub fn serve<S: Store + 'static>(
         move |wire| drop(inbox.send(Happening::Wire(wire)))
     };
     let mut driver = Driver {
-        session: ReceiverSession::new(config.session),
+        session: AnyReceiver::new(config.session, config.openness),
         reader: Reader::start(input, report(&inbox)),
         writer: Some(start_writer(output, report(&inbox))),
         pool: Pool::start(store, config.threads, move |completions| {
@@ -89,6 +92,8 @@ pub fn serve<S: Store + 'static>(
         at_work: 0,
         unwritten: 0,
     };
+    // Of one that speaks first.
+    driver.drain();
     let result = driver.run(&happenings);
     driver.drain();
     driver.linger(&happenings);
@@ -110,7 +115,7 @@ enum Happening {
 }
 
 struct Driver<E> {
-    session: ReceiverSession,
+    session: AnyReceiver,
     reader: Reader,
     /// `None` once the client takes no more bytes.
     writer: Option<Sender<Bytes>>,
@@ -283,8 +288,7 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
                     let _ = writer.send(bytes);
                 }
                 ReceiverOutput::Store(request) => {
-                    // The first request is to look at what was announced.
-                    self.announced = true;
+                    self.announced |= matches!(request.op(), StoreOp::Open(_));
                     self.at_work += 1;
                     self.pool.submit(request);
                 }
@@ -327,8 +331,8 @@ mod tests {
         Announce, Expect, Finalize, Frame, Hello, PREAMBLE, RefOutcome, RefState, RefUpdate,
         SummaryDone, Verdict,
     };
-    use artifact_protocol::session::{Announcement, Opened, Published};
-    use artifact_protocol::{Checksum, Features, ObjectId, Version};
+    use artifact_protocol::session::{Announcement, Opened, Published, RefQuery};
+    use artifact_protocol::{Checksum, Features, ObjectId, RefName, Version};
 
     use super::*;
     use crate::error::Error as StoreError;
@@ -355,6 +359,10 @@ mod tests {
 
     impl Store for SlowStore {
         type Stream = NoStream;
+
+        fn refs(&self, _: &RefQuery) -> Result<(Vec<(RefName, Checksum)>, bool), StoreError> {
+            Ok((Vec::new(), true))
+        }
 
         fn open(&self, _: &Announcement) -> Result<Opened, StoreError> {
             let state = RefState {
@@ -455,6 +463,7 @@ mod tests {
         let store = Arc::new(SlowStore::default());
         let config = DriverConfig {
             session: ReceiverConfig::default(),
+            openness: Openness::default(),
             patience: Patience {
                 stall: STALL,
                 ping: STALL / 4,
@@ -482,6 +491,7 @@ mod tests {
         let store = Arc::new(SlowStore::default());
         let config = DriverConfig {
             session: ReceiverConfig::default(),
+            openness: Openness::default(),
             patience: Patience::default(),
             threads: 1,
         };

@@ -188,6 +188,10 @@ fn perform<S: Store>(
     streams: &mut HashMap<u8, S::Stream>,
 ) -> Result<StoreOutcome, Error> {
     match op {
+        StoreOp::Refs(query) => {
+            let (refs, all) = store.refs(query)?;
+            Ok(StoreOutcome::Refs { refs, all })
+        }
         StoreOp::Open(announcement) => store.open(announcement).map(StoreOutcome::Opened),
         StoreOp::Rely(commits) => store.rely(commits).map(|()| StoreOutcome::Relied),
         StoreOp::Have(ids) => store.have(ids).map(StoreOutcome::Have),

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use artifact_protocol::frame::{PushOptions, RefOutcome, SummaryDone};
 use artifact_protocol::limits::Limits;
 use artifact_protocol::ostree::check_detached;
-use artifact_protocol::session::{Announcement, Opened, Published};
-use artifact_protocol::{Checksum, ObjectId, Text};
+use artifact_protocol::session::{Announcement, Opened, Published, RefQuery};
+use artifact_protocol::{Checksum, ObjectId, RefName, Text};
 
 use super::fs::{Fs, RealFs};
 use super::path::RepoPath;
@@ -16,7 +16,7 @@ use super::repo::{self, Repo};
 use super::room::{self, HeadRoom};
 use super::session::Session;
 use super::summary::{MadeSummary, SummaryConfig};
-use super::{ObjectStream, Store, objects, publish, slots, summary};
+use super::{ObjectStream, Store, heads, objects, publish, slots, summary};
 use crate::error::Error;
 use crate::mutex::lock;
 use crate::policy::Policy;
@@ -151,6 +151,10 @@ impl<F: Fs> LocalStore<F> {
 impl<F: Fs> Store for LocalStore<F> {
     type Stream = LocalStream<F>;
 
+    fn refs(&self, query: &RefQuery) -> Result<(Vec<(RefName, Checksum)>, bool), Error> {
+        heads::heads(&*self.repo.fs, query)
+    }
+
     fn open(&self, announcement: &Announcement) -> Result<Opened, Error> {
         let mut slot = lock(&self.session);
         if slot.is_some() {
@@ -225,7 +229,7 @@ impl<F: Fs> Store for LocalStore<F> {
             let file = staging.put_temporary(metadata)?;
             staging.name(&file, &staging.dir().staged_detached(commit))?;
             session.detached.insert(commit, checksum);
-            Ok(())
+            session.learn_detached(&self.repo, &self.policy, commit, checksum)
         })
     }
 

@@ -10,6 +10,7 @@ mod closure;
 mod dirs;
 mod fs;
 mod fsck;
+mod heads;
 mod idset;
 mod leftovers;
 mod local;
@@ -31,8 +32,8 @@ mod summary;
 use std::fmt;
 
 use artifact_protocol::frame::SummaryDone;
-use artifact_protocol::session::{Announcement, Opened, Published};
-use artifact_protocol::{Checksum, ObjectId};
+use artifact_protocol::session::{Announcement, Opened, Published, RefQuery};
+use artifact_protocol::{Checksum, ObjectId, RefName};
 
 pub use self::fs::{DirEntry, FileKind, Fs, LockMode, RealFs, Stat};
 pub use self::fsck::{Checked, Fault, fsck};
@@ -53,6 +54,10 @@ use crate::error::Error;
 pub trait Store: fmt::Debug + Send + Sync {
     /// An object that comes in pieces.
     type Stream: ObjectStream;
+
+    /// Returns what refs hold, and whether none was left out, before a push is open. Those whose
+    /// commits are not complete are not among them: a client need not know more.
+    fn refs(&self, query: &RefQuery) -> Result<(Vec<(RefName, Checksum)>, bool), Error>;
 
     /// Looks up the announced refs and judges the updates, and says which commits are complete.
     ///

@@ -178,6 +178,34 @@ impl Session {
         Ok(())
     }
 
+    /// Takes note of detached metadata that was not announced, as clients of the old protocols send
+    /// it: it is judged like any other, also where all else of the update is up to date.
+    pub(super) fn learn_detached<F: Fs>(
+        &mut self,
+        repo: &Repo<F>,
+        policy: &Policy,
+        commit: Checksum,
+        checksum: Checksum,
+    ) -> Result<(), Error> {
+        for announced in &mut self.updates {
+            if announced.update.commit != commit || announced.update.detached.is_some() {
+                continue;
+            }
+            announced.update.detached = Some(checksum);
+            if announced.verdict != Verdict::UpToDate {
+                continue;
+            }
+            let existing = existing(&*repo.fs, &announced.update)?;
+            if existing.is_some_and(|existing| existing.detached != Some(checksum)) {
+                announced.verdict = match policy.judge_detached(&announced.update, existing) {
+                    Ok(()) => Verdict::Accepted,
+                    Err(refusal) => Verdict::Refused(refusal),
+                };
+            }
+        }
+        Ok(())
+    }
+
     /// Judges the accepted updates by their commits. One whose commit is not here stays as it is;
     /// returns these commits.
     pub(super) fn judge_commits<F: Fs>(

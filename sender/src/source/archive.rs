@@ -51,6 +51,11 @@ impl ArchiveFile<'_> {
         self.remaining == 0
     }
 
+    /// Returns how many bytes were not read yet.
+    pub(super) const fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
     /// Reads the next chunk; an empty one at the end.
     pub(super) fn next_chunk(&mut self) -> Result<Bytes, Error> {
         let chunk_len =

@@ -56,6 +56,16 @@ impl<'r> LargeObject<'r> {
         self.unpacked_len
     }
 
+    /// Returns the length as stored, in bytes, where it is known before it is read.
+    pub(crate) fn stored_len(&self) -> Option<u64> {
+        let rest = match &self.rest {
+            Rest::Nothing => 0,
+            Rest::Archive(file) => file.remaining(),
+            Rest::Bare(_) => return None,
+        };
+        Some(rest + self.read.len() as u64)
+    }
+
     /// Returns whether pieces can be finished by several threads at once, and that pays.
     pub(crate) const fn is_divisible(&self) -> bool {
         matches!(self.rest, Rest::Bare(_))

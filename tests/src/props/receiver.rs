@@ -461,7 +461,8 @@ impl Ledger {
                 assert!(self.published.is_none(), "published twice");
             }
             StoreOp::Summarize => assert!(self.published.is_some()),
-            StoreOp::Rely(_)
+            StoreOp::Refs(_)
+            | StoreOp::Rely(_)
             | StoreOp::Have(_)
             | StoreOp::Append(..)
             | StoreOp::End(_)

@@ -19,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 use self::finish::{Publishing, Summarizing};
 use self::greeting::{ExpectAnnounce, ExpectHello, Opening};
 use self::transfer::Transfer;
+use super::backlog::Backlog;
 use super::error::{ApiMisuse, Error, Fault, Violation};
 use super::outputs::Outputs;
 use super::store::{Announcement, Opened, StoreDone, StoreOp, StoreRequest};
@@ -97,11 +98,7 @@ pub struct ReceiverSession {
 struct Core {
     config: ReceiverConfig,
     outputs: Outputs<ReceiverOutput>,
-    /// Requests out, and the object bytes within them.
-    requests: usize,
-    request_bytes: usize,
-    /// There were so many that no input is taken until half of that is done.
-    busy: bool,
+    backlog: Backlog,
     /// The client's bytes ended where they may.
     left: bool,
 }
@@ -127,9 +124,7 @@ impl ReceiverSession {
             core: Core {
                 config,
                 outputs: Outputs::new(),
-                requests: 0,
-                request_bytes: 0,
-                busy: false,
+                backlog: Backlog::new(),
                 left: false,
             },
         }
@@ -185,7 +180,7 @@ impl ReceiverSession {
     pub fn handle_stored(&mut self, done: StoreDone) -> Result<(), Error> {
         self.refuse_if_closed()?;
         let StoreDone { request, outcome } = done;
-        self.core.completed(&request);
+        self.core.backlog.completed(&request);
         let outcome = outcome.map_err(|fault| self.fail(Error::Fault(fault)))?;
         let core = &mut self.core;
         let next = match (
@@ -226,7 +221,7 @@ impl ReceiverSession {
             | State::Finished
             | State::Closed => false,
         };
-        awaits_client && !self.core.busy
+        awaits_client && !self.core.backlog.is_busy()
     }
 
     /// Returns whether nothing more will come of this session.
@@ -333,28 +328,10 @@ impl State {
 }
 
 impl Core {
-    /// Object bytes in requests above which no input is taken.
-    const BUSY_BYTES: usize = 4 * 1024 * 1024;
-    /// Requests above which no input is taken.
-    const BUSY_REQUESTS: usize = 256;
-
     fn request(&mut self, op: StoreOp) {
         let request = StoreRequest::new(op);
-        self.requests += 1;
-        self.request_bytes += request.weight();
-        self.busy |= self.is_above(Self::BUSY_BYTES, Self::BUSY_REQUESTS);
+        self.backlog.add(&request);
         self.outputs.push(ReceiverOutput::Store(request));
-    }
-
-    /// Where input were taken again at once, it would be in as small pieces as there is room for.
-    fn completed(&mut self, request: &StoreRequest) {
-        self.requests -= 1;
-        self.request_bytes -= request.weight();
-        self.busy &= self.is_above(Self::BUSY_BYTES / 2, Self::BUSY_REQUESTS / 2);
-    }
-
-    const fn is_above(&self, bytes: usize, requests: usize) -> bool {
-        self.request_bytes >= bytes || self.requests >= requests
     }
 }
 
@@ -364,27 +341,4 @@ fn unexpected<T>(awaited: &'static str, frame: &Frame) -> Result<T, Error> {
         got: frame.kind(),
     }
     .into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn once_it_is_busy_a_session_takes_input_again_when_half_of_it_is_done() {
-        const MIB: usize = 1024 * 1024;
-        let mut core = ReceiverSession::new(ReceiverConfig::default()).core;
-        for (mebibytes, busy) in [(1, false), (2, false), (3, false), (4, true)] {
-            let bytes = Bytes::from_static(&[0; MIB]);
-            core.request(StoreOp::Append(0, bytes));
-            assert_eq!(core.busy, busy, "with {mebibytes}");
-        }
-        for (mebibytes, busy) in [(3, true), (2, true), (1, false), (0, false)] {
-            let Some(ReceiverOutput::Store(request)) = core.outputs.pop() else {
-                panic!("a request for each");
-            };
-            core.completed(&request);
-            assert_eq!(core.busy, busy, "with {mebibytes}");
-        }
-    }
 }

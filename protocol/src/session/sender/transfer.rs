@@ -118,7 +118,7 @@ impl Transfer {
                             return Err(ApiMisuse::Outcome.into());
                         }
                         Fetched::Whole(stored) => self.send_whole(id, stored, core),
-                        Fetched::Large => self.large.push_back(id),
+                        Fetched::Large(_) => self.large.push_back(id),
                     }
                 }
             }
@@ -373,7 +373,7 @@ mod tests {
             let outcome = match &request.op {
                 SourceOp::Fetch(ids) => {
                     open += ids.len();
-                    SourceOutcome::Fetched(ids.iter().map(|_| Fetched::Large).collect())
+                    SourceOutcome::Fetched(ids.iter().map(|_| Fetched::Large(None)).collect())
                 }
                 SourceOp::Next(_) => {
                     open -= 1;
@@ -383,7 +383,7 @@ mod tests {
                         last: true,
                     }
                 }
-                SourceOp::Offer { .. } | SourceOp::Plan(_) => {
+                SourceOp::Offer { .. } | SourceOp::Plan(_) | SourceOp::Descends(_) => {
                     state = State::Transfer(transfer);
                     continue;
                 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context;
+use artifact_protocol::dialect::Openness;
 use artifact_protocol::frame::CloseCode;
 use artifact_protocol::session::{
     Error as SessionError, Fault, ReceiverConfig, ReceiverOutput, ReceiverSession,
@@ -123,6 +124,7 @@ fn run(args: &Args, surroundings: &Surroundings, id: &str) -> anyhow::Result<u8>
     }
     let config = DriverConfig {
         session,
+        openness: Openness::default(),
         patience: Patience::default(),
         threads: args.threads(),
     };

@@ -1,0 +1,291 @@
+//! Sessions of any version, so that a driver need not know which is spoken.
+
+use bytes::BytesMut;
+
+use super::Dialect;
+use super::receiver::DialectReceiver;
+use super::sender::DialectSender;
+use crate::frame::CloseCode;
+use crate::session::{
+    ApiMisuse, Error, Fault, ReceiverConfig, ReceiverOutput, ReceiverSession, SenderConfig,
+    SenderOutput, SenderSession, SourceDone, StoreDone,
+};
+use crate::version::Version;
+
+/// Which versions a receiver speaks.
+#[derive(Clone, Debug, Default)]
+pub struct Openness {
+    /// The oldest version that may push; to clients of older ones just that is said.
+    pub oldest: Version,
+    /// The client was started to push in version 0, where the server speaks first: nothing that it
+    /// sends could tell.
+    pub server_first: bool,
+    /// Why nobody may push now, whatever the version.
+    pub refusal: Option<Fault>,
+}
+
+/// The receiving end of a push, in the version that the client's first byte shows.
+///
+/// **The drain rule: after `new` and every `handle_*`, call [`poll_output`](Self::poll_output)
+/// until it returns `None`**, also after an error.
+#[derive(Debug)]
+pub struct AnyReceiver {
+    session: Receiver,
+}
+
+#[derive(Debug)]
+enum Receiver {
+    Undecided(Box<(ReceiverConfig, Openness)>),
+    Current(Box<ReceiverSession>),
+    Old(Box<DialectReceiver>),
+}
+
+impl AnyReceiver {
+    /// Starts a session.
+    pub fn new(config: ReceiverConfig, openness: Openness) -> Self {
+        let session = if openness.server_first {
+            Receiver::old(Dialect::V0, config, openness)
+        } else {
+            Receiver::Undecided(Box::new((config, openness)))
+        };
+        Self { session }
+    }
+
+    /// Takes what `input` holds, like [`ReceiverSession::handle_bytes`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the session.
+    pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
+        if let (Receiver::Undecided(_), Some(first)) = (&self.session, input.first()) {
+            // Versions with a preamble begin with neither.
+            self.decide(matches!(first, b'l' | b'B'))?;
+        }
+        match &mut self.session {
+            Receiver::Undecided(_) => Ok(()),
+            Receiver::Current(session) => session.handle_bytes(input),
+            Receiver::Old(session) => session.handle_bytes(input),
+        }
+    }
+
+    /// Takes the end of the client's bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the session.
+    pub fn handle_eof(&mut self) -> Result<(), Error> {
+        self.decide(false)?;
+        match &mut self.session {
+            Receiver::Undecided(_) => Ok(()),
+            Receiver::Current(session) => session.handle_eof(),
+            Receiver::Old(session) => session.handle_eof(),
+        }
+    }
+
+    /// Takes the completion of a store request.
+    ///
+    /// # Errors
+    ///
+    /// Those of the session.
+    pub fn handle_stored(&mut self, done: StoreDone) -> Result<(), Error> {
+        match &mut self.session {
+            Receiver::Undecided(_) => Err(ApiMisuse::Outcome.into()),
+            Receiver::Current(session) => session.handle_stored(done),
+            Receiver::Old(session) => session.handle_stored(done),
+        }
+    }
+
+    /// Returns the next output, if there is one.
+    pub fn poll_output(&mut self) -> Option<ReceiverOutput> {
+        match &mut self.session {
+            Receiver::Undecided(_) => None,
+            Receiver::Current(session) => session.poll_output(),
+            Receiver::Old(session) => session.poll_output(),
+        }
+    }
+
+    /// Returns whether more bytes should be read; `false` is back-pressure.
+    pub const fn wants_input(&self) -> bool {
+        match &self.session {
+            Receiver::Undecided(_) => true,
+            Receiver::Current(session) => session.wants_input(),
+            Receiver::Old(session) => session.wants_input(),
+        }
+    }
+
+    /// Returns whether nothing more will come of this session.
+    pub const fn is_finished(&self) -> bool {
+        match &self.session {
+            Receiver::Undecided(_) => false,
+            Receiver::Current(session) => session.is_finished(),
+            Receiver::Old(session) => session.is_finished(),
+        }
+    }
+
+    /// Returns whether refs may be moving, or the summary is written for them: a driver that is told
+    /// to stop, or loses its client, then waits.
+    pub const fn is_publishing(&self) -> bool {
+        match &self.session {
+            Receiver::Undecided(_) => false,
+            Receiver::Current(session) => session.is_publishing(),
+            Receiver::Old(session) => session.is_publishing(),
+        }
+    }
+
+    /// Puts out a sign of life, if the client may have one now: one of an old version never may.
+    pub fn ping(&mut self) {
+        if let Receiver::Current(session) = &mut self.session {
+            session.ping();
+        }
+    }
+
+    /// Ends the session for a reason of the driver's, such as a timer, and tells the client if there
+    /// is a word for it.
+    pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
+        if let Err(refused) = self.decide(false) {
+            return refused;
+        }
+        match &mut self.session {
+            Receiver::Undecided(_) => ApiMisuse::Closed.into(),
+            Receiver::Current(session) => session.abort(code, text),
+            Receiver::Old(session) => session.abort(code, text),
+        }
+    }
+
+    /// Settles which version is spoken, if that is open. A client that has said nothing is taken for
+    /// one of a version that can be told why it is sent away.
+    fn decide(&mut self, old: bool) -> Result<(), Error> {
+        let Receiver::Undecided(undecided) = &mut self.session else {
+            return Ok(());
+        };
+        let (config, openness) = std::mem::take(&mut **undecided);
+        if old {
+            self.session = Receiver::old(Dialect::V1, config, openness);
+            return Ok(());
+        }
+        let mut session = ReceiverSession::new(config);
+        let refused = openness
+            .refusal
+            .map(|fault| session.abort(fault.code, &fault.text));
+        self.session = Receiver::Current(Box::new(session));
+        refused.map_or(Ok(()), Err)
+    }
+}
+
+impl Receiver {
+    fn old(dialect: Dialect, config: ReceiverConfig, openness: Openness) -> Self {
+        let Openness {
+            oldest, refusal, ..
+        } = openness;
+        let too_old = || Fault {
+            code: CloseCode::UNSUPPORTED,
+            text: format!(
+                "this server takes pushes from version {oldest} of the protocol on: use \
+                 artifact-cache, which speaks version {}",
+                Version::NEWEST
+            ),
+        };
+        let refusal = refusal.or_else(|| (dialect.version() < oldest).then(too_old));
+        Self::Old(Box::new(DialectReceiver::new(dialect, config, refusal)))
+    }
+}
+
+/// The sending end of a push, in any version.
+///
+/// **The drain rule: after it was made and after every `handle_*`, call
+/// [`poll_output`](Self::poll_output) until it returns `None`**, also after an error.
+#[derive(Debug)]
+pub struct AnySender {
+    session: Sender,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Current(Box<SenderSession>),
+    Old(Box<DialectSender>),
+}
+
+impl AnySender {
+    /// Starts a session in the current version, or in an old one.
+    pub fn new(config: SenderConfig, dialect: Option<Dialect>) -> Self {
+        let session = match dialect {
+            None => Sender::Current(Box::new(SenderSession::new(config))),
+            Some(dialect) => {
+                Sender::Old(Box::new(DialectSender::new(dialect, config.announcement)))
+            }
+        };
+        Self { session }
+    }
+
+    /// Returns whether the other end sends signs of life, so that its silence means something.
+    pub const fn expects_pings(&self) -> bool {
+        matches!(self.session, Sender::Current(_))
+    }
+
+    /// Takes what `input` holds, like [`SenderSession::handle_bytes`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the session.
+    pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
+        match &mut self.session {
+            Sender::Current(session) => session.handle_bytes(input),
+            Sender::Old(session) => session.handle_bytes(input),
+        }
+    }
+
+    /// Takes the end of the server's bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the session.
+    pub fn handle_eof(&mut self) -> Result<(), Error> {
+        match &mut self.session {
+            Sender::Current(session) => session.handle_eof(),
+            Sender::Old(session) => session.handle_eof(),
+        }
+    }
+
+    /// Takes the completion of a source request.
+    ///
+    /// # Errors
+    ///
+    /// Those of the session.
+    pub fn handle_source(&mut self, done: SourceDone) -> Result<(), Error> {
+        match &mut self.session {
+            Sender::Current(session) => session.handle_source(done),
+            Sender::Old(session) => session.handle_source(done),
+        }
+    }
+
+    /// Returns the next output, if there is one.
+    pub fn poll_output(&mut self) -> Option<SenderOutput> {
+        match &mut self.session {
+            Sender::Current(session) => session.poll_output(),
+            Sender::Old(session) => session.poll_output(),
+        }
+    }
+
+    /// Returns whether the push is over and all is said.
+    pub const fn is_finished(&self) -> bool {
+        match &self.session {
+            Sender::Current(session) => session.is_finished(),
+            Sender::Old(session) => session.is_finished(),
+        }
+    }
+
+    /// Puts out a sign of life, if the version has one.
+    pub fn ping(&mut self) {
+        if let Sender::Current(session) = &mut self.session {
+            session.ping();
+        }
+    }
+
+    /// Ends the session for a reason of the driver's, such as a timer.
+    pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
+        match &mut self.session {
+            Sender::Current(session) => session.abort(code, text),
+            Sender::Old(session) => session.abort(code, text),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Bytes of a known length between messages, taken as they come.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::limits::PACK_LEN;
+
+/// What is still to come of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    left: u64,
+    /// Of how many bytes it is said to be, if these are to be handed out together.
+    whole: bool,
+}
+
+impl Content {
+    /// Content that is handed out in pieces; together where it is short.
+    pub(super) const fn new(len: u64) -> Self {
+        Self {
+            left: len,
+            whole: len <= PACK_LEN as u64,
+        }
+    }
+
+    /// Content that is handed out together. The caller has compared its length with a limit.
+    pub(super) const fn whole(len: u64) -> Self {
+        Self {
+            left: len,
+            whole: true,
+        }
+    }
+
+    /// Returns whether all of it comes together.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Takes what there is, and says whether that was the last; `None` if more is needed.
+    pub(super) fn take(&mut self, input: &mut BytesMut) -> Option<(Bytes, bool)> {
+        let here = input.len() as u64;
+        if here < self.left && (self.whole || here == 0) {
+            return None;
+        }
+        let len = here.min(self.left);
+        self.left -= len;
+        let bytes = input.split_to(usize::try_from(len).unwrap_or(input.len()));
+        Some((bytes.freeze(), self.left == 0))
+    }
+}

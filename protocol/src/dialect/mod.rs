@@ -1,0 +1,61 @@
+//! The two protocols before this one, as codecs and as session machines without I/O.
+//!
+//! Version 0 is ostree-push's before 0.1, version 1 BuildStream's from 1.0 to 1.1.3. They know no
+//! negotiation, offers, or acknowledgements; both send all that a commit reaches. `DIALECTS.md`
+//! defines the bytes. At the server a session asks a store for the same as one of version 2, so
+//! that what comes of a push does not depend on the version it was spoken in (INV-1 to INV-8).
+//!
+//! Not here: tunnels, as ostree-push has used since 0.1. The receiving machine is
+//! [`DialectReceiver`], the sending one [`DialectSender`]; [`AnyReceiver`] and [`AnySender`] stand
+//! for these and for version 2's.
+
+mod any;
+mod content;
+mod error;
+mod member;
+mod message;
+mod receiver;
+mod sender;
+mod tar;
+
+pub use self::any::{AnyReceiver, AnySender, Openness};
+pub use self::error::{DialectError, MessageTooLong};
+pub use self::member::Member;
+pub use self::message::{ByteOrder, Change, Info, Message};
+pub use self::receiver::DialectReceiver;
+pub use self::sender::{DialectSender, fits_one_session};
+
+use crate::version::Version;
+
+/// An old protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// ostree-push before 0.1: the server speaks first, and answers each object.
+    V0,
+    /// BuildStream 1.x: the client speaks first, and sends objects as a tar stream.
+    V1,
+}
+
+impl Dialect {
+    /// Returns the number in the header of its messages.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::V0 => 0,
+            Self::V1 => 1,
+        }
+    }
+
+    /// Returns the version of the protocol that it is.
+    pub fn version(self) -> Version {
+        Version(self.number().into())
+    }
+
+    /// Returns the dialect that a version is, if it is one.
+    pub const fn of_version(version: Version) -> Option<Self> {
+        match version.0 {
+            0 => Some(Self::V0),
+            1 => Some(Self::V1),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The states before objects travel: who is there, and which refs are to be set.
+
+use std::collections::BTreeSet;
+
+use super::super::message::{Change, Info};
+use super::super::{Dialect, Message};
+use super::finish::Refused;
+use super::objects::{ExpectObjects, Objects};
+use super::push::Push;
+use super::{Core, State};
+use crate::frame::{Expect, PushOptions, RefUpdate, RefusalCode, Verdict};
+use crate::limits::MAX_MESSAGE_LEN;
+use crate::object::Checksum;
+use crate::refname::RefName;
+use crate::session::{
+    Announcement, ApiMisuse, Error, Opened, ReceiverEvent, RefQuery, StoreOp, StoreOutcome,
+};
+use crate::text::{Text, escape};
+
+/// Room for refs in an `info`; the rest is for its other entries.
+pub(super) const REFS_LEN_MAX: usize = MAX_MESSAGE_LEN - 2_048;
+
+/// Answers a client of version 1 that said who it is. It asks about the refs that it names: none, if
+/// it only wants to know whether somebody is there.
+pub(super) fn handle_info(info: Info, core: &mut Core) -> Result<State, Error> {
+    core.greet();
+    let names = info.refs.iter().filter_map(|(name, _)| name.parse().ok());
+    let names: Vec<RefName> = names.collect();
+    if names.is_empty() {
+        return Ok(tell_nothing(core));
+    }
+    Ok(core.look(RefQuery::Named(names)))
+}
+
+/// Says who the server is, and nothing of refs.
+pub(super) fn tell_nothing(core: &mut Core) -> State {
+    send_info(core, Vec::new());
+    State::ExpectUpdate(ExpectUpdate { all: false })
+}
+
+/// Says who the server is, and what refs hold.
+pub(super) fn tell_refs(outcome: StoreOutcome, core: &mut Core) -> Result<State, Error> {
+    let StoreOutcome::Refs { refs, all } = outcome else {
+        return Err(ApiMisuse::Outcome.into());
+    };
+    let count = refs.len();
+    let mut room = REFS_LEN_MAX;
+    let fits = |(name, _): &(RefName, Checksum)| {
+        let len = entry_len(name.as_str());
+        let fits = len <= room;
+        room = room.saturating_sub(len);
+        fits
+    };
+    let refs: Vec<_> = refs
+        .into_iter()
+        .take_while(fits)
+        .map(|(name, commit)| (name.to_string(), commit.to_hex()))
+        .collect();
+    let all = all && refs.len() == count && core.dialect == Dialect::V0;
+    send_info(core, refs);
+    Ok(State::ExpectUpdate(ExpectUpdate { all }))
+}
+
+/// Bytes of an entry in an `a{ss}` of refs, with its framing offset and that of the array.
+const fn entry_len(name: &str) -> usize {
+    name.len() + 1 + 2 * Checksum::LEN + 1 + 2 + 2
+}
+
+fn send_info(core: &mut Core, refs: Vec<(String, String)>) {
+    let url = core.config.pull_url.as_ref().map(Text::as_raw);
+    core.send(&Message::Info(Info {
+        mode: Info::ARCHIVE,
+        refs,
+        // Clients of version 0 pull from where they are told to by hand.
+        pull_url: url
+            .filter(|url| core.dialect == Dialect::V1 && !url.contains('\0'))
+            .map(str::to_owned),
+    }));
+}
+
+/// Waits for the refs that are to be set.
+#[derive(Debug)]
+pub(super) struct ExpectUpdate {
+    /// The client was told of every ref there is.
+    all: bool,
+}
+
+impl ExpectUpdate {
+    pub(super) fn handle_update(
+        self,
+        changes: Vec<Change>,
+        core: &mut Core,
+    ) -> Result<State, Error> {
+        if let Some(fault) = core.refusal.take() {
+            return Ok(Refused::tell(&fault.text.clone(), Some(fault), core));
+        }
+        match self.announcement(&changes, core.dialect) {
+            Ok(announcement) => {
+                core.request(StoreOp::Open(announcement));
+                Ok(State::Opening(Opening))
+            }
+            Err(text) => Ok(Refused::tell(&text, None, core)),
+        }
+    }
+
+    fn announcement(&self, changes: &[Change], dialect: Dialect) -> Result<Announcement, String> {
+        let refs: Vec<_> = changes
+            .iter()
+            .map(|change| self.update(change))
+            .collect::<Result<_, _>>()?;
+        // Clients of BuildStream 1.0 to 1.1.3 never know what a ref holds, and those programs set it
+        // to whatever they were told; what this one may do is for the server's rules to say.
+        let knows_nothing = refs.iter().all(|update| update.expect == Expect::Any);
+        let options = match dialect {
+            Dialect::V1 if knows_nothing => PushOptions::FORCE,
+            Dialect::V0 | Dialect::V1 => PushOptions::default(),
+        };
+        Ok(Announcement {
+            options,
+            refs,
+            bases: Vec::new(),
+        })
+    }
+
+    fn update(&self, change: &Change) -> Result<RefUpdate, String> {
+        let Change { name, old, new } = change;
+        let said = |what: &str| escape(&what.chars().take(200).collect::<String>());
+        let parsed = name
+            .parse()
+            .map_err(|error| format!("{}: {error}", said(name)))?;
+        let commit = new
+            .parse()
+            .map_err(|error| format!("{}: {}: {error}", said(name), said(new)))?;
+        let expect = if old.bytes().all(|byte| byte == b'0') {
+            match self.all {
+                true => Expect::Absent,
+                false => Expect::Any,
+            }
+        } else {
+            let old = old.parse();
+            Expect::Is(old.map_err(|error| format!("{}: {error}", said(name)))?)
+        };
+        Ok(RefUpdate {
+            name: parsed,
+            commit,
+            detached: None,
+            expect,
+        })
+    }
+}
+
+/// Waits for the store to look up the refs.
+#[derive(Debug)]
+pub(super) struct Opening;
+
+impl Opening {
+    pub(super) fn handle_opened(
+        self,
+        announcement: Announcement,
+        outcome: StoreOutcome,
+        core: &mut Core,
+    ) -> Result<State, Error> {
+        let StoreOutcome::Opened(opened) = outcome else {
+            return Err(ApiMisuse::Outcome.into());
+        };
+        if opened.refs.len() != announcement.refs.len() {
+            return Err(ApiMisuse::Outcome.into());
+        }
+        core.outputs
+            .push(ReceiverEvent::Opened(announcement.clone(), opened.clone()));
+        // There is one answer for all of them, and a client that hears nothing of a ref that is
+        // refused takes it for set.
+        if let Some(text) = refusals(&announcement, &opened) {
+            return Ok(Refused::tell(&text, None, core));
+        }
+        core.send_status(true, "");
+        let push = Push::new(announcement, &opened, core.config.limits);
+        Ok(match core.dialect {
+            Dialect::V0 => State::Objects(Box::new(Objects::one_by_one(push))),
+            Dialect::V1 => State::ExpectObjects(Box::new(ExpectObjects::new(push))),
+        })
+    }
+}
+
+/// Says which refs are refused and why, if any is.
+fn refusals(announcement: &Announcement, opened: &Opened) -> Option<String> {
+    let mut said = BTreeSet::new();
+    for (update, state) in announcement.refs.iter().zip(&opened.refs) {
+        let Verdict::Refused(refusal) = &state.verdict else {
+            continue;
+        };
+        let name = &update.name;
+        said.insert(match (update.expect, state.current) {
+            (Expect::Is(old), Some(current)) if refusal.code == RefusalCode::LOST_RACE => {
+                format!("Branch {name} is at {current}, not {old}")
+            }
+            (Expect::Absent, Some(current)) if refusal.code == RefusalCode::LOST_RACE => {
+                format!("Branch {name} is at {current}, not {}", "0".repeat(64))
+            }
+            (Expect::Is(old), None) if refusal.code == RefusalCode::LOST_RACE => {
+                format!("Invalid from commit {old} for new branch {name}")
+            }
+            _ if refusal.text.as_raw().contains(name.as_str()) => refusal.text.escaped(),
+            _ => format!("{name}: {}", refusal.text.escaped()),
+        });
+    }
+    (!said.is_empty()).then(|| said.into_iter().collect::<Vec<_>>().join("; "))
+}

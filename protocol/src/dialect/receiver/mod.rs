@@ -1,0 +1,337 @@
+//! The receiving end of a push in an old protocol (DIALECTS.md "Sessions").
+//!
+//! ```text
+//! version 1:  ExpectInfo -> Looking -.
+//! version 0:                Looking -+-> ExpectUpdate -> Opening -> Objects -> Finalizing
+//!                                             |             |          |            |
+//!                                             |          Refused    withdrawn   Publishing
+//!                                             v             v          v            v
+//!                                          Finished <-------+----------+----- Summarizing
+//! ```
+//!
+//! Keeps INV-3 like the machine of version 2: only a completed `Publish` leads to version 1's last
+//! `done`, or to the good end of a session of version 0. What has no word in a dialect is for the
+//! driver to put into its log, which the user sees.
+
+mod finish;
+mod greeting;
+mod objects;
+mod push;
+
+use bytes::BytesMut;
+
+use self::finish::{Finalizing, Publishing, Refused, Summarizing};
+use self::greeting::{ExpectUpdate, Opening};
+use self::objects::{ExpectObjects, Objects};
+use super::{Dialect, Message};
+use crate::frame::{CloseCode, Hello};
+use crate::session::outputs::Outputs;
+use crate::session::{
+    ApiMisuse, Backlog, Error, Fault, ReceiverConfig, ReceiverEvent, ReceiverOutput, RefQuery,
+    StoreDone, StoreOp, StoreRequest, Violation,
+};
+
+/// The receiving end of one push in an old protocol.
+///
+/// **The drain rule: after `new` and every `handle_*`, call [`poll_output`](Self::poll_output)
+/// until it returns `None`**, also after an error.
+#[derive(Debug)]
+pub struct DialectReceiver {
+    state: State,
+    core: Core,
+}
+
+/// What every state needs.
+#[derive(Debug)]
+struct Core {
+    dialect: Dialect,
+    config: ReceiverConfig,
+    /// Why nothing will be done, whatever the client asks for.
+    refusal: Option<Fault>,
+    outputs: Outputs<ReceiverOutput>,
+    backlog: Backlog,
+}
+
+#[derive(Debug)]
+enum State {
+    ExpectInfo,
+    Looking,
+    ExpectUpdate(ExpectUpdate),
+    Opening(Opening),
+    ExpectObjects(Box<ExpectObjects>),
+    Objects(Box<Objects>),
+    Finalizing(Box<Finalizing>),
+    Publishing(Publishing),
+    Summarizing(Summarizing),
+    Refused(Refused),
+    Finished,
+    Closed,
+}
+
+impl DialectReceiver {
+    /// Starts a session. With a `refusal` it asks nothing of a store, and refuses whatever the
+    /// client wants, as soon as the dialect has a word for that.
+    pub fn new(dialect: Dialect, config: ReceiverConfig, refusal: Option<Fault>) -> Self {
+        let mut core = Core {
+            dialect,
+            config,
+            refusal,
+            outputs: Outputs::new(),
+            backlog: Backlog::new(),
+        };
+        let state = match dialect {
+            Dialect::V1 => State::ExpectInfo,
+            Dialect::V0 => {
+                core.greet();
+                core.look(RefQuery::All {
+                    len_max: greeting::REFS_LEN_MAX,
+                })
+            }
+        };
+        Self { state, core }
+    }
+
+    /// Takes what `input` holds of messages and objects, while
+    /// [`wants_input`](Self::wants_input), and leaves the rest: to be handed in again, with or
+    /// without more, when a completion lets it.
+    ///
+    /// # Errors
+    ///
+    /// `Dialect`, `Violation`: the client's doing.
+    pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
+        self.refuse_if_closed()?;
+        while self.wants_input() {
+            let core = &mut self.core;
+            let state = std::mem::replace(&mut self.state, State::Closed);
+            let taken = if let State::Objects(state) = state {
+                state.handle_bytes(input, core)
+            } else {
+                match Message::decode(core.dialect, input) {
+                    Ok(None) => Ok((state, false)),
+                    Ok(Some(message)) => state.handle(message, core).map(|state| (state, true)),
+                    Err(error) => Err(error.into()),
+                }
+            };
+            let more = match taken {
+                Ok((state, more)) => {
+                    self.state = state;
+                    more
+                }
+                Err(error) => return Err(self.fail(error)),
+            };
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the end of the client's bytes.
+    ///
+    /// # Errors
+    ///
+    /// `Truncated`, when it comes before the client's `done`. What it asked for before that is
+    /// carried through all the same.
+    pub fn handle_eof(&mut self) -> Result<(), Error> {
+        self.refuse_if_closed()?;
+        let next = match std::mem::replace(&mut self.state, State::Closed) {
+            State::ExpectObjects(state) if state.is_withdrawn() => Ok(State::Finished),
+            State::Refused(state) => state.end(),
+            state @ (State::Finalizing(_)
+            | State::Publishing(_)
+            | State::Summarizing(_)
+            | State::Finished) => Ok(state),
+            State::ExpectInfo
+            | State::Looking
+            | State::ExpectUpdate(_)
+            | State::Opening(_)
+            | State::ExpectObjects(_)
+            | State::Objects(_)
+            | State::Closed => Err(Error::Truncated),
+        };
+        self.enter(next)
+    }
+
+    /// Takes the completion of a store request.
+    ///
+    /// # Errors
+    ///
+    /// `Fault`, when the store cannot go on or refuses an object, and the client cannot be told.
+    pub fn handle_stored(&mut self, done: StoreDone) -> Result<(), Error> {
+        self.refuse_if_closed()?;
+        let StoreDone { request, outcome } = done;
+        let core = &mut self.core;
+        core.backlog.completed(&request);
+        let next = match (
+            std::mem::replace(&mut self.state, State::Closed),
+            request.op,
+        ) {
+            (State::Looking, StoreOp::Refs(_)) => outcome
+                .map_err(Error::Fault)
+                .and_then(|outcome| greeting::tell_refs(outcome, core)),
+            (State::Opening(state), StoreOp::Open(announcement)) => match outcome {
+                Ok(outcome) => state.handle_opened(announcement, outcome, core),
+                Err(fault) => Ok(Refused::tell(&fault.text.clone(), Some(fault), core)),
+            },
+            (State::Objects(state), op) => state.handle_stored(&op, outcome, core),
+            (State::Finalizing(state), op) => state.handle_stored(&op, outcome, core),
+            (State::Publishing(state), StoreOp::Publish) => outcome
+                .map_err(Error::Fault)
+                .and_then(|outcome| state.handle_published(outcome, core)),
+            (State::Summarizing(state), StoreOp::Summarize) => outcome
+                .map_err(Error::Fault)
+                .and_then(|outcome| state.handle_summarized(outcome)),
+            // They were on their way when the push was refused.
+            (state @ State::Refused(_), _) => Ok(state),
+            _ => Err(ApiMisuse::Outcome.into()),
+        };
+        self.enter(next)
+    }
+
+    /// Returns the next output, if there is one.
+    pub fn poll_output(&mut self) -> Option<ReceiverOutput> {
+        self.core.outputs.pop()
+    }
+
+    /// Returns whether more bytes should be read; `false` is back-pressure.
+    pub const fn wants_input(&self) -> bool {
+        let awaits_client = match &self.state {
+            State::ExpectInfo
+            | State::ExpectUpdate(_)
+            | State::ExpectObjects(_)
+            | State::Refused(_) => true,
+            State::Objects(state) => state.wants_input(),
+            State::Looking
+            | State::Opening(_)
+            | State::Finalizing(_)
+            | State::Publishing(_)
+            | State::Summarizing(_)
+            | State::Finished
+            | State::Closed => false,
+        };
+        awaits_client && !self.core.backlog.is_busy()
+    }
+
+    /// Returns whether nothing more will come of this session.
+    pub const fn is_finished(&self) -> bool {
+        matches!(self.state, State::Finished | State::Closed)
+    }
+
+    /// Returns whether refs may be moving, or the summary is written for them.
+    pub const fn is_publishing(&self) -> bool {
+        matches!(self.state, State::Publishing(_) | State::Summarizing(_))
+    }
+
+    /// Ends the session for a reason of the driver's, such as a timer. The dialects have no word
+    /// for that.
+    pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
+        if let Err(closed) = self.refuse_if_closed() {
+            return closed;
+        }
+        self.fail(Error::Fault(Fault {
+            code,
+            text: text.to_owned(),
+        }))
+    }
+
+    fn refuse_if_closed(&self) -> Result<(), Error> {
+        if matches!(self.state, State::Closed) {
+            return Err(ApiMisuse::Closed.into());
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, next: Result<State, Error>) -> Result<(), Error> {
+        match next {
+            Ok(state) => {
+                self.state = state;
+                Ok(())
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        self.state = State::Closed;
+        self.core
+            .outputs
+            .keep(|output| !matches!(output, ReceiverOutput::Store(_)));
+        error
+    }
+}
+
+impl State {
+    fn handle(self, message: Message, core: &mut Core) -> Result<Self, Error> {
+        match (self, message) {
+            (Self::ExpectInfo, Message::Info(info)) => greeting::handle_info(info, core),
+            (Self::ExpectUpdate(state), Message::Update(changes)) => {
+                state.handle_update(changes, core)
+            }
+            (Self::ExpectUpdate(_), Message::Done) => match core.refusal.take() {
+                Some(fault) => Err(Error::Fault(fault)),
+                None => Ok(Self::Finished),
+            },
+            (Self::ExpectObjects(state), message) => state.handle(message, core),
+            (Self::Refused(state), Message::Done) => state.end(),
+            (Self::ExpectInfo, _) => Err(unexpected("a message before the client's info")),
+            (Self::ExpectUpdate(_), _) => Err(unexpected("neither update nor done after info")),
+            (Self::Refused(_), _) => Err(unexpected("a message after a refusal")),
+            (
+                Self::Looking
+                | Self::Opening(_)
+                | Self::Objects(_)
+                | Self::Finalizing(_)
+                | Self::Publishing(_)
+                | Self::Summarizing(_)
+                | Self::Finished
+                | Self::Closed,
+                _,
+            ) => Err(ApiMisuse::Closed.into()),
+        }
+    }
+}
+
+impl Core {
+    /// Says who the client is, as far as the dialect does.
+    fn greet(&mut self) {
+        let version = self.dialect.version();
+        self.outputs.push(ReceiverEvent::Greeted(Hello {
+            version_min: version,
+            version_max: version,
+            features: Default::default(),
+            agent: Default::default(),
+            extensions: Default::default(),
+        }));
+    }
+
+    /// Looks up refs for the answer to a client's greeting, or for the server's own.
+    fn look(&mut self, query: RefQuery) -> State {
+        if self.refusal.is_some() {
+            return greeting::tell_nothing(self);
+        }
+        self.request(StoreOp::Refs(query));
+        State::Looking
+    }
+
+    fn request(&mut self, op: StoreOp) {
+        let request = StoreRequest::new(op);
+        self.backlog.add(&request);
+        self.outputs.push(ReceiverOutput::Store(request));
+    }
+
+    fn send(&mut self, message: &Message) {
+        // All that a server says is cut to fit before.
+        if let Ok(bytes) = message.encode(self.dialect) {
+            self.outputs.push(bytes);
+        }
+    }
+
+    fn send_status(&mut self, result: bool, text: &str) {
+        let text = text.to_owned();
+        self.send(&Message::Status { result, text });
+    }
+}
+
+const fn unexpected(rule: &'static str) -> Error {
+    Error::Violation(Violation::Rule(rule))
+}

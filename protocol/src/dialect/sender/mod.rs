@@ -1,0 +1,283 @@
+//! The sending end of a push in an old protocol (DIALECTS.md "Sessions").
+//!
+//! ```text
+//! ExpectInfo -> Comparing -> ExpectStatus -> Planning -> Sending -> Ending -> Finished
+//!      `------------`-- nothing to do ---------------------------------------^
+//! ```
+//!
+//! All that a commit reaches is sent, whatever the server has: servers of these versions do not look
+//! whether what they have is whole. They do not compare either, so that it is done here.
+
+mod compare;
+mod files;
+mod sending;
+
+use bytes::{Bytes, BytesMut};
+
+use self::compare::{Comparing, Pending};
+use self::sending::{Ending, Planning, Sending};
+use super::message::Info;
+use super::{Dialect, Message};
+use crate::frame::{CloseCode, PushOptions, RefOutcome, RefUpdate, Refusal, RefusalCode};
+use crate::limits::MAX_MESSAGE_LEN;
+use crate::session::outputs::Outputs;
+use crate::session::{
+    Announcement, ApiMisuse, Error, Fault, SenderEvent, SenderOutput, SourceDone, SourceOp,
+    SourceRequest, Violation,
+};
+use crate::text::escape;
+
+/// The sending end of one push in an old protocol.
+///
+/// **The drain rule: after `new` and every `handle_*`, call [`poll_output`](Self::poll_output)
+/// until it returns `None`**, also after an error.
+#[derive(Debug)]
+pub struct DialectSender {
+    state: State,
+    core: Core,
+}
+
+/// What every state needs.
+#[derive(Debug)]
+struct Core {
+    dialect: Dialect,
+    announcement: Announcement,
+    outputs: Outputs<SenderOutput>,
+}
+
+#[derive(Debug)]
+enum State {
+    ExpectInfo,
+    Comparing(Comparing),
+    ExpectStatus(Pending),
+    Planning(Planning),
+    Sending(Box<Sending>),
+    Ending(Ending),
+    Finished,
+    Closed,
+}
+
+impl DialectSender {
+    /// Starts a session for refs that [fit one](fits_one_session). Without refs it just learns who
+    /// the server is.
+    pub fn new(dialect: Dialect, announcement: Announcement) -> Self {
+        let mut core = Core {
+            dialect,
+            announcement,
+            outputs: Outputs::new(),
+        };
+        if dialect == Dialect::V1 {
+            let refs = core.announcement.refs.iter();
+            let info = Info {
+                mode: if core.announcement.refs.is_empty() {
+                    0
+                } else {
+                    Info::ARCHIVE
+                },
+                refs: refs
+                    .map(|update| (update.name.to_string(), update.commit.to_hex()))
+                    .collect(),
+                pull_url: None,
+            };
+            core.send(&Message::Info(info));
+        }
+        Self {
+            state: State::ExpectInfo,
+            core,
+        }
+    }
+
+    /// Takes the whole messages that `input` holds, and leaves the rest.
+    ///
+    /// # Errors
+    ///
+    /// `Dialect`, `Violation`: the server's doing.
+    pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
+        self.refuse_if_closed()?;
+        while !matches!(self.state, State::Finished) {
+            match Message::decode(self.core.dialect, input) {
+                Ok(Some(message)) => {
+                    let state = std::mem::replace(&mut self.state, State::Closed);
+                    let next = state.handle(message, &mut self.core);
+                    self.enter(next)?;
+                }
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(self.fail(error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the end of the server's bytes: of version 0, that is how a push ends well. Whether it
+    /// did, only the exit code of the server's program says.
+    ///
+    /// # Errors
+    ///
+    /// `Truncated`, when it comes before the push is done.
+    pub fn handle_eof(&mut self) -> Result<(), Error> {
+        self.refuse_if_closed()?;
+        let next = match std::mem::replace(&mut self.state, State::Closed) {
+            State::Finished => Ok(State::Finished),
+            State::Ending(state) => state.handle_eof(&mut self.core),
+            State::ExpectInfo
+            | State::Comparing(_)
+            | State::ExpectStatus(_)
+            | State::Planning(_)
+            | State::Sending(_)
+            | State::Closed => Err(Error::Truncated),
+        };
+        self.enter(next)
+    }
+
+    /// Takes the completion of a source request.
+    ///
+    /// # Errors
+    ///
+    /// `Fault`, when the source cannot be read.
+    pub fn handle_source(&mut self, done: SourceDone) -> Result<(), Error> {
+        self.refuse_if_closed()?;
+        let SourceDone { request, outcome } = done;
+        let outcome = outcome.map_err(|fault| self.fail(Error::Fault(fault)))?;
+        let core = &mut self.core;
+        let next = match (
+            std::mem::replace(&mut self.state, State::Closed),
+            request.op,
+        ) {
+            (State::Comparing(state), SourceOp::Descends(_)) => {
+                state.handle_compared(outcome, core)
+            }
+            (State::Planning(state), SourceOp::Plan(_)) => state.handle_planned(outcome, core),
+            (State::Sending(state), op) => state.handle_source(op, outcome, core),
+            _ => Err(ApiMisuse::Outcome.into()),
+        };
+        self.enter(next)
+    }
+
+    /// Returns the next output, if there is one.
+    pub fn poll_output(&mut self) -> Option<SenderOutput> {
+        self.core.outputs.pop()
+    }
+
+    /// Returns whether the push is over and all is said.
+    pub const fn is_finished(&self) -> bool {
+        matches!(self.state, State::Finished | State::Closed)
+    }
+
+    /// Ends the session for a reason of the driver's, such as a timer. The server is not told: the
+    /// dialects have no word for that.
+    pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
+        if let Err(closed) = self.refuse_if_closed() {
+            return closed;
+        }
+        self.fail(Error::Fault(Fault {
+            code,
+            text: text.to_owned(),
+        }))
+    }
+
+    fn refuse_if_closed(&self) -> Result<(), Error> {
+        if matches!(self.state, State::Closed) {
+            return Err(ApiMisuse::Closed.into());
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, next: Result<State, Error>) -> Result<(), Error> {
+        match next {
+            Ok(state) => {
+                self.state = state;
+                Ok(())
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        self.state = State::Closed;
+        self.core
+            .outputs
+            .keep(|output| !matches!(output, SenderOutput::Source(_)));
+        error
+    }
+}
+
+impl State {
+    fn handle(self, message: Message, core: &mut Core) -> Result<Self, Error> {
+        match (self, message) {
+            (Self::ExpectInfo, Message::Info(info)) => compare::handle_info(info, core),
+            (Self::ExpectStatus(pending), Message::Status { result: true, .. }) => {
+                Ok(Planning::begin(pending, core))
+            }
+            (Self::ExpectStatus(mut pending), Message::Status { text, .. }) => {
+                let text = format!("the server refused: {}", escape(&text));
+                pending.settle(|_| {
+                    RefOutcome::Refused(Refusal::new(RefusalCode::NOT_PERMITTED, &text))
+                });
+                core.send(&Message::Done);
+                Ok(pending.finish(core))
+            }
+            (Self::Sending(state), Message::Status { result, text }) => {
+                state.handle_status(result, &text).map(Self::Sending)
+            }
+            (Self::Ending(state), message) => state.handle(message, core),
+            (
+                Self::ExpectInfo
+                | Self::Comparing(_)
+                | Self::ExpectStatus(_)
+                | Self::Planning(_)
+                | Self::Sending(_)
+                | Self::Finished
+                | Self::Closed,
+                _,
+            ) => Err(unexpected()),
+        }
+    }
+}
+
+impl Core {
+    fn options(&self) -> PushOptions {
+        self.announcement.options
+    }
+
+    fn request(&mut self, op: SourceOp) {
+        self.outputs
+            .push(SenderOutput::Source(SourceRequest { op }));
+    }
+
+    /// Sends a message that fits: refs were counted before, and nothing else is long.
+    fn send(&mut self, message: &Message) {
+        if let Ok(bytes) = message.encode(self.dialect) {
+            self.send_bytes(bytes);
+        }
+    }
+
+    fn send_bytes(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.outputs.push(bytes);
+        }
+    }
+
+    fn tell(&mut self, event: SenderEvent) {
+        self.outputs.push(event);
+    }
+}
+
+const fn unexpected() -> Error {
+    Error::Violation(Violation::Rule("a message out of place"))
+}
+
+/// Returns how many of these refs fit one session of an old protocol: those that one `update` holds.
+pub fn fits_one_session(refs: &[RefUpdate]) -> usize {
+    let mut len = 0;
+    let fits = |update: &&RefUpdate| {
+        len += entry_len(update.name.as_str());
+        len <= MAX_MESSAGE_LEN
+    };
+    refs.iter().take_while(fits).count()
+}
+
+/// Bytes of an entry of an `update`, at most: the name, filled up; a pair of checksums and its type;
+/// the framing offset and what fills the entry up; the offset in the array.
+const fn entry_len(name: &str) -> usize {
+    (name.len() + 1).next_multiple_of(8) + 136 + 8 + 2
+}
