@@ -4,7 +4,6 @@ pub mod config;
 pub mod driver;
 pub mod error;
 pub mod identity;
-mod mutex;
 pub mod policy;
 pub mod privilege;
 pub mod sandbox;

@@ -7,9 +7,9 @@
 //! has open.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::thread;
 
 use artifact_protocol::ObjectId;
@@ -18,11 +18,11 @@ use artifact_protocol::session::{
     Fault, Fetched, PlanRequest, SourceDone, SourceOp, SourceOutcome, SourceRequest,
 };
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::error::Error;
 use crate::lane::Lane;
-use crate::mutex::lock;
 use crate::plan::{self, Plan, Target};
 use crate::source::{LargeObject, Object, Piece, Repository};
 
@@ -186,7 +186,7 @@ impl Pool {
 
     /// Returns what went wrong first, if anything did.
     pub(crate) fn take_failure(&self) -> Option<Error> {
-        lock(&self.failure.0).take()
+        self.failure.0.lock().take()
     }
 
     fn take_in(&mut self, completion: Completion) {
@@ -253,7 +253,7 @@ impl Failure {
     /// Keeps the error, and returns what the server is told.
     fn keep(&self, error: Error) -> Fault {
         let text = "the client cannot read its own repository".to_owned();
-        lock(&self.0).get_or_insert(error);
+        self.0.lock().get_or_insert(error);
         Fault {
             code: CloseCode::SOURCE_FAILED,
             text,
@@ -364,7 +364,7 @@ impl<'r> Reading<'r> {
     /// Does one job after another until nobody is left to want any.
     fn run(&self) {
         loop {
-            let job = lock(&self.jobs).recv();
+            let job = self.jobs.lock().recv();
             let completion = match job {
                 Ok(Job::Fetch(request)) => Some(self.fetch(request)),
                 Ok(Job::Piece(id, handle)) => self.piece(id, handle),
@@ -408,22 +408,22 @@ impl<'r> Reading<'r> {
         });
         let len = object.stored_len();
         let open = Arc::new(Mutex::new(Open { object, begun: 0 }));
-        lock(&self.open).insert(handle, open);
+        self.open.lock().insert(handle, open);
         Ok(Fetched::Large(len))
     }
 
     /// Reads a piece while nobody else reads from the same object, and then compresses it.
     fn piece(&self, id: ObjectId, handle: Handle) -> Option<Completion> {
         // It may have ended with a piece begun before.
-        let shared = lock(&self.open).get(&handle).cloned()?;
-        let mut open = lock(&shared);
+        let shared = self.open.lock().get(&handle).cloned()?;
+        let mut open = shared.lock();
         let piece = open.object.next_piece()?;
         let number = open.begun;
         open.begun += 1;
         let last = open.object.is_at_end();
         drop(open);
         if last {
-            lock(&self.open).remove(&handle);
+            self.open.lock().remove(&handle);
         }
         let outcome = piece.and_then(Piece::finish);
         let piece = Ready {

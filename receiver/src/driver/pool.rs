@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 use std::mem;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use artifact_protocol::session::{Lane, StoreDone, StoreOp, StoreOutcome, StoreRequest};
+use parking_lot::Mutex;
 
 use crate::error::Error;
-use crate::mutex::lock;
 use crate::store::{ObjectStream, Store};
 
 /// The threads, and who is busy with what.
@@ -62,7 +62,7 @@ impl Pool {
 
     /// Returns what went wrong first in the store, in full, if anything did.
     pub(super) fn take_failure(&self) -> Option<Error> {
-        lock(&self.failure).take()
+        self.failure.lock().take()
     }
 
     /// Waits until the threads are done with what they have, and have let go of the store.
@@ -165,7 +165,7 @@ fn work<S: Store>(
         let weight = request.weight();
         let outcome = perform(store, request.op(), &mut streams).map_err(|error| {
             let fault = error.to_fault();
-            lock(failure).get_or_insert(error);
+            failure.lock().get_or_insert(error);
             fault
         });
         completions.push(Completion {

@@ -7,13 +7,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, getrlimit};
 
 use super::path::RepoPath;
-use crate::mutex::lock;
 
 /// Open directories, by path.
 #[derive(Debug)]
@@ -50,11 +50,11 @@ impl Dirs {
         if !RepoPath::is_steady(path) {
             return open().map(Arc::new);
         }
-        if let Some(dir) = lock(&self.open).get(path) {
+        if let Some(dir) = self.open.lock().get(path) {
             return Ok(Arc::clone(dir));
         }
         let dir = Arc::new(open()?);
-        let mut kept = lock(&self.open);
+        let mut kept = self.open.lock();
         if kept.len() >= self.max {
             kept.clear();
         }
@@ -64,7 +64,7 @@ impl Dirs {
 
     /// Lets go of a directory that is to be removed.
     pub(super) fn forget(&self, path: &RepoPath) {
-        lock(&self.open).remove(path.as_str());
+        self.open.lock().remove(path.as_str());
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
         real.mkdir(&RepoPath::fan_out(1), 0o700).unwrap();
         real.create(&file, 0o644).unwrap();
         real.unlink(&file).unwrap();
-        assert_eq!(lock(&real.dirs.open).len(), 2);
+        assert_eq!(real.dirs.open.lock().len(), 2);
         (real, file)
     }
 
@@ -126,7 +126,7 @@ mod tests {
             let fan_out = RepoPath::fan_out(first);
             let _ = real.mkdir(&fan_out, 0o700);
             real.create(&fan_out.child("file"), 0o644).unwrap();
-            assert!(lock(&real.dirs.open).len() <= 3);
+            assert!(real.dirs.open.lock().len() <= 3);
         }
     }
 }

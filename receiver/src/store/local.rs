@@ -1,14 +1,15 @@
 //! The store on a local OSTree repository of mode archive.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use artifact_protocol::frame::{PushOptions, RefOutcome, SummaryDone};
 use artifact_protocol::limits::Limits;
 use artifact_protocol::ostree::check_detached;
 use artifact_protocol::session::{Announcement, Opened, Published, RefQuery};
 use artifact_protocol::{Checksum, ObjectId, RefName, Text};
+use parking_lot::Mutex;
 
 use super::fs::{Fs, RealFs};
 use super::path::RepoPath;
@@ -18,7 +19,6 @@ use super::session::Session;
 use super::summary::{MadeSummary, SummaryConfig};
 use super::{ObjectStream, Store, heads, objects, publish, slots, summary};
 use crate::error::Error;
-use crate::mutex::lock;
 use crate::policy::Policy;
 use crate::verify::{Scratch, Verifier, verify};
 
@@ -143,7 +143,7 @@ impl<F: Fs> LocalStore<F> {
         what: &'static str,
         act: impl FnOnce(&mut Session) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut session = lock(&self.session);
+        let mut session = self.session.lock();
         act(session.as_mut().ok_or(Error::Misuse { what })?)
     }
 }
@@ -156,7 +156,7 @@ impl<F: Fs> Store for LocalStore<F> {
     }
 
     fn open(&self, announcement: &Announcement) -> Result<Opened, Error> {
-        let mut slot = lock(&self.session);
+        let mut slot = self.session.lock();
         if slot.is_some() {
             return Err(Error::Misuse {
                 what: "open a push twice",
@@ -189,9 +189,9 @@ impl<F: Fs> Store for LocalStore<F> {
     }
 
     fn stage(&self, id: ObjectId, stored: &[u8]) -> Result<(), Error> {
-        let mut scratch = lock(&self.scratches).pop().unwrap_or_default();
+        let mut scratch = self.scratches.lock().pop().unwrap_or_default();
         let verified = verify(id, stored, self.repo.limits.object_len_max, &mut scratch);
-        lock(&self.scratches).push(scratch);
+        self.scratches.lock().push(scratch);
         let verified = verified.map_err(|source| Error::Refused { id, source })?;
         self.repo.staging.put(&verified, stored)?;
         self.received.count(stored.len() as u64);
@@ -248,7 +248,7 @@ impl<F: Fs> Store for LocalStore<F> {
     }
 
     fn summarize(&self) -> SummaryDone {
-        let session = lock(&self.session);
+        let session = self.session.lock();
         if let Some(session) = &*session {
             summary::count(&self.repo, session.objects, session.set_commits());
         }

@@ -8,19 +8,19 @@
 use std::io::{self, Write};
 use std::mem;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
 use artifact_protocol::ostree::LockTimeout;
 use artifact_protocol::{ObjectId, ObjectKind};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::fs::{Fs, LockMode, make_dir, read_file};
 use super::idset::IdSet;
 use super::leftovers::{self, IDENTITY, LOCK, Sibling, TMP};
 use super::path::RepoPath;
 use crate::error::Error;
-use crate::mutex::lock;
 use crate::verify::Verified;
 
 /// A staging directory; when dropped it is removed, or left to be taken over.
@@ -104,7 +104,7 @@ impl<F: Fs> Staging<F> {
             // And need not wait until the second names of so many are gone.
             let (fs, dir) = (Arc::clone(&self.fs), self.dir.clone());
             let clearing = thread::spawn(move || leftovers::empty(&*fs, &dir));
-            *lock(&self.clearing) = Some(clearing);
+            *self.clearing.lock() = Some(clearing);
         }
     }
 
@@ -321,7 +321,7 @@ impl<F: Fs> Staging<F> {
     }
 
     fn objects(&self) -> MutexGuard<'_, IdSet> {
-        lock(&self.objects)
+        self.objects.lock()
     }
 
     /// Returns whether trying again may help against an error.
@@ -339,7 +339,7 @@ impl<F: Fs> Staging<F> {
 
 impl<F: Fs> Drop for Staging<F> {
     fn drop(&mut self) {
-        if let Some(clearing) = lock(&self.clearing).take() {
+        if let Some(clearing) = self.clearing.lock().take() {
             // One that panicked has said so; what it left is removed below.
             let _ = clearing.join();
         }

@@ -9,11 +9,9 @@
 //! library compresses it, which knows neither flush nor window.
 
 use std::io;
-use std::sync::Mutex;
 
 use flate2::{Compress, Compression, FlushCompress, Status};
-
-use crate::mutex::lock;
+use parking_lot::Mutex;
 
 /// A compressor and its buffers: for one block after another.
 pub(super) struct Compressor {
@@ -102,14 +100,14 @@ impl Compressors {
 
     /// Hands out a compressor whose window is empty.
     pub(super) fn take(&self) -> Compressor {
-        let idle = lock(&self.idle).pop();
+        let idle = self.idle.lock().pop();
         let mut compressor = idle.unwrap_or_else(|| Compressor::new(self.level));
         compressor.window.clear();
         compressor
     }
 
     pub(super) fn put_back(&self, compressor: Compressor) {
-        lock(&self.idle).push(compressor);
+        self.idle.lock().push(compressor);
     }
 }
 

@@ -1,8 +1,0 @@
-//! Locks that a panic does not spoil.
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Locks a mutex. None in this crate guards anything that a panic could leave half-changed.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
