@@ -19,7 +19,7 @@ test-extra: ## the same, with a release build, a 2 GiB file and the dependency p
 
 chaos: ## kills, failing calls, full disks and power cuts, as root (tests/README.md)
 	@.ci/setup
-	@cargo build --quiet --release --package artifact-receiver --no-default-features --bins
+	@cargo build --quiet --release --package bst-artifact-receive
 	@cargo build --quiet --package artifact-tests --bin chaos
 	@ARTIFACT_TESTS_PROGRAMS="$(TARGET)/release" "$(TARGET)/debug/chaos"
 
@@ -38,9 +38,10 @@ mutants: ## break the code in one place at a time, and see whether a test fails 
 	@command -v cargo-mutants >/dev/null || { echo "mutants: installing cargo-mutants from crates.io"; \
 	    cargo install --locked --quiet cargo-mutants; }
 	@part="--no-shuffle $(if $(SHARD),--shard $(SHARD))"; status=0; \
-	cargo mutants --package artifact-protocol $$part --output "$(TARGET)/mutants/protocol" || status=$$?; \
-	cargo mutants --package artifact-receiver $$part --output "$(TARGET)/mutants/receiver" \
-	    -- --lib --test rights --test verify --test store || status=$$?; \
+	cargo mutants --package artifact-formats --package artifact-protocol $$part \
+	    --output "$(TARGET)/mutants/protocol" || status=$$?; \
+	cargo mutants --package artifact-store $$part --output "$(TARGET)/mutants/store" \
+	    -- --lib --test rights --test verify --test local || status=$$?; \
 	exit $$status
 
 bench: ## measure against the peers, some 25 minutes (tests/bench/README.md)
@@ -63,9 +64,9 @@ bench-large: ## memory for 1,000,000 objects and for one of 10 GiB, some 20 minu
 
 bench-micro: ## frames, verifier, closure walk and offers by themselves
 	@.ci/setup
-	@cargo bench --quiet --package artifact-tests --bench micro
+	@cargo bench --quiet --package artifact-bench --bench micro
 
 bench-instructions: ## count the instructions of the frame codec, and compare
 	@.ci/setup bench "$(BENCH_DATA)/ostree-push"
-	@cargo build --quiet --release --package artifact-tests --bin bench
+	@cargo build --quiet --release --package artifact-bench
 	@tests/bench/instructions "$(TARGET)/release/bench"

@@ -1,7 +1,7 @@
 //! Messages: what is read of a payload is what writing it gives.
 #![no_main]
 
-use artifact_tests::props::frames::a_message_has_one_spelling;
+use artifact_models::props::frames::a_message_has_one_spelling;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| a_message_has_one_spelling(input));

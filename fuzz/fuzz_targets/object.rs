@@ -1,7 +1,7 @@
 //! Objects: what is accepted is what writing it gives.
 #![no_main]
 
-use artifact_tests::props::objects::an_object_has_one_spelling;
+use artifact_models::props::objects::an_object_has_one_spelling;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| an_object_has_one_spelling(input));

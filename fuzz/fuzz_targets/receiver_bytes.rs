@@ -1,7 +1,7 @@
 //! A receiver session, against any bytes.
 #![no_main]
 
-use artifact_tests::props::receiver::a_receiver_session_withstands_any_bytes;
+use artifact_models::props::receiver::a_receiver_session_withstands_any_bytes;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| a_receiver_session_withstands_any_bytes(input));

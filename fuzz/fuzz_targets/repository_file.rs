@@ -1,7 +1,7 @@
 //! Summaries and configs: read or refused.
 #![no_main]
 
-use artifact_tests::props::objects::a_repositorys_files_are_read_or_refused;
+use artifact_models::props::objects::a_repositorys_files_are_read_or_refused;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| a_repositorys_files_are_read_or_refused(input));

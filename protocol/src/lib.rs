@@ -37,7 +37,7 @@
 //!     SenderConfig, SenderEvent, SenderOutput, SenderSession, SourceOp, SourceOutcome, StoreOp,
 //!     StoreOutcome,
 //! };
-//! use artifact_protocol::{Checksum, ObjectId, ObjectKind};
+//! use artifact_formats::{Checksum, ObjectId, ObjectKind};
 //! use bytes::{Bytes, BytesMut};
 //!
 //! let stored = Bytes::from_static(b"a commit");
@@ -126,10 +126,6 @@ pub mod dialect;
 pub mod exit;
 pub mod frame;
 pub mod limits;
-mod object;
-pub mod ostree;
-mod refname;
-mod refpattern;
 pub mod session;
 mod text;
 mod version;
@@ -138,9 +134,6 @@ mod wire;
 // The public interface is:
 #[cfg(feature = "codec")]
 pub use codec::{CodecError, FrameCodec};
-pub use object::{Checksum, NameError, ObjectId, ObjectKind};
-pub use refname::RefName;
-pub use refpattern::RefPattern;
 pub use text::{Text, escape};
 pub use version::{Features, Version};
 pub use wire::PayloadError;

@@ -7,6 +7,8 @@
 
 use std::path::Path;
 
+use artifact_formats::{Checksum, ObjectId, RefName};
+use artifact_protocol::Text;
 use artifact_protocol::dialect::{AnyReceiver, ByteOrder, Dialect, Info, Message, Openness};
 use artifact_protocol::frame::{
     CloseCode, Expect, PushOptions, RefOutcome, RefState, Refusal, RefusalCode, SummaryDone,
@@ -16,7 +18,6 @@ use artifact_protocol::session::{
     Announcement, Error, Fault, Opened, Published, ReceiverConfig, ReceiverOutput, RefQuery,
     StoreOp, StoreOutcome,
 };
-use artifact_protocol::{Checksum, ObjectId, RefName, Text};
 use bytes::{Bytes, BytesMut};
 
 const COMMIT: &str = "359413d06dd6518cc656aeefbf19cd65b2f7f684e4ed29cd5889b880ed7ac114";

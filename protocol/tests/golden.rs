@@ -12,6 +12,7 @@ use std::error::Error;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{
     Announce, Base, Basis, Close, CloseCode, Detached, Expect, Extensions, Finalize, Finalized,
     Frame, Hello, Missing, ObjectBegin, ObjectChunk, ObjectEnd, Offer, PREAMBLE, Pack, Ping,
@@ -20,7 +21,7 @@ use artifact_protocol::frame::{
 };
 use artifact_protocol::limits::{Limits, MAX_EARLY_FRAME_LEN, MAX_EXTENSIONS_LEN, MAX_TEXT_LEN};
 use artifact_protocol::session::{ReceiverConfig, ReceiverSession};
-use artifact_protocol::{Checksum, Features, ObjectId, ObjectKind, Text, Version};
+use artifact_protocol::{Features, Text, Version};
 use bytes::{Bytes, BytesMut};
 
 #[test]

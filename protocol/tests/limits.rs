@@ -4,6 +4,7 @@
     reason = "clippy exempts test functions, not their helpers"
 )]
 
+use artifact_formats::limits as formats;
 use artifact_protocol::limits::{self, Limits};
 
 /// Reads `64 KiB`, `1 MiB + 1 KiB` or `10,000`.
@@ -43,23 +44,23 @@ fn every_limit_has_the_number_that_the_spec_says() {
         ("MAX_OFFER_IDS", limits::MAX_OFFER_IDS as u64),
         ("MAX_UNSETTLED_IDS", limits::MAX_UNSETTLED_IDS as u64),
         ("MAX_OPEN_STREAMS", limits::MAX_OPEN_STREAMS as u64),
-        ("MAX_METADATA_LEN", limits::MAX_METADATA_LEN as u64),
-        ("MAX_DETACHED_LEN", limits::MAX_DETACHED_LEN as u64),
-        ("MAX_FILE_HEADER_LEN", limits::MAX_FILE_HEADER_LEN as u64),
-        ("MAX_SYMLINK_LEN", limits::MAX_SYMLINK_LEN as u64),
-        ("MAX_FILE_NAME_LEN", limits::MAX_FILE_NAME_LEN as u64),
-        ("MAX_VARIANT_DEPTH", limits::MAX_VARIANT_DEPTH as u64),
-        ("MAX_REF_LEN", limits::MAX_REF_LEN as u64),
+        ("MAX_METADATA_LEN", formats::MAX_METADATA_LEN as u64),
+        ("MAX_DETACHED_LEN", formats::MAX_DETACHED_LEN as u64),
+        ("MAX_FILE_HEADER_LEN", formats::MAX_FILE_HEADER_LEN as u64),
+        ("MAX_SYMLINK_LEN", formats::MAX_SYMLINK_LEN as u64),
+        ("MAX_FILE_NAME_LEN", formats::MAX_FILE_NAME_LEN as u64),
+        ("MAX_VARIANT_DEPTH", formats::MAX_VARIANT_DEPTH as u64),
+        ("MAX_REF_LEN", formats::MAX_REF_LEN as u64),
         (
             "MAX_REF_COMPONENT_LEN",
-            limits::MAX_REF_COMPONENT_LEN as u64,
+            formats::MAX_REF_COMPONENT_LEN as u64,
         ),
         ("MAX_TEXT_LEN", limits::MAX_TEXT_LEN as u64),
         ("MAX_EXTENSIONS_LEN", limits::MAX_EXTENSIONS_LEN as u64),
         ("MAX_FINALIZE_ROUNDS", limits::MAX_FINALIZE_ROUNDS.into()),
         ("MAX_MISSING_IDS", limits::MAX_MISSING_IDS as u64),
-        ("MAX_TREE_DEPTH", limits::MAX_TREE_DEPTH as u64),
-        ("MAX_HISTORY_LEN", limits::MAX_HISTORY_LEN as u64),
+        ("MAX_TREE_DEPTH", formats::MAX_TREE_DEPTH as u64),
+        ("MAX_HISTORY_LEN", formats::MAX_HISTORY_LEN as u64),
         ("MAX_COMPLETE", limits::MAX_COMPLETE as u64),
     ];
     assert_eq!(said, meant.map(|(name, value)| (name.to_owned(), value)));

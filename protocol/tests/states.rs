@@ -5,6 +5,8 @@
     reason = "clippy exempts test functions, not their helpers"
 )]
 
+use artifact_formats::limits::MAX_DETACHED_LEN;
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{
     Announce, Base, Basis, Close, CloseCode, Detached, Expect, Extensions, Finalize, Finalized,
     Frame, Hello, Missing, ObjectBegin, ObjectChunk, ObjectEnd, Offer, PREAMBLE, Pack, Ping,
@@ -12,15 +14,15 @@ use artifact_protocol::frame::{
     Welcome,
 };
 use artifact_protocol::limits::{
-    Limits, MAX_BASES, MAX_COMPLETE, MAX_DETACHED_LEN, MAX_EARLY_FRAME_LEN, MAX_FRAME_LEN_MAX,
-    MAX_MISSING_IDS, MAX_OFFER_IDS, MAX_UNSETTLED_IDS, MIN_FRAME_LEN_MAX,
+    Limits, MAX_BASES, MAX_COMPLETE, MAX_EARLY_FRAME_LEN, MAX_FRAME_LEN_MAX, MAX_MISSING_IDS,
+    MAX_OFFER_IDS, MAX_UNSETTLED_IDS, MIN_FRAME_LEN_MAX,
 };
 use artifact_protocol::session::{
     Announcement, ApiMisuse, Error, Fetched, Opened, Published, ReceiverConfig, ReceiverOutput,
     ReceiverSession, SenderConfig, SenderOutput, SenderSession, SmallCommit, SourceOp,
     SourceOutcome, SourceRequest, StoreOp, StoreOutcome, StoreRequest, Violation,
 };
-use artifact_protocol::{Checksum, Features, ObjectId, ObjectKind, Text, Version};
+use artifact_protocol::{Features, Text, Version};
 use bytes::{Bytes, BytesMut};
 
 const COMMIT: Checksum = Checksum::new([1; 32]);

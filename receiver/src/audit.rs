@@ -12,9 +12,8 @@ use std::time::{Instant, SystemTime};
 use artifact_protocol::frame::{RefOutcome, Verdict};
 use artifact_protocol::session::{Announcement, Opened, ReceiverEvent};
 use artifact_protocol::{Text, Version};
+use artifact_store::Received;
 use serde::{Deserialize, Serialize};
-
-use crate::store::Received;
 
 /// What is written down of one push. Text of clients stands in it as JSON escapes it, with control
 /// characters, and is to be escaped again when it is shown.
@@ -175,7 +174,7 @@ const OPEN: &str = "open";
 mod tests {
     use std::slice;
 
-    use artifact_protocol::Checksum;
+    use artifact_formats::Checksum;
     use artifact_protocol::frame::{Expect, RefState, RefUpdate, Refusal, RefusalCode};
 
     use super::*;

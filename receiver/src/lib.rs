@@ -1,11 +1,7 @@
-//! The receiving end of a push.
+//! The receiving end of a push: one session between a pair of byte streams and a store.
+pub mod access;
 pub mod audit;
 pub mod config;
 pub mod driver;
-pub mod error;
-pub mod identity;
-pub mod policy;
 pub mod privilege;
 pub mod sandbox;
-pub mod store;
-pub mod verify;

@@ -247,10 +247,11 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
+    use artifact_formats::{Checksum, ObjectId, ObjectKind};
     use artifact_protocol::frame::{Frame, PREAMBLE, RefStatus, Welcome};
     use artifact_protocol::limits::Limits;
     use artifact_protocol::session::SmallCommit;
-    use artifact_protocol::{Checksum, Features, ObjectId, ObjectKind, Version};
+    use artifact_protocol::{Features, Version};
     use tokio::io::ReadBuf;
 
     use super::*;

@@ -6,9 +6,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use artifact_protocol::ostree::{ConfigError, FormatError};
+use artifact_formats::{Checksum, ConfigError, FormatError, NameError, ObjectId, RefName};
 use artifact_protocol::session::Error as SessionError;
-use artifact_protocol::{Checksum, NameError, ObjectId, RefName};
 
 /// Why a push failed.
 #[derive(Debug, thiserror::Error)]

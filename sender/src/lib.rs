@@ -53,10 +53,10 @@ mod transport;
 
 // The public interface is:
 
+pub use artifact_formats::{Checksum, RefName};
 pub use artifact_protocol::frame::{Expect, RefOutcome, Refusal, SummaryDone, Welcome};
 pub use artifact_protocol::session::{Error as SessionError, SenderEvent};
-pub use artifact_protocol::{Checksum, RefName, Text, escape};
-
+pub use artifact_protocol::{Text, escape};
 pub use error::Error;
 pub use plan::{Plan, Target};
 pub use push::{Push, Report, greet, inquire};

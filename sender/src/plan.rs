@@ -10,10 +10,9 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use artifact_protocol::limits::MAX_HISTORY_LEN;
-use artifact_protocol::ostree::Dirtree;
+use artifact_formats::limits::MAX_HISTORY_LEN;
+use artifact_formats::{Checksum, Dirtree, ObjectId, ObjectKind};
 use artifact_protocol::session::SmallCommit;
-use artifact_protocol::{Checksum, ObjectId, ObjectKind};
 
 use crate::{Error, Repository};
 

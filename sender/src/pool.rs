@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use artifact_protocol::ObjectId;
+use artifact_formats::ObjectId;
 use artifact_protocol::frame::CloseCode;
 use artifact_protocol::session::{
     Fault, Fetched, PlanRequest, SourceDone, SourceOp, SourceOutcome, SourceRequest,

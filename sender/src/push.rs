@@ -3,19 +3,19 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use artifact_formats::{Checksum, RefName};
+use artifact_protocol::Text;
 use artifact_protocol::frame::{
     Expect, PushOptions, RefOutcome, RefUpdate, Refusal, SummaryDone, Welcome,
 };
 use artifact_protocol::limits::{MAX_BASES, MAX_EARLY_IDS};
 use artifact_protocol::session::{Announcement, SenderConfig, SenderEvent, SmallCommit};
-use artifact_protocol::{Checksum, RefName, Text};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::driver;
 use crate::error::Error;
-use crate::plan;
 use crate::pool::Pool;
 use crate::source::Repository;
+use crate::{driver, plan};
 
 /// A push that is being put together: which refs are to be set to which commits, and how.
 #[derive(Debug)]

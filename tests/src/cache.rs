@@ -11,10 +11,9 @@ use tempfile::TempDir;
 use crate::exec::{Failure, Ran, run};
 use crate::http::HttpServer;
 use crate::listing::Listing;
-use crate::processes;
-use crate::programs;
 use crate::repo::{Mode, Repo};
 use crate::sshd::Sshd;
+use crate::{processes, programs};
 
 /// A shared cache with its servers, and a directory for its users' things.
 #[derive(Debug)]

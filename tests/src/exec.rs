@@ -3,9 +3,8 @@
 //! A program's standard error is part of every failure, so that a failed test explains itself.
 
 use std::ffi::OsStr;
-use std::fmt;
-use std::io;
 use std::process::{Command, Stdio};
+use std::{fmt, io};
 
 /// Why a test could not be prepared, or what two things differ in. Read by people only, so the
 /// `Debug` form, which `unwrap` prints, is the readable one.

@@ -6,12 +6,14 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use artifact_formats::{
+    Attributes, Checksum, Commit, Dirmeta, Dirtree, FileHeader, ObjectId, ObjectKind, Xattrs,
+};
 use artifact_protocol::frame::{
     Announce, Expect, Frame, Hello, Offer, PREAMBLE, Pack, PushOptions, RefUpdate,
 };
 use artifact_protocol::limits::MAX_FRAME_LEN_MAX;
-use artifact_protocol::ostree::{Attributes, Commit, Dirmeta, Dirtree, FileHeader, Xattrs};
-use artifact_protocol::{Checksum, Features, ObjectId, ObjectKind, Text, Version};
+use artifact_protocol::{Features, Text, Version};
 use bytes::{Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::DeflateEncoder;

@@ -5,14 +5,12 @@
 //! fsck, `ostree fsck` and a real pull of every ref look at the same repository.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::{fmt, fs};
 
-use artifact_protocol::Checksum;
-use artifact_protocol::ostree::Summary;
-use artifact_receiver::store::fsck;
+use artifact_formats::{Checksum, Summary};
+use artifact_store::fsck;
 
 use crate::exec::Failure;
 use crate::repo::{Mode, Repo};
@@ -203,7 +201,7 @@ fn refs(repo: &Repo, breaches: &mut Vec<Breach>) -> Result<BTreeMap<String, Stri
 /// Our own check. What it says of the summary is INV-8's.
 fn strict_fsck(repo: &Repo) -> Result<Vec<Breach>, Failure> {
     let breaches = Mutex::new(Vec::new());
-    let report = |fault: artifact_receiver::store::Fault| {
+    let report = |fault: artifact_store::Fault| {
         let promise = match fault.what.as_str() {
             "summary" => Promise::Other,
             what if what.starts_with("ref ") || what.starts_with("refs/") => Promise::Refs,
@@ -297,7 +295,7 @@ mod tests {
         };
         assert_eq!(promises(&unsigned), BTreeSet::from([Promise::Acknowledged]));
 
-        let file = repo.objects(artifact_protocol::ObjectKind::File).unwrap()[0];
+        let file = repo.objects(artifact_formats::ObjectKind::File).unwrap()[0];
         fs::remove_file(repo.path().join("objects").join(file.archive_path())).unwrap();
         let broken = promises(&change);
         assert!(broken.contains(&Promise::Clean) && broken.contains(&Promise::Refs));

@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn every_byte_arrives_and_is_counted() {
         let link = Link::start(echo(), Duration::ZERO).unwrap();
-        let bytes = crate::tree::Random(1).bytes(5_000_000);
+        let bytes = artifact_models::random::Random(1).bytes(5_000_000);
         assert!(talk(&link, &bytes).0 == bytes);
         assert_eq!(link.carried(), (5_000_000, 5_000_000));
         talk(&link, b"more");

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use artifact_protocol::{Checksum, ObjectId, ObjectKind};
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
 
 use crate::exec::{Failure, run};
 use crate::listing::Listing;

@@ -1,7 +1,8 @@
 //! Why bytes are not a message, or no stream of objects, of an old protocol.
 
+use artifact_formats::FormatError;
+
 use crate::limits::MAX_MESSAGE_LEN;
-use crate::ostree::FormatError;
 
 /// Bytes that no message of the dialect looks like: whoever sent them is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,8 +1,10 @@
 //! Names of files that carry objects.
 
+use artifact_formats::limits::{MAX_DETACHED_LEN, MAX_METADATA_LEN};
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
+
 use super::error::DialectError;
-use crate::limits::{Limits, MAX_DETACHED_LEN, MAX_METADATA_LEN};
-use crate::object::{Checksum, ObjectId, ObjectKind};
+use crate::limits::Limits;
 
 /// What a file carries, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

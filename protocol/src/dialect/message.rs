@@ -1,10 +1,10 @@
 //! Messages: a header of five bytes, and a dictionary.
 
+use artifact_formats::{FormatError, Vardict, VardictWriter};
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::Dialect;
 use super::error::{DialectError, MessageTooLong};
-use crate::ostree::{FormatError, Vardict, VardictWriter};
 
 /// One message. What its texts stand for is not looked at here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,7 +248,7 @@ fn decode_arguments(
             })
         }
         (Command::Update, _) => {
-            let change = |(name, pair): (&str, crate::ostree::Value<'_>)| {
+            let change = |(name, pair): (&str, artifact_formats::Value<'_>)| {
                 let (old, new) = pair.string_pair()?;
                 Ok(Change {
                     name: name.to_owned(),

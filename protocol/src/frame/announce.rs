@@ -3,11 +3,10 @@
 
 use std::fmt;
 
+use artifact_formats::{Checksum, RefName};
 use serde::{Deserialize, Serialize};
 
 use super::greeting::Extensions;
-use crate::object::Checksum;
-use crate::refname::RefName;
 use crate::text::Text;
 
 /// What a push is to do. Sent once or, when it does not fit one frame, several times in a row; then

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use artifact_formats::ObjectId;
 use serde::{Deserialize, Serialize};
 
 use super::announce::Refusal;
-use crate::object::ObjectId;
 use crate::text::Text;
 
 /// The client sent all that was wanted: publish.

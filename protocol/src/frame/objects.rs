@@ -1,10 +1,9 @@
 //! `Basis`, `Offer`, `Want` and the frames that carry objects (SPEC "Negotiation", "Object
 //! streams").
 
+use artifact_formats::{Checksum, ObjectId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-
-use crate::object::{Checksum, ObjectId};
 
 /// The complete commits that the client's offers are a difference to: nothing beneath them will be
 /// offered.
@@ -34,7 +33,7 @@ pub struct Want {
 pub struct Detached {
     /// The commit it belongs to.
     pub commit: Checksum,
-    /// A serialized `a{sv}`, at most [`MAX_DETACHED_LEN`](crate::limits::MAX_DETACHED_LEN) bytes.
+    /// A serialized `a{sv}`, at most [`MAX_DETACHED_LEN`](artifact_formats::limits::MAX_DETACHED_LEN) bytes.
     pub metadata: Bytes,
 }
 

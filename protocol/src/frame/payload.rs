@@ -1,11 +1,11 @@
 //! Payloads: control messages through [`crate::wire`], object bytes as they are.
 
+use artifact_formats::{Checksum, ObjectId};
 use bytes::{Buf, BufMut, Bytes};
 
 use super::Frame;
 use super::head::FrameKind;
 use super::objects::{Detached, ObjectChunk, Pack, Want};
-use crate::object::{Checksum, ObjectId};
 use crate::wire::{self, PayloadError};
 
 /// Returns whether [`decode`] has an arm for the kind.

@@ -1,8 +1,9 @@
 //! Why a session ends other than well, sorted by whose fault it is.
 
+use artifact_formats::ObjectId;
+
 use crate::dialect::DialectError;
 use crate::frame::{Close, CloseCode, DecodeError, FrameKind};
-use crate::object::ObjectId;
 
 /// Why a session cannot go on. After the first one the session is closed; what is still to be
 /// transmitted (a `Close` for the peer) may be polled, and every input is

@@ -1,10 +1,10 @@
 //! What a [`SenderSession`](super::SenderSession) asks of its source, the local repository, and
 //! what it is answered. Linear like the store's requests: each is completed once.
 
+use artifact_formats::{Checksum, ObjectId};
 use bytes::Bytes;
 
 use super::error::Fault;
-use crate::object::{Checksum, ObjectId};
 
 /// One thing for the source to do.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,12 +3,11 @@
 //! A request leaves the session as an output and comes back completed as an input. Requests cannot
 //! be invented or completed twice: they are not `Clone`, and completing consumes them.
 
+use artifact_formats::{Checksum, ObjectId, RefName};
 use bytes::Bytes;
 
 use super::error::Fault;
 use crate::frame::{Base, PushOptions, RefOutcome, RefState, RefUpdate, SummaryDone};
-use crate::object::{Checksum, ObjectId};
-use crate::refname::RefName;
 
 /// All that a client announced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

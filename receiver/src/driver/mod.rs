@@ -22,13 +22,14 @@ use artifact_protocol::frame::CloseCode;
 use artifact_protocol::session::{
     Error as SessionError, ReceiverConfig, ReceiverEvent, ReceiverOutput, StoreOp,
 };
+use artifact_store::Store;
 use bytes::{Bytes, BytesMut};
 
 use self::pipes::{Reader, Wire, start_writer};
 use self::pool::{Completion, Pool};
-pub use self::timers::Patience;
 use self::timers::{Activity, Due, Timers};
-use crate::store::Store;
+
+pub use self::timers::Patience;
 
 /// Why a push was not done.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,7 @@ pub enum Error {
     Session(#[source] SessionError),
     /// What the client sent was refused, or the repository cannot be used.
     #[error("the push was not done")]
-    Store(#[source] crate::error::Error),
+    Store(#[source] artifact_store::Error),
 }
 
 /// How a receiver is run.
@@ -327,16 +328,17 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
+    use artifact_formats::{Checksum, ObjectId, RefName};
     use artifact_protocol::frame::{
         Announce, Expect, Finalize, Frame, Hello, PREAMBLE, RefOutcome, RefState, RefUpdate,
         SummaryDone, Verdict,
     };
     use artifact_protocol::session::{Announcement, Opened, Published, RefQuery};
-    use artifact_protocol::{Checksum, Features, ObjectId, RefName, Version};
+    use artifact_protocol::{Features, Version};
 
     use super::*;
-    use crate::error::Error as StoreError;
-    use crate::store::ObjectStream;
+    use artifact_store::Error as StoreError;
+    use artifact_store::ObjectStream;
 
     /// Takes as long to publish as a client is waited for, twice over.
     #[derive(Debug, Default)]

@@ -10,10 +10,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use artifact_protocol::session::{Lane, StoreDone, StoreOp, StoreOutcome, StoreRequest};
+use artifact_store::{Error, ObjectStream, Store};
 use parking_lot::Mutex;
-
-use crate::error::Error;
-use crate::store::{ObjectStream, Store};
 
 /// The threads, and who is busy with what.
 #[derive(Debug)]

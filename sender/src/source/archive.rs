@@ -4,7 +4,7 @@
 
 use std::os::fd::OwnedFd;
 
-use artifact_protocol::ObjectId;
+use artifact_formats::ObjectId;
 use bytes::Bytes;
 
 use super::Repository;

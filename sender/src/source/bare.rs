@@ -6,9 +6,8 @@
 
 use std::os::fd::OwnedFd;
 
-use artifact_protocol::ObjectId;
-use artifact_protocol::limits::MAX_SYMLINK_LEN;
-use artifact_protocol::ostree::{Attributes, FileHeader, RepoMode, Xattrs};
+use artifact_formats::limits::MAX_SYMLINK_LEN;
+use artifact_formats::{Attributes, FileHeader, ObjectId, RepoMode, Xattrs};
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;

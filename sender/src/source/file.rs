@@ -3,8 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use artifact_protocol::ostree::RepoMode;
-use artifact_protocol::{ObjectId, ObjectKind};
+use artifact_formats::{ObjectId, ObjectKind, RepoMode};
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};

@@ -16,22 +16,21 @@ mod file;
 mod object;
 mod refs;
 
-use std::fmt;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
-use artifact_protocol::limits::{MAX_DETACHED_LEN, MAX_METADATA_LEN};
-use artifact_protocol::ostree::{Commit, FormatError, RepoConfig, RepoMode};
-use artifact_protocol::{Checksum, ObjectId, ObjectKind};
+use artifact_formats::limits::{MAX_DETACHED_LEN, MAX_METADATA_LEN};
+use artifact_formats::{Checksum, Commit, FormatError, ObjectId, ObjectKind, RepoConfig, RepoMode};
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 
 use self::deflate::Compressors;
+use crate::Error;
+
 pub(crate) use self::object::Piece;
 pub use self::object::{LargeObject, Object};
-use crate::Error;
 
 /// A repository on this machine.
 pub struct Repository {

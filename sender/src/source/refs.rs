@@ -1,12 +1,11 @@
 //! The local refs: what they hold, and which of them are likely to share objects.
 
-use std::fs;
-use std::io;
 use std::time::SystemTime;
+use std::{fs, io};
 
+use artifact_formats::{Checksum, RefName};
 use artifact_protocol::frame::Base;
 use artifact_protocol::limits::MAX_BASES;
-use artifact_protocol::{Checksum, RefName};
 
 use super::Repository;
 use crate::Error;

@@ -8,8 +8,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use artifact_protocol::ostree::FileHeader;
-use artifact_protocol::{Checksum, ObjectId, ObjectKind};
+use artifact_formats::{Checksum, FileHeader, ObjectId, ObjectKind};
 use artifact_sender::{LargeObject, Object, Repository};
 use flate2::{Decompress, FlushDecompress, Status};
 use sha2::{Digest, Sha256};

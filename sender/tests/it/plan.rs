@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use artifact_protocol::{Checksum, ObjectId, ObjectKind};
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_sender::{Error, Plan, Repository, Target};
 
 use crate::fixture::{Fixture, commit, fill_awkward, object_path, objects};

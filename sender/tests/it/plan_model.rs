@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use artifact_protocol::ostree::{Attributes, Commit, Dirmeta, Dirtree, Xattrs};
-use artifact_protocol::{Checksum, ObjectId, ObjectKind};
+use artifact_formats::{
+    Attributes, Checksum, Commit, Dirmeta, Dirtree, ObjectId, ObjectKind, Xattrs,
+};
 use artifact_sender::{Plan, Repository, Target};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::{Strategy, any, prop_oneof};

@@ -1,13 +1,12 @@
 //! What is read from each mode of repository.
 
-use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::thread;
+use std::{fs, thread};
 
-use artifact_protocol::limits::{MAX_BASES, MAX_DETACHED_LEN, MAX_METADATA_LEN};
-use artifact_protocol::ostree::RepoMode;
-use artifact_protocol::{Checksum, ObjectId, ObjectKind, RefName};
+use artifact_formats::limits::{MAX_DETACHED_LEN, MAX_METADATA_LEN};
+use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName, RepoMode};
+use artifact_protocol::limits::MAX_BASES;
 use artifact_sender::{Error, Object, Repository};
 
 use crate::fixture::{

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use artifact_protocol::RefName;
+use artifact_formats::RefName;
 use artifact_sender::{
     Error, Push, RefOutcome, Repository, SenderEvent, SessionError, SummaryDone,
 };

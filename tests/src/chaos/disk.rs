@@ -4,11 +4,10 @@
 //! The power is cut with the `FS_IOC_SHUTDOWN` of ext4 and XFS: from then on nothing reaches the
 //! image, and the next mount recovers from it what a disk would hold.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
+use std::{fs, thread};
 
 use crate::exec::{Failure, Ran, run};
 

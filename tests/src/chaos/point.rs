@@ -1,13 +1,12 @@
 //! One disturbed push: which, how, and what came of it.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use std::{fmt, fs};
 
-use artifact_protocol::Checksum;
+use artifact_formats::Checksum;
 
 use crate::chaos::client::{self, Heard};
 use crate::chaos::disk::{self, Cut, Disk, Kind, SmallDisk};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use artifact_protocol::RefName;
+use artifact_formats::RefName;
 
 use crate::exec::Failure;
 use crate::invariants::Change;
@@ -67,9 +67,11 @@ fn several(shop: Workshop) -> Result<Scenario, Failure> {
     shop.tree.generated(12, 1)?;
     shop.commit("many/a", &[])?;
     shop.publish(&["many/a"])?;
-    shop.tree
-        .generated(20, 2)?
-        .file("large", &crate::tree::Random(3).bytes(600_000), 0o644)?;
+    shop.tree.generated(20, 2)?.file(
+        "large",
+        &artifact_models::random::Random(3).bytes(600_000),
+        0o644,
+    )?;
     let parent = format!("--parent={}", shop.source.commit_of("many/a")?);
     shop.commit("many/a", &[&parent])?;
     for name in ["many/b/c", "other/d"] {

@@ -1,11 +1,12 @@
 //! All the points there are, a fair sample of them, and the running of it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::{fs, thread};
+
+use artifact_models::random::Random;
 
 use crate::chaos::disk::{self, Cut, Kind};
 use crate::chaos::point::{Bench, Fault, Point, image_of};
@@ -13,7 +14,6 @@ use crate::chaos::scenario::{self, Scenario};
 use crate::chaos::survey::Survey;
 use crate::chaos::tally::{Group, Tally};
 use crate::exec::Failure;
-use crate::tree::Random;
 
 /// What to run.
 #[derive(Clone, Debug)]

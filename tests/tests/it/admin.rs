@@ -1,12 +1,11 @@
 //! What an operator does on the server, with the real programs.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::{fs, thread};
 
 use artifact_tests::cache::Pushed;
 use artifact_tests::exec::{Failure, Ran, run};

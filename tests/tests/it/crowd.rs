@@ -5,8 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use artifact_protocol::Checksum;
-use artifact_protocol::ostree::Summary;
+use artifact_formats::{Checksum, Summary};
 use artifact_tests::cache::{Cache, Pushed};
 use artifact_tests::exec::{Failure, run};
 use artifact_tests::repo::{Mode, Repo};

@@ -7,8 +7,9 @@
 use std::fs;
 use std::path::Path;
 
+use artifact_formats::{Checksum, ObjectId};
+use artifact_protocol::Version;
 use artifact_protocol::frame::{Finalize, Frame, Offer, PREAMBLE, Pack, RefOutcome};
-use artifact_protocol::{Checksum, ObjectId, Version};
 use artifact_tests::hand::{Artifact, Hand, announce, file, hello};
 use artifact_tests::repo::{Mode, Repo};
 

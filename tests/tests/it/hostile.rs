@@ -1,18 +1,18 @@
 //! Pushes that go wrong: one clear line, an exit code that says whose turn it is, a repository
 //! exactly as before, and no process left behind.
 
-use std::fs;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
-use artifact_protocol::ObjectKind;
+use artifact_formats::ObjectKind;
+use artifact_models::random::Random;
 use artifact_tests::cache::{Cache, Pushed};
 use artifact_tests::exec::{Failure, run};
 use artifact_tests::listing::Listing;
 use artifact_tests::repo::{Mode, Repo};
-use artifact_tests::tree::{Random, Tree};
+use artifact_tests::tree::Tree;
 use artifact_tests::{processes, programs};
 
 use crate::{every_kind, source};

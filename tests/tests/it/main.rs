@@ -4,7 +4,6 @@
 //! what takes long or much disk.
 
 mod admin;
-mod bench;
 mod chaos;
 mod crowd;
 mod cuts;

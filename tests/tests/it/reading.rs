@@ -1,13 +1,12 @@
 //! What a user reads of caches: pull, list, check, and the configuration that names them.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
-use artifact_protocol::ObjectKind;
+use artifact_formats::ObjectKind;
 use artifact_tests::cache::Cache;
 use artifact_tests::exec::{Failure, Ran, run};
 use artifact_tests::http::HttpServer;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::{fs, io};
 
-use artifact_protocol::ostree::Summary;
+use artifact_formats::Summary;
 use artifact_tests::exec::{Failure, Ran, run};
 use artifact_tests::programs;
 use artifact_tests::repo::{Mode, Repo};

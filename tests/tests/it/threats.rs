@@ -8,12 +8,14 @@
 use std::fs;
 use std::process::Command;
 
+use artifact_formats::limits::MAX_METADATA_LEN;
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{
     Close, CloseCode, Extensions, Finalize, Frame, ObjectBegin, ObjectChunk, Offer, PREAMBLE,
     RefOutcome, RefState, RefStatus, Refusal, RefusalCode, Verdict, Welcome,
 };
-use artifact_protocol::limits::{Limits, MAX_METADATA_LEN, MAX_OFFER_IDS, MAX_UNSETTLED_IDS};
-use artifact_protocol::{Checksum, Features, ObjectId, ObjectKind, Text, Version};
+use artifact_protocol::limits::{Limits, MAX_OFFER_IDS, MAX_UNSETTLED_IDS};
+use artifact_protocol::{Features, Text, Version};
 use artifact_tests::cache::Cache;
 use artifact_tests::exec::run;
 use artifact_tests::hand::{Artifact, Hand, file, file_that_says};

@@ -1,14 +1,13 @@
 //! Hostile clients, frame by frame: each is told why, ends in the exit code that says whose fault
 //! it is, and leaves the repository as it was.
 
-use artifact_protocol::exit;
+use artifact_formats::{Checksum, Dirtree, ObjectId, ObjectKind};
 use artifact_protocol::frame::{
     Basis, CloseCode, Detached, Finalize, Frame, FrameKind, ObjectBegin, ObjectChunk, ObjectEnd,
     PREAMBLE, Pack, RefOutcome,
 };
 use artifact_protocol::limits::{MAX_EARLY_FRAME_LEN, MAX_FINALIZE_ROUNDS};
-use artifact_protocol::ostree::Dirtree;
-use artifact_protocol::{Checksum, ObjectId, ObjectKind, Version};
+use artifact_protocol::{Version, exit};
 use artifact_tests::exec::Failure;
 use artifact_tests::hand::{Artifact, Hand, announce, file, file_that_says, hello};
 use artifact_tests::repo::{Mode, Repo};

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use artifact_formats::{Checksum, RefName};
+
 use super::super::message::{Change, Info};
 use super::super::{Dialect, Message};
 use super::finish::Refused;
@@ -10,8 +12,6 @@ use super::push::Push;
 use super::{Core, State};
 use crate::frame::{Expect, PushOptions, RefUpdate, RefusalCode, Verdict};
 use crate::limits::MAX_MESSAGE_LEN;
-use crate::object::Checksum;
-use crate::refname::RefName;
 use crate::session::{
     Announcement, ApiMisuse, Error, Opened, ReceiverEvent, RefQuery, StoreOp, StoreOutcome,
 };

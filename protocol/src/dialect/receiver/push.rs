@@ -3,13 +3,13 @@
 
 use std::collections::HashSet;
 
+use artifact_formats::{Checksum, ObjectId};
 use bytes::Bytes;
 
 use super::super::member::Member;
 use super::Core;
 use crate::frame::{Expect, RefOutcome, RefusalCode, Verdict};
 use crate::limits::{Limits, PACK_LEN};
-use crate::object::{Checksum, ObjectId};
 use crate::session::{
     Announcement, ApiMisuse, Error, Fault, Opened, StoreOp, StoreOutcome, Violation,
 };

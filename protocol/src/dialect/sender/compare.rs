@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use artifact_formats::Checksum;
+
 use super::super::message::{Change, Info};
 use super::super::{Dialect, Message};
 use super::{Core, State};
@@ -10,7 +12,6 @@ use crate::frame::{
     Welcome,
 };
 use crate::limits::Limits;
-use crate::object::Checksum;
 use crate::session::{ApiMisuse, Error, Fault, SenderEvent, SourceOp, SourceOutcome};
 use crate::text::Text;
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use artifact_formats::ObjectId;
 use bytes::Bytes;
 
 use super::super::member::Member;
@@ -11,7 +12,6 @@ use super::files::Files;
 use super::{Core, State, unexpected};
 use crate::frame::{Close, CloseCode, RefOutcome};
 use crate::limits::{MAX_OFFER_IDS, MAX_PIECE_LEN};
-use crate::object::ObjectId;
 use crate::session::{
     ApiMisuse, Error, Fault, Fetched, PlanRequest, SenderEvent, SourceOp, SourceOutcome,
 };

@@ -3,10 +3,11 @@
 
 use std::collections::HashSet;
 
+use artifact_formats::ObjectId;
+
 use super::super::error::Violation;
 use crate::frame::Staged;
 use crate::limits::{Limits, MAX_MISSING_IDS, MAX_OPEN_STREAMS, MAX_UNSETTLED_IDS};
-use crate::object::ObjectId;
 
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -145,7 +146,7 @@ const fn limit_u64(what: &'static str, limit: u64, got: u64) -> Result<(), Viola
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::{Checksum, ObjectKind};
+    use artifact_formats::{Checksum, ObjectKind};
 
     fn id(number: u8) -> ObjectId {
         ObjectId::new(ObjectKind::File, Checksum::new([number; 32]))

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use artifact_formats::limits::MAX_DETACHED_LEN;
+use artifact_formats::{Checksum, ObjectId};
+
 use super::super::error::{ApiMisuse, Error, Fault, Violation};
 use super::super::store::{Announcement, Opened, StoreOp, StoreOutcome};
 use super::finish::{Publishing, finish_without_publishing};
@@ -11,10 +14,7 @@ use crate::frame::{
     Basis, CloseCode, Detached, Frame, Missing, Offer, PushOptions, RefOutcome, Staged, Verdict,
     Want,
 };
-use crate::limits::{
-    Limits, MAX_COMPLETE, MAX_DETACHED_LEN, MAX_FINALIZE_ROUNDS, MAX_MISSING_IDS, MAX_OFFER_IDS,
-};
-use crate::object::{Checksum, ObjectId};
+use crate::limits::{Limits, MAX_COMPLETE, MAX_FINALIZE_ROUNDS, MAX_MISSING_IDS, MAX_OFFER_IDS};
 
 /// Waits for offers, objects, and `Finalize`.
 #[derive(Debug)]

@@ -5,9 +5,10 @@
 
 use std::collections::HashSet;
 
+use artifact_formats::{Checksum, ObjectId};
+
 use crate::frame::{Frame, Offer};
 use crate::limits::MAX_EARLY_IDS;
-use crate::object::{Checksum, ObjectId};
 
 /// An announced commit that reaches so little that it can be offered at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl Early {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::ObjectKind;
+    use artifact_formats::ObjectKind;
 
     fn id(number: usize) -> ObjectId {
         ObjectId::new(ObjectKind::File, Checksum::of(&number.to_le_bytes()))

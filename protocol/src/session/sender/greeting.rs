@@ -2,20 +2,20 @@
 
 use std::collections::HashSet;
 
+use artifact_formats::ObjectId;
+
 use super::super::error::{ApiMisuse, Error, Violation};
 use super::super::outputs::Outputs;
 use super::super::source::{PlanRequest, SourceOp, SourceOutcome};
 use super::super::store::Announcement;
 use super::early::Early;
-use super::finish;
 use super::transfer::Transfer;
-use super::{Core, SenderEvent, SenderOutput, State, unexpected};
+use super::{Core, SenderEvent, SenderOutput, State, finish, unexpected};
 use crate::frame::{
     Announce, Basis, Detached, Frame, Hello, RefOutcome, RefState, RefStatus, Verdict, Want,
     Welcome,
 };
 use crate::limits::{MAX_COMPLETE, MAX_EARLY_FRAME_LEN};
-use crate::object::ObjectId;
 use crate::text::Text;
 use crate::version::{Features, Version};
 

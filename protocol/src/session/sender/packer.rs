@@ -1,10 +1,10 @@
 //! Puts small objects together until they are worth a frame.
 
+use artifact_formats::ObjectId;
 use bytes::Bytes;
 
 use crate::frame::Pack;
 use crate::limits::PACK_LEN;
-use crate::object::ObjectId;
 
 #[derive(Debug, Default)]
 pub(super) struct Packer {

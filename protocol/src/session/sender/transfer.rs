@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use artifact_formats::ObjectId;
 use bytes::Bytes;
 
 use super::super::error::{ApiMisuse, Error, Violation};
@@ -12,7 +13,6 @@ use super::packer::Packer;
 use super::{Core, SenderEvent, State, unexpected};
 use crate::frame::{Finalize, Frame, ObjectBegin, ObjectChunk, ObjectEnd, Offer, Pack, Want};
 use crate::limits::{MAX_OFFER_IDS, MAX_PIECE_LEN, MAX_UNSETTLED_IDS};
-use crate::object::ObjectId;
 
 /// Waits for answers to offers, and for the source.
 #[derive(Debug)]
@@ -348,7 +348,7 @@ mod tests {
     use super::super::SenderOutput;
     use super::*;
     use crate::limits::Limits;
-    use crate::object::{Checksum, ObjectKind};
+    use artifact_formats::{Checksum, ObjectKind};
 
     #[test]
     fn a_source_has_few_large_objects_open_at_once_however_many_are_wanted() {

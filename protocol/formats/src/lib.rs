@@ -1,0 +1,41 @@
+//! OSTree names and formats, as pure functions from bytes to parsed types.
+//!
+//! Strict: libostree accepts everything that these parsers accept, and serializing it again gives
+//! the same bytes. The crate knows nothing of the wire and opens no file; it is not a general
+//! GVariant library. `protocol/SPEC.md` says what each format must look like.
+#![warn(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm
+)]
+
+mod attributes;
+mod commit;
+mod dirmeta;
+mod dirtree;
+mod error;
+mod file;
+mod gvariant;
+pub mod limits;
+mod object;
+mod quantity;
+mod ref_name;
+mod ref_pattern;
+mod repo_config;
+mod summary;
+mod vardict;
+
+// The public interface is:
+pub use attributes::{Attributes, Xattrs};
+pub use commit::{Commit, check_detached};
+pub use dirmeta::Dirmeta;
+pub use dirtree::Dirtree;
+pub use error::FormatError;
+pub use file::FileHeader;
+pub use object::{Checksum, NameError, ObjectId, ObjectKind};
+pub use quantity::{Bytes, Share};
+pub use ref_name::RefName;
+pub use ref_pattern::RefPattern;
+pub use repo_config::{ConfigError, LockTimeout, MinFree, RepoConfig, RepoMode};
+pub use summary::{Summary, SummaryRef, ed25519_signatures, serialize_signature};
+pub use vardict::{Value, Vardict, VardictWriter};

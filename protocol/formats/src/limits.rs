@@ -1,0 +1,35 @@
+//! The sizes of OSTree names and formats that are accepted, and what each one bounds.
+//!
+//! Nothing is reserved before it is measured against one of these. The numbers carry the `LIM-n` of
+//! SPEC "Limits"; no other file repeats them. The limits of the wire are in `artifact-protocol`.
+
+/// LIM-9: a dirtree, dirmeta or commit, in bytes. libostree 2022.7 refuses to pull larger ones
+/// (`ostree-core.h`, `OSTREE_MAX_METADATA_SIZE` before 2023.4).
+pub const MAX_METADATA_LEN: usize = 10 * 1024 * 1024;
+
+/// LIM-10: the detached metadata of one commit, in bytes.
+pub const MAX_DETACHED_LEN: usize = 1024 * 1024;
+
+/// LIM-11: the header of a file object, in bytes: names and values of its extended attributes.
+pub const MAX_FILE_HEADER_LEN: usize = 256 * 1024;
+
+/// LIM-12: the target of a symbolic link, in bytes (`PATH_MAX`).
+pub const MAX_SYMLINK_LEN: usize = 4_096;
+
+/// LIM-13: one name in a dirtree, in bytes (`NAME_MAX`).
+pub const MAX_FILE_NAME_LEN: usize = 255;
+
+/// LIM-14: nested containers inside one variant of a commit's metadata.
+pub const MAX_VARIANT_DEPTH: usize = 16;
+
+/// LIM-15: the name of a ref, in bytes.
+pub const MAX_REF_LEN: usize = 1_024;
+
+/// LIM-16: one component of a ref's name, in bytes: room below `NAME_MAX` for temporary names.
+pub const MAX_REF_COMPONENT_LEN: usize = 200;
+
+/// LIM-21: levels of directories below a commit.
+pub const MAX_TREE_DEPTH: usize = 1_024;
+
+/// LIM-22: commits followed from a new commit to the one it replaces.
+pub const MAX_HISTORY_LEN: usize = 10_000;

@@ -1,0 +1,198 @@
+//! The two entries, as changes of text. What people wrote besides stays as it is.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use artifact_formats::RefPattern;
+use artifact_receiver::access::{Fingerprint, PublicKey};
+use artifact_receiver::config::Config;
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
+
+/// What is to be in the configuration.
+pub(super) struct Identity<'a> {
+    pub(super) name: &'a str,
+    /// As it is written.
+    pub(super) key: String,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) push: &'a [RefPattern],
+    pub(super) replace: &'a [RefPattern],
+    pub(super) sign: &'a [RefPattern],
+}
+
+/// Adds an identity, or to one, and returns a configuration that can be used.
+pub(super) fn add_identity(
+    text: &str,
+    identity: &Identity<'_>,
+    path: &Path,
+) -> anyhow::Result<String> {
+    let before = Config::parse(text, path)?;
+    let owner = before
+        .identities
+        .iter()
+        .find(|known| known.keys.contains(&identity.fingerprint));
+    if let Some(owner) = owner.filter(|owner| owner.name != identity.name) {
+        bail!(
+            "this key is {}'s already, in {}",
+            owner.name,
+            path.display()
+        );
+    }
+    let mut document: DocumentMut = text.parse().context("the configuration is no TOML")?;
+    // Comments at the end stay before what is added.
+    let end = document.trailing().as_str().unwrap_or_default().to_owned();
+    let tables = document
+        .entry("identity")
+        .or_insert(Item::ArrayOfTables(ArrayOfTables::new()))
+        .as_array_of_tables_mut()
+        .with_context(|| format!("{}: [[identity]] tables are expected", path.display()))?;
+    let is_it = |table: &Table| table.get("name").and_then(Item::as_str) == Some(identity.name);
+    let known = tables.iter().position(is_it);
+    if known.is_none() {
+        let mut table = Table::new();
+        table.insert("name", value(identity.name));
+        let gap = if text.is_empty() { "" } else { "\n" };
+        table.decor_mut().set_prefix(format!("{end}{gap}"));
+        tables.push(table);
+    }
+    let place = known.unwrap_or(tables.len() - 1);
+    let table = tables.get_mut(place).context("a table that is there")?;
+    if owner.is_none() {
+        list(table, "keys")?.push(identity.key.as_str());
+    }
+    for (key, patterns) in [
+        ("push", identity.push),
+        ("replace", identity.replace),
+        ("sign", identity.sign),
+    ] {
+        for pattern in patterns {
+            let list = list(table, key)?;
+            if !list
+                .iter()
+                .any(|known| known.as_str() == Some(pattern.as_str()))
+            {
+                list.push(pattern.as_str());
+            }
+        }
+        if patterns.is_empty()
+            && table
+                .get(key)
+                .and_then(Item::as_array)
+                .is_some_and(Array::is_empty)
+        {
+            table.remove(key);
+        }
+    }
+    if known.is_none() {
+        document.set_trailing("");
+    }
+    let after = document.to_string();
+    Config::parse(&after, path).context("what would be written cannot be read again")?;
+    Ok(after)
+}
+
+/// Adds a line to an `authorized_keys`, unless the key is there.
+pub(super) fn add_line(text: &str, key: &PublicKey, name: &str) -> String {
+    let key = key.to_text();
+    let known = text
+        .lines()
+        .any(|line| !line.trim_start().starts_with('#') && line.contains(&key));
+    if known {
+        return text.to_owned();
+    }
+    let mut text = text.to_owned();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text + &format!("restrict {key} {name}\n")
+}
+
+fn list<'a>(table: &'a mut Table, key: &str) -> anyhow::Result<&'a mut Array> {
+    let item = table.entry(key).or_insert(value(Array::new()));
+    item.as_array_mut()
+        .with_context(|| format!("{key} of an identity is no list"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "ssh-ed25519 \
+                       AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    const OTHER: &str = "ssh-ed25519 \
+                         AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB";
+
+    fn add(
+        text: &str,
+        key: &str,
+        name: &str,
+        push: &[&str],
+        sign: &[&str],
+    ) -> anyhow::Result<String> {
+        let parse = |texts: &[&str]| -> Vec<RefPattern> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let identity = Identity {
+            name,
+            key: format!("{key} {name}"),
+            fingerprint: key.parse().unwrap(),
+            push: &parse(push),
+            replace: &[],
+            sign: &parse(sign),
+        };
+        add_identity(text, &identity, Path::new("x.toml"))
+    }
+
+    #[test]
+    fn an_identity_is_added_once_and_grows_and_comments_stay() {
+        let text = "# ours\n[limits]\npush-objects-max = 5 # few\n# the end\n";
+        let first = add(text, KEY, "ci", &["alpha/**"], &[]).unwrap();
+        assert_eq!(
+            first,
+            format!(
+                "{text}\n[[identity]]\nname = \"ci\"\nkeys = [\"{KEY} ci\"]\npush = [\"alpha/**\"]\n"
+            )
+        );
+        assert_eq!(add(&first, KEY, "ci", &["alpha/**"], &[]).unwrap(), first);
+        let grown = add(&first, OTHER, "ci", &["beta/*"], &["alpha/x"]).unwrap();
+        let config = Config::parse(&grown, Path::new("x")).unwrap();
+        let [ci] = &config.identities[..] else {
+            panic!("{grown}");
+        };
+        assert_eq!(
+            (ci.keys.len(), ci.grants.push.len(), ci.grants.sign.len()),
+            (2, 2, 1)
+        );
+        assert!(
+            grown.contains("# few") && grown.starts_with("# ours"),
+            "{grown}"
+        );
+        let two = add(&grown, &OTHER.replace("AAAB", "AAAC"), "dev", &[], &[]).unwrap();
+        assert!(two.starts_with(&grown), "{two}");
+    }
+
+    #[test]
+    fn a_key_is_of_one_name_only_and_a_broken_file_is_left() {
+        let text = add("", KEY, "ci", &[], &[]).unwrap();
+        let error = add(&text, KEY, "dev", &[], &[]).unwrap_err().to_string();
+        assert!(error.contains("this key is ci's already"), "{error}");
+        for text in ["x", "identity = 1", "[[identity]]\nname = 'a'\nrigths = []"] {
+            assert!(add(text, KEY, "ci", &[], &[]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_added_once_and_lets_do_nothing_else() {
+        let key: PublicKey = KEY.parse().unwrap();
+        let line = format!("restrict {KEY} ci\n");
+        assert_eq!(add_line("", &key, "ci"), line);
+        assert_eq!(add_line(&line, &key, "other"), line);
+        assert_eq!(add_line("# x", &key, "ci"), format!("# x\n{line}"));
+        let commented = format!("# {KEY}\n");
+        assert_eq!(
+            add_line(&commented, &key, "ci"),
+            format!("{commented}{line}")
+        );
+        let with_command = format!("command=\"x\" {KEY} ci\n");
+        assert_eq!(add_line(&with_command, &key, "ci"), with_command);
+    }
+}

@@ -1,0 +1,96 @@
+//! `artifact-cache-admin status`.
+
+use std::cmp::Reverse;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use artifact_protocol::exit;
+use artifact_store::{Status, StoredRef};
+use serde_json::json;
+
+use crate::say;
+
+/// Say what there is: refs, objects, room, the last pushes, what is staged, the summary.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatusArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// The repository
+    pub(crate) repo: PathBuf,
+}
+
+pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<u8> {
+    crate::become_owner_of(&args.repo)?;
+    let status = artifact_store::status(&args.repo)?;
+    let mut last: Vec<&StoredRef> = status.refs.iter().collect();
+    last.sort_by_key(|r| (Reverse(r.set), &r.name));
+    last.truncate(LAST);
+    if args.json {
+        print_json(&status, &last);
+    } else {
+        print_text(&status, &last);
+    }
+    Ok(exit::DONE)
+}
+
+fn print_json(status: &Status, last: &[&StoredRef]) {
+    let pushes = last.iter().map(
+        |r| json!({"ref": r.name.as_str(), "commit": r.commit.to_hex(), "time": time(r.set.0)}),
+    );
+    let summary = status
+        .summary
+        .map(|(bytes, written)| json!({"bytes": bytes, "time": time(written)}));
+    let object = json!({
+        "refs": status.refs.len(),
+        "objects": status.objects.files,
+        "object_bytes": status.objects.bytes,
+        "staged_sessions": status.sessions,
+        "staged_files": status.staged.files,
+        "staged_bytes": status.staged.bytes,
+        "bytes": status.room.bytes,
+        "bytes_free": status.room.bytes_free,
+        "inodes_free": status.room.inodes_free,
+        "summary": summary,
+        "last_pushes": pushes.collect::<Vec<_>>(),
+    });
+    say(&object.to_string());
+}
+
+fn print_text(status: &Status, last: &[&StoredRef]) {
+    let Status { objects, room, .. } = status;
+    say(&format!("refs      {}", status.refs.len()));
+    say(&format!(
+        "objects   {}, {} bytes",
+        objects.files, objects.bytes
+    ));
+    let percent = (u128::from(room.bytes_free) * 100)
+        .checked_div(u128::from(room.bytes))
+        .unwrap_or(0);
+    let inodes = room.inodes_free.map(|free| format!(", {free} inodes"));
+    let inodes = inodes.unwrap_or_default();
+    let free = room.bytes_free;
+    say(&format!("free      {free} bytes ({percent} %){inodes}"));
+    let (sessions, staged) = (status.sessions, status.staged);
+    say(&format!(
+        "staged    {} bytes in {} files, of {sessions} sessions",
+        staged.bytes, staged.files
+    ));
+    say(&match status.summary {
+        Some((bytes, written)) => format!("summary   {bytes} bytes, written {}", time(written)),
+        None => "summary   none".to_owned(),
+    });
+    for r in last {
+        say(&format!("pushed    {}  {}", time(r.set.0), r.name));
+    }
+}
+
+/// Writes seconds since 1970 as people do.
+fn time(seconds: i64) -> String {
+    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let time = UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::now());
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// How many of the last pushed refs are shown.
+const LAST: usize = 5;

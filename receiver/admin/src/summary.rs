@@ -1,0 +1,106 @@
+//! `artifact-cache-admin summary`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use artifact_protocol::{escape, exit};
+use artifact_receiver::config::Config;
+use artifact_receiver::privilege;
+use artifact_store::{LocalStore, MadeSummary, StoreConfig, SummaryKey, SummaryMode};
+use ostree::{gio, glib};
+
+use crate::say;
+
+/// Make the summary of a repository again, and sign it.
+///
+/// The receiver keeps the summary up to date by itself, as the table `[summary]` of the configuration
+/// says. This makes it from nothing but the repository: after other programs have changed refs, and to
+/// find out whether it was right. What says the same already is left as it is.
+///
+/// It also signs with GPG, which the receiver cannot: a push removes that signature, and clients that
+/// want one refuse the summary until this has run again. Let systemd run it whenever the summary
+/// changes; a run that changes nothing does not wake it:
+///
+///   [Path]
+///   PathChanged=/srv/artifacts/summary
+///   Unit=artifact-cache-summary.service
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct MakeSummary {
+    /// Sign with this key of GPG as well; may be given more than once
+    #[arg(long, value_name = "KEYID")]
+    gpg_sign: Vec<String>,
+    /// Where GPG keeps its keys, readable by the owner of the repository
+    #[arg(long, value_name = "DIR", requires = "gpg_sign")]
+    gpg_homedir: Option<String>,
+    /// The file of an ed25519 key to sign with, instead of the configuration's
+    #[arg(long, value_name = "FILE")]
+    sign_key: Option<PathBuf>,
+    /// The configuration [default: /etc/artifact-cache.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The repository
+    repo: PathBuf,
+}
+
+pub(crate) fn run(args: &MakeSummary) -> anyhow::Result<u8> {
+    let config = Config::read(args.config.as_deref())?.unwrap_or_default();
+    let mut summary = config.summary.load()?;
+    if let Some(path) = &args.sign_key {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+        let key = SummaryKey::parse(&text).with_context(|| format!("cannot use {shown}"))?;
+        summary.sign_key = Some(key);
+    }
+    let is_none = summary.mode == SummaryMode::None;
+    privilege::become_owner_of(&args.repo).context("cannot become the repository's owner")?;
+    let store = LocalStore::open(
+        &args.repo,
+        StoreConfig {
+            identity: "artifact-cache-admin".to_owned(),
+            limits: config.limits.of_wire(),
+            summary,
+            ..StoreConfig::default()
+        },
+    )?;
+    let signed = store.rebuild_summary(|made| -> anyhow::Result<MadeSummary> {
+        if !is_none && !args.gpg_sign.is_empty() {
+            sign_with_gpg(args).context("cannot sign with GPG")?;
+        }
+        Ok(*made)
+    })?;
+    let made = signed?;
+    let MadeSummary {
+        refs,
+        len,
+        replaced,
+    } = made;
+    say(&match (is_none, replaced) {
+        (true, true) => "removed the summary, as the configuration says".to_owned(),
+        (true, false) => "there is no summary, as the configuration says".to_owned(),
+        (false, true) => format!("made the summary: {refs} refs, {len} bytes"),
+        (false, false) => format!("the summary is right: {refs} refs, {len} bytes"),
+    });
+    Ok(exit::DONE)
+}
+
+/// Adds signatures to those beside the summary, unless they are there: each push removes them.
+fn sign_with_gpg(args: &MakeSummary) -> anyhow::Result<()> {
+    if has_gpg_signature(&args.repo) {
+        return Ok(());
+    }
+    let repo = ostree::Repo::new_for_path(&args.repo);
+    repo.open(gio::Cancellable::NONE)?;
+    let keys: Vec<_> = args.gpg_sign.iter().map(String::as_str).collect();
+    let homedir = args.gpg_homedir.as_deref();
+    repo.add_gpg_signature_summary(&keys, homedir, gio::Cancellable::NONE)
+        .with_context(|| format!("with {}", escape(&keys.join(", "))))
+}
+
+fn has_gpg_signature(repo: &Path) -> bool {
+    let Ok(content) = std::fs::read(repo.join("summary.sig")) else {
+        return false;
+    };
+    let signatures = glib::Variant::from_data::<glib::VariantDict, _>(content);
+    glib::VariantDict::new(Some(&signatures)).contains("ostree.gpgsigs")
+}

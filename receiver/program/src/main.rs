@@ -1,0 +1,337 @@
+//! `bst-artifact-receive`: takes one push on standard input and output, as sshd runs it.
+//!
+//! Standard output is the wire; everything else goes to standard error. Nothing of libostree is in
+//! this program.
+
+mod log;
+mod surroundings;
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::Context;
+use artifact_protocol::dialect::Openness;
+use artifact_protocol::frame::CloseCode;
+use artifact_protocol::session::{
+    Error as SessionError, Fault, ReceiverConfig, ReceiverOutput, ReceiverSession,
+};
+use artifact_protocol::{Text, escape, exit};
+use artifact_receiver::access::{self, AuthInfo, Client};
+use artifact_receiver::audit::{self, Audit, Record};
+use artifact_receiver::config::Config;
+use artifact_receiver::driver::{self, DriverConfig, Patience};
+use artifact_receiver::{privilege, sandbox};
+use artifact_store::{LocalStore, StoreConfig};
+use clap::Parser;
+
+use self::surroundings::Surroundings;
+
+/// Receive a push of OSTree commits into an archive repository.
+///
+/// Meant to be run by sshd, which says who the client is; it speaks the artifact cache protocol on
+/// standard input and output. In sshd_config:
+///
+///   Match User artifacts
+///       ForceCommand bst-artifact-receive --pull-url https://example.com/artifacts REPO
+///       ExposeAuthInfo yes
+///
+/// The last line lets it know which key was used. Without a configuration every key may push;
+/// `artifact-cache-admin authorize` writes one.
+///
+/// Objects are verified as they arrive, and a ref moves only when everything it reaches is in the
+/// repository and on the disk.
+#[derive(Debug, Parser)]
+#[command(name = "bst-artifact-receive", version, verbatim_doc_comment)]
+struct Args {
+    /// Say on standard error what happens
+    #[arg(short, long)]
+    verbose: bool,
+    /// Say all of it
+    #[arg(short, long)]
+    debug: bool,
+    /// Where everybody may pull from; clients are told
+    #[arg(long, value_name = "URL")]
+    pull_url: Option<String>,
+    /// The configuration: who may do what [default: /etc/artifact-cache.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Who the client is; for a command="..." of the key's own in authorized_keys
+    #[arg(long, value_name = "NAME")]
+    identity: Option<String>,
+    /// Threads that verify and publish objects [default: the number of processors]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Do not confine this process: for systems where that fails, and to trace it
+    #[arg(long)]
+    no_sandbox: bool,
+    /// The repository: a directory that `artifact-cache-admin init` or `ostree init` made
+    repo: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let surroundings = Surroundings::read();
+    let id = session_id();
+    let level = match (args.debug, args.verbose) {
+        (true, _) => tracing::Level::DEBUG,
+        (false, true) => tracing::Level::INFO,
+        (false, false) => tracing::Level::WARN,
+    };
+    log::start(level, &id);
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    match run(&args, &surroundings, &id) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(exit::OTHER)
+        }
+    }
+}
+
+fn run(args: &Args, surroundings: &Surroundings, id: &str) -> anyhow::Result<u8> {
+    if io::stdin().is_terminal() {
+        tracing::error!("this is for sshd to run, not for a terminal; --help says how");
+        return Ok(exit::USAGE);
+    }
+    if let Some(command) = &surroundings.original_command {
+        tracing::debug!("the client asked for: {}", escape(command));
+    }
+    let Prepared {
+        store,
+        session,
+        mut audit,
+    } = match prepare(args, surroundings, id) {
+        Ok(prepared) => prepared,
+        Err(Unready { fault, cause }) => {
+            let code = exit::of_close(fault.code);
+            let told = tell(&fault);
+            tracing::error!("{cause:#}");
+            told?;
+            return Ok(code);
+        }
+    };
+    // Looks at files outside the repository.
+    if args.no_sandbox {
+        tracing::debug!("sandbox: none, as told");
+    } else {
+        for layer in sandbox::enter(&args.repo) {
+            tracing::debug!("sandbox: {}: {}", layer.what, layer.standing);
+        }
+    }
+    let config = DriverConfig {
+        session,
+        openness: Openness::default(),
+        patience: Patience::default(),
+        threads: args.threads(),
+    };
+    let (input, output) = wire().context("cannot use standard input and output as the wire")?;
+    let served = driver::serve(&store, config, input, output, |event| {
+        log::event(&event);
+        audit.event(&event);
+    });
+    let (code, error) = match served {
+        Ok(()) => (exit::DONE, None),
+        Err(error) => {
+            let code = exit_code(&error);
+            let error = format!("{:#}", anyhow::Error::new(error));
+            tracing::error!("{error}");
+            (code, Some(error))
+        }
+    };
+    audit.finish(store.received(), error);
+    Ok(code)
+}
+
+/// All that a session needs.
+struct Prepared {
+    store: Arc<LocalStore>,
+    session: ReceiverConfig,
+    audit: Audit,
+}
+
+impl Args {
+    fn threads(&self) -> usize {
+        let processors = || thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or_else(processors)
+    }
+}
+
+/// Why there is no session, for the client and for the log.
+struct Unready {
+    fault: Fault,
+    cause: anyhow::Error,
+}
+
+impl Unready {
+    /// A mistake of the operator's, of which the client is told as much as helps.
+    fn new(text: &str, cause: impl Into<anyhow::Error>) -> Self {
+        Self {
+            fault: Fault {
+                code: CloseCode::STORAGE_FAILED,
+                text: text.to_owned(),
+            },
+            cause: cause.into(),
+        }
+    }
+}
+
+/// Finds out who the client is and what it may do, and opens the repository for it.
+fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepared, Unready> {
+    let misconfigured = |error| {
+        let text = "the server's configuration cannot be used; its log says why";
+        Unready::new(text, error)
+    };
+    let config = Config::read(args.config.as_deref()).map_err(misconfigured)?;
+    let client = client(args, surroundings, config.as_ref())?;
+    let from = surroundings.connection.as_deref().unwrap_or("this machine");
+    tracing::info!(
+        from = escape(from),
+        "the client is {}",
+        escape(&client.name)
+    );
+    let summary = config.as_ref().map(|config| config.summary.load());
+    let summary = summary.transpose().map_err(misconfigured)?;
+    let become_owner = privilege::become_owner_of(&args.repo);
+    if let Some(user) = become_owner
+        .context("cannot become the repository's owner")
+        .map_err(|cause| Unready::new("the server's repository cannot be used", cause))?
+    {
+        tracing::debug!("gone from root to the repository's owner, user {user}");
+    }
+    let config = config.unwrap_or_default();
+    let limits = config.limits.of_wire();
+    let pull_url = args.pull_url.as_ref().or(config.pull_url.as_ref());
+    let session = ReceiverConfig {
+        agent: agent(),
+        pull_url: pull_url.map(|url| Text::new(url)),
+        identity: Some(Text::new(&client.name)),
+        rights: client.policy.rights(),
+        limits,
+    };
+    let audit = audit(surroundings, id, &client, &config);
+    let store = StoreConfig {
+        identity: client.name,
+        policy: client.policy,
+        limits,
+        summary: summary.unwrap_or_default(),
+        head_room: config.limits.head_room(),
+        sessions_max: config.limits.sessions_max,
+        threads: args.threads(),
+    };
+    match LocalStore::open(&args.repo, store) {
+        Ok(store) => Ok(Prepared {
+            store: Arc::new(store),
+            session,
+            audit,
+        }),
+        Err(error) => Err(Unready {
+            fault: error.to_fault(),
+            cause: anyhow::Error::new(error).context(format!(
+                "cannot open the repository {}",
+                args.repo.display()
+            )),
+        }),
+    }
+}
+
+/// Opens the audit, before the file is out of reach.
+fn audit(surroundings: &Surroundings, id: &str, client: &Client, config: &Config) -> Audit {
+    let file = config.audit.file.as_deref().and_then(|path| {
+        let opened = audit::open(path);
+        opened
+            .inspect_err(|error| {
+                tracing::warn!(%error, "cannot open {}: the audit goes to the log", path.display());
+            })
+            .ok()
+    });
+    let from = surroundings.connection.as_deref();
+    let address = from.map(|from| from.split(' ').take(2).collect::<Vec<_>>().join(" "));
+    let record = Record {
+        session: id.to_owned(),
+        identity: client.name.clone(),
+        keys: client.keys.iter().map(ToString::to_string).collect(),
+        client: address,
+        ..Record::default()
+    };
+    Audit::new(file, record)
+}
+
+fn client(
+    args: &Args,
+    surroundings: &Surroundings,
+    config: Option<&Config>,
+) -> Result<Client, Unready> {
+    const UNKNOWN: &str = "the server cannot tell who its clients are; its log says why";
+    let auth = surroundings.user_auth.as_deref().map(AuthInfo::read);
+    let auth = match auth.transpose() {
+        Ok(auth) => auth,
+        Err(error) if config.is_none() => {
+            tracing::warn!("{:#}", anyhow::Error::new(error));
+            None
+        }
+        Err(error) => return Err(Unready::new(UNKNOWN, error)),
+    };
+    access::identify(config, args.identity.as_deref(), auth.as_ref())
+        .map_err(|error| Unready::new(&error.to_string(), error))
+}
+
+fn agent() -> Text {
+    Text::new(concat!("bst-artifact-receive ", env!("CARGO_PKG_VERSION")))
+}
+
+/// Returns what tells this session from all others in the log.
+fn session_id() -> String {
+    let mut random = [0; 4];
+    match getrandom::fill(&mut random) {
+        Ok(()) => format!("{:08x}", u32::from_ne_bytes(random)),
+        // What needs chance for more than this will fail by itself.
+        Err(_) => format!("pid{}", std::process::id()),
+    }
+}
+
+/// Takes the descriptors themselves: no buffer and no lock of the standard library's between.
+fn wire() -> io::Result<(File, File)> {
+    let input = rustix::io::dup(rustix::stdio::stdin())?;
+    let output = rustix::io::dup(rustix::stdio::stdout())?;
+    for end in [&input, &output] {
+        // Only pipes have a size, and a small one works as well.
+        let _ = rustix::pipe::fcntl_setpipe_size(end, PIPE_LEN);
+    }
+    Ok((input.into(), output.into()))
+}
+
+const PIPE_LEN: usize = 1024 * 1024;
+
+/// Tells a client why there is no session for it.
+fn tell(fault: &Fault) -> anyhow::Result<()> {
+    let mut session = ReceiverSession::new(ReceiverConfig {
+        agent: agent(),
+        ..ReceiverConfig::default()
+    });
+    session.abort(fault.code, &fault.text);
+    let (_, mut output) = wire()?;
+    while let Some(output_) = session.poll_output() {
+        if let ReceiverOutput::Transmit(bytes) = output_ {
+            output.write_all(&bytes)?;
+        }
+    }
+    Ok(())
+}
+
+fn exit_code(error: &driver::Error) -> u8 {
+    let session = match error {
+        driver::Error::Session(session) => session,
+        driver::Error::Store(store) => return exit::of_close(store.to_fault().code),
+        _ => return exit::OTHER,
+    };
+    match session {
+        SessionError::Decode(_) | SessionError::Violation(_) => exit::NOT_THE_PROTOCOL,
+        SessionError::PeerClosed(_) | SessionError::Truncated => exit::CONNECTION,
+        SessionError::Fault(fault) => exit::of_close(fault.code),
+        _ => exit::OTHER,
+    }
+}

@@ -1,0 +1,508 @@
+//! The seam between the store and a file system: what the store may ask, and the real thing.
+//!
+//! Thin on purpose: it decides nothing, so that a model which loses and reorders what was not
+//! synced can stand in for it. No other file of the store touches the operating system.
+
+pub(crate) mod dirs;
+pub(crate) mod lock;
+pub(crate) mod path;
+pub(crate) mod space;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps, UTIME_NOW,
+};
+
+use crate::error::Error;
+use crate::local::disk::dirs::Dirs;
+use crate::local::disk::path::RepoPath;
+use crate::local::disk::space::Room;
+
+/// A file system as a store sees it, rooted at the repository. No operation follows a symbolic
+/// link, in any component.
+pub trait Fs: fmt::Debug + Send + Sync + 'static {
+    /// An open regular file.
+    type File: Read + Write + fmt::Debug + Send;
+    /// A held lock; dropping it releases it, and so does the death of the process.
+    type Lock: fmt::Debug + Send + Sync;
+
+    /// Returns what tells this mount of the file system from all others, on any boot; `None` if that
+    /// is not known. It holds no dot.
+    fn mount_id(&self) -> Option<&str>;
+    /// Makes a file that must not exist, with this mode less the process's umask, to be written.
+    fn create(&self, path: &RepoPath, mode: u32) -> io::Result<Self::File>;
+    /// Gives a file another mode.
+    fn set_mode(&self, file: &Self::File, mode: u32) -> io::Result<()>;
+    /// Opens a regular file to be read.
+    fn open(&self, path: &RepoPath) -> io::Result<Self::File>;
+    /// Makes a file's content durable.
+    fn sync_data(&self, file: &Self::File) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, path: &RepoPath) -> io::Result<()>;
+    /// Makes everything durable, and reports every failure to write back since this was opened.
+    fn sync_all(&self) -> io::Result<()>;
+    /// Gives a file another name, replacing what has it.
+    fn rename(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()>;
+    /// Gives a file a second name, which must not exist.
+    fn link(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()>;
+    /// Takes a file's name away.
+    fn unlink(&self, path: &RepoPath) -> io::Result<()>;
+    /// Makes a directory that must not exist, with this mode less the process's umask.
+    fn mkdir(&self, path: &RepoPath, mode: u32) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn rmdir(&self, path: &RepoPath) -> io::Result<()>;
+    /// Looks at what has a name, at a symbolic link itself.
+    fn stat(&self, path: &RepoPath) -> io::Result<Stat>;
+    /// Lists at most `max` entries of a directory, in no order.
+    fn read_dir(&self, path: &RepoPath, max: usize) -> io::Result<Vec<DirEntry>>;
+    /// Lists a directory with what is known of each entry, in no order. What is said of the directory
+    /// itself was so before the first entry was looked at.
+    fn survey(&self, path: &RepoPath) -> io::Result<(Stat, Vec<(String, Stat)>)>;
+    /// Looks at entries of a directory, each by its one component; `None` for what is not there.
+    fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>>;
+    /// Reads the text of a symbolic link.
+    fn read_link(&self, path: &RepoPath) -> io::Result<String>;
+    /// Sets the root's time of modification to now.
+    fn touch_root(&self) -> io::Result<()>;
+    /// Returns what tells this boot from others, if that is known.
+    fn boot_id(&self) -> Option<&str>;
+    /// Looks how much room there is.
+    fn room(&self) -> io::Result<Room>;
+    /// Takes a lock on a file, which is made if need be; `None` if it is held otherwise.
+    fn try_lock(&self, path: &RepoPath, mode: LockMode) -> io::Result<Option<Self::Lock>>;
+}
+
+/// What has a name in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// Something no repository has.
+    Other,
+}
+
+/// What is known of a file without opening it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: FileKind,
+    /// Its permissions, as `chmod` takes them.
+    pub mode: u32,
+    /// Length in bytes.
+    pub len: u64,
+    /// Seconds and nanoseconds since 1970 at the last modification.
+    pub modified: (i64, u64),
+    /// The same at the last change of anything about it, its name included: nobody can set that.
+    pub changed: (i64, u64),
+    /// Its number, which no other file has at the same time.
+    pub inode: u64,
+}
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// Its name; what is not UTF-8 in it is replaced, and so cannot be opened by it.
+    pub name: String,
+    /// What has it.
+    pub kind: FileKind,
+}
+
+/// How a lock is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// With others that share it.
+    Shared,
+    /// With nobody.
+    Exclusive,
+}
+
+/// The real file system, below one directory.
+#[derive(Debug)]
+pub struct RealFs {
+    // Opened before the first staged byte, so that `syncfs` through it reports every later failure.
+    root: OwnedFd,
+    mount_id: Option<String>,
+    boot_id: Option<String>,
+    pub(crate) dirs: Dirs,
+}
+
+impl RealFs {
+    /// Opens the directory of a repository. Symbolic links in `path` itself are followed.
+    ///
+    /// Fails with `Unsupported` where the kernel has no `openat2` (before Linux 5.6): without it
+    /// nothing keeps paths below the root.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty())?;
+        match openat2(root.as_fd(), ".", flags, Mode::empty()) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "openat2 is not there",
+                ));
+            }
+            other => other?,
+        };
+        let boot_id = boot_id();
+        let mount_id = mount_id(root.as_fd(), boot_id.as_deref());
+        let dirs = Dirs::new(root.as_fd());
+        Ok(Self {
+            root,
+            mount_id,
+            boot_id,
+            dirs,
+        })
+    }
+
+    fn open_at(&self, path: &RepoPath, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let path = if path.as_str().is_empty() {
+            "."
+        } else {
+            path.as_str()
+        };
+        openat2(
+            self.root.as_fd(),
+            path,
+            flags | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            mode,
+        )
+    }
+
+    /// Opens the directory that holds `path`; returns it with the name there.
+    fn parent<'p>(&self, path: &'p RepoPath) -> io::Result<(Parent<'_>, &'p str)> {
+        let (dir, name) = path.split();
+        if dir.is_empty() {
+            return Ok((Parent::Root(self.root.as_fd()), name));
+        }
+        let open = || {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            openat2(self.root.as_fd(), dir, flags, Mode::empty())
+        };
+        Ok((Parent::Below(self.dirs.get(dir, open)?), name))
+    }
+}
+
+/// An open directory.
+enum Parent<'a> {
+    Root(BorrowedFd<'a>),
+    Below(Arc<OwnedFd>),
+}
+
+impl AsFd for Parent<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Root(fd) => *fd,
+            Self::Below(fd) => fd.as_fd(),
+        }
+    }
+}
+
+impl Fs for RealFs {
+    type File = File;
+    type Lock = OwnedFd;
+
+    fn mount_id(&self) -> Option<&str> {
+        self.mount_id.as_deref()
+    }
+
+    fn create(&self, path: &RepoPath, mode: u32) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let (dir, name) = self.parent(path)?;
+        Ok(openat2(dir.as_fd(), name, flags, Mode::from_raw_mode(mode))?.into())
+    }
+
+    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
+        Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
+    }
+
+    fn open(&self, path: &RepoPath) -> io::Result<File> {
+        // A FIFO must not hold us.
+        let file =
+            File::from(self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?);
+        let kind = file.metadata()?.file_type();
+        if kind.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if !kind.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "not a regular file",
+            ));
+        }
+        Ok(file)
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(file)?)
+    }
+
+    fn sync_dir(&self, path: &RepoPath) -> io::Result<()> {
+        let dir = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        Ok(rustix::fs::fsync(dir)?)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.root)?)
+    }
+
+    fn rename(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()> {
+        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
+        Ok(rustix::fs::renameat(from_dir, from, to_dir, to)?)
+    }
+
+    fn link(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()> {
+        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
+        Ok(rustix::fs::linkat(
+            from_dir,
+            from,
+            to_dir,
+            to,
+            AtFlags::empty(),
+        )?)
+    }
+
+    fn unlink(&self, path: &RepoPath) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        Ok(rustix::fs::unlinkat(dir, name, AtFlags::empty())?)
+    }
+
+    fn mkdir(&self, path: &RepoPath, mode: u32) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        Ok(rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(mode))?)
+    }
+
+    fn rmdir(&self, path: &RepoPath) -> io::Result<()> {
+        self.dirs.forget(path);
+        let (dir, name) = self.parent(path)?;
+        Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
+    }
+
+    fn stat(&self, path: &RepoPath) -> io::Result<Stat> {
+        let (dir, name) = self.parent(path)?;
+        Ok(rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.into())
+    }
+
+    fn read_dir(&self, path: &RepoPath, max: usize) -> io::Result<Vec<DirEntry>> {
+        let dir = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        let mut entries = Vec::new();
+        for entry in Dir::new(dir)? {
+            let entry = entry?;
+            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                continue;
+            }
+            if entries.len() == max {
+                break;
+            }
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let kind = match entry.file_type() {
+                FileType::Unknown => self.stat(&path.child(&name))?.kind,
+                known => known.into(),
+            };
+            entries.push(DirEntry { name, kind });
+        }
+        Ok(entries)
+    }
+
+    fn survey(&self, path: &RepoPath) -> io::Result<(Stat, Vec<(String, Stat)>)> {
+        let dir = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        let itself = rustix::fs::fstat(&dir)?.into();
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW);
+            if let Some(stat) = if_there(stat.map_err(io::Error::from))? {
+                entries.push((name.to_string_lossy().into_owned(), stat.into()));
+            }
+        }
+        Ok((itself, entries))
+    }
+
+    fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>> {
+        let dir = self.open_at(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+        let stats = names.iter().map(|name| {
+            let stat = rustix::fs::statat(&dir, &**name, AtFlags::SYMLINK_NOFOLLOW);
+            if_there(stat.map(Stat::from).map_err(io::Error::from))
+        });
+        stats.collect()
+    }
+
+    fn read_link(&self, path: &RepoPath) -> io::Result<String> {
+        let (dir, name) = self.parent(path)?;
+        let target = rustix::fs::readlinkat(dir, name, Vec::new())?;
+        Ok(target.to_string_lossy().into_owned())
+    }
+
+    fn touch_root(&self) -> io::Result<()> {
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        Ok(rustix::fs::futimens(&self.root, &times)?)
+    }
+
+    fn boot_id(&self) -> Option<&str> {
+        self.boot_id.as_deref()
+    }
+
+    fn room(&self) -> io::Result<Room> {
+        let stat = rustix::fs::fstatvfs(&self.root)?;
+        Ok(Room {
+            bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+            bytes_free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            // Some make inodes as they need them, and say that they have none.
+            inodes_free: (stat.f_files > 0).then_some(stat.f_favail),
+        })
+    }
+
+    fn try_lock(&self, path: &RepoPath, mode: LockMode) -> io::Result<Option<OwnedFd>> {
+        // As libostree opens it (`ostree-repo.c`, `push_repo_lock`).
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK;
+        let file = self.open_at(path, flags, Mode::from_raw_mode(0o660))?;
+        let kind = match mode {
+            LockMode::Shared => libc::F_RDLCK,
+            LockMode::Exclusive => libc::F_WRLCK,
+        };
+        // Constants of the C library that fit `c_short`, as their man page shows them used.
+        let whole = libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole)) {
+            Ok(_) => Ok(Some(file)),
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl From<rustix::fs::Stat> for Stat {
+    fn from(stat: rustix::fs::Stat) -> Self {
+        Self {
+            kind: FileType::from_raw_mode(stat.st_mode).into(),
+            mode: Mode::from_raw_mode(stat.st_mode).bits(),
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+            inode: stat.st_ino,
+        }
+    }
+}
+
+impl From<FileType> for FileKind {
+    fn from(kind: FileType) -> Self {
+        match kind {
+            FileType::RegularFile => Self::File,
+            FileType::Directory => Self::Dir,
+            FileType::Symlink => Self::Symlink,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Returns the boot's id and the mount's, which Linux tells since 6.8: the one that it never uses
+/// twice. A boot alone does not do: a disk that is lost and mounted again has lost what was cached.
+fn mount_id(root: BorrowedFd<'_>, boot: Option<&str>) -> Option<String> {
+    let boot = boot?;
+    let wanted = StatxFlags::from_bits_retain(libc::STATX_MNT_ID_UNIQUE);
+    let found = rustix::fs::statx(root, "", AtFlags::EMPTY_PATH, wanted).ok()?;
+    let told = found.stx_mask & wanted.bits() != 0;
+    told.then(|| format!("{boot}-{:x}", found.stx_mnt_id))
+}
+
+fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned())
+}
+
+fn openat2(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match rustix::fs::openat2(dir, path, flags, mode, resolve) {
+            // The kernel could not tell whether a concurrent rename led outside: look again.
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Returns `None` for what is not there.
+pub(crate) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns whether an error says that a symbolic link was met, which no operation follows.
+pub(crate) fn is_symlink(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ELOOP)
+}
+
+/// Makes a directory unless it is there; returns whether it made it.
+pub(crate) fn make_dir<F: Fs>(fs: &F, path: &RepoPath, mode: u32) -> io::Result<bool> {
+    match fs.mkdir(path, mode) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a whole file of at most `max` bytes; `None` if it is not there. A longer file is
+/// `InvalidData`.
+pub(crate) fn read_file<F: Fs>(fs: &F, path: &RepoPath, max: usize) -> io::Result<Option<Vec<u8>>> {
+    let Some(file) = if_there(fs.open(path))? else {
+        return Ok(None);
+    };
+    let mut content = Vec::new();
+    file.take(max as u64 + 1).read_to_end(&mut content)?;
+    if content.len() > max {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the file is too long",
+        ));
+    }
+    Ok(Some(content))
+}
+
+/// Makes the names in directories durable, lower ones first. Of many directories each would cost a
+/// flush of the disk; then one sync of everything is cheaper.
+pub(crate) fn sync_dirs<F: Fs>(fs: &F, dirs: &BTreeSet<RepoPath>) -> Result<(), Error> {
+    if dirs.len() > MAX_SINGLE_SYNCS {
+        return fs
+            .sync_all()
+            .map_err(Error::io("syncing", &"the repository"));
+    }
+    for dir in dirs.iter().rev() {
+        fs.sync_dir(dir).map_err(Error::io("syncing", dir))?;
+    }
+    Ok(())
+}
+
+/// Directories that are synced one by one.
+const MAX_SINGLE_SYNCS: usize = 16;

@@ -1,0 +1,252 @@
+//! Every path the store touches, relative to the repository's root.
+//!
+//! A path is built here, from parsed names only, and nowhere else; so no byte of a peer can be a
+//! separator or a `..`. What a path stands for on disk is for [`Fs`](crate::local::disk::Fs) to say.
+
+use std::fmt;
+
+use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
+
+/// A path below the root of a repository, without `.`, `..`, or an empty component. The root itself
+/// is the empty path, and the default.
+#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RepoPath(String);
+
+impl RepoPath {
+    /// Returns the path as text, `/` between components.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the directory (empty: the root) and the name in it.
+    pub fn split(&self) -> (&str, &str) {
+        self.0.rsplit_once('/').unwrap_or(("", &self.0))
+    }
+
+    /// Returns the directory that holds it; the root for the root.
+    #[must_use]
+    pub fn parent(&self) -> Self {
+        Self(self.split().0.to_owned())
+    }
+
+    /// Returns the path of an entry of this directory. What is not one component gives a path that
+    /// does not exist.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
+        let plain = !matches!(name, "" | "." | "..") && !name.contains(['/', '\0']);
+        let name = if plain { name } else { "\u{fffd}" };
+        if self.0.is_empty() {
+            Self(name.to_owned())
+        } else {
+            Self(format!("{}/{name}", self.0))
+        }
+    }
+
+    pub(crate) fn root() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn config() -> Self {
+        Self("config".to_owned())
+    }
+
+    /// libostree's lock of the repository.
+    pub(crate) fn repo_lock() -> Self {
+        Self(".lock".to_owned())
+    }
+
+    pub(crate) fn summary() -> Self {
+        Self("summary".to_owned())
+    }
+
+    pub(crate) fn summary_signature() -> Self {
+        Self("summary.sig".to_owned())
+    }
+
+    pub(crate) fn objects() -> Self {
+        Self("objects".to_owned())
+    }
+
+    /// One of the 256 directories of objects.
+    pub(crate) fn fan_out(first: u8) -> Self {
+        Self(format!("objects/{first:02x}"))
+    }
+
+    /// Returns whether a directory stays where it is while a session lives: that of objects, one in
+    /// there, or a staging directory, which its session alone removes.
+    pub(crate) fn is_steady(dir: &str) -> bool {
+        dir == "objects"
+            || dir.starts_with("objects/")
+            || dir.starts_with("extensions/artifact-cache/staging/")
+    }
+
+    pub(crate) fn object(id: &ObjectId) -> Self {
+        Self(format!("objects/{}", id.archive_path()))
+    }
+
+    pub(crate) fn detached(commit: Checksum) -> Self {
+        Self::beside_commit(commit, DETACHED)
+    }
+
+    pub(crate) fn tombstone(commit: Checksum) -> Self {
+        Self::beside_commit(commit, "commit-tombstone")
+    }
+
+    fn beside_commit(commit: Checksum, extension: &str) -> Self {
+        let id = ObjectId::new(ObjectKind::Commit, commit);
+        Self(format!("objects/{}", id.loose_path(extension)))
+    }
+
+    pub(crate) fn state() -> Self {
+        Self("state".to_owned())
+    }
+
+    /// The mark of a commit whose objects are not all here.
+    pub(crate) fn partial(commit: Checksum) -> Self {
+        Self(format!("state/{commit}.commitpartial"))
+    }
+
+    pub(crate) fn refs() -> Self {
+        Self("refs".to_owned())
+    }
+
+    pub(crate) fn heads() -> Self {
+        Self("refs/heads".to_owned())
+    }
+
+    pub(crate) fn mirrors() -> Self {
+        Self("refs/mirrors".to_owned())
+    }
+
+    pub(crate) fn head(name: &RefName) -> Self {
+        Self(format!("refs/heads/{name}"))
+    }
+
+    pub(crate) fn deltas() -> Self {
+        Self("deltas".to_owned())
+    }
+
+    pub(crate) fn extensions() -> Self {
+        Self("extensions".to_owned())
+    }
+
+    /// The directory that is this project's own.
+    pub(crate) fn own() -> Self {
+        Self("extensions/artifact-cache".to_owned())
+    }
+
+    /// Held while refs are compared and set.
+    pub(crate) fn refs_lock() -> Self {
+        Self::own().child("refs.lock")
+    }
+
+    /// Held while a summary is made.
+    pub(crate) fn summary_lock() -> Self {
+        Self::own().child("summary.lock")
+    }
+
+    /// What is kept from one summary to the next.
+    pub(crate) fn summary_record() -> Self {
+        Self::own().child("summary.record")
+    }
+
+    /// Where sizes wait for the next summary, each in a file named by its commit.
+    pub(crate) fn sizes() -> Self {
+        Self::own().child("sizes")
+    }
+
+    /// Held while a staging directory is made, or judged dead.
+    pub(crate) fn staging_lock() -> Self {
+        Self::own().child("staging.lock")
+    }
+
+    /// The files of which each session locks one, where their number is bounded.
+    pub(crate) fn slots() -> Self {
+        Self::own().child("slots")
+    }
+
+    pub(crate) fn all_staging() -> Self {
+        Self::own().child("staging")
+    }
+
+    /// Returns the path of a staged object in this staging directory.
+    pub(crate) fn staged(&self, id: &ObjectId) -> Self {
+        self.child(&format!("{}.{}", id.checksum, id.kind.archive_extension()))
+    }
+
+    /// Returns the path of staged detached metadata in this staging directory.
+    pub(crate) fn staged_detached(&self, commit: Checksum) -> Self {
+        self.child(&format!("{commit}.{DETACHED}"))
+    }
+
+    /// Follows the text of a symbolic link at this path by the rules of paths alone; `None` when it
+    /// leaves `within`.
+    pub(crate) fn follow(&self, target: &str, within: &Self) -> Option<Self> {
+        if target.starts_with('/') {
+            return None;
+        }
+        let mut path = self.parent();
+        for component in target.split('/') {
+            match component {
+                "" | "." => {}
+                ".." if path.0.is_empty() => return None,
+                ".." => path = path.parent(),
+                name => path = path.child(name),
+            }
+        }
+        path.below(within).is_some().then_some(path)
+    }
+
+    /// Returns what comes after `dir` and a slash.
+    pub(crate) fn below(&self, dir: &Self) -> Option<&str> {
+        self.0.strip_prefix(dir.as_str())?.strip_prefix('/')
+    }
+}
+
+impl fmt::Display for RepoPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "." } else { &self.0 })
+    }
+}
+
+impl fmt::Debug for RepoPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RepoPath({self})")
+    }
+}
+
+/// Extension of a commit's detached metadata.
+pub(crate) const DETACHED: &str = "commitmeta";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_always_one_component_below() {
+        for name in ["a", "", ".", "..", "../x", "a/b", "a\0b"] {
+            let path = RepoPath::heads().child(name);
+            assert_eq!(path.parent(), RepoPath::heads(), "{name:?}");
+            assert!(!path.as_str().ends_with('.'), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_followed_link_stays_within() {
+        let link = RepoPath::heads().child("a").child("alias");
+        let follow = |target| link.follow(target, &RepoPath::heads());
+        assert_eq!(follow("../b/c").unwrap().as_str(), "refs/heads/b/c");
+        assert_eq!(follow("./main").unwrap().as_str(), "refs/heads/a/main");
+        for outside in [
+            "/etc/passwd",
+            "../../../config",
+            "../../heads2/x",
+            "../../../../../x",
+            "..",
+            "",
+        ] {
+            assert!(follow(outside).is_none() || outside.is_empty(), "{outside}");
+        }
+        assert_eq!(follow("../.."), None);
+    }
+}

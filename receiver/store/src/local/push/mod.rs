@@ -1,0 +1,392 @@
+//! What one push has announced so far, and what was decided about it.
+
+pub(crate) mod abandoned;
+pub(crate) mod bases;
+pub(crate) mod closure;
+pub(crate) mod publish;
+pub(crate) mod resume;
+pub(crate) mod session_limit;
+pub(crate) mod staging;
+
+use std::collections::{BTreeSet, HashMap};
+
+use artifact_formats::limits::{MAX_HISTORY_LEN, MAX_METADATA_LEN};
+use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName};
+use artifact_protocol::frame::{
+    PushOptions, RefOutcome, RefState, RefUpdate, Refusal, RefusalCode, Verdict,
+};
+use artifact_protocol::limits::MAX_BASES;
+use artifact_protocol::session::{Announcement, Opened};
+
+use crate::error::Error;
+use crate::local::disk::Fs;
+use crate::local::push::bases::Bases;
+use crate::local::push::resume::Resume;
+use crate::local::repository::refs::{self, Held};
+use crate::local::repository::{Repo, objects};
+use crate::policy::{Ancestry, Current, Existing, Policy};
+
+/// One push.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) options: PushOptions,
+    pub(crate) updates: Vec<Announced>,
+    pub(crate) bases: Bases,
+    resume: Resume,
+    /// SHA-256 of the detached metadata that is staged, by commit.
+    pub(crate) detached: HashMap<Checksum, Checksum>,
+    /// Whether it was published; then nothing more can be.
+    pub(crate) published: bool,
+    /// Objects that were staged or are beneath bases, once it is published: the commits have no more.
+    pub(crate) objects: usize,
+}
+
+/// One ref of a push.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    pub(crate) update: RefUpdate,
+    /// What the client was told the ref holds; the update is compared with it.
+    pub(crate) held: Held,
+    /// What will become of it, as far as is known.
+    pub(crate) verdict: Verdict,
+}
+
+impl Announced {
+    /// Looks whether the ref still holds what the client was told. If not, the update is up to date
+    /// where the ref holds by now what it was to hold, and refused otherwise: a client whose
+    /// connection was lost may push again what the session before is about to publish.
+    pub(crate) fn confirm<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
+        let held = refs::look(fs, &self.update.name)?;
+        if held == self.held {
+            return Ok(true);
+        }
+        let commit = self.update.commit;
+        let same = held.commit() == Some(commit)
+            && objects::is_whole(fs, commit)?
+            && (self.update.detached.is_none()
+                || objects::detached_checksum(fs, commit)? == self.update.detached);
+        self.held = held;
+        self.verdict = if same { Verdict::UpToDate } else { lost_race() };
+        Ok(false)
+    }
+}
+
+impl Session {
+    /// Looks at the announced refs and judges them, and collects commits to rely on.
+    pub(crate) fn open<F: Fs>(
+        repo: &Repo<F>,
+        policy: &Policy,
+        announcement: &Announcement,
+    ) -> Result<Self, Error> {
+        let mut session = Self {
+            options: announcement.options,
+            updates: Vec::with_capacity(announcement.refs.len()),
+            bases: Bases::default(),
+            resume: Resume::default(),
+            detached: HashMap::new(),
+            published: false,
+            objects: 0,
+        };
+        let fs = &*repo.fs;
+        for base in announcement.bases.iter().take(MAX_BASES) {
+            if refs::look(fs, &base.name)?.commit() == Some(base.commit)
+                && objects::is_whole(fs, base.commit)?
+            {
+                session.bases.add(base.name.clone(), base.commit);
+            }
+        }
+        let most = session.bases.len() + MAX_BASES;
+        let mut taken = BTreeSet::new();
+        for update in &announcement.refs {
+            session.announce(fs, policy, update, &mut taken, most)?;
+        }
+        session.suggest(fs, most)?;
+        session.sync_up_to_date(fs)?;
+        Ok(session)
+    }
+
+    /// Returns what to tell the client.
+    pub(crate) fn opened(&self) -> Opened {
+        let state = |announced: &Announced| RefState {
+            current: announced.held.commit(),
+            verdict: announced.verdict.clone(),
+        };
+        Opened {
+            refs: self.updates.iter().map(state).collect(),
+            complete: self.bases.commits(),
+        }
+    }
+
+    fn announce<'a, F: Fs>(
+        &mut self,
+        fs: &F,
+        policy: &Policy,
+        update: &'a RefUpdate,
+        taken: &mut BTreeSet<&'a str>,
+        most: usize,
+    ) -> Result<(), Error> {
+        let name = &update.name;
+        let held = refs::look(fs, name)?;
+        let mut current = Current {
+            commit: held.commit(),
+            ..Current::default()
+        };
+        if let Some(commit) = current.commit {
+            current.complete = objects::is_whole(fs, commit)?;
+            if current.complete && self.bases.len() < most {
+                self.bases.add(name.clone(), commit);
+            }
+        }
+        current.new = existing(fs, update)?;
+        let verdict = match held {
+            Held::Conflict(why) => conflict(why),
+            Held::Nothing | Held::Commit(_) | Held::Malformed => {
+                policy.judge_announced(update, current)
+            }
+        };
+        let verdict = match verdict {
+            Verdict::Accepted if is_in_the_way(name.as_str(), taken) => {
+                conflict("the push sets another ref above or below it")
+            }
+            verdict => verdict,
+        };
+        if verdict == Verdict::Accepted {
+            taken.insert(name.as_str());
+        }
+        self.updates.push(Announced {
+            update: update.clone(),
+            held,
+            verdict,
+        });
+        Ok(())
+    }
+
+    /// Adds the newest refs beside those that will be set, up to `most` commits.
+    fn suggest<F: Fs>(&mut self, fs: &F, most: usize) -> Result<(), Error> {
+        let mut searched = BTreeSet::new();
+        for announced in &self.updates {
+            let Some(parent) = announced.update.name.parent() else {
+                continue;
+            };
+            if announced.verdict != Verdict::Accepted || !searched.insert(parent) {
+                continue;
+            }
+            for name in refs::newest_in(fs, parent, MAX_BASES)? {
+                if self.bases.len() >= most {
+                    return Ok(());
+                }
+                if let Some(commit) = refs::look(fs, &name)?.commit()
+                    && objects::is_whole(fs, commit)?
+                {
+                    self.bases.add(name, commit);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of detached metadata that was not announced, as clients of the old protocols send
+    /// it: it is judged like any other, also where all else of the update is up to date.
+    pub(super) fn learn_detached<F: Fs>(
+        &mut self,
+        repo: &Repo<F>,
+        policy: &Policy,
+        commit: Checksum,
+        checksum: Checksum,
+    ) -> Result<(), Error> {
+        for announced in &mut self.updates {
+            if announced.update.commit != commit || announced.update.detached.is_some() {
+                continue;
+            }
+            announced.update.detached = Some(checksum);
+            if announced.verdict != Verdict::UpToDate {
+                continue;
+            }
+            let existing = existing(&*repo.fs, &announced.update)?;
+            if existing.is_some_and(|existing| existing.detached != Some(checksum)) {
+                announced.verdict = match policy.judge_detached(&announced.update, existing) {
+                    Ok(()) => Verdict::Accepted,
+                    Err(refusal) => Verdict::Refused(refusal),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges the accepted updates by their commits. One whose commit is not here stays as it is;
+    /// returns these commits.
+    pub(crate) fn judge_commits<F: Fs>(
+        &mut self,
+        repo: &Repo<F>,
+        policy: &Policy,
+    ) -> Result<BTreeSet<ObjectId>, Error> {
+        let options = self.options;
+        let mut unseen = BTreeSet::new();
+        for announced in self.accepted_mut() {
+            let new = announced.update.commit;
+            // Another push may have brought it since it was announced.
+            let existing = existing(&*repo.fs, &announced.update)?;
+            if let Err(refusal) = policy.judge_detached(&announced.update, existing) {
+                announced.verdict = Verdict::Refused(refusal);
+                continue;
+            }
+            let Some(commit) = read_commit(repo, new)? else {
+                unseen.insert(ObjectId::new(ObjectKind::Commit, new));
+                continue;
+            };
+            let ancestry = match announced.held.commit() {
+                None => Ancestry::Nothing,
+                Some(current) if current == new => Ancestry::Nothing,
+                Some(current) => ancestry(repo, &commit, current)?,
+            };
+            let judged = policy.judge_commit(&announced.update, &commit, ancestry, options);
+            if let Err(refusal) = judged {
+                announced.verdict = Verdict::Refused(refusal);
+            }
+        }
+        Ok(unseen)
+    }
+
+    /// Takes back the accepted updates whose refs no longer hold what the client was told; returns
+    /// whether there were none.
+    pub(crate) fn confirm_refs<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
+        let mut confirmed = true;
+        for announced in self.accepted_mut() {
+            confirmed &= announced.confirm(fs)?;
+        }
+        Ok(confirmed)
+    }
+
+    /// Makes durable that refs which are up to date are: whoever set them may not have, and the
+    /// client will not push again.
+    pub(crate) fn sync_up_to_date<F: Fs>(&self, fs: &F) -> Result<(), Error> {
+        let updates = self
+            .updates
+            .iter()
+            .filter(|a| a.verdict == Verdict::UpToDate);
+        refs::sync(fs, updates.map(|announced| &announced.update.name))
+    }
+
+    /// Returns the updates that are to be done.
+    pub(crate) fn accepted(&self) -> impl Iterator<Item = &Announced> {
+        self.updates
+            .iter()
+            .filter(|announced| announced.verdict == Verdict::Accepted)
+    }
+
+    /// Returns the updates that are to be done.
+    pub(crate) fn accepted_mut(&mut self) -> impl Iterator<Item = &mut Announced> {
+        self.updates
+            .iter_mut()
+            .filter(|announced| announced.verdict == Verdict::Accepted)
+    }
+
+    /// Answers whether an object is had: by itself if nothing can be below it, and with everything
+    /// below otherwise.
+    pub(crate) fn have<F: Fs>(&mut self, repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
+        if repo.staging.holds(&id) || self.bases.cover(&*repo.fs, &id)? {
+            return Ok(true);
+        }
+        match id.kind {
+            ObjectKind::File | ObjectKind::Dirmeta => {
+                Ok(resume::take_over(repo, id)? || closure::adopt(repo, id)?)
+            }
+            // Everything below it is claimed; of one in the repository nothing is known about that.
+            ObjectKind::Dirtree | ObjectKind::Commit => {
+                self.resume.take_over_whole(repo, &mut self.bases, id)
+            }
+        }
+    }
+
+    /// Returns the refs that hold what was announced, with their values: those that were set, and
+    /// those that held it before, since whoever set them may have died before the summary.
+    pub(crate) fn current_refs(&self) -> impl Iterator<Item = (&RefName, Checksum)> {
+        let set = self.published && !self.options.contains(PushOptions::DRY_RUN);
+        self.updates
+            .iter()
+            .filter(move |announced| match announced.verdict {
+                Verdict::UpToDate => true,
+                Verdict::Accepted => set,
+                Verdict::Refused(_) => false,
+            })
+            .map(|announced| (&announced.update.name, announced.update.commit))
+    }
+
+    /// Returns the commits of the refs that were set.
+    pub(crate) fn set_commits(&self) -> impl Iterator<Item = Checksum> {
+        let set = self.published && !self.options.contains(PushOptions::DRY_RUN);
+        let updates = self.accepted().filter(move |_| set);
+        updates.map(|announced| announced.update.commit)
+    }
+
+    /// Says what became of each update once the accepted ones are done.
+    pub(crate) fn outcomes(&self) -> Vec<RefOutcome> {
+        let dry = self.options.contains(PushOptions::DRY_RUN);
+        let outcome = |announced: &Announced| match &announced.verdict {
+            Verdict::UpToDate => RefOutcome::Unchanged,
+            Verdict::Accepted if dry => RefOutcome::WouldUpdate,
+            Verdict::Accepted => RefOutcome::Updated,
+            Verdict::Refused(refusal) => RefOutcome::Refused(refusal.clone()),
+        };
+        self.updates.iter().map(outcome).collect()
+    }
+}
+
+/// Refuses an update because of what has its name.
+pub(crate) fn conflict(why: &str) -> Verdict {
+    Verdict::Refused(Refusal::new(RefusalCode::NAME_CONFLICT, why))
+}
+
+/// Refuses an update because somebody else was faster.
+pub(crate) fn lost_race() -> Verdict {
+    Verdict::Refused(Refusal::new(
+        RefusalCode::LOST_RACE,
+        "another push moved the ref meanwhile",
+    ))
+}
+
+/// Looks whether an announced commit is here already; only where its detached metadata are to be
+/// compared.
+fn existing<F: Fs>(fs: &F, update: &RefUpdate) -> Result<Option<Existing>, Error> {
+    if update.detached.is_none() || !objects::is_whole(fs, update.commit)? {
+        return Ok(None);
+    }
+    let detached = objects::detached_checksum(fs, update.commit)?;
+    Ok(Some(Existing { detached }))
+}
+
+/// Returns whether a name has one of these above or below it.
+fn is_in_the_way(name: &str, taken: &BTreeSet<&str>) -> bool {
+    let above = name
+        .match_indices('/')
+        .any(|(end, _)| name.get(..end).is_some_and(|above| taken.contains(above)));
+    let below = format!("{name}/");
+    above
+        || taken
+            .range(below.as_str()..)
+            .next()
+            .is_some_and(|next| next.starts_with(&below))
+}
+
+/// Reads a commit that is staged or, whole or not, in the repository.
+fn read_commit<F: Fs>(repo: &Repo<F>, commit: Checksum) -> Result<Option<Commit>, Error> {
+    let id = ObjectId::new(ObjectKind::Commit, commit);
+    let content = match repo.staging.read(&id, MAX_METADATA_LEN)? {
+        Some(content) => Some(content),
+        None => objects::read_metadata(&*repo.fs, id)?,
+    };
+    Ok(content.and_then(|content| Commit::parse(&content).ok()))
+}
+
+/// Follows the history of a commit as far as it is here.
+fn ancestry<F: Fs>(repo: &Repo<F>, commit: &Commit, current: Checksum) -> Result<Ancestry, Error> {
+    let mut parent = commit.parent;
+    for _ in 0..MAX_HISTORY_LEN {
+        match parent {
+            None => break,
+            Some(commit) if commit == current => return Ok(Ancestry::Descends),
+            Some(commit) => parent = read_commit(repo, commit)?.and_then(|commit| commit.parent),
+        }
+    }
+    Ok(Ancestry::Unrelated)
+}

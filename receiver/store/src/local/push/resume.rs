@@ -1,0 +1,114 @@
+//! Resume: what an earlier push of the same identity has sent need not be sent again.
+//!
+//! An object that another session of this identity verified is linked into this one's staging when
+//! it is first asked for, whether that session is dead or half-open. A dirtree or commit follows
+//! when all below it is here, since that is what *have* says of it. Where that session wrote
+//! through another mount, a power cut may lie between: then objects are verified again.
+
+use artifact_formats::limits::{MAX_METADATA_LEN, MAX_TREE_DEPTH};
+use artifact_formats::{ObjectId, ObjectKind};
+
+use crate::error::Error;
+use crate::local::disk::{Fs, read_file};
+use crate::local::push::bases::Bases;
+use crate::local::push::closure;
+use crate::local::repository::id_set::IdSet;
+use crate::local::repository::{Repo, objects};
+
+/// Takes an object over, whatever is below it; returns whether that could be done.
+pub(crate) fn take_over<F: Fs>(repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
+    for sibling in repo.staging.siblings() {
+        let Some(linked) = repo.staging.link(&sibling.path(&id))? else {
+            continue;
+        };
+        let taken = if sibling.is_doubtful(&*repo.fs)? || !repo.staging.is_whole(&linked)? {
+            repo.staging.forget(&linked);
+            false
+        } else if sibling.is_verified() {
+            repo.staging.accept_as(&linked, id)?;
+            true
+        } else {
+            closure::accept_if_good(repo, &linked, id)?
+        };
+        if taken {
+            sibling.took();
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What was found out while trees were taken over.
+#[derive(Debug, Default)]
+pub(crate) struct Resume {
+    // Dirtrees and commits that are not here with all below them: looked into once.
+    incomplete: IdSet,
+}
+
+impl Resume {
+    /// Takes a dirtree or commit over when all below it is here or can be taken over; returns
+    /// whether that is so. What was found on the way is taken over in any case.
+    pub(crate) fn take_over_whole<F: Fs>(
+        &mut self,
+        repo: &Repo<F>,
+        bases: &mut Bases,
+        id: ObjectId,
+    ) -> Result<bool, Error> {
+        // What leads from `id` to where it looks, each with what is below and not looked at yet.
+        let mut path = Vec::new();
+        if !self.enter(repo, id, &mut path)? {
+            return Ok(false);
+        }
+        while let Some((id, below)) = path.last_mut() {
+            let here = match (below.pop(), *id) {
+                (None, id) => take_over(repo, id)? && path.pop().is_some(),
+                (Some(child), _) if repo.staging.holds(&child) => true,
+                (Some(child), _) if bases.cover(&*repo.fs, &child)? => true,
+                (Some(child), _) if is_leaf(child) => take_over(repo, child)?,
+                (Some(child), _) => self.enter(repo, child, &mut path)?,
+            };
+            if !here {
+                for (id, _) in path {
+                    self.incomplete.insert(id);
+                }
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Begins to look at what is below a dirtree or commit; returns whether there is a chance.
+    fn enter<F: Fs>(
+        &self,
+        repo: &Repo<F>,
+        id: ObjectId,
+        path: &mut Vec<(ObjectId, Vec<ObjectId>)>,
+    ) -> Result<bool, Error> {
+        if self.incomplete.contains(&id) || path.len() > MAX_TREE_DEPTH {
+            return Ok(false);
+        }
+        for sibling in repo.staging.siblings() {
+            // Damaged or not: what leads astray here is not taken over in the end.
+            let found = read_file(&*repo.fs, &sibling.path(&id), MAX_METADATA_LEN);
+            let Ok(Some(content)) = found else {
+                continue;
+            };
+            let Ok(below) = objects::children(id, &content) else {
+                continue;
+            };
+            let pending: usize = path.iter().map(|(_, below)| below.len()).sum();
+            if pending + below.len() <= MAX_PENDING {
+                path.push((id, below));
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+const fn is_leaf(id: ObjectId) -> bool {
+    matches!(id.kind, ObjectKind::File | ObjectKind::Dirmeta)
+}
+
+/// Ids kept at once while a tree is looked through; what needs more is sent again.
+const MAX_PENDING: usize = 128 * 1024;

@@ -1,0 +1,178 @@
+//! A set of object ids that takes little more than the 32 bytes of each checksum.
+//!
+//! A hash set of a million ids needs twice that, and briefly three times while it grows. Here each
+//! of many small sorted arrays grows by itself and by little.
+
+use std::hash::{BuildHasher, RandomState};
+use std::mem;
+
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
+
+/// A set of object ids, of which each can be marked.
+#[derive(Debug, Default)]
+pub(crate) struct IdSet {
+    // Keyed, so that nobody can choose checksums that all fall into one array.
+    hasher: RandomState,
+    // One a kind, in the order of `ObjectKind::ALL`.
+    kinds: [Vec<Vec<Member>>; ObjectKind::ALL.len()],
+}
+
+#[derive(Debug)]
+struct Member {
+    checksum: Checksum,
+    marked: bool,
+}
+
+impl IdSet {
+    /// Adds an id; returns whether it was not there.
+    pub(crate) fn insert(&mut self, id: ObjectId) -> bool {
+        let slot = self.slot(&id.checksum);
+        let arrays = &mut self.kinds[index(id.kind)];
+        if arrays.is_empty() {
+            arrays.resize_with(ARRAYS, Vec::new);
+        }
+        let array = &mut arrays[slot];
+        let Err(place) = find(array, &id.checksum) else {
+            return false;
+        };
+        if array.len() == array.capacity() {
+            array.reserve_exact(array.len() / 32 + 4);
+        }
+        let member = Member {
+            checksum: id.checksum,
+            marked: false,
+        };
+        array.insert(place, member);
+        true
+    }
+
+    /// Returns whether an id is there.
+    pub(crate) fn contains(&self, id: &ObjectId) -> bool {
+        self.kinds[index(id.kind)]
+            .get(self.slot(&id.checksum))
+            .is_some_and(|array| find(array, &id.checksum).is_ok())
+    }
+
+    /// Marks an id; returns whether it was marked already, and `None` if it is not there.
+    pub(crate) fn mark(&mut self, id: &ObjectId) -> Option<bool> {
+        let slot = self.slot(&id.checksum);
+        let array = self.kinds[index(id.kind)].get_mut(slot)?;
+        let place = find(array, &id.checksum).ok()?;
+        Some(mem::replace(&mut array[place].marked, true))
+    }
+
+    /// Takes every mark away.
+    pub(crate) fn unmark_all(&mut self) {
+        for member in self.kinds.iter_mut().flatten().flatten() {
+            member.marked = false;
+        }
+    }
+
+    /// Returns how many ids there are.
+    pub(crate) fn len(&self) -> usize {
+        self.kinds.iter().flatten().map(Vec::len).sum()
+    }
+
+    /// Returns one of `parts` about equal parts of the marked ids of one kind, in no order.
+    pub(crate) fn marked_of_kind(
+        &self,
+        kind: ObjectKind,
+        part: usize,
+        parts: usize,
+    ) -> impl Iterator<Item = ObjectId> {
+        let arrays = self.kinds[index(kind)].iter();
+        let members = arrays.skip(part).step_by(parts).flatten();
+        members
+            .filter(|member| member.marked)
+            .map(move |member| ObjectId::new(kind, member.checksum))
+    }
+
+    fn slot(&self, checksum: &Checksum) -> usize {
+        // Truncation is meant: any bits of the hash will do.
+        self.hasher.hash_one(checksum) as usize % ARRAYS
+    }
+}
+
+fn find(array: &[Member], checksum: &Checksum) -> Result<usize, usize> {
+    array.binary_search_by(|member| member.checksum.cmp(checksum))
+}
+
+const fn index(kind: ObjectKind) -> usize {
+    match kind {
+        ObjectKind::File => 0,
+        ObjectKind::Dirtree => 1,
+        ObjectKind::Dirmeta => 2,
+        ObjectKind::Commit => 3,
+    }
+}
+
+/// At a million ids an array has about 120, so that an insertion moves 2 KiB.
+const ARRAYS: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_a_set_of_which_some_are_marked(
+            ids in proptest::collection::vec((1u8..=4, any::<u8>(), any::<u8>()), 0..500)
+        ) {
+            let mut set = IdSet::default();
+            let (mut model, mut marked) = (HashSet::new(), HashSet::new());
+            for (kind, first, last) in ids {
+                let mut digest = [0; 32];
+                digest[0] = first;
+                digest[31] = last % 4;
+                let kind = ObjectKind::from_wire(kind).unwrap();
+                let id = ObjectId::new(kind, Checksum::new(digest));
+                prop_assert_eq!(set.contains(&id), model.contains(&id));
+                if last >= 128 {
+                    let expected = model.contains(&id).then(|| !marked.insert(id));
+                    prop_assert_eq!(set.mark(&id), expected);
+                    continue;
+                }
+                prop_assert_eq!(set.insert(id), model.insert(id));
+                prop_assert!(set.contains(&id));
+            }
+            prop_assert_eq!(set.len(), model.len());
+            let all_marked = |set: &IdSet| -> HashSet<_> {
+                let kinds = ObjectKind::ALL.into_iter();
+                kinds.flat_map(|kind| set.marked_of_kind(kind, 0, 1)).collect()
+            };
+            prop_assert_eq!(all_marked(&set), marked.clone());
+            let mut parts: Vec<_> = (0..3)
+                .flat_map(|part| {
+                    let kinds = ObjectKind::ALL.into_iter();
+                    let set = &set;
+                    kinds.flat_map(move |kind| set.marked_of_kind(kind, part, 3))
+                })
+                .collect();
+            prop_assert_eq!(parts.len(), marked.len());
+            parts.retain(|id| !marked.contains(id));
+            prop_assert!(parts.is_empty());
+            set.unmark_all();
+            prop_assert_eq!(all_marked(&set), HashSet::new());
+            prop_assert!(model.iter().all(|id| set.contains(id)));
+        }
+    }
+
+    #[test]
+    fn a_million_ids_take_less_than_40_bytes_each() {
+        let mut set = IdSet::default();
+        for number in 0..1_000_000u32 {
+            let mut digest = [0; 32];
+            digest[..4].copy_from_slice(&number.to_le_bytes());
+            set.insert(ObjectId::new(ObjectKind::File, Checksum::new(digest)));
+        }
+        let room: usize = set.kinds[0]
+            .iter()
+            .map(|array| array.capacity() * size_of::<Member>() + 24)
+            .sum();
+        assert!(room < 40_000_000, "{room}");
+    }
+}

@@ -1,0 +1,112 @@
+//! An open repository: what every part of the store needs to work on it.
+
+pub(crate) mod heads;
+pub(crate) mod id_set;
+pub(crate) mod objects;
+pub(crate) mod refs;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use artifact_formats::{LockTimeout, ObjectId, RepoConfig, RepoMode};
+use artifact_protocol::limits::Limits;
+
+use crate::error::Error;
+use crate::local::disk::path::RepoPath;
+use crate::local::disk::{FileKind, Fs, LockMode, if_there, lock, read_file};
+use crate::local::push::staging::Staging;
+use crate::local::summary::config::SummaryConfig;
+
+/// A repository, and this session's staging directory in it.
+#[derive(Debug)]
+pub(crate) struct Repo<F: Fs> {
+    pub(crate) fs: Arc<F>,
+    pub(crate) config: RepoConfig,
+    pub(crate) limits: Limits,
+    pub(crate) summary: SummaryConfig,
+    pub(crate) staging: Staging<F>,
+    // The directories of objects that were there when this was opened.
+    fan_out: BTreeSet<String>,
+}
+
+impl<F: Fs> Repo<F> {
+    /// Opens a repository of mode archive, and makes a staging directory for `identity`, where so many
+    /// threads may act at once.
+    pub(crate) fn open(
+        fs: F,
+        identity: &str,
+        limits: Limits,
+        summary: SummaryConfig,
+        threads: usize,
+    ) -> Result<Self, Error> {
+        let config = read_config(&fs)?;
+        let objects = RepoPath::objects();
+        let listed = fs.read_dir(&objects, MAX_LISTED);
+        let listed = listed.map_err(Error::io("listing", &objects))?;
+        let fan_out = listed.into_iter().map(|entry| entry.name).collect();
+        let fs = Arc::new(fs);
+        let staging = Staging::create(Arc::clone(&fs), identity, config.lock_timeout, threads)?;
+        Ok(Self {
+            fs,
+            config,
+            limits,
+            summary,
+            staging,
+            fan_out,
+        })
+    }
+
+    /// Returns whether an object may have been here when this was opened. Of a first push, this saves
+    /// looking for each of its objects.
+    pub(crate) fn may_have_had(&self, id: &ObjectId) -> bool {
+        let [first, ..] = *id.checksum.as_bytes();
+        self.fan_out.contains(RepoPath::fan_out(first).split().1)
+    }
+
+    /// Takes libostree's lock of the repository, unless that is configured away.
+    pub(crate) fn lock(&self, mode: LockMode) -> Result<Option<F::Lock>, Error> {
+        if !self.config.locking {
+            return Ok(None);
+        }
+        self.lock_own(&RepoPath::repo_lock(), mode).map(Some)
+    }
+
+    /// Takes one of the locks that are this project's own.
+    pub(crate) fn lock_own(&self, path: &RepoPath, mode: LockMode) -> Result<F::Lock, Error> {
+        lock::acquire(&*self.fs, path, mode, self.timeout())
+    }
+
+    const fn timeout(&self) -> LockTimeout {
+        self.config.lock_timeout
+    }
+}
+
+/// Reads the configuration of a repository that can be worked with.
+pub(crate) fn read_config<F: Fs>(fs: &F) -> Result<RepoConfig, Error> {
+    let objects = RepoPath::objects();
+    let stat = if_there(fs.stat(&objects)).map_err(Error::io("looking at", &objects))?;
+    if stat.is_none_or(|stat| stat.kind != FileKind::Dir) {
+        return Err(Error::NotARepository {
+            why: "it has no directory of objects",
+        });
+    }
+    let path = RepoPath::config();
+    let text = read_file(fs, &path, MAX_CONFIG_LEN).map_err(Error::io("reading", &path))?;
+    let text = text.ok_or(Error::NotARepository {
+        why: "it has no config",
+    })?;
+    let text = String::from_utf8(text).map_err(|_| Error::NotARepository {
+        why: "its config is not UTF-8",
+    })?;
+    let config = RepoConfig::parse(&text)?;
+    if config.mode != RepoMode::Archive {
+        return Err(Error::NotARepository {
+            why: "its mode is not archive",
+        });
+    }
+    Ok(config)
+}
+
+const MAX_CONFIG_LEN: usize = 1024 * 1024;
+/// Entries of the directory of objects that are looked at: a repository has 256 there.
+const MAX_LISTED: usize = 1024;

@@ -1,0 +1,106 @@
+//! Objects as they lie in `objects/`: read and checked again, since a disk may have changed them.
+
+use std::io::{self, Read};
+
+use artifact_formats::limits::MAX_METADATA_LEN;
+use artifact_formats::{Checksum, Commit, Dirtree, FormatError, ObjectId, ObjectKind};
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::local::disk::path::RepoPath;
+use crate::local::disk::{FileKind, Fs, if_there, read_file};
+use crate::verify::{Rejection, Scratch, Verified, Verifier, verify};
+
+/// Reads a dirtree, dirmeta or commit; `None` if it is not there or damaged.
+pub(crate) fn read_metadata<F: Fs>(fs: &F, id: ObjectId) -> Result<Option<Vec<u8>>, Error> {
+    let path = RepoPath::object(&id);
+    let content = match read_file(fs, &path, MAX_METADATA_LEN) {
+        Ok(Some(content)) => content,
+        Ok(None) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
+        Err(error) => return Err(Error::io("reading", &path)(error)),
+    };
+    match verify(
+        id,
+        &content,
+        MAX_METADATA_LEN as u64,
+        &mut Scratch::default(),
+    ) {
+        Ok(_) => Ok(Some(content)),
+        Err(rejection) => {
+            tracing::warn!(%path, %rejection, "a stored object is damaged");
+            Ok(None)
+        }
+    }
+}
+
+/// Verifies what lies under a path as an object, in bounded memory.
+pub(crate) fn verify_file<F: Fs>(
+    fs: &F,
+    path: &RepoPath,
+    id: ObjectId,
+    object_len_max: u64,
+) -> io::Result<Result<Verified, Rejection>> {
+    let mut file = fs.open(path)?;
+    let mut verifier = Verifier::new(id, object_len_max);
+    let mut buffer = vec![0; READ_LEN];
+    loop {
+        let read = match file.read(&mut buffer) {
+            Ok(0) => return Ok(verifier.finish()),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if let Err(rejection) = verifier.append(buffer.get(..read).unwrap_or_default()) {
+            return Ok(Err(rejection));
+        }
+    }
+}
+
+/// Returns what an object names: of a commit its tree, of a dirtree its entries.
+pub(crate) fn children(id: ObjectId, content: &[u8]) -> Result<Vec<ObjectId>, FormatError> {
+    match id.kind {
+        ObjectKind::Commit => {
+            let commit = Commit::parse(content)?;
+            Ok(vec![
+                ObjectId::new(ObjectKind::Dirtree, commit.tree),
+                ObjectId::new(ObjectKind::Dirmeta, commit.meta),
+            ])
+        }
+        ObjectKind::Dirtree => Ok(Dirtree::parse(content)?.children().collect()),
+        ObjectKind::File | ObjectKind::Dirmeta => Ok(Vec::new()),
+    }
+}
+
+/// Returns whether something lies under a path.
+pub(crate) fn is_there<F: Fs>(fs: &F, path: &RepoPath) -> Result<bool, Error> {
+    let stat = if_there(fs.stat(path)).map_err(Error::io("looking at", path))?;
+    Ok(stat.is_some_and(|stat| stat.kind == FileKind::File))
+}
+
+/// Returns whether a commit is here and not marked as partial.
+pub(crate) fn is_whole<F: Fs>(fs: &F, commit: Checksum) -> Result<bool, Error> {
+    let id = ObjectId::new(ObjectKind::Commit, commit);
+    Ok(is_there(fs, &RepoPath::object(&id))? && !is_there(fs, &RepoPath::partial(commit))?)
+}
+
+/// Returns the SHA-256 of a commit's stored detached metadata, if there is some.
+pub(crate) fn detached_checksum<F: Fs>(
+    fs: &F,
+    commit: Checksum,
+) -> Result<Option<Checksum>, Error> {
+    let path = RepoPath::detached(commit);
+    // libostree knows no limit for it, but what is longer than ours cannot be the same.
+    match read_file(fs, &path, MAX_METADATA_LEN) {
+        Ok(content) => Ok(content.map(|content| checksum(&content))),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+        Err(error) => Err(Error::io("reading", &path)(error)),
+    }
+}
+
+/// Returns the SHA-256 of some bytes.
+pub(crate) fn checksum(content: &[u8]) -> Checksum {
+    Checksum::new(Sha256::digest(content).into())
+}
+
+const READ_LEN: usize = 64 * 1024;

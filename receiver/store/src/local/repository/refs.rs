@@ -1,0 +1,353 @@
+//! Refs on disk: looking at them, listing them, and setting them one by one after comparing.
+//!
+//! A ref file is replaced by rename, from a file that is durable already, so that it holds its old
+//! or its new value at any moment. Foreign programs write refs without our lock: the comparison
+//! holds among receivers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use artifact_formats::{Checksum, RefName};
+
+use crate::error::Error;
+use crate::local::disk::path::RepoPath;
+use crate::local::disk::{FileKind, Fs, if_there, is_symlink, make_dir, read_file, sync_dirs};
+
+/// What is found under the name of a ref.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Nothing, or directories without a file in them.
+    Nothing,
+    /// A commit.
+    Commit(Checksum),
+    /// A file that no ref looks like, as a power cut may leave it. It may be replaced.
+    Malformed,
+    /// Something else, which is in the way.
+    Conflict(&'static str),
+}
+
+impl Held {
+    /// Returns the commit.
+    pub(crate) const fn commit(self) -> Option<Checksum> {
+        match self {
+            Self::Commit(commit) => Some(commit),
+            Self::Nothing | Self::Malformed | Self::Conflict(_) => None,
+        }
+    }
+}
+
+/// Looks at a ref.
+pub(crate) fn look<F: Fs>(fs: &F, name: &RefName) -> Result<Held, Error> {
+    let path = RepoPath::head(name);
+    match read_file(fs, &path, MAX_REF_FILE_LEN) {
+        Ok(None) => Ok(Held::Nothing),
+        Ok(Some(content)) => Ok(parse(&content).map_or(Held::Malformed, Held::Commit)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::InvalidData => Ok(Held::Malformed),
+            io::ErrorKind::NotADirectory => Ok(Held::Conflict("a part of its name is a ref")),
+            _ if is_symlink(&error) => Ok(Held::Conflict(
+                "it is an alias of another ref, or below one",
+            )),
+            io::ErrorKind::IsADirectory if is_hollow(fs, &path)? => Ok(Held::Nothing),
+            io::ErrorKind::IsADirectory => Ok(Held::Conflict("there are refs below it")),
+            _ => Err(Error::io("reading", &path)(error)),
+        },
+    }
+}
+
+/// Makes room for a ref: the directories above it are made, empty ones of its own name removed.
+/// Returns what is in the way, if something is.
+pub(crate) fn make_room<F: Fs>(fs: &F, name: &RefName) -> Result<Option<&'static str>, Error> {
+    let mut path = RepoPath::heads();
+    make_dir(fs, &path, DIR_MODE).map_err(Error::io("making", &path))?;
+    let mut components = name.components().peekable();
+    while let Some(component) = components.next() {
+        path = path.child(component);
+        if components.peek().is_some() {
+            make_dir(fs, &path, DIR_MODE).map_err(Error::io("making", &path))?;
+        }
+        let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
+        match (stat.map(|stat| stat.kind), components.peek().is_some()) {
+            (Some(FileKind::Dir), true) | (Some(FileKind::File) | None, false) => {}
+            (Some(FileKind::Dir), false) => {
+                if !remove_hollow(fs, &path)? {
+                    return Ok(Some("there are refs below it"));
+                }
+            }
+            (_, true) => return Ok(Some("a part of its name is a ref")),
+            (Some(_), false) => return Ok(Some("it is an alias of another ref")),
+        }
+    }
+    Ok(None)
+}
+
+/// Sets refs, each from a durable file that holds the new value, and makes that durable. Each is
+/// set at once; a failure leaves some set and some not.
+pub(crate) fn set<'a, F: Fs>(
+    fs: &F,
+    updates: impl Iterator<Item = (&'a RefName, &'a RepoPath)>,
+) -> Result<(), Error> {
+    let mut names = Vec::new();
+    for (name, file) in updates {
+        let path = RepoPath::head(name);
+        fs.rename(file, &path)
+            .map_err(Error::io("setting", &path))?;
+        names.push(name);
+    }
+    made_durable(fs, names.into_iter())
+}
+
+/// Makes durable that refs were set or removed, and says so to others.
+pub(crate) fn made_durable<'a, F: Fs>(
+    fs: &F,
+    names: impl Iterator<Item = &'a RefName>,
+) -> Result<(), Error> {
+    let touched: BTreeSet<_> = names.flat_map(dirs_above).collect();
+    if touched.is_empty() {
+        return Ok(());
+    }
+    sync_dirs(fs, &touched)?;
+    // libostree does so after each ref, and others look at it to see that a summary is stale
+    // (`ostree-repo-refs.c`, `_ostree_repo_write_ref`).
+    fs.touch_root()
+        .map_err(Error::io("touching", &RepoPath::root()))
+}
+
+/// Makes durable that refs hold what they hold. libostree itself does not, after setting one.
+pub(crate) fn sync<'a, F: Fs>(
+    fs: &F,
+    names: impl Iterator<Item = &'a RefName>,
+) -> Result<(), Error> {
+    sync_dirs(fs, &names.flat_map(dirs_above).collect())
+}
+
+/// Returns the content of a ref file.
+pub(crate) fn content(commit: Checksum) -> Vec<u8> {
+    format!("{commit}\n").into_bytes()
+}
+
+/// All refs of a repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AllRefs {
+    /// Those in `refs/heads`, by name.
+    pub(crate) heads: BTreeMap<String, Checksum>,
+    /// Those in `refs/mirrors`, by collection and name.
+    pub(crate) mirrors: BTreeMap<String, BTreeMap<String, Checksum>>,
+    /// Files that ought to be refs and are not, and why.
+    pub(crate) faults: Vec<(RepoPath, &'static str)>,
+}
+
+/// Lists all refs but those of remotes.
+pub(crate) fn list<F: Fs>(fs: &F) -> Result<AllRefs, Error> {
+    let mut all = AllRefs::default();
+    all.heads = list_below(fs, &RepoPath::heads(), &mut all.faults)?;
+    let mirrors = RepoPath::mirrors();
+    for entry in list_dir(fs, &mirrors)? {
+        if entry.1 == FileKind::Dir {
+            let refs = list_below(fs, &mirrors.child(&entry.0), &mut all.faults)?;
+            if !refs.is_empty() {
+                all.mirrors.insert(entry.0, refs);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Returns names of refs in one directory below `refs/heads`, the last written ones first.
+pub(crate) fn newest_in<F: Fs>(fs: &F, parent: &str, max: usize) -> Result<Vec<RefName>, Error> {
+    let mut dir = RepoPath::heads();
+    for component in parent.split('/') {
+        dir = dir.child(component);
+    }
+    // Not there, or no directory: nothing to suggest.
+    let Ok(entries) = fs.read_dir(&dir, MAX_SEARCHED) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.kind == FileKind::File) {
+        let path = dir.child(&entry.name);
+        let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
+        if let (Some(stat), Ok(name)) = (stat, format!("{parent}/{}", entry.name).parse()) {
+            found.push((stat.modified, name));
+        }
+    }
+    found.sort_unstable_by(|a: &((i64, u64), RefName), b| b.cmp(a));
+    found.truncate(max);
+    Ok(found.into_iter().map(|(_, name)| name).collect())
+}
+
+/// Returns whether a file's name is one libostree leaves behind when it is killed while it sets a
+/// ref (`ostree-repo-refs.c`, `write_checksum_file_at`).
+pub(crate) fn is_leftover(name: &str) -> bool {
+    name.strip_prefix("tmp.")
+        .is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
+
+fn list_below<F: Fs>(
+    fs: &F,
+    top: &RepoPath,
+    faults: &mut Vec<(RepoPath, &'static str)>,
+) -> Result<BTreeMap<String, Checksum>, Error> {
+    let mut refs = BTreeMap::new();
+    let mut dirs = vec![top.clone()];
+    while let Some(dir) = dirs.pop() {
+        for (name, kind) in list_dir(fs, &dir)? {
+            let path = dir.child(&name);
+            if let Some(why) = name_fault(&name) {
+                faults.push((path, why));
+            } else if kind == FileKind::Dir {
+                dirs.push(path);
+            } else {
+                match value(fs, &path, kind, top)? {
+                    Ok(Some(commit)) => {
+                        let name = path.below(top).unwrap_or_default().to_owned();
+                        refs.insert(name, commit);
+                    }
+                    Ok(None) => {}
+                    Err(why) => faults.push((path, why)),
+                }
+            }
+        }
+    }
+    Ok(refs)
+}
+
+/// Returns why a file or directory of this name is no ref, nor has one below it.
+pub(crate) fn name_fault(name: &str) -> Option<&'static str> {
+    if is_leftover(name) {
+        return Some("a temporary file that another program left behind");
+    }
+    // libostree skips them as well (`ostree-repo-refs.c`, `enumerate_refs_recurse`).
+    (!is_fragment(name)).then_some("no name that a ref may have")
+}
+
+/// Reads what a file below `top` holds, as a ref or an alias of one: `None` if it was removed
+/// meanwhile, or why it is no ref.
+pub(crate) fn value<F: Fs>(
+    fs: &F,
+    path: &RepoPath,
+    kind: FileKind,
+    top: &RepoPath,
+) -> Result<Result<Option<Checksum>, &'static str>, Error> {
+    let target = match kind {
+        FileKind::File => Some(path.clone()),
+        FileKind::Symlink => resolve(fs, path, top)?,
+        FileKind::Dir | FileKind::Other => return Ok(Err("is not a ref")),
+    };
+    let Some(target) = target else {
+        return Ok(Err("leads out of its directory of refs"));
+    };
+    match read_file(fs, &target, MAX_REF_FILE_LEN) {
+        Ok(Some(content)) => Ok(parse(&content).map(Some).ok_or("does not hold a checksum")),
+        Ok(None) if kind == FileKind::Symlink => Ok(Err("leads to nothing")),
+        Ok(None) => Ok(Ok(None)),
+        Err(error) if is_shape(&error) => Ok(Err("is not a ref")),
+        Err(error) => Err(Error::io("reading", path)(error)),
+    }
+}
+
+/// Follows aliases; `None` when they lead out of `top` or in circles.
+fn resolve<F: Fs>(fs: &F, link: &RepoPath, top: &RepoPath) -> Result<Option<RepoPath>, Error> {
+    let mut path = link.clone();
+    for _ in 0..MAX_ALIASES {
+        let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
+        if stat.is_none_or(|stat| stat.kind != FileKind::Symlink) {
+            return Ok(Some(path));
+        }
+        let target = fs.read_link(&path).map_err(Error::io("reading", &path))?;
+        let Some(next) = path.follow(&target, top) else {
+            return Ok(None);
+        };
+        path = next;
+    }
+    Ok(None)
+}
+
+fn list_dir<F: Fs>(fs: &F, dir: &RepoPath) -> Result<Vec<(String, FileKind)>, Error> {
+    let entries = if_there(fs.read_dir(dir, usize::MAX)).map_err(Error::io("listing", dir))?;
+    let entries = entries.unwrap_or_default();
+    Ok(entries
+        .into_iter()
+        .map(|entry| (entry.name, entry.kind))
+        .collect())
+}
+
+/// Returns whether there is nothing but directories below a directory.
+fn is_hollow<F: Fs>(fs: &F, dir: &RepoPath) -> Result<bool, Error> {
+    let mut dirs = vec![dir.clone()];
+    while let Some(dir) = dirs.pop() {
+        for (name, kind) in list_dir(fs, &dir)? {
+            if kind != FileKind::Dir {
+                return Ok(false);
+            }
+            dirs.push(dir.child(&name));
+        }
+    }
+    Ok(true)
+}
+
+/// Removes a directory that holds nothing but directories; returns false, and may have removed some
+/// of these, if it holds anything else.
+fn remove_hollow<F: Fs>(fs: &F, dir: &RepoPath) -> Result<bool, Error> {
+    let mut found = vec![dir.clone()];
+    let mut next = 0;
+    while let Some(dir) = found.get(next).cloned() {
+        next += 1;
+        for (name, kind) in list_dir(fs, &dir)? {
+            if kind != FileKind::Dir {
+                return Ok(false);
+            }
+            found.push(dir.child(&name));
+        }
+    }
+    for dir in found.iter().rev() {
+        match if_there(fs.rmdir(dir)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(false),
+            Err(error) => return Err(Error::io("removing", dir)(error)),
+        }
+    }
+    Ok(true)
+}
+
+/// Returns the directories whose entries make up a ref's name, `refs` included.
+fn dirs_above(name: &RefName) -> Vec<RepoPath> {
+    let mut dirs = vec![RepoPath::refs()];
+    let mut path = RepoPath::head(name).parent();
+    while path != RepoPath::refs() {
+        let parent = path.parent();
+        dirs.push(path);
+        path = parent;
+    }
+    dirs
+}
+
+fn parse(content: &[u8]) -> Option<Checksum> {
+    std::str::from_utf8(content)
+        .ok()?
+        .trim_ascii_end()
+        .parse()
+        .ok()
+}
+
+/// Returns whether an error says that something is not a file that can be read.
+fn is_shape(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory
+    ) || is_symlink(error)
+}
+
+/// libostree's rule (`ostree-core.c`, `_ostree_validate_ref_fragment`).
+fn is_fragment(name: &str) -> bool {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    name.starts_with(word) && name.chars().all(|c| word(c) || c == '-' || c == '.')
+}
+
+const DIR_MODE: u32 = 0o775;
+/// A checksum in digits and an end of line; a little more is read to see that there is no more.
+const MAX_REF_FILE_LEN: usize = 128;
+/// Entries looked at for suggestions in one directory; in a larger one any will have to do.
+const MAX_SEARCHED: usize = 1024;
+/// Aliases of aliases that are followed.
+const MAX_ALIASES: usize = 8;

@@ -1,0 +1,131 @@
+//! What a summary says of commits: each is read once, and that is carried over as long as a ref
+//! holds it.
+
+use std::collections::{HashMap, HashSet};
+
+use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, SummaryRef};
+
+use crate::error::Error;
+use crate::local::disk::path::RepoPath;
+use crate::local::disk::{Fs, if_there};
+use crate::local::repository::objects;
+use crate::local::summary::config::SummaryMode;
+use crate::local::summary::scan::{self, Scan};
+use crate::local::summary::sizes;
+
+/// What is known of a commit that is whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Length of the commit object in bytes.
+    pub(crate) len: u64,
+    /// Seconds since 1970.
+    pub(crate) timestamp: u64,
+    pub(crate) version: Option<Box<str>>,
+    /// Stored bytes of all that the commit reaches; nothing relies on it.
+    pub(crate) size: Option<u64>,
+}
+
+impl Facts {
+    /// Returns what the summary says of a ref that holds this commit.
+    pub(crate) fn entry(&self, commit: Checksum, timestamps: bool) -> SummaryRef {
+        SummaryRef {
+            commit,
+            commit_len: self.len,
+            timestamp: timestamps.then_some(self.timestamp),
+            version: self.version.as_deref().map(str::to_owned),
+            size: self.size.filter(|_| timestamps),
+        }
+    }
+}
+
+/// Learns what is not known yet of the commits that are to be named. Those that are not whole, or
+/// not any more as far as they are marked, are left without.
+///
+/// `sizes` are believed where nothing better is known.
+pub(crate) fn learn<F: Fs>(
+    fs: &F,
+    scan: &mut Scan,
+    mode: &SummaryMode,
+    sizes: &HashMap<Checksum, u64>,
+) -> Result<(), Error> {
+    let partial = partial_commits(fs)?;
+    // Many refs may hold one commit.
+    let mut learnt: HashMap<Checksum, Option<Facts>> = HashMap::new();
+    for (dir, file) in scan.refs_mut() {
+        let Some(commit) = file.value else { continue };
+        if partial.contains(&commit) {
+            file.facts = None;
+        } else if file.facts.is_none() && mode.names(&scan::ref_name(dir, &file.name)) {
+            file.facts = match learnt.get(&commit) {
+                Some(facts) => facts.clone(),
+                None => {
+                    let facts = read(fs, commit)?;
+                    learnt.insert(commit, facts.clone());
+                    facts
+                }
+            };
+            if file.facts.is_none() {
+                tracing::warn!(%dir, name = %file.name, %commit, "a ref's commit is not whole: left out");
+            }
+        }
+        if let Some(facts) = &mut file.facts
+            && let Some(&size) = sizes.get(&commit)
+        {
+            facts.size = Some(size);
+        }
+    }
+    Ok(())
+}
+
+/// Counts what has no size yet.
+pub(crate) fn count<F: Fs>(fs: &F, scan: &mut Scan) -> Result<(), Error> {
+    let mut counted: HashMap<Checksum, Option<u64>> = HashMap::new();
+    for (_, file) in scan.refs_mut() {
+        let (Some(commit), Some(facts)) = (file.value, &mut file.facts) else {
+            continue;
+        };
+        if facts.size.is_none() {
+            facts.size = match counted.get(&commit) {
+                Some(size) => *size,
+                None => {
+                    let size = sizes::count(fs, commit)?;
+                    counted.insert(commit, size);
+                    size
+                }
+            };
+        }
+    }
+    Ok(())
+}
+
+fn read<F: Fs>(fs: &F, commit: Checksum) -> Result<Option<Facts>, Error> {
+    if !objects::is_whole(fs, commit)? {
+        return Ok(None);
+    }
+    let id = ObjectId::new(ObjectKind::Commit, commit);
+    let Some(content) = objects::read_metadata(fs, id)? else {
+        return Ok(None);
+    };
+    let facts = Commit::parse(&content).ok().map(|parsed| Facts {
+        len: content.len() as u64,
+        timestamp: parsed.timestamp,
+        version: parsed.version.map(String::into_boxed_str),
+        size: None,
+    });
+    Ok(facts)
+}
+
+/// Returns the commits that are marked as not whole.
+fn partial_commits<F: Fs>(fs: &F) -> Result<HashSet<Checksum>, Error> {
+    let state = RepoPath::state();
+    let entries =
+        if_there(fs.read_dir(&state, usize::MAX)).map_err(Error::io("listing", &state))?;
+    let entries = entries.unwrap_or_default();
+    let commit = |name: &str| name.strip_suffix(PARTIAL)?.parse().ok();
+    Ok(entries
+        .iter()
+        .filter_map(|entry| commit(&entry.name))
+        .collect())
+}
+
+const PARTIAL: &str = ".commitpartial";

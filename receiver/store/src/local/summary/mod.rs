@@ -1,0 +1,411 @@
+//! The summary: derived from the refs as they are, and made again whenever they change.
+//!
+//! It never names a commit that is missing, unreadable or partial. It is written beside and renamed
+//! under the repository's lock held exclusively, and only if the refs are still those it was made
+//! from; `ostree summary -u` holds that lock from before it looks at the refs until its summary has
+//! its name. So no older one replaces a newer one.
+//!
+//! Always all of it is made, from a scan (`scan.rs`) and what is known of commits (`commit_info.rs`).
+//! Both are carried over in a record (`cache.rs`), so that only what changed is read again; a
+//! commit that is carried over was whole when a ref began to hold it.
+
+mod cache;
+mod commit_info;
+pub(crate) mod config;
+pub(crate) mod key;
+mod scan;
+mod sizes;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use artifact_formats::limits::MAX_METADATA_LEN;
+use artifact_formats::{
+    Checksum, RefName, Summary, SummaryRef, ed25519_signatures, serialize_signature,
+};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
+use crate::error::Error;
+use crate::local::disk::path::RepoPath;
+use crate::local::disk::{Fs, LockMode, if_there, read_file};
+use crate::local::repository::Repo;
+use crate::local::summary::cache::Record;
+use crate::local::summary::config::SummaryMode;
+use crate::local::summary::scan::{Moment, Scan};
+
+/// How much of the record an update may rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// What has not changed since is not read again.
+    Record,
+    /// Everything is read again.
+    Nothing,
+}
+
+/// A summary that was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MadeSummary {
+    /// Refs it names, those of other collections left aside.
+    pub refs: usize,
+    /// Its length in bytes; 0 if there is to be none.
+    pub len: usize,
+    /// Whether the one that was there said something else, or was not signed as it ought to be.
+    pub replaced: bool,
+}
+
+/// Brings the summary up to date, unless it names `wanted` already: then another session did.
+pub(crate) fn update<'a, F: Fs>(
+    repo: &Repo<F>,
+    wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
+) -> Result<(), Error> {
+    let lock = repo.lock_own(&RepoPath::summary_lock(), LockMode::Exclusive)?;
+    let mut wanted = wanted.peekable();
+    if wanted.peek().is_some() && repo.summary.mode != SummaryMode::None {
+        let content = read(&*repo.fs)?;
+        if names(&content, &repo.summary.mode, wanted) && is_signed(repo, &content)? {
+            return Ok(());
+        }
+    }
+    make(repo, Trust::Record)?;
+    drop(lock);
+    Ok(())
+}
+
+/// Makes the summary from nothing but what lies in the repository, counts what has not been counted
+/// yet, and calls `then` while no other session may replace the summary.
+pub(crate) fn rebuild<F: Fs, T>(
+    repo: &Repo<F>,
+    then: impl FnOnce(&MadeSummary) -> T,
+) -> Result<T, Error> {
+    let lock = repo.lock_own(&RepoPath::summary_lock(), LockMode::Exclusive)?;
+    let made = make(repo, Trust::Nothing)?;
+    let done = then(&made);
+    drop(lock);
+    Ok(done)
+}
+
+/// Counts the stored bytes of commits that were pushed, for the summary to say, unless there are more
+/// objects to look at than a client need wait for. A failure is no failure of the push.
+pub(crate) fn count<F: Fs>(
+    repo: &Repo<F>,
+    objects: usize,
+    commits: impl Iterator<Item = Checksum>,
+) {
+    let is_said = repo.summary.mode.has_timestamps() && repo.summary.mode != SummaryMode::None;
+    if !is_said || objects > MAX_COUNTED_OBJECTS {
+        return;
+    }
+    for commit in commits.take(MAX_COUNTED) {
+        if let Err(error) = sizes::leave(repo, commit) {
+            tracing::debug!(%commit, %error, "not counted");
+        }
+    }
+}
+
+/// Returns whether the summary on the disk names those of these refs that it ought to, with these
+/// values. It is not read for none.
+pub(crate) fn is_named<'a, F: Fs>(
+    repo: &Repo<F>,
+    wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
+) -> Result<bool, Error> {
+    let mode = &repo.summary.mode;
+    let mut wanted = wanted
+        .filter(|(name, _)| mode.names(name.as_str()))
+        .peekable();
+    Ok(wanted.peek().is_none() || names(&read(&*repo.fs)?, mode, wanted))
+}
+
+fn names<'a>(
+    content: &[u8],
+    mode: &SummaryMode,
+    mut wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
+) -> bool {
+    wanted.all(|(name, commit)| {
+        !mode.names(name.as_str()) || Summary::find(content, name.as_str()) == Ok(Some(commit))
+    })
+}
+
+/// Returns whether a summary is signed as it ought to be. A crash may have come between the two.
+fn is_signed<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<bool, Error> {
+    let Some(key) = &repo.summary.sign_key else {
+        return Ok(true);
+    };
+    let path = RepoPath::summary_signature();
+    let signatures = read_or_empty(&*repo.fs, &path, MAX_METADATA_LEN)?;
+    let signatures = ed25519_signatures(&signatures).unwrap_or_default();
+    Ok(signatures
+        .iter()
+        .any(|signature| key.has_signed(content, signature)))
+}
+
+/// Makes the summary, and keeps the record. The summary's own lock must be held.
+fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<MadeSummary, Error> {
+    let fs = &*repo.fs;
+    if repo.summary.mode == SummaryMode::None {
+        return remove(fs);
+    }
+    let Record { mut scan, sizes } = remembered(fs, trust);
+    let left = sizes::left(fs)?;
+    let sizes: HashMap<_, _> = sizes.into_iter().chain(left.clone()).collect();
+    scan.settle();
+    scan.refresh(fs, now(repo)?)?;
+    let mut made = MadeSummary::default();
+    for turn in 1.. {
+        commit_info::learn(fs, &mut scan, &repo.summary.mode, &sizes)?;
+        if trust == Trust::Nothing {
+            commit_info::count(fs, &mut scan)?;
+        }
+        let summary = build(repo, &scan);
+        let content = summary.serialize();
+        made = MadeSummary {
+            refs: summary.refs.len(),
+            len: content.len(),
+            replaced: trust == Trust::Record || !is_there(repo, summary)?,
+        };
+        let files = write(repo, &content)?;
+        let exclusive = repo.lock(LockMode::Exclusive)?;
+        let changed = scan.refresh(fs, now(repo)?)?;
+        if !changed || turn == MAX_TURNS {
+            made.replaced = made.replaced || changed || !is_there(repo, build(repo, &scan))?;
+            if made.replaced {
+                replace(fs, &files)?;
+            }
+            drop(exclusive);
+            break;
+        }
+        drop(exclusive);
+        files.forget(repo);
+    }
+    fs.sync_dir(&RepoPath::root())
+        .map_err(Error::io("syncing", &RepoPath::root()))?;
+    match cache::save(repo, &scan) {
+        Ok(()) => sizes::clear(fs, &left),
+        Err(error) => tracing::warn!(%error, "the next summary will take longer"),
+    }
+    Ok(made)
+}
+
+/// Returns whether the summary that is there says the same, but for the time, and is signed as it
+/// ought to be. Then it is left alone, and what watches it is not woken.
+fn is_there<F: Fs>(repo: &Repo<F>, mut summary: Summary) -> Result<bool, Error> {
+    let content = read(&*repo.fs)?;
+    let Ok(there) = Summary::parse(&content) else {
+        return Ok(false);
+    };
+    summary.last_modified = there.last_modified;
+    Ok(summary == there && is_signed(repo, &content)?)
+}
+
+/// Returns what is known from before.
+fn remembered<F: Fs>(fs: &F, trust: Trust) -> Record {
+    match cache::load(fs) {
+        Some(record) if trust == Trust::Record => record,
+        Some(record) if record.sizes.is_empty() => cache::distrust(record.scan),
+        Some(record) => record,
+        // The summary itself says the sizes as well.
+        None => {
+            let summary = Summary::parse(&read(fs).unwrap_or_default()).unwrap_or_default();
+            let size = |entry: &SummaryRef| Some((entry.commit, entry.size?));
+            Record {
+                sizes: summary.refs.values().filter_map(size).collect(),
+                ..Record::default()
+            }
+        }
+    }
+}
+
+/// Files that wait to be renamed.
+struct Files {
+    summary: RepoPath,
+    signature: Option<RepoPath>,
+}
+
+impl Files {
+    fn forget<F: Fs>(&self, repo: &Repo<F>) {
+        for path in self.signature.iter().chain([&self.summary]) {
+            repo.staging.forget(path);
+        }
+    }
+}
+
+/// Writes a summary, and the signature if there is to be one, to durable files.
+fn write<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<Files, Error> {
+    let bytes = content.len();
+    if bytes > MAX_METADATA_LEN {
+        tracing::warn!(
+            bytes,
+            "the summary is longer than 10 MiB, so that clients of Debian 12 cannot pull: choose \
+             another `mode` of it in the configuration"
+        );
+    } else if bytes > WARN_LEN {
+        tracing::warn!(
+            bytes,
+            "the summary nears 10 MiB, the most that clients of Debian 12 read: choose another \
+             `mode` of it in the configuration"
+        );
+    }
+    let signature = match &repo.summary.sign_key {
+        Some(key) => Some(write_durable(
+            repo,
+            &serialize_signature(&key.sign(content)),
+        )?),
+        None => None,
+    };
+    Ok(Files {
+        summary: write_durable(repo, content)?,
+        signature,
+    })
+}
+
+fn write_durable<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<RepoPath, Error> {
+    let (path, mut file) = repo.staging.temporary()?;
+    file.write_all(content)
+        .map_err(Error::io("writing", &path))?;
+    repo.fs
+        .sync_data(&file)
+        .map_err(Error::io("syncing", &path))?;
+    Ok(path)
+}
+
+/// Puts durable files in place of the summary and its signature.
+///
+/// The signature comes first, as libostree reads it first: so a client that reads the two meanwhile
+/// is least likely to get two that do not belong together. And if this ends in between, the summary
+/// is the old one, so that the next push of the same refs mends both. A signature that cannot be
+/// made again is removed: with the new summary clients would refuse it.
+fn replace<F: Fs>(fs: &F, files: &Files) -> Result<(), Error> {
+    let path = RepoPath::summary_signature();
+    match &files.signature {
+        Some(file) => fs
+            .rename(file, &path)
+            .map_err(Error::io("replacing", &path))?,
+        None => _ = if_there(fs.unlink(&path)).map_err(Error::io("removing", &path))?,
+    }
+    let path = RepoPath::summary();
+    fs.rename(&files.summary, &path)
+        .map_err(Error::io("replacing", &path))
+}
+
+/// Removes a summary that there should not be.
+fn remove<F: Fs>(fs: &F) -> Result<MadeSummary, Error> {
+    let mut made = MadeSummary::default();
+    for path in [RepoPath::summary(), RepoPath::summary_signature()] {
+        let removed = if_there(fs.unlink(&path)).map_err(Error::io("removing", &path))?;
+        made.replaced |= removed.is_some();
+    }
+    if made.replaced {
+        // It must not come back after a power cut, and name what was pruned meanwhile.
+        let root = RepoPath::root();
+        fs.sync_dir(&root).map_err(Error::io("syncing", &root))?;
+    }
+    Ok(made)
+}
+
+/// Gathers what `ostree summary -u` would (`ostree-repo.c`, `regenerate_metadata`).
+fn build<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Summary {
+    let mode = &repo.summary.mode;
+    let refs_below = |top: &RepoPath| -> BTreeMap<String, SummaryRef> {
+        let refs = scan.files_below(top);
+        refs.filter(|(name, _)| mode.names(name))
+            .filter_map(|(name, file)| {
+                let facts = file.facts.as_ref()?;
+                Some((name, facts.entry(file.value?, mode.has_timestamps())))
+            })
+            .collect()
+    };
+    let mut main = refs_below(&RepoPath::heads());
+    let mut others = BTreeMap::new();
+    for collection in scan.collections() {
+        let refs = refs_below(&RepoPath::mirrors().child(collection));
+        if repo.config.collection_id.as_deref() == Some(collection) {
+            main.extend(refs);
+        } else if !refs.is_empty() {
+            others.insert(collection.to_owned(), refs);
+        }
+    }
+    let deltas = if repo.config.no_deltas_in_summary {
+        BTreeMap::new()
+    } else {
+        let top = RepoPath::deltas();
+        scan.files_below(&top)
+            .filter_map(|(path, file)| Some((delta_name(&path)?, file.value?)))
+            .collect()
+    };
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let mut summary = Summary {
+        refs: main,
+        mode: Some(repo.config.mode.as_str().to_owned()),
+        last_modified: Some(now.as_secs()),
+        tombstone_commits: Some(repo.config.tombstone_commits),
+        static_deltas: deltas,
+        collection_map: others,
+        indexed_deltas: Some(true),
+        collection_id: repo.config.collection_id.clone(),
+    };
+    if summary.refs.len() > MAX_SIZED_REFS {
+        for entry in summary.refs.values_mut() {
+            entry.size = None;
+        }
+    }
+    summary
+}
+
+/// Turns the path of a superblock below `deltas` into `TO` or `FROM-TO` in digits.
+fn delta_name(path: &str) -> Option<String> {
+    let encoded = path.strip_suffix("/superblock")?.replace('/', "");
+    let checksums: Option<Vec<_>> = encoded.split('-').map(from_base64).collect();
+    match *checksums? {
+        [to] => Some(to.to_hex()),
+        [from, to] => Some(format!("{from}-{to}")),
+        _ => None,
+    }
+}
+
+/// Decodes a checksum of 43 digits, `_` standing for `/` (`ostree-core.c`,
+/// `ostree_checksum_b64_inplace_to_bytes`).
+fn from_base64(text: &str) -> Option<Checksum> {
+    let bytes = STANDARD_NO_PAD.decode(text.replace('_', "/")).ok()?;
+    Checksum::from_slice(&bytes)
+}
+
+/// Returns a moment by the clock that marks what is looked at from now on.
+fn now<F: Fs>(repo: &Repo<F>) -> Result<Moment, Error> {
+    let (path, _) = repo.staging.temporary()?;
+    let stat = repo
+        .fs
+        .stat(&path)
+        .map_err(Error::io("looking at", &path))?;
+    repo.staging.forget(&path);
+    Ok(Moment(stat.changed))
+}
+
+/// Reads the summary; one that is not there, or beyond all bounds, is empty.
+fn read<F: Fs>(fs: &F) -> Result<Vec<u8>, Error> {
+    read_or_empty(fs, &RepoPath::summary(), MAX_READ_LEN)
+}
+
+fn read_or_empty<F: Fs>(fs: &F, path: &RepoPath, max: usize) -> Result<Vec<u8>, Error> {
+    match read_file(fs, path, max) {
+        Ok(content) => Ok(content.unwrap_or_default()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Vec::new()),
+        Err(error) => Err(Error::io("reading", path)(error)),
+    }
+}
+
+/// Times a summary is made again because the refs changed; by then it is newer than any other.
+const MAX_TURNS: u32 = 5;
+/// Refs of a summary that says their sizes: those of more would take room that is needed for refs.
+const MAX_SIZED_REFS: usize = 25_000;
+/// Length from which the administrator is warned, in bytes.
+const WARN_LEN: usize = 7 * 1024 * 1024;
+/// A longer summary is made again without looking whether it must be, in bytes.
+const MAX_READ_LEN: usize = 4 * MAX_METADATA_LEN;
+/// Commits of one push that are counted.
+const MAX_COUNTED: usize = 16;
+/// Objects among which those of a push are counted, in some 15 milliseconds a commit: a push of little
+/// into a large tree must not cost what the tree does.
+const MAX_COUNTED_OBJECTS: usize = 4_000;

@@ -1,0 +1,357 @@
+//! What lies in the directories a summary is made from, so that only what changed is read again.
+//!
+//! A directory whose number and time of change are as they were has the entries it had, and a file
+//! the content. That holds as far as the file system's clock tells two moments apart: what changed
+//! shortly before it was looked at may change again at what seems the same moment. So such a time
+//! is not kept, and that directory or file is looked into again the next time. Of the two times a
+//! file has this is the one that nobody can set, and a rename changes it as well.
+//!
+//! A file that is written in place, which neither libostree nor this program does to a ref, is seen
+//! only when its directory has changed as well.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::time::Duration;
+use std::{mem, thread};
+
+use artifact_formats::Checksum;
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::local::disk::path::RepoPath;
+use crate::local::disk::{FileKind, Fs, Stat, if_there, is_symlink};
+use crate::local::repository::refs;
+use crate::local::summary::commit_info::Facts;
+
+/// All files that a summary is made from, by directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scan {
+    pub(crate) dirs: BTreeMap<RepoPath, Dir>,
+}
+
+/// One directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dir {
+    /// `None` when it may change without a trace.
+    pub(crate) stamp: Option<Stamp>,
+    /// Names of the directories in it, sorted.
+    pub(crate) dirs: Vec<Box<str>>,
+    /// The files in it, sorted by name.
+    pub(crate) files: Vec<File>,
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct File {
+    /// Its name in the directory.
+    pub(crate) name: Box<str>,
+    /// `None` when what it stands for may change without a trace, as that of an alias does.
+    pub(crate) stamp: Option<Stamp>,
+    /// A ref's commit, or the SHA-256 of a static delta's superblock; `None` if it is broken.
+    pub(crate) value: Option<Checksum>,
+    /// What is known of the commit, if it is here and whole.
+    pub(crate) facts: Option<Facts>,
+}
+
+/// What tells one state of a file or directory from its other states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) inode: u64,
+    pub(crate) changed: (i64, u64),
+    pub(crate) len: u64,
+}
+
+/// A moment by the clock of the file system.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment(pub(crate) (i64, u64));
+
+impl Scan {
+    /// Brings everything up to date; returns whether something has changed. `now` must be from
+    /// before this is called.
+    pub(crate) fn refresh<F: Fs>(&mut self, fs: &F, now: Moment) -> Result<bool, Error> {
+        let mut before = mem::take(&mut self.dirs);
+        let mut todo = Vec::new();
+        for top in [RepoPath::heads(), RepoPath::mirrors(), RepoPath::deltas()] {
+            let stat = there(fs.stat(&top)).map_err(Error::io("looking at", &top))?;
+            todo.push((top, stat));
+        }
+        let mut changed = false;
+        while let Some((path, stat)) = todo.pop() {
+            let known = before.remove(&path);
+            let was_there = known.is_some();
+            let look = Look {
+                fs,
+                now,
+                path: &path,
+            };
+            let Some((dir, differs)) = look.at_dir(known, stat)? else {
+                changed |= was_there;
+                continue;
+            };
+            changed |= differs;
+            if !dir.dirs.is_empty() {
+                let stats = there(fs.stat_each(&path, &dir.dirs));
+                let stats = stats.map_err(Error::io("looking into", &path))?;
+                let stats = stats.unwrap_or_default().into_iter();
+                let children = dir.dirs.iter().map(|name| path.child(name));
+                todo.extend(children.zip(stats));
+            }
+            self.dirs.insert(path, dir);
+        }
+        // What is left was below directories that are gone.
+        Ok(changed || !before.is_empty())
+    }
+
+    /// Lets the clock tick where there is a large directory: what has just been changed in it is then
+    /// settled, and it need not be listed twice.
+    pub(crate) fn settle(&self) {
+        if self.dirs.values().any(|dir| dir.files.len() > LARGE) {
+            thread::sleep(TWO_TICKS);
+        }
+    }
+
+    /// Returns the collections that have refs mirrored here.
+    pub(crate) fn collections(&self) -> impl Iterator<Item = &str> {
+        let mirrors = self.dirs.get(&RepoPath::mirrors());
+        mirrors
+            .into_iter()
+            .flat_map(|dir| dir.dirs.iter().map(|name| &**name))
+    }
+
+    /// Returns the files below a directory with their names from there.
+    pub(crate) fn files_below(&self, top: &RepoPath) -> impl Iterator<Item = (String, &File)> {
+        let prefix = move |path: &RepoPath| match path.below(top) {
+            Some(below) => Some(format!("{below}/")),
+            None => (path == top).then(String::new),
+        };
+        let below = self.dirs.range(top.clone()..);
+        below
+            .filter_map(move |(path, dir)| Some((prefix(path)?, dir)))
+            .flat_map(|(prefix, dir)| {
+                let name = move |file: &File| format!("{prefix}{}", file.name);
+                dir.files.iter().map(move |file| (name(file), file))
+            })
+    }
+
+    /// Returns all refs, those of collections too.
+    pub(crate) fn refs_mut(&mut self) -> impl Iterator<Item = (&RepoPath, &mut File)> {
+        let refs = |(path, _): &(&RepoPath, &mut Dir)| is_of_refs(path);
+        self.dirs
+            .iter_mut()
+            .filter(refs)
+            .flat_map(|(path, dir)| dir.files.iter_mut().map(move |file| (path, file)))
+    }
+}
+
+/// Returns the name of a ref in a directory below `refs/heads`, or that of a collection.
+pub(crate) fn ref_name(dir: &RepoPath, file: &str) -> String {
+    match dir.below(&top_of(dir)) {
+        Some(dir) => format!("{dir}/{file}"),
+        None => file.to_owned(),
+    }
+}
+
+impl Stamp {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            inode: stat.inode,
+            changed: stat.changed,
+            len: stat.len,
+        }
+    }
+
+    /// Returns a stamp of something that is looked at at this moment or later, if every change from
+    /// then on will change it.
+    fn settled(stat: &Stat, now: Moment) -> Option<Self> {
+        let nanos =
+            |(secs, nanos): (i64, u64)| i128::from(secs) * 1_000_000_000 + i128::from(nanos);
+        // A clock that counts seconds only shows none.
+        let wait = if now.0.1 == 0 { COARSE } else { TWO_TICKS };
+        let past = nanos(now.0) - nanos(stat.changed);
+        let settled = u128::try_from(past).is_ok_and(|past| past > wait.as_nanos());
+        settled.then(|| Self::of(stat))
+    }
+}
+
+/// Looks at one directory.
+struct Look<'a, F: Fs> {
+    fs: &'a F,
+    now: Moment,
+    path: &'a RepoPath,
+}
+
+impl<F: Fs> Look<'_, F> {
+    /// Returns what is there now, and whether it differs; `None` if no directory is.
+    fn at_dir(&self, known: Option<Dir>, stat: Option<Stat>) -> Result<Option<(Dir, bool)>, Error> {
+        let Some(stat) = stat.filter(|stat| stat.kind == FileKind::Dir) else {
+            return Ok(None);
+        };
+        match known {
+            Some(mut dir) if dir.stamp == Some(Stamp::of(&stat)) => {
+                let changed = self.at_doubtful(&mut dir)?;
+                Ok(Some((dir, changed)))
+            }
+            known => self.at_changed(known),
+        }
+    }
+
+    /// Reads those files again that may have changed though their directory has not.
+    fn at_doubtful(&self, dir: &mut Dir) -> Result<bool, Error> {
+        let mut changed = false;
+        for file in dir.files.iter_mut().filter(|file| file.stamp.is_none()) {
+            let path = self.path.child(&file.name);
+            let stat = there(self.fs.stat(&path)).map_err(Error::io("looking at", &path))?;
+            let Some(stat) = stat else {
+                // Gone since the directory was looked at: that will have changed the next time.
+                changed |= file.take(None, None);
+                continue;
+            };
+            changed |= file.take(self.stamp(&stat), self.read(&path, stat.kind)?);
+        }
+        Ok(changed)
+    }
+
+    fn at_changed(&self, known: Option<Dir>) -> Result<Option<(Dir, bool)>, Error> {
+        let surveyed = there(self.fs.survey(self.path)).map_err(Error::io("listing", self.path))?;
+        let Some((itself, mut entries)) = surveyed else {
+            return Ok(None);
+        };
+        entries.retain(|(name, stat)| self.is_wanted(name, stat.kind));
+        entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut changed = known.is_none();
+        let mut before = known.unwrap_or_default();
+        let mut dir = Dir {
+            stamp: Stamp::settled(&itself, self.now),
+            ..Dir::default()
+        };
+        for (name, stat) in entries {
+            let name = name.into_boxed_str();
+            if stat.kind == FileKind::Dir {
+                dir.dirs.push(name);
+                continue;
+            }
+            let mut file = match before.files.binary_search_by(|file| file.name.cmp(&name)) {
+                Ok(index) => mem::replace(&mut before.files[index], File::unknown(name)),
+                Err(_) => {
+                    changed = true;
+                    File::unknown(name)
+                }
+            };
+            if file.stamp != Some(Stamp::of(&stat)) {
+                let value = self.read(&self.path.child(&file.name), stat.kind)?;
+                changed |= file.take(self.stamp(&stat), value);
+            }
+            dir.files.push(file);
+        }
+        changed |= before.files.len() != dir.files.len() || before.dirs != dir.dirs;
+        Ok(Some((dir, changed)))
+    }
+
+    fn stamp(&self, stat: &Stat) -> Option<Stamp> {
+        // What an alias leads to changes without it.
+        let own = stat.kind == FileKind::File;
+        own.then(|| Stamp::settled(stat, self.now)).flatten()
+    }
+
+    fn is_wanted(&self, name: &str, kind: FileKind) -> bool {
+        if is_of_refs(self.path) {
+            let in_collection = *self.path != RepoPath::mirrors();
+            return refs::name_fault(name).is_none() && (in_collection || kind == FileKind::Dir);
+        }
+        let depth = self.path.as_str().split('/').count();
+        match kind {
+            FileKind::Dir => depth < DELTA_DEPTH,
+            _ => depth == DELTA_DEPTH && name == SUPERBLOCK,
+        }
+    }
+
+    fn read(&self, path: &RepoPath, kind: FileKind) -> Result<Option<Checksum>, Error> {
+        if !is_of_refs(path) {
+            return file_checksum(self.fs, path);
+        }
+        match refs::value(self.fs, path, kind, &top_of(path))? {
+            Ok(value) => Ok(value),
+            Err(why) => {
+                tracing::warn!(%path, "left out of the summary: it {why}");
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl File {
+    const fn unknown(name: Box<str>) -> Self {
+        Self {
+            name,
+            stamp: None,
+            value: None,
+            facts: None,
+        }
+    }
+
+    /// Takes what was found; returns whether it stands for something else than before.
+    fn take(&mut self, stamp: Option<Stamp>, value: Option<Checksum>) -> bool {
+        self.stamp = stamp;
+        let changed = self.value != value;
+        if changed {
+            self.value = value;
+            self.facts = None;
+        }
+        changed
+    }
+}
+
+/// Returns whether there are refs in a directory, not static deltas.
+fn is_of_refs(path: &RepoPath) -> bool {
+    path.below(&RepoPath::refs()).is_some()
+}
+
+/// Returns the directory that aliases below it may not leave.
+fn top_of(path: &RepoPath) -> RepoPath {
+    let mirrors = RepoPath::mirrors();
+    match path
+        .below(&mirrors)
+        .and_then(|below| below.split('/').next())
+    {
+        Some(collection) => mirrors.child(collection),
+        None => RepoPath::heads(),
+    }
+}
+
+/// Returns `None` for what is not there, or has something else than directories above it by now.
+fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match if_there(result) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory || is_symlink(&error) => {
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+fn file_checksum<F: Fs>(fs: &F, path: &RepoPath) -> Result<Option<Checksum>, Error> {
+    let Some(mut file) = if_there(fs.open(path)).map_err(Error::io("opening", path))? else {
+        return Ok(None);
+    };
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(Some(Checksum::new(hasher.finalize().into()))),
+            Ok(read) => hasher.update(buffer.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io("reading", path)(error)),
+        }
+    }
+}
+
+/// Clocks that count less than seconds tick at least each ten milliseconds. Any time before the
+/// moment would do; twice a tick is on the safe side.
+const TWO_TICKS: Duration = Duration::from_millis(20);
+/// The coarsest clock of a file system that holds repositories ticks each second or two.
+const COARSE: Duration = Duration::from_secs(2);
+/// Files of a directory that it is worth to wait for.
+const LARGE: usize = 2_000;
+/// The part of a static delta that a summary has the checksum of.
+const SUPERBLOCK: &str = "superblock";
+/// `deltas/XX/YYYY`
+const DELTA_DEPTH: usize = 3;

@@ -1,0 +1,221 @@
+//! Verification of one object's stored bytes, in bounded memory: nothing reaches the repository
+//! that has not passed here.
+//!
+//! Checks the checksum, the structure, and the container of a file object, which no checksum
+//! covers and `ostree fsck` does not look at. It does not look at other objects: whether what a
+//! dirtree names is there is for the closure walk to say. Of two deflate streams that inflate to
+//! the same content it takes either: clients differ in how they compress.
+
+#![warn(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm
+)]
+
+mod content;
+
+use std::mem;
+
+use artifact_formats::limits::MAX_METADATA_LEN;
+use artifact_formats::{Checksum, Commit, Dirmeta, Dirtree, FormatError, ObjectId, ObjectKind};
+
+use crate::verify::content::{Content, Inflation};
+
+/// The proof that the stored bytes of an object are good. Nothing outside of this module makes one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verified {
+    id: ObjectId,
+    stored_len: u64,
+}
+
+impl Verified {
+    /// Returns the object.
+    pub const fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// Returns the length of the stored bytes.
+    pub const fn stored_len(&self) -> u64 {
+        self.stored_len
+    }
+}
+
+/// Verifies an object whose stored bytes are all at hand.
+pub fn verify(
+    id: ObjectId,
+    stored: &[u8],
+    object_len_max: u64,
+    scratch: &mut Scratch,
+) -> Result<Verified, Rejection> {
+    let mut verifier = Verifier::with_scratch(id, object_len_max, mem::take(scratch));
+    let outcome = if id.kind.is_metadata() {
+        verifier
+            .count(stored)
+            .and_then(|()| verifier.conclude_metadata(stored))
+    } else {
+        let inflation = &mut verifier.scratch.inflation;
+        inflation.get_or_insert_with(Inflation::of_small_files);
+        verifier.append(stored).and_then(|()| verifier.conclude())
+    };
+    *scratch = verifier.scratch;
+    outcome
+}
+
+/// What verifications can share, one after the other: an inflater and buffers, about 110 KiB once
+/// a file was verified.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    // A metadata object that comes in pieces, or the header of a file.
+    collected: Vec<u8>,
+    // Made for the first file.
+    inflation: Option<Inflation>,
+}
+
+/// Verifies an object whose stored bytes come in pieces.
+#[derive(Debug)]
+pub struct Verifier {
+    id: ObjectId,
+    object_len_max: u64,
+    stored_len: u64,
+    // Of a file whose header has been read.
+    content: Option<Content>,
+    rejected: Option<Rejection>,
+    scratch: Scratch,
+}
+
+impl Verifier {
+    /// Begins with an object that may have `object_len_max` bytes, as stored and inflated.
+    pub fn new(id: ObjectId, object_len_max: u64) -> Self {
+        Self::with_scratch(id, object_len_max, Scratch::default())
+    }
+
+    fn with_scratch(id: ObjectId, object_len_max: u64, mut scratch: Scratch) -> Self {
+        scratch.collected.clear();
+        Self {
+            id,
+            object_len_max,
+            stored_len: 0,
+            content: None,
+            rejected: None,
+            scratch,
+        }
+    }
+
+    /// Takes the next stored bytes. Once it has rejected any, it rejects whatever comes.
+    pub fn append(&mut self, stored: &[u8]) -> Result<(), Rejection> {
+        if let Some(rejection) = &self.rejected {
+            return Err(rejection.clone());
+        }
+        let outcome = self.count(stored).and_then(|()| self.take(stored));
+        self.rejected = outcome.as_ref().err().cloned();
+        outcome
+    }
+
+    /// Ends the object.
+    pub fn finish(mut self) -> Result<Verified, Rejection> {
+        self.conclude()
+    }
+
+    fn count(&mut self, stored: &[u8]) -> Result<(), Rejection> {
+        let limit = if self.id.kind.is_metadata() {
+            self.object_len_max.min(MAX_METADATA_LEN as u64)
+        } else {
+            self.object_len_max
+        };
+        self.stored_len = self.stored_len.saturating_add(stored.len() as u64);
+        if self.stored_len > limit {
+            return Err(Rejection::TooLarge { limit });
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, stored: &[u8]) -> Result<(), Rejection> {
+        if self.id.kind.is_metadata() {
+            self.scratch.collected.extend_from_slice(stored);
+            return Ok(());
+        }
+        let Scratch {
+            collected,
+            inflation,
+        } = &mut self.scratch;
+        if let Some(content) = &mut self.content {
+            let inflation = inflation.get_or_insert_with(|| Inflation::of_one_file(content.size()));
+            return content.append(stored, inflation);
+        }
+        let rest = content::collect_header(collected, stored)?;
+        if content::header_needs(collected)? > 0 {
+            return Ok(());
+        }
+        let content = Content::begin(collected, self.object_len_max)?;
+        let inflation = inflation.get_or_insert_with(|| Inflation::of_one_file(content.size()));
+        inflation.reset();
+        self.content.insert(content).append(rest, inflation)
+    }
+
+    fn conclude(&mut self) -> Result<Verified, Rejection> {
+        if let Some(rejection) = &self.rejected {
+            return Err(rejection.clone());
+        }
+        if self.id.kind.is_metadata() {
+            let collected = mem::take(&mut self.scratch.collected);
+            return self.conclude_metadata(&collected);
+        }
+        let content = self.content.take().ok_or(Rejection::Container {
+            rule: "it ends within its header",
+        })?;
+        self.witness(content.finish()?)
+    }
+
+    fn conclude_metadata(&self, object: &[u8]) -> Result<Verified, Rejection> {
+        let verified = self.witness(Checksum::of(object))?;
+        match self.id.kind {
+            ObjectKind::Commit => Commit::parse(object).map(drop),
+            ObjectKind::Dirtree => Dirtree::parse(object).map(drop),
+            ObjectKind::Dirmeta => Dirmeta::parse(object).map(drop),
+            ObjectKind::File => Ok(()),
+        }
+        .map_err(Rejection::Structure)?;
+        Ok(verified)
+    }
+
+    fn witness(&self, computed: Checksum) -> Result<Verified, Rejection> {
+        let expected = self.id.checksum;
+        if computed != expected {
+            return Err(Rejection::ChecksumMismatch { expected, computed });
+        }
+        Ok(Verified {
+            id: self.id,
+            stored_len: self.stored_len,
+        })
+    }
+}
+
+/// Why the bytes of an object are refused; whoever sent them is at fault, or the repository they
+/// were read from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The bytes are of another object, or damaged.
+    #[error("the object's checksum is {computed}, not {expected}: it is damaged, or another one")]
+    ChecksumMismatch {
+        /// The checksum it was sent under.
+        expected: Checksum,
+        /// The checksum it has.
+        computed: Checksum,
+    },
+    /// The content of a file is not stored the way an archive repository stores it.
+    #[error("the file object is not stored as it should be: {rule}")]
+    Container {
+        /// The rule that is broken.
+        rule: &'static str,
+    },
+    /// The object, or the header of a file object, breaks a rule of its format.
+    #[error("the object is not well-formed")]
+    Structure(#[source] FormatError),
+    /// The object is larger than an object may be, as stored or unpacked.
+    #[error("the object is larger than {limit} bytes, the most that is accepted")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+}

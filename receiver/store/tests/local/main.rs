@@ -1,0 +1,10 @@
+//! The store on a local repository, judged by the real `ostree`.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+mod publication;
+mod races;
+mod rights;
+mod room;
+mod staging;
+mod summary;
+mod support;

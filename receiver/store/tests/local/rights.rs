@@ -1,0 +1,145 @@
+//! Rights where they meet what is in the repository.
+
+use std::fs;
+
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
+use artifact_protocol::frame::{PushOptions, RefOutcome, RefUpdate, Refusal, RefusalCode, Verdict};
+use artifact_store::policy::{Grants, Policy};
+use artifact_store::{LocalStore, Store, StoreConfig};
+use sha2::Digest;
+
+use crate::support::{Pair, done, open, update};
+
+// {'k': <'v'>}, and {}
+const SIGNATURE: &[u8] = b"k\0\0\0\0\0\0\0v\0\0s\x02\x0d";
+const OTHER: &[u8] = b"";
+
+fn store(pair: &Pair, push: &str) -> LocalStore {
+    let grants = Grants {
+        push: vec![push.parse().unwrap()],
+        ..Grants::default()
+    };
+    let config = StoreConfig {
+        policy: Policy::limited("somebody".into(), grants),
+        ..StoreConfig::default()
+    };
+    LocalStore::open(&pair.target(), config).unwrap()
+}
+
+fn signed(name: &str, commit: Checksum, metadata: &[u8]) -> RefUpdate {
+    RefUpdate {
+        detached: Some(Checksum::new(sha2::Sha256::digest(metadata).into())),
+        ..update(name, commit)
+    }
+}
+
+fn push_signed(pair: &Pair, store: &LocalStore, update: &RefUpdate, metadata: &[u8]) {
+    open(store, PushOptions::default(), std::slice::from_ref(update));
+    pair.stage_all(store, update.commit);
+    store.stage_detached(update.commit, metadata).unwrap();
+    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
+}
+
+fn signature(pair: &Pair, commit: Checksum) -> Vec<u8> {
+    let id = ObjectId::new(ObjectKind::Commit, commit);
+    let path = pair.target().join("objects").join(id.archive_path());
+    fs::read(path.with_extension("commitmeta")).unwrap()
+}
+
+fn code(refusal: &Refusal) -> RefusalCode {
+    refusal.code
+}
+
+#[test]
+fn nobody_changes_a_signature_by_way_of_a_ref_of_his_own() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("file", "text")]);
+    let theirs = signed("alpha/x", commit, SIGNATURE);
+    push_signed(&pair, &pair.store(), &theirs, SIGNATURE);
+
+    let refs = [signed("beta/x", commit, OTHER)];
+    let opened = open(&store(&pair, "beta/**"), PushOptions::default(), &refs);
+    match &opened.refs[0].verdict {
+        Verdict::Refused(refusal) => assert_eq!(code(refusal), RefusalCode::NOT_PERMITTED),
+        other => panic!("{other:?}"),
+    }
+    // As it is, or without a word of it, the commit may be shared.
+    for update in [
+        signed("beta/x", commit, SIGNATURE),
+        update("beta/y", commit),
+    ] {
+        let opened = open(&store(&pair, "beta/**"), PushOptions::default(), &[update]);
+        assert_eq!(opened.refs[0].verdict, Verdict::Accepted);
+    }
+}
+
+#[test]
+fn nobody_changes_a_signature_that_came_while_he_pushed() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("file", "text")]);
+    let child = pair.commit(Some(commit), &[("file", "new")]);
+    let late = store(&pair, "beta/**");
+    let refs = [signed("beta/x", commit, OTHER), update("beta/child", child)];
+    let opened = open(&late, PushOptions::default(), &refs);
+    assert!(
+        opened
+            .refs
+            .iter()
+            .all(|state| state.verdict == Verdict::Accepted)
+    );
+    pair.stage_all(&late, commit);
+    pair.stage_all(&late, child);
+    late.stage_detached(commit, OTHER).unwrap();
+
+    let theirs = signed("alpha/x", commit, SIGNATURE);
+    push_signed(&pair, &pair.store(), &theirs, SIGNATURE);
+
+    let outcomes = done(late.publish().unwrap());
+    match &outcomes[0] {
+        RefOutcome::Refused(refusal) => assert_eq!(code(refusal), RefusalCode::NOT_PERMITTED),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(outcomes[1], RefOutcome::Updated);
+    assert_eq!(signature(&pair, commit), SIGNATURE);
+    pair.assert_sound(&["alpha/x", "beta/child"]);
+}
+
+#[test]
+fn a_commit_that_an_earlier_session_left_is_judged_though_nobody_offers_it() {
+    let pair = Pair::new();
+    let first = pair.commit(None, &[("file", "text")]);
+    let unrelated = pair.commit(None, &[("file", "other")]);
+    let bound = pair.commit_with(None, &[("file", "third")], &["--branch=other/ref"]);
+    pair.push("alpha/x", first);
+    let somebody = || {
+        let grants = Grants {
+            replace: vec!["alpha/**".parse().unwrap()],
+            ..Grants::default()
+        };
+        let config = StoreConfig {
+            policy: Policy::limited("somebody".into(), grants),
+            ..StoreConfig::default()
+        };
+        LocalStore::open(&pair.target(), config).unwrap()
+    };
+    let refs = [update("alpha/x", unrelated), update("alpha/y", bound)];
+    let earlier = somebody();
+    open(&earlier, PushOptions::default(), &refs);
+    pair.stage_all(&earlier, unrelated);
+    pair.stage_all(&earlier, bound);
+    drop(earlier);
+
+    let store = somebody();
+    open(&store, PushOptions::FORCE, &refs);
+    let outcomes = done(store.publish().unwrap());
+    let codes: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| match outcome {
+            RefOutcome::Refused(refusal) => code(refusal),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(codes, [RefusalCode::NOT_FAST_FORWARD, RefusalCode::BINDING]);
+    assert_eq!(pair.held("alpha/x"), Some(first.to_hex()));
+    assert_eq!(pair.held("alpha/y"), None);
+}

@@ -1,0 +1,109 @@
+//! Room for a push, on the disk and beside others, looked for before it is accepted.
+
+use artifact_formats::Share;
+use artifact_protocol::frame::{CloseCode, Expect, PushOptions, RefOutcome, RefUpdate};
+use artifact_protocol::session::Announcement;
+use artifact_store::{Error, HeadRoom, LocalStore, Received, Store, StoreConfig};
+
+use crate::support::{Pair, done, open, ostree, update};
+
+const MUCH: u64 = 1 << 60;
+
+fn store(pair: &Pair, space: Option<Share>, inodes: Option<u64>) -> LocalStore {
+    let config = StoreConfig {
+        head_room: HeadRoom { space, inodes },
+        ..StoreConfig::default()
+    };
+    LocalStore::open(&pair.target(), config).unwrap()
+}
+
+fn announce(store: &LocalStore, refs: &[RefUpdate], options: PushOptions) -> Result<(), Error> {
+    let announcement = Announcement {
+        options,
+        refs: refs.to_vec(),
+        bases: Vec::new(),
+    };
+    store.open(&announcement).map(drop)
+}
+
+#[test]
+fn a_push_is_taken_only_where_there_is_room_and_the_client_is_told_how_much() {
+    let pair = Pair::new();
+    let refs = [update("a", pair.commit(None, &[("file", "text")]))];
+    let plain = PushOptions::default();
+    for (space, inodes) in [
+        (Some(Share::Bytes(MUCH)), None),
+        (None, Some(MUCH)),
+        (Some(Share::Bytes(1)), Some(MUCH)),
+    ] {
+        let error = announce(&store(&pair, space, inodes), &refs, plain).unwrap_err();
+        let fault = error.to_fault();
+        assert_eq!(fault.code, CloseCode::STORAGE_FULL);
+        assert!(fault.text.contains(&MUCH.to_string()), "{}", fault.text);
+    }
+    for (space, inodes) in [
+        (Some(Share::Bytes(1)), Some(1)),
+        (Some(Share::Percent(0)), None),
+        (None, None),
+    ] {
+        announce(&store(&pair, space, inodes), &refs, plain).unwrap();
+    }
+    // What changes nothing takes no room.
+    let full = || store(&pair, Some(Share::Bytes(MUCH)), None);
+    announce(&full(), &refs, PushOptions::DRY_RUN).unwrap();
+    assert_eq!(pair.push("a", refs[0].commit), RefOutcome::Updated);
+    announce(&full(), &refs, plain).unwrap();
+}
+
+#[test]
+fn what_the_repository_itself_wants_free_is_kept_free() {
+    let pair = Pair::new();
+    let refs = [update("a", pair.commit(None, &[("file", "text")]))];
+    let plain = PushOptions::default();
+    let key = "core.min-free-space-size";
+    ostree(&["config", "set", key, "1000000TB"], &pair.target());
+    let error = announce(&store(&pair, None, None), &refs, plain).unwrap_err();
+    assert!(matches!(error, Error::NoRoom { .. }), "{error}");
+    ostree(&["config", "set", key, "1MB"], &pair.target());
+    announce(&store(&pair, None, None), &refs, plain).unwrap();
+}
+
+#[test]
+fn a_session_more_than_there_may_be_is_sent_away_until_one_ends() {
+    let pair = Pair::new();
+    let open = || {
+        let config = StoreConfig {
+            sessions_max: Some(2),
+            ..StoreConfig::default()
+        };
+        LocalStore::open(&pair.target(), config)
+    };
+    let first = open().unwrap();
+    let second = open().unwrap();
+    let error = open().unwrap_err();
+    assert_eq!(error.to_fault().code, CloseCode::BUSY);
+    drop(first);
+    let third = open().unwrap();
+    assert!(open().is_err());
+    drop((second, third));
+    open().unwrap();
+}
+
+#[test]
+fn what_was_received_is_counted_whole_or_in_pieces() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("file", "text")]);
+    let store = pair.store();
+    let any = RefUpdate {
+        expect: Expect::Any,
+        ..update("a", commit)
+    };
+    open(&store, PushOptions::default(), &[any]);
+    assert_eq!(store.received(), Received::default());
+    pair.stage_all(&store, commit);
+    let closure = pair.closure(commit);
+    let bytes = closure.iter().map(|id| pair.stored(*id).len() as u64).sum();
+    let objects = closure.len() as u64;
+    assert_eq!(store.received(), Received { objects, bytes });
+    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
+}

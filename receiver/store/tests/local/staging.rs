@@ -1,0 +1,260 @@
+//! Who may use what is staged, and for how long it stays.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use artifact_formats::ObjectId;
+use artifact_protocol::frame::{CloseCode, PushOptions, RefOutcome};
+use artifact_store::{Error, Fs, LocalStore, LockMode, RealFs, RepoPath, Store, StoreConfig};
+
+use crate::support::{Pair, done, open, ostree, update};
+
+#[test]
+fn a_living_session_keeps_its_staging_and_a_dead_one_does_not() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("a", "1")]);
+    let living = pair.store();
+    open(&living, PushOptions::default(), &[update("x", commit)]);
+    pair.stage_all(&living, commit);
+    // As a process leaves it that is killed: there, and not locked.
+    let staging = pair.target().join("extensions/artifact-cache/staging");
+    let dead = staging.join("boot.dead");
+    fs::create_dir(&dead).unwrap();
+    fs::write(dead.join("lock"), "").unwrap();
+    fs::create_dir(dead.join("tmp")).unwrap();
+    fs::write(dead.join("tmp/0"), "half").unwrap();
+    // And as it leaves it that is killed in between.
+    fs::create_dir(staging.join("boot.unborn")).unwrap();
+    assert_eq!(pair.staging_dirs(), 3);
+    let another = pair.store();
+    assert_eq!(pair.staging_dirs(), 2);
+    drop(another);
+    assert_eq!(pair.staging_dirs(), 1);
+    living.publish().unwrap();
+    drop(living);
+    assert_eq!(pair.staging_dirs(), 0);
+    pair.assert_sound(&["x"]);
+}
+
+#[test]
+fn sessions_that_begin_and_end_at_once_never_take_each_others_staging() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("a", "1")]);
+    let object = pair.closure(commit).remove(0);
+    let stored = pair.stored(object);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let store = pair.store();
+                    store.stage(object, &stored).unwrap();
+                }
+            });
+        }
+    });
+    // Each left what it staged; of one identity four are kept.
+    drop(pair.store());
+    assert_eq!(pair.staging_dirs(), 4);
+}
+
+#[test]
+fn an_object_that_comes_twice_is_whole_and_has_its_mode() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("a", "1")]);
+    let store = pair.store();
+    open(&store, PushOptions::default(), &[update("x", commit)]);
+    pair.stage_all(&store, commit);
+    pair.stage_all(&store, commit);
+    store.publish().unwrap();
+    for id in pair.closure(commit) {
+        let path = pair.target().join("objects").join(id.archive_path());
+        assert_eq!(
+            fs::metadata(path).unwrap().permissions().mode() & 0o777,
+            0o644
+        );
+    }
+    pair.assert_sound(&["x"]);
+}
+
+#[test]
+fn staging_is_nobody_elses_business() {
+    let pair = Pair::new();
+    let _store = pair.store();
+    let staging = pair.target().join("extensions/artifact-cache/staging");
+    let own = fs::read_dir(&staging)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    for dir in [&staging, &own] {
+        assert_eq!(
+            fs::metadata(dir).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+    }
+    let kinds: Vec<_> = fs::read_dir(own)
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert_eq!(kinds.len(), 3, "{kinds:?}");
+}
+
+#[test]
+fn a_locked_repository_is_busy_and_says_so_in_time() {
+    let pair = Pair::new();
+    ostree(
+        &["config", "set", "core.lock-timeout-secs", "1"],
+        &pair.target(),
+    );
+    let commit = pair.commit(None, &[("a", "1")]);
+    let store = pair.store();
+    open(&store, PushOptions::default(), &[update("x", commit)]);
+    pair.stage_all(&store, commit);
+    let lock = lock_repo(&pair);
+    let error = store.publish().unwrap_err();
+    assert!(matches!(error, Error::Busy { .. }), "{error}");
+    assert_eq!(error.to_fault().code, CloseCode::BUSY);
+    assert_eq!(pair.held("x"), None);
+    drop(lock);
+    store.publish().unwrap();
+    pair.assert_sound(&["x"]);
+}
+
+#[test]
+fn a_repository_configured_not_to_lock_is_not_locked() {
+    let pair = Pair::new();
+    ostree(&["config", "set", "core.locking", "false"], &pair.target());
+    let commit = pair.commit(None, &[("a", "1")]);
+    let _lock = lock_repo(&pair);
+    let store = pair.store();
+    open(&store, PushOptions::default(), &[update("x", commit)]);
+    pair.stage_all(&store, commit);
+    store.publish().unwrap();
+    assert_eq!(pair.held("x"), Some(commit.to_hex()));
+}
+
+/// Locks the repository as a prune does.
+fn lock_repo(pair: &Pair) -> <RealFs as Fs>::Lock {
+    let fs = RealFs::open(&pair.target()).unwrap();
+    let path = RepoPath::default().child(".lock");
+    fs.try_lock(&path, LockMode::Exclusive).unwrap().unwrap()
+}
+
+#[test]
+fn what_is_no_archive_repository_is_refused() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let config = StoreConfig {
+        sessions_max: Some(1),
+        ..StoreConfig::default()
+    };
+    let refused = |dir| LocalStore::open(dir, config.clone()).unwrap_err();
+    assert!(matches!(refused(dir.path()), Error::NotARepository { .. }));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    ostree(&["init", "--mode=bare-user"], dir.path());
+    assert!(matches!(refused(dir.path()), Error::NotARepository { .. }));
+}
+
+/// Stages what it is told to and waits to be killed; as a test of its own it does nothing.
+#[test]
+fn a_session_that_waits_to_be_killed() {
+    let Ok(told) = std::env::var("STAGING_TEST") else {
+        return;
+    };
+    let mut told = told.split(' ');
+    let (source, target) = (told.next().unwrap(), told.next().unwrap());
+    let store = LocalStore::open(Path::new(target), StoreConfig::default()).unwrap();
+    for id in told {
+        let wire = hex::decode(id).unwrap();
+        let id = ObjectId::from_wire(wire.first_chunk().unwrap()).unwrap();
+        let path = Path::new(source).join("objects").join(id.archive_path());
+        store.stage(id, &fs::read(path).unwrap()).unwrap();
+    }
+    let _stream = store.begin("0".repeat(64).parse().map(file).unwrap());
+    println!("\nready");
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+fn file(checksum: artifact_formats::Checksum) -> ObjectId {
+    ObjectId::new(artifact_formats::ObjectKind::File, checksum)
+}
+
+#[test]
+fn after_kill_9_a_push_is_accepted_within_a_second_and_sends_only_the_rest() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("a", "1"), ("b", "2"), ("dir/c", "3")]);
+    // Children come first, so that each that was staged counts.
+    let objects: Vec<_> = pair.closure(commit).into_iter().rev().collect();
+    let half = objects.len() / 2;
+    let mut told = format!("{} {}", pair.source().display(), pair.target().display());
+    for id in &objects[..half] {
+        told += &format!(" {}", hex::encode(id.to_wire()));
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "staging::a_session_that_waits_to_be_killed",
+            "--nocapture",
+        ])
+        .env("STAGING_TEST", told)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap() == "ready"));
+    let other = pair.store_of("another");
+    open(&other, PushOptions::default(), &[update("x", commit)]);
+    assert!(!other.have(&objects).unwrap().contains(&true));
+    drop(other);
+    // Half-open at first, then dead.
+    let half_open = pair.store();
+    open(&half_open, PushOptions::default(), &[update("x", commit)]);
+    let had = half_open.have(&objects).unwrap();
+    assert_eq!(had.iter().filter(|had| **had).count(), half);
+    drop(half_open);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let begun = Instant::now();
+    let store = pair.store();
+    open(&store, PushOptions::default(), &[update("x", commit)]);
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    for (&id, had) in objects.iter().zip(store.have(&objects).unwrap()) {
+        if !had {
+            store.stage(id, &pair.stored(id)).unwrap();
+        }
+    }
+    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
+    drop(store);
+    pair.assert_sound(&["x"]);
+    // The killed one's was not needed: the half-open one's was.
+    assert!(pair.staging_dirs() <= 1);
+}
+
+#[test]
+fn what_nobody_took_over_for_a_day_is_gone_with_what_was_half_received() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("a", "1")]);
+    let store = pair.store();
+    pair.stage_all(&store, commit);
+    drop(store);
+    assert_eq!(pair.staging_dirs(), 1);
+    let staging = pair.target().join("extensions/artifact-cache/staging");
+    let dir = fs::read_dir(staging)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let old = SystemTime::now() - Duration::from_secs(24 * 3600);
+    fs::File::open(dir).unwrap().set_modified(old).unwrap();
+    drop(pair.store_of("another"));
+    assert_eq!(pair.staging_dirs(), 0);
+}

@@ -1,0 +1,412 @@
+//! Repositories made by the real `ostree`, objects read from them, and a file system that keeps a
+//! record of what it was asked.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::{fs, io};
+
+use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind};
+use artifact_protocol::frame::{Expect, PushOptions, RefOutcome, RefUpdate};
+use artifact_protocol::session::{Announcement, Opened, Published};
+use artifact_store::{
+    DirEntry, Fs, LocalStore, LockMode, RealFs, RepoPath, Room, Stat, Store, StoreConfig, fsck,
+};
+use tempfile::TempDir;
+
+/// A client's repository and the server's.
+pub(crate) struct Pair {
+    dir: PathBuf,
+    // Removed with this; not there when it belongs to another process.
+    _temporary: Option<TempDir>,
+}
+
+impl Pair {
+    pub(crate) fn new() -> Self {
+        let temporary = TempDir::new().unwrap();
+        let pair = Self {
+            dir: temporary.path().to_owned(),
+            _temporary: Some(temporary),
+        };
+        for repo in [pair.source(), pair.target()] {
+            ostree(&["init", "--mode=archive-z2"], &repo);
+        }
+        let fast = ["config", "set", "core.fsync", "false"];
+        ostree(&fast, &pair.source());
+        pair
+    }
+
+    /// Returns the pair that another process made.
+    #[allow(dead_code, reason = "only the receiver's test of its sandbox needs it")]
+    pub(crate) fn of_another(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            _temporary: None,
+        }
+    }
+
+    pub(crate) fn source(&self) -> PathBuf {
+        self.dir.join("source")
+    }
+
+    pub(crate) fn target(&self) -> PathBuf {
+        self.dir.join("target")
+    }
+
+    /// Commits a tree in the source; each file holds its text, a target behind `->` is a link.
+    pub(crate) fn commit(&self, parent: Option<Checksum>, files: &[(&str, &str)]) -> Checksum {
+        self.commit_with(parent, files, &["--no-bindings", "--branch=unused"])
+    }
+
+    pub(crate) fn commit_with(
+        &self,
+        parent: Option<Checksum>,
+        files: &[(&str, &str)],
+        options: &[&str],
+    ) -> Checksum {
+        let tree = self.dir.join("tree");
+        fs::create_dir_all(&tree).unwrap();
+        for (name, content) in files {
+            let path = tree.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match content.strip_prefix("->") {
+                Some(target) => std::os::unix::fs::symlink(target, path).unwrap(),
+                None => fs::write(path, content).unwrap(),
+            }
+        }
+        let parent = parent.map_or("none".to_owned(), |parent| parent.to_hex());
+        let parent = format!("--parent={parent}");
+        let tree_option = format!("--tree=dir={}", tree.display());
+        let mut args = vec![
+            "commit",
+            "--subject=test",
+            "--timestamp=2026-01-01 00:00:00 +0000",
+            &parent,
+            &tree_option,
+        ];
+        args.extend(options);
+        let commit = ostree(&args, &self.source()).trim().parse().unwrap();
+        fs::remove_dir_all(tree).unwrap();
+        commit
+    }
+
+    pub(crate) fn store(&self) -> LocalStore {
+        LocalStore::open(&self.target(), StoreConfig::default()).unwrap()
+    }
+
+    pub(crate) fn store_of(&self, identity: &str) -> LocalStore {
+        let config = StoreConfig {
+            identity: identity.to_owned(),
+            ..StoreConfig::default()
+        };
+        LocalStore::open(&self.target(), config).unwrap()
+    }
+
+    pub(crate) fn recorded(&self) -> (LocalStore<Recorder>, Arc<Record>) {
+        self.recorded_with(StoreConfig::default())
+    }
+
+    pub(crate) fn recorded_with(&self, config: StoreConfig) -> (LocalStore<Recorder>, Arc<Record>) {
+        let record = Arc::new(Record::default());
+        let real = RealFs::open(&self.target()).unwrap();
+        let fs = Recorder {
+            real,
+            record: Arc::clone(&record),
+        };
+        (LocalStore::with_fs(fs, config).unwrap(), record)
+    }
+
+    /// Returns the stored bytes of an object of the source.
+    pub(crate) fn stored(&self, id: ObjectId) -> Vec<u8> {
+        fs::read(self.source().join("objects").join(id.archive_path())).unwrap()
+    }
+
+    /// Returns all that a commit of the source reaches, itself first.
+    pub(crate) fn closure(&self, commit: Checksum) -> Vec<ObjectId> {
+        let root = ObjectId::new(ObjectKind::Commit, commit);
+        let (mut seen, mut all, mut stack) = (BTreeSet::from([root]), Vec::new(), vec![root]);
+        while let Some(id) = stack.pop() {
+            all.push(id);
+            let children = match id.kind {
+                ObjectKind::Commit => {
+                    let commit = Commit::parse(&self.stored(id)).unwrap();
+                    vec![
+                        ObjectId::new(ObjectKind::Dirtree, commit.tree),
+                        ObjectId::new(ObjectKind::Dirmeta, commit.meta),
+                    ]
+                }
+                ObjectKind::Dirtree => Dirtree::parse(&self.stored(id))
+                    .unwrap()
+                    .children()
+                    .collect(),
+                ObjectKind::File | ObjectKind::Dirmeta => Vec::new(),
+            };
+            stack.extend(children.into_iter().filter(|&child| seen.insert(child)));
+        }
+        all
+    }
+
+    /// Stages everything a commit reaches.
+    pub(crate) fn stage_all(&self, store: &impl Store, commit: Checksum) {
+        for id in self.closure(commit) {
+            store.stage(id, &self.stored(id)).unwrap();
+        }
+    }
+
+    /// Pushes all of a commit, and returns what became of the ref.
+    pub(crate) fn push(&self, name: &str, commit: Checksum) -> RefOutcome {
+        self.push_with(name, commit, Expect::Any, PushOptions::default())
+    }
+
+    pub(crate) fn push_with(
+        &self,
+        name: &str,
+        commit: Checksum,
+        expect: Expect,
+        options: PushOptions,
+    ) -> RefOutcome {
+        let store = self.store();
+        let update = RefUpdate {
+            expect,
+            ..update(name, commit)
+        };
+        open(&store, options, &[update]);
+        self.stage_all(&store, commit);
+        done(store.publish().unwrap()).remove(0)
+    }
+
+    /// Returns what `refs/heads` of the target holds under a name.
+    pub(crate) fn held(&self, name: &str) -> Option<String> {
+        let path = self.target().join("refs/heads").join(name);
+        fs::read_to_string(path)
+            .ok()
+            .map(|text| text.trim().to_owned())
+    }
+
+    /// Returns path and content of every file of the target but our own.
+    pub(crate) fn snapshot(&self) -> BTreeSet<(PathBuf, Vec<u8>)> {
+        let mut files = BTreeSet::new();
+        let mut dirs = vec![self.target()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.ends_with("extensions/artifact-cache") {
+                } else if path.is_dir() && !path.is_symlink() {
+                    dirs.push(path);
+                } else if !path.ends_with(".lock") {
+                    let content = fs::read(&path).unwrap();
+                    files.insert((path, content));
+                }
+            }
+        }
+        files
+    }
+
+    /// Lets the real `ostree` and our own check look at the target, and pulls a ref from it.
+    pub(crate) fn assert_sound(&self, refs: &[&str]) {
+        ostree(&["fsck", "-q"], &self.target());
+        let faults = Mutex::new(Vec::new());
+        let report = |fault| faults.lock().unwrap().push(fault);
+        fsck(&self.target(), u64::MAX, &report).unwrap();
+        assert_eq!(faults.into_inner().unwrap(), []);
+        let puller = TempDir::new().unwrap();
+        ostree(&["init", "--mode=bare-user"], puller.path());
+        for name in refs {
+            let from = self.target();
+            let args = ["pull-local", "--untrusted", from.to_str().unwrap(), name];
+            ostree(&args, puller.path());
+        }
+        ostree(&["fsck", "-q"], puller.path());
+    }
+
+    pub(crate) fn staging_dirs(&self) -> usize {
+        let staging = self.target().join("extensions/artifact-cache/staging");
+        fs::read_dir(staging).map_or(0, Iterator::count)
+    }
+}
+
+/// Runs `ostree`, which must succeed.
+pub(crate) fn ostree(args: &[&str], repo: &Path) -> String {
+    let repo = format!("--repo={}", repo.display());
+    let output = Command::new("ostree")
+        .arg(args[0])
+        .arg(repo)
+        .args(&args[1..])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "ostree {args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub(crate) fn update(name: &str, commit: Checksum) -> RefUpdate {
+    RefUpdate {
+        name: name.parse().unwrap(),
+        commit,
+        detached: None,
+        expect: Expect::Any,
+    }
+}
+
+pub(crate) fn open(store: &impl Store, options: PushOptions, refs: &[RefUpdate]) -> Opened {
+    let refs = refs.to_vec();
+    store
+        .open(&Announcement {
+            options,
+            refs,
+            bases: Vec::new(),
+        })
+        .unwrap()
+}
+
+/// Returns the outcomes of a publication that was done.
+pub(crate) fn done(published: Published) -> Vec<RefOutcome> {
+    match published {
+        Published::Done(outcomes) => outcomes,
+        Published::Missing(missing) => panic!("missing: {missing:?}"),
+    }
+}
+
+/// Returns what a publication is missing.
+pub(crate) fn missing(published: Published) -> Vec<ObjectId> {
+    match published {
+        Published::Missing(missing) => missing,
+        Published::Done(outcomes) => panic!("done: {outcomes:?}"),
+    }
+}
+
+/// What a file system was asked to change, or to make durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    SyncAll,
+    SyncDir(String),
+    Name(String),
+    Lock(String),
+    Unlock(String),
+}
+
+/// What was asked so far, and whether the next sync shall fail.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    pub(crate) ops: Mutex<Vec<Op>>,
+    pub(crate) fail_sync: AtomicBool,
+}
+
+impl Record {
+    fn add(&self, op: Op) {
+        self.ops.lock().unwrap().push(op);
+    }
+}
+
+/// The real file system, with a record.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    real: RealFs,
+    record: Arc<Record>,
+}
+
+/// A lock that records its release.
+#[derive(Debug)]
+pub(crate) struct RecordedLock {
+    path: String,
+    record: Arc<Record>,
+    _real: <RealFs as Fs>::Lock,
+}
+
+impl Drop for RecordedLock {
+    fn drop(&mut self) {
+        self.record.add(Op::Unlock(self.path.clone()));
+    }
+}
+
+impl Fs for Recorder {
+    type File = <RealFs as Fs>::File;
+    type Lock = RecordedLock;
+
+    fn mount_id(&self) -> Option<&str> {
+        self.real.mount_id()
+    }
+    fn create(&self, path: &RepoPath, mode: u32) -> io::Result<Self::File> {
+        self.real.create(path, mode)
+    }
+    fn set_mode(&self, file: &Self::File, mode: u32) -> io::Result<()> {
+        self.real.set_mode(file, mode)
+    }
+    fn open(&self, path: &RepoPath) -> io::Result<Self::File> {
+        self.real.open(path)
+    }
+    fn sync_data(&self, file: &Self::File) -> io::Result<()> {
+        self.real.sync_data(file)
+    }
+    fn sync_dir(&self, path: &RepoPath) -> io::Result<()> {
+        self.real.sync_dir(path)?;
+        self.record.add(Op::SyncDir(path.as_str().to_owned()));
+        Ok(())
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        if self.record.fail_sync.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the disk is gone"));
+        }
+        self.real.sync_all()?;
+        self.record.add(Op::SyncAll);
+        Ok(())
+    }
+    fn rename(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()> {
+        self.real.rename(from, to)?;
+        self.record.add(Op::Name(to.as_str().to_owned()));
+        Ok(())
+    }
+    fn link(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()> {
+        self.real.link(from, to)?;
+        self.record.add(Op::Name(to.as_str().to_owned()));
+        Ok(())
+    }
+    fn unlink(&self, path: &RepoPath) -> io::Result<()> {
+        self.real.unlink(path)
+    }
+    fn mkdir(&self, path: &RepoPath, mode: u32) -> io::Result<()> {
+        self.real.mkdir(path, mode)
+    }
+    fn rmdir(&self, path: &RepoPath) -> io::Result<()> {
+        self.real.rmdir(path)
+    }
+    fn stat(&self, path: &RepoPath) -> io::Result<Stat> {
+        self.real.stat(path)
+    }
+    fn read_dir(&self, path: &RepoPath, max: usize) -> io::Result<Vec<DirEntry>> {
+        self.real.read_dir(path, max)
+    }
+    fn survey(&self, path: &RepoPath) -> io::Result<(Stat, Vec<(String, Stat)>)> {
+        self.real.survey(path)
+    }
+    fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>> {
+        self.real.stat_each(path, names)
+    }
+    fn boot_id(&self) -> Option<&str> {
+        self.real.boot_id()
+    }
+    fn read_link(&self, path: &RepoPath) -> io::Result<String> {
+        self.real.read_link(path)
+    }
+    fn room(&self) -> io::Result<Room> {
+        self.real.room()
+    }
+
+    fn touch_root(&self) -> io::Result<()> {
+        self.real.touch_root()
+    }
+    fn try_lock(&self, path: &RepoPath, mode: LockMode) -> io::Result<Option<RecordedLock>> {
+        let path_text = path.as_str().to_owned();
+        let lock = self.real.try_lock(path, mode)?.map(|real| {
+            self.record.add(Op::Lock(path_text.clone()));
+            RecordedLock {
+                path: path_text,
+                record: Arc::clone(&self.record),
+                _real: real,
+            }
+        });
+        Ok(lock)
+    }
+}

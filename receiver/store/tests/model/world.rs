@@ -1,0 +1,534 @@
+//! What is pushed, a push as a client does it, and what must hold whatever happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use artifact_formats::{
+    Attributes, Checksum, Commit, Dirmeta, Dirtree, FileHeader, ObjectId, ObjectKind, Summary,
+    Xattrs,
+};
+use artifact_protocol::frame::{Base, Expect, PushOptions, RefOutcome, RefUpdate, SummaryDone};
+use artifact_protocol::session::{Announcement, Opened, Published};
+use artifact_store::{Error, LocalStore, LockMode, ObjectStream, Store, StoreConfig};
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+use proptest::prelude::*;
+
+use crate::disk::{Machine, Node};
+use crate::files::{ModelFs, Script};
+
+/// Every object there is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Universe {
+    stored: BTreeMap<ObjectId, Vec<u8>>,
+    paths: BTreeMap<String, ObjectId>,
+    detached: BTreeMap<Checksum, Vec<Vec<u8>>>,
+}
+
+/// Files of a tree: directory (the second is in the first, the third in the second), name, content.
+#[derive(Clone, Debug)]
+pub(crate) struct Tree(pub(crate) Vec<(u8, u8, u8)>);
+
+/// Any small tree.
+pub(crate) fn any_tree() -> impl Strategy<Value = Tree> {
+    proptest::collection::vec((0..3u8, 0..3u8, 0..6u8), 0..6).prop_map(Tree)
+}
+
+impl Universe {
+    fn add(&mut self, kind: ObjectKind, stored: Vec<u8>) -> Checksum {
+        let checksum = Checksum::of(&stored);
+        self.insert(ObjectId::new(kind, checksum), stored);
+        checksum
+    }
+
+    fn insert(&mut self, id: ObjectId, stored: Vec<u8>) {
+        self.paths.insert(id.archive_path(), id);
+        self.stored.insert(id, stored);
+    }
+
+    fn add_file(&mut self, content: u8) -> Checksum {
+        let content = vec![content; 40 * usize::from(content)];
+        let attributes = Attributes {
+            uid: 0,
+            gid: 0,
+            mode: 0o100_644,
+            xattrs: Xattrs::default(),
+        };
+        let header = FileHeader::new(attributes, None).unwrap();
+        let mut deflate = DeflateEncoder::new(Vec::new(), Compression::default());
+        deflate.write_all(&content).unwrap();
+        let stored = [
+            header.to_archive(content.len() as u64),
+            deflate.finish().unwrap(),
+        ];
+        let checksum = Checksum::of(&[header.to_hashed(), content].concat());
+        let id = ObjectId::new(ObjectKind::File, checksum);
+        self.insert(id, stored.concat());
+        checksum
+    }
+
+    /// Adds a commit of a tree.
+    pub(crate) fn commit(&mut self, parent: Option<Checksum>, tree: &Tree) -> Checksum {
+        let attributes = Attributes {
+            uid: 0,
+            gid: 0,
+            mode: 0o040_755,
+            xattrs: Xattrs::default(),
+        };
+        let meta = Dirmeta::new(attributes).unwrap().serialize();
+        let meta = self.add(ObjectKind::Dirmeta, meta);
+        let names = ["a", "b", "c"];
+        let mut below = None;
+        for dir in (0..3).rev() {
+            let files = tree.0.iter().filter(|(place, ..)| *place == dir);
+            let files = files.map(|(_, name, content)| (*name, *content));
+            let files: BTreeMap<_, _> = files.collect();
+            let files: Vec<_> = files
+                .into_iter()
+                .map(|(name, content)| (names[usize::from(name)], self.add_file(content)))
+                .collect();
+            if files.is_empty() && below.is_none() && dir > 0 {
+                continue;
+            }
+            let dirs = below.map(|tree| ("dir", tree, meta));
+            let stored = Dirtree::serialize(files, dirs);
+            below = Some(self.add(ObjectKind::Dirtree, stored));
+        }
+        let commit = Commit {
+            parent,
+            tree: below.unwrap(),
+            meta,
+            timestamp: 1_700_000_000,
+            subject: "a commit".to_owned(),
+            body: String::new(),
+            ref_bindings: None,
+            collection_binding: None,
+            version: None,
+        };
+        self.add(ObjectKind::Commit, commit.serialize())
+    }
+
+    /// Adds detached metadata of a commit: an `a{sv}` of nothing, or of one byte.
+    pub(crate) fn detach(&mut self, commit: Checksum, metadata: &[u8]) -> Vec<u8> {
+        let all = self.detached.entry(commit).or_default();
+        all.push(metadata.to_vec());
+        metadata.to_vec()
+    }
+
+    pub(crate) fn stored(&self, id: ObjectId) -> &[u8] {
+        &self.stored[&id]
+    }
+
+    pub(crate) fn children(&self, id: ObjectId) -> Vec<ObjectId> {
+        match id.kind {
+            ObjectKind::Commit => {
+                let commit = Commit::parse(self.stored(id)).unwrap();
+                let tree = ObjectId::new(ObjectKind::Dirtree, commit.tree);
+                vec![tree, ObjectId::new(ObjectKind::Dirmeta, commit.meta)]
+            }
+            ObjectKind::Dirtree => {
+                let tree = Dirtree::parse(self.stored(id)).unwrap();
+                tree.children().collect()
+            }
+            ObjectKind::File | ObjectKind::Dirmeta => Vec::new(),
+        }
+    }
+
+    /// Returns all that an object reaches, breadth first.
+    pub(crate) fn closure(&self, root: ObjectId) -> Vec<ObjectId> {
+        let (mut all, mut next) = (vec![root], 0);
+        while let Some(&id) = all.get(next) {
+            next += 1;
+            for child in self.children(id) {
+                if !all.contains(&child) {
+                    all.push(child);
+                }
+            }
+        }
+        all
+    }
+}
+
+pub(crate) const fn commit_id(commit: Checksum) -> ObjectId {
+    ObjectId::new(ObjectKind::Commit, commit)
+}
+
+/// An empty repository, all durable.
+pub(crate) fn repository() -> Machine {
+    let mut machine = Machine::new();
+    for dir in [
+        "objects",
+        "refs",
+        "refs/heads",
+        "refs/mirrors",
+        "state",
+        "tmp",
+        "extensions",
+    ] {
+        machine.make(dir, Node::Dir(BTreeMap::new())).unwrap();
+    }
+    let config = "[core]\nrepo_version=1\nmode=archive-z2\nlock-timeout-secs=0\n";
+    let node = machine.make("config", Node::File(Arc::default())).unwrap();
+    machine.append(node, 0, config.as_bytes());
+    machine.sync(None);
+    machine
+}
+
+/// What a client wants.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Push {
+    pub(crate) refs: Vec<(String, Checksum)>,
+    pub(crate) detached: BTreeMap<Checksum, Vec<u8>>,
+    pub(crate) bases: Vec<(String, Checksum)>,
+    pub(crate) expect: Option<Expect>,
+}
+
+impl Push {
+    pub(crate) fn one(name: &str, commit: Checksum) -> Self {
+        Self {
+            refs: vec![(name.to_owned(), commit)],
+            ..Self::default()
+        }
+    }
+
+    fn announcement(&self) -> Announcement {
+        let update = |(name, commit): &(String, Checksum)| RefUpdate {
+            name: name.parse().unwrap(),
+            commit: *commit,
+            detached: self.detached.get(commit).map(|bytes| Checksum::of(bytes)),
+            expect: self.expect.unwrap_or(Expect::Any),
+        };
+        let base = |(name, commit): &(String, Checksum)| Base {
+            name: name.parse().unwrap(),
+            commit: *commit,
+        };
+        Announcement {
+            options: PushOptions::FORCE,
+            refs: self.refs.iter().map(update).collect(),
+            bases: self.bases.iter().map(base).collect(),
+        }
+    }
+
+    /// What this makes of some refs.
+    pub(crate) fn apply(&self, refs: &BTreeMap<String, Checksum>) -> BTreeMap<String, Checksum> {
+        let mut refs = refs.clone();
+        refs.extend(self.refs.iter().cloned());
+        refs
+    }
+}
+
+/// One end of a push, a step at a time.
+#[derive(Debug)]
+pub(crate) struct Client<'a> {
+    universe: &'a Universe,
+    push: &'a Push,
+    fs: ModelFs,
+    store: LocalStore<ModelFs>,
+    /// Objects that were sent.
+    pub(crate) sent: Vec<ObjectId>,
+}
+
+impl<'a> Client<'a> {
+    pub(crate) fn connect(
+        universe: &'a Universe,
+        push: &'a Push,
+        fs: &ModelFs,
+        identity: &str,
+    ) -> Result<Self, Error> {
+        let config = StoreConfig {
+            identity: identity.to_owned(),
+            ..StoreConfig::default()
+        };
+        Ok(Self {
+            universe,
+            push,
+            store: LocalStore::with_fs(fs.clone(), config)?,
+            fs: fs.clone(),
+            sent: Vec::new(),
+        })
+    }
+
+    pub(crate) fn open(&self) -> Result<Opened, Error> {
+        let opened = self.store.open(&self.push.announcement())?;
+        let known = |commit: &&Checksum| self.push.bases.iter().any(|base| base.1 == **commit);
+        let relied: Vec<_> = opened.complete.iter().filter(known).copied().collect();
+        self.store.rely(&relied)?;
+        Ok(opened)
+    }
+
+    /// Offers everything and returns what is wanted.
+    pub(crate) fn offer(&self) -> Result<Vec<ObjectId>, Error> {
+        let (mut wanted, mut had) = (Vec::new(), BTreeSet::new());
+        for (_, commit) in &self.push.refs {
+            for id in self.universe.closure(commit_id(*commit)) {
+                if wanted.contains(&id) || had.contains(&id) {
+                    continue;
+                }
+                if self.store.have(&[id])?[0] {
+                    had.extend(self.universe.closure(id));
+                } else {
+                    wanted.push(id);
+                }
+            }
+        }
+        wanted.retain(|id| !had.contains(id));
+        Ok(wanted)
+    }
+
+    pub(crate) fn send(&mut self, ids: &[ObjectId]) -> Result<(), Error> {
+        for &id in ids {
+            let stored = self.universe.stored(id);
+            self.sent.push(id);
+            if id.checksum.as_bytes()[0].is_multiple_of(2) {
+                self.store.stage(id, stored)?;
+                continue;
+            }
+            let mut stream = self.store.begin(id)?;
+            let (first, last) = stored.split_at(stored.len() / 2);
+            // As the driver's threads do: when a piece fails, the rest of the object is under way.
+            let appended = [first, last].map(|piece| stream.append(piece));
+            let ended = stream.finish();
+            appended
+                .into_iter()
+                .chain([ended])
+                .collect::<Result<(), _>>()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn transfer(&mut self) -> Result<(), Error> {
+        for (commit, metadata) in &self.push.detached {
+            self.store.stage_detached(*commit, metadata)?;
+        }
+        let wanted = self.offer()?;
+        self.send(&wanted)
+    }
+
+    /// Finalizes, sends what is missing, and is told what became of the refs.
+    pub(crate) fn finalize(&mut self) -> Result<Vec<RefOutcome>, Error> {
+        for _ in 0..16 {
+            match self.store.publish()? {
+                Published::Done(outcomes) => {
+                    self.fs.acknowledge();
+                    return Ok(outcomes);
+                }
+                Published::Missing(missing) => self.send(&missing)?,
+            }
+        }
+        panic!("something is always missing");
+    }
+
+    pub(crate) fn summarize(&self) -> SummaryDone {
+        self.store.summarize()
+    }
+}
+
+/// Pushes as one does.
+pub(crate) fn run(
+    universe: &Universe,
+    push: &Push,
+    fs: &ModelFs,
+) -> Result<Vec<RefOutcome>, Error> {
+    let mut client = Client::connect(universe, push, fs, "somebody")?;
+    client.open()?;
+    client.transfer()?;
+    let outcomes = client.finalize()?;
+    client.summarize();
+    Ok(outcomes)
+}
+
+/// Returns whether refs are what was pushed.
+pub(crate) fn all_set(outcomes: &[RefOutcome]) -> bool {
+    let set = [RefOutcome::Updated, RefOutcome::Unchanged];
+    outcomes.iter().all(|outcome| set.contains(outcome))
+}
+
+/// A repository with what was pushed before, and a push that moves on.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    pub(crate) universe: Universe,
+    pub(crate) machine: Machine,
+    pub(crate) old: BTreeMap<String, Checksum>,
+    pub(crate) push: Push,
+}
+
+/// Any first push, or a second one to another ref and perhaps the same, perhaps with detached
+/// metadata, perhaps relying on the first: what [`scenario`] takes.
+pub(crate) fn any_scenario() -> impl Strategy<Value = ([Tree; 3], [bool; 4])> {
+    ([any_tree(), any_tree(), any_tree()], any::<[bool; 4]>())
+}
+
+/// Makes a scenario: whether it is a second push, of two refs, with detached metadata, relying on
+/// the first.
+pub(crate) fn scenario((trees, flags): ([Tree; 3], [bool; 4])) -> Scenario {
+    let [second, two, detached, relies] = flags;
+    let mut universe = Universe::default();
+    let [first, next, another] = trees;
+    let first = universe.commit(None, &first);
+    let next = universe.commit(second.then_some(first), &next);
+    let mut push = Push::one("p/e/2", next);
+    if two {
+        let another = universe.commit(Some(first), &another);
+        push.refs.push(("p/e/1".to_owned(), another));
+    }
+    if detached {
+        push.detached.insert(next, universe.detach(next, &[]));
+    }
+    let (mut machine, mut old) = (repository(), BTreeMap::new());
+    if second {
+        let push = Push::one("p/e/1", first);
+        machine = pushed(&universe, &push, machine);
+        old = push.apply(&old);
+    }
+    if relies && second {
+        push.bases.push(("p/e/1".to_owned(), first));
+    }
+    Scenario {
+        universe,
+        machine,
+        old,
+        push,
+    }
+}
+
+/// Pushes what cannot fail, and returns the machine.
+pub(crate) fn pushed(universe: &Universe, push: &Push, machine: Machine) -> Machine {
+    let fs = ModelFs::alone(machine, Script::Nothing);
+    let outcomes = run(universe, push, &fs).unwrap();
+    assert!(all_set(&outcomes), "{outcomes:?}");
+    fs.machine().clone()
+}
+
+/// Checks INV-1, INV-2, INV-4 and INV-8: every ref has one of its values and is whole, and so is
+/// every commit that is not marked partial. `refs` are the possible values of each ref.
+pub(crate) fn check(
+    machine: &Machine,
+    universe: &Universe,
+    refs: &BTreeMap<String, Vec<Option<Checksum>>>,
+) -> Result<BTreeMap<String, Checksum>, String> {
+    let held = held(machine)?;
+    for name in held.keys().chain(refs.keys()) {
+        let possible = refs.get(name).ok_or(format!("nobody pushed {name}"))?;
+        if !possible.contains(&held.get(name).copied()) {
+            return Err(format!("{name} holds {:?} of {possible:?}", held.get(name)));
+        }
+    }
+    let objects = objects(machine, universe)?;
+    let partial = |commit: &Checksum| machine.resolve(&format!("state/{commit}.commitpartial"));
+    let commits = objects.iter().filter(|id| id.kind == ObjectKind::Commit);
+    let whole = commits
+        .map(|id| id.checksum)
+        .filter(|c| partial(c).is_err());
+    for commit in whole.chain(held.values().copied()) {
+        for id in universe.closure(commit_id(commit)) {
+            if !objects.contains(&id) {
+                return Err(format!("{commit} lacks {id}"));
+            }
+        }
+    }
+    if let Ok(node) = machine.resolve("summary")
+        && let Node::File(content) = machine.node(node)
+    {
+        let summary = Summary::parse(content).map_err(|error| format!("summary: {error}"))?;
+        for (name, entry) in &summary.refs {
+            if !objects.contains(&commit_id(entry.commit)) {
+                return Err(format!("the summary has {name} at {}", entry.commit));
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// Returns the refs there are.
+pub(crate) fn held(machine: &Machine) -> Result<BTreeMap<String, Checksum>, String> {
+    let mut refs = BTreeMap::new();
+    for (name, content) in machine.files_below("refs/heads") {
+        let text = String::from_utf8_lossy(&content).into_owned();
+        let commit = text
+            .strip_suffix('\n')
+            .and_then(|digits| digits.parse().ok());
+        refs.insert(
+            name.clone(),
+            commit.ok_or(format!("{name} holds {text:?}"))?,
+        );
+    }
+    Ok(refs)
+}
+
+/// Returns the objects there are, each of which must be what its name says.
+fn objects(machine: &Machine, universe: &Universe) -> Result<BTreeSet<ObjectId>, String> {
+    let mut objects = BTreeSet::new();
+    for (name, content) in machine.files_below("objects") {
+        let node = machine
+            .resolve(&format!("objects/{name}"))
+            .expect("it is there");
+        if machine.mode(node) != 0o644 {
+            return Err(format!("not everybody can read objects/{name}"));
+        }
+        let good = match universe.paths.get(&name) {
+            Some(id) => {
+                objects.insert(*id);
+                *universe.stored(*id) == **content
+            }
+            None => universe.detached.iter().any(|(commit, all)| {
+                let path = commit_id(*commit).loose_path("commitmeta");
+                path == name && all.contains(&content)
+            }),
+        };
+        if !good {
+            return Err(format!("objects/{name} is damaged"));
+        }
+    }
+    Ok(objects)
+}
+
+/// Returns what each ref may hold that `push` moves from `old`, and that it has if it is done.
+pub(crate) fn possible(
+    old: &BTreeMap<String, Checksum>,
+    push: &Push,
+    is_done: bool,
+) -> BTreeMap<String, Vec<Option<Checksum>>> {
+    let new = push.apply(old);
+    let values = |name: &String, new: Checksum| match is_done {
+        true => vec![Some(new)],
+        false => vec![Some(new), old.get(name).copied()],
+    };
+    new.iter()
+        .map(|(name, commit)| (name.clone(), values(name, *commit)))
+        .collect()
+}
+
+/// Removes every object that no ref reaches, as `ostree prune --refs-only` does; does nothing while
+/// somebody publishes.
+pub(crate) fn prune(machine: &Arc<Mutex<Machine>>, universe: &Universe) -> bool {
+    let mut machine = machine.lock().unwrap();
+    let lock = match machine.resolve(".lock") {
+        Ok(node) => node,
+        Err(_) => machine.make(".lock", Node::File(Arc::default())).unwrap(),
+    };
+    let Some(token) = machine.lock(lock, LockMode::Exclusive) else {
+        return false;
+    };
+    let mut live = BTreeSet::new();
+    for commit in held(&machine).unwrap().values() {
+        live.extend(universe.closure(commit_id(*commit)));
+        live.insert(commit_id(*commit));
+    }
+    let kept: BTreeSet<_> = live.iter().map(ObjectId::archive_path).collect();
+    for (name, _) in machine.files_below("objects") {
+        if !kept.contains(&name) {
+            let path = format!("objects/{name}");
+            let (dir, name, _) = machine.place(&path).unwrap();
+            machine.name(&[(dir, name, None)]);
+        }
+    }
+    machine.unlock(token);
+    true
+}
+
+/// Returns how many cases to try where one run of the tests tries `usual`.
+pub(crate) fn cases(usual: u32) -> u32 {
+    let times = std::env::var("MODEL_CASES").map_or(1, |text| text.parse().unwrap());
+    usual * times
+}

@@ -1,0 +1,156 @@
+//! The sandbox, from inside: a push has all it needs, and nothing else is left.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+#[expect(dead_code, reason = "the store's own tests use the rest")]
+#[path = "../store/tests/local/support.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::net::{TcpStream, UdpSocket};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::{env, io, thread};
+
+use artifact_formats::{Checksum, ObjectId};
+use artifact_protocol::frame::{PushOptions, RefOutcome, SummaryDone};
+use artifact_receiver::sandbox::{self, Standing};
+use artifact_store::{LocalStore, ObjectStream, Store};
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
+use nix::sys::{ptrace, signal};
+use nix::{libc, unistd};
+
+use self::support::{Pair, done, open, update};
+
+/// Set in the process that confines itself; it names the directory of the pair.
+const INSIDE: &str = "ARTIFACT_TESTS_CONFINED";
+
+/// The test runs itself once more, since there is no way out of the sandbox.
+#[test]
+fn a_confined_receiver_can_do_all_of_a_push_and_nothing_else() {
+    if let Some(dir) = env::var_os(INSIDE) {
+        return confined(Path::new(&dir));
+    }
+    let pair = Pair::new();
+    let first = pair.commit(None, &[("a", "one"), ("b/c", "two"), ("b/link", "->c")]);
+    let second = pair.commit(Some(first), &[("a", "one"), ("b/c", "three")]);
+    fs::write(pair.source().join("pushes"), format!("{first} {second}")).unwrap();
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg("a_confined_receiver_can_do_all_of_a_push_and_nothing_else")
+        .env(INSIDE, pair.source().parent().unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+        "{output:?}"
+    );
+    pair.assert_sound(&["moved/ref", "other"]);
+    assert_eq!(pair.staging_dirs(), 0);
+}
+
+fn confined(dir: &Path) {
+    let pair = Pair::of_another(dir);
+    let commits = fs::read_to_string(pair.source().join("pushes")).unwrap();
+    let pushes: Vec<(Checksum, BTreeMap<ObjectId, Vec<u8>>)> = commits
+        .split(' ')
+        .map(|commit| commit.parse().unwrap())
+        .map(|commit| {
+            let closure = pair.closure(commit).into_iter();
+            (commit, closure.map(|id| (id, pair.stored(id))).collect())
+        })
+        .collect();
+    let [first, second, third] = [(); 3].map(|()| pair.store());
+
+    let layers = sandbox::enter(&pair.target());
+    for layer in &layers {
+        assert!(!matches!(layer.standing, Standing::Absent(_)), "{layer:?}");
+    }
+    assert_eq!(layers.len(), 6);
+
+    push(first, "moved/ref", pushes[0].0, &pushes[0].1);
+    // Another one finds objects here, and moves the ref.
+    push(second, "moved/ref", pushes[1].0, &pushes[1].1);
+    push(third, "other", pushes[1].0, &pushes[1].1);
+    files_outside_are_out_of_reach(dir, &pair.target());
+    other_processes_are_out_of_reach();
+}
+
+fn push(store: LocalStore, name: &str, commit: Checksum, objects: &BTreeMap<ObjectId, Vec<u8>>) {
+    open(&store, PushOptions::default(), &[update(name, commit)]);
+    let ids: Vec<_> = objects.keys().copied().collect();
+    let had = store.have(&ids).unwrap();
+    thread::scope(|scope| {
+        for (id, _) in ids.iter().zip(had).filter(|(_, had)| !had) {
+            let (store, stored) = (&store, &objects[id]);
+            scope.spawn(move || {
+                let mut stream = store.begin(*id).unwrap();
+                stream.append(stored).unwrap();
+                stream.finish().unwrap();
+                store.stage(*id, stored).unwrap();
+            });
+        }
+    });
+    let outcomes = done(store.publish().unwrap());
+    assert_eq!(outcomes, [RefOutcome::Updated]);
+    assert_eq!(store.summarize(), SummaryDone::Current);
+}
+
+fn files_outside_are_out_of_reach(dir: &Path, repo: &Path) {
+    let (outside, inside) = (dir.join("source/config"), repo.join("config"));
+    assert!(File::open(&inside).is_ok());
+    for path in ["/etc/passwd", "/proc/self/environ", "/"].map(Path::new) {
+        assert_denied(path, File::open(path));
+    }
+    assert_denied("read", fs::read(&outside));
+    assert_denied("write", fs::write(&outside, "x"));
+    assert_denied("make", File::create(dir.join("new")));
+    assert_denied("make a directory", fs::create_dir(dir.join("new")));
+    assert_denied("list", fs::read_dir(dir));
+    assert_denied("remove", fs::remove_file(&outside));
+    assert_denied("take", fs::hard_link(&outside, repo.join("new")));
+    assert_denied("give", fs::hard_link(&inside, dir.join("new")));
+    assert_denied("move away", fs::rename(&inside, dir.join("new")));
+    let mode = Permissions::from_mode(0o777);
+    assert_denied("change the mode", fs::set_permissions(&outside, mode));
+    assert_denied(
+        "change the owner",
+        std::os::unix::fs::chown(&outside, Some(1), None),
+    );
+    assert_denied("link symbolically", symlink("/etc", repo.join("new")));
+    assert_denied("change the root", unistd::chroot(dir));
+    let mounted = nix::mount::mount(
+        None::<&OsStr>,
+        repo,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        None::<&OsStr>,
+    );
+    assert_denied("mount", mounted);
+}
+
+fn other_processes_are_out_of_reach() {
+    assert_denied("execute", Command::new("/bin/true").status());
+    assert_denied("connect", TcpStream::connect("127.0.0.1:1"));
+    assert_denied("bind", UdpSocket::bind("127.0.0.1:0"));
+    assert_denied("connect a pair", UnixStream::pair());
+    assert_denied("signal", signal::kill(unistd::getppid(), None));
+    assert_denied("be traced", ptrace::traceme());
+    let namespace = nix::sched::unshare(CloneFlags::CLONE_NEWUTS);
+    assert_denied("make a namespace", namespace);
+}
+
+fn assert_denied<T>(what: impl std::fmt::Debug, result: Result<T, impl Into<io::Error>>) {
+    let error = result.err().map(Into::into);
+    let errno = error.as_ref().and_then(io::Error::raw_os_error);
+    assert!(
+        matches!(errno, Some(libc::EPERM | libc::EACCES | libc::EXDEV)),
+        "{what:?}: {error:?}"
+    );
+}

@@ -1,0 +1,247 @@
+//! The command line.
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+
+use artifact_formats::RefPattern;
+use artifact_sender::{RefName, Remote};
+use clap::{Parser, Subcommand};
+
+use crate::address::Address;
+
+/// Share what was built: push OSTree commits to a cache that everybody pulls from.
+#[derive(Debug, Parser)]
+#[command(name = "artifact-cache", version, after_help = HELP)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Where the caches are named, in the place of the usual files
+    #[arg(long, global = true, display_order = 99, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Command to use in the place of `ssh`, with its arguments
+    #[arg(
+        long,
+        global = true,
+        display_order = 100,
+        value_name = "COMMAND",
+        env = "ARTIFACT_CACHE_SSH"
+    )]
+    pub(crate) ssh: Option<String>,
+    /// Print one JSON object a line on standard output, and nothing else there
+    #[arg(long, global = true, display_order = 101)]
+    pub(crate) json: bool,
+    /// Print nothing but errors and refusals
+    #[arg(
+        short,
+        long,
+        global = true,
+        display_order = 102,
+        conflicts_with = "verbose"
+    )]
+    pub(crate) quiet: bool,
+    /// Print also what the server and ssh have to say
+    #[arg(short, long, global = true, display_order = 103)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Push(Push),
+    #[cfg(feature = "pull")]
+    Pull(Pull),
+    List(List),
+    Check(Check),
+}
+
+/// Push refs of a local repository.
+///
+/// Only objects that the server lacks travel. The server verifies each, and moves a ref when
+/// everything it reaches is on its disk: when this command says "updated", it is there.
+/// Interrupted at any moment, the cache is as before; the same command again goes on.
+#[derive(Debug, clap::Args)]
+#[command(after_help = PUSH_EXAMPLES)]
+pub(crate) struct Push {
+    /// The local repository: archive, bare-user, bare or bare-user-only
+    #[arg(long, value_name = "PATH", env = "OSTREE_REPO", default_value = ".")]
+    pub(crate) repo: PathBuf,
+    /// Where to push to: ssh://[user@]host[:port]/path, [user@]host:path, or a local path.
+    /// Several are pushed to one after the other. Without it: each cache of the configuration that
+    /// has `push: true`
+    #[arg(long, value_name = "URL")]
+    pub(crate) remote: Vec<Remote>,
+    /// Fail if a cache of the configuration cannot be reached, also if others can
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Change nothing; say what would be sent and set. What is refused only once the server has the
+    /// commit, such as a move that is no fast-forward, does not show
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Send this many ancestors of each commit along
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) depth: u32,
+    /// Move refs also to commits that do not descend from their current ones
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// How hard to compress content of a repository that is no archive: 0 to 9
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(0..=9),
+          default_value_t = artifact_sender::Repository::DEFAULT_COMPRESSION)]
+    pub(crate) compression: u32,
+    /// Send at most this many bytes a second; K, M and G stand for thousands, millions and so on
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub(crate) limit_rate: Option<NonZeroU64>,
+    /// When the connection is lost or the cache is locked, try so many times more, with growing
+    /// pauses. What the server has verified is not sent again
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) retries: u32,
+    /// Refs of the local repository
+    #[arg(value_name = "REF", required = true)]
+    pub(crate) refs: Vec<RefName>,
+}
+
+/// Pull refs into a local repository.
+///
+/// Each ref is taken from the first cache that has it, and becomes a ref of the same name here. All
+/// that is pulled is verified against its checksum, and a ref is set when everything it reaches is
+/// here. Interrupted at any moment, the refs are as before; the same command again goes on.
+/// Signatures are not looked at: for that, use `ostree pull` with a remote that has keys.
+#[cfg(feature = "pull")]
+#[derive(Debug, clap::Args)]
+#[command(after_help = PULL_EXAMPLES)]
+pub(crate) struct Pull {
+    /// The local repository, of any mode. One that does not exist is made, of mode bare-user
+    #[arg(long, value_name = "PATH", env = "OSTREE_REPO", default_value = ".")]
+    pub(crate) repo: PathBuf,
+    /// Where to pull from: https://host/path, a local path, or an address to push to, whose server
+    /// says where to pull from. Several are tried in turn. Without it: those of the configuration
+    #[arg(long, value_name = "URL")]
+    pub(crate) remote: Vec<Address>,
+    /// Fail if a cache cannot be used, in the place of trying the next
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Pull also this many ancestors of each commit, as far as the cache has them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) depth: u16,
+    /// Pull every ref of this pattern: `*` is any part of a name between slashes, `**` any
+    /// number of parts
+    #[arg(long, value_name = "PATTERN", conflicts_with = "refs")]
+    pub(crate) all: Option<RefPattern>,
+    /// Refs of the cache
+    #[arg(value_name = "REF", required_unless_present = "all")]
+    pub(crate) refs: Vec<RefName>,
+}
+
+/// List the refs of a cache: name, age and size.
+///
+/// A ref that several caches have is listed once, as `pull` would find it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = LIST_EXAMPLES)]
+pub(crate) struct List {
+    /// The cache: https://host/path, a local path, or an address to push to. Without it: those of
+    /// the configuration
+    #[arg(long, value_name = "URL")]
+    pub(crate) remote: Vec<Address>,
+    /// Fail if a cache cannot be used, in the place of leaving it out
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// List only refs of this pattern: `*` is any part of a name between slashes, `**` any
+    /// number of parts
+    #[arg(value_name = "PATTERN")]
+    pub(crate) pattern: Option<RefPattern>,
+}
+
+/// Connect to a cache and say who is there, or what is wrong and how to mend it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = CHECK_EXAMPLES)]
+pub(crate) struct Check {
+    /// The cache, as for push or pull. Without it: each of the configuration
+    #[arg(long, value_name = "URL")]
+    pub(crate) remote: Vec<Address>,
+}
+
+/// Reads a number of bytes, perhaps with a unit.
+fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((end, 'k' | 'K')) => (text.get(..end), 1_000),
+        Some((end, 'm' | 'M')) => (text.get(..end), 1_000_000),
+        Some((end, 'g' | 'G')) => (text.get(..end), 1_000_000_000),
+        _ => (Some(text), 1),
+    };
+    number
+        .and_then(|number| number.parse::<u64>().ok())
+        .and_then(|number| NonZeroU64::new(number.checked_mul(unit)?))
+        .ok_or_else(|| "a rate is a number of bytes above 0, such as 500K or 2M".to_owned())
+}
+
+const PUSH_EXAMPLES: &str = "\
+Examples:
+  artifact-cache push --repo ~/repo --remote ssh://artifacts@example.com/cache os/x86_64/stable
+  artifact-cache push --repo ~/repo --remote /srv/cache --dry-run app/one app/two";
+
+#[cfg(feature = "pull")]
+const PULL_EXAMPLES: &str = "\
+Examples:
+  artifact-cache pull --repo ~/repo project/element/key
+  artifact-cache pull --repo ~/repo --all 'project/*/main'
+  artifact-cache pull --repo ~/repo --remote https://cache.example.com/artifacts os/x86_64/stable";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  artifact-cache list
+  artifact-cache list --remote https://cache.example.com/artifacts 'project/**'
+  artifact-cache list --json 'os/*/stable' | jq .size";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  artifact-cache check
+  artifact-cache check --remote ssh://artifacts@cache.example.com/artifacts";
+
+const HELP: &str = "\
+Caches are named with --remote, or once and for all in ~/.config/artifact-cache.yaml:
+
+  artifacts:                      # one cache
+    url: ssh://artifacts@cache.example.com/artifacts
+
+  artifacts:                      # or several: tried in this order, pushed to where it says so
+  - url: https://near.example.com/artifacts
+  - url: ssh://artifacts@cache.example.com/artifacts
+    push: true
+
+The `artifacts` of ~/.config/buildstream.conf will do as well, and after these
+artifact-cache.yaml in /etc/xdg.
+
+Exit codes:
+  0  done, or already there          6  the other side does not speak this protocol
+  1  a bug, most likely              7  the local repository lacks something, or is damaged
+  2  wrong usage or configuration    8  the server refused what was sent
+  3  the server refused some refs    9  the server's repository cannot be used: full, locked,
+  4  no cache has the ref               damaged, not there
+  5  no connection, or it was lost";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_of_bytes_with_or_without_a_unit() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("500K", 500_000),
+            ("2m", 2_000_000),
+            ("3G", 3_000_000_000),
+        ] {
+            assert_eq!(parse_rate(text).map(NonZeroU64::get), Ok(bytes));
+        }
+        for text in [
+            "",
+            "0",
+            "K",
+            "-1",
+            "1.5M",
+            "2MB",
+            "99999999999G",
+            "5\u{2126}",
+        ] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! `artifact-cache check`.
+
+use artifact_protocol::exit;
+use artifact_sender::{RefName, Remote, Text, Welcome, greet, inquire};
+use serde_json::json;
+
+use crate::address::Address;
+use crate::args::{self, Args};
+use crate::origin::Origin;
+use crate::output::Output;
+use crate::trouble::Trouble;
+use crate::{AGENT, caches, session};
+
+/// Looks at each cache in turn, and returns the exit code: the first that is not 0.
+pub(crate) async fn run(check: &args::Check, args: &Args, output: &Output) -> u8 {
+    let caches = match caches::to_read(&check.remote, args) {
+        Ok(caches) => caches,
+        Err(trouble) => return output.trouble(&trouble),
+    };
+    let mut code = exit::DONE;
+    for cache in &caches {
+        output.line(&format!("cache         {cache}"));
+        if let Err(trouble) = look_at(cache, args, output).await {
+            output.trouble(&trouble);
+            if code == exit::DONE {
+                code = trouble.code;
+            }
+        }
+    }
+    code
+}
+
+/// Talks to the cache's receiver, if it has one, and reads from where it is to be read. What is in
+/// everybody's way is said before what is in this user's.
+async fn look_at(cache: &Address, args: &Args, output: &Output) -> Result<(), Trouble> {
+    let Address::Receiver(remote) = cache else {
+        let origin = Origin::of(cache, args, output).await?;
+        return read(&origin, output);
+    };
+    let server = session::run(remote, args, output, async |c| greet(c, AGENT).await).await?;
+    show(&server, remote, output);
+    let Remote::Ssh(_) = remote else {
+        return read(&Origin::of(cache, args, output).await?, output);
+    };
+    let origin = Origin::announced(remote, &server)?;
+    read(&origin, output)?;
+    must_agree(remote, &origin, args, output).await?;
+    match server.rights() {
+        Some(rights) if rights.is_empty() => Err(Trouble {
+            code: exit::REFUSED_REF,
+            text: format!("your key may change nothing at {remote}"),
+            advice: Some(
+                "its operator grants rights with `artifact-cache-admin authorize`; pulling needs \
+                 none"
+                    .to_owned(),
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Compares what the web server and the receiver say of one ref: are they of the same repository?
+async fn must_agree(
+    remote: &Remote,
+    origin: &Origin,
+    args: &Args,
+    output: &Output,
+) -> Result<(), Trouble> {
+    let mut attempts = 0;
+    loop {
+        let refs = origin
+            .summary()?
+            .map(|summary| summary.refs)
+            .unwrap_or_default();
+        let mut refs = refs
+            .iter()
+            .filter_map(|(name, entry)| Some((name.parse().ok()?, entry)));
+        let Some((name, entry)): Option<(RefName, _)> = refs.next() else {
+            return Ok(());
+        };
+        let served = entry.commit;
+        let held = session::run(remote, args, output, async |connection| {
+            inquire(connection, AGENT, &name, served).await
+        });
+        let held = held.await?;
+        if held == Some(served) {
+            output.line("              the same as the receiver writes");
+            output.object(&json!({
+                "event": "agreed",
+                "name": name.as_str(),
+                "commit": served.to_hex(),
+            }));
+            return Ok(());
+        }
+        attempts += 1;
+        // Somebody may have pushed in between.
+        if attempts < ATTEMPTS {
+            continue;
+        }
+        let held = held.map_or_else(|| "not there".to_owned(), |held| held.to_hex());
+        return Err(Trouble {
+            code: exit::STORAGE,
+            text: format!(
+                "{origin} is another repository, or an old copy: {name} is {served} there, and \
+                 {held} at {remote}"
+            ),
+            advice: Some(
+                "does the web server serve the repository that the receiver writes, and does \
+                 nothing in between keep an old summary?"
+                    .to_owned(),
+            ),
+        });
+    }
+}
+
+fn show(server: &Welcome, remote: &Remote, output: &Output) {
+    let said = |text: &Option<Text>| text.as_ref().map(Text::escaped);
+    output.line(&format!("server        {}", server.agent.escaped()));
+    output.line(&format!("protocol      version {}", server.version));
+    let identity = said(&server.identity).unwrap_or_else(|| "nothing".into());
+    output.line(&format!("it calls you  {identity}"));
+    let rights = server.rights();
+    if let Some(rights) = &rights {
+        let rights: Vec<_> = rights.iter().map(Text::escaped).collect();
+        let rights = if rights.is_empty() {
+            "do nothing".into()
+        } else {
+            rights.join(", ")
+        };
+        output.line(&format!("you may       {rights}"));
+    }
+    let pull_url = said(&server.pull_url).unwrap_or_else(|| "(the server does not say)".into());
+    output.line(&format!("pull from     {pull_url}"));
+    output.object(&json!({
+        "event": "server",
+        "remote": remote.to_string(),
+        "agent": server.agent.as_raw(),
+        "version": server.version.0,
+        "identity": server.identity.as_ref().map(Text::as_raw),
+        "rights": rights.map(|rights| {
+            rights.iter().map(|right| right.as_raw().to_owned()).collect::<Vec<_>>()
+        }),
+        "pull_url": server.pull_url.as_ref().map(Text::as_raw),
+    }));
+}
+
+/// Reads what every puller reads first.
+fn read(origin: &Origin, output: &Output) -> Result<(), Trouble> {
+    let config = origin.config()?;
+    let summary = origin.summary()?;
+    let refs = summary.as_ref().map(|summary| summary.refs.len());
+    let listed = refs.map_or("no summary".to_owned(), |refs| format!("{refs} refs"));
+    output.line(&format!("repository    {}, {listed}", config.mode.as_str()));
+    output.object(&json!({
+        "event": "repository",
+        "origin": origin.to_string(),
+        "mode": config.mode.as_str(),
+        "refs": refs,
+        "summary_modified": summary.and_then(|summary| summary.last_modified),
+    }));
+    Ok(())
+}
+
+const ATTEMPTS: u32 = 3;

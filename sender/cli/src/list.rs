@@ -1,0 +1,85 @@
+//! `artifact-cache list`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use artifact_formats::SummaryRef;
+use artifact_protocol::exit;
+use artifact_sender::escape;
+use indicatif::{DecimalBytes, HumanDuration};
+use serde_json::json;
+
+use crate::address::Address;
+use crate::args::{self, Args};
+use crate::caches;
+use crate::origin::Origin;
+use crate::output::Output;
+use crate::trouble::Trouble;
+
+/// Prints the refs of all caches, each as the first that has it says.
+pub(crate) async fn run(list: &args::List, args: &Args, output: &Output) -> u8 {
+    let caches = match caches::to_read(&list.remote, args) {
+        Ok(caches) => caches,
+        Err(trouble) => return output.trouble(&trouble),
+    };
+    let strict = list.strict || caches.len() == 1;
+    let mut refs = BTreeMap::new();
+    let mut answered = false;
+    for cache in &caches {
+        match read(cache, args, output).await {
+            Ok(read) => {
+                answered = true;
+                for (name, found) in read {
+                    if list
+                        .pattern
+                        .as_ref()
+                        .is_none_or(|pattern| pattern.matches(&name))
+                    {
+                        refs.entry(name).or_insert((cache, found));
+                    }
+                }
+            }
+            Err(trouble) if !strict => output.warning(&trouble.text),
+            Err(trouble) => return output.trouble(&trouble),
+        }
+    }
+    if !answered {
+        output.error("no cache could be read", None);
+        return exit::CONNECTION;
+    }
+    show(&refs, output);
+    exit::DONE
+}
+
+async fn read(
+    cache: &Address,
+    args: &Args,
+    output: &Output,
+) -> Result<BTreeMap<String, SummaryRef>, Trouble> {
+    Origin::of(cache, args, output).await?.refs()
+}
+
+fn show(refs: &BTreeMap<String, (&Address, SummaryRef)>, output: &Output) {
+    let width = refs.keys().map(|name| escape(name).chars().count()).max();
+    let width = width.unwrap_or(0);
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    for (name, (cache, found)) in refs {
+        let age = found.timestamp.map_or("-".to_owned(), |seconds| {
+            let age = now.saturating_sub(Duration::from_secs(seconds));
+            HumanDuration(age).to_string()
+        });
+        let size = found
+            .size
+            .map_or("-".to_owned(), |size| DecimalBytes(size).to_string());
+        output.line(&format!("{:width$}  {age:>10}  {size:>10}", escape(name)));
+        output.object(&json!({
+            "event": "ref",
+            "name": name,
+            "commit": found.commit.to_hex(),
+            "timestamp": found.timestamp,
+            "version": found.version,
+            "size": found.size,
+            "cache": cache.to_string(),
+        }));
+    }
+}

@@ -1,0 +1,188 @@
+//! `artifact-cache push`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use artifact_protocol::exit;
+use artifact_protocol::frame::{RefOutcome, RefusalCode, SummaryDone};
+use artifact_sender::{Error, Push, Remote, Report, Repository, SenderEvent};
+use indicatif::{DecimalBytes, HumanCount};
+use serde_json::json;
+
+use crate::args::{self, Args};
+use crate::output::Output;
+use crate::trouble::{self, Trouble};
+use crate::{AGENT, caches, session};
+
+/// Pushes to each cache in turn, and returns the exit code: the first that is not 0.
+///
+/// A cache that is only configured may be out of reach, as long as another is not.
+pub(crate) async fn run(push: &args::Push, args: &Args, output: &Output) -> u8 {
+    let targets = match caches::to_push(&push.remote, args) {
+        Ok(targets) => targets,
+        Err(trouble) => return output.trouble(&trouble),
+    };
+    let lenient = targets.remotes.len() > 1 && !targets.named && !push.strict;
+    let (mut code, mut reached) = (exit::DONE, false);
+    for remote in &targets.remotes {
+        let this = match push_to(remote, push, args, output).await {
+            Err(trouble) if lenient && trouble.code == exit::CONNECTION => {
+                output.warning(&trouble.text);
+                continue;
+            }
+            Err(trouble) => output.trouble(&trouble),
+            Ok(report) if report.refused().next().is_some() => exit::REFUSED_REF,
+            Ok(_) => exit::DONE,
+        };
+        reached = true;
+        if code == exit::DONE {
+            code = this;
+        }
+    }
+    if !reached {
+        output.error("no cache could be reached", None);
+        return exit::CONNECTION;
+    }
+    code
+}
+
+/// Pushes, and once more where that can help: a server that has never answered will not either then.
+async fn push_to(
+    remote: &Remote,
+    args: &args::Push,
+    all: &Args,
+    output: &Output,
+) -> Result<Report, Trouble> {
+    let mut pause = FIRST_PAUSE;
+    for _ in 0..args.retries {
+        let mut may_pass = false;
+        match push_once(remote, args, all, output, &mut may_pass).await {
+            Err(trouble) if may_pass => {
+                let text = trouble.text;
+                output.warning(&format!("{text}; trying again in {} s", pause.as_secs()));
+                tokio::time::sleep(pause).await;
+                pause *= PAUSE_GROWTH;
+            }
+            result => return result,
+        }
+    }
+    push_once(remote, args, all, output, &mut false).await
+}
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_GROWTH: u32 = 4;
+
+async fn push_once(
+    remote: &Remote,
+    args: &args::Push,
+    all: &Args,
+    output: &Output,
+    may_pass: &mut bool,
+) -> Result<Report, Trouble> {
+    let push = prepare(args).map_err(|error| Trouble::new(error, remote, None, &[]))?;
+    let mut progress = output.progress();
+    let result = session::run(remote, all, output, async |connection| {
+        let mut answered = false;
+        let show = |event: &SenderEvent| {
+            answered = true;
+            progress.show(event);
+        };
+        let result = push.over(connection, show).await;
+        *may_pass = answered && matches!(&result, Err(error) if trouble::may_pass(error));
+        result
+    })
+    .await;
+    let took = progress.finish();
+    let report = result?;
+    show(&report, remote, args.dry_run, took, output);
+    Ok(report)
+}
+
+fn prepare(args: &args::Push) -> Result<Push, Error> {
+    let repository = Repository::open(&args.repo)?.with_compression(args.compression);
+    let mut push = Push::new(Arc::new(repository))
+        .agent(AGENT)
+        .force(args.force)
+        .dry_run(args.dry_run)
+        .depth(args.depth);
+    if let Some(rate) = args.limit_rate {
+        push = push.limit_rate(rate);
+    }
+    for name in &args.refs {
+        push = push.reference(name)?;
+    }
+    Ok(push)
+}
+
+fn show(report: &Report, remote: &Remote, dry_run: bool, took: Duration, output: &Output) {
+    let mut refs = Vec::new();
+    for (name, outcome) in &report.refs {
+        let status = match outcome {
+            RefOutcome::Updated => "updated",
+            RefOutcome::Unchanged => "unchanged",
+            RefOutcome::WouldUpdate => "would be updated",
+            RefOutcome::Refused(_) => "refused",
+        };
+        let mut reason = None;
+        if let RefOutcome::Refused(refusal) = outcome {
+            let text = format!("{name}  refused: {}", refusal.text.escaped());
+            output.refused(&text, advise(refusal.code));
+            reason = Some(refusal.text.as_raw());
+        } else {
+            output.line(&format!("{name}  {status}"));
+        }
+        refs.push(json!({ "name": name.as_str(), "status": status, "reason": reason }));
+    }
+    let refused = report.refused().count();
+    if dry_run {
+        let objects = HumanCount(report.objects_wanted);
+        output.line(&format!("would send {objects} objects to {remote}"));
+    } else if report.objects_sent > 0 {
+        output.line(&format!(
+            "sent {} objects, {} in {:.1} s, to {remote}",
+            HumanCount(report.objects_sent),
+            DecimalBytes(report.bytes_sent),
+            took.as_secs_f64(),
+        ));
+    } else if refused == 0 {
+        output.line(&format!("nothing to send: {remote} has every object"));
+    }
+    if let (Some(url), true) = (&report.server.pull_url, refused < report.refs.len()) {
+        output.line(&format!("pull from {}", url.escaped()));
+    }
+    if let Some(SummaryDone::Failed(text)) = &report.summary {
+        output.warning(&format!(
+            "the server's summary is out of date: {}",
+            text.escaped()
+        ));
+    }
+    output.object(&json!({
+        "event": "done",
+        "remote": remote.to_string(),
+        "refs": refs,
+        "objects_sent": report.objects_sent,
+        "objects_wanted": report.objects_wanted,
+        "bytes_sent": report.bytes_sent,
+        "seconds": took.as_secs_f64(),
+        "pull_url": report.server.pull_url.as_ref().map(|url| url.as_raw()),
+        "summary_current": report.summary.as_ref().map(|done| *done == SummaryDone::Current),
+    }));
+}
+
+/// What to do about a refusal.
+const fn advise(code: RefusalCode) -> Option<&'static str> {
+    Some(match code {
+        RefusalCode::NOT_PERMITTED => "the operator of the cache decides who may set it",
+        RefusalCode::NOT_FAST_FORWARD => {
+            "if what the server has is to be replaced, push with --force"
+        }
+        RefusalCode::LOST_RACE => {
+            "somebody else has moved it: look at what it is now, and push again"
+        }
+        RefusalCode::NAME_CONFLICT => "push under another name",
+        RefusalCode::BINDING => {
+            "`ostree commit` binds to its --branch: add --bind-ref=REF for each other name"
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,129 @@
+//! `make bench`: measures pushes against what others need for the same.
+//!
+//! `tests/bench/README.md` says what the variables `BENCH_...` choose. Ends with 0 if every push
+//! succeeded, was found whole, and nobody failed; what is slow is for the reader to see.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use artifact_tests::exec::Failure;
+
+use artifact_bench::codec::Stretch;
+use artifact_bench::data::make_dir;
+use artifact_bench::goals::{self, Extras};
+use artifact_bench::options::Options;
+use artifact_bench::suite::{Outcome, Suite, machine};
+use artifact_bench::{growth, plot, report, usage};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(failure) => {
+            say(&format!("bench: {failure:?}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, Failure> {
+    let mut args = std::env::args_os().skip(1);
+    match args.next().as_deref().and_then(|arg| arg.to_str()) {
+        None => measure(),
+        Some("growth") => grow(),
+        Some("codec") => {
+            let rounds = args.next().and_then(|text| text.to_str()?.parse().ok());
+            let rounds: usize = rounds.ok_or_else(|| Failure::new("usage: bench codec ROUNDS"))?;
+            let stretch = Stretch::new();
+            let done: usize = (0..rounds)
+                .map(|_| stretch.encode() + stretch.decode())
+                .sum();
+            say(&format!("{rounds} rounds, {done}"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Some("note-memory") => {
+            let (file, program) = (args.next(), args.next());
+            let (Some(file), Some(program)) = (file, program) else {
+                return Err(Failure::new("usage: bench note-memory FILE PROGRAM..."));
+            };
+            usage::note_memory(Path::new(&file), Command::new(program).args(args))
+        }
+        Some(other) => Err(Failure::new(format!("unknown argument {other}"))),
+    }
+}
+
+fn measure() -> Result<ExitCode, Failure> {
+    let program = std::env::current_exe().map_err(Failure::doing("find this program"))?;
+    // It is TARGET/PROFILE/bench.
+    let target = program
+        .ancestors()
+        .nth(2)
+        .map_or_else(|| PathBuf::from("target"), Path::to_owned);
+    let options = Options::from_environment(&target)?;
+    let begun = Instant::now();
+    let machine = machine(&options);
+    let say_when = |line: &str| {
+        say(&format!("{:5.0} s  {line}", begun.elapsed().as_secs_f64()));
+    };
+    make_dir(&options.out)?;
+    let write = |outcomes: &[Outcome], extras: &Extras| {
+        let table = format!(
+            "{}\n{}",
+            goals::table(outcomes, extras),
+            report::table(outcomes)
+        );
+        let json = report::json(outcomes, extras, &machine).to_string();
+        for (name, text) in [("bench.md", &table), ("bench.json", &json)] {
+            let path = options.out.join(name);
+            fs::write(&path, text).map_err(Failure::doing(format!("write {path:?}")))?;
+        }
+        Ok(table)
+    };
+    let mut suite = Suite::start(&options, &program)?;
+    // What was measured is there also when the rest is given up.
+    let outcomes = suite.run(&say_when, &|outcomes| {
+        write(outcomes, &Extras::default()).map(drop)
+    })?;
+    let extras = suite.extras(&say_when)?;
+    drop(suite);
+    let table = write(&outcomes, &extras)?;
+    // Whoever closed our output does not want to know.
+    let _ = write!(std::io::stdout(), "{table}");
+    let failed = outcomes
+        .iter()
+        .flat_map(|outcome| outcome.peers.values())
+        .any(|results| results.failure.is_some());
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Measures the curves in memory, and draws them beside their description.
+fn grow() -> Result<ExitCode, Failure> {
+    let dir = tempfile::Builder::new()
+        .prefix("artifact-bench-")
+        .tempdir_in("/dev/shm")
+        .map_err(Failure::doing("make a directory in memory"))?;
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let curves = growth::curves(dir.path(), &say)?;
+    let table = format!(
+        "Written by `make bench-growth`, in memory, over a pipe; the machine's load before was {}.\n\n{}",
+        load.split(' ').next().unwrap_or_default(),
+        plot::table(&curves)
+    );
+    let out = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (name, text) in [("growth.md", &table), ("growth.svg", &plot::svg(&curves))] {
+        let path = out.join(name);
+        fs::write(&path, text).map_err(Failure::doing(format!("write {path:?}")))?;
+    }
+    let _ = write!(std::io::stdout(), "{table}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

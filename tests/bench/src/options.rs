@@ -1,0 +1,130 @@
+//! What to run, from the environment, so that a part can be run alone.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use artifact_tests::exec::Failure;
+
+use crate::peer::Peer;
+use crate::scene::{Case, Place, Work};
+
+/// Which scenes are run, how often, and where.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `BENCH_CASES`.
+    pub cases: Vec<Case>,
+    /// `BENCH_WORKS`.
+    pub works: Vec<Work>,
+    /// `BENCH_PEERS`.
+    pub peers: Vec<Peer>,
+    /// `BENCH_PLACES`.
+    pub places: Vec<Place>,
+    /// `BENCH_EXTRAS`.
+    pub extras: Vec<Extra>,
+    /// `BENCH_RTT`, in milliseconds.
+    pub round_trips: Vec<Duration>,
+    /// `BENCH_RUNS`: of a push that takes about a second.
+    pub runs: usize,
+    /// `BENCH_DATA`: keeps what is pushed, from one run to the next.
+    pub data: PathBuf,
+    /// `BENCH_DIR`: the destinations on disk, gone when all is done.
+    pub dir: PathBuf,
+    /// `BENCH_OUT`: the results.
+    pub out: PathBuf,
+}
+
+/// What is measured besides the scenes, which no peer can be compared in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// For how long `.lock` is held.
+    Lock,
+    /// A cache with many refs.
+    Refs,
+    /// The verifier against its libraries.
+    Verify,
+}
+
+impl Extra {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Lock, Self::Refs, Self::Verify];
+
+    /// Returns its name, as `BENCH_EXTRAS` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Refs => "refs",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+impl Options {
+    /// Reads the environment; `target` is Cargo's target directory, below which everything lies
+    /// unless something else is said.
+    pub fn from_environment(target: &Path) -> Result<Self, Failure> {
+        let bench = target.join("bench");
+        let path =
+            |name, default: &str| variable(name).map_or_else(|| bench.join(default), PathBuf::from);
+        let round_trips = match variable("BENCH_RTT") {
+            None => vec![0, 50, 350],
+            Some(text) => text
+                .split(',')
+                .map(|each| number("BENCH_RTT", each))
+                .collect::<Result<_, _>>()?,
+        };
+        Ok(Self {
+            cases: match variable("BENCH_CASES") {
+                None => Case::USUAL.to_vec(),
+                Some(_) => choice("BENCH_CASES", &Case::ALL, Case::name)?,
+            },
+            works: choice("BENCH_WORKS", &Work::ALL, Work::name)?,
+            peers: choice("BENCH_PEERS", &Peer::ALL, Peer::name)?,
+            extras: choice("BENCH_EXTRAS", &Extra::ALL, Extra::name)?,
+            places: choice("BENCH_PLACES", &Place::ALL, Place::name)?,
+            round_trips: round_trips.into_iter().map(Duration::from_millis).collect(),
+            runs: match variable("BENCH_RUNS") {
+                None => 5,
+                Some(text) => usize::try_from(number("BENCH_RUNS", &text)?).unwrap_or(usize::MAX),
+            },
+            data: path("BENCH_DATA", "data"),
+            dir: path("BENCH_DIR", "run"),
+            out: path("BENCH_OUT", "results"),
+        })
+    }
+}
+
+/// Returns an environment variable that is set to something.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn number(name: &str, text: &str) -> Result<u64, Failure> {
+    text.parse()
+        .map_err(|_| Failure::new(format!("{name} has {text:?}, which is no number")))
+}
+
+/// Reads a list of names with commas between them, or `none`; without the variable it is all there
+/// are.
+fn choice<T: Copy>(
+    variable_name: &str,
+    all: &[T],
+    name: fn(T) -> &'static str,
+) -> Result<Vec<T>, Failure> {
+    let Some(names) = variable(variable_name) else {
+        return Ok(all.to_vec());
+    };
+    if names == "none" {
+        return Ok(Vec::new());
+    }
+    let find = |wanted: &str| {
+        let found = all.iter().copied().find(|each| name(*each) == wanted);
+        found.ok_or_else(|| {
+            let known: Vec<_> = all.iter().map(|each| name(*each)).collect();
+            Failure::new(format!(
+                "{variable_name}: there is no {wanted:?} among {}",
+                known.join(",")
+            ))
+        })
+    };
+    names.split(',').map(find).collect()
+}

@@ -1,0 +1,521 @@
+//! Runs the scenes: all peers of a scene by turns, so that whatever else the machine does meets
+//! them alike.
+//!
+//! **Nothing is deleted on disk between runs**: ext4 passes over inodes deleted lately, which makes
+//! creating files several times slower for minutes. What is in memory goes at once, since there is
+//! not much of it. Before each run all that was written is synced, so that nobody pays for another.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use artifact_tests::exec::{Failure, describe, run};
+use artifact_tests::http::HttpServer;
+use artifact_tests::link::Link;
+use artifact_tests::programs;
+use artifact_tests::repo::Repo;
+use artifact_tests::sshd::Sshd;
+use tempfile::TempDir;
+
+use crate::data::{Data, Extent, copy_linked, make_dir, remove};
+use crate::goals::Extras;
+use crate::options::{Extra, Options};
+use crate::peer::{Peer, Way};
+use crate::scene::{Case, Place, Scene, Work};
+use crate::usage::{self, Cost};
+use crate::{growth, lock, verify};
+
+/// What came out of a scene.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The scene.
+    pub scene: Scene,
+    /// What was missing.
+    pub missing: Extent,
+    /// By peer.
+    pub peers: BTreeMap<Peer, Results>,
+}
+
+/// What came out for one peer.
+#[derive(Clone, Debug, Default)]
+pub struct Results {
+    /// The runs that count, by round: those of one round follow each other.
+    pub runs: BTreeMap<usize, Cost>,
+    /// Bytes to the server and back.
+    pub carried: Option<(u64, u64)>,
+    /// Largest resident size of one process at the client's end and at the server's, in bytes.
+    pub memory: Option<(u64, u64)>,
+    /// Why it was given up.
+    pub failure: Option<String>,
+}
+
+/// The servers, and the directories of one run of the suite.
+#[derive(Debug)]
+pub struct Suite<'a> {
+    options: &'a Options,
+    /// The program that notes memory: this one, with the argument `note-memory`.
+    noter: PathBuf,
+    sshd: Sshd,
+    noting: Sshd,
+    disk: TempDir,
+    memory: TempDir,
+    counter: usize,
+}
+
+impl<'a> Suite<'a> {
+    /// Starts the servers. `noter` is the program that runs [`usage::note_memory`].
+    pub fn start(options: &'a Options, noter: &Path) -> Result<Self, Failure> {
+        make_dir(&options.dir)?;
+        make_dir(&options.data)?;
+        let directory = |place: &Path| {
+            tempfile::Builder::new()
+                .prefix("artifact-bench-")
+                .tempdir_in(place)
+                .map_err(Failure::doing(format!("make a directory in {place:?}")))
+        };
+        let (disk, memory) = (directory(&options.dir)?, directory(Path::new("/dev/shm"))?);
+        let receiver = programs::receiver()?;
+        let ours = receiver.parent().unwrap_or(Path::new("/")).display();
+        let path = format!(
+            "PATH={ours}:{}:$PATH; export PATH;",
+            ostree_push(&options.data).display()
+        );
+        let notes = memory.path().join(SERVER_NOTES);
+        Ok(Self {
+            options,
+            noter: noter.to_owned(),
+            // What sshd does without a ForceCommand, with a PATH on which everything is.
+            sshd: Sshd::start(&format!("{path} eval \"$SSH_ORIGINAL_COMMAND\""))?,
+            noting: Sshd::start(&format!(
+                "{path} exec {} note-memory {} sh -c \"$SSH_ORIGINAL_COMMAND\"",
+                noter.display(),
+                notes.display()
+            ))?,
+            disk,
+            memory,
+            counter: 0,
+        })
+    }
+
+    /// Runs all scenes; `say` is told how it goes, and `done` of all outcomes after each.
+    pub fn run(
+        &mut self,
+        say: &dyn Fn(&str),
+        done: &dyn Fn(&[Outcome]) -> Result<(), Failure>,
+    ) -> Result<Vec<Outcome>, Failure> {
+        let mut outcomes = Vec::new();
+        for &case in &self.options.cases {
+            say(&format!("{}: preparing {}", case.name(), case.title()));
+            let data = Data::prepare(case, &self.options.data)?;
+            let scenes = Scene::all(self.options);
+            for scene in scenes.into_iter().filter(|scene| scene.case == case) {
+                say(&format!("{scene}"));
+                outcomes.push(self.run_scene(scene, &data, say)?);
+                done(&outcomes)?;
+            }
+            self.clear_memory()?;
+        }
+        Ok(outcomes)
+    }
+
+    /// Measures what no peer can be compared with: the lock, the refs, the verifier.
+    pub fn extras(&mut self, say: &dyn Fn(&str)) -> Result<Extras, Failure> {
+        let mut extras = Extras::default();
+        let runs = self.options.runs;
+        for &place in &self.options.places {
+            if self.options.extras.contains(&Extra::Lock) {
+                say(&format!("lock, {}", place.name()));
+                let dir = self.scratch(place);
+                let (objects, held) = lock::measure(&dir, runs)?;
+                extras.lock.push((place, objects, held));
+            }
+            if self.options.extras.contains(&Extra::Refs) {
+                say(&format!("refs, {}", place.name()));
+                let dir = self.scratch(place);
+                let curve = growth::refs(&dir, &[1, 50_000], 2 * runs)?;
+                extras.refs.push((place, curve));
+            }
+            self.clear_memory()?;
+        }
+        if self.options.extras.contains(&Extra::Verify) {
+            for case in self
+                .options
+                .cases
+                .iter()
+                .copied()
+                .filter(|case| *case != Case::C)
+            {
+                say(&format!("verify, {}", case.name()));
+                let data = Data::prepare(case, &self.options.data)?;
+                let objects = verify::Objects::read(&data.first())?;
+                extras.verify.push((case, objects.compare(runs)?));
+            }
+        }
+        Ok(extras)
+    }
+
+    fn run_scene(
+        &mut self,
+        scene: Scene,
+        data: &Data,
+        say: &dyn Fn(&str),
+    ) -> Result<Outcome, Failure> {
+        let http = HttpServer::start(&data.source(scene.source, scene.work))?;
+        let link = (!scene.round_trip.is_zero())
+            .then(|| Link::start(self.sshd.port(), scene.round_trip))
+            .transpose()?;
+        let far_http = (!scene.round_trip.is_zero())
+            .then(|| Link::start(http.port(), scene.round_trip))
+            .transpose()?;
+        let way = self.way(
+            &self.sshd,
+            link.as_ref().map_or(self.sshd.port(), Link::port),
+            far_http.as_ref().map_or(http.port(), Link::port),
+        );
+        let mut peers = BTreeMap::new();
+        let mut rounds = 0;
+        for &peer in &self.options.peers {
+            if !scene.has(peer) {
+                continue;
+            }
+            rounds = rounds.max(scene.runs(peer, self.options.runs));
+            let mut results = Results {
+                failure: peer.lacks(&way).map(str::to_owned),
+                ..Results::default()
+            };
+            // Bytes and memory hardly depend on place and link; they are looked at once.
+            let first = self.options.places.first() == Some(&scene.place);
+            let near = scene.round_trip.is_zero() && !scene.cold;
+            if results.failure.is_none() && first && near && !scene.is_long(peer) {
+                let noted = self.warm_up(peer, &scene, data, http.port());
+                results.failure = noted.map_or_else(
+                    |failure| Some(format!("{failure:?}")),
+                    |(carried, memory)| {
+                        results.carried = Some(carried);
+                        results.memory = memory;
+                        None
+                    },
+                );
+            }
+            peers.insert(peer, results);
+        }
+        for round in 0..rounds {
+            let mut turn: Vec<Peer> = peers.keys().copied().collect();
+            let by = round % turn.len();
+            turn.rotate_left(by);
+            for peer in turn {
+                let last = scene.runs(peer, self.options.runs) == round + 1;
+                let results = peers.entry(peer).or_default();
+                if results.failure.is_some() || scene.runs(peer, self.options.runs) <= round {
+                    continue;
+                }
+                // Where it was warmed up, that has been read already.
+                let thorough = last && results.carried.is_none();
+                match self.time(peer, &scene, data, &way, thorough) {
+                    Ok(cost) => drop(results.runs.insert(round, cost)),
+                    Err(failure) => results.failure = Some(format!("{failure:?}")),
+                }
+                if let Some(failure) = &results.failure {
+                    say(&format!("{scene}: {} failed: {failure}", peer.name()));
+                }
+            }
+        }
+        Ok(Outcome {
+            missing: data.missing(scene.work),
+            scene,
+            peers,
+        })
+    }
+
+    /// Runs a peer once to count bytes and to note memory, through a proxy and between programs
+    /// that would both show in the time.
+    #[expect(
+        clippy::type_complexity,
+        reason = "two pairs that are taken apart at once"
+    )]
+    fn warm_up(
+        &mut self,
+        peer: Peer,
+        scene: &Scene,
+        data: &Data,
+        http: u16,
+    ) -> Result<((u64, u64), Option<(u64, u64)>), Failure> {
+        let ssh = Link::start(self.noting.port(), Duration::ZERO)?;
+        let web = Link::start(http, Duration::ZERO)?;
+        let way = self.way(&self.noting, ssh.port(), web.port());
+        let destination = self.destination(peer, scene, data, &way)?;
+        let scratch = self.scratch(scene.place);
+        let inner = peer.command(scene, data, &way, &destination, &scratch)?;
+        let notes = self.memory.path().join("client-notes");
+        let mut command = Command::new(&self.noter);
+        command.arg("note-memory").arg(&notes);
+        command.arg(inner.get_program()).args(inner.get_args());
+        for (key, value) in inner.get_envs() {
+            command.env(key, value.unwrap_or_default());
+        }
+        let (ran, _) = usage::measure(&mut command, &self.noting)?;
+        ran.success()?;
+        self.check(peer, scene, data, &destination, true)?;
+        self.clear(scene, &[&destination, &scratch])?;
+        let client = usage::noted_memory(&notes);
+        let server = usage::noted_memory(&self.memory.path().join(SERVER_NOTES));
+        let carried = match peer {
+            Peer::Pull => {
+                // Who pulls is the one that receives.
+                let (asked, served) = web.carried();
+                (served, asked)
+            }
+            _ => ssh.carried(),
+        };
+        let memory = match peer {
+            Peer::Pull => client.map(|receiver| (0, receiver)),
+            _ => client.zip(server),
+        };
+        Ok((carried, memory))
+    }
+
+    fn time(
+        &mut self,
+        peer: Peer,
+        scene: &Scene,
+        data: &Data,
+        way: &Way,
+        thorough: bool,
+    ) -> Result<Cost, Failure> {
+        let destination = self.destination(peer, scene, data, way)?;
+        let scratch = self.scratch(scene.place);
+        let mut command = peer.command(scene, data, way, &destination, &scratch)?;
+        self.settle(scene)?;
+        let (ran, mut cost) = usage::measure(&mut command, &self.sshd)?;
+        ran.success()?;
+        if peer == Peer::Pull {
+            // Who pulls is the end that receives; what the web server takes is not looked at.
+            cost.server = std::mem::take(&mut cost.client);
+        }
+        self.check(peer, scene, data, &destination, thorough)?;
+        self.clear(scene, &[&destination, &scratch])?;
+        Ok(cost)
+    }
+
+    /// Makes the repository that a peer finds, and returns where. Who has nothing to do changes
+    /// nothing, and finds the same again.
+    fn destination(
+        &mut self,
+        peer: Peer,
+        scene: &Scene,
+        data: &Data,
+        way: &Way,
+    ) -> Result<PathBuf, Failure> {
+        if scene.work == Work::Nothing {
+            let name = format!("nothing-{}-{}", scene.case.name(), peer.name());
+            let kept = self.dir(scene.place).join(name);
+            if peer.leaves_repository() {
+                if !kept.exists() {
+                    copy_linked(&self.prepare_base(scene.place, data)?, &kept)?;
+                }
+                peer.prepare(way, &kept)?;
+            }
+            return Ok(kept);
+        }
+        let destination = self.scratch(scene.place);
+        if !peer.leaves_repository() {
+            return Ok(destination);
+        }
+        if scene.work == Work::Full {
+            Repo::at(&destination).ostree("init", ["--mode=archive-z2"])?;
+        } else {
+            copy_linked(&self.prepare_base(scene.place, data)?, &destination)?;
+        }
+        peer.prepare(way, &destination)?;
+        Ok(destination)
+    }
+
+    /// Copies the repository with the first commit to a place, unless it is there, and returns
+    /// where; to be copied further by hard links.
+    fn prepare_base(&self, place: Place, data: &Data) -> Result<PathBuf, Failure> {
+        let base = self.base(place, data.case);
+        if !base.exists() {
+            run(Command::new("cp").arg("-a").arg(data.first()).arg(&base))?.success()?;
+            let repo = Repo::at(&base);
+            repo.ostree("config", ["set", "core.fsync", "true"])?;
+            repo.ostree("summary", ["-u"])?;
+        }
+        Ok(base)
+    }
+
+    /// Fails unless the destination holds what was pushed, all of it. With `thorough` every object
+    /// is read, where that is soon done; what we have pushed ourselves, always.
+    fn check(
+        &self,
+        peer: Peer,
+        scene: &Scene,
+        data: &Data,
+        destination: &Path,
+        thorough: bool,
+    ) -> Result<(), Failure> {
+        if !peer.leaves_repository() {
+            return Ok(());
+        }
+        let wrong = |what: String| Err(Failure::new(format!("{}: {what}", peer.name())));
+        if peer.counts_objects(scene.work) {
+            let name = data.reference(scene.work);
+            let path = destination.join(peer.refs()).join(name);
+            let found =
+                fs::read_to_string(&path).map_err(Failure::doing(format!("read {path:?}")))?;
+            let expected = data.commit(scene.work).to_hex();
+            if found.trim() != expected {
+                return wrong(format!("{path:?} holds {found:?} and not {expected}"));
+            }
+            let (found, expected) = (count_objects(destination)?, data.objects_after(scene.work));
+            if found != expected {
+                return wrong(format!("{found} objects and not {expected}"));
+            }
+        }
+        let ours = matches!(peer, Peer::Ours | Peer::OursAes);
+        if thorough && (ours || matches!(scene.case, Case::T | Case::A)) {
+            Repo::at(destination).fsck()?;
+        }
+        if thorough && ours {
+            run(Command::new(programs::admin()?)
+                .arg("fsck")
+                .arg(destination))?
+            .success()?;
+        }
+        Ok(())
+    }
+
+    /// Removes all repositories in memory.
+    fn clear_memory(&self) -> Result<(), Failure> {
+        let dir = self.memory.path();
+        let reading = || Failure::doing(format!("list {dir:?}"));
+        for entry in fs::read_dir(dir).map_err(reading())? {
+            let path = entry.map_err(reading())?.path();
+            if path.is_dir() {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes room after a run, where that disturbs nobody.
+    fn clear(&self, scene: &Scene, used: &[&Path]) -> Result<(), Failure> {
+        if scene.place == Place::Memory && scene.work != Work::Nothing {
+            for path in used {
+                remove(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets nothing be left to do from what was before.
+    fn settle(&self, scene: &Scene) -> Result<(), Failure> {
+        let dir = match scene.place {
+            Place::Memory => self.memory.path(),
+            Place::Disk => self.disk.path(),
+        };
+        let disk = File::open(dir).map_err(Failure::doing(format!("open {dir:?}")))?;
+        rustix::fs::syncfs(&disk)
+            .map_err(|errno| Failure::doing(format!("sync {dir:?}"))(errno.into()))?;
+        if scene.cold {
+            fs::write("/proc/sys/vm/drop_caches", "3")
+                .map_err(Failure::doing("empty the page cache"))?;
+        }
+        Ok(())
+    }
+
+    fn way(&self, sshd: &Sshd, ssh_port: u16, http_port: u16) -> Way {
+        Way {
+            ssh_port,
+            ssh: sshd.ssh_command(),
+            user: sshd.user().to_owned(),
+            http: format!("http://127.0.0.1:{http_port}"),
+            ostree_push: ostree_push(&self.options.data),
+        }
+    }
+
+    fn base(&self, place: Place, case: Case) -> PathBuf {
+        self.dir(place).join(format!("base-{}", case.name()))
+    }
+
+    /// Returns a path where nothing is.
+    fn scratch(&mut self, place: Place) -> PathBuf {
+        self.counter += 1;
+        self.dir(place).join(self.counter.to_string())
+    }
+
+    fn dir(&self, place: Place) -> &Path {
+        match place {
+            Place::Memory => self.memory.path(),
+            Place::Disk => self.disk.path(),
+        }
+    }
+}
+
+fn ostree_push(data: &Path) -> PathBuf {
+    data.join("ostree-push/bin")
+}
+
+/// Returns how many objects lie in a repository.
+pub fn count_objects(repo: &Path) -> Result<u64, Failure> {
+    let objects = repo.join("objects");
+    let reading = || Failure::doing(format!("list {objects:?}"));
+    let mut count = 0;
+    for directory in fs::read_dir(&objects).map_err(reading())? {
+        let path = directory.map_err(reading())?.path();
+        for entry in fs::read_dir(&path).map_err(reading())? {
+            let name = entry.map_err(reading())?.file_name();
+            // Not what says of a commit that it was made somewhere else.
+            count += u64::from(!name.to_string_lossy().ends_with(".commitpartial"));
+        }
+    }
+    Ok(count)
+}
+
+/// Returns what is known about the machine, for whoever compares results.
+pub fn machine(options: &Options) -> BTreeMap<&'static str, String> {
+    let first_line = |command: &mut Command| {
+        let ran = run(command).map(|ran| ran.stdout + &ran.stderr);
+        let text = ran.unwrap_or_else(|_| "unknown".to_owned());
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    BTreeMap::from([
+        ("kernel", first_line(Command::new("uname").arg("-r"))),
+        ("ssh", first_line(Command::new("ssh").arg("-V"))),
+        (
+            "ostree",
+            first_line(Command::new("ostree").arg("--version")),
+        ),
+        (
+            "cores",
+            std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .to_string(),
+        ),
+        (
+            "processor",
+            model.map_or("unknown", |(_, name)| name).to_owned(),
+        ),
+        (
+            "file system",
+            first_line(
+                Command::new("stat")
+                    .args(["-f", "-c", "%T"])
+                    .arg(&options.dir),
+            ),
+        ),
+        ("load before", load.trim().to_owned()),
+        (
+            "programs",
+            describe(&Command::new(programs::client().unwrap_or_default())),
+        ),
+    ])
+}
+
+const SERVER_NOTES: &str = "server-notes";

@@ -1,0 +1,68 @@
+//! The smallest part of `make bench`: that it measures, checks what it measured, and says so.
+
+use std::process::Command;
+
+use artifact_bench::growth;
+use artifact_tests::exec::{Failure, run};
+use serde_json::Value;
+
+#[test]
+fn the_benchmark_of_a_small_artifact_has_all_its_rows_and_results_that_are_whole()
+-> Result<(), Failure> {
+    let dir = tempfile::tempdir().map_err(Failure::doing("make a directory"))?;
+    let printed = run(Command::new(env!("CARGO_BIN_EXE_bench"))
+        .envs([
+            ("BENCH_CASES", "T"),
+            ("BENCH_WORKS", "full,nothing"),
+            ("BENCH_PEERS", "ours,tar,true"),
+            ("BENCH_PLACES", "tmpfs"),
+            ("BENCH_RTT", "0"),
+            ("BENCH_RUNS", "1"),
+            ("BENCH_EXTRAS", "verify"),
+        ])
+        .env("BENCH_DATA", dir.path().join("data"))
+        .env("BENCH_DIR", dir.path().join("run"))
+        .env("BENCH_OUT", dir.path().join("out")))?
+    .success()?;
+    let (goals, table) = printed.split_once("misses the goal").expect("both tables");
+    for goal in ["nothing: against ssh true", "verifier's speed"] {
+        assert!(goals.contains(goal), "{goal}: {printed}");
+    }
+    // Nobody is measured who has nothing to do.
+    let rows = table.lines().filter(|line| line.starts_with('|')).count();
+    assert_eq!(rows, 2 + 3 + 2, "{printed}");
+    assert!(!printed.contains("failed"), "{printed}");
+
+    let path = dir.path().join("out/bench.json");
+    let text = std::fs::read_to_string(&path).map_err(Failure::doing("read the results"))?;
+    let results: Value = serde_json::from_str(&text).expect("the results are JSON");
+    let full = &results["scenes"][0];
+    let missing = full["missing_bytes"].as_u64().expect("it is known");
+    for peer in ["ours", "tar"] {
+        let found = &full["peers"][peer];
+        assert_eq!(found["failure"], Value::Null);
+        assert_eq!(found["runs"].as_array().map(Vec::len), Some(1));
+        let sent = found["sent_bytes"].as_u64().expect("it was counted");
+        // It cannot be pressed further, and nobody wraps it in much.
+        assert!(sent > missing * 9 / 10, "{peer}: {sent} of {missing}");
+        assert!(sent < missing * 2, "{peer}: {sent} of {missing}");
+        assert!(found["server_memory_bytes"].as_u64() > Some(1 << 20));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_curves_have_a_point_for_each_size_and_pushes_that_succeeded() -> Result<(), Failure> {
+    let dir = tempfile::tempdir().map_err(Failure::doing("make a directory"))?;
+    let curve = growth::refs(dir.path(), &[1, 30], 2)?;
+    let points: Vec<_> = curve
+        .points
+        .iter()
+        .map(|p| (p.at, p.pushes.len()))
+        .collect();
+    assert_eq!(points, [(1, 2), (30, 2)]);
+    for push in curve.points.iter().flat_map(|point| &point.pushes) {
+        assert!(push.finalized < push.summarized, "{push:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! Models of both ends without I/O, and the claims that property tests and fuzzing share.
+//!
+//! [`pair::Pair`] runs two sessions over queues, with [`model`]s of the store and the source.
+//! [`props`] holds what must be true of every input, whoever makes it up.
+
+pub mod frames;
+pub mod model;
+pub mod pair;
+pub mod props;
+pub mod random;

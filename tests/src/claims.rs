@@ -1,0 +1,58 @@
+//! Every claim about hostile input, by the name of its fuzz target.
+
+use artifact_models::props::{container, frames, objects, push, receiver, sender, text};
+
+use crate::libostree;
+
+/// A claim, by the name of its fuzz target.
+pub type Claim = (&'static str, fn(&[u8]));
+
+/// Every claim there is.
+pub const CLAIMS: [Claim; 11] = [
+    ("frame", frames::a_frame_has_one_spelling),
+    ("message", frames::a_message_has_one_spelling),
+    ("object", objects::an_object_has_one_spelling),
+    (
+        "repository_file",
+        objects::a_repositorys_files_are_read_or_refused,
+    ),
+    (
+        "container",
+        container::an_object_is_judged_alike_in_any_pieces,
+    ),
+    ("text", text::text_of_a_stranger_is_harmless),
+    (
+        "receiver_bytes",
+        receiver::a_receiver_session_withstands_any_bytes,
+    ),
+    (
+        "receiver_session",
+        receiver::a_receiver_session_withstands_any_client,
+    ),
+    (
+        "sender_session",
+        sender::a_sender_session_withstands_any_server,
+    ),
+    ("libostree", libostree::libostree_takes_what_we_take),
+    (
+        "push",
+        push::a_push_in_any_weather_leaves_every_ref_old_or_new,
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn every_claim_holds_of_any_bytes(noise in prop::collection::vec(any::<u8>(), 0..400)) {
+            for (_, claim) in CLAIMS {
+                claim(&noise);
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Claims about the source tree: seeds, seeded faults and tables match what is there.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy exempts test functions, not their helpers"
+)]
+
+mod controls;
+mod seeds;
+mod threats;
