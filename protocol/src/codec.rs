@@ -8,7 +8,8 @@ use std::io;
 use bytes::BytesMut;
 use tokio_util::codec::{Decoder, Encoder};
 
-use crate::frame::{DecodeError, Deframer, Frame, PREAMBLE};
+use crate::frame::deframer::Deframer;
+use crate::frame::{DecodeError, Frame, PREAMBLE};
 
 /// Writes and reads the preamble, and then frames.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 
 mod announce;
 mod closing;
+pub(crate) mod deframer;
 mod greeting;
 mod head;
 mod objects;
@@ -27,7 +28,6 @@ use self::head::Head;
 pub use self::objects::{
     Basis, Detached, ObjectBegin, ObjectChunk, ObjectEnd, Offer, Pack, Staged, Want,
 };
-pub(crate) use self::preamble::Deframer;
 pub use self::preamble::PREAMBLE;
 use crate::text::escape;
 use crate::wire::PayloadError;

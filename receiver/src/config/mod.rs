@@ -21,7 +21,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use crate::access::Fingerprint;
+use crate::access::key::Fingerprint;
 
 /// What the configuration file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

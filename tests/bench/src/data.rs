@@ -17,7 +17,7 @@ use artifact_tests::exec::{Failure, run};
 use artifact_tests::repo::{Mode, Repo};
 use artifact_tests::tree::Tree;
 
-use crate::scene::{Case, Source, Work};
+use crate::case::{Case, Source, Work};
 
 /// The repositories and lists of a case.
 #[derive(Clone, Debug)]
@@ -358,6 +358,22 @@ pub fn remove(path: &Path) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Returns how many objects lie in a repository.
+pub fn count_objects(repo: &Path) -> Result<u64, Failure> {
+    let objects = repo.join("objects");
+    let reading = || Failure::doing(format!("list {objects:?}"));
+    let mut count = 0;
+    for directory in fs::read_dir(&objects).map_err(reading())? {
+        let path = directory.map_err(reading())?.path();
+        for entry in fs::read_dir(&path).map_err(reading())? {
+            let name = entry.map_err(reading())?.file_name();
+            // Not what says of a commit that it was made somewhere else.
+            count += u64::from(!name.to_string_lossy().ends_with(".commitpartial"));
+        }
+    }
+    Ok(count)
 }
 
 const MIB: usize = 1 << 20;

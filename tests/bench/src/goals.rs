@@ -2,24 +2,12 @@
 
 use std::fmt::Write;
 
+use crate::case::{Case, Place, Source, Work};
 use crate::growth::Curve;
-use crate::lock::Held;
+use crate::outcome::{Extras, Outcome};
 use crate::peer::Peer;
-use crate::report::Spread;
-use crate::scene::{Case, Place, Scene, Source, Work};
-use crate::suite::Outcome;
-use crate::verify::Verified;
-
-/// What was measured besides the scenes.
-#[derive(Clone, Debug, Default)]
-pub struct Extras {
-    /// For how long `.lock` was held, by place, with the number of objects.
-    pub lock: Vec<(Place, usize, Vec<Held>)>,
-    /// Pushes to caches with few refs and many, by place.
-    pub refs: Vec<(Place, Curve)>,
-    /// The verifier, by what it verified.
-    pub verify: Vec<(Case, Verified)>,
-}
+use crate::scene::Scene;
+use crate::spread::Spread;
 
 /// A line of the table.
 struct Line {

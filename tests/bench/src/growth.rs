@@ -12,9 +12,8 @@ use artifact_tests::exec::{Failure, run};
 use artifact_tests::repo::{Mode, Repo};
 use artifact_tests::tree::Tree;
 
-use crate::data::{make_dir, remove};
-use crate::report::Spread;
-use crate::suite::count_objects;
+use crate::data::{count_objects, make_dir, remove};
+use crate::spread::Spread;
 use crate::timed::{self, Timed};
 
 /// The pushes where so much is there.

@@ -8,16 +8,19 @@
 //! Numbers are for people to judge: nothing here fails because something is slow. It fails when a
 //! push does, or when what it left is not what was pushed.
 
+pub mod case;
 pub mod codec;
 pub mod data;
 pub mod goals;
 pub mod growth;
 pub mod lock;
 pub mod options;
+pub mod outcome;
 pub mod peer;
 pub mod plot;
 pub mod report;
 pub mod scene;
+pub mod spread;
 pub mod suite;
 pub mod timed;
 pub mod usage;

@@ -16,7 +16,7 @@ use artifact_tests::tree::Tree;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use crate::data::{make_dir, remove};
+use crate::data::{count_objects, make_dir, remove};
 use crate::timed;
 
 /// For how long a lock was held in all.
@@ -55,7 +55,7 @@ pub fn measure(dir: &Path, runs: usize) -> Result<(usize, Vec<Held>), Failure> {
         all.push(watch(&lock, || {
             timed::push(source.path(), destination.path(), &[REF.to_owned()])
         })?);
-        objects = crate::suite::count_objects(destination.path())? as usize;
+        objects = count_objects(destination.path())? as usize;
     }
     Ok((objects, all))
 }

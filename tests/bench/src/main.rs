@@ -13,9 +13,10 @@ use artifact_tests::exec::Failure;
 
 use artifact_bench::codec::Stretch;
 use artifact_bench::data::make_dir;
-use artifact_bench::goals::{self, Extras};
+use artifact_bench::goals;
 use artifact_bench::options::Options;
-use artifact_bench::suite::{Outcome, Suite, machine};
+use artifact_bench::outcome::{Extras, Outcome};
+use artifact_bench::suite::{Suite, machine};
 use artifact_bench::{growth, plot, report, usage};
 
 fn main() -> ExitCode {

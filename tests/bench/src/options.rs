@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use artifact_tests::exec::Failure;
 
+use crate::case::{Case, Place, Work};
 use crate::peer::Peer;
-use crate::scene::{Case, Place, Work};
 
 /// Which scenes are run, how often, and where.
 #[derive(Clone, Debug)]

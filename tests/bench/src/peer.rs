@@ -6,8 +6,8 @@ use std::process::Command;
 use artifact_tests::exec::Failure;
 use artifact_tests::programs;
 
+use crate::case::{Source, Work};
 use crate::data::Data;
-use crate::scene::{Scene, Work};
 
 /// One way to do it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,16 +118,17 @@ impl Peer {
     /// it, where nothing is.
     pub fn command(
         self,
-        scene: &Scene,
+        source: Source,
+        work: Work,
         data: &Data,
         way: &Way,
         destination: &Path,
         scratch: &Path,
     ) -> Result<Command, Failure> {
-        let source = data.source(scene.source, scene.work);
+        let source = data.source(source, work);
         let (from, to) = (source.display(), destination.display());
-        let reference = data.reference(scene.work);
-        let list = data.list(scene.work);
+        let reference = data.reference(work);
+        let list = data.list(work);
         let remote = format!("{} -p {} {}@127.0.0.1", way.ssh, way.ssh_port, way.user);
         let tar = |from: &Path| {
             let (from, list) = (from.display(), list.display());

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::growth::Curve;
-use crate::report::Spread;
+use crate::spread::Spread;
 
 /// Returns all curves as one table.
 pub fn table(curves: &[Curve]) -> String {

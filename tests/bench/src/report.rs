@@ -6,70 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::goals::Extras;
+use crate::outcome::{Extras, Outcome, Results};
 use crate::peer::Peer;
-use crate::suite::{Outcome, Results};
-
-/// Some numbers, told by the middle one and how far they spread.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
-    /// The median.
-    pub median: f64,
-    /// The smallest.
-    pub min: f64,
-    /// The largest.
-    pub max: f64,
-}
-
-impl Spread {
-    /// Returns the spread of at least one number.
-    pub fn of(numbers: impl Iterator<Item = f64>) -> Option<Self> {
-        let mut sorted: Vec<f64> = numbers.collect();
-        sorted.sort_by(f64::total_cmp);
-        let (min, max) = (*sorted.first()?, *sorted.last()?);
-        let upper = sorted[sorted.len() / 2];
-        let lower = sorted[(sorted.len() - 1) / 2];
-        Some(Self {
-            median: f64::midpoint(lower, upper),
-            min,
-            max,
-        })
-    }
-
-    /// Returns it with so many digits after the point, and without the spread of one number.
-    pub fn show(&self, digits: usize) -> String {
-        let Self { median, min, max } = self;
-        if min == max {
-            return format!("{median:.digits$}");
-        }
-        format!("{median:.digits$} ({min:.digits$}-{max:.digits$})")
-    }
-}
-
-impl Outcome {
-    /// Returns how long a peer took, in seconds.
-    pub fn wall(&self, peer: Peer) -> Option<Spread> {
-        let runs = &self.peers.get(&peer)?.runs;
-        Spread::of(runs.values().map(|cost| cost.wall.as_secs_f64()))
-    }
-
-    /// Returns the time of one peer over that of another, each in the same round.
-    pub fn ratio(&self, peer: Peer, other: Peer) -> Option<Spread> {
-        let (runs, others) = (&self.peers.get(&peer)?.runs, &self.peers.get(&other)?.runs);
-        Spread::of(runs.iter().filter_map(|(round, cost)| {
-            Some(cost.wall.as_secs_f64() / others.get(round)?.wall.as_secs_f64())
-        }))
-    }
-
-    /// Returns how much longer than another one a peer took, in round trips of the link.
-    pub fn round_trips_more(&self, peer: Peer, other: Peer) -> Option<Spread> {
-        let (runs, others) = (&self.peers.get(&peer)?.runs, &self.peers.get(&other)?.runs);
-        Spread::of(runs.iter().filter_map(|(round, cost)| {
-            let more = cost.wall.as_secs_f64() - others.get(round)?.wall.as_secs_f64();
-            Some(more / self.scene.round_trip.as_secs_f64())
-        }))
-    }
-}
+use crate::spread::Spread;
 
 /// Returns every scene and peer in one table.
 pub fn table(outcomes: &[Outcome]) -> String {

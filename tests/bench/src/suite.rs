@@ -19,37 +19,14 @@ use artifact_tests::repo::Repo;
 use artifact_tests::sshd::Sshd;
 use tempfile::TempDir;
 
-use crate::data::{Data, Extent, copy_linked, make_dir, remove};
-use crate::goals::Extras;
+use crate::case::{Case, Place, Work};
+use crate::data::{Data, copy_linked, count_objects, make_dir, remove};
 use crate::options::{Extra, Options};
+use crate::outcome::{Extras, Outcome, Results};
 use crate::peer::{Peer, Way};
-use crate::scene::{Case, Place, Scene, Work};
+use crate::scene::Scene;
 use crate::usage::{self, Cost};
 use crate::{growth, lock, verify};
-
-/// What came out of a scene.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// The scene.
-    pub scene: Scene,
-    /// What was missing.
-    pub missing: Extent,
-    /// By peer.
-    pub peers: BTreeMap<Peer, Results>,
-}
-
-/// What came out for one peer.
-#[derive(Clone, Debug, Default)]
-pub struct Results {
-    /// The runs that count, by round: those of one round follow each other.
-    pub runs: BTreeMap<usize, Cost>,
-    /// Bytes to the server and back.
-    pub carried: Option<(u64, u64)>,
-    /// Largest resident size of one process at the client's end and at the server's, in bytes.
-    pub memory: Option<(u64, u64)>,
-    /// Why it was given up.
-    pub failure: Option<String>,
-}
 
 /// The servers, and the directories of one run of the suite.
 #[derive(Debug)]
@@ -247,7 +224,7 @@ impl<'a> Suite<'a> {
         let way = self.way(&self.noting, ssh.port(), web.port());
         let destination = self.destination(peer, scene, data, &way)?;
         let scratch = self.scratch(scene.place);
-        let inner = peer.command(scene, data, &way, &destination, &scratch)?;
+        let inner = peer.command(scene.source, scene.work, data, &way, &destination, &scratch)?;
         let notes = self.memory.path().join("client-notes");
         let mut command = Command::new(&self.noter);
         command.arg("note-memory").arg(&notes);
@@ -286,7 +263,8 @@ impl<'a> Suite<'a> {
     ) -> Result<Cost, Failure> {
         let destination = self.destination(peer, scene, data, way)?;
         let scratch = self.scratch(scene.place);
-        let mut command = peer.command(scene, data, way, &destination, &scratch)?;
+        let mut command =
+            peer.command(scene.source, scene.work, data, way, &destination, &scratch)?;
         self.settle(scene)?;
         let (ran, mut cost) = usage::measure(&mut command, &self.sshd)?;
         ran.success()?;
@@ -455,22 +433,6 @@ impl<'a> Suite<'a> {
 
 fn ostree_push(data: &Path) -> PathBuf {
     data.join("ostree-push/bin")
-}
-
-/// Returns how many objects lie in a repository.
-pub fn count_objects(repo: &Path) -> Result<u64, Failure> {
-    let objects = repo.join("objects");
-    let reading = || Failure::doing(format!("list {objects:?}"));
-    let mut count = 0;
-    for directory in fs::read_dir(&objects).map_err(reading())? {
-        let path = directory.map_err(reading())?.path();
-        for entry in fs::read_dir(&path).map_err(reading())? {
-            let name = entry.map_err(reading())?.file_name();
-            // Not what says of a commit that it was made somewhere else.
-            count += u64::from(!name.to_string_lossy().ends_with(".commitpartial"));
-        }
-    }
-    Ok(count)
 }
 
 /// Returns what is known about the machine, for whoever compares results.

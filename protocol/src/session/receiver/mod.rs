@@ -23,7 +23,8 @@ use super::backlog::Backlog;
 use super::error::{ApiMisuse, Error, Fault, Violation};
 use super::outputs::Outputs;
 use super::store::{Announcement, Opened, StoreDone, StoreOp, StoreRequest};
-use crate::frame::{Close, CloseCode, Deframer, Frame, Hello, RefOutcome};
+use crate::frame::deframer::Deframer;
+use crate::frame::{Close, CloseCode, Frame, Hello, RefOutcome};
 use crate::limits::{Limits, MAX_EARLY_FRAME_LEN};
 use crate::text::Text;
 

@@ -25,9 +25,8 @@ use super::error::{ApiMisuse, Error, Fault, Violation};
 use super::outputs::Outputs;
 use super::source::{SourceDone, SourceOp, SourceRequest};
 use super::store::Announcement;
-use crate::frame::{
-    Close, CloseCode, Deframer, Frame, RefOutcome, RefState, Staged, SummaryDone, Welcome,
-};
+use crate::frame::deframer::Deframer;
+use crate::frame::{Close, CloseCode, Frame, RefOutcome, RefState, Staged, SummaryDone, Welcome};
 use crate::limits::{Limits, MAX_FRAME_LEN_MAX};
 use crate::text::Text;
 

@@ -4,7 +4,7 @@ use artifact_formats::{Checksum, FileHeader};
 use flate2::{Decompress, FlushDecompress, Status};
 use sha2::{Digest, Sha256};
 
-use crate::verify::Rejection;
+use crate::verify::rejection::Rejection;
 
 /// Moves what the header lacks from the beginning of `stored` to `collected`, and returns the rest.
 pub(super) fn collect_header<'a>(

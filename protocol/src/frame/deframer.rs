@@ -1,0 +1,176 @@
+//! The reader that takes the preamble and frames off a stream (SPEC "Preamble", "Frames").
+
+use bytes::{Buf, BytesMut};
+
+use super::head::{FrameKind, Head};
+use super::objects::ObjectChunk;
+use super::preamble::PREAMBLE;
+use super::{DecodeError, Frame};
+
+/// Takes whole frames off a growing buffer.
+#[derive(Debug)]
+pub(crate) struct Deframer {
+    greeted: bool,
+    pub(crate) payload_len_max: u32,
+    /// Of an `ObjectChunk` that was handed out in part.
+    stream: u8,
+    lacking: usize,
+}
+
+impl Deframer {
+    pub(crate) const fn new(payload_len_max: u32) -> Self {
+        Self {
+            greeted: false,
+            payload_len_max,
+            stream: 0,
+            lacking: 0,
+        }
+    }
+
+    /// Returns the next frame, or nothing when there is none yet.
+    pub(crate) fn next(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
+        if self.greet(input)? {
+            Frame::decode(input, self.payload_len_max)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Does the same, but returns an `ObjectChunk` in as many as its bytes come in: their boundaries
+    /// say nothing, and to put large ones together is to copy them.
+    pub(crate) fn next_part(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
+        if !self.greet(input)? {
+            return Ok(None);
+        }
+        if self.lacking == 0 {
+            let head = input.first_chunk().map(|wire| Head::from_wire(*wire));
+            let Some(len) = head.and_then(|head| self.len_of_chunk(head)) else {
+                return Frame::decode(input, self.payload_len_max);
+            };
+            if input.len() <= Head::LEN + 1 {
+                return Ok(None);
+            }
+            input.advance(Head::LEN);
+            self.stream = input.get_u8();
+            self.lacking = len;
+        }
+        let part = input.split_to(input.len().min(self.lacking)).freeze();
+        self.lacking -= part.len();
+        Ok(
+            (!part.is_empty()).then_some(Frame::ObjectChunk(ObjectChunk {
+                stream: self.stream,
+                bytes: part,
+            })),
+        )
+    }
+
+    /// Returns how many bytes of an object follow the head and the stream; `None` if it is the head
+    /// of no `ObjectChunk`, or of one to be refused.
+    const fn len_of_chunk(&self, head: Head) -> Option<usize> {
+        let Head { kind, flags, len } = head;
+        if kind.0 == FrameKind::OBJECT_CHUNK.0
+            && flags == 0
+            && len > 1
+            && len <= self.payload_len_max
+        {
+            return Some(len as usize - 1);
+        }
+        None
+    }
+
+    /// Takes the preamble; returns whether it has come.
+    fn greet(&mut self, input: &mut BytesMut) -> Result<bool, DecodeError> {
+        if !self.greeted {
+            let seen = input.len().min(PREAMBLE.len());
+            if input.get(..seen) != PREAMBLE.get(..seen) {
+                return Err(DecodeError::Preamble {
+                    got: first_line(input),
+                });
+            }
+            if seen < PREAMBLE.len() {
+                return Ok(false);
+            }
+            input.advance(PREAMBLE.len());
+            self.greeted = true;
+        }
+        Ok(true)
+    }
+}
+
+/// What stands in the place of the preamble, for the error message.
+fn first_line(input: &[u8]) -> String {
+    let line = input
+        .split(|byte| *byte == b'\n')
+        .find(|line| !line.is_empty())
+        .unwrap_or_default();
+    let line = line.get(..line.len().min(200)).unwrap_or_default();
+    String::from_utf8_lossy(line).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+
+    use super::*;
+    use crate::frame::{Finalize, Ping};
+
+    fn chunk(bytes: &'static [u8]) -> Frame {
+        Frame::ObjectChunk(ObjectChunk {
+            stream: 3,
+            bytes: bytes.into(),
+        })
+    }
+
+    #[test]
+    fn a_chunk_comes_in_parts_wherever_it_is_split_and_other_frames_come_whole() {
+        let frames = [
+            Frame::Ping(Ping {}),
+            chunk(b"abcdef"),
+            Frame::Finalize(Finalize {}),
+        ];
+        let mut stream = PREAMBLE.to_vec();
+        frames
+            .iter()
+            .for_each(|frame| stream.extend(frame.encode()));
+        for split in 0..=stream.len() {
+            let mut deframer = Deframer::new(7);
+            let mut input = BytesMut::new();
+            let (mut bytes, mut others) = (Vec::new(), Vec::new());
+            let (first, second) = stream.split_at(split);
+            for read in [first, second] {
+                input.extend_from_slice(read);
+                while let Some(frame) = deframer.next_part(&mut input).unwrap() {
+                    if let Frame::ObjectChunk(chunk) = frame {
+                        assert_eq!((chunk.stream, others.len()), (3, 1));
+                        assert!(!chunk.bytes.is_empty());
+                        bytes.extend_from_slice(&chunk.bytes);
+                    } else {
+                        others.push(frame);
+                    }
+                }
+                // Nothing of a chunk waits for the rest of it.
+                let came = split
+                    .saturating_sub(PREAMBLE.len() + 2 * Head::LEN + 1)
+                    .min(6);
+                assert!(bytes.len() >= came, "split at {split}");
+            }
+            assert_eq!(bytes, b"abcdef");
+            assert_eq!(others, [frames[0].clone(), frames[2].clone()]);
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_is_too_long_or_empty_is_refused_from_its_head() {
+        let mut head = BytesMut::from(&chunk(b"abcdef").encode()[..Head::LEN]);
+        head.put_u8(3);
+        for (limit, refused) in [(6, true), (7, false)] {
+            let mut deframer = Deframer::new(limit);
+            let mut input = BytesMut::from(&PREAMBLE[..]);
+            input.extend_from_slice(&head);
+            assert_eq!(deframer.next_part(&mut input).is_err(), refused);
+        }
+        let mut empty = BytesMut::from(&PREAMBLE[..]);
+        empty.extend_from_slice(&chunk(b"").encode());
+        assert!(Deframer::new(7).next_part(&mut empty).is_err());
+    }
+}

@@ -1,0 +1,37 @@
+//! Some numbers as one: the middle one, and how far they spread.
+
+/// Some numbers, told by the middle one and how far they spread.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The median.
+    pub median: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Returns the spread of at least one number.
+    pub fn of(numbers: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = numbers.collect();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let upper = sorted[sorted.len() / 2];
+        let lower = sorted[(sorted.len() - 1) / 2];
+        Some(Self {
+            median: f64::midpoint(lower, upper),
+            min,
+            max,
+        })
+    }
+
+    /// Returns it with so many digits after the point, and without the spread of one number.
+    pub fn show(&self, digits: usize) -> String {
+        let Self { median, min, max } = self;
+        if min == max {
+            return format!("{median:.digits$}");
+        }
+        format!("{median:.digits$} ({min:.digits$}-{max:.digits$})")
+    }
+}
