@@ -83,7 +83,7 @@ pub struct Limits {
     pub object_len_max: u64,
     /// Objects received in one push.
     pub push_objects_max: u64,
-    /// Bytes of stored objects received in one push.
+    /// Bytes of stored objects, and of detached metadata, received in one push.
     pub push_len_max: u64,
 }
 

@@ -35,7 +35,7 @@ fn every_limit_has_the_number_that_the_spec_says() {
             (name, number(cells[3]))
         })
         .collect();
-    let meant: [(&str, u64); 23] = [
+    let meant: [(&str, u64); 24] = [
         ("MAX_EARLY_FRAME_LEN", limits::MAX_EARLY_FRAME_LEN.into()),
         ("MIN_FRAME_LEN_MAX", limits::MIN_FRAME_LEN_MAX.into()),
         ("MAX_FRAME_LEN_MAX", limits::MAX_FRAME_LEN_MAX.into()),
@@ -62,6 +62,7 @@ fn every_limit_has_the_number_that_the_spec_says() {
         ("MAX_TREE_DEPTH", formats::MAX_TREE_DEPTH as u64),
         ("MAX_HISTORY_LEN", formats::MAX_HISTORY_LEN as u64),
         ("MAX_COMPLETE", limits::MAX_COMPLETE as u64),
+        ("MAX_REF_COMPONENTS", formats::MAX_REF_COMPONENTS as u64),
     ];
     assert_eq!(said, meant.map(|(name, value)| (name.to_owned(), value)));
 }

@@ -13,8 +13,9 @@ pub const MAX_DETACHED_LEN: usize = 1024 * 1024;
 /// LIM-11: the header of a file object, in bytes: names and values of its extended attributes.
 pub const MAX_FILE_HEADER_LEN: usize = 256 * 1024;
 
-/// LIM-12: the target of a symbolic link, in bytes (`PATH_MAX`).
-pub const MAX_SYMLINK_LEN: usize = 4_096;
+/// LIM-12: the target of a symbolic link, in bytes: Linux makes none of `PATH_MAX`, which counts the
+/// NUL.
+pub const MAX_SYMLINK_LEN: usize = 4_095;
 
 /// LIM-13: one name in a dirtree, in bytes (`NAME_MAX`).
 pub const MAX_FILE_NAME_LEN: usize = 255;
@@ -27,6 +28,10 @@ pub const MAX_REF_LEN: usize = 1_024;
 
 /// LIM-16: one component of a ref's name, in bytes: room below `NAME_MAX` for temporary names.
 pub const MAX_REF_COMPONENT_LEN: usize = 200;
+
+/// LIM-24: components of a ref's name. All but the last are directories, which cost whoever lists
+/// the refs more than refs do.
+pub const MAX_REF_COMPONENTS: usize = 16;
 
 /// LIM-21: levels of directories below a commit.
 pub const MAX_TREE_DEPTH: usize = 1_024;

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::limits::{MAX_REF_COMPONENT_LEN, MAX_REF_LEN};
+use crate::limits::{MAX_REF_COMPONENT_LEN, MAX_REF_COMPONENTS, MAX_REF_LEN};
 use crate::object::{Checksum, NameError};
 
 /// The name of a ref, as in `project/element/key`.
@@ -28,17 +28,19 @@ impl RefName {
         self.0.split('/')
     }
 
+    /// Parses a name that is in a repository already, which may have more components than one that is
+    /// pushed: earlier versions took them, and they must be got rid of.
+    pub fn parse_stored(text: &str) -> Result<Self, NameError> {
+        Self::check(text).map(|()| Self(text.into()))
+    }
+
     /// Returns the name without its last component: `project/element` of `project/element/key`.
     /// Refs that share it are likely to share objects, so it is where bases are sought.
     pub fn parent(&self) -> Option<&str> {
         self.0.rsplit_once('/').map(|(parent, _)| parent)
     }
-}
 
-impl FromStr for RefName {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
+    fn check(text: &str) -> Result<(), NameError> {
         let refuse = |rule| Err(NameError::RefName { rule });
         if text.is_empty() {
             return refuse("it is empty");
@@ -70,7 +72,20 @@ impl FromStr for RefName {
                 return refuse("components that begin with 'tmp.' are libostree's leftovers");
             }
         }
-        Ok(Self(text.into()))
+        Ok(())
+    }
+}
+
+impl FromStr for RefName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.split('/').count() > MAX_REF_COMPONENTS {
+            return Err(NameError::RefName {
+                rule: "it has more than 16 components between slashes",
+            });
+        }
+        Self::parse_stored(text)
     }
 }
 
@@ -123,6 +138,15 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_an_earlier_version_took_can_still_be_named() {
+        let deep = vec!["a"; 500].join("/");
+        assert_eq!(RefName::parse_stored(&deep).unwrap().as_str(), deep);
+        for name in ["", "a//b", "../a", "a/-b", "-a"] {
+            assert!(RefName::parse_stored(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
     fn refuses_paths_tricks_and_names_libostree_would_not_take() {
         for name in [
             "",
@@ -156,9 +180,12 @@ mod tests {
     fn length_limits_hold_at_n_and_fail_at_n_plus_one() {
         assert!(accepts(&"a".repeat(MAX_REF_COMPONENT_LEN)));
         assert!(!accepts(&"a".repeat(MAX_REF_COMPONENT_LEN + 1)));
-        let long = "abc/".repeat(MAX_REF_LEN / 4);
+        let long = format!("{}/", "a".repeat(127)).repeat(8);
         assert!(accepts(&format!("{}c", &long[..MAX_REF_LEN - 1])));
         assert!(!accepts(&format!("{}cc", &long[..MAX_REF_LEN - 1])));
+        let many = vec!["a"; MAX_REF_COMPONENTS].join("/");
+        assert!(accepts(&many));
+        assert!(!accepts(&format!("{many}/a")));
     }
 
     #[test]
