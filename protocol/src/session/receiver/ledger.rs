@@ -69,6 +69,11 @@ impl Ledger {
         self.count_bytes(len as u64, len as u64)
     }
 
+    /// Takes detached metadata: not an object, and yet bytes of the push.
+    pub(super) fn receive_detached(&mut self, len: usize) -> Result<(), Violation> {
+        self.count_bytes(len as u64, 0)
+    }
+
     pub(super) fn begin(&mut self, stream: u8, id: ObjectId) -> Result<(), Violation> {
         if self.slot(stream)?.is_some() {
             return Err(Violation::Rule("a stream was begun twice"));
@@ -187,6 +192,14 @@ mod tests {
         bytes.receive(id(2), 5).unwrap();
         assert!(matches!(
             bytes.count_bytes(1, 1),
+            Err(Violation::Limit { got: 26, .. })
+        ));
+
+        let mut detached = ledger();
+        detached.receive(id(0), 10).unwrap();
+        detached.receive_detached(15).unwrap();
+        assert!(matches!(
+            detached.receive_detached(1),
             Err(Violation::Limit { got: 26, .. })
         ));
 

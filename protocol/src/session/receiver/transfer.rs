@@ -198,6 +198,7 @@ impl Transfer {
             MAX_DETACHED_LEN,
             metadata.len(),
         )?;
+        self.ledger.receive_detached(metadata.len())?;
         match self.detached.remove(&commit) {
             Some(announced) if announced == Checksum::of(&metadata) => {}
             Some(_) => return Err(Violation::Rule("detached metadata other than announced")),

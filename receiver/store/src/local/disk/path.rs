@@ -174,9 +174,10 @@ impl RepoPath {
         self.child(&format!("{}.{}", id.checksum, id.kind.archive_extension()))
     }
 
-    /// Returns the path of staged detached metadata in this staging directory.
+    /// Returns the path of staged detached metadata in this staging directory: where what goes with the
+    /// session lies, since nobody takes it over.
     pub(crate) fn staged_detached(&self, commit: Checksum) -> Self {
-        self.child(&format!("{commit}.{DETACHED}"))
+        self.child(STAGED_TMP).child(&format!("{commit}.{DETACHED}"))
     }
 
     /// Follows the text of a symbolic link at this path by the rules of paths alone; `None` when it
@@ -215,6 +216,8 @@ impl fmt::Debug for RepoPath {
     }
 }
 
+/// The directory in a staging directory that is emptied when its session is over.
+pub(crate) const STAGED_TMP: &str = "tmp";
 /// Extension of a commit's detached metadata.
 pub(crate) const DETACHED: &str = "commitmeta";
 

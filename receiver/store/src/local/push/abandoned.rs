@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use artifact_formats::{LockTimeout, ObjectId};
 
 use crate::error::Error;
-use crate::local::disk::path::RepoPath;
+use crate::local::disk::path::{RepoPath, STAGED_TMP};
 use crate::local::disk::{FileKind, Fs, LockMode, if_there, lock, read_file};
 
 /// A staging directory of another session of the same identity, dead or alive.
@@ -225,8 +225,9 @@ fn others<F: Fs>(fs: &F, own: &RepoPath) -> Result<Vec<RepoPath>, Error> {
 pub(crate) const LOCK: &str = "lock";
 /// The file in a staging directory that says for whom it was staged.
 pub(crate) const IDENTITY: &str = "identity";
-/// The directory in a staging directory where files are that are still written.
-pub(crate) const TMP: &str = "tmp";
+/// The directory in a staging directory where files are that are still written, and what else goes with
+/// the session.
+pub(crate) const TMP: &str = STAGED_TMP;
 /// Directories looked at by one session; the rest is left to the next ones.
 const MAX_LISTED: usize = 256;
 /// Bounds what is listed in memory of a directory that is being removed.
