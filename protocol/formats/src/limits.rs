@@ -33,8 +33,9 @@ pub const MAX_REF_COMPONENT_LEN: usize = 200;
 /// the refs more than refs do.
 pub const MAX_REF_COMPONENTS: usize = 16;
 
-/// LIM-21: levels of directories below a commit.
-pub const MAX_TREE_DEPTH: usize = 1_024;
+/// LIM-21: levels of directories in a commit, the root being the first. libostree walks them by
+/// recursion.
+pub const MAX_TREE_DEPTH: usize = 255;
 
 /// LIM-22: commits followed from a new commit to the one it replaces.
 pub const MAX_HISTORY_LEN: usize = 10_000;

@@ -54,6 +54,12 @@ pub enum Error {
         /// The limit, in levels.
         limit: usize,
     },
+    /// The peer's fault: more directories have to be kept in mind along one path than may be.
+    #[error("too many directories are in and above {id}")]
+    TooWide {
+        /// The directory where there are too many.
+        id: ObjectId,
+    },
     /// The caller's fault: it asked out of order.
     #[error("the store was asked to {what}")]
     Misuse {
@@ -152,7 +158,7 @@ impl Error {
             | Self::DetachedDiffers { .. } => (CloseCode::OBJECT_REFUSED, with_causes(self)),
             Self::DetachedMissing { .. } => (CloseCode::INCOMPLETE, self.to_string()),
             Self::NotComplete { .. } => (CloseCode::VIOLATION, self.to_string()),
-            Self::TooDeep { .. } => (CloseCode::LIMIT, self.to_string()),
+            Self::TooDeep { .. } | Self::TooWide { .. } => (CloseCode::LIMIT, self.to_string()),
             Self::Misuse { .. } => (CloseCode::INTERNAL, "a fault of the server".to_owned()),
             Self::Busy { .. } => (
                 CloseCode::BUSY,

@@ -193,6 +193,7 @@ impl<F: Fs> Store for LocalStore<F> {
 
     fn have(&self, ids: &[ObjectId]) -> Result<Vec<bool>, Error> {
         self.with_session("look up objects before a push is open", |session| {
+            session.bases.offered(ids.len());
             ids.iter().map(|&id| session.have(&self.repo, id)).collect()
         })
     }

@@ -393,7 +393,7 @@ fn synced_in(ops: &[Op], dir: &str) -> bool {
     ops.iter().any(|op| match op {
         Op::SyncAll => true,
         Op::SyncDir(synced) => synced == dir,
-        Op::Name(_) | Op::Lock(_) | Op::Unlock(_) => false,
+        Op::Open(_) | Op::Name(_) | Op::Lock(_) | Op::Unlock(_) => false,
     })
 }
 

@@ -280,6 +280,7 @@ pub(crate) fn missing(published: Published) -> Vec<ObjectId> {
 /// What a file system was asked to change, or to make durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
+    Open(String),
     SyncAll,
     SyncDir(String),
     Name(String),
@@ -335,6 +336,7 @@ impl Fs for Recorder {
         self.real.set_mode(file, mode)
     }
     fn open(&self, path: &RepoPath) -> io::Result<Self::File> {
+        self.record.add(Op::Open(path.as_str().to_owned()));
         self.real.open(path)
     }
     fn sync_data(&self, file: &Self::File) -> io::Result<()> {

@@ -177,7 +177,8 @@ impl RepoPath {
     /// Returns the path of staged detached metadata in this staging directory: where what goes with the
     /// session lies, since nobody takes it over.
     pub(crate) fn staged_detached(&self, commit: Checksum) -> Self {
-        self.child(STAGED_TMP).child(&format!("{commit}.{DETACHED}"))
+        self.child(STAGED_TMP)
+            .child(&format!("{commit}.{DETACHED}"))
     }
 
     /// Follows the text of a symbolic link at this path by the rules of paths alone; `None` when it

@@ -4,25 +4,33 @@
 //! until a damaged directory is met beneath one; and only as long as the ref holds the commit,
 //! which is looked at again under the repository's lock before anything that relies on it is
 //! published.
+//!
+//! What is beneath a base is found by walking it, no further than to what is looked for. That takes as
+//! long as the base is large; of one that nobody but this server has named, somebody else may have
+//! made it large. So those are walked only as far as it is worth it to a push of that size.
 
+use artifact_formats::limits::MAX_TREE_DEPTH;
 use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
 
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
+use crate::local::repository::descent::{Descent, Levels, Next};
 use crate::local::repository::id_set::IdSet;
 use crate::local::repository::{objects, refs};
 
 /// The commits a session may rely on, and what is beneath them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Bases {
     // No commit is there twice.
     list: Vec<Base>,
     relied: Vec<Checksum>,
-    // How many of the list were walked; none again when a base is lost.
-    walked: usize,
-    // What is beneath those of them that count.
+    // What was found beneath those of them that count, each with all below it.
     beneath: IdSet,
+    // Directories that may still be read beneath suggested bases.
+    patience: usize,
+    // How many were lost so far.
+    lost: usize,
 }
 
 #[derive(Debug)]
@@ -30,19 +38,61 @@ struct Base {
     commit: Checksum,
     // Refs that were seen to hold it.
     names: Vec<RefName>,
+    // The client neither named it nor replaces it.
+    suggested: bool,
+    walk: Walk,
+}
+
+#[derive(Debug)]
+enum Walk {
+    NotBegun,
+    Begun(Descent),
+    Done,
     // It was found not to be whole, or no ref holds it any more.
-    lost: bool,
+    Lost,
+}
+
+/// How far a walk came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Further,
+    ToTheEnd,
+    // A directory is missing or damaged, or there are too many in one another.
+    Astray,
+}
+
+impl Default for Bases {
+    fn default() -> Self {
+        Self {
+            list: Vec::new(),
+            relied: Vec::new(),
+            beneath: IdSet::default(),
+            patience: PATIENCE,
+            lost: 0,
+        }
+    }
 }
 
 impl Bases {
-    /// Adds a commit that was seen to be complete and the value of a ref.
+    /// Adds a commit that was seen to be complete and the value of a ref: one that the client has
+    /// named, or that it replaces.
     pub(crate) fn add(&mut self, name: RefName, commit: Checksum) {
+        self.insert(name, commit, false);
+    }
+
+    /// Adds a commit that may help: complete and the value of a ref, by whomever it was made.
+    pub(crate) fn suggest(&mut self, name: RefName, commit: Checksum) {
+        self.insert(name, commit, true);
+    }
+
+    fn insert(&mut self, name: RefName, commit: Checksum, suggested: bool) {
         match self.list.iter_mut().find(|base| base.commit == commit) {
             Some(base) => base.names.push(name),
             None => self.list.push(Base {
                 commit,
                 names: vec![name],
-                lost: false,
+                suggested,
+                walk: Walk::NotBegun,
             }),
         }
     }
@@ -57,12 +107,18 @@ impl Bases {
         self.beneath.len()
     }
 
+    /// Returns how many were found not to be whole, or not held any more.
+    pub(crate) const fn lost(&self) -> usize {
+        self.lost
+    }
+
     /// Returns the commits, in the order they were added.
     pub(crate) fn commits(&self) -> Vec<Checksum> {
         self.list.iter().map(|base| base.commit).collect()
     }
 
-    /// From now on only these count; none means all.
+    /// From now on only these count; none means all. The client has them, so that it is worth its
+    /// while to find all that is beneath.
     ///
     /// Fails, by fault of the peer, when one of them was not added.
     pub(crate) fn rely(&mut self, commits: &[Checksum]) -> Result<(), Error> {
@@ -71,55 +127,130 @@ impl Bases {
             return Err(Error::NotComplete { commit });
         }
         self.relied.extend_from_slice(commits);
+        for base in &mut self.list {
+            base.suggested &= !commits.contains(&base.commit);
+        }
         self.walk_again();
         Ok(())
     }
 
-    /// Returns whether an object is one of the commits that count, or beneath one.
+    /// Takes note of objects that the client offers: what it costs to look for them may grow with them.
+    pub(crate) const fn offered(&mut self, objects: usize) {
+        self.patience = self.patience.saturating_add(PATIENCE_EACH * objects);
+    }
+
+    /// Returns, for an object that is one of the commits that count or beneath one, the levels of
+    /// directories below it.
     ///
     /// What is not here at all is beneath none, so that new objects, however large the bases, cost no
     /// walk. One base after the other is walked, until an object that is here is found beneath it.
-    pub(crate) fn cover<F: Fs>(&mut self, fs: &F, id: &ObjectId) -> Result<bool, Error> {
-        if self.beneath.contains(id) {
-            return Ok(true);
+    pub(crate) fn cover<F: Fs>(&mut self, fs: &F, id: &ObjectId) -> Result<Option<Levels>, Error> {
+        if let Some(levels) = self.found(id) {
+            return Ok(Some(levels));
         }
-        if self.walked == self.list.len() || !objects::is_there(fs, &RepoPath::object(id))? {
-            return Ok(false);
+        if self.next_to_walk().is_none() || !objects::is_there(fs, &RepoPath::object(id))? {
+            return Ok(None);
         }
-        while let Some(base) = self.list.get_mut(self.walked) {
-            self.walked += 1;
-            if !counts(base, &self.relied) {
-                continue;
+        while let Some(index) = self.next_to_walk() {
+            match self.step(fs, index)? {
+                Step::Further => {}
+                Step::ToTheEnd => self.list[index].walk = Walk::Done,
+                Step::Astray => self.lose(index),
             }
-            if !walk_one(fs, base.commit, &mut self.beneath)? {
-                // What was collected of it must not count.
-                base.lost = true;
-                self.walk_again();
-            } else if self.beneath.contains(id) {
-                return Ok(true);
+            if let Some(levels) = self.found(id) {
+                return Ok(Some(levels));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Loses the commits that counted so far and that no ref holds any more; returns whether all
     /// were held.
     pub(crate) fn confirm<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
-        let mut confirmed = true;
-        for base in self.list.iter_mut().take(self.walked) {
-            if counts(base, &self.relied) && !base.is_held(fs)? {
-                base.lost = true;
-                confirmed = false;
+        let lost = self.lost;
+        for index in 0..self.list.len() {
+            let base = &self.list[index];
+            let walked = matches!(base.walk, Walk::Begun(_) | Walk::Done);
+            if walked && counts(base, &self.relied) && !base.is_held(fs)? {
+                self.lose(index);
             }
         }
-        if !confirmed {
-            self.walk_again();
+        Ok(self.lost == lost)
+    }
+
+    fn found(&self, id: &ObjectId) -> Option<Levels> {
+        self.beneath.look(id).flatten()
+    }
+
+    /// Returns the first base beneath which more may be found.
+    fn next_to_walk(&self) -> Option<usize> {
+        self.list.iter().position(|base| {
+            counts(base, &self.relied)
+                && !matches!(base.walk, Walk::Done)
+                && !(base.suggested && self.patience == 0)
+        })
+    }
+
+    /// Walks one base a little further.
+    fn step<F: Fs>(&mut self, fs: &F, index: usize) -> Result<Step, Error> {
+        let base = &mut self.list[index];
+        let root = ObjectId::new(ObjectKind::Commit, base.commit);
+        let next = match &mut base.walk {
+            Walk::Begun(descent) => descent.next(),
+            Walk::NotBegun | Walk::Done | Walk::Lost => {
+                // The commit is one level more.
+                base.walk = Walk::Begun(Descent::new(MAX_TREE_DEPTH + 1));
+                Some(Next::Look(root))
+            }
+        };
+        let Walk::Begun(descent) = &mut base.walk else {
+            return Ok(Step::ToTheEnd);
+        };
+        match next {
+            None => return Ok(Step::ToTheEnd),
+            Some(Next::Done(id, levels)) if levels.are_too_many() && id != root => {
+                return Ok(Step::Astray);
+            }
+            Some(Next::Done(id, levels)) => found(&mut self.beneath, id, levels),
+            Some(Next::Look(id)) => {
+                if let Some(levels) = self.beneath.look(&id).flatten() {
+                    descent.settle(levels);
+                    return Ok(Step::Further);
+                }
+                if base.suggested {
+                    self.patience -= 1;
+                }
+                let Some(content) = objects::read_metadata(fs, id)? else {
+                    let commit = base.commit;
+                    tracing::warn!(%commit, %id, "a commit is not whole though a ref holds it");
+                    return Ok(Step::Astray);
+                };
+                let Ok(children) = objects::children(id, &content) else {
+                    return Ok(Step::Astray);
+                };
+                let no_dirs = children.iter().filter(|id| id.kind != ObjectKind::Dirtree);
+                no_dirs.for_each(|id| found(&mut self.beneath, *id, Levels::default()));
+                if descent.enter(id, children).is_err() {
+                    return Ok(Step::Astray);
+                }
+            }
         }
-        Ok(confirmed)
+        Ok(Step::Further)
+    }
+
+    /// Has a base not count any more, nor what was found beneath it.
+    fn lose(&mut self, index: usize) {
+        self.list[index].walk = Walk::Lost;
+        self.lost += 1;
+        self.walk_again();
     }
 
     fn walk_again(&mut self) {
-        self.walked = 0;
+        for base in &mut self.list {
+            if !matches!(base.walk, Walk::Lost) {
+                base.walk = Walk::NotBegun;
+            }
+        }
         self.beneath = IdSet::default();
     }
 }
@@ -138,30 +269,19 @@ impl Base {
 /// Returns whether what is beneath a base counts as here. Losing the last one that is relied on does
 /// not make all others count.
 fn counts(base: &Base, relied: &[Checksum]) -> bool {
-    !base.lost && (relied.is_empty() || relied.contains(&base.commit))
+    let lost = matches!(base.walk, Walk::Lost);
+    !lost && (relied.is_empty() || relied.contains(&base.commit))
 }
 
-/// Adds a commit and all it reaches; returns false if a directory is missing or damaged.
-fn walk_one<F: Fs>(fs: &F, commit: Checksum, beneath: &mut IdSet) -> Result<bool, Error> {
-    let root = ObjectId::new(ObjectKind::Commit, commit);
-    beneath.insert(root);
-    let mut stack = vec![root];
-    while let Some(id) = stack.pop() {
-        let Some(content) = objects::read_metadata(fs, id)? else {
-            tracing::warn!(%commit, %id, "a commit is not whole though a ref holds it");
-            return Ok(false);
-        };
-        let Ok(children) = objects::children(id, &content) else {
-            return Ok(false);
-        };
-        for child in children {
-            if beneath.insert(child) && child.kind == ObjectKind::Dirtree {
-                stack.push(child);
-            }
-        }
-    }
-    Ok(true)
+fn found(beneath: &mut IdSet, id: ObjectId, levels: Levels) {
+    beneath.insert(id);
+    beneath.mark(&id, levels);
 }
+
+/// Directories that are read beneath suggested bases for any push: some milliseconds.
+const PATIENCE: usize = 128;
+/// And for each object that it offers.
+const PATIENCE_EACH: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -178,12 +298,12 @@ mod tests {
         // There is nothing of it, which a walk would find out.
         bases.add("a/b".parse().unwrap(), Checksum::new([1; 32]));
         let id = ObjectId::new(ObjectKind::File, Checksum::new([2; 32]));
-        assert!(!bases.cover(&fs, &id).unwrap());
-        assert!(!bases.list[0].lost);
+        assert_eq!(bases.cover(&fs, &id).unwrap(), None);
+        assert_eq!(bases.lost(), 0);
         fs.mkdir(&RepoPath::objects(), 0o700).unwrap();
         fs.mkdir(&RepoPath::fan_out(2), 0o700).unwrap();
         fs.create(&RepoPath::object(&id), 0o644).unwrap();
-        assert!(!bases.cover(&fs, &id).unwrap());
-        assert!(bases.list[0].lost);
+        assert_eq!(bases.cover(&fs, &id).unwrap(), None);
+        assert_eq!(bases.lost(), 1);
     }
 }

@@ -5,12 +5,13 @@
 //! linked into staging first, and its children are looked at like those of a new one: its presence
 //! proves nothing about them.
 //!
-//! Each object is looked at once, without recursion, however the directories share each other.
+//! Each object is looked at once, without recursion, however the directories share each other; all
+//! below a directory before itself, so that its height is known (`descent.rs`).
 
 use std::collections::BTreeSet;
 
 use artifact_formats::limits::{MAX_METADATA_LEN, MAX_TREE_DEPTH};
-use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind};
+use artifact_formats::{Checksum, Commit, FormatError, ObjectId, ObjectKind};
 use artifact_protocol::limits::MAX_MISSING_IDS;
 
 use crate::error::Error;
@@ -18,6 +19,7 @@ use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
 use crate::local::push::bases::Bases;
 use crate::local::push::resume;
+use crate::local::repository::descent::{Descent, Levels, Next, TooMuch};
 use crate::local::repository::{Repo, objects};
 use crate::verify::Rejection;
 
@@ -33,29 +35,35 @@ pub(crate) enum Closure {
 
 /// Walks what commits reach; of a parent only if it is staged.
 ///
-/// Fails, by fault of the peer, when directories nest too deep, as far as they are walked: what is
-/// beneath a commit that is relied on was measured when that was pushed.
+/// Fails, by fault of the peer, when directories nest deeper than LIM-21 by whatever way, those
+/// beneath commits that are relied on counted as well.
 pub(crate) fn walk<F: Fs>(
     repo: &Repo<F>,
     bases: &mut Bases,
-    commits: impl Iterator<Item = Checksum>,
+    commits: &[Checksum],
 ) -> Result<Closure, Error> {
-    let mut walk = Walk {
-        repo,
-        bases,
-        commits: Vec::new(),
-        missing: BTreeSet::new(),
-        stack: Vec::new(),
-    };
-    repo.staging.begin_walk();
-    for commit in commits {
-        walk.reach(ObjectId::new(ObjectKind::Commit, commit), 0)?;
-        walk.descend()?;
-    }
-    if walk.missing.is_empty() {
-        Ok(Closure::Whole(walk.commits))
-    } else {
-        Ok(Closure::Missing(walk.missing.into_iter().collect()))
+    loop {
+        let lost = bases.lost();
+        let mut walk = Walk {
+            repo,
+            bases,
+            commits: Vec::new(),
+            missing: BTreeSet::new(),
+        };
+        repo.staging.begin_walk();
+        for &commit in commits {
+            walk.histories(commit)?;
+        }
+        let (commits, missing) = (walk.commits, walk.missing);
+        if bases.lost() != lost {
+            // Of what was beneath it some was taken for here. Each is lost once, so that this ends.
+            continue;
+        }
+        return Ok(if missing.is_empty() {
+            Closure::Whole(commits)
+        } else {
+            Closure::Missing(missing.into_iter().collect())
+        });
     }
 }
 
@@ -95,76 +103,107 @@ struct Walk<'a, F: Fs> {
     // Those that are staged.
     commits: Vec<Checksum>,
     missing: BTreeSet<ObjectId>,
-    // Commits and dirtrees that are here and not read yet, with the levels above them.
-    stack: Vec<(ObjectId, usize)>,
+}
+
+/// What is known of an object when it is named.
+enum Look {
+    /// It is here with all below it, or missing.
+    Settled(Levels),
+    /// It is here, and what is below it is to be looked at.
+    Enter,
 }
 
 impl<F: Fs> Walk<'_, F> {
-    fn descend(&mut self) -> Result<(), Error> {
-        while let Some((id, depth)) = self.stack.pop() {
+    /// Walks a commit, and those of its parents that are staged: a parent that was sent is published,
+    /// and then must be whole; one that was not is not needed.
+    fn histories(&mut self, commit: Checksum) -> Result<(), Error> {
+        let mut next = Some(commit);
+        while let Some(commit) = next.take() {
+            let id = ObjectId::new(ObjectKind::Commit, commit);
+            if matches!(self.look(id)?, Look::Settled(_)) {
+                return Ok(());
+            }
+            self.commits.push(commit);
+            self.repo.staging.reach(&id, Levels::default());
             let content = self.read(&id)?;
-            let refused = |rule| Error::Refused {
-                id,
-                source: Rejection::Structure(rule),
-            };
-            for child in objects::children(id, &content).map_err(refused)? {
-                self.reach(child, depth + 1)?;
-            }
-            if id.kind == ObjectKind::Commit {
-                let commit = Commit::parse(&content).map_err(refused)?;
-                self.reach_parent(commit.parent)?;
-            }
-            if self.missing.len() >= MAX_MISSING_IDS {
-                self.stack.clear();
-            }
-        }
-        Ok(())
-    }
-
-    /// Decides about an object when it is first named, so that the stack holds only what is here.
-    fn reach(&mut self, id: ObjectId, depth: usize) -> Result<(), Error> {
-        let reached = self.repo.staging.reach(&id);
-        if self.missing.len() >= MAX_MISSING_IDS || reached == Some(true) {
-            return Ok(());
-        }
-        if id.kind == ObjectKind::Dirtree && depth > MAX_TREE_DEPTH {
-            return Err(Error::TooDeep {
-                id,
-                limit: MAX_TREE_DEPTH,
+            let commit = Commit::parse(&content).map_err(refused(id))?;
+            self.look(ObjectId::new(ObjectKind::Dirmeta, commit.meta))?;
+            self.tree(ObjectId::new(ObjectKind::Dirtree, commit.tree))?;
+            next = commit.parent.filter(|&parent| {
+                let id = ObjectId::new(ObjectKind::Commit, parent);
+                self.repo.staging.holds(&id)
             });
         }
-        if reached.is_none() {
-            if self.bases.cover(&*self.repo.fs, &id)? {
-                return Ok(());
-            }
-            let gone = self.missing.contains(&id);
-            if gone || !(resume::take_over(self.repo, id)? || adopt(self.repo, id)?) {
-                self.missing.insert(id);
-                return Ok(());
-            }
-            self.repo.staging.reach(&id);
+        Ok(())
+    }
+
+    fn tree(&mut self, root: ObjectId) -> Result<(), Error> {
+        let mut descent = Descent::new(MAX_TREE_DEPTH);
+        if matches!(self.look(root)?, Look::Enter) {
+            self.enter(&mut descent, root)?;
         }
-        match id.kind {
-            ObjectKind::Commit => {
-                self.commits.push(id.checksum);
-                self.stack.push((id, depth));
+        while let Some(next) = descent.next() {
+            match next {
+                // The client will be told of no more.
+                _ if self.is_over() => return Ok(()),
+                Next::Look(id) => match self.look(id)? {
+                    Look::Settled(levels) => descent.settle(levels),
+                    Look::Enter => self.enter(&mut descent, id)?,
+                },
+                Next::Done(id, levels) if levels.are_too_many() => return Err(too_deep(id)),
+                Next::Done(id, levels) => self.repo.staging.reach(&id, levels),
             }
-            ObjectKind::Dirtree => self.stack.push((id, depth)),
-            ObjectKind::File | ObjectKind::Dirmeta => {}
         }
         Ok(())
     }
 
-    /// A parent that was sent is published, and then must be whole; one that was not is not needed.
-    fn reach_parent(&mut self, parent: Option<Checksum>) -> Result<(), Error> {
-        let Some(parent) = parent else {
-            return Ok(());
-        };
-        let id = ObjectId::new(ObjectKind::Commit, parent);
-        if self.repo.staging.holds(&id) {
-            self.reach(id, 0)?;
+    /// Looks at all in a directory but directories, and has those wait.
+    fn enter(&mut self, descent: &mut Descent, id: ObjectId) -> Result<(), Error> {
+        let content = self.read(&id)?;
+        let children = objects::children(id, &content).map_err(refused(id))?;
+        for &child in &children {
+            if child.kind != ObjectKind::Dirtree {
+                self.look(child)?;
+            }
         }
-        Ok(())
+        match descent.enter(id, children) {
+            Ok(()) => Ok(()),
+            Err(TooMuch::Deep) => Err(too_deep(id)),
+            Err(TooMuch::Wide) => Err(Error::TooWide { id }),
+        }
+    }
+
+    /// Decides about an object that is named, so that only what is here waits to be read.
+    fn look(&mut self, id: ObjectId) -> Result<Look, Error> {
+        let missing = Look::Settled(Levels::default());
+        if self.is_over() {
+            return Ok(missing);
+        }
+        match self.repo.staging.reached(&id) {
+            Some(Some(levels)) => return Ok(Look::Settled(levels)),
+            Some(None) => {}
+            None => {
+                if let Some(levels) = self.bases.cover(&*self.repo.fs, &id)? {
+                    return Ok(Look::Settled(levels));
+                }
+                let gone = self.missing.contains(&id);
+                if gone || !(resume::take_over(self.repo, id)? || adopt(self.repo, id)?) {
+                    self.missing.insert(id);
+                    return Ok(missing);
+                }
+            }
+        }
+        Ok(match id.kind {
+            ObjectKind::Commit | ObjectKind::Dirtree => Look::Enter,
+            ObjectKind::File | ObjectKind::Dirmeta => {
+                self.repo.staging.reach(&id, Levels::default());
+                missing
+            }
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.missing.len() >= MAX_MISSING_IDS
     }
 
     fn read(&self, id: &ObjectId) -> Result<Vec<u8>, Error> {
@@ -172,5 +211,19 @@ impl<F: Fs> Walk<'_, F> {
             .staging
             .read(id, MAX_METADATA_LEN)?
             .ok_or(Error::StagingLost)
+    }
+}
+
+const fn too_deep(id: ObjectId) -> Error {
+    Error::TooDeep {
+        id,
+        limit: MAX_TREE_DEPTH,
+    }
+}
+
+fn refused(id: ObjectId) -> impl Fn(FormatError) -> Error {
+    move |rule| Error::Refused {
+        id,
+        source: Rejection::Structure(rule),
     }
 }

@@ -178,7 +178,7 @@ impl Session {
                 if let Some(commit) = refs::look(fs, &name)?.commit()
                     && objects::is_whole(fs, commit)?
                 {
-                    self.bases.add(name, commit);
+                    self.bases.suggest(name, commit);
                 }
             }
         }
@@ -187,7 +187,7 @@ impl Session {
 
     /// Takes note of detached metadata that was not announced, as clients of the old protocols send
     /// it: it is judged like any other, also where all else of the update is up to date.
-    pub(super) fn learn_detached<F: Fs>(
+    pub(crate) fn learn_detached<F: Fs>(
         &mut self,
         repo: &Repo<F>,
         policy: &Policy,
@@ -284,7 +284,7 @@ impl Session {
     /// Answers whether an object is had: by itself if nothing can be below it, and with everything
     /// below otherwise.
     pub(crate) fn have<F: Fs>(&mut self, repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
-        if repo.staging.holds(&id) || self.bases.cover(&*repo.fs, &id)? {
+        if repo.staging.holds(&id) || self.bases.cover(&*repo.fs, &id)?.is_some() {
             return Ok(true);
         }
         match id.kind {

@@ -57,7 +57,7 @@ fn publish_accepted<F: Fs>(
     // Each turn but the last settles an update or loses a base, so that this ends.
     while session.accepted().next().is_some() {
         let commits: Vec<_> = session.accepted().map(|a| a.update.commit).collect();
-        let walked = closure::walk(repo, &mut session.bases, commits.iter().copied())?;
+        let walked = closure::walk(repo, &mut session.bases, &commits)?;
         let reached = match walked {
             Closure::Whole(commits) => commits,
             Closure::Missing(missing) => return Ok(Some(missing)),

@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, LockMode, make_dir, read_file};
 use crate::local::push::abandoned::{self, IDENTITY, LOCK, Sibling, TMP};
+use crate::local::repository::descent::Levels;
 use crate::local::repository::id_set::IdSet;
 use crate::verify::Verified;
 
@@ -218,10 +219,14 @@ impl<F: Fs> Staging<F> {
         self.objects().unmark_all();
     }
 
-    /// Notes that a walk has reached an object; returns whether it had before, `None` if the object
-    /// is not staged.
-    pub(crate) fn reach(&self, id: &ObjectId) -> Option<bool> {
-        self.objects().mark(id)
+    /// Notes that a walk is done with an object, which has these levels of directories below it.
+    pub(crate) fn reach(&self, id: &ObjectId, levels: Levels) {
+        self.objects().mark(id, levels);
+    }
+
+    /// Returns what a walk has noted of an object, `None` if it is not staged.
+    pub(crate) fn reached(&self, id: &ObjectId) -> Option<Option<Levels>> {
+        self.objects().look(id)
     }
 
     /// Acts on each object of some kinds that the last walk has reached. Where there are many, several

@@ -8,7 +8,9 @@ use std::mem;
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 
-/// A set of object ids, of which each can be marked.
+use crate::local::repository::descent::Levels;
+
+/// A set of object ids, of which each can be marked, with the levels of directories below it.
 #[derive(Debug, Default)]
 pub(crate) struct IdSet {
     // Keyed, so that nobody can choose checksums that all fall into one array.
@@ -21,6 +23,7 @@ pub(crate) struct IdSet {
 struct Member {
     checksum: Checksum,
     marked: bool,
+    levels: Levels,
 }
 
 impl IdSet {
@@ -41,6 +44,7 @@ impl IdSet {
         let member = Member {
             checksum: id.checksum,
             marked: false,
+            levels: Levels::default(),
         };
         array.insert(place, member);
         true
@@ -54,11 +58,20 @@ impl IdSet {
     }
 
     /// Marks an id; returns whether it was marked already, and `None` if it is not there.
-    pub(crate) fn mark(&mut self, id: &ObjectId) -> Option<bool> {
+    pub(crate) fn mark(&mut self, id: &ObjectId, levels: Levels) -> Option<bool> {
         let slot = self.slot(&id.checksum);
         let array = self.kinds[index(id.kind)].get_mut(slot)?;
         let place = find(array, &id.checksum).ok()?;
-        Some(mem::replace(&mut array[place].marked, true))
+        let member = &mut array[place];
+        member.levels = levels;
+        Some(mem::replace(&mut member.marked, true))
+    }
+
+    /// Returns what an id is marked with, `None` if it is not there.
+    pub(crate) fn look(&self, id: &ObjectId) -> Option<Option<Levels>> {
+        let array = self.kinds[index(id.kind)].get(self.slot(&id.checksum))?;
+        let member = &array[find(array, &id.checksum).ok()?];
+        Some(member.marked.then_some(member.levels))
     }
 
     /// Takes every mark away.
@@ -133,7 +146,7 @@ mod tests {
                 prop_assert_eq!(set.contains(&id), model.contains(&id));
                 if last >= 128 {
                     let expected = model.contains(&id).then(|| !marked.insert(id));
-                    prop_assert_eq!(set.mark(&id), expected);
+                    prop_assert_eq!(set.mark(&id, Levels::default()), expected);
                     continue;
                 }
                 prop_assert_eq!(set.insert(id), model.insert(id));

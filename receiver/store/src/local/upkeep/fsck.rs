@@ -8,12 +8,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::thread;
 
-use artifact_formats::limits::MAX_METADATA_LEN;
+use artifact_formats::limits::{MAX_METADATA_LEN, MAX_TREE_DEPTH};
 use artifact_formats::{Checksum, ObjectId, ObjectKind, Summary, check_detached};
 
 use crate::error::Error;
 use crate::local::disk::path::{DETACHED, RepoPath};
 use crate::local::disk::{FileKind, Fs, RealFs, if_there, read_file};
+use crate::local::repository::descent::{Descent, Next};
 use crate::local::repository::id_set::IdSet;
 use crate::local::repository::{self, objects, refs};
 
@@ -197,22 +198,61 @@ impl<F: Fs> Check<'_, F> {
                 continue;
             }
             whole += 1;
-            let mut stack = vec![ObjectId::new(ObjectKind::Commit, commit)];
-            while let Some(id) = stack.pop() {
-                // One that is damaged or gone was reported where it lies, or where it is named.
-                let Some(content) = objects::read_metadata(self.fs, id)? else {
-                    continue;
-                };
-                for child in objects::children(id, &content).unwrap_or_default() {
-                    if !objects::is_there(self.fs, &RepoPath::object(&child))? {
-                        self.fault(&id, &format!("names {child}, which is not there"));
-                    } else if child.kind == ObjectKind::Dirtree && walked.insert(child) {
-                        stack.push(child);
-                    }
-                }
-            }
+            self.closure(commit, &mut walked)?;
         }
         Ok(whole)
+    }
+
+    /// Checks that a commit has all it reaches, as far as that was not looked at.
+    fn closure(&self, commit: Checksum, walked: &mut IdSet) -> Result<(), Error> {
+        let root = ObjectId::new(ObjectKind::Commit, commit);
+        let mut too_many = false;
+        let mut descent = Descent::new(usize::MAX);
+        let mut next = Some(Next::Look(root));
+        while let Some(step) = next {
+            match step {
+                Next::Look(id) => match walked.look(&id).flatten() {
+                    Some(levels) => descent.settle(levels),
+                    None => {
+                        if descent.enter(id, self.children(id)?).is_err() {
+                            self.fault(&root, &"names too many directories to be looked at");
+                            return Ok(());
+                        }
+                    }
+                },
+                Next::Done(id, levels) => {
+                    too_many |= levels.are_too_many() && id != root;
+                    walked.insert(id);
+                    walked.mark(&id, levels);
+                }
+            }
+            next = descent.next();
+        }
+        if too_many {
+            let why = format!(
+                "nests deeper than {MAX_TREE_DEPTH} levels, where `ostree fsck` and `ostree prune` \
+                 may crash: remove the refs that lead there"
+            );
+            self.fault(&root, &why);
+        }
+        Ok(())
+    }
+
+    /// Returns what an object names and what is there.
+    fn children(&self, id: ObjectId) -> Result<Vec<ObjectId>, Error> {
+        // One that is damaged or gone was reported where it lies, or where it is named.
+        let Some(content) = objects::read_metadata(self.fs, id)? else {
+            return Ok(Vec::new());
+        };
+        let mut there = Vec::new();
+        for child in objects::children(id, &content).unwrap_or_default() {
+            if objects::is_there(self.fs, &RepoPath::object(&child))? {
+                there.push(child);
+            } else {
+                self.fault(&id, &format!("names {child}, which is not there"));
+            }
+        }
+        Ok(there)
     }
 
     /// Checks that refs are refs, and their commits here; returns how many there are.
