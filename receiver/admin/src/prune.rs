@@ -2,7 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -66,9 +68,24 @@ pub(crate) fn run(args: &Prune) -> anyhow::Result<u8> {
                 Removal::NotThere => {}
             }
         }
+        artifact_store::tidy(&args.repo, args.server.summary()?)?;
     }
-    prune_objects(args)?;
+    prune_deep(args)?;
     Ok(exit::DONE)
+}
+
+/// Prunes where there is room to recurse: libostree walks directories like that, and an earlier
+/// version let them nest as deep as there are directories.
+fn prune_deep(args: &Prune) -> anyhow::Result<()> {
+    let dirs = usize::try_from(artifact_store::count_dirtrees(&args.repo)?)?;
+    let stack = STACK_LEN + dirs.saturating_mul(STACK_LEN_OF_LEVEL).min(STACK_LEN_MAX);
+    thread::scope(|scope| {
+        let pruning = thread::Builder::new().stack_size(stack);
+        let pruning = pruning
+            .spawn_scoped(scope, || prune_objects(args))
+            .with_context(|| format!("cannot have a stack of {stack} bytes to prune with"))?;
+        pruning.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// Removes what no ref reaches; libostree is the authority, and takes its lock exclusively.
@@ -123,6 +140,11 @@ fn expired<'a>(refs: &'a [StoredRef], args: &Prune, now: i64) -> Vec<&'a StoredR
 
 /// Of a commit that a ref holds, its parents are kept as far as they are there.
 const ALL_HISTORY: i32 = -1;
+/// What pruning takes in any case, in bytes; a stack takes memory only as far as it is used.
+const STACK_LEN: usize = 8 * 1024 * 1024;
+/// And for each level of directories: twice what libostree 2022.7 was seen to take.
+const STACK_LEN_OF_LEVEL: usize = 1024;
+const STACK_LEN_MAX: usize = 2 * 1024 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

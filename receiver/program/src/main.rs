@@ -25,7 +25,7 @@ use artifact_receiver::audit::{self, Audit, Record};
 use artifact_receiver::config::Config;
 use artifact_receiver::driver::{self, DriverConfig, Patience};
 use artifact_receiver::{privilege, sandbox};
-use artifact_store::{LocalStore, StoreConfig};
+use artifact_store::{Allowance, LocalStore, StoreConfig};
 use clap::Parser;
 
 use self::surroundings::Surroundings;
@@ -220,6 +220,9 @@ fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepare
         summary: summary.unwrap_or_default(),
         head_room: config.limits.head_room(),
         sessions_max: config.limits.sessions_max,
+        allowance: Allowance {
+            refs_max: client.refs_max,
+        },
         threads: args.threads(),
     };
     match LocalStore::open(&args.repo, store) {

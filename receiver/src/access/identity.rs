@@ -20,6 +20,8 @@ pub struct Client {
     pub keys: Vec<Fingerprint>,
     /// What it may do.
     pub policy: Policy,
+    /// Most refs it may have, as far as that is limited.
+    pub refs_max: Option<u64>,
 }
 
 /// Why a server that has a configuration cannot tell who a client is.
@@ -51,8 +53,13 @@ pub fn identify(
             name: told.unwrap_or(ANYONE).to_owned(),
             keys: Vec::new(),
             policy: Policy::default(),
+            refs_max: None,
         },
     };
+    if let Some(config) = config {
+        let default = config.limits.refs_max.unwrap_or(DEFAULT_REFS_MAX);
+        client.refs_max = client.refs_max.or(Some(default));
+    }
     client.keys = auth.map_or_else(Vec::new, |auth| auth.keys.clone());
     Ok(client)
 }
@@ -94,6 +101,7 @@ fn known(identity: &Identity) -> Client {
     Client {
         policy: Policy::limited(name.clone(), identity.grants.clone()),
         keys: Vec::new(),
+        refs_max: identity.refs_max,
         name,
     }
 }
@@ -111,9 +119,13 @@ fn nobody(name: &str, called: &str) -> Client {
         name: name.to_owned(),
         keys: Vec::new(),
         policy: Policy::limited(who, Grants::default()),
+        refs_max: None,
     }
 }
 
+/// Most refs of an identity of which the configuration does not say it. Two hundred bytes each in a
+/// summary of at most 10 MiB: four such identities fill no more than it holds.
+const DEFAULT_REFS_MAX: u64 = 10_000;
 /// What everybody is called where there is no configuration.
 const ANYONE: &str = "anyone";
 

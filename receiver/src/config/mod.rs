@@ -50,6 +50,8 @@ pub struct LimitsSection {
     pub push_objects_max: Option<u64>,
     /// Most sessions at once, of all identities together.
     pub sessions_max: Option<u32>,
+    /// Most refs of one identity, where it says nothing itself ([`Identity::refs_max`]).
+    pub refs_max: Option<u64>,
     /// Room that must be free for a push to be accepted.
     pub min_free_space: Option<Share>,
     /// Inodes that must be free for a push to be accepted.
@@ -87,6 +89,8 @@ pub struct Identity {
     pub any_key: bool,
     /// What it may do.
     pub grants: Grants,
+    /// Most refs that it has set and that are there, long names and directories counting more.
+    pub refs_max: Option<u64>,
 }
 
 /// Why a configuration cannot be used.
@@ -266,6 +270,7 @@ struct RawIdentity {
     sign: Vec<Spanned<String>>,
     #[serde(default)]
     rule: Rule,
+    refs_max: Option<u64>,
 }
 
 /// Something wrong, and where.
@@ -345,6 +350,7 @@ fn gather(raw: Vec<RawIdentity>) -> Result<Vec<Identity>, Fault> {
                 sign: parse_all(&raw.sign)?,
                 rule: raw.rule,
             },
+            refs_max: raw.refs_max,
         });
     }
     Ok(identities)
@@ -406,6 +412,7 @@ mod tests {
             push-len-max = 1000
             push-objects-max = 10
             sessions-max = 20
+            refs-max = 300
             min-free-space = "3%"
             min-free-inodes = 7
             [audit]
@@ -421,6 +428,7 @@ mod tests {
             replace = ["alpha/main/*"]
             sign = ["alpha/x"]
             rule = "any"
+            refs-max = 40
             [[identity]]
             name = "others"
             keys = ["*"]
@@ -439,6 +447,7 @@ mod tests {
         assert_eq!(config.limits.min_free_space, Some(Share::Percent(3)));
         assert_eq!(config.limits.min_free_inodes, Some(7));
         assert_eq!(config.limits.sessions_max, Some(20));
+        assert_eq!(config.limits.refs_max, Some(300));
         assert_eq!(
             config.summary,
             SummarySection {
@@ -458,6 +467,7 @@ mod tests {
         };
         assert_eq!((ci.name.as_str(), ci.keys.len()), ("ci@build-1", 2));
         assert_eq!(ci.grants.rule, Rule::Any);
+        assert_eq!((ci.refs_max, others.refs_max), (Some(40), None));
         assert_eq!(ci.grants.replace, ["alpha/main/*".parse().unwrap()]);
         assert!(others.any_key && others.keys.is_empty() && !ci.any_key);
         assert_eq!(others.grants, Grants::default());

@@ -60,6 +60,27 @@ pub enum Error {
         /// The directory where there are too many.
         id: ObjectId,
     },
+    /// The summary is as long as pullers read, and does not name a ref that it ought to.
+    #[error(
+        "the summary has no room left to name {name}: those who have most refs must have some \
+         removed (`artifact-cache-admin prune`)"
+    )]
+    NoRoomInSummary {
+        /// The ref.
+        name: String,
+    },
+    /// Not even without refs were the summary short enough to be read.
+    #[error("the summary would take {len} bytes without any ref, and pullers read 10 MiB")]
+    SummaryTooLong {
+        /// Its length.
+        len: usize,
+    },
+    /// The peer's fault: its objects, and the directories its refs need, are more than a push may have.
+    #[error("objects and new directories of refs in a push: more than the limit of {limit}")]
+    TooManyObjects {
+        /// The limit.
+        limit: u64,
+    },
     /// The caller's fault: it asked out of order.
     #[error("the store was asked to {what}")]
     Misuse {
@@ -158,7 +179,9 @@ impl Error {
             | Self::DetachedDiffers { .. } => (CloseCode::OBJECT_REFUSED, with_causes(self)),
             Self::DetachedMissing { .. } => (CloseCode::INCOMPLETE, self.to_string()),
             Self::NotComplete { .. } => (CloseCode::VIOLATION, self.to_string()),
-            Self::TooDeep { .. } | Self::TooWide { .. } => (CloseCode::LIMIT, self.to_string()),
+            Self::TooDeep { .. } | Self::TooWide { .. } | Self::TooManyObjects { .. } => {
+                (CloseCode::LIMIT, self.to_string())
+            }
             Self::Misuse { .. } => (CloseCode::INTERNAL, "a fault of the server".to_owned()),
             Self::Busy { .. } => (
                 CloseCode::BUSY,
@@ -169,7 +192,9 @@ impl Error {
                 CloseCode::STORAGE_FULL,
                 "the server's storage is full".to_owned(),
             ),
-            Self::NoRoom { .. } => (CloseCode::STORAGE_FULL, self.to_string()),
+            Self::NoRoom { .. } | Self::NoRoomInSummary { .. } | Self::SummaryTooLong { .. } => {
+                (CloseCode::STORAGE_FULL, self.to_string())
+            }
             Self::Io { .. } | Self::StagingLost => (
                 CloseCode::STORAGE_FAILED,
                 "the server's storage failed; its log says how".to_owned(),

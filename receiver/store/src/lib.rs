@@ -20,12 +20,13 @@ pub use crate::error::Error;
 pub use crate::local::disk::path::RepoPath;
 pub use crate::local::disk::space::{HeadRoom, Room};
 pub use crate::local::disk::{DirEntry, FileKind, Fs, LockMode, RealFs, Stat};
+pub use crate::local::repository::account::Allowance;
 pub use crate::local::summary::MadeSummary;
 pub use crate::local::summary::config::{SummaryConfig, SummaryMode};
 pub use crate::local::summary::key::{KeyError, SummaryKey};
 pub use crate::local::upkeep::fsck::{Checked, Fault, fsck};
-pub use crate::local::upkeep::remove::{Removal, StoredRef, list_refs, remove_refs};
-pub use crate::local::upkeep::status::{Count, Status, status};
+pub use crate::local::upkeep::remove::{Removal, StoredRef, list_refs, remove_refs, tidy};
+pub use crate::local::upkeep::status::{Count, Status, count_dirtrees, status};
 pub use crate::local::{LocalStore, LocalStream, Received, StoreConfig};
 
 /// A place for one push. Nothing is durable before [`publish`](Self::publish) returns, and nothing

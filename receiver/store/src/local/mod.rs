@@ -22,6 +22,7 @@ use crate::local::disk::path::RepoPath;
 use crate::local::disk::space::{self, HeadRoom};
 use crate::local::disk::{Fs, RealFs};
 use crate::local::push::{Session, publish, session_limit};
+use crate::local::repository::account::{Account, Allowance};
 use crate::local::repository::{Repo, heads, objects};
 use crate::local::summary::MadeSummary;
 use crate::local::summary::config::SummaryConfig;
@@ -44,6 +45,8 @@ pub struct StoreConfig {
     pub head_room: HeadRoom,
     /// Most sessions at once, of all identities together.
     pub sessions_max: Option<u32>,
+    /// How many refs the identity may have.
+    pub allowance: Allowance,
     /// Threads that publish many objects; 0 is one.
     pub threads: usize,
 }
@@ -62,6 +65,8 @@ pub struct Received {
 pub struct LocalStore<F: Fs = RealFs> {
     repo: Arc<Repo<F>>,
     policy: Policy,
+    identity: String,
+    allowance: Allowance,
     head_room: HeadRoom,
     received: Arc<Counters>,
     session: Mutex<Option<Session>>,
@@ -89,6 +94,7 @@ impl<F: Fs> LocalStore<F> {
             summary,
             head_room,
             sessions_max,
+            allowance,
             threads,
         } = config;
         // Nothing is made in what is no repository.
@@ -99,6 +105,8 @@ impl<F: Fs> LocalStore<F> {
         Ok(Self {
             repo: Arc::new(Repo::open(fs, &identity, limits, summary, threads)?),
             policy,
+            identity,
+            allowance,
             head_room,
             received: Arc::default(),
             session: Mutex::new(None),
@@ -171,7 +179,10 @@ impl<F: Fs> Store for LocalStore<F> {
                 what: "open a push twice",
             });
         }
-        let session = Session::open(&self.repo, &self.policy, announcement)?;
+        let account = (self.allowance.refs_max)
+            .map(|max| Account::load(&*self.repo.fs, &self.identity, max))
+            .transpose()?;
+        let session = Session::open(&self.repo, &self.policy, account, announcement)?;
         let opened = session.opened();
         if !session.options.contains(PushOptions::DRY_RUN) {
             if session.accepted().next().is_some() {

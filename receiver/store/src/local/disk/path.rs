@@ -155,6 +155,11 @@ impl RepoPath {
         Self::own().child("sizes")
     }
 
+    /// What identities have set, each in a file of its own.
+    pub(crate) fn accounts() -> Self {
+        Self::own().child("accounts")
+    }
+
     /// Held while a staging directory is made, or judged dead.
     pub(crate) fn staging_lock() -> Self {
         Self::own().child("staging.lock")

@@ -19,9 +19,11 @@ use artifact_protocol::limits::MAX_BASES;
 use artifact_protocol::session::{Announcement, Opened};
 
 use crate::error::Error;
-use crate::local::disk::Fs;
+use crate::local::disk::path::RepoPath;
+use crate::local::disk::{Fs, if_there};
 use crate::local::push::bases::Bases;
 use crate::local::push::resume::Resume;
+use crate::local::repository::account::Account;
 use crate::local::repository::refs::{self, Held};
 use crate::local::repository::{Repo, objects};
 use crate::policy::{Ancestry, Current, Existing, Policy};
@@ -32,6 +34,10 @@ pub(crate) struct Session {
     pub(crate) options: PushOptions,
     pub(crate) updates: Vec<Announced>,
     pub(crate) bases: Bases,
+    // What the identity has, if that is limited.
+    pub(crate) account: Option<Account>,
+    // Directories that its refs need and that are not there.
+    pub(crate) new_dirs: BTreeSet<RepoPath>,
     resume: Resume,
     /// SHA-256 of the detached metadata that is staged, by commit.
     pub(crate) detached: HashMap<Checksum, Checksum>,
@@ -76,9 +82,12 @@ impl Session {
     pub(crate) fn open<F: Fs>(
         repo: &Repo<F>,
         policy: &Policy,
+        account: Option<Account>,
         announcement: &Announcement,
     ) -> Result<Self, Error> {
         let mut session = Self {
+            account,
+            new_dirs: BTreeSet::new(),
             options: announcement.options,
             updates: Vec::with_capacity(announcement.refs.len()),
             bases: Bases::default(),
@@ -100,6 +109,7 @@ impl Session {
         for update in &announcement.refs {
             session.announce(fs, policy, update, &mut taken, most)?;
         }
+        session.find_new_dirs(repo)?;
         session.suggest(fs, most)?;
         session.sync_up_to_date(fs)?;
         Ok(session)
@@ -150,6 +160,16 @@ impl Session {
             }
             verdict => verdict,
         };
+        let verdict = match (verdict, &mut self.account) {
+            (Verdict::Accepted, Some(account)) if held == Held::Nothing => {
+                if account.admit(fs, name)? {
+                    Verdict::Accepted
+                } else {
+                    too_many_refs(account)
+                }
+            }
+            (verdict, _) => verdict,
+        };
         if verdict == Verdict::Accepted {
             taken.insert(name.as_str());
         }
@@ -158,6 +178,33 @@ impl Session {
             held,
             verdict,
         });
+        Ok(())
+    }
+
+    /// Counts the directories that are to be made for refs: each is one of the push's objects.
+    fn find_new_dirs<F: Fs>(&mut self, repo: &Repo<F>) -> Result<(), Error> {
+        let mut there = BTreeSet::from([RepoPath::heads()]);
+        let mut new = BTreeSet::new();
+        for announced in self.accepted().filter(|a| a.held == Held::Nothing) {
+            let mut dir = RepoPath::head(&announced.update.name).parent();
+            while !there.contains(&dir) && !new.contains(&dir) {
+                let stat = if_there(repo.fs.stat(&dir));
+                let is_there = stat.map_err(Error::io("looking at", &dir))?.is_some();
+                let parent = dir.parent();
+                if is_there { &mut there } else { &mut new }.insert(dir);
+                dir = parent;
+            }
+        }
+        self.new_dirs = new;
+        self.check_objects(repo, 0)
+    }
+
+    /// Fails, by fault of the peer, if directories of refs and so many objects are too much.
+    pub(crate) fn check_objects<F: Fs>(&self, repo: &Repo<F>, objects: usize) -> Result<(), Error> {
+        let (got, limit) = (self.new_dirs.len() + objects, repo.limits.push_objects_max);
+        if got as u64 > limit {
+            return Err(Error::TooManyObjects { limit });
+        }
         Ok(())
     }
 
@@ -343,6 +390,16 @@ pub(crate) fn lost_race() -> Verdict {
         RefusalCode::LOST_RACE,
         "another push moved the ref meanwhile",
     ))
+}
+
+/// Refuses a ref that the identity has no room for.
+pub(crate) fn too_many_refs(account: &Account) -> Verdict {
+    let (used, max) = account.standing();
+    let text = format!(
+        "too many refs: those set by this identity count {used} of {max}; have some removed \
+         (`artifact-cache-admin prune`), or `refs-max` of the server's configuration raised"
+    );
+    Verdict::Refused(Refusal::new(RefusalCode::NOT_PERMITTED, &text))
 }
 
 /// Looks whether an announced commit is here already; only where its detached metadata are to be

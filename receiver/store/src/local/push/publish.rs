@@ -20,8 +20,9 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, LockMode, if_there, make_dir, sync_dirs};
 use crate::local::push::closure::{self, Closure};
-use crate::local::push::{Session, conflict, lost_race};
-use crate::local::repository::{Repo, objects, refs};
+use crate::local::push::{Session, conflict, lost_race, too_many_refs};
+use crate::local::repository::refs::{self, Held};
+use crate::local::repository::{Repo, objects};
 use crate::policy::Policy;
 
 /// Publishes what is accepted of a push, or says what is missing and changes nothing.
@@ -71,6 +72,7 @@ fn publish_accepted<F: Fs>(
             continue;
         }
         check_detached(repo, session)?;
+        session.check_objects(repo, repo.staging.len())?;
         let files = stage_refs(repo, session)?;
         repo.staging.sync()?;
         let lock = repo.lock(LockMode::Shared)?;
@@ -179,13 +181,28 @@ fn set_refs<F: Fs>(
 ) -> Result<(), Error> {
     let fs = &*repo.fs;
     let lock = repo.lock_own(&RepoPath::refs_lock(), LockMode::Exclusive)?;
+    // As it is now: other sessions of the same identity set refs as well.
+    let mut account = match &session.account {
+        Some(account) => Some(account.reload(fs)?),
+        None => None,
+    };
     for announced in session.accepted_mut() {
         if !announced.confirm(fs)? {
+            continue;
+        }
+        if announced.held == Held::Nothing
+            && let Some(account) = &mut account
+            && !account.admit(fs, &announced.update.name)?
+        {
+            announced.verdict = too_many_refs(account);
             continue;
         }
         if let Some(why) = refs::make_room(fs, &announced.update.name)? {
             announced.verdict = conflict(why);
         }
+    }
+    if let Some(account) = &account {
+        account.save(repo)?;
     }
     let accepted: HashSet<_> = session
         .accepted()

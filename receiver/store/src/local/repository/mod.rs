@@ -1,5 +1,6 @@
 //! An open repository: what every part of the store needs to work on it.
 
+pub(crate) mod account;
 pub(crate) mod descent;
 pub(crate) mod heads;
 pub(crate) mod id_set;

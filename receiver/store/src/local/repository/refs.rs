@@ -94,19 +94,74 @@ pub(crate) fn set<'a, F: Fs>(
             .map_err(Error::io("setting", &path))?;
         names.push(name);
     }
-    made_durable(fs, names.into_iter())
+    changed(fs, &names.into_iter().flat_map(dirs_above).collect())
 }
 
-/// Makes durable that refs were set or removed, and says so to others.
-pub(crate) fn made_durable<'a, F: Fs>(
+/// Makes durable that these refs were removed, and removes the directories that led to nothing else.
+/// The lock of refs must be held: a push makes the directories of a ref before the ref.
+pub(crate) fn remove_hollow_above<'a, F: Fs>(
     fs: &F,
     names: impl Iterator<Item = &'a RefName>,
 ) -> Result<(), Error> {
-    let touched: BTreeSet<_> = names.flat_map(dirs_above).collect();
-    if touched.is_empty() {
+    let top = RepoPath::heads();
+    let mut touched: BTreeSet<_> = names.map(|name| RepoPath::head(name).parent()).collect();
+    let mut left = BTreeSet::from([RepoPath::refs()]);
+    // Those below a directory come after it.
+    while let Some(dir) = touched.pop_last() {
+        if dir != top && remove_empty(fs, &dir)? {
+            touched.insert(dir.parent());
+        } else {
+            left.insert(dir);
+        }
+    }
+    changed(fs, &left)
+}
+
+/// Removes every directory of refs that leads to none, and makes that durable.
+pub(crate) fn remove_all_hollow<F: Fs>(fs: &F) -> Result<(), Error> {
+    // What leads to where it looks, each with the directories in it that are not looked at yet.
+    let mut path = vec![(RepoPath::heads(), dirs_in(fs, &RepoPath::heads())?)];
+    let mut left = BTreeSet::new();
+    while let Some((dir, rest)) = path.last_mut() {
+        if let Some(name) = rest.pop() {
+            let child = dir.child(&name);
+            let dirs = dirs_in(fs, &child)?;
+            path.push((child, dirs));
+        } else if let Some((dir, _)) = path.pop()
+            && dir != RepoPath::heads()
+            && remove_empty(fs, &dir)?
+        {
+            left.insert(dir.parent());
+        }
+    }
+    // Those that went themselves need not be durable.
+    left.retain(|dir| fs.stat(dir).is_ok());
+    changed(fs, &left)
+}
+
+fn dirs_in<F: Fs>(fs: &F, dir: &RepoPath) -> Result<Vec<String>, Error> {
+    let entries = list_dir(fs, dir)?.into_iter();
+    let dirs = entries.filter(|(_, kind)| *kind == FileKind::Dir);
+    Ok(dirs.map(|(name, _)| name).collect())
+}
+
+/// Removes a directory, unless there is something in it; returns whether it is gone.
+fn remove_empty<F: Fs>(fs: &F, dir: &RepoPath) -> Result<bool, Error> {
+    match if_there(fs.rmdir(dir)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+        // Something else has its name by now.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+        Err(error) => Err(Error::io("removing", dir)(error)),
+    }
+}
+
+/// Makes durable what has changed in directories of refs, and says so to others.
+fn changed<F: Fs>(fs: &F, dirs: &BTreeSet<RepoPath>) -> Result<(), Error> {
+    if dirs.is_empty() {
         return Ok(());
     }
-    sync_dirs(fs, &touched)?;
+    sync_dirs(fs, dirs)?;
     // libostree does so after each ref, and others look at it to see that a summary is stale
     // (`ostree-repo-refs.c`, `_ostree_repo_write_ref`).
     fs.touch_root()

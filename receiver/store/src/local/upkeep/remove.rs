@@ -3,6 +3,7 @@
 //! What they named stays until a prune. A push that relies on a removed ref is told to ask again: it
 //! looks at its refs once more under the repository's lock, before it publishes.
 
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 use artifact_formats::{Checksum, RefName};
@@ -11,8 +12,8 @@ use artifact_protocol::limits::Limits;
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{FileKind, Fs, LockMode, RealFs, if_there};
-use crate::local::repository::Repo;
 use crate::local::repository::refs::{self, Held};
+use crate::local::repository::{Repo, account};
 use crate::local::summary;
 use crate::local::summary::config::SummaryConfig;
 
@@ -38,7 +39,8 @@ pub enum Removal {
     Kept,
 }
 
-/// Lists the refs that a push can set, by name. Aliases are passed over.
+/// Lists the refs that a push can set, or could by an earlier version, by name. Aliases are passed
+/// over.
 pub fn list_refs(path: &Path) -> Result<Vec<StoredRef>, Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
     list(&fs)
@@ -47,7 +49,7 @@ pub fn list_refs(path: &Path) -> Result<Vec<StoredRef>, Error> {
 pub(crate) fn list<F: Fs>(fs: &F) -> Result<Vec<StoredRef>, Error> {
     let mut found = Vec::new();
     for (name, commit) in refs::list(fs)?.heads {
-        let Ok(name) = name.parse::<RefName>() else {
+        let Ok(name) = RefName::parse_stored(&name) else {
             continue;
         };
         let path = RepoPath::head(&name);
@@ -76,12 +78,31 @@ pub fn remove_refs(
     Ok(removals)
 }
 
+/// Takes away what refs that are gone have left, by whatever means they went: directories without a
+/// ref in them, names in accounts. And what was staged by sessions that are over.
+pub fn tidy(path: &Path, summary: SummaryConfig) -> Result<(), Error> {
+    let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
+    let repo = Repo::open(fs, WHO, Limits::default(), summary, 1)?;
+    let fs = &*repo.fs;
+    // Other programs make directories for a ref while they hold this lock as well.
+    let exclusive = repo.lock(LockMode::Exclusive)?;
+    let lock = repo.lock_own(&RepoPath::refs_lock(), LockMode::Exclusive)?;
+    refs::remove_all_hollow(fs)?;
+    account::close(&repo, |name| Ok(!account::is_there(fs, name)?))?;
+    drop(lock);
+    drop(exclusive);
+    repo.staging.make_room();
+    repo.staging.publish();
+    Ok(())
+}
+
 fn remove<F: Fs>(
     repo: &Repo<F>,
     wanted: &[(RefName, Option<Checksum>)],
 ) -> Result<Vec<Removal>, Error> {
     let fs = &*repo.fs;
-    let shared = repo.lock(LockMode::Shared)?;
+    // Exclusive, since other programs that set a ref make the directories for it before that.
+    let exclusive = repo.lock(LockMode::Exclusive)?;
     let lock = repo.lock_own(&RepoPath::refs_lock(), LockMode::Exclusive)?;
     let mut removals = Vec::with_capacity(wanted.len());
     for (name, expected) in wanted {
@@ -97,9 +118,14 @@ fn remove<F: Fs>(
     }
     let removed = wanted.iter().zip(&removals);
     let removed = removed.filter(|(_, removal)| matches!(removal, Removal::Removed(_)));
-    refs::made_durable(fs, removed.map(|((name, _), _)| name))?;
+    let removed: BTreeSet<_> = removed.map(|((name, _), _)| name).collect();
+    if !removed.is_empty() {
+        refs::remove_hollow_above(fs, removed.iter().copied())?;
+        let removed: HashSet<_> = removed.iter().map(|name| name.as_str()).collect();
+        account::close(repo, |name| Ok(removed.contains(name)))?;
+    }
     drop(lock);
-    drop(shared);
+    drop(exclusive);
     Ok(removals)
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use artifact_formats::ObjectKind;
+
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::space::Room;
@@ -71,6 +73,21 @@ pub fn status(path: &Path) -> Result<Status, Error> {
         summary: stat.map(|stat| (stat.len, stat.modified.0)),
         room,
     })
+}
+
+/// Counts the dirtrees of the repository at `path`, without looking at them.
+pub fn count_dirtrees(path: &Path) -> Result<u64, Error> {
+    let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
+    let extension = format!(".{}", ObjectKind::Dirtree.archive_extension());
+    let mut count = 0;
+    for first in 0..=u8::MAX {
+        let entries = list(&fs, &RepoPath::fan_out(first))?;
+        let dirtrees = entries
+            .iter()
+            .filter(|entry| entry.name.ends_with(&extension));
+        count += dirtrees.count() as u64;
+    }
+    Ok(count)
 }
 
 fn count_dir<F: Fs>(fs: &F, dir: &RepoPath, count: &mut Count) -> Result<(), Error> {

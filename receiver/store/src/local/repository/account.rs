@@ -1,0 +1,230 @@
+//! The refs that an identity has set, as far as they are there: what they cost others is bounded.
+//!
+//! Every ref is in the summary, which all pullers read and each push makes again, and so are the
+//! directories that lead to it in what is looked through for that. One file an identity, with a
+//! name a line. It is written before its refs are set, and not synced: after a power cut an identity
+//! may seem to have fewer refs than it has, never more. Moving a ref takes it over from nobody.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use artifact_formats::{Checksum, RefName};
+
+use crate::error::Error;
+use crate::local::disk::path::RepoPath;
+use crate::local::disk::{Fs, if_there, make_dir, read_file};
+use crate::local::repository::Repo;
+use crate::local::repository::refs::{self, Held};
+
+/// How much of what all share one identity may take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// What a ref counts is 1, and 1 more for each 128 bytes of its name, and 4 for each directory
+    /// that it needs and no other ref of the identity. `None`: as much as there is.
+    pub refs_max: Option<u64>,
+}
+
+/// The refs of one identity.
+#[derive(Debug)]
+pub(crate) struct Account {
+    identity: String,
+    names: BTreeSet<Box<str>>,
+    dirs: HashSet<Box<str>>,
+    used: u64,
+    max: u64,
+    // Taken in since it was read: these refs are not there yet.
+    admitted: HashSet<Box<str>>,
+    settled: bool,
+    changed: bool,
+}
+
+/// What the file of an account says.
+struct Stored {
+    identity: String,
+    names: Vec<Box<str>>,
+}
+
+impl Account {
+    /// Reads the account of an identity.
+    pub(crate) fn load<F: Fs>(fs: &F, identity: &str, max: u64) -> Result<Self, Error> {
+        let mut account = Self {
+            identity: identity.to_owned(),
+            names: BTreeSet::new(),
+            dirs: HashSet::new(),
+            used: 0,
+            max,
+            admitted: HashSet::new(),
+            settled: false,
+            changed: false,
+        };
+        if let Some(stored) = read(fs, &path(identity))? {
+            stored
+                .names
+                .into_iter()
+                .for_each(|name| account.insert(name));
+        }
+        Ok(account)
+    }
+
+    /// Reads the same account as it is now.
+    pub(crate) fn reload<F: Fs>(&self, fs: &F) -> Result<Self, Error> {
+        Self::load(fs, &self.identity, self.max)
+    }
+
+    /// Takes a ref that is to be made into the account, if there is room for it.
+    pub(crate) fn admit<F: Fs>(&mut self, fs: &F, name: &RefName) -> Result<bool, Error> {
+        if self.names.contains(name.as_str()) {
+            return Ok(true);
+        }
+        if self.used + self.price(name.as_str()) > self.max && !self.settled {
+            self.settle(fs)?;
+        }
+        let admitted = self.used + self.price(name.as_str()) <= self.max;
+        if admitted {
+            self.insert(name.as_str().into());
+            self.admitted.insert(name.as_str().into());
+            self.changed = true;
+        }
+        Ok(admitted)
+    }
+
+    /// Returns what is used, and what may be.
+    pub(crate) const fn standing(&self) -> (u64, u64) {
+        (self.used, self.max)
+    }
+
+    /// Writes the account, if it has changed. The lock of refs must be held.
+    pub(crate) fn save<F: Fs>(&self, repo: &Repo<F>) -> Result<(), Error> {
+        if !self.changed {
+            return Ok(());
+        }
+        write(repo, &self.identity, &self.names)
+    }
+
+    /// Forgets the refs that are gone.
+    fn settle<F: Fs>(&mut self, fs: &F) -> Result<(), Error> {
+        self.settled = true;
+        self.dirs.clear();
+        self.used = 0;
+        for name in std::mem::take(&mut self.names) {
+            if self.admitted.contains(&name) || is_there(fs, &name)? {
+                self.insert(name);
+            } else {
+                self.changed = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, name: Box<str>) {
+        self.used += self.price(&name);
+        let new = dirs_of(&name).filter(|dir| !self.dirs.contains(*dir));
+        let new: Vec<_> = new.map(Box::from).collect();
+        self.dirs.extend(new);
+        self.names.insert(name);
+    }
+
+    /// Returns what a ref of this name would count in addition.
+    fn price(&self, name: &str) -> u64 {
+        let dirs = dirs_of(name).filter(|dir| !self.dirs.contains(*dir));
+        1 + name.len() as u64 / NAME_PART + dirs.count() as u64 * DIR_PRICE
+    }
+}
+
+/// Takes refs out of all accounts: those that `is_gone` says. The lock of refs must be held.
+pub(crate) fn close<F: Fs>(
+    repo: &Repo<F>,
+    mut is_gone: impl FnMut(&str) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    for path in list(&*repo.fs)? {
+        let Some(Stored { identity, names }) = read(&*repo.fs, &path)? else {
+            continue;
+        };
+        let mut left = BTreeSet::new();
+        let before = names.len();
+        for name in names {
+            if !is_gone(&name)? {
+                left.insert(name);
+            }
+        }
+        if left.len() < before || left.is_empty() {
+            write(repo, &identity, &left)?;
+        }
+    }
+    // Goes when it is empty.
+    let _ = repo.fs.rmdir(&RepoPath::accounts());
+    Ok(())
+}
+
+/// Returns who has set which refs.
+pub(crate) fn owners<F: Fs>(fs: &F) -> Result<HashMap<Box<str>, String>, Error> {
+    let mut owners = HashMap::new();
+    for path in list(fs)? {
+        if let Some(Stored { identity, names }) = read(fs, &path)? {
+            owners.extend(names.into_iter().map(|name| (name, identity.clone())));
+        }
+    }
+    Ok(owners)
+}
+
+/// Returns whether a ref is there, or something that has its name.
+pub(crate) fn is_there<F: Fs>(fs: &F, name: &str) -> Result<bool, Error> {
+    let Ok(name) = RefName::parse_stored(name) else {
+        return Ok(false);
+    };
+    Ok(refs::look(fs, &name)? != Held::Nothing)
+}
+
+fn path(identity: &str) -> RepoPath {
+    RepoPath::accounts().child(&Checksum::of(identity.as_bytes()).to_hex())
+}
+
+fn list<F: Fs>(fs: &F) -> Result<Vec<RepoPath>, Error> {
+    let dir = RepoPath::accounts();
+    let entries = if_there(fs.read_dir(&dir, usize::MAX)).map_err(Error::io("listing", &dir))?;
+    let entries = entries.unwrap_or_default().into_iter();
+    Ok(entries.map(|entry| dir.child(&entry.name)).collect())
+}
+
+/// Reads whose account this is, and the names in it. What a power cut has made of it is left out.
+fn read<F: Fs>(fs: &F, path: &RepoPath) -> Result<Option<Stored>, Error> {
+    let content = read_file(fs, path, MAX_LEN).map_err(Error::io("reading", path))?;
+    let Some(content) = content else {
+        return Ok(None);
+    };
+    let content = String::from_utf8_lossy(&content);
+    let mut lines = content.lines();
+    let identity = lines.next().unwrap_or_default().to_owned();
+    let names = lines.filter(|name| RefName::parse_stored(name).is_ok());
+    Ok(Some(Stored {
+        identity,
+        names: names.map(Box::from).collect(),
+    }))
+}
+
+fn write<F: Fs>(repo: &Repo<F>, identity: &str, names: &BTreeSet<Box<str>>) -> Result<(), Error> {
+    let (dir, path) = (RepoPath::accounts(), path(identity));
+    if names.is_empty() {
+        return match if_there(repo.fs.unlink(&path)) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::io("removing", &path)(error)),
+        };
+    }
+    make_dir(&*repo.fs, &dir, 0o775).map_err(Error::io("making", &dir))?;
+    let lines = [identity].into_iter().chain(names.iter().map(|n| &**n));
+    let content = lines.fold(String::new(), |text, line| text + line + "\n");
+    let file = repo.staging.put_temporary(content.as_bytes())?;
+    repo.staging.name(&file, &path)
+}
+
+/// Returns the directories that lead to a ref.
+fn dirs_of(name: &str) -> impl Iterator<Item = &str> {
+    name.match_indices('/')
+        .filter_map(|(end, _)| name.get(..end))
+}
+
+/// Bytes of a name that count as much as a ref.
+const NAME_PART: u64 = 128;
+/// What a directory counts: it is opened and looked into where a ref is only listed.
+const DIR_PRICE: u64 = 4;
+/// A longer account is not read, in bytes: more than a million names.
+const MAX_LEN: usize = 128 * 1024 * 1024;
