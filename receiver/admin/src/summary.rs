@@ -73,6 +73,7 @@ pub(crate) fn run(args: &MakeSummary) -> anyhow::Result<u8> {
     let MadeSummary {
         refs,
         len,
+        left_out,
         replaced,
     } = made;
     say(&match (is_none, replaced) {
@@ -81,6 +82,13 @@ pub(crate) fn run(args: &MakeSummary) -> anyhow::Result<u8> {
         (false, true) => format!("made the summary: {refs} refs, {len} bytes"),
         (false, false) => format!("the summary is right: {refs} refs, {len} bytes"),
     });
+    if left_out > 0 {
+        crate::complain(&format!(
+            "artifact-cache-admin: the summary has no room for {left_out} refs more, which stock clients \
+             cannot pull: remove refs (`artifact-cache-admin prune {}`)",
+            args.repo.display()
+        ));
+    }
     Ok(exit::DONE)
 }
 

@@ -26,7 +26,12 @@ pub(crate) struct Record {
 
 /// Reads the record, if there is a good one.
 pub(crate) fn load<F: Fs>(fs: &F) -> Option<Record> {
-    let content = read_file(fs, &RepoPath::summary_record(), MAX_LEN).ok()??;
+    let path = RepoPath::summary_record();
+    // Looked at first: an earlier version may have left one that takes all memory.
+    if fs.stat(&path).ok()?.len > MAX_LEN {
+        return None;
+    }
+    let content = read_file(fs, &path, usize::try_from(MAX_LEN).ok()?).ok()??;
     let (boot, scan) = parse(&content)?;
     if fs.boot_id() == Some(boot) {
         return Some(Record {
@@ -62,6 +67,11 @@ pub(crate) fn save<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Result<(), Error> {
 fn serialize(boot: &str, scan: &Scan) -> Vec<u8> {
     let mut body = Vec::new();
     put_bytes(&mut body, boot.as_bytes());
+    put_number(&mut body, scan.objects.len() as u64);
+    for (first, stamp) in &scan.objects {
+        body.push(*first);
+        put_stamp(&mut body, Some(*stamp));
+    }
     for (path, dir) in &scan.dirs {
         put_bytes(&mut body, path.as_str().as_bytes());
         put_stamp(&mut body, dir.stamp);
@@ -87,6 +97,12 @@ fn parse(content: &[u8]) -> Option<(&str, Scan)> {
     let mut input = Input(body);
     let boot = input.text()?;
     let mut scan = Scan::default();
+    for _ in 0..input.number()? {
+        let [first] = *input.take(1)? else {
+            return None;
+        };
+        scan.objects.insert(first, input.stamp()??);
+    }
     while !input.0.is_empty() {
         let path = input.text()?.split('/');
         let path = path.fold(RepoPath::root(), |path, name| path.child(name));
@@ -232,15 +248,23 @@ impl<'a> Input<'a> {
     }
 }
 
-const MAGIC: &[u8] = b"artifact-cache summary record 1\n";
-/// More than a million refs take; a longer record is as good as none, in bytes.
-const MAX_LEN: usize = 512 * 1024 * 1024;
+const MAGIC: &[u8] = b"artifact-cache summary record 2\n";
+/// Half a million refs take as much; a longer record is as good as none, in bytes.
+const MAX_LEN: u64 = 128 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    const STAMP: Stamp = Stamp {
+        inode: 1,
+        changed: (2, 3),
+        len: 4,
+    };
 
     fn any_stamp() -> impl Strategy<Value = Option<Stamp>> {
         let stamp = (any::<u64>(), any::<(i64, u64)>(), any::<u64>());
@@ -292,6 +316,7 @@ mod tests {
         });
         proptest::collection::vec(dir, 0..4).prop_map(|dirs| Scan {
             dirs: dirs.into_iter().collect(),
+            objects: BTreeMap::from([(7, STAMP)]),
         })
     }
 

@@ -20,6 +20,7 @@ pub(crate) struct Facts {
     pub(crate) len: u64,
     /// Seconds since 1970.
     pub(crate) timestamp: u64,
+    /// At most [`MAX_VERSION_LEN`] bytes.
     pub(crate) version: Option<Box<str>>,
     /// Stored bytes of all that the commit reaches; nothing relies on it.
     pub(crate) size: Option<u64>,
@@ -109,7 +110,9 @@ fn read<F: Fs>(fs: &F, commit: Checksum) -> Result<Option<Facts>, Error> {
     let facts = Commit::parse(&content).ok().map(|parsed| Facts {
         len: content.len() as u64,
         timestamp: parsed.timestamp,
-        version: parsed.version.map(String::into_boxed_str),
+        version: (parsed.version)
+            .filter(|version| version.len() <= MAX_VERSION_LEN)
+            .map(String::into_boxed_str),
         size: None,
     });
     Ok(facts)
@@ -128,4 +131,7 @@ fn partial_commits<F: Fs>(fs: &F) -> Result<HashSet<Checksum>, Error> {
         .collect())
 }
 
+/// A longer version is none, in bytes: it would be in the summary once for each ref that holds the
+/// commit.
+const MAX_VERSION_LEN: usize = 256;
 const PARTIAL: &str = ".commitpartial";

@@ -9,31 +9,31 @@
 //! Both are carried over in a record (`cache.rs`), so that only what changed is read again; a
 //! commit that is carried over was whole when a ref began to hold it.
 
+mod build;
 mod cache;
 mod commit_info;
 pub(crate) mod config;
 pub(crate) mod key;
+mod presence;
 mod scan;
 mod sizes;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use artifact_formats::limits::MAX_METADATA_LEN;
 use artifact_formats::{
     Checksum, RefName, Summary, SummaryRef, ed25519_signatures, serialize_signature,
 };
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, LockMode, if_there, read_file};
 use crate::local::repository::Repo;
+use crate::local::summary::build::Built;
 use crate::local::summary::cache::Record;
 use crate::local::summary::config::SummaryMode;
-use crate::local::summary::scan::{Moment, Scan};
+use crate::local::summary::scan::Moment;
 
 /// How much of the record an update may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +51,17 @@ pub struct MadeSummary {
     pub refs: usize,
     /// Its length in bytes; 0 if there is to be none.
     pub len: usize,
+    /// Refs that it ought to name and has no room for.
+    pub left_out: usize,
     /// Whether the one that was there said something else, or was not signed as it ought to be.
     pub replaced: bool,
+}
+
+/// What came of making a summary.
+struct Made {
+    summary: MadeSummary,
+    /// Refs there was no room for.
+    left_out: HashSet<String>,
 }
 
 /// Brings the summary up to date, unless it names `wanted` already: then another session did.
@@ -61,16 +70,23 @@ pub(crate) fn update<'a, F: Fs>(
     wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
 ) -> Result<(), Error> {
     let lock = repo.lock_own(&RepoPath::summary_lock(), LockMode::Exclusive)?;
-    let mut wanted = wanted.peekable();
-    if wanted.peek().is_some() && repo.summary.mode != SummaryMode::None {
+    let wanted: Vec<_> = wanted.collect();
+    if !wanted.is_empty() && repo.summary.mode != SummaryMode::None {
         let content = read(&*repo.fs)?;
-        if names(&content, &repo.summary.mode, wanted) && is_signed(repo, &content)? {
+        let named = names(&content, &repo.summary.mode, wanted.iter().copied());
+        if named && is_signed(repo, &content)? {
             return Ok(());
         }
     }
-    make(repo, Trust::Record)?;
+    let Made { left_out, .. } = make(repo, Trust::Record)?;
     drop(lock);
-    Ok(())
+    let mut wanted = wanted.iter().map(|(name, _)| name.as_str());
+    match wanted.find(|&name| left_out.contains(name)) {
+        Some(name) => Err(Error::NoRoomInSummary {
+            name: name.to_owned(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Makes the summary from nothing but what lies in the repository, counts what has not been counted
@@ -81,7 +97,7 @@ pub(crate) fn rebuild<F: Fs, T>(
 ) -> Result<T, Error> {
     let lock = repo.lock_own(&RepoPath::summary_lock(), LockMode::Exclusive)?;
     let made = make(repo, Trust::Nothing)?;
-    let done = then(&made);
+    let done = then(&made.summary);
     drop(lock);
     Ok(done)
 }
@@ -141,35 +157,37 @@ fn is_signed<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<bool, Error> {
 }
 
 /// Makes the summary, and keeps the record. The summary's own lock must be held.
-fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<MadeSummary, Error> {
+fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<Made, Error> {
     let fs = &*repo.fs;
     if repo.summary.mode == SummaryMode::None {
-        return remove(fs);
+        return Ok(Made {
+            summary: remove(fs)?,
+            left_out: HashSet::new(),
+        });
     }
     let Record { mut scan, sizes } = remembered(fs, trust);
     let left = sizes::left(fs)?;
     let sizes: HashMap<_, _> = sizes.into_iter().chain(left.clone()).collect();
     scan.settle();
-    scan.refresh(fs, now(repo)?)?;
-    let mut made = MadeSummary::default();
+    let mut moment = now(repo)?;
+    scan.refresh(fs, moment)?;
+    let mut built = Built::default();
+    let mut replaced = false;
     for turn in 1.. {
+        presence::confirm(fs, &mut scan, moment)?;
         commit_info::learn(fs, &mut scan, &repo.summary.mode, &sizes)?;
         if trust == Trust::Nothing {
             commit_info::count(fs, &mut scan)?;
         }
-        let summary = build(repo, &scan);
-        let content = summary.serialize();
-        made = MadeSummary {
-            refs: summary.refs.len(),
-            len: content.len(),
-            replaced: trust == Trust::Record || !is_there(repo, summary)?,
-        };
-        let files = write(repo, &content)?;
+        built = build::build(repo, &scan)?;
+        replaced = trust == Trust::Record || !is_there(repo, &built.summary)?;
+        let files = write(repo, &built.content)?;
         let exclusive = repo.lock(LockMode::Exclusive)?;
-        let changed = scan.refresh(fs, now(repo)?)?;
+        moment = now(repo)?;
+        let changed = scan.refresh(fs, moment)?;
         if !changed || turn == MAX_TURNS {
-            made.replaced = made.replaced || changed || !is_there(repo, build(repo, &scan))?;
-            if made.replaced {
+            replaced = replaced || changed || !is_there(repo, &built.summary)?;
+            if replaced {
                 replace(fs, &files)?;
             }
             drop(exclusive);
@@ -184,18 +202,26 @@ fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<MadeSummary, Error> {
         Ok(()) => sizes::clear(fs, &left),
         Err(error) => tracing::warn!(%error, "the next summary will take longer"),
     }
-    Ok(made)
+    Ok(Made {
+        summary: MadeSummary {
+            refs: built.summary.refs.len(),
+            len: built.content.len(),
+            left_out: built.left_out.len(),
+            replaced,
+        },
+        left_out: built.left_out,
+    })
 }
 
 /// Returns whether the summary that is there says the same, but for the time, and is signed as it
 /// ought to be. Then it is left alone, and what watches it is not woken.
-fn is_there<F: Fs>(repo: &Repo<F>, mut summary: Summary) -> Result<bool, Error> {
+fn is_there<F: Fs>(repo: &Repo<F>, summary: &Summary) -> Result<bool, Error> {
     let content = read(&*repo.fs)?;
-    let Ok(there) = Summary::parse(&content) else {
+    let Ok(mut there) = Summary::parse(&content) else {
         return Ok(false);
     };
-    summary.last_modified = there.last_modified;
-    Ok(summary == there && is_signed(repo, &content)?)
+    there.last_modified = summary.last_modified;
+    Ok(*summary == there && is_signed(repo, &content)?)
 }
 
 /// Returns what is known from before.
@@ -233,13 +259,7 @@ impl Files {
 /// Writes a summary, and the signature if there is to be one, to durable files.
 fn write<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<Files, Error> {
     let bytes = content.len();
-    if bytes > MAX_METADATA_LEN {
-        tracing::warn!(
-            bytes,
-            "the summary is longer than 10 MiB, so that clients of Debian 12 cannot pull: choose \
-             another `mode` of it in the configuration"
-        );
-    } else if bytes > WARN_LEN {
+    if bytes > WARN_LEN {
         tracing::warn!(
             bytes,
             "the summary nears 10 MiB, the most that clients of Debian 12 read: choose another \
@@ -303,75 +323,6 @@ fn remove<F: Fs>(fs: &F) -> Result<MadeSummary, Error> {
     Ok(made)
 }
 
-/// Gathers what `ostree summary -u` would (`ostree-repo.c`, `regenerate_metadata`).
-fn build<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Summary {
-    let mode = &repo.summary.mode;
-    let refs_below = |top: &RepoPath| -> BTreeMap<String, SummaryRef> {
-        let refs = scan.files_below(top);
-        refs.filter(|(name, _)| mode.names(name))
-            .filter_map(|(name, file)| {
-                let facts = file.facts.as_ref()?;
-                Some((name, facts.entry(file.value?, mode.has_timestamps())))
-            })
-            .collect()
-    };
-    let mut main = refs_below(&RepoPath::heads());
-    let mut others = BTreeMap::new();
-    for collection in scan.collections() {
-        let refs = refs_below(&RepoPath::mirrors().child(collection));
-        if repo.config.collection_id.as_deref() == Some(collection) {
-            main.extend(refs);
-        } else if !refs.is_empty() {
-            others.insert(collection.to_owned(), refs);
-        }
-    }
-    let deltas = if repo.config.no_deltas_in_summary {
-        BTreeMap::new()
-    } else {
-        let top = RepoPath::deltas();
-        scan.files_below(&top)
-            .filter_map(|(path, file)| Some((delta_name(&path)?, file.value?)))
-            .collect()
-    };
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let mut summary = Summary {
-        refs: main,
-        mode: Some(repo.config.mode.as_str().to_owned()),
-        last_modified: Some(now.as_secs()),
-        tombstone_commits: Some(repo.config.tombstone_commits),
-        static_deltas: deltas,
-        collection_map: others,
-        indexed_deltas: Some(true),
-        collection_id: repo.config.collection_id.clone(),
-    };
-    if summary.refs.len() > MAX_SIZED_REFS {
-        for entry in summary.refs.values_mut() {
-            entry.size = None;
-        }
-    }
-    summary
-}
-
-/// Turns the path of a superblock below `deltas` into `TO` or `FROM-TO` in digits.
-fn delta_name(path: &str) -> Option<String> {
-    let encoded = path.strip_suffix("/superblock")?.replace('/', "");
-    let checksums: Option<Vec<_>> = encoded.split('-').map(from_base64).collect();
-    match *checksums? {
-        [to] => Some(to.to_hex()),
-        [from, to] => Some(format!("{from}-{to}")),
-        _ => None,
-    }
-}
-
-/// Decodes a checksum of 43 digits, `_` standing for `/` (`ostree-core.c`,
-/// `ostree_checksum_b64_inplace_to_bytes`).
-fn from_base64(text: &str) -> Option<Checksum> {
-    let bytes = STANDARD_NO_PAD.decode(text.replace('_', "/")).ok()?;
-    Checksum::from_slice(&bytes)
-}
-
 /// Returns a moment by the clock that marks what is looked at from now on.
 fn now<F: Fs>(repo: &Repo<F>) -> Result<Moment, Error> {
     let (path, _) = repo.staging.temporary()?;
@@ -398,8 +349,6 @@ fn read_or_empty<F: Fs>(fs: &F, path: &RepoPath, max: usize) -> Result<Vec<u8>, 
 
 /// Times a summary is made again because the refs changed; by then it is newer than any other.
 const MAX_TURNS: u32 = 5;
-/// Refs of a summary that says their sizes: those of more would take room that is needed for refs.
-const MAX_SIZED_REFS: usize = 25_000;
 /// Length from which the administrator is warned, in bytes.
 const WARN_LEN: usize = 7 * 1024 * 1024;
 /// A longer summary is made again without looking whether it must be, in bytes.

@@ -27,6 +27,9 @@ use crate::local::summary::commit_info::Facts;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scan {
     pub(crate) dirs: BTreeMap<RepoPath, Dir>,
+    /// The directories of objects as they were when the commits that refs hold were looked for, as far
+    /// as every change since shows.
+    pub(crate) objects: BTreeMap<u8, Stamp>,
 }
 
 /// One directory.
@@ -152,7 +155,7 @@ pub(crate) fn ref_name(dir: &RepoPath, file: &str) -> String {
 }
 
 impl Stamp {
-    fn of(stat: &Stat) -> Self {
+    pub(crate) const fn of(stat: &Stat) -> Self {
         Self {
             inode: stat.inode,
             changed: stat.changed,
@@ -162,7 +165,7 @@ impl Stamp {
 
     /// Returns a stamp of something that is looked at at this moment or later, if every change from
     /// then on will change it.
-    fn settled(stat: &Stat, now: Moment) -> Option<Self> {
+    pub(crate) fn settled(stat: &Stat, now: Moment) -> Option<Self> {
         let nanos =
             |(secs, nanos): (i64, u64)| i128::from(secs) * 1_000_000_000 + i128::from(nanos);
         // A clock that counts seconds only shows none.
@@ -319,7 +322,7 @@ fn top_of(path: &RepoPath) -> RepoPath {
 }
 
 /// Returns `None` for what is not there, or has something else than directories above it by now.
-fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+pub(crate) fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match if_there(result) {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory || is_symlink(&error) => {
             Ok(None)

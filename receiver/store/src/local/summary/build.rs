@@ -1,0 +1,321 @@
+//! What a summary says, and what it leaves out so that it can be read.
+//!
+//! Clients of Debian 12 refuse a summary of more than 10 MiB, and then pull nothing: one that is longer
+//! is not put in place. It leaves out what nobody needs to pull, and then refs: of those who have
+//! most, the oldest first, down to what is the same for all of them. So whoever has few is named,
+//! however many others have.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use artifact_formats::limits::MAX_METADATA_LEN;
+use artifact_formats::{Checksum, Summary, SummaryRef};
+use artifact_protocol::escape;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
+use crate::error::Error;
+use crate::local::disk::Fs;
+use crate::local::disk::path::RepoPath;
+use crate::local::repository::{Repo, account};
+use crate::local::summary::scan::{File, Scan};
+
+/// A summary, and its bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Built {
+    pub(crate) summary: Summary,
+    pub(crate) content: Vec<u8>,
+    /// Refs of `refs/heads` that it has no room for.
+    pub(crate) left_out: HashSet<String>,
+}
+
+/// Gathers what `ostree summary -u` would, as far as clients can read it.
+///
+/// Fails when not even a summary without refs were short enough.
+pub(crate) fn build<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Result<Built, Error> {
+    let mut summary = gather(repo, scan);
+    let mut content = summary.serialize();
+    let len = content.len();
+    if len <= MAX_LEN {
+        return Ok(Built {
+            summary,
+            content,
+            left_out: HashSet::new(),
+        });
+    }
+    let mut without = Vec::new();
+    for extra in Extra::ALL {
+        extra.leave_out(&mut summary);
+        without.push(extra.plural().to_owned());
+        content = summary.serialize();
+        if content.len() <= MAX_LEN {
+            break;
+        }
+    }
+    let mut left_out = HashSet::new();
+    let mut crowd = Crowd::default();
+    if content.len() > MAX_LEN {
+        crowd = Crowd::gather(&*repo.fs, scan, &summary)?;
+    }
+    while content.len() > MAX_LEN {
+        let excess = content.len() - MAX_LEN;
+        let thinned = crowd.thin(excess);
+        if thinned.is_empty() {
+            return Err(Error::SummaryTooLong { len: content.len() });
+        }
+        for (collection, name) in thinned {
+            match collection {
+                None => _ = summary.refs.remove(&name),
+                Some(collection) => {
+                    if let Some(refs) = summary.collection_map.get_mut(&collection) {
+                        refs.remove(&name);
+                    }
+                }
+            }
+            left_out.insert(name);
+        }
+        content = summary.serialize();
+    }
+    without.extend(
+        crowd
+            .left_out
+            .iter()
+            .map(|(whose, refs)| format!("{refs} refs of {whose}")),
+    );
+    tracing::warn!(
+        "the summary would take {len} bytes, and clients of Debian 12 read 10 MiB: left out are {}; \
+         remove refs (`artifact-cache-admin prune`), give those who push too many a lower `refs-max`, \
+         or choose another `mode` of the summary in the configuration",
+        escape(&without.join(", "))
+    );
+    Ok(Built {
+        summary,
+        content,
+        left_out,
+    })
+}
+
+/// What a summary says that nobody needs to pull.
+#[derive(Clone, Copy, Debug)]
+enum Extra {
+    Version,
+    Size,
+    Timestamp,
+    Delta,
+}
+
+impl Extra {
+    /// What is missed least comes first.
+    const ALL: [Self; 4] = [Self::Version, Self::Size, Self::Timestamp, Self::Delta];
+
+    const fn plural(self) -> &'static str {
+        match self {
+            Self::Version => "versions",
+            Self::Size => "sizes",
+            Self::Timestamp => "timestamps",
+            Self::Delta => "static deltas",
+        }
+    }
+
+    fn leave_out(self, summary: &mut Summary) {
+        let others = summary.collection_map.values_mut();
+        let others = others.flat_map(|refs| refs.values_mut());
+        let entries = summary.refs.values_mut().chain(others);
+        match self {
+            Self::Version => entries.for_each(|entry| entry.version = None),
+            Self::Size => entries.for_each(|entry| entry.size = None),
+            Self::Timestamp => entries.for_each(|entry| entry.timestamp = None),
+            Self::Delta => summary.static_deltas.clear(),
+        }
+    }
+}
+
+/// The refs of a summary by those whose they are.
+#[derive(Debug, Default)]
+struct Crowd {
+    groups: BTreeMap<Whose, Vec<Member>>,
+    /// How many refs each was taken.
+    left_out: BTreeMap<Whose, usize>,
+}
+
+/// Who answers for refs. Those that no identity was seen to set go by what they begin with.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Whose {
+    Identity(String),
+    Project(String),
+    Collection(String),
+}
+
+#[derive(Debug)]
+struct Member {
+    /// When it was set, none being just now.
+    set: Option<(i64, u64)>,
+    collection: Option<String>,
+    name: String,
+}
+
+impl Member {
+    /// Returns at least how many bytes it takes less without it.
+    fn weight(&self) -> usize {
+        self.name.len() + MIN_ENTRY_LEN
+    }
+}
+
+impl Crowd {
+    fn gather<F: Fs>(fs: &F, scan: &Scan, summary: &Summary) -> Result<Self, Error> {
+        let owners = account::owners(fs)?;
+        let mut crowd = Self::default();
+        let set = |file: &File| file.stamp.map(|stamp| stamp.changed);
+        let when: HashMap<_, _> = scan
+            .files_below(&RepoPath::heads())
+            .map(|(name, file)| (name, set(file)))
+            .collect();
+        for name in summary.refs.keys() {
+            let whose = match owners.get(name.as_str()) {
+                Some(identity) => Whose::Identity(identity.clone()),
+                None => Whose::Project(name.split('/').next().unwrap_or_default().to_owned()),
+            };
+            crowd.groups.entry(whose).or_default().push(Member {
+                set: when.get(name).copied().flatten(),
+                collection: None,
+                name: name.clone(),
+            });
+        }
+        for (collection, refs) in &summary.collection_map {
+            let members = refs.keys().map(|name| Member {
+                set: None,
+                collection: Some(collection.clone()),
+                name: name.clone(),
+            });
+            let whose = Whose::Collection(collection.clone());
+            crowd.groups.entry(whose).or_default().extend(members);
+        }
+        for members in crowd.groups.values_mut() {
+            // The newest first; what is stamped with no time is newer.
+            members.sort_by(|a, b| {
+                let key = |m: &Member| (m.set.is_some(), Reverse(m.set));
+                key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
+            });
+        }
+        Ok(crowd)
+    }
+
+    /// Takes away refs of those who have most, of so many bytes together, or all there are.
+    fn thin(&mut self, excess: usize) -> Vec<(Option<String>, String)> {
+        let total = |members: &Vec<Member>| members.iter().map(Member::weight).sum::<usize>();
+        let totals: Vec<_> = self.groups.values().map(total).collect();
+        let wanted = totals.iter().sum::<usize>().saturating_sub(excess);
+        // The most that each may keep: what more they keep together is too much.
+        let (mut level, mut beyond) = (0, totals.iter().max().map_or(0, |most| most + 1));
+        while beyond - level > 1 {
+            let middle = level + (beyond - level) / 2;
+            let kept: usize = totals.iter().map(|total| (*total).min(middle)).sum();
+            if kept <= wanted {
+                level = middle;
+            } else {
+                beyond = middle;
+            }
+        }
+        let mut thinned = Vec::new();
+        for (whose, members) in &mut self.groups {
+            let kept = members.iter().scan(0, |kept, member| {
+                *kept += member.weight();
+                Some(*kept)
+            });
+            let first = kept.take_while(|kept| *kept <= level).count();
+            let taken = members.split_off(first);
+            if !taken.is_empty() {
+                *self.left_out.entry(whose.clone()).or_default() += taken.len();
+            }
+            thinned.extend(taken.into_iter().map(|m| (m.collection, m.name)));
+        }
+        thinned
+    }
+}
+
+impl std::fmt::Display for Whose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Identity(name) => write!(f, "{name}"),
+            Self::Project(name) => write!(f, "project {name}"),
+            Self::Collection(name) => write!(f, "collection {name}"),
+        }
+    }
+}
+
+/// Gathers all of it (`ostree-repo.c`, `regenerate_metadata`).
+fn gather<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Summary {
+    let mode = &repo.summary.mode;
+    let refs_below = |top: &RepoPath| -> BTreeMap<String, SummaryRef> {
+        let refs = scan.files_below(top);
+        refs.filter(|(name, _)| mode.names(name))
+            .filter_map(|(name, file)| {
+                let facts = file.facts.as_ref()?;
+                Some((name, facts.entry(file.value?, mode.has_timestamps())))
+            })
+            .collect()
+    };
+    let mut main = refs_below(&RepoPath::heads());
+    let mut others = BTreeMap::new();
+    for collection in scan.collections() {
+        let refs = refs_below(&RepoPath::mirrors().child(collection));
+        if repo.config.collection_id.as_deref() == Some(collection) {
+            main.extend(refs);
+        } else if !refs.is_empty() {
+            others.insert(collection.to_owned(), refs);
+        }
+    }
+    let deltas = if repo.config.no_deltas_in_summary {
+        BTreeMap::new()
+    } else {
+        let top = RepoPath::deltas();
+        scan.files_below(&top)
+            .filter_map(|(path, file)| Some((delta_name(&path)?, file.value?)))
+            .collect()
+    };
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let mut summary = Summary {
+        refs: main,
+        mode: Some(repo.config.mode.as_str().to_owned()),
+        last_modified: Some(now.as_secs()),
+        tombstone_commits: Some(repo.config.tombstone_commits),
+        static_deltas: deltas,
+        collection_map: others,
+        indexed_deltas: Some(true),
+        collection_id: repo.config.collection_id.clone(),
+    };
+    if summary.refs.len() > MAX_SIZED_REFS {
+        for entry in summary.refs.values_mut() {
+            entry.size = None;
+        }
+    }
+    summary
+}
+
+/// Turns the path of a superblock below `deltas` into `TO` or `FROM-TO` in digits.
+fn delta_name(path: &str) -> Option<String> {
+    let encoded = path.strip_suffix("/superblock")?.replace('/', "");
+    let checksums: Option<Vec<_>> = encoded.split('-').map(from_base64).collect();
+    match *checksums? {
+        [to] => Some(to.to_hex()),
+        [from, to] => Some(format!("{from}-{to}")),
+        _ => None,
+    }
+}
+
+/// Decodes a checksum of 43 digits, `_` standing for `/` (`ostree-core.c`,
+/// `ostree_checksum_b64_inplace_to_bytes`).
+fn from_base64(text: &str) -> Option<Checksum> {
+    let bytes = STANDARD_NO_PAD.decode(text.replace('_', "/")).ok()?;
+    Checksum::from_slice(&bytes)
+}
+
+/// Refs of a summary that says their sizes: those of more would take room that is needed for refs.
+const MAX_SIZED_REFS: usize = 25_000;
+/// The longest summary that is put in place, in bytes.
+const MAX_LEN: usize = MAX_METADATA_LEN - 4096;
+/// A ref without its name takes at least as much: checksum, length, and where they are.
+const MIN_ENTRY_LEN: usize = 48;
