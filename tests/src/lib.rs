@@ -20,6 +20,7 @@ pub mod invariants;
 pub mod libostree;
 pub mod link;
 pub mod listing;
+pub mod old;
 pub mod processes;
 pub mod programs;
 pub mod repo;

@@ -36,6 +36,10 @@ impl PushOptions {
     /// Change nothing; say what would be done.
     pub const DRY_RUN: Self = Self(2);
 
+    /// Not of the wire: a client of version 1 gives one commit several names, and does not know of
+    /// bindings. A commit that is bound to one ref of the push may be set to its others.
+    pub const ALIASES: Self = Self(1 << 31);
+
     const KNOWN: u32 = Self::FORCE.0 | Self::DRY_RUN.0;
 
     /// Returns these options and `other`.

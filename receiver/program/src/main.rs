@@ -4,11 +4,13 @@
 //! this program.
 
 mod log;
+mod refuse;
+mod spoken;
 mod surroundings;
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -16,10 +18,8 @@ use std::thread;
 use anyhow::Context;
 use artifact_protocol::dialect::Openness;
 use artifact_protocol::frame::CloseCode;
-use artifact_protocol::session::{
-    Error as SessionError, Fault, ReceiverConfig, ReceiverOutput, ReceiverSession,
-};
-use artifact_protocol::{Text, escape, exit};
+use artifact_protocol::session::{Error as SessionError, Fault, ReceiverConfig};
+use artifact_protocol::{Text, Version, escape, exit};
 use artifact_receiver::access::{self, AuthInfo, Client};
 use artifact_receiver::audit::{self, Audit, Record};
 use artifact_receiver::config::Config;
@@ -28,6 +28,7 @@ use artifact_receiver::{privilege, sandbox};
 use artifact_store::{Allowance, LocalStore, StoreConfig};
 use clap::Parser;
 
+use self::spoken::Spoken;
 use self::surroundings::Surroundings;
 
 /// Receive a push of OSTree commits into an archive repository.
@@ -41,6 +42,10 @@ use self::surroundings::Surroundings;
 ///
 /// The last line lets it know which key was used. Without a configuration every key may push;
 /// `artifact-cache-admin authorize` writes one.
+///
+/// Clients of BuildStream 1.x push to the same command. Those of ostree-push before 0.1 wait for the
+/// server to speak: give them `bst-artifact-receive --repo=REPO`, or a link to this program that is
+/// named ostree-receive.
 ///
 /// Objects are verified as they arrive, and a ref moves only when everything it reaches is in the
 /// repository and on the disk.
@@ -65,11 +70,19 @@ struct Args {
     /// Threads that verify and publish objects [default: the number of processors]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// The oldest version of the protocol that may push: 0 is ostree-push's, 1 BuildStream 1.x's
+    #[arg(long, value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u16).range(..=i64::from(Version::NEWEST.0)))]
+    protocol_min: u16,
+    /// The repository, for clients of ostree-push before 0.1
+    #[arg(long, value_name = "REPO", conflicts_with = "positional")]
+    repo: Option<PathBuf>,
     /// Do not confine this process: for systems where that fails, and to trace it
     #[arg(long)]
     no_sandbox: bool,
     /// The repository: a directory that `artifact-cache-admin init` or `ostree init` made
-    repo: PathBuf,
+    #[arg(value_name = "REPO", required_unless_present = "repo")]
+    positional: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -99,38 +112,44 @@ fn run(args: &Args, surroundings: &Surroundings, id: &str) -> anyhow::Result<u8>
     }
     if let Some(command) = &surroundings.original_command {
         tracing::debug!("the client asked for: {}", escape(command));
+        if command.starts_with("ostree-receive") && !args.server_first() {
+            tracing::warn!(
+                "the client was asked to run ostree-receive, and may wait for the server to speak: \
+                 clients of ostree-push before 0.1 need a command with --repo=REPO"
+            );
+        }
     }
     let Prepared {
         store,
         session,
+        oldest,
         mut audit,
     } = match prepare(args, surroundings, id) {
         Ok(prepared) => prepared,
         Err(Unready { fault, cause }) => {
-            let code = exit::of_close(fault.code);
-            let told = tell(&fault);
             tracing::error!("{cause:#}");
-            told?;
-            return Ok(code);
+            return tell(args, fault);
         }
     };
     // Looks at files outside the repository.
     if args.no_sandbox {
         tracing::debug!("sandbox: none, as told");
     } else {
-        for layer in sandbox::enter(&args.repo) {
+        for layer in sandbox::enter(args.repo()) {
             tracing::debug!("sandbox: {}: {}", layer.what, layer.standing);
         }
     }
+    let mut spoken = Spoken::new(session.pull_url.as_ref());
     let config = DriverConfig {
         session,
-        openness: Openness::default(),
+        openness: args.openness(oldest, None),
         patience: Patience::default(),
         threads: args.threads(),
     };
     let (input, output) = wire().context("cannot use standard input and output as the wire")?;
     let served = driver::serve(&store, config, input, output, |event| {
         log::event(&event);
+        spoken.event(&event);
         audit.event(&event);
     });
     let (code, error) = match served {
@@ -143,13 +162,15 @@ fn run(args: &Args, surroundings: &Surroundings, id: &str) -> anyhow::Result<u8>
         }
     };
     audit.finish(store.received(), error);
-    Ok(code)
+    Ok(spoken.exit_code(code))
 }
 
 /// All that a session needs.
 struct Prepared {
     store: Arc<LocalStore>,
     session: ReceiverConfig,
+    /// The oldest version that may push.
+    oldest: Version,
     audit: Audit,
 }
 
@@ -157,6 +178,26 @@ impl Args {
     fn threads(&self) -> usize {
         let processors = || thread::available_parallelism().map_or(1, usize::from);
         self.threads.unwrap_or_else(processors)
+    }
+
+    fn repo(&self) -> &Path {
+        let repo = self.repo.as_deref().or(self.positional.as_deref());
+        // One of both is there: the parser sees to it.
+        repo.unwrap_or_else(|| Path::new(""))
+    }
+
+    /// Returns whether clients wait for the server to speak: only how this program was started can
+    /// tell, and that is the operator's doing.
+    fn server_first(&self) -> bool {
+        self.repo.is_some() || spoken::is_ostree_receive(std::env::args_os().next().as_deref())
+    }
+
+    fn openness(&self, oldest: Version, refusal: Option<Fault>) -> Openness {
+        Openness {
+            oldest: oldest.max(Version(self.protocol_min)),
+            server_first: self.server_first(),
+            refusal,
+        }
     }
 }
 
@@ -195,7 +236,7 @@ fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepare
     );
     let summary = config.as_ref().map(|config| config.summary.load());
     let summary = summary.transpose().map_err(misconfigured)?;
-    let become_owner = privilege::become_owner_of(&args.repo);
+    let become_owner = privilege::become_owner_of(args.repo());
     if let Some(user) = become_owner
         .context("cannot become the repository's owner")
         .map_err(|cause| Unready::new("the server's repository cannot be used", cause))?
@@ -203,6 +244,7 @@ fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepare
         tracing::debug!("gone from root to the repository's owner, user {user}");
     }
     let config = config.unwrap_or_default();
+    let oldest = Version(config.protocol_min.unwrap_or_default());
     let limits = config.limits.of_wire();
     let pull_url = args.pull_url.as_ref().or(config.pull_url.as_ref());
     let session = ReceiverConfig {
@@ -225,17 +267,18 @@ fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepare
         },
         threads: args.threads(),
     };
-    match LocalStore::open(&args.repo, store) {
+    match LocalStore::open(args.repo(), store) {
         Ok(store) => Ok(Prepared {
             store: Arc::new(store),
             session,
+            oldest,
             audit,
         }),
         Err(error) => Err(Unready {
             fault: error.to_fault(),
             cause: anyhow::Error::new(error).context(format!(
                 "cannot open the repository {}",
-                args.repo.display()
+                args.repo().display()
             )),
         }),
     }
@@ -309,20 +352,18 @@ fn wire() -> io::Result<(File, File)> {
 
 const PIPE_LEN: usize = 1024 * 1024;
 
-/// Tells a client why there is no session for it.
-fn tell(fault: &Fault) -> anyhow::Result<()> {
-    let mut session = ReceiverSession::new(ReceiverConfig {
+/// Tells a client why there is no session for it, and returns the exit code.
+fn tell(args: &Args, fault: Fault) -> anyhow::Result<u8> {
+    let code = exit::of_close(fault.code);
+    let session = ReceiverConfig {
         agent: agent(),
+        pull_url: args.pull_url.as_deref().map(Text::new),
         ..ReceiverConfig::default()
-    });
-    session.abort(fault.code, &fault.text);
-    let (_, mut output) = wire()?;
-    while let Some(output_) = session.poll_output() {
-        if let ReceiverOutput::Transmit(bytes) = output_ {
-            output.write_all(&bytes)?;
-        }
-    }
-    Ok(())
+    };
+    let mut spoken = Spoken::new(session.pull_url.as_ref());
+    let openness = args.openness(Version::default(), Some(fault));
+    refuse::tell(session, openness, wire()?, |event| spoken.event(&event))?;
+    Ok(spoken.exit_code(code))
 }
 
 fn exit_code(error: &driver::Error) -> u8 {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use artifact_formats::{Bytes, RefPattern, Share};
+use artifact_protocol::Version;
 use artifact_protocol::limits::Limits;
 use artifact_store::policy::{Grants, Rule};
 use artifact_store::{HeadRoom, KeyError, SummaryConfig, SummaryKey, SummaryMode};
@@ -28,6 +29,8 @@ use crate::access::key::Fingerprint;
 pub struct Config {
     /// Where everybody may pull from.
     pub pull_url: Option<String>,
+    /// The oldest version of the protocol that may push.
+    pub protocol_min: Option<u16>,
     /// Bounds on pushes.
     pub limits: LimitsSection,
     /// What is written down of each push.
@@ -174,6 +177,7 @@ impl Config {
             gather(raw.identity).map_err(|Fault(span, why)| invalid(Some(span), why))?;
         Ok(Self {
             pull_url: raw.pull_url,
+            protocol_min: raw.protocol_min,
             limits: raw.limits,
             audit: raw.audit,
             summary: summarize(raw.summary).map_err(|Fault(span, why)| invalid(Some(span), why))?,
@@ -228,6 +232,8 @@ impl SummarySection {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawConfig {
     pull_url: Option<String>,
+    #[serde(default, deserialize_with = "known_version")]
+    protocol_min: Option<u16>,
     #[serde(default)]
     limits: LimitsSection,
     #[serde(default)]
@@ -275,6 +281,19 @@ struct RawIdentity {
 
 /// Something wrong, and where.
 struct Fault(Range<usize>, String);
+
+/// Reads a version of the protocol, of which none later than ours may be asked for: nobody could push.
+fn known_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let version = u16::deserialize(deserializer)?;
+    if version <= Version::NEWEST.0 {
+        Ok(Some(version))
+    } else {
+        Err(D::Error::custom(format!(
+            "the newest version of the protocol is {}",
+            Version::NEWEST
+        )))
+    }
+}
 
 /// Reads a path that means the same wherever the program is run.
 fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {

@@ -9,6 +9,7 @@ mod crowd;
 mod cuts;
 mod hostile;
 mod manual;
+mod old_clients;
 mod reading;
 mod receiver;
 mod rights;

@@ -112,8 +112,9 @@ impl ExpectUpdate {
         // to whatever they were told; what this one may do is for the server's rules to say.
         let knows_nothing = refs.iter().all(|update| update.expect == Expect::Any);
         let options = match dialect {
-            Dialect::V1 if knows_nothing => PushOptions::FORCE,
-            Dialect::V0 | Dialect::V1 => PushOptions::default(),
+            Dialect::V0 => PushOptions::default(),
+            Dialect::V1 if knows_nothing => PushOptions::ALIASES.with(PushOptions::FORCE),
+            Dialect::V1 => PushOptions::ALIASES,
         };
         Ok(Announcement {
             options,

@@ -135,7 +135,11 @@ impl DialectReceiver {
     pub fn handle_eof(&mut self) -> Result<(), Error> {
         self.refuse_if_closed()?;
         let next = match std::mem::replace(&mut self.state, State::Closed) {
-            State::ExpectObjects(state) if state.is_withdrawn() => Ok(State::Finished),
+            // Who has asked for nothing, or sent nothing, may leave: some clients do without a word.
+            State::ExpectUpdate(_) | State::ExpectObjects(_) if self.core.refusal.is_none() => {
+                Ok(State::Finished)
+            }
+            State::Objects(state) if state.is_before_the_first() => Ok(State::Finished),
             State::Refused(state) => state.end(),
             state @ (State::Finalizing(_)
             | State::Publishing(_)

@@ -23,11 +23,6 @@ impl ExpectObjects {
         Self { push }
     }
 
-    /// Returns whether the client may leave.
-    pub(super) const fn is_withdrawn(&self) -> bool {
-        self.push.withdrawn
-    }
-
     pub(super) fn handle(
         mut self: Box<Self>,
         message: Message,
@@ -85,6 +80,11 @@ impl Objects {
             form: Form::Between,
             failed: None,
         }
+    }
+
+    /// Returns whether a client of version 0 has sent nothing yet.
+    pub(super) const fn is_before_the_first(&self) -> bool {
+        matches!(self.form, Form::Between) && !self.push.has_objects()
     }
 
     pub(super) const fn wants_input(&self) -> bool {

@@ -8,7 +8,7 @@ pub(crate) mod resume;
 pub(crate) mod session_limit;
 pub(crate) mod staging;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use artifact_formats::limits::{MAX_HISTORY_LEN, MAX_METADATA_LEN};
 use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName};
@@ -268,6 +268,7 @@ impl Session {
         policy: &Policy,
     ) -> Result<BTreeSet<ObjectId>, Error> {
         let options = self.options;
+        let aliases = self.aliases();
         let mut unseen = BTreeSet::new();
         for announced in self.accepted_mut() {
             let new = announced.update.commit;
@@ -277,10 +278,14 @@ impl Session {
                 announced.verdict = Verdict::Refused(refusal);
                 continue;
             }
-            let Some(commit) = read_commit(repo, new)? else {
+            let Some(mut commit) = read_commit(repo, new)? else {
                 unseen.insert(ObjectId::new(ObjectKind::Commit, new));
                 continue;
             };
+            let mut bound = commit.ref_bindings.iter().flatten();
+            if bound.any(|name| aliases.contains(&(new, name.clone()))) {
+                commit.ref_bindings = None;
+            }
             let ancestry = match announced.held.commit() {
                 None => Ancestry::Nothing,
                 Some(current) if current == new => Ancestry::Nothing,
@@ -292,6 +297,17 @@ impl Session {
             }
         }
         Ok(unseen)
+    }
+
+    /// Returns the names that one commit is to have together, where the client may give it several.
+    fn aliases(&self) -> HashSet<(Checksum, String)> {
+        if !self.options.contains(PushOptions::ALIASES) {
+            return HashSet::new();
+        }
+        let updates = self.updates.iter().map(|announced| &announced.update);
+        updates
+            .map(|update| (update.commit, update.name.to_string()))
+            .collect()
     }
 
     /// Takes back the accepted updates whose refs no longer hold what the client was told; returns
