@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::space::{self, HeadRoom};
+use crate::local::disk::space::{HeadRoom, Meter};
 use crate::local::disk::{Fs, RealFs};
 use crate::local::push::{Session, publish, session_limit};
 use crate::local::repository::account::{Account, Allowance};
@@ -67,7 +67,6 @@ pub struct LocalStore<F: Fs = RealFs> {
     policy: Policy,
     identity: String,
     allowance: Allowance,
-    head_room: HeadRoom,
     received: Arc<Counters>,
     session: Mutex<Option<Session>>,
     // Held as long as this lives.
@@ -102,12 +101,13 @@ impl<F: Fs> LocalStore<F> {
         let slot = sessions_max
             .map(|max| session_limit::take(&fs, max))
             .transpose()?;
+        let mut repo = Repo::open(fs, &identity, limits, summary, threads)?;
+        repo.meter = Meter::new(head_room);
         Ok(Self {
-            repo: Arc::new(Repo::open(fs, &identity, limits, summary, threads)?),
+            repo: Arc::new(repo),
             policy,
             identity,
             allowance,
-            head_room,
             received: Arc::default(),
             session: Mutex::new(None),
             _slot: slot,
@@ -127,15 +127,6 @@ impl<F: Fs> LocalStore<F> {
         Received {
             objects: self.received.objects.load(Ordering::Relaxed),
             bytes: self.received.bytes.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Fails if there is too little room for a push, also without what dead sessions left.
-    fn check_room(&self) -> Result<(), Error> {
-        let check = || space::check(&*self.repo.fs, self.head_room, &self.repo.config);
-        match check() {
-            Err(Error::NoRoom { .. }) if self.repo.staging.make_room() => check(),
-            checked => checked,
         }
     }
 
@@ -186,7 +177,7 @@ impl<F: Fs> Store for LocalStore<F> {
         let opened = session.opened();
         if !session.options.contains(PushOptions::DRY_RUN) {
             if session.accepted().next().is_some() {
-                self.check_room()?;
+                self.repo.check_room()?;
             } else {
                 // The client will leave now.
                 self.mend_summary(&session);
@@ -214,12 +205,14 @@ impl<F: Fs> Store for LocalStore<F> {
         let verified = verify(id, stored, self.repo.limits.object_len_max, &mut scratch);
         self.scratches.lock().push(scratch);
         let verified = verified.map_err(|source| Error::Refused { id, source })?;
+        self.repo.take_room(stored.len(), 1)?;
         self.repo.staging.put(&verified, stored)?;
         self.received.count(stored.len() as u64);
         Ok(())
     }
 
     fn begin(&self, id: ObjectId) -> Result<LocalStream<F>, Error> {
+        self.repo.take_room(0, 1)?;
         let (path, file) = self.repo.staging.temporary()?;
         Ok(LocalStream {
             repo: Arc::clone(&self.repo),
@@ -246,6 +239,7 @@ impl<F: Fs> Store for LocalStore<F> {
             if session.updates.iter().any(differs) {
                 return Err(Error::DetachedDiffers { commit });
             }
+            self.repo.take_room(metadata.len(), 1)?;
             let staging = &self.repo.staging;
             let file = staging.put_temporary(metadata)?;
             staging.name(&file, &staging.dir().staged_detached(commit))?;
@@ -322,6 +316,7 @@ impl<F: Fs> ObjectStream for LocalStream<F> {
         let taken = verifier
             .append(stored)
             .map_err(|source| Error::Refused { id, source })
+            .and_then(|()| self.repo.take_room(stored.len(), 0))
             .and_then(|()| (self.repo.staging).write(&mut self.file, &self.path, stored));
         if taken.is_ok() {
             self.len += stored.len() as u64;

@@ -1,9 +1,11 @@
 //! Room for a push, on the disk and beside others, looked for before it is accepted.
 
-use artifact_formats::Share;
+use artifact_formats::{ObjectKind, Share};
 use artifact_protocol::frame::{CloseCode, Expect, PushOptions, RefOutcome, RefUpdate};
 use artifact_protocol::session::Announcement;
-use artifact_store::{Error, HeadRoom, LocalStore, Received, Store, StoreConfig};
+use artifact_store::{
+    Error, HeadRoom, LocalStore, ObjectStream, Received, Room, Store, StoreConfig,
+};
 
 use crate::support::{Pair, done, open, ostree, update};
 
@@ -106,4 +108,75 @@ fn what_was_received_is_counted_whole_or_in_pieces() {
     let objects = closure.len() as u64;
     assert_eq!(store.received(), Received { objects, bytes });
     assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
+}
+
+#[test]
+fn the_push_that_fills_the_disk_is_over_and_small_ones_beside_it_are_not() {
+    let pair = Pair::new();
+    let text = |len: usize| {
+        let mut state = 1u32;
+        let mut noise = move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(b'!' + u8::try_from((state >> 24) % 90).unwrap())
+        };
+        (0..len).map(|_| noise()).collect::<String>()
+    };
+    let large = pair.commit(None, &[("file", &text(3_000_000))]);
+    let small = pair.commit(None, &[("file", "text")]);
+    let config = |identity: &str| StoreConfig {
+        identity: identity.to_owned(),
+        head_room: HeadRoom {
+            space: Some(Share::Bytes(5_000_000)),
+            inodes: Some(1_000),
+        },
+        ..StoreConfig::default()
+    };
+    let room = |bytes_free, inodes_free| Room {
+        bytes: 40_000_000,
+        bytes_free,
+        inodes_free: Some(inodes_free),
+    };
+    for (left, fails) in [
+        (room(5_000_001, 1_000), false),
+        (room(4_999_999, 1_000), true),
+    ] {
+        let (store, record) = pair.recorded_with(config("mallory"));
+        *record.room.lock().unwrap() = Some(room(9_000_000, 5_000));
+        let file = pair
+            .closure(large)
+            .into_iter()
+            .find(|id| id.kind == ObjectKind::File);
+        let file = file.unwrap();
+        open(&store, PushOptions::default(), &[update("alpha/x", large)]);
+        let mut stream = store.begin(file).unwrap();
+        let stored = pair.stored(file);
+        assert!(stored.len() > 2_000_000);
+        let mut pieces = stored.chunks(50_000);
+        for piece in pieces.by_ref().take(20) {
+            stream.append(piece).unwrap();
+        }
+        // Others, or this one, have filled it since.
+        *record.room.lock().unwrap() = Some(left);
+        let over = pieces.try_for_each(|piece| stream.append(piece));
+        assert_eq!(over.is_err(), fails);
+        if let Err(error) = over {
+            assert_eq!(error.to_fault().code, CloseCode::STORAGE_FULL, "{error}");
+        }
+    }
+    // A small push that was let in goes on a little below, but not when it is nearly full.
+    for (left, fails) in [
+        (room(4_999_999, 5_000), false),
+        (room(9_000_000, 999), false),
+        (room(2_000_000, 5_000), true),
+        (room(9_000_000, 400), true),
+    ] {
+        let (store, record) = pair.recorded_with(config("bob"));
+        *record.room.lock().unwrap() = Some(room(5_000_000, 1_000));
+        open(&store, PushOptions::default(), &[update("beta/x", small)]);
+        *record.room.lock().unwrap() = Some(left);
+        let ids = pair.closure(small).into_iter();
+        let staged = ids.map(|id| store.stage(id, &pair.stored(id)));
+        let staged: Result<Vec<_>, _> = staged.collect();
+        assert_eq!(staged.is_err(), fails, "{left:?}");
+    }
 }

@@ -293,6 +293,8 @@ pub(crate) enum Op {
 pub(crate) struct Record {
     pub(crate) ops: Mutex<Vec<Op>>,
     pub(crate) fail_sync: AtomicBool,
+    /// The room that the file system says it has, if not what it has.
+    pub(crate) room: Mutex<Option<Room>>,
 }
 
 impl Record {
@@ -393,7 +395,10 @@ impl Fs for Recorder {
         self.real.read_link(path)
     }
     fn room(&self) -> io::Result<Room> {
-        self.real.room()
+        match *self.record.room.lock().unwrap() {
+            Some(room) => Ok(room),
+            None => self.real.room(),
+        }
     }
 
     fn touch_root(&self) -> io::Result<()> {

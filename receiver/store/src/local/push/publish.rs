@@ -73,6 +73,7 @@ fn publish_accepted<F: Fs>(
         }
         check_detached(repo, session)?;
         session.check_objects(repo, repo.staging.len())?;
+        repo.take_room(0, session.new_dirs.len() as u64)?;
         let files = stage_refs(repo, session)?;
         repo.staging.sync()?;
         let lock = repo.lock(LockMode::Shared)?;

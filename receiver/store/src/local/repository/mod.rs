@@ -15,6 +15,7 @@ use artifact_protocol::limits::Limits;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
+use crate::local::disk::space::Meter;
 use crate::local::disk::{FileKind, Fs, LockMode, if_there, lock, read_file};
 use crate::local::push::staging::Staging;
 use crate::local::summary::config::SummaryConfig;
@@ -27,6 +28,7 @@ pub(crate) struct Repo<F: Fs> {
     pub(crate) limits: Limits,
     pub(crate) summary: SummaryConfig,
     pub(crate) staging: Staging<F>,
+    pub(crate) meter: Meter,
     // The directories of objects that were there when this was opened.
     fan_out: BTreeSet<String>,
 }
@@ -54,8 +56,22 @@ impl<F: Fs> Repo<F> {
             limits,
             summary,
             staging,
+            meter: Meter::default(),
             fan_out,
         })
+    }
+
+    /// Fails if there is too little room for a push to begin.
+    pub(crate) fn check_room(&self) -> Result<(), Error> {
+        let make_room = || self.staging.make_room();
+        self.meter.check(&*self.fs, &self.config, make_room)
+    }
+
+    /// Takes note of bytes and files that a push is about to stage; fails if it leaves too little room.
+    pub(crate) fn take_room(&self, bytes: usize, files: u64) -> Result<(), Error> {
+        let make_room = || self.staging.make_room();
+        let taken = (bytes as u64, files);
+        self.meter.count(&*self.fs, &self.config, taken, make_room)
     }
 
     /// Returns whether an object may have been here when this was opened. Of a first push, this saves
