@@ -157,6 +157,21 @@ impl Policy {
     }
 }
 
+/// Refuses a commit that says it is of another collection than this repository's: clients that know
+/// the collection refuse it.
+pub fn judge_collection(own: Option<&str>, commit: &Commit) -> Result<(), Refusal> {
+    match (own, commit.collection_binding.as_deref()) {
+        (Some(own), Some(bound)) if own != bound => {
+            let text = format!(
+                "the commit is bound to the collection {bound}, and this repository is {own}: nobody \
+                 could pull it from here"
+            );
+            Err(Refusal::new(RefusalCode::BINDING, &text))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Returns whether an update would change what is attached to a commit that is here.
 fn changes_detached(update: &RefUpdate, existing: Option<Existing>) -> bool {
     existing

@@ -610,3 +610,148 @@ fn directories_for_refs_are_counted_with_the_objects_of_a_push() {
         }
     }
 }
+
+#[test]
+fn a_history_that_many_refs_share_is_read_once_in_a_push() {
+    let pair = Pair::new();
+    let mut made = Made::new(&pair);
+    let tree = made.dir(&[]);
+    // What the refs hold is not in the history of what they are to hold.
+    let old = made.commit(tree);
+    let mut parent = None;
+    let history: Vec<_> = (0..1_000u64)
+        .map(|number| {
+            let commit = Commit {
+                tree,
+                parent,
+                timestamp: number,
+                ..made.model()
+            };
+            parent = Some(made.commit_as(commit));
+            parent.unwrap()
+        })
+        .collect();
+    let names: Vec<_> = (0..100).map(|n| format!("alpha/{n}")).collect();
+    let mut updates: Vec<_> = names.iter().map(|name| update(name, old)).collect();
+    let kept = history[900..].iter().enumerate();
+    updates.extend(kept.map(|(n, commit)| update(&format!("kept/{n}"), *commit)));
+    let store = pair.store();
+    open(&store, PushOptions::default(), &updates);
+    made.stage(&store);
+    done(store.publish().unwrap());
+    drop(store);
+
+    let (store, record) = pair.recorded();
+    // All to the last one, and each to another one: the same history in any case.
+    let updates: Vec<_> = (names.iter().enumerate())
+        .map(|(n, name)| update(name, history[if n < 50 { 999 } else { 900 + n }]))
+        .collect();
+    open(&store, PushOptions::default(), &updates);
+    let before = record.ops.lock().unwrap().len();
+    let outcomes = done(store.publish().unwrap());
+    let refused = |outcome: &RefOutcome| matches!(outcome, RefOutcome::Refused(refusal) if refusal.code == RefusalCode::NOT_FAST_FORWARD);
+    assert!(outcomes.iter().all(refused), "{outcomes:?}");
+    let read = |op: &&Op| matches!(op, Op::Open(path) if path.ends_with(".commit") && path.starts_with("objects"));
+    let ops = record.ops.lock().unwrap();
+    let read = ops[before..].iter().filter(read).count();
+    assert!((1_000..1_100).contains(&read), "{read} commits were read");
+}
+
+#[test]
+fn a_ref_moves_along_a_history_of_which_a_part_is_here_and_a_part_is_sent() {
+    let pair = Pair::new();
+    let mut parent = None;
+    let commits: Vec<_> = (0..6)
+        .map(|n| {
+            parent = Some(pair.commit(parent, &[("a", &n.to_string())]));
+            parent.unwrap()
+        })
+        .collect();
+    for (name, commit) in [("x", commits[0]), ("y", commits[1]), ("z", commits[3])] {
+        assert_eq!(pair.push(name, commit), RefOutcome::Updated);
+    }
+    let store = pair.store();
+    let updates = [("x", 5), ("y", 5), ("z", 4)].map(|(name, to)| update(name, commits[to]));
+    open(&store, PushOptions::default(), &updates);
+    // One in between is nowhere, at first.
+    for commit in [commits[5], commits[4], commits[3]] {
+        pair.stage_all(&store, commit);
+    }
+    let outcomes = done(store.publish().unwrap());
+    let moved: Vec<_> = outcomes.iter().map(|o| *o == RefOutcome::Updated).collect();
+    assert_eq!(moved, [false, false, true], "{outcomes:?}");
+    drop(store);
+    let store = pair.store();
+    open(&store, PushOptions::default(), &updates);
+    commits[2..]
+        .iter()
+        .for_each(|commit| pair.stage_all(&store, *commit));
+    let outcomes = done(store.publish().unwrap());
+    let expected = [
+        RefOutcome::Updated,
+        RefOutcome::Updated,
+        RefOutcome::Unchanged,
+    ];
+    assert_eq!(outcomes, expected);
+    pair.assert_sound(&["x", "y", "z"]);
+}
+
+#[test]
+fn one_commit_with_many_bindings_is_read_once_for_all_its_refs() {
+    let pair = Pair::new();
+    let mut made = Made::new(&pair);
+    let tree = made.dir(&[]);
+    let names: Vec<_> = (0..300).map(|n| format!("alpha/{n}")).collect();
+    let bound = (0..20_000).map(|n| format!("alpha/{n}"));
+    let commit = made.commit_as(Commit {
+        tree,
+        ref_bindings: Some(bound.collect()),
+        ..made.model()
+    });
+    let (store, record) = pair.recorded();
+    let mut updates: Vec<_> = names.iter().map(|name| update(name, commit)).collect();
+    updates.push(update("beta/other", commit));
+    open(&store, PushOptions::default(), &updates);
+    made.stage(&store);
+    let outcomes = done(store.publish().unwrap());
+    let (last, others) = outcomes.split_last().unwrap();
+    assert!(others.iter().all(|outcome| *outcome == RefOutcome::Updated));
+    assert!(matches!(last, RefOutcome::Refused(r) if r.code == RefusalCode::BINDING));
+    let read =
+        |op: &&Op| matches!(op, Op::Open(path) if path.ends_with(&format!("{commit}.commit")));
+    let read = record.ops.lock().unwrap().iter().filter(read).count();
+    assert!(read < 10, "read {read} times");
+}
+
+#[test]
+fn a_commit_of_another_collection_is_refused_where_there_is_one() {
+    let pair = Pair::new();
+    let mut made = Made::new(&pair);
+    let tree = made.dir(&[]);
+    let mut push = |name: &str, collection: Option<&str>| {
+        let commit = Commit {
+            tree,
+            collection_binding: collection.map(str::to_owned),
+            subject: name.to_owned(),
+            ..made.model()
+        };
+        let commit = made.commit_as(commit);
+        let store = pair.store();
+        open(&store, PushOptions::default(), &[update(name, commit)]);
+        made.stage(&store);
+        done(store.publish().unwrap()).remove(0)
+    };
+    assert_eq!(push("a", Some("org.example.Other")), RefOutcome::Updated);
+    let own = "org.example.Main";
+    ostree(
+        &["config", "set", "core.collection-id", own],
+        &pair.target(),
+    );
+    assert_eq!(push("b", Some(own)), RefOutcome::Updated);
+    assert_eq!(push("c", None), RefOutcome::Updated);
+    let RefOutcome::Refused(refusal) = push("d", Some("org.example.Other")) else {
+        panic!("taken");
+    };
+    assert_eq!(refusal.code, RefusalCode::BINDING);
+    assert!(format!("{refusal:?}").contains(own), "{refusal:?}");
+}

@@ -3,6 +3,7 @@
 pub(crate) mod abandoned;
 pub(crate) mod bases;
 pub(crate) mod closure;
+mod history;
 pub(crate) mod publish;
 pub(crate) mod resume;
 pub(crate) mod session_limit;
@@ -10,8 +11,7 @@ pub(crate) mod staging;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use artifact_formats::limits::{MAX_HISTORY_LEN, MAX_METADATA_LEN};
-use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName};
+use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
 use artifact_protocol::frame::{
     PushOptions, RefOutcome, RefState, RefUpdate, Refusal, RefusalCode, Verdict,
 };
@@ -22,11 +22,12 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there};
 use crate::local::push::bases::Bases;
+use crate::local::push::history::{History, New};
 use crate::local::push::resume::Resume;
 use crate::local::repository::account::Account;
 use crate::local::repository::refs::{self, Held};
 use crate::local::repository::{Repo, objects};
-use crate::policy::{Ancestry, Current, Existing, Policy};
+use crate::policy::{self, Ancestry, Current, Existing, Policy};
 
 /// One push.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub(crate) struct Session {
     // Directories that its refs need and that are not there.
     pub(crate) new_dirs: BTreeSet<RepoPath>,
     resume: Resume,
+    history: History,
     /// SHA-256 of the detached metadata that is staged, by commit.
     pub(crate) detached: HashMap<Checksum, Checksum>,
     /// Whether it was published; then nothing more can be.
@@ -92,6 +94,7 @@ impl Session {
             updates: Vec::with_capacity(announcement.refs.len()),
             bases: Bases::default(),
             resume: Resume::default(),
+            history: History::new(announcement.refs.len()),
             detached: HashMap::new(),
             published: false,
             objects: 0,
@@ -270,7 +273,13 @@ impl Session {
         let options = self.options;
         let aliases = self.aliases();
         let mut unseen = BTreeSet::new();
-        for announced in self.accepted_mut() {
+        let accepted = self.updates.iter_mut();
+        let accepted = accepted.filter(|announced| announced.verdict == Verdict::Accepted);
+        let mut accepted: Vec<_> = accepted.collect();
+        // Thousands of refs may be set to one commit of megabytes: it is read once.
+        accepted.sort_by_key(|announced| announced.update.commit);
+        let mut read: Option<(Checksum, Option<New>)> = None;
+        for announced in accepted {
             let new = announced.update.commit;
             // Another push may have brought it since it was announced.
             let existing = existing(&*repo.fs, &announced.update)?;
@@ -278,20 +287,23 @@ impl Session {
                 announced.verdict = Verdict::Refused(refusal);
                 continue;
             }
-            let Some(mut commit) = read_commit(repo, new)? else {
+            if read.as_ref().is_none_or(|(commit, _)| *commit != new) {
+                let is_alias = |name: &str| aliases.contains(&(new, name.to_owned()));
+                read = Some((new, New::read(repo, new, is_alias)?));
+            }
+            let Some((_, Some(commit))) = &mut read else {
                 unseen.insert(ObjectId::new(ObjectKind::Commit, new));
                 continue;
             };
-            let mut bound = commit.ref_bindings.iter().flatten();
-            if bound.any(|name| aliases.contains(&(new, name.clone()))) {
-                commit.ref_bindings = None;
-            }
             let ancestry = match announced.held.commit() {
                 None => Ancestry::Nothing,
                 Some(current) if current == new => Ancestry::Nothing,
-                Some(current) => ancestry(repo, &commit, current)?,
+                Some(current) => self.history.ancestry(repo, commit.parent(), current)?,
             };
-            let judged = policy.judge_commit(&announced.update, &commit, ancestry, options);
+            let own = repo.config.collection_id.as_deref();
+            let commit = commit.as_bound_to(&announced.update.name);
+            let judged = policy::judge_collection(own, commit)
+                .and_then(|()| policy.judge_commit(&announced.update, commit, ancestry, options));
             if let Err(refusal) = judged {
                 announced.verdict = Verdict::Refused(refusal);
             }
@@ -439,27 +451,4 @@ fn is_in_the_way(name: &str, taken: &BTreeSet<&str>) -> bool {
             .range(below.as_str()..)
             .next()
             .is_some_and(|next| next.starts_with(&below))
-}
-
-/// Reads a commit that is staged or, whole or not, in the repository.
-fn read_commit<F: Fs>(repo: &Repo<F>, commit: Checksum) -> Result<Option<Commit>, Error> {
-    let id = ObjectId::new(ObjectKind::Commit, commit);
-    let content = match repo.staging.read(&id, MAX_METADATA_LEN)? {
-        Some(content) => Some(content),
-        None => objects::read_metadata(&*repo.fs, id)?,
-    };
-    Ok(content.and_then(|content| Commit::parse(&content).ok()))
-}
-
-/// Follows the history of a commit as far as it is here.
-fn ancestry<F: Fs>(repo: &Repo<F>, commit: &Commit, current: Checksum) -> Result<Ancestry, Error> {
-    let mut parent = commit.parent;
-    for _ in 0..MAX_HISTORY_LEN {
-        match parent {
-            None => break,
-            Some(commit) if commit == current => return Ok(Ancestry::Descends),
-            Some(commit) => parent = read_commit(repo, commit)?.and_then(|commit| commit.parent),
-        }
-    }
-    Ok(Ancestry::Unrelated)
 }

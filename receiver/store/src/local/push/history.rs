@@ -1,0 +1,156 @@
+//! Whether new commits descend from those that refs hold.
+//!
+//! Each commit is read once in a push, however many refs' histories it is in, and no more of them than
+//! is said below: a push of a few kilobytes can announce thousands of refs whose histories are long,
+//! and lead to nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use artifact_formats::limits::{MAX_HISTORY_LEN, MAX_METADATA_LEN};
+use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName};
+
+use crate::error::Error;
+use crate::local::disk::Fs;
+use crate::local::repository::{Repo, objects};
+use crate::policy::Ancestry;
+
+/// What is known of commits' parents.
+#[derive(Debug)]
+pub(crate) struct History {
+    commits: Vec<Member>,
+    places: HashMap<Checksum, usize>,
+    // What may still be read of the repository. Commits that were sent cost their sender more.
+    left: usize,
+}
+
+#[derive(Debug)]
+struct Member {
+    commit: Checksum,
+    parent: Parent,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Parent {
+    NotRead,
+    Nothing,
+    At(usize),
+}
+
+impl History {
+    /// Begins with none, for a push of so many refs.
+    pub(crate) fn new(refs: usize) -> Self {
+        Self {
+            commits: Vec::new(),
+            places: HashMap::new(),
+            left: MAX_HISTORY_LEN + refs * READS_OF_REF,
+        }
+    }
+
+    /// Follows the history that begins with `parent`, as far as it is here (LIM-22).
+    pub(crate) fn ancestry<F: Fs>(
+        &mut self,
+        repo: &Repo<F>,
+        parent: Option<Checksum>,
+        current: Checksum,
+    ) -> Result<Ancestry, Error> {
+        let Some(parent) = parent else {
+            return Ok(Ancestry::Unrelated);
+        };
+        let wanted = self.place(current);
+        let mut at = self.place(parent);
+        for _ in 0..MAX_HISTORY_LEN {
+            if at == wanted {
+                return Ok(Ancestry::Descends);
+            }
+            match self.parent(repo, at)? {
+                Some(parent) => at = parent,
+                None => break,
+            }
+        }
+        Ok(Ancestry::Unrelated)
+    }
+
+    fn place(&mut self, commit: Checksum) -> usize {
+        *self.places.entry(commit).or_insert_with(|| {
+            let parent = Parent::NotRead;
+            self.commits.push(Member { commit, parent });
+            self.commits.len() - 1
+        })
+    }
+
+    fn parent<F: Fs>(&mut self, repo: &Repo<F>, at: usize) -> Result<Option<usize>, Error> {
+        let member = &self.commits[at];
+        match member.parent {
+            Parent::At(parent) => return Ok(Some(parent)),
+            Parent::Nothing => return Ok(None),
+            Parent::NotRead => {}
+        }
+        let id = ObjectId::new(ObjectKind::Commit, member.commit);
+        let content = match repo.staging.read(&id, MAX_METADATA_LEN)? {
+            Some(content) => content,
+            None if self.left == 0 => return Ok(None),
+            None => {
+                let content = objects::read_metadata(&*repo.fs, id)?;
+                let read = content.as_ref().map_or(0, Vec::len);
+                self.left = self.left.saturating_sub(1 + read / READ_LEN);
+                match content {
+                    Some(content) => content,
+                    // It may come yet.
+                    None => return Ok(None),
+                }
+            }
+        };
+        let parent = Commit::parse(&content)
+            .ok()
+            .and_then(|commit| commit.parent);
+        let parent = parent.map(|parent| self.place(parent));
+        self.commits[at].parent = parent.map_or(Parent::Nothing, Parent::At);
+        Ok(parent)
+    }
+}
+
+/// A new commit that is to be judged for one ref after the other.
+pub(crate) struct New {
+    commit: Commit,
+    bindings: Option<HashSet<String>>,
+}
+
+impl New {
+    /// Reads a commit that is staged or, whole or not, in the repository. One that is bound to an alias
+    /// counts as bound to nothing.
+    pub(crate) fn read<F: Fs>(
+        repo: &Repo<F>,
+        commit: Checksum,
+        is_alias: impl Fn(&str) -> bool,
+    ) -> Result<Option<Self>, Error> {
+        let id = ObjectId::new(ObjectKind::Commit, commit);
+        let content = match repo.staging.read(&id, MAX_METADATA_LEN)? {
+            Some(content) => Some(content),
+            None => objects::read_metadata(&*repo.fs, id)?,
+        };
+        let commit = content.and_then(|content| Commit::parse(&content).ok());
+        Ok(commit.map(|mut commit| Self {
+            bindings: (commit.ref_bindings.take())
+                .filter(|names| !names.iter().any(|name| is_alias(name)))
+                .map(HashSet::from_iter),
+            commit,
+        }))
+    }
+
+    pub(crate) const fn parent(&self) -> Option<Checksum> {
+        self.commit.parent
+    }
+
+    /// Returns the commit with that binding alone, of perhaps a million, which is this name.
+    pub(crate) fn as_bound_to(&mut self, name: &RefName) -> &Commit {
+        let bound = self.bindings.as_ref().map(|all| all.get(name.as_str()));
+        self.commit.ref_bindings = bound.map(|bound| bound.cloned().into_iter().collect());
+        &self.commit
+    }
+}
+
+/// Commits that are read for each ref, beside [`MAX_HISTORY_LEN`] in all: the history of most refs
+/// leads to what they hold within a few.
+const READS_OF_REF: usize = 4;
+/// Bytes of a commit that count as much as another commit.
+const READ_LEN: usize = 16 * 1024;
