@@ -27,8 +27,8 @@ use crate::local::repository::{Repo, heads, objects};
 use crate::local::summary::MadeSummary;
 use crate::local::summary::config::SummaryConfig;
 use crate::policy::Policy;
+use crate::seam::{ObjectStream, Store};
 use crate::verify::{Scratch, Verifier, verify};
-use crate::{ObjectStream, Store};
 
 /// For whom a store is opened, and within which bounds.
 #[derive(Clone, Debug, Default)]

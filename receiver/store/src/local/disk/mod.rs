@@ -25,7 +25,6 @@ use rustix::fs::{
 use crate::error::Error;
 use crate::local::disk::dirs::Dirs;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::space::Room;
 
 /// A file system as a store sees it, rooted at the repository. No operation follows a symbolic
 /// link, in any component.
@@ -92,6 +91,17 @@ pub enum FileKind {
     Symlink,
     /// Something no repository has.
     Other,
+}
+
+/// The room on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// All its bytes.
+    pub bytes: u64,
+    /// Those that are free to anybody.
+    pub bytes_free: u64,
+    /// Files that can be made; `None` where that has no bound of its own.
+    pub inodes_free: Option<u64>,
 }
 
 /// What is known of a file without opening it.

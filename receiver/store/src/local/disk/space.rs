@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use artifact_formats::{MinFree, RepoConfig, Share};
 
 use crate::error::Error;
-use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
+use crate::local::disk::Fs;
 
 /// What must be free for a push to be accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,17 +18,6 @@ pub struct HeadRoom {
     pub space: Option<Share>,
     /// Room for files, whatever their length.
     pub inodes: Option<u64>,
-}
-
-/// The room on a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// All its bytes.
-    pub bytes: u64,
-    /// Those that are free to anybody.
-    pub bytes_free: u64,
-    /// Files that can be made; `None` where that has no bound of its own.
-    pub inodes_free: Option<u64>,
 }
 
 /// Looks at the room again and again while a push fills it.

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there, read_file};
 use crate::local::repository::{Repo, objects};
-use crate::local::summary::commit_info::Facts;
+use crate::local::summary::facts::Facts;
 use crate::local::summary::scan::{Dir, File, Scan, Stamp};
 
 /// What a record holds.

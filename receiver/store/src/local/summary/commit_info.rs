@@ -3,41 +3,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, SummaryRef};
+use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there};
 use crate::local::repository::objects;
 use crate::local::summary::config::SummaryMode;
+use crate::local::summary::facts::Facts;
 use crate::local::summary::scan::{self, Scan};
 use crate::local::summary::sizes;
-
-/// What is known of a commit that is whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
-    /// Length of the commit object in bytes.
-    pub(crate) len: u64,
-    /// Seconds since 1970.
-    pub(crate) timestamp: u64,
-    /// At most [`MAX_VERSION_LEN`] bytes.
-    pub(crate) version: Option<Box<str>>,
-    /// Stored bytes of all that the commit reaches; nothing relies on it.
-    pub(crate) size: Option<u64>,
-}
-
-impl Facts {
-    /// Returns what the summary says of a ref that holds this commit.
-    pub(crate) fn entry(&self, commit: Checksum, timestamps: bool) -> SummaryRef {
-        SummaryRef {
-            commit,
-            commit_len: self.len,
-            timestamp: timestamps.then_some(self.timestamp),
-            version: self.version.as_deref().map(str::to_owned),
-            size: self.size.filter(|_| timestamps),
-        }
-    }
-}
 
 /// Learns what is not known yet of the commits that are to be named. Those that are not whole, or
 /// not any more as far as they are marked, are left without.

@@ -13,6 +13,7 @@ mod build;
 mod cache;
 mod commit_info;
 pub(crate) mod config;
+mod facts;
 pub(crate) mod key;
 mod presence;
 mod scan;

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{FileKind, Fs, Stat, if_there, is_symlink};
 use crate::local::repository::refs;
-use crate::local::summary::commit_info::Facts;
+use crate::local::summary::facts::Facts;
 
 /// All files that a summary is made from, by directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,8 +6,7 @@ use artifact_formats::ObjectKind;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::space::Room;
-use crate::local::disk::{FileKind, Fs, RealFs, if_there};
+use crate::local::disk::{FileKind, Fs, RealFs, Room, if_there};
 use crate::local::repository;
 use crate::local::upkeep::remove::{self, StoredRef};
 
