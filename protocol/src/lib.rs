@@ -134,6 +134,6 @@ mod wire;
 // The public interface is:
 #[cfg(feature = "codec")]
 pub use codec::{CodecError, FrameCodec};
-pub use text::{Text, escape};
+pub use text::{Text, escape, escape_json, escape_line};
 pub use version::{Features, Version};
 pub use wire::PayloadError;

@@ -41,14 +41,45 @@ impl Text {
 
 /// Writes every character of `text` that is not plainly printable as an escape.
 pub fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
+    rewrite(text, |character, escaped| match character {
+        '\\' => escaped.push_str("\\\\"),
+        _ => escaped.extend(character.escape_debug()),
+    })
+}
+
+/// The same for text that holds escapes already, such as a line of a log: a backslash stays.
+pub fn escape_line(text: &str) -> String {
+    rewrite(text, |character, escaped| match character {
+        '\\' => escaped.push(character),
+        _ => escaped.extend(character.escape_debug()),
+    })
+}
+
+/// Writes JSON so that it means the same and can be shown: what JSON leaves as it is, and a terminal
+/// acts upon or does not show, becomes an escape of JSON's own.
+pub fn escape_json(json: &str) -> String {
+    rewrite(json, |character, escaped| match character {
+        '\\' => escaped.push(character),
+        _ => {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    })
+}
+
+/// Copies what is plainly printable but for backslashes, and has the rest written by `otherwise`.
+fn rewrite(text: &str, mut otherwise: impl FnMut(char, &mut String)) -> String {
+    let mut rewritten = String::with_capacity(text.len());
     for character in text.chars() {
-        match character {
-            '"' | '\'' => escaped.push(character),
-            _ => escaped.extend(character.escape_debug()),
+        let is_ascii = character == ' ' || (character.is_ascii_graphic() && character != '\\');
+        if is_ascii || character.escape_debug().eq([character]) {
+            rewritten.push(character);
+        } else {
+            otherwise(character, &mut rewritten);
         }
     }
-    escaped
+    rewritten
 }
 
 impl fmt::Debug for Text {
@@ -84,6 +115,27 @@ mod tests {
         assert_eq!(
             escaped,
             "ok\\u{1b}[2J\\r\\n\\u{9b}31m\\u{202e}\\u{200b}\\u{7f}"
+        );
+    }
+
+    #[test]
+    fn a_line_of_a_log_is_escaped_once() {
+        let hostile = "ok\x1b[2J\n\u{9b}\u{85}\u{2028}\u{2066}\u{202e}\u{7f} \\u{1b} \"a\\\"";
+        let shown = escape_line(hostile);
+        assert_eq!(
+            shown,
+            "ok\\u{1b}[2J\\n\\u{9b}\\u{85}\\u{2028}\\u{2066}\\u{202e}\\u{7f} \\u{1b} \"a\\\""
+        );
+        assert_eq!(escape_line(&shown), shown);
+    }
+
+    #[test]
+    fn json_is_escaped_by_its_own_means() {
+        let json = "{\"a\":\"\\n\u{7f}\u{9b}\u{202e}\u{2028}\u{e0001}\u{1f600}\u{e9}\"}";
+        let shown = escape_json(json);
+        assert_eq!(
+            shown,
+            "{\"a\":\"\\n\\u007f\\u009b\\u202e\\u2028\\udb40\\udc01\u{1f600}\u{e9}\"}"
         );
     }
 

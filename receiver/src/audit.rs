@@ -4,19 +4,19 @@
 //! none. A line that cannot be written is a warning in the log, and no failure of the push.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use artifact_protocol::frame::{RefOutcome, Verdict};
 use artifact_protocol::session::{Announcement, Opened, ReceiverEvent};
-use artifact_protocol::{Text, Version};
+use artifact_protocol::{Text, Version, escape_json};
 use artifact_store::Received;
 use serde::{Deserialize, Serialize};
 
-/// What is written down of one push. Text of clients stands in it as JSON escapes it, with control
-/// characters, and is to be escaped again when it is shown.
+/// What is written down of one push. Text of clients is escaped in the file, and has to be again
+/// when what was read from there is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// When the session was over, as in `2026-01-31T12:00:00Z`.
@@ -38,8 +38,11 @@ pub struct Record {
     pub outcome: String,
     /// Why it failed.
     pub error: Option<String>,
-    /// What was announced.
+    /// What was announced: the first [`REFS_MAX`].
     pub refs: Vec<RefRecord>,
+    /// How many more refs were announced.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_refs: usize,
     /// Objects that came.
     pub objects: u64,
     /// Their stored bytes.
@@ -69,6 +72,15 @@ pub struct Audit {
     file: Option<File>,
     begun: Instant,
     record: Record,
+    left: Left,
+    turned_away: bool,
+}
+
+/// What became of all refs, those that are only counted included.
+#[derive(Debug, Default)]
+struct Left {
+    open: bool,
+    refused: bool,
 }
 
 impl Audit {
@@ -78,6 +90,8 @@ impl Audit {
             file,
             begun: Instant::now(),
             record,
+            left: Left::default(),
+            turned_away: false,
         }
     }
 
@@ -85,13 +99,23 @@ impl Audit {
     pub fn event(&mut self, event: &ReceiverEvent) {
         match event {
             ReceiverEvent::Greeted(hello) => {
-                self.record.agent = Some(hello.agent.as_raw().to_owned());
+                self.record.agent = Some(cut(hello.agent.as_raw(), AGENT_CHARS_MAX));
                 self.record.protocol = Some(hello.version_max.min(Version::NEWEST).0);
             }
             ReceiverEvent::Opened(announcement, opened) => {
                 self.record.refs = announced(announcement, opened);
+                self.record.more_refs = announcement.refs.len() - self.record.refs.len();
+                let verdicts = || opened.refs.iter().map(|state| &state.verdict);
+                self.left = Left {
+                    open: verdicts().any(|verdict| *verdict == Verdict::Accepted),
+                    refused: verdicts().any(|verdict| matches!(verdict, Verdict::Refused(_))),
+                };
             }
             ReceiverEvent::Published(outcomes) => {
+                self.left = Left {
+                    open: false,
+                    refused: outcomes.iter().any(|o| matches!(o, RefOutcome::Refused(_))),
+                };
                 for (record, outcome) in self.record.refs.iter_mut().zip(outcomes) {
                     let (word, why) = match outcome {
                         RefOutcome::Updated => ("updated", None),
@@ -100,10 +124,15 @@ impl Audit {
                         RefOutcome::Refused(refusal) => ("refused", Some(&refusal.text)),
                     };
                     record.outcome = word.to_owned();
-                    record.why = why.map(Text::as_raw).map(str::to_owned);
+                    record.why = why.map(Text::as_raw).map(shortened);
                 }
             }
         }
+    }
+
+    /// Takes note that the client was sent away without having been asked what it wants.
+    pub fn turned_away(&mut self) {
+        self.turned_away = true;
     }
 
     /// Writes the line; none for a client that only asked who the server is.
@@ -112,19 +141,20 @@ impl Audit {
         if record.refs.is_empty() && error.is_none() {
             return;
         }
-        let any = |outcome: &str| record.refs.iter().any(|r| r.outcome == outcome);
         record.outcome = match &error {
+            Some(_) if self.turned_away => "refused",
             Some(_) => "failed",
-            None if any(OPEN) => "withdrawn",
-            None if any("refused") => "refused",
+            None if self.left.open => "withdrawn",
+            None if self.left.refused => "refused",
             None => "done",
         }
         .to_owned();
-        record.error = error;
+        record.error = error.as_deref().map(shortened);
         record.time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         record.duration_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         (record.objects, record.bytes) = (received.objects, received.bytes);
         let written = serde_json::to_string(record)
+            .map(|json| escape_json(&json))
             .map_err(io::Error::other)
             .and_then(|line| match &mut self.file {
                 // In one piece, so that lines of several sessions do not mix.
@@ -140,22 +170,31 @@ impl Audit {
     }
 }
 
-/// Opens the file of an audit, and makes it if it is not there.
+/// Opens the file of an audit, and makes it if it is not there. A pipe or a terminal is refused:
+/// whoever reads there could hold a session up.
 pub fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o640)
-        .open(path)
+        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "it is no regular file",
+        ));
+    }
+    Ok(file)
 }
 
 fn announced(announcement: &Announcement, opened: &Opened) -> Vec<RefRecord> {
-    let refs = announcement.refs.iter().zip(&opened.refs);
+    let refs = announcement.refs.iter().zip(&opened.refs).take(REFS_MAX);
     refs.map(|(update, state)| {
         let (outcome, why) = match &state.verdict {
             Verdict::UpToDate => ("unchanged", None),
             Verdict::Accepted => (OPEN, None),
-            Verdict::Refused(refusal) => ("refused", Some(refusal.text.as_raw().to_owned())),
+            Verdict::Refused(refusal) => ("refused", Some(shortened(refusal.text.as_raw()))),
         };
         RefRecord {
             name: update.name.to_string(),
@@ -168,6 +207,30 @@ fn announced(announcement: &Announcement, opened: &Opened) -> Vec<RefRecord> {
     .collect()
 }
 
+/// Returns as much of a text as a line of the audit may hold of it: a client chooses how long its
+/// own is, and part of what it is told.
+fn shortened(text: &str) -> String {
+    cut(text, TEXT_CHARS_MAX)
+}
+
+fn cut(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}...", &text[..end]),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// Refs written down of a push; others are counted. A client may announce ten thousand.
+pub const REFS_MAX: usize = 100;
+/// Characters of one text in a line.
+const TEXT_CHARS_MAX: usize = 300;
+/// The same of the client's program.
+const AGENT_CHARS_MAX: usize = 100;
 const OPEN: &str = "open";
 
 #[cfg(test)]
@@ -270,6 +333,58 @@ mod tests {
         }
         assert_eq!(written(&[], None), []);
         assert_eq!(written(&[], Some("not the protocol")).len(), 1);
+    }
+
+    #[test]
+    fn a_line_is_bounded_and_holds_no_character_that_steers_a_terminal() {
+        let hostile = "\u{9b}31m\u{7f}\u{202e}\u{2066}\u{2028}\u{85}".repeat(200);
+        let refused = Verdict::Refused(Refusal::new(RefusalCode::NOT_PERMITTED, &hostile));
+        let hello = artifact_protocol::frame::Hello {
+            version_min: Version::OLDEST,
+            version_max: Version::NEWEST,
+            features: Default::default(),
+            agent: Text::new(&hostile),
+            extensions: Default::default(),
+        };
+        let mut verdicts = vec![Verdict::UpToDate; 10_000];
+        verdicts[9_999] = refused.clone();
+        let many = [ReceiverEvent::Greeted(hello), opened(&verdicts)];
+        let dir = tempfile::tempdir().unwrap();
+        let write = |events: &[ReceiverEvent], error: Option<String>| {
+            let path = dir.path().join("audit");
+            let _ = std::fs::remove_file(&path);
+            let mut audit = Audit::new(Some(open(&path).unwrap()), Record::default());
+            events.iter().for_each(|event| audit.event(event));
+            audit.finish(RECEIVED, error);
+            std::fs::read_to_string(&path).unwrap()
+        };
+        let line = write(&many, None);
+        let record: Record = serde_json::from_str(&line).unwrap();
+        assert_eq!((record.refs.len(), record.more_refs), (REFS_MAX, 9_900));
+        // Also for what is only counted.
+        assert_eq!(record.outcome, "refused");
+        let all_refused = opened(&vec![refused; 10_000]);
+        for line in [line, write(&[all_refused], Some(hostile.clone()))] {
+            let is_hostile = |c: char| c != '\n' && hostile.contains(c) && !c.is_ascii_graphic();
+            assert!(!line.contains(is_hostile), "{line}");
+            assert!(line.len() < 1024 * 1024, "{}", line.len());
+        }
+    }
+
+    #[test]
+    fn what_somebody_reads_is_no_file_for_the_audit() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+        nix::unistd::mkfifo(&pipe, mode).unwrap();
+        assert!(open(&pipe).is_err());
+        let _reader = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&pipe)
+            .unwrap();
+        assert!(open(&pipe).is_err());
+        assert!(open(Path::new("/dev/full")).is_err());
     }
 
     #[test]

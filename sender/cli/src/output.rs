@@ -6,7 +6,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use artifact_protocol::escape;
+use artifact_protocol::{escape, escape_json};
 use artifact_sender::SenderEvent;
 use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ impl Output {
     /// Prints a result for programs.
     pub(crate) fn object(&self, value: &Value) {
         if self.json {
-            let _ = writeln!(io::stdout(), "{}", harmless(value));
+            let _ = writeln!(io::stdout(), "{}", escape_json(&value.to_string()));
         }
     }
 
@@ -210,23 +210,6 @@ fn hidden_bar() -> ProgressBar {
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// Writes JSON so that it means the same and can be shown: characters that JSON leaves as they are,
-/// and that a terminal acts upon or does not show, become escapes.
-fn harmless(value: &Value) -> String {
-    let mut json = String::new();
-    for character in value.to_string().chars() {
-        let is_plain = character == ' ' || character.is_ascii_graphic();
-        if is_plain || character.escape_debug().eq([character]) {
-            json.push(character);
-        } else {
-            for unit in character.encode_utf16(&mut [0; 2]) {
-                json.push_str(&format!("\\u{unit:04x}"));
-            }
-        }
-    }
-    json
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,7 +217,7 @@ mod tests {
     #[test]
     fn json_can_be_shown_and_means_the_same() {
         let value = json!({ "text": "\u{1b}[2J\u{7f}\u{9b}31m\u{202e}\u{1f600}\u{e9}\"\\ \n" });
-        let shown = harmless(&value);
+        let shown = escape_json(&value.to_string());
         assert!(
             !shown.contains(|c: char| c.is_control() || c == '\u{202e}'),
             "{shown}"
