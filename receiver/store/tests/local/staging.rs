@@ -148,11 +148,7 @@ fn lock_repo(pair: &Pair) -> <RealFs as Fs>::Lock {
 #[test]
 fn what_is_no_archive_repository_is_refused() {
     let dir = tempfile::TempDir::new().unwrap();
-    let config = StoreConfig {
-        sessions_max: Some(1),
-        ..StoreConfig::default()
-    };
-    let refused = |dir| LocalStore::open(dir, config.clone()).unwrap_err();
+    let refused = |dir| LocalStore::open(dir, StoreConfig::default()).unwrap_err();
     assert!(matches!(refused(dir.path()), Error::NotARepository { .. }));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     ostree(&["init", "--mode=bare-user"], dir.path());
@@ -256,5 +252,23 @@ fn what_nobody_took_over_for_a_day_is_gone_with_what_was_half_received() {
     let old = SystemTime::now() - Duration::from_secs(24 * 3600);
     fs::File::open(dir).unwrap().set_modified(old).unwrap();
     drop(pair.store_of("another"));
+    assert_eq!(pair.staging_dirs(), 0);
+}
+
+#[test]
+fn sessions_that_end_are_in_the_way_of_none_that_begins() {
+    // One that began met the lock of one that was just leaving, and failed.
+    let pair = Pair::new();
+    let deadline = Instant::now() + Duration::from_secs(3);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while Instant::now() < deadline {
+                    let opened = LocalStore::open(&pair.target(), StoreConfig::default());
+                    drop(opened.unwrap());
+                }
+            });
+        }
+    });
     assert_eq!(pair.staging_dirs(), 0);
 }

@@ -2,6 +2,8 @@
 //! record of what it was asked.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -295,11 +297,35 @@ pub(crate) struct Record {
     pub(crate) fail_sync: AtomicBool,
     /// The room that the file system says it has, if not what it has.
     pub(crate) room: Mutex<Option<Room>>,
+    meanwhile: Mutex<Option<(Op, Meanwhile)>>,
+}
+
+/// What somebody else does.
+struct Meanwhile(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
 }
 
 impl Record {
     fn add(&self, op: Op) {
         self.ops.lock().unwrap().push(op);
+    }
+
+    /// Has somebody else act right before an operation.
+    pub(crate) fn before(&self, op: Op, act: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some((op, Meanwhile(Box::new(act))));
+    }
+
+    fn about_to(&self, op: &Op) {
+        let mut meanwhile = self.meanwhile.lock().unwrap();
+        if meanwhile.as_ref().is_some_and(|(awaited, _)| awaited == op) {
+            let (_, Meanwhile(act)) = meanwhile.take().unwrap();
+            drop(meanwhile);
+            act();
+        }
     }
 }
 
@@ -358,6 +384,7 @@ impl Fs for Recorder {
         Ok(())
     }
     fn rename(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()> {
+        self.record.about_to(&Op::Name(to.as_str().to_owned()));
         self.real.rename(from, to)?;
         self.record.add(Op::Name(to.as_str().to_owned()));
         Ok(())
@@ -405,15 +432,31 @@ impl Fs for Recorder {
         self.real.touch_root()
     }
     fn try_lock(&self, path: &RepoPath, mode: LockMode) -> io::Result<Option<RecordedLock>> {
-        let path_text = path.as_str().to_owned();
-        let lock = self.real.try_lock(path, mode)?.map(|real| {
-            self.record.add(Op::Lock(path_text.clone()));
+        self.record.about_to(&Op::Lock(path.as_str().to_owned()));
+        Ok(self.locked(path, self.real.try_lock(path, mode)?))
+    }
+    fn try_lock_there(&self, path: &RepoPath) -> io::Result<Option<RecordedLock>> {
+        Ok(self.locked(path, self.real.try_lock_there(path)?))
+    }
+    fn try_lock_byte(
+        &self,
+        path: &RepoPath,
+        bytes: Range<u64>,
+    ) -> io::Result<Option<RecordedLock>> {
+        Ok(self.locked(path, self.real.try_lock_byte(path, bytes)?))
+    }
+}
+
+impl Recorder {
+    fn locked(&self, path: &RepoPath, real: Option<OwnedFd>) -> Option<RecordedLock> {
+        let path = path.as_str().to_owned();
+        real.map(|real| {
+            self.record.add(Op::Lock(path.clone()));
             RecordedLock {
-                path: path_text,
+                path,
                 record: Arc::clone(&self.record),
                 _real: real,
             }
-        });
-        Ok(lock)
+        })
     }
 }

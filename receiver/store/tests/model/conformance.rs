@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ enum Op {
     SyncDir(Vec<u8>),
     SyncAll,
     Lock(Vec<u8>, bool),
+    LockThere(Vec<u8>),
+    LockByte(Vec<u8>, Range<u64>),
     Unlock(usize),
 }
 
@@ -52,6 +55,9 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => path().prop_map(Op::SyncDir),
         1 => Just(Op::SyncAll),
         2 => (path(), any::<bool>()).prop_map(|(path, shared)| Op::Lock(path, shared)),
+        1 => path().prop_map(Op::LockThere),
+        2 => (path(), 0..3u64, 1..4u64)
+            .prop_map(|(path, from, len)| Op::LockByte(path, from..from + len)),
         1 => (0..3usize).prop_map(Op::Unlock),
     ]
 }
@@ -117,6 +123,18 @@ fn act<F: Fs>(fs: &F, op: &Op, locks: &mut Vec<F::Lock>) -> Result<String, Strin
                 LockMode::Exclusive
             };
             let lock = fs.try_lock(&path(at), mode).map_err(say)?;
+            let taken = lock.is_some();
+            locks.extend(lock);
+            return Ok(taken.to_string());
+        }
+        Op::LockThere(at) => {
+            let lock = fs.try_lock_there(&path(at)).map_err(say)?;
+            let taken = lock.is_some();
+            locks.extend(lock);
+            return Ok(taken.to_string());
+        }
+        Op::LockByte(at, bytes) => {
+            let lock = fs.try_lock_byte(&path(at), bytes.clone()).map_err(say)?;
             let taken = lock.is_some();
             locks.extend(lock);
             return Ok(taken.to_string());

@@ -66,7 +66,7 @@ pub(crate) struct Machine {
     visible: Disk,
     durable: Disk,
     pending: Vec<Pending>,
-    locks: Vec<(u64, u64, LockMode)>,
+    locks: Vec<(u64, (u64, Option<u64>), LockMode)>,
     modified: BTreeMap<u64, i64>,
     /// Seconds since 1970.
     pub(crate) clock: i64,
@@ -299,19 +299,19 @@ impl Machine {
             .retain(|p| matches!(p.change, Change::Entry(..)));
     }
 
-    /// Takes a lock on an inode; `None` if it is held otherwise.
-    pub(crate) fn lock(&mut self, node: u64, mode: LockMode) -> Option<u64> {
+    /// Takes a lock on an inode, or a byte of it; `None` if it is held otherwise.
+    pub(crate) fn lock(&mut self, node: u64, byte: Option<u64>, mode: LockMode) -> Option<u64> {
         let shared = |held: LockMode| held == LockMode::Shared && mode == LockMode::Shared;
-        if self
-            .locks
-            .iter()
-            .any(|&(_, held, how)| held == node && !shared(how))
-        {
+        let meets = |held: Option<u64>| held.is_none() || byte.is_none() || held == byte;
+        let in_the_way = |&(_, (held, part), how): &(u64, (u64, Option<u64>), LockMode)| {
+            held == node && meets(part) && !shared(how)
+        };
+        if self.locks.iter().any(in_the_way) {
             return None;
         }
         let token = self.next;
         self.next += 1;
-        self.locks.push((token, node, mode));
+        self.locks.push((token, (node, byte), mode));
         Some(token)
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -379,18 +380,42 @@ impl Fs for ModelFs {
     }
 
     fn try_lock(&self, path: &RepoPath, mode: LockMode) -> io::Result<Option<ModelLock>> {
+        self.lock(path, true, &[None], mode)
+    }
+
+    fn try_lock_there(&self, path: &RepoPath) -> io::Result<Option<ModelLock>> {
+        self.lock(path, false, &[None], LockMode::Exclusive)
+    }
+
+    fn try_lock_byte(&self, path: &RepoPath, bytes: Range<u64>) -> io::Result<Option<ModelLock>> {
+        let bytes: Vec<_> = bytes.map(Some).collect();
+        self.lock(path, true, &bytes, LockMode::Exclusive)
+    }
+}
+
+impl ModelFs {
+    /// Locks the first of these parts of a file that is free; `None` is all of it.
+    fn lock(
+        &self,
+        path: &RepoPath,
+        make: bool,
+        parts: &[Option<u64>],
+        mode: LockMode,
+    ) -> io::Result<Option<ModelLock>> {
         let mut machine = self.step(Kind::Other)?;
         let (_, _, there) = done(machine.place(path.as_str()))?;
         let node = match there {
             Some(node) => node,
-            None => done(machine.make(path.as_str(), Node::File(Arc::default())))?,
+            None if make => done(machine.make(path.as_str(), Node::File(Arc::default())))?,
+            None => return done(Err(libc::ENOENT)),
         };
         match machine.node(node).kind() {
             FileKind::File => {}
             FileKind::Dir => return done(Err(libc::EISDIR)),
             FileKind::Symlink | FileKind::Other => return done(Err(libc::ELOOP)),
         }
-        let token = machine.lock(node, mode);
+        let mut parts = parts.iter();
+        let token = parts.find_map(|part| machine.lock(node, *part, mode));
         let machine = Arc::clone(&self.machine);
         Ok(token.map(|token| ModelLock { machine, token }))
     }

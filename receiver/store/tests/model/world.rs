@@ -507,7 +507,7 @@ pub(crate) fn prune(machine: &Arc<Mutex<Machine>>, universe: &Universe) -> bool 
         Ok(node) => node,
         Err(_) => machine.make(".lock", Node::File(Arc::default())).unwrap(),
     };
-    let Some(token) = machine.lock(lock, LockMode::Exclusive) else {
+    let Some(token) = machine.lock(lock, None, LockMode::Exclusive) else {
         return false;
     };
     let mut live = BTreeSet::new();

@@ -22,6 +22,7 @@ pub(crate) fn acquire<F: Fs>(
     timeout: LockTimeout,
 ) -> Result<F::Lock, Error> {
     let begun = Instant::now();
+    let mut pause = PAUSE;
     loop {
         let lock = fs
             .try_lock(path, mode)
@@ -38,8 +39,11 @@ pub(crate) fn acquire<F: Fs>(
                 lock: path.to_string(),
             });
         }
-        thread::sleep(PAUSE);
+        thread::sleep(pause);
+        pause = PAUSE_MAX.min(2 * pause);
     }
 }
 
-const PAUSE: Duration = Duration::from_millis(50);
+/// Most locks are held for less than this: whoever waits longer looks less often.
+const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(50);

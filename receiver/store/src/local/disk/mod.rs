@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -78,6 +79,11 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
     fn room(&self) -> io::Result<Room>;
     /// Takes a lock on a file, which is made if need be; `None` if it is held otherwise.
     fn try_lock(&self, path: &RepoPath, mode: LockMode) -> io::Result<Option<Self::Lock>>;
+    /// Takes the exclusive lock on a file that must be there; `None` if it is held otherwise.
+    fn try_lock_there(&self, path: &RepoPath) -> io::Result<Option<Self::Lock>>;
+    /// Takes the exclusive lock on the first of these bytes of a file that nobody holds, whether the
+    /// file is that long or not; it is made if need be. `None` if all are held.
+    fn try_lock_byte(&self, path: &RepoPath, bytes: Range<u64>) -> io::Result<Option<Self::Lock>>;
 }
 
 /// What has a name in a directory.
@@ -189,6 +195,14 @@ impl RealFs {
             flags | OFlags::CLOEXEC | OFlags::NOFOLLOW,
             mode,
         )
+    }
+
+    /// Opens a file to be locked, as libostree does (`ostree-repo.c`, `push_repo_lock`).
+    fn open_lock(&self, path: &RepoPath, make: OFlags) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | make;
+        // A mode may only be given where a file may be made.
+        let mode = if make.is_empty() { 0 } else { 0o660 };
+        self.open_at(path, flags, Mode::from_raw_mode(mode))
     }
 
     /// Opens the directory that holds `path`; returns it with the name there.
@@ -319,7 +333,10 @@ impl Fs for RealFs {
             }
             let name = entry.file_name().to_string_lossy().into_owned();
             let kind = match entry.file_type() {
-                FileType::Unknown => self.stat(&path.child(&name))?.kind,
+                FileType::Unknown => match if_there(self.stat(&path.child(&name)))? {
+                    Some(stat) => stat.kind,
+                    None => continue,
+                },
                 known => known.into(),
             };
             entries.push(DirEntry { name, kind });
@@ -387,26 +404,46 @@ impl Fs for RealFs {
     }
 
     fn try_lock(&self, path: &RepoPath, mode: LockMode) -> io::Result<Option<OwnedFd>> {
-        // As libostree opens it (`ostree-repo.c`, `push_repo_lock`).
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK;
-        let file = self.open_at(path, flags, Mode::from_raw_mode(0o660))?;
-        let kind = match mode {
-            LockMode::Shared => libc::F_RDLCK,
-            LockMode::Exclusive => libc::F_WRLCK,
-        };
-        // Constants of the C library that fit `c_short`, as their man page shows them used.
-        let whole = libc::flock {
-            l_type: kind as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: 0,
-            l_len: 0,
-            l_pid: 0,
-        };
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole)) {
-            Ok(_) => Ok(Some(file)),
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(None),
-            Err(errno) => Err(errno.into()),
+        let file = self.open_lock(path, OFlags::CREATE)?;
+        Ok(set_lock(&file, mode, 0, 0)?.then_some(file))
+    }
+
+    fn try_lock_there(&self, path: &RepoPath) -> io::Result<Option<OwnedFd>> {
+        let file = self.open_lock(path, OFlags::empty())?;
+        Ok(set_lock(&file, LockMode::Exclusive, 0, 0)?.then_some(file))
+    }
+
+    fn try_lock_byte(&self, path: &RepoPath, bytes: Range<u64>) -> io::Result<Option<OwnedFd>> {
+        let file = self.open_lock(path, OFlags::CREATE)?;
+        for at in bytes {
+            let at = i64::try_from(at).map_err(|_| io::ErrorKind::InvalidInput)?;
+            if set_lock(&file, LockMode::Exclusive, at, 1)? {
+                return Ok(Some(file));
+            }
         }
+        Ok(None)
+    }
+}
+
+/// Locks so many bytes of a file, 0 meaning all from there on; returns false if they are held
+/// otherwise.
+fn set_lock(file: &OwnedFd, mode: LockMode, start: i64, len: i64) -> io::Result<bool> {
+    let kind = match mode {
+        LockMode::Shared => libc::F_RDLCK,
+        LockMode::Exclusive => libc::F_WRLCK,
+    };
+    // Constants of the C library that fit `c_short`, as their man page shows them used.
+    let wanted = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: start,
+        l_len: len,
+        l_pid: 0,
+    };
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&wanted)) {
+        Ok(_) => Ok(true),
+        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(false),
+        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -195,13 +195,11 @@ pub(crate) fn lock_judging<F: Fs>(fs: &F, timeout: LockTimeout) -> Result<F::Loc
 fn is_dead<F: Fs>(fs: &F, dir: &RepoPath, timeout: LockTimeout) -> Result<bool, Error> {
     let lock = dir.child(LOCK);
     let judging = lock_judging(fs, timeout)?;
-    let there = if_there(fs.stat(&lock)).map_err(Error::io("looking at", &lock))?;
-    if there.is_none() {
+    // Nothing is made there: whoever is just removing the directory could not then.
+    let claim = if_there(fs.try_lock_there(&lock)).map_err(Error::io("locking", &lock))?;
+    let Some(claim) = claim else {
         return Ok(true);
-    }
-    let claim = fs
-        .try_lock(&lock, LockMode::Exclusive)
-        .map_err(Error::io("locking", &lock))?;
+    };
     drop(judging);
     // Held until it is tidied up, so that nobody else does so as well.
     Ok(claim.map(|_claim| leave(fs, dir)).is_some())
