@@ -93,6 +93,7 @@ fn come_of(policy: &Policy, name: &RefName, operation: &Operation) -> char {
     };
     let existing = Existing {
         detached: Some(SIGNED),
+        bound: Some(Vec::new()),
     };
     let current = Current {
         commit: operation.current,

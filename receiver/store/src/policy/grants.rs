@@ -10,7 +10,7 @@ pub struct Grants {
     pub push: Vec<RefPattern>,
     /// Refs it may move to another commit, and create.
     pub replace: Vec<RefPattern>,
-    /// Refs by which it may change the detached metadata of a commit that is here already.
+    /// Refs by which it may replace the detached metadata of any commit that is here already.
     pub sign: Vec<RefPattern>,
     /// Where it may move refs to.
     pub rule: Rule,
@@ -34,7 +34,7 @@ pub enum Action {
     Create,
     /// Gives it another commit.
     Move,
-    /// Changes the detached metadata of a commit that is here already.
+    /// Replaces the detached metadata of a commit that is here already, and somebody else's.
     Sign,
 }
 
@@ -65,6 +65,11 @@ impl Grants {
             }
         }
         text
+    }
+
+    /// Returns whether nothing is granted.
+    pub fn is_empty(&self) -> bool {
+        self.push.is_empty() && self.replace.is_empty() && self.sign.is_empty()
     }
 
     /// Returns whether an action is granted.

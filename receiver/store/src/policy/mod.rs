@@ -6,7 +6,7 @@
 
 mod grants;
 
-use artifact_formats::{Checksum, Commit};
+use artifact_formats::{Checksum, Commit, RefName};
 use artifact_protocol::frame::{Expect, PushOptions, RefUpdate, Refusal, RefusalCode, Verdict};
 
 pub use crate::policy::grants::{Action, Grants, Rule};
@@ -25,21 +25,25 @@ struct Limited {
 }
 
 /// What is there when an update is judged.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Current {
     /// The commit that the ref holds, if the ref is there.
     pub commit: Option<Checksum>,
     /// Whether everything that commit reaches is here.
     pub complete: bool,
-    /// The new commit, if it is here whole, by whatever ref.
+    /// What is here of the new commit, if anything is, by whatever ref: all of it, or part, or its
+    /// detached metadata alone.
     pub new: Option<Existing>,
 }
 
 /// A commit that is announced and here already.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Existing {
     /// SHA-256 of its detached metadata, if there is some.
     pub detached: Option<Checksum>,
+    /// The refs it is bound to, if that was looked at: it need only be where there are other
+    /// detached metadata than announced.
+    pub bound: Option<Vec<String>>,
 }
 
 /// How a new commit stands to the one it replaces.
@@ -61,6 +65,12 @@ impl Policy {
         }
     }
 
+    /// Returns whether the client has no right at all, and what to tell it then.
+    pub fn turns_away(&self) -> Option<String> {
+        let limited = self.limited.as_ref()?;
+        (limited.grants.is_empty()).then(|| format!("{} may do nothing here", limited.who))
+    }
+
     /// Returns what the client may do, a line for each right, as far as that is limited.
     pub fn rights(&self) -> Option<String> {
         self.limited
@@ -71,7 +81,8 @@ impl Policy {
     /// Judges an update by what is known when it is announced.
     pub fn judge_announced(&self, update: &RefUpdate, current: Current) -> Verdict {
         let same = current.commit == Some(update.commit) && current.complete;
-        if same && !changes_detached(update, current.new) {
+        let new = current.new.as_ref();
+        if same && !changes_detached(update, new) {
             return Verdict::UpToDate;
         }
         let action = match current.commit {
@@ -82,7 +93,17 @@ impl Policy {
         };
         let granted = action
             .map_or(Ok(()), |action| self.permit(action, update))
-            .and_then(|()| self.judge_detached(update, current.new));
+            .and_then(|()| match new {
+                // Where the commit itself is not here it is judged when it has come.
+                Some(Existing {
+                    detached,
+                    bound: Some(bound),
+                }) if replaces(update, *detached) => {
+                let bound = bound.iter().map(String::as_str);
+                self.judge_signer(update, self.may_create_any(bound))
+            }
+                _ => Ok(()),
+            });
         if let Err(refusal) = granted {
             return Verdict::Refused(refusal);
         }
@@ -100,17 +121,24 @@ impl Policy {
         Verdict::Accepted
     }
 
-    /// Judges the detached metadata of an update. They belong to the commit, whatever refs hold it:
-    /// who may create refs must not change them for others.
-    pub fn judge_detached(
-        &self,
-        update: &RefUpdate,
-        existing: Option<Existing>,
-    ) -> Result<(), Refusal> {
-        if changes_detached(update, existing) {
-            self.permit(Action::Sign, update)?;
+    /// Returns whether the client may create one of these refs: a commit that is bound to them is
+    /// the client's.
+    pub fn may_create_any<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> bool {
+        let Some(limited) = &self.limited else {
+            return true;
+        };
+        let may_create = |name: RefName| limited.grants.permit(Action::Create, &name);
+        names.any(|name| name.parse().is_ok_and(may_create))
+    }
+
+    /// Judges whether the client may replace detached metadata of a commit that is the client's, or
+    /// not. They belong to the commit, whatever refs hold it: who may create other refs must not
+    /// change them.
+    pub fn judge_signer(&self, update: &RefUpdate, is_theirs: bool) -> Result<(), Refusal> {
+        match is_theirs {
+            true => Ok(()),
+            false => self.permit(Action::Sign, update),
         }
-        Ok(())
     }
 
     /// Judges an accepted update by the commit itself.
@@ -173,9 +201,15 @@ pub fn judge_collection(own: Option<&str>, commit: &Commit) -> Result<(), Refusa
 }
 
 /// Returns whether an update would change what is attached to a commit that is here.
-fn changes_detached(update: &RefUpdate, existing: Option<Existing>) -> bool {
+fn changes_detached(update: &RefUpdate, existing: Option<&Existing>) -> bool {
     existing
         .is_some_and(|existing| update.detached.is_some() && update.detached != existing.detached)
+}
+
+/// Returns whether an update would take away these detached metadata, which are there. Where there
+/// are none, whoever has some may attach them.
+pub fn replaces(update: &RefUpdate, detached: Option<Checksum>) -> bool {
+    detached.is_some() && update.detached.is_some() && update.detached != detached
 }
 
 #[cfg(test)]
@@ -198,6 +232,7 @@ mod tests {
     fn holds(commit: Checksum) -> Current {
         let existing = Existing {
             detached: Some(SIGNATURE),
+            bound: None,
         };
         Current {
             commit: Some(commit),
@@ -258,6 +293,79 @@ mod tests {
         assert_eq!(judge(Expect::Is(OLD), holds(SIGNATURE)), lost);
         // A retry whose first try was done, and its acknowledgement lost.
         assert_eq!(judge(Expect::Is(OLD), holds(NEW)), None);
+    }
+
+    #[test]
+    fn signatures_belong_to_those_who_may_create_what_the_commit_is_bound_to() {
+        let policy = |push: &str, sign: &str| {
+            let parse = |text: &str| text.parse().into_iter().collect();
+            let grants = Grants {
+                push: parse(push),
+                sign: parse(sign),
+                ..Grants::default()
+            };
+            Policy::limited("somebody".into(), grants)
+        };
+        let refused = Some(RefusalCode::NOT_PERMITTED);
+        let bob = "b/**";
+        for (push, sign, bound, expected) in [
+            (bob, "", Some(&["b/x"][..]), None),
+            (bob, "", Some(&["a/b", "b/x"]), None),
+            (bob, "", Some(&["a/b"]), refused),
+            (bob, "", Some(&["no ref", "b"]), refused),
+            (bob, "", Some(&[]), refused),
+            (bob, "a/*", Some(&[]), None),
+            (bob, "b/*", Some(&["a/b"]), refused),
+            // Not known yet: it is judged when the commit has come.
+            (bob, "", None, None),
+        ] {
+            let existing = |detached| Existing {
+                detached,
+                bound: bound.map(|names| names.iter().map(|&n| n.to_owned()).collect()),
+            };
+            // The ref holds it, so that only the metadata is to change.
+            let current = |detached| Current {
+                commit: Some(NEW),
+                complete: true,
+                new: Some(existing(detached)),
+            };
+            let judge = |announced, there| {
+                let update = update(Expect::Any, Some(announced));
+                code(&policy(push, sign).judge_announced(&update, current(there)))
+            };
+            assert_eq!(
+                judge(OLD, Some(SIGNATURE)),
+                expected,
+                "{push} {sign} {bound:?}"
+            );
+            assert_eq!(judge(OLD, None), None, "there was none");
+            assert_eq!(judge(SIGNATURE, Some(SIGNATURE)), None, "it is the same");
+        }
+        assert!(Policy::default().judge_signer(&update(Expect::Any, None), false).is_ok());
+    }
+
+    #[test]
+    fn who_may_do_nothing_is_turned_away() {
+        assert_eq!(Policy::default().turns_away(), None);
+        let nobody = Policy::limited("eve".into(), Grants::default());
+        assert_eq!(
+            nobody.turns_away().as_deref(),
+            Some("eve may do nothing here")
+        );
+        for right in ["push", "replace", "sign"] {
+            let mut grants = Grants::default();
+            let list = match right {
+                "push" => &mut grants.push,
+                "replace" => &mut grants.replace,
+                _ => &mut grants.sign,
+            };
+            list.push("a".parse().unwrap());
+            assert_eq!(
+                Policy::limited("x".into(), grants).turns_away(),
+                None,
+                "{right}"
+            );
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod publication;
 mod races;
 mod rights;
 mod room;
+mod signatures;
 mod staging;
 mod summary;
 mod support;

@@ -403,11 +403,12 @@ fn children_are_durable_before_commits_and_commits_before_refs_and_refs_before_t
     let first = pair.commit(None, TREE);
     let second = pair.commit(Some(first), &[("a", "2"), ("dir/b", "x")]);
     let (store, record) = pair.recorded();
-    open(
-        &store,
-        PushOptions::default(),
-        &[update("p/a/1", second), update("p/b", first)],
-    );
+    let signed = RefUpdate {
+        detached: Some(Checksum::of(b"")),
+        ..update("p/a/1", second)
+    };
+    let refs = [signed, update("p/b", first)];
+    open(&store, PushOptions::default(), &refs);
     pair.stage_all(&store, first);
     pair.stage_all(&store, second);
     store.stage_detached(second, b"").unwrap();
@@ -456,8 +457,15 @@ fn children_are_durable_before_commits_and_commits_before_refs_and_refs_before_t
         last_object = last_object.max(named);
     }
     let meta = ObjectId::new(ObjectKind::Commit, second).loose_path("commitmeta");
-    let commit = ObjectId::new(ObjectKind::Commit, second).archive_path();
-    assert!(at(&Op::Name(format!("objects/{meta}"))) < at(&Op::Name(format!("objects/{commit}"))));
+    let attached = at(&Op::Name(format!("objects/{meta}")));
+    let first_set = ["p/a/1", "p/b"].map(|name| at(&Op::Name(format!("refs/heads/{name}"))));
+    let first_set = first_set.into_iter().min().unwrap();
+    assert!(lock(refs_lock) < attached, "decided when no other push can");
+    let dir = format!("objects/{}", &second.to_hex()[..2]);
+    assert!(
+        synced_in(&ops[attached..first_set], &dir),
+        "detached before refs"
+    );
     for (name, dirs) in [
         (
             "p/a/1",

@@ -12,7 +12,7 @@ use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName};
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::repository::{Repo, objects};
-use crate::policy::Ancestry;
+use crate::policy::{Ancestry, Policy};
 
 /// What is known of commits' parents.
 #[derive(Debug)]
@@ -113,6 +113,8 @@ impl History {
 pub(crate) struct New {
     commit: Commit,
     bindings: Option<HashSet<String>>,
+    // Whether it is the client's, once that was asked.
+    is_of: Option<bool>,
 }
 
 impl New {
@@ -133,12 +135,19 @@ impl New {
             bindings: (commit.ref_bindings.take())
                 .filter(|names| !names.iter().any(|name| is_alias(name)))
                 .map(HashSet::from_iter),
+            is_of: None,
             commit,
         }))
     }
 
     pub(crate) const fn parent(&self) -> Option<Checksum> {
         self.commit.parent
+    }
+
+    /// Returns whether a client may create a ref that the commit is bound to.
+    pub(crate) fn is_of(&mut self, policy: &Policy) -> bool {
+        let bound = self.bindings.iter().flatten();
+        *(self.is_of).get_or_insert_with(|| policy.may_create_any(bound.map(String::as_str)))
     }
 
     /// Returns the commit with that binding alone, of perhaps a million, which is this name.

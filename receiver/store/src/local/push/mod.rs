@@ -40,6 +40,9 @@ pub(crate) struct Session {
     // Directories that its refs need and that are not there.
     pub(crate) new_dirs: BTreeSet<RepoPath>,
     resume: Resume,
+    // How many more signed commits may be read while refs are announced: where others signed them,
+    // the rest is judged when all is published, each commit once.
+    signed_reads: usize,
     history: History,
     /// SHA-256 of the detached metadata that is staged, by commit.
     pub(crate) detached: HashMap<Checksum, Checksum>,
@@ -57,6 +60,8 @@ pub(crate) struct Announced {
     pub(crate) held: Held,
     /// What will become of it, as far as is known.
     pub(crate) verdict: Verdict,
+    /// Whether it may replace detached metadata, once its commit was judged.
+    pub(crate) signer: Result<(), Refusal>,
 }
 
 impl Announced {
@@ -77,6 +82,19 @@ impl Announced {
         self.verdict = if same { Verdict::UpToDate } else { lost_race() };
         Ok(false)
     }
+
+    /// Judges the detached metadata by those that are there now; returns whether it may go on.
+    pub(super) fn confirm_detached<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
+        let Err(refusal) = &self.signer else {
+            return Ok(true);
+        };
+        let there = objects::detached_checksum(fs, self.update.commit)?;
+        if !policy::replaces(&self.update, there) {
+            return Ok(true);
+        }
+        self.verdict = Verdict::Refused(refusal.clone());
+        Ok(false)
+    }
 }
 
 impl Session {
@@ -94,6 +112,7 @@ impl Session {
             updates: Vec::with_capacity(announcement.refs.len()),
             bases: Bases::default(),
             resume: Resume::default(),
+            signed_reads: SIGNED_READS,
             history: History::new(announcement.refs.len()),
             detached: HashMap::new(),
             published: false,
@@ -150,7 +169,7 @@ impl Session {
                 self.bases.add(name.clone(), commit);
             }
         }
-        current.new = existing(fs, update)?;
+        current.new = existing(fs, update, &mut self.signed_reads)?;
         let verdict = match held {
             Held::Conflict(why) => conflict(why),
             Held::Nothing | Held::Commit(_) | Held::Malformed => {
@@ -180,6 +199,7 @@ impl Session {
             update: update.clone(),
             held,
             verdict,
+            signer: Ok(()),
         });
         Ok(())
     }
@@ -281,12 +301,6 @@ impl Session {
         let mut read: Option<(Checksum, Option<New>)> = None;
         for announced in accepted {
             let new = announced.update.commit;
-            // Another push may have brought it since it was announced.
-            let existing = existing(&*repo.fs, &announced.update)?;
-            if let Err(refusal) = policy.judge_detached(&announced.update, existing) {
-                announced.verdict = Verdict::Refused(refusal);
-                continue;
-            }
             if read.as_ref().is_none_or(|(commit, _)| *commit != new) {
                 let is_alias = |name: &str| aliases.contains(&(new, name.to_owned()));
                 read = Some((new, New::read(repo, new, is_alias)?));
@@ -300,12 +314,19 @@ impl Session {
                 Some(current) if current == new => Ancestry::Nothing,
                 Some(current) => self.history.ancestry(repo, commit.parent(), current)?,
             };
+            let update = &announced.update;
+            if update.detached.is_some() {
+                announced.signer = policy.judge_signer(update, commit.is_of(policy));
+            }
             let own = repo.config.collection_id.as_deref();
-            let commit = commit.as_bound_to(&announced.update.name);
+            let commit = commit.as_bound_to(&update.name);
             let judged = policy::judge_collection(own, commit)
-                .and_then(|()| policy.judge_commit(&announced.update, commit, ancestry, options));
-            if let Err(refusal) = judged {
-                announced.verdict = Verdict::Refused(refusal);
+                .and_then(|()| policy.judge_commit(update, commit, ancestry, options));
+            // Another push may have signed it since it was announced. Refs are not locked yet, but what is
+            // refused now need not be made durable.
+            match judged {
+                Ok(()) => drop(announced.confirm_detached(&*repo.fs)?),
+                Err(refusal) => announced.verdict = Verdict::Refused(refusal),
             }
         }
         Ok(unseen)
@@ -430,14 +451,32 @@ pub(crate) fn too_many_refs(account: &Account) -> Verdict {
     Verdict::Refused(Refusal::new(RefusalCode::NOT_PERMITTED, &text))
 }
 
-/// Looks whether an announced commit is here already; only where its detached metadata are to be
-/// compared.
-fn existing<F: Fs>(fs: &F, update: &RefUpdate) -> Result<Option<Existing>, Error> {
-    if update.detached.is_none() || !objects::is_whole(fs, update.commit)? {
+/// Looks what is here of an announced commit; only where its detached metadata are to be compared. They
+/// count with whatever else of it is here, or alone: `fsck` marks a commit partial, `prune` and
+/// others may leave its metadata behind. What it is bound to is looked at `reads` times.
+fn existing<F: Fs>(
+    fs: &F,
+    update: &RefUpdate,
+    reads: &mut usize,
+) -> Result<Option<Existing>, Error> {
+    let Some(announced) = update.detached else {
+        return Ok(None);
+    };
+    let id = ObjectId::new(ObjectKind::Commit, update.commit);
+    let detached = objects::detached_checksum(fs, update.commit)?;
+    if detached.is_none() && !objects::is_there(fs, &RepoPath::object(&id))? {
         return Ok(None);
     }
-    let detached = objects::detached_checksum(fs, update.commit)?;
-    Ok(Some(Existing { detached }))
+    let mut bound = None;
+    let differs = detached.is_some_and(|there| there != announced) && *reads > 0;
+    *reads -= usize::from(differs);
+    if differs
+        && let Some(content) = objects::read_metadata(fs, id)?
+        && let Ok(commit) = Commit::parse(&content)
+    {
+        bound = Some(commit.ref_bindings.unwrap_or_default());
+    }
+    Ok(Some(Existing { detached, bound }))
 }
 
 /// Returns whether a name has one of these above or below it.
@@ -452,3 +491,6 @@ fn is_in_the_way(name: &str, taken: &BTreeSet<&str>) -> bool {
             .next()
             .is_some_and(|next| next.starts_with(&below))
 }
+
+/// Commits of up to 10 MiB, which a client names for 100 bytes each.
+const SIGNED_READS: usize = 16;

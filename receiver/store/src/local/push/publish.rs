@@ -3,13 +3,14 @@
 //! 1. everything the new commits reach is here, and verified;
 //! 2. everything staged is durable: objects, detached metadata, files to become refs;
 //! 3. under the repository's lock, what was relied on still holds;
-//! 4. files, dirmetas and dirtrees get their names, durably; then detached metadata and commits;
-//! 5. refs that still hold what the client was told are set, durably.
+//! 4. files, dirmetas and dirtrees get their names, durably; then commits;
+//! 5. under our own lock of the refs, those that still hold what the client was told go on: their
+//!    detached metadata get their names, durably, where they may; then the refs are set, durably.
 //!
 //! A process that dies anywhere in between leaves refs that are old or new, and objects of which
 //! every whole commit has all it reaches.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::{io, mem};
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
@@ -82,8 +83,7 @@ fn publish_accepted<F: Fs>(
         if !bases_hold || !refs_hold {
             continue;
         }
-        let detached = detached_of(session, &commits);
-        install(repo, &reached, &detached)?;
+        install(repo, &reached)?;
         set_refs(repo, session, &files)?;
         drop(lock);
         return Ok(None);
@@ -107,32 +107,23 @@ fn check_detached<F: Fs>(repo: &Repo<F>, session: &Session) -> Result<(), Error>
 
 /// Writes the files that will be renamed to refs, so that the one sync makes them durable as well.
 /// An update of the detached metadata alone has none.
-fn stage_refs<F: Fs>(repo: &Repo<F>, session: &Session) -> Result<Vec<(RefName, RepoPath)>, Error> {
-    let mut files = Vec::new();
+fn stage_refs<F: Fs>(
+    repo: &Repo<F>,
+    session: &Session,
+) -> Result<HashMap<RefName, RepoPath>, Error> {
+    let mut files = HashMap::new();
     for announced in session.accepted() {
         let update = &announced.update;
         if announced.held.commit() != Some(update.commit) {
             let file = repo.staging.put_temporary(&refs::content(update.commit))?;
-            files.push((update.name.clone(), file));
+            files.insert(update.name.clone(), file);
         }
     }
     Ok(files)
 }
 
-/// Returns the commits of accepted updates that have staged detached metadata. A commit that only
-/// others' histories lead to keeps what it has: the right to change that was not looked at.
-fn detached_of(session: &Session, commits: &[Checksum]) -> Vec<Checksum> {
-    let commits: HashSet<_> = commits.iter().collect();
-    let staged = session.detached.keys();
-    staged.filter(|c| commits.contains(c)).copied().collect()
-}
-
 /// Gives the reached objects their names in the repository, durably; commits last.
-fn install<F: Fs>(
-    repo: &Repo<F>,
-    commits: &[Checksum],
-    detached: &[Checksum],
-) -> Result<(), Error> {
+fn install<F: Fs>(repo: &Repo<F>, commits: &[Checksum]) -> Result<(), Error> {
     let fs = &*repo.fs;
     let give_name = |fan_out: &mut FanOut<'_, F>, id: ObjectId| {
         fan_out.give_name(&repo.staging.path(&id), &RepoPath::object(&id), id.checksum)
@@ -145,10 +136,6 @@ fn install<F: Fs>(
     let mut fan_out = FanOut::new(fs);
     named.into_iter().for_each(|named| fan_out.join(named));
     fan_out.sync()?;
-    for &commit in detached {
-        let staged = repo.staging.dir().staged_detached(commit);
-        fan_out.give_name(&staged, &RepoPath::detached(commit), commit)?;
-    }
     for &commit in commits.iter().rev() {
         give_name(&mut fan_out, ObjectId::new(ObjectKind::Commit, commit))?;
         let tombstone = RepoPath::tombstone(commit);
@@ -178,7 +165,7 @@ fn unmark_partial<F: Fs>(fs: &F, commits: &[Checksum]) -> Result<(), Error> {
 fn set_refs<F: Fs>(
     repo: &Repo<F>,
     session: &mut Session,
-    files: &[(RefName, RepoPath)],
+    files: &HashMap<RefName, RepoPath>,
 ) -> Result<(), Error> {
     let fs = &*repo.fs;
     let lock = repo.lock_own(&RepoPath::refs_lock(), LockMode::Exclusive)?;
@@ -188,7 +175,7 @@ fn set_refs<F: Fs>(
         None => None,
     };
     for announced in session.accepted_mut() {
-        if !announced.confirm(fs)? {
+        if !announced.confirm(fs)? || !announced.confirm_detached(fs)? {
             continue;
         }
         if announced.held == Held::Nothing
@@ -205,14 +192,54 @@ fn set_refs<F: Fs>(
     if let Some(account) = &account {
         account.save(repo)?;
     }
-    let accepted: HashSet<_> = session
-        .accepted()
-        .map(|announced| &announced.update.name)
-        .collect();
-    let files = files.iter().filter(|(name, _)| accepted.contains(name));
-    refs::set(fs, files.map(|(name, file)| (name, file)))?;
+    attach_detached(repo, session)?;
+    let mut set = Vec::new();
+    for announced in session.accepted_mut() {
+        // Programs that take no lock of ours may have moved it meanwhile.
+        if !announced.confirm(fs)? {
+            continue;
+        }
+        let name = &announced.update.name;
+        if let Some(file) = files.get(name) {
+            refs::put(fs, name, file)?;
+            set.push(name.clone());
+        }
+    }
+    refs::made_durable(fs, set.iter())?;
     drop(lock);
     Ok(())
+}
+
+/// Gives the staged detached metadata of accepted updates their names, durably, before a ref leads to
+/// their commits. Those of a commit that only others' histories lead to stay as they are: the right
+/// to change that was not looked at.
+fn attach_detached<F: Fs>(repo: &Repo<F>, session: &mut Session) -> Result<(), Error> {
+    let fs = &*repo.fs;
+    let mut fan_out = FanOut::new(fs);
+    let mut attached = HashSet::new();
+    let staged = mem::take(&mut session.detached);
+    for announced in session.accepted_mut() {
+        let commit = announced.update.commit;
+        let Some(wanted) = announced.update.detached else {
+            continue;
+        };
+        if attached.contains(&commit) {
+            continue;
+        }
+        if objects::detached_checksum(fs, commit)? == Some(wanted) {
+            continue;
+        }
+        if staged.contains_key(&commit) {
+            let from = repo.staging.dir().staged_detached(commit);
+            fan_out.give_name(&from, &RepoPath::detached(commit), commit)?;
+            attached.insert(commit);
+        } else {
+            // They were there when this was announced, and another push has replaced them.
+            announced.verdict = lost_race();
+        }
+    }
+    session.detached = staged;
+    fan_out.sync()
 }
 
 /// Makes sure that refs which were up to date still are, durably.

@@ -90,10 +90,12 @@ pub(crate) fn detached_checksum<F: Fs>(
     commit: Checksum,
 ) -> Result<Option<Checksum>, Error> {
     let path = RepoPath::detached(commit);
-    // libostree knows no limit for it, but what is longer than ours cannot be the same.
+    // libostree knows no limit for it. What is longer than ours is none that is announced.
     match read_file(fs, &path, MAX_METADATA_LEN) {
         Ok(content) => Ok(content.map(|content| checksum(&content))),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Ok(Some(Checksum::new([0; 32])))
+        }
         Err(error) => Err(Error::io("reading", &path)(error)),
     }
 }

@@ -81,20 +81,18 @@ pub(crate) fn make_room<F: Fs>(fs: &F, name: &RefName) -> Result<Option<&'static
     Ok(None)
 }
 
-/// Sets refs, each from a durable file that holds the new value, and makes that durable. Each is
-/// set at once; a failure leaves some set and some not.
-pub(crate) fn set<'a, F: Fs>(
+/// Sets a ref, at once, from a durable file that holds the new value. Not durable.
+pub(crate) fn put<F: Fs>(fs: &F, name: &RefName, file: &RepoPath) -> Result<(), Error> {
+    let path = RepoPath::head(name);
+    fs.rename(file, &path).map_err(Error::io("setting", &path))
+}
+
+/// Makes durable that these refs were set, and says so to others.
+pub(crate) fn made_durable<'a, F: Fs>(
     fs: &F,
-    updates: impl Iterator<Item = (&'a RefName, &'a RepoPath)>,
+    names: impl Iterator<Item = &'a RefName>,
 ) -> Result<(), Error> {
-    let mut names = Vec::new();
-    for (name, file) in updates {
-        let path = RepoPath::head(name);
-        fs.rename(file, &path)
-            .map_err(Error::io("setting", &path))?;
-        names.push(name);
-    }
-    changed(fs, &names.into_iter().flat_map(dirs_above).collect())
+    changed(fs, &names.flat_map(dirs_above).collect())
 }
 
 /// Makes durable that these refs were removed, and removes the directories that led to nothing else.
