@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Uid, getgroups, setegid, seteuid, setgid, setgroups, setuid};
 
 /// Becomes the owner of what is at `path`, for good, if this process is root and the owner is not.
 /// Returns the user it has become.
@@ -28,6 +28,21 @@ pub fn become_owner_of(path: &Path) -> io::Result<Option<u32>> {
     }
     become_user(owner.uid(), owner.gid())?;
     Ok(Some(owner.uid()))
+}
+
+/// Acts as a user, with this group and no other, as far as files go, and is root again afterwards.
+/// Needs root, and one thread.
+pub fn act_as<T>(uid: u32, gid: u32, act: impl FnOnce() -> T) -> io::Result<T> {
+    let groups = getgroups()?;
+    // In this order: each takes the right to the one before.
+    setgroups(&[Gid::from_raw(gid)])?;
+    setegid(Gid::from_raw(gid))?;
+    seteuid(Uid::from_raw(uid))?;
+    let done = act();
+    seteuid(Uid::from_raw(0))?;
+    setegid(Gid::current())?;
+    setgroups(&groups)?;
+    Ok(done)
 }
 
 /// Becomes a user, with this group and no other, for good. Needs root.

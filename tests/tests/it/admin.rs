@@ -371,3 +371,90 @@ fn an_authorized_key_is_in_both_files_whole_and_once() {
     assert_eq!(fs::read_to_string(at("config")).unwrap(), grown);
     assert_eq!(fs::read_dir(place.dir.path()).unwrap().count(), 5);
 }
+
+const KEY: &str = "ssh-ed25519 \
+                   AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// Authorizes a key, another one for each number, for a user.
+fn authorize_command(place: &Place, number: usize, user: &str, more: &[&str]) -> Command {
+    let name = format!("user{number}");
+    let public = place.dir.path().join(format!("{name}.pub"));
+    let digits = format!("{number:04}").replace('0', "A");
+    let key = format!("{}{digits}", &KEY[..KEY.len() - 4]);
+    fs::write(&public, format!("{key} {name}\n")).unwrap();
+    let mut admin = Command::new(programs::admin().unwrap());
+    admin.current_dir(place.dir.path());
+    admin.args(["authorize", "--write", "--push", "a/**", "--name", &name]);
+    admin
+        .args(["--config", "config", "--user", user])
+        .args(more);
+    admin.arg("--key").arg(public);
+    admin
+}
+
+#[test]
+fn keys_that_are_roots_are_written_by_root_and_a_users_as_that_user() {
+    let place = Place::new();
+    let at = |name: &str| place.dir.path().join(name);
+    let user = "nobody";
+    let uid = 65534;
+    let authorize = |number, keys: &str| {
+        let more = ["--authorized-keys", keys];
+        run(&mut authorize_command(&place, number, user, &more)).unwrap()
+    };
+    // As the manual's hardening has it: sshd reads root's file as the user.
+    fs::create_dir(at("etc")).unwrap();
+    authorize(1, "etc/keys").success().unwrap();
+    let keys = fs::metadata(at("etc/keys")).unwrap();
+    assert_eq!((keys.uid(), keys.mode() & 0o777), (0, 0o644));
+    authorize(2, "etc/keys").success().unwrap();
+    assert_eq!(
+        fs::read_to_string(at("etc/keys")).unwrap().lines().count(),
+        2
+    );
+
+    fs::create_dir(at("home")).unwrap();
+    chown(at("home"), Some(uid), Some(uid)).unwrap();
+    authorize(3, "home/.ssh/keys").success().unwrap();
+    let keys = fs::metadata(at("home/.ssh/keys")).unwrap();
+    assert_eq!((keys.uid(), keys.mode() & 0o777), (uid, 0o600));
+    // The user leads root nowhere.
+    std::os::unix::fs::symlink(at("etc"), at("home/link")).unwrap();
+    std::os::unix::fs::lchown(at("home/link"), Some(uid), Some(uid)).unwrap();
+    let before = fs::read_to_string(at("config")).unwrap();
+    let ran = authorize(4, "home/link/keys");
+    assert!(ran.code != Some(0), "{ran}");
+    assert_eq!(
+        fs::read_to_string(at("etc/keys")).unwrap().lines().count(),
+        2
+    );
+    // What a key could not be let in for is not granted.
+    assert_eq!(fs::read_to_string(at("config")).unwrap(), before);
+    assert!(!ran.stderr.is_empty());
+    let left: Vec<_> = fs::read_dir(place.dir.path()).unwrap().collect();
+    let left = left.iter().filter(|e| {
+        let name = e.as_ref().unwrap().file_name();
+        name.to_string_lossy().contains(".new.")
+    });
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn of_many_who_authorize_at_once_none_takes_anothers_entry_away() {
+    let place = Place::new();
+    let started: Vec<_> = (1..=12)
+        .map(|number| {
+            let more = ["--authorized-keys", "keys"];
+            authorize_command(&place, number, "root", &more)
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for mut authorize in started {
+        assert!(authorize.wait().unwrap().success());
+    }
+    let read = |name: &str| fs::read_to_string(place.dir.path().join(name)).unwrap();
+    assert_eq!(read("keys").lines().count(), 12);
+    assert_eq!(read("config").matches("[[identity]]").count(), 12);
+}

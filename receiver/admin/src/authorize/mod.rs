@@ -4,6 +4,7 @@ mod edit;
 mod replace;
 
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -15,7 +16,7 @@ use artifact_receiver::privilege;
 use nix::unistd::{User, geteuid};
 
 use self::edit::Identity;
-use self::replace::{read_if_there, replace};
+use self::replace::{Replacement, lock_dir_of, read_if_there};
 use crate::say;
 
 /// Let a key in, and say what it may do.
@@ -76,25 +77,83 @@ pub(crate) fn run(args: &Authorize) -> anyhow::Result<u8> {
         replace: &args.replace,
         sign: &args.sign,
     };
+    // Whoever authorizes at the same time waits, from before this reads until it has written.
+    let locked = args.write.then(|| lock_dir_of(&args.config)).transpose()?;
     let old = read_if_there(&args.config)?;
     let new = edit::add_identity(&old, &identity, &args.config)?;
-    let change = Change::of(&args.config, old, new);
-    // The user's own directory is not a place to be root in.
-    change.show_and(args.write, 0o644)?;
-    if let Some(user) = user.filter(|user| geteuid().is_root() && !user.uid.is_root()) {
-        privilege::become_user(user.uid.as_raw(), user.gid.as_raw())
-            .with_context(|| format!("cannot become {}", user.name))?;
+    let config = Change::of(&args.config, old, new);
+    config.show();
+    let config = args.write.then(|| config.prepare(0o644)).transpose()?;
+    let add_key = |mode| {
+        if args.write {
+            replace::make_dir_of(&keys_path, mode | 0o100 | (mode & 0o044) >> 2)?;
+        }
+        let is_locked = locked.as_ref().is_some_and(|lock| lock.is_of(&keys_path));
+        let _locked = (args.write && !is_locked)
+            .then(|| lock_dir_of(&keys_path))
+            .transpose()?;
+        let old = read_if_there(&keys_path)?;
+        let new = edit::add_line(&old, &key, &args.name);
+        let keys = Change::of(&keys_path, old, new);
+        keys.show();
+        if args.write {
+            keys.prepare(mode)?.put()?;
+        }
+        anyhow::Ok(())
+    };
+    match owner_of_place(
+        &keys_path,
+        user.as_ref().filter(|_| args.authorized_keys.is_none()),
+    )? {
+        Some((uid, gid)) => {
+            privilege::act_as(uid, gid, || add_key(0o600)).with_context(|| {
+                format!(
+                    "cannot become user {uid}, whose place {} is",
+                    keys_path.display()
+                )
+            })??
+        }
+        // sshd reads root's files as the user.
+        None if geteuid().is_root() && !user.is_some_and(|user| user.uid.is_root()) => {
+            add_key(0o644)?;
+        }
+        None => add_key(0o600)?,
     }
-    let old = read_if_there(&keys_path)?;
-    let new = edit::add_line(&old, &key, &args.name);
-    if args.write {
-        replace::make_ssh_dir(&keys_path)?;
-    }
-    Change::of(&keys_path, old, new).show_and(args.write, 0o600)?;
-    if !args.write {
-        say("nothing is written: add --write for that");
+    // After the key: what lets nobody in harms nobody, and is all there when this fails.
+    match config {
+        Some(config) => config.put()?,
+        None => say("nothing is written: add --write for that"),
     }
     Ok(exit::DONE)
+}
+
+/// Returns whom to act as, being root, where `path` is: a place of somebody else's, who could lead root
+/// astray there, is entered as its owner. The default is in the directory of `user`.
+fn owner_of_place(path: &Path, user: Option<&User>) -> anyhow::Result<Option<(u32, u32)>> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    if let Some(user) = user {
+        let other = !user.uid.is_root();
+        return Ok(other.then(|| (user.uid.as_raw(), user.gid.as_raw())));
+    }
+    let path = std::path::absolute(path)?;
+    // The last may be still to be made.
+    let mut dirs = path.ancestors().skip(1);
+    let dir = dirs.find(|dir| dir.exists()).unwrap_or(&path);
+    // Where it says to be, and where it is.
+    let real = dir.canonicalize();
+    let real = real.with_context(|| format!("cannot look at {}", dir.display()))?;
+    for place in [dir, &real] {
+        let above: Vec<_> = place.ancestors().collect();
+        for place in above.iter().rev() {
+            let found = place.symlink_metadata()?;
+            if found.uid() != 0 {
+                return Ok(Some((found.uid(), found.gid())));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn read_key(path: &Path) -> anyhow::Result<PublicKey> {
@@ -136,20 +195,24 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Shows the lines that are new, and writes the file if that is wanted.
-    fn show_and(&self, write: bool, mode: u32) -> anyhow::Result<()> {
+    /// Shows the lines that are new.
+    fn show(&self) {
         let shown = self.path.display();
         if !self.changed {
             say(&format!("{shown}: all of it is there already"));
-            return Ok(());
+            return;
         }
         say(&format!("{shown}:"));
         for line in &self.added {
             say(&format!("  {line}"));
         }
-        if write {
-            replace(self.path, &self.new, mode)?;
+    }
+
+    /// Writes what will replace the file, if it is to change.
+    fn prepare(&self, mode: u32) -> anyhow::Result<Replacement> {
+        match self.changed {
+            true => Replacement::prepare(self.path, &self.new, mode),
+            false => Ok(Replacement::nothing(self.path)),
         }
-        Ok(())
     }
 }

@@ -1,12 +1,13 @@
 //! Replacing a file as a whole: who reads it meanwhile, or after a power cut, has the old or the new.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::libc;
+use rustix::fs::{FlockOperation, flock};
 
 /// Reads a file; one that is not there is empty.
 pub(super) fn read_if_there(path: &Path) -> anyhow::Result<String> {
@@ -22,20 +23,87 @@ pub(super) fn read_if_there(path: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// Gives a file this content, durably. It keeps its mode and owner; a new one gets `mode`.
-pub(super) fn replace(path: &Path, content: &str, mode: u32) -> anyhow::Result<()> {
-    let shown = path.display();
-    let temporary = path.with_extension(format!("new.{}", std::process::id()));
-    write(&temporary, path, content, mode)
-        .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
-        .with_context(|| format!("cannot replace {shown}, which is as it was"))?;
-    let dir = match path.parent() {
+/// What is to take a file's place, written and durable, and removed unless it does.
+pub(super) struct Replacement {
+    path: PathBuf,
+    /// `None` when nothing is left to be done.
+    temporary: Option<PathBuf>,
+}
+
+impl Replacement {
+    /// Writes it beside the file. It keeps the file's mode and owner; a new one gets `mode`.
+    pub(super) fn prepare(path: &Path, content: &str, mode: u32) -> anyhow::Result<Self> {
+        let temporary = path.with_extension(format!("new.{}", std::process::id()));
+        let replacement = Self {
+            path: path.to_owned(),
+            temporary: Some(temporary.clone()),
+        };
+        write(&temporary, path, content, mode)
+            .with_context(|| format!("cannot replace {}, which is as it was", path.display()))?;
+        Ok(replacement)
+    }
+
+    /// Of a file that stays as it is.
+    pub(super) fn nothing(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            temporary: None,
+        }
+    }
+
+    /// Takes the file's place, durably.
+    pub(super) fn put(mut self) -> anyhow::Result<()> {
+        let shown = self.path.display();
+        let Some(temporary) = &self.temporary else {
+            return Ok(());
+        };
+        std::fs::rename(temporary, &self.path)
+            .with_context(|| format!("cannot replace {shown}, which is as it was"))?;
+        File::open(dir_of(&self.path))
+            .and_then(|dir| dir.sync_all())
+            .with_context(|| format!("cannot sync the directory of {shown}"))?;
+        self.temporary = None;
+        Ok(())
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // It may not have been made.
+            let _ = std::fs::remove_file(temporary);
+        }
+    }
+}
+
+/// A directory in which nobody else replaces files, until this is dropped.
+pub(super) struct DirLock(File);
+
+impl DirLock {
+    /// Returns whether the directory is the one that a file is in.
+    pub(super) fn is_of(&self, path: &Path) -> bool {
+        let id = |found: Metadata| (found.dev(), found.ino());
+        let (own, other) = (self.0.metadata(), dir_of(path).metadata());
+        matches!((own.map(id), other.map(id)), (Ok(own), Ok(other)) if own == other)
+    }
+}
+
+/// Waits for the lock of the directory that a file is in.
+pub(super) fn lock_dir_of(path: &Path) -> anyhow::Result<DirLock> {
+    let dir = dir_of(path);
+    let lock = |file| {
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(DirLock(file))
+    };
+    let locked = File::open(dir).and_then(lock);
+    locked.with_context(|| format!("cannot lock {}", dir.display()))
+}
+
+fn dir_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(dir) if dir != Path::new("") => dir,
         _ => Path::new("."),
-    };
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .with_context(|| format!("cannot sync the directory of {shown}"))
+    }
 }
 
 fn write(temporary: &Path, path: &Path, content: &str, mode: u32) -> io::Result<()> {
@@ -55,16 +123,15 @@ fn write(temporary: &Path, path: &Path, content: &str, mode: u32) -> io::Result<
     }
     let mode = old.map_or(mode, |old| old.mode() & 0o7777);
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
-    file.sync_all()?;
-    std::fs::rename(temporary, path)
+    file.sync_all()
 }
 
-/// Makes the directory of an `authorized_keys` as sshd wants it, if it is not there.
-pub(super) fn make_ssh_dir(path: &Path) -> anyhow::Result<()> {
+/// Makes the directory that a file is in, if it is not there.
+pub(super) fn make_dir_of(path: &Path, mode: u32) -> anyhow::Result<()> {
     let Some(dir) = path.parent().filter(|dir| *dir != Path::new("")) else {
         return Ok(());
     };
-    match DirBuilder::new().mode(0o700).create(dir) {
+    match DirBuilder::new().mode(mode).create(dir) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             Err(error).with_context(|| format!("cannot make {}", dir.display()))
         }
