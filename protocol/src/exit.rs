@@ -35,6 +35,7 @@ pub const fn of_close(code: CloseCode) -> u8 {
         CloseCode::STORAGE_FULL | CloseCode::STORAGE_FAILED | CloseCode::BUSY => STORAGE,
         CloseCode::TIMEOUT | CloseCode::INTERRUPTED => CONNECTION,
         CloseCode::SOURCE_FAILED => SOURCE,
+        CloseCode::NOT_PERMITTED => REFUSED_REF,
         CloseCode(_) => OTHER,
     }
 }
@@ -45,8 +46,8 @@ mod tests {
 
     #[test]
     fn every_reason_to_close_has_the_exit_code_of_what_can_be_done_about_it() {
-        let codes: Vec<_> = (0..=15).map(|code| of_close(CloseCode(code))).collect();
+        let codes: Vec<_> = (0..=16).map(|code| of_close(CloseCode(code))).collect();
         // In the order of SPEC "Close"; the last is not known.
-        assert_eq!(codes, [0, 6, 6, 6, 6, 8, 8, 8, 9, 9, 9, 5, 5, 7, 1, 1]);
+        assert_eq!(codes, [0, 6, 6, 6, 6, 8, 8, 8, 9, 9, 9, 5, 5, 7, 1, 3, 1]);
     }
 }

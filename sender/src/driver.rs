@@ -42,6 +42,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
         unwritten_len: 0,
         writable: true,
         last_heard: Instant::now(),
+        last_progress: Instant::now(),
         last_said: Instant::now(),
         greeted: false,
     };
@@ -75,6 +76,8 @@ struct Driver<S, E> {
     /// The server still takes bytes.
     writable: bool,
     last_heard: Instant,
+    /// When the server last said more than that it lives.
+    last_progress: Instant,
     last_said: Instant,
     /// Anything was heard from the server.
     greeted: bool,
@@ -105,6 +108,11 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
             let text = "the server was silent for too long";
             return Err(self.session.abort(CloseCode::TIMEOUT, text));
         }
+        let give_up_idle = self.last_progress + IDLENESS;
+        if now >= give_up_idle {
+            let text = "the server said nothing but that it lives for too long";
+            return Err(self.session.abort(CloseCode::TIMEOUT, text));
+        }
         if now >= ping {
             self.session.ping();
             self.last_said = now;
@@ -113,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
             Some(Unwritten::Bytes(bytes)) => bytes.clone(),
             Some(Unwritten::Event(_)) | None => Bytes::new(),
         };
-        let mut wake = give_up.min(ping);
+        let mut wake = give_up.min(give_up_idle).min(ping);
         if let Some(throttle) = &mut self.throttle
             && !front.is_empty()
         {
@@ -131,7 +139,11 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
                         self.session.handle_eof()
                     }
                     Ok(_) => {
+                        let progress = self.session.progress();
                         let taken = self.session.handle_bytes(&mut self.unread);
+                        if self.session.progress() != progress {
+                            self.last_progress = self.last_heard;
+                        }
                         self.unread.reserve(READ_LEN);
                         taken
                     }
@@ -173,6 +185,10 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
         let Some(Unwritten::Bytes(mut front)) = self.unwritten.pop_front() else {
             return;
         };
+        if front.len() > PING_LEN {
+            // A large object takes long, and needs no answer meanwhile.
+            self.last_progress = Instant::now();
+        }
         if len < front.len() {
             let rest = front.split_off(len);
             self.unwritten.push_front(Unwritten::Bytes(rest));
@@ -238,6 +254,11 @@ const UNWRITTEN_LEN_MAX: usize = 1024 * 1024;
 const GREETING: Duration = Duration::from_secs(180);
 /// For the next sign of life of a server, which sends one every 15 seconds.
 const SILENCE: Duration = Duration::from_secs(60);
+/// For more than signs of life, while nothing is sent either. A server that waits for a lock, or makes
+/// much durable, needs minutes.
+const IDLENESS: Duration = Duration::from_secs(3600);
+/// Bytes of our own sign of life.
+const PING_LEN: usize = 8;
 const PING: Duration = Duration::from_secs(15);
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -248,7 +269,7 @@ mod tests {
     use std::task::{Context, Poll};
 
     use artifact_formats::{Checksum, ObjectId, ObjectKind};
-    use artifact_protocol::frame::{Frame, PREAMBLE, RefStatus, Welcome};
+    use artifact_protocol::frame::{Frame, PREAMBLE, Ping, RefStatus, Welcome};
     use artifact_protocol::limits::Limits;
     use artifact_protocol::session::SmallCommit;
     use artifact_protocol::{Features, Version};
@@ -363,6 +384,73 @@ mod tests {
             );
         }
         assert!(total > 6_600, "{total}");
+    }
+
+    /// A server that is welcoming, and then says every 15 seconds that it lives.
+    struct Pinging {
+        said: Vec<u8>,
+        next: Pin<Box<tokio::time::Sleep>>,
+    }
+
+    impl AsyncRead for Pinging {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.said.is_empty() {
+                std::task::ready!(self.next.as_mut().poll(context));
+                self.next = Box::pin(tokio::time::sleep(PING));
+                buffer.put_slice(&Frame::Ping(Ping {}).encode());
+            }
+            buffer.put_slice(&std::mem::take(&mut self.said));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Pinging {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_only_says_that_it_lives_does_not_keep_the_client_for_ever() {
+        assert_eq!(Frame::Ping(Ping {}).encode().len(), PING_LEN);
+        let welcome = Frame::Welcome(Welcome {
+            version: Version::NEWEST,
+            features: Features::SUPPORTED,
+            limits: Limits::default(),
+            agent: Default::default(),
+            pull_url: None,
+            identity: None,
+            extensions: Default::default(),
+        });
+        let server = Pinging {
+            said: [PREAMBLE.to_vec(), welcome.encode().to_vec()].concat(),
+            next: Box::pin(tokio::time::sleep(PING)),
+        };
+        let started = Instant::now();
+        let kept = run(SenderConfig::default(), Pool::none(), None, server, |_| ());
+        let kept = tokio::time::timeout(10 * IDLENESS, kept).await.unwrap();
+        let error = kept.unwrap_err();
+        assert!(
+            matches!(&error, Error::Session(SessionError::Fault(fault)) if fault.code == CloseCode::TIMEOUT),
+            "{error:?}"
+        );
+        assert!(started.elapsed() >= IDLENESS);
     }
 
     #[tokio::test]

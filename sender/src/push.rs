@@ -6,10 +6,12 @@ use std::sync::Arc;
 use artifact_formats::{Checksum, RefName};
 use artifact_protocol::Text;
 use artifact_protocol::frame::{
-    Expect, PushOptions, RefOutcome, RefUpdate, Refusal, SummaryDone, Welcome,
+    CloseCode, Expect, PushOptions, RefOutcome, RefUpdate, Refusal, SummaryDone, Welcome,
 };
 use artifact_protocol::limits::{MAX_BASES, MAX_EARLY_IDS};
-use artifact_protocol::session::{Announcement, SenderConfig, SenderEvent, SmallCommit};
+use artifact_protocol::session::{
+    Announcement, Error as SessionError, SenderConfig, SenderEvent, SmallCommit,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::Error;
@@ -188,10 +190,23 @@ pub async fn greet<S: AsyncRead + AsyncWrite>(stream: S, agent: &str) -> Result<
         agent: Text::new(agent),
         ..SenderConfig::default()
     };
-    let mut tally = Tally::default();
-    let count = |event| tally.count(event);
-    driver::run(config, Pool::none(), None, stream, count).await?;
-    tally.into_report(Vec::new()).map(|report| report.server)
+    let mut server = None;
+    let listen = |event| {
+        if let SenderEvent::Welcomed(welcome) = event {
+            server = Some(welcome);
+        }
+    };
+    let met = driver::run(config, Pool::none(), None, stream, listen).await;
+    match (met, server) {
+        // It lets this client do nothing, and has said who it is before it said so.
+        (Err(Error::Session(SessionError::PeerClosed(close))), Some(server))
+            if close.code == CloseCode::NOT_PERMITTED =>
+        {
+            Ok(server)
+        }
+        (Err(error), _) => Err(error),
+        (Ok(()), server) => server.ok_or(Error::Internal("a session without a Welcome")),
+    }
 }
 
 /// Learns what a ref holds on the server, where it is believed to hold `believed`. Changes nothing:

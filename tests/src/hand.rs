@@ -48,9 +48,14 @@ impl Hand {
 
     /// Starts a receiver for a repository, with these variables in its environment.
     pub fn start_in(repository: &Path, environment: &[(&str, &str)]) -> Result<Self, Failure> {
-        let mut child = Command::new(programs::receiver()?)
-            .arg(repository)
-            .envs(environment.iter().copied())
+        let mut receiver = Command::new(programs::receiver()?);
+        receiver.arg(repository).envs(environment.iter().copied());
+        Self::start_by(receiver)
+    }
+
+    /// Starts a receiver by a command of the caller's.
+    pub fn start_by(mut command: Command) -> Result<Self, Failure> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -31,6 +31,8 @@ pub struct Openness {
 #[derive(Debug)]
 pub struct AnyReceiver {
     session: Receiver,
+    /// How often a session of an old version took bytes. None of them is a mere sign of life.
+    taken: u64,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,7 @@ impl AnyReceiver {
         } else {
             Receiver::Undecided(Box::new((config, openness)))
         };
-        Self { session }
+        Self { session, taken: 0 }
     }
 
     /// Takes what `input` holds, like [`ReceiverSession::handle_bytes`].
@@ -64,7 +66,12 @@ impl AnyReceiver {
         match &mut self.session {
             Receiver::Undecided(_) => Ok(()),
             Receiver::Current(session) => session.handle_bytes(input),
-            Receiver::Old(session) => session.handle_bytes(input),
+            Receiver::Old(session) => {
+                let len = input.len();
+                let taken = session.handle_bytes(input);
+                self.taken += u64::from(input.len() < len);
+                taken
+            }
         }
     }
 
@@ -132,6 +139,15 @@ impl AnyReceiver {
         }
     }
 
+    /// Returns a number that grows when the client says more than that it lives.
+    pub const fn progress(&self) -> u64 {
+        match &self.session {
+            Receiver::Undecided(_) => 0,
+            Receiver::Current(session) => session.progress(),
+            Receiver::Old(_) => self.taken,
+        }
+    }
+
     /// Puts out a sign of life, if the client may have one now: one of an old version never may.
     pub fn ping(&mut self) {
         if let Receiver::Current(session) = &mut self.session {
@@ -185,7 +201,15 @@ impl Receiver {
                 Version::NEWEST
             ),
         };
-        let refusal = refusal.or_else(|| (dialect.version() < oldest).then(too_old));
+        let turned_away = || {
+            config.turns_away.as_ref().map(|text| Fault {
+                code: CloseCode::NOT_PERMITTED,
+                text: text.as_raw().to_owned(),
+            })
+        };
+        let refusal = refusal
+            .or_else(|| (dialect.version() < oldest).then(too_old))
+            .or_else(turned_away);
         Self::Old(Box::new(DialectReceiver::new(dialect, config, refusal)))
     }
 }

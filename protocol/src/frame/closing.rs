@@ -99,6 +99,8 @@ impl CloseCode {
     pub const SOURCE_FAILED: Self = Self(13);
     /// A fault of the program itself.
     pub const INTERNAL: Self = Self(14);
+    /// The server lets this client do nothing at all.
+    pub const NOT_PERMITTED: Self = Self(15);
 }
 
 impl fmt::Display for CloseCode {
@@ -119,6 +121,7 @@ impl fmt::Display for CloseCode {
             Self::INTERRUPTED => "interrupted",
             Self::SOURCE_FAILED => "source failed",
             Self::INTERNAL => "internal fault",
+            Self::NOT_PERMITTED => "not permitted",
             Self(code) => return write!(f, "close code {code}"),
         };
         f.write_str(name)

@@ -1,8 +1,11 @@
 //! The log: lines on standard error, each with the session it belongs to.
+//!
+//! What standard error leads to may be drained by the client, or by nobody, while locks are held and
+//! timers run. So nothing but one thread ever waits for it (`stderr.rs`).
 
+use std::sync::Arc;
 use std::{fmt, io};
 
-use artifact_protocol::escape;
 use artifact_protocol::frame::RefOutcome;
 use artifact_protocol::session::ReceiverEvent;
 use tracing::{Event, Level, Subscriber};
@@ -10,28 +13,74 @@ use tracing_subscriber::fmt::format::{DefaultFields, Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Starts to write what is of this level or worse.
-///
-/// Where standard error is the journal, or a file that several sessions share, the session's id
-/// tells whose line is whose.
-pub(crate) fn start(level: Level, session: &str) {
-    let format = Format::default().with_ansi(false).with_target(false);
-    // What goes into a file is read later; the client and the journal know what time it is.
-    let into_file = rustix::fs::fstat(rustix::stdio::stderr()).is_ok_and(|stat| {
-        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
-    });
-    let log = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        // It would be told to standard error, which is gone then: that panics.
-        .log_internal_errors(false);
-    let session = session.to_owned();
-    if into_file {
-        let inner = format;
-        log.event_format(Prefixed { session, inner }).init();
-    } else {
-        let inner = format.without_time();
-        log.event_format(Prefixed { session, inner }).init();
+use super::stderr::Queue;
+
+/// The log of this process. Dropping it waits for the last lines to be written, but not for long.
+pub(crate) struct Log {
+    queue: Arc<Queue>,
+}
+
+impl Log {
+    /// Starts to take lines of this level or worse, and panics.
+    ///
+    /// Where standard error is the journal, or a file that several sessions share, the session's id
+    /// tells whose line is whose.
+    pub(crate) fn start(level: Level, session: &str) -> Self {
+        let format = Format::default().with_ansi(false).with_target(false);
+        // What goes into a file is read later; the client and the journal know what time it is.
+        let into_file = rustix::fs::fstat(rustix::stdio::stderr()).is_ok_and(|stat| {
+            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
+        });
+        let queue = Arc::new(Queue::claim_stderr());
+        let line = {
+            let queue = Arc::clone(&queue);
+            move || Line(Arc::clone(&queue))
+        };
+        let log = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_writer(line)
+            // It would be told to standard error.
+            .log_internal_errors(false);
+        let session = session.to_owned();
+        if into_file {
+            let inner = format;
+            log.event_format(Prefixed { session, inner }).init();
+        } else {
+            let inner = format.without_time();
+            log.event_format(Prefixed { session, inner }).init();
+        }
+        let of_panics = Arc::clone(&queue);
+        std::panic::set_hook(Box::new(move |panic| {
+            tracing::error!("{panic}");
+            // The process may end right after this.
+            of_panics.flush();
+        }));
+        Self { queue }
+    }
+
+    /// Begins to write. Until then lines wait: a thread that starts earlier would not be confined.
+    pub(crate) fn write(&self) {
+        self.queue.run();
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.queue.flush();
+    }
+}
+
+/// Takes one line.
+struct Line(Arc<Queue>);
+
+impl io::Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(&String::from_utf8_lossy(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -64,12 +113,17 @@ pub(crate) fn event(event: &ReceiverEvent) {
             tracing::info!(agent = hello.agent.escaped(), "client");
         }
         ReceiverEvent::Opened(announcement, opened) => {
-            for (update, state) in announcement.refs.iter().zip(&opened.refs) {
+            let announced = announcement.refs.iter().zip(&opened.refs);
+            for (update, state) in announced.take(REFS_MAX) {
                 let current = state
                     .current
                     .map_or_else(|| "none".to_owned(), |c| c.to_hex());
-                let verdict = escape(&format!("{:?}", state.verdict));
+                let verdict = format!("{:?}", state.verdict);
                 tracing::info!(%current, new = %update.commit, verdict, "announced {}", update.name);
+            }
+            let more = announcement.refs.len().saturating_sub(REFS_MAX);
+            if more > 0 {
+                tracing::info!("announced {more} more");
             }
         }
         ReceiverEvent::Published(outcomes) => {
@@ -81,3 +135,6 @@ pub(crate) fn event(event: &ReceiverEvent) {
         }
     }
 }
+
+/// Announced refs that get a line; a client may announce ten thousand.
+const REFS_MAX: usize = 100;

@@ -6,6 +6,7 @@
 mod log;
 mod refuse;
 mod spoken;
+mod stderr;
 mod surroundings;
 
 use std::fs::File;
@@ -22,12 +23,14 @@ use artifact_protocol::session::{Error as SessionError, Fault, ReceiverConfig};
 use artifact_protocol::{Text, Version, escape, exit};
 use artifact_receiver::access::{self, AuthInfo, Client};
 use artifact_receiver::audit::{self, Audit, Record};
-use artifact_receiver::config::Config;
+use artifact_receiver::config::{Config, Confinement};
 use artifact_receiver::driver::{self, DriverConfig, Patience};
+use artifact_receiver::sandbox::Standing;
 use artifact_receiver::{privilege, sandbox};
-use artifact_store::{Allowance, LocalStore, StoreConfig};
+use artifact_store::{Allowance, LocalStore, Nowhere, StoreConfig};
 use clap::Parser;
 
+use self::log::Log;
 use self::spoken::Spoken;
 use self::surroundings::Surroundings;
 
@@ -94,9 +97,9 @@ fn main() -> ExitCode {
         (false, true) => tracing::Level::INFO,
         (false, false) => tracing::Level::WARN,
     };
-    log::start(level, &id);
+    let log = Log::start(level, &id);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    match run(&args, &surroundings, &id) {
+    match run(&args, &surroundings, &id, &log) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             tracing::error!("{error:#}");
@@ -105,7 +108,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args, surroundings: &Surroundings, id: &str) -> anyhow::Result<u8> {
+fn run(args: &Args, surroundings: &Surroundings, id: &str, log: &Log) -> anyhow::Result<u8> {
     if io::stdin().is_terminal() {
         tracing::error!("this is for sshd to run, not for a terminal; --help says how");
         return Ok(exit::USAGE);
@@ -119,26 +122,30 @@ fn run(args: &Args, surroundings: &Surroundings, id: &str) -> anyhow::Result<u8>
             );
         }
     }
+    // The sandbox takes away the files that are looked at first.
+    let ready = prepare(args, surroundings, id).and_then(|prepared| {
+        confine(args, prepared.confinement)?;
+        Ok(prepared)
+    });
+    // Threads that start now are confined as well.
+    log.write();
+    match ready {
+        Ok(prepared) => serve(args, prepared),
+        Err(Unready { fault, cause }) => {
+            tracing::error!("{cause:#}");
+            tell(args, fault)
+        }
+    }
+}
+
+fn serve(args: &Args, prepared: Prepared) -> anyhow::Result<u8> {
     let Prepared {
         store,
         session,
         oldest,
         mut audit,
-    } = match prepare(args, surroundings, id) {
-        Ok(prepared) => prepared,
-        Err(Unready { fault, cause }) => {
-            tracing::error!("{cause:#}");
-            return tell(args, fault);
-        }
-    };
-    // Looks at files outside the repository.
-    if args.no_sandbox {
-        tracing::debug!("sandbox: none, as told");
-    } else {
-        for layer in sandbox::enter(args.repo()) {
-            tracing::debug!("sandbox: {}: {}", layer.what, layer.standing);
-        }
-    }
+        ..
+    } = prepared;
     let mut spoken = Spoken::new(session.pull_url.as_ref());
     let config = DriverConfig {
         session,
@@ -146,32 +153,76 @@ fn run(args: &Args, surroundings: &Surroundings, id: &str) -> anyhow::Result<u8>
         patience: Patience::default(),
         threads: args.threads(),
     };
+    let turned_away = config.session.turns_away.as_ref();
+    let turned_away = turned_away.map_or_else(String::new, |text| text.as_raw().to_owned());
     let (input, output) = wire().context("cannot use standard input and output as the wire")?;
-    let served = driver::serve(&store, config, input, output, |event| {
+    let event = |event| {
         log::event(&event);
         spoken.event(&event);
         audit.event(&event);
-    });
+    };
+    let served = match &store {
+        Some(store) => driver::serve(store, config, input, output, event),
+        None => driver::serve(
+            &Arc::new(Nowhere::new(turned_away)),
+            config,
+            input,
+            output,
+            event,
+        ),
+    };
     let (code, error) = match served {
         Ok(()) => (exit::DONE, None),
         Err(error) => {
             let code = exit_code(&error);
+            if code == exit::REFUSED_REF {
+                audit.turned_away();
+            }
             let error = format!("{:#}", anyhow::Error::new(error));
             tracing::error!("{error}");
             (code, Some(error))
         }
     };
-    audit.finish(store.received(), error);
+    let received = store.as_deref().map(LocalStore::received);
+    audit.finish(received.unwrap_or_default(), error);
     Ok(spoken.exit_code(code))
+}
+
+/// Confines this process, as far as the kernel can, or as far as the configuration demands.
+fn confine(args: &Args, confinement: Confinement) -> Result<(), Unready> {
+    let mut absent = Vec::new();
+    if args.no_sandbox {
+        tracing::debug!("sandbox: none, as told");
+        absent.push("--no-sandbox was given".to_owned());
+    } else {
+        for layer in sandbox::enter(args.repo()) {
+            let line = format!("{}: {}", layer.what, layer.standing);
+            tracing::debug!("sandbox: {line}");
+            if matches!(layer.standing, Standing::Absent(_)) {
+                absent.push(line);
+            }
+        }
+    }
+    if confinement == Confinement::Required && !absent.is_empty() {
+        let cause = anyhow::anyhow!(
+            "the configuration says `sandbox = \"required\"`, and not all of it can be had: {}",
+            absent.join("; ")
+        );
+        let text = "the server's configuration cannot be used; its log says why";
+        return Err(Unready::new(text, cause));
+    }
+    Ok(())
 }
 
 /// All that a session needs.
 struct Prepared {
-    store: Arc<LocalStore>,
+    /// `None` for a client that may push nothing.
+    store: Option<Arc<LocalStore>>,
     session: ReceiverConfig,
     /// The oldest version that may push.
     oldest: Version,
     audit: Audit,
+    confinement: Confinement,
 }
 
 impl Args {
@@ -247,11 +298,14 @@ fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepare
     let oldest = Version(config.protocol_min.unwrap_or_default());
     let limits = config.limits.of_wire();
     let pull_url = args.pull_url.as_ref().or(config.pull_url.as_ref());
+    let turns_away = client.policy.turns_away();
+    let may_push = turns_away.is_none();
     let session = ReceiverConfig {
         agent: agent(),
         pull_url: pull_url.map(|url| Text::new(url)),
         identity: Some(Text::new(&client.name)),
         rights: client.policy.rights(),
+        turns_away: turns_away.as_deref().map(Text::new),
         limits,
     };
     let audit = audit(surroundings, id, &client, &config);
@@ -261,27 +315,27 @@ fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepare
         limits,
         summary: summary.unwrap_or_default(),
         head_room: config.limits.head_room(),
-        sessions_max: config.limits.sessions_max,
         allowance: Allowance {
             refs_max: client.refs_max,
         },
+        places: config.limits.places(),
         threads: args.threads(),
     };
-    match LocalStore::open(args.repo(), store) {
-        Ok(store) => Ok(Prepared {
-            store: Arc::new(store),
-            session,
-            oldest,
-            audit,
-        }),
-        Err(error) => Err(Unready {
-            fault: error.to_fault(),
-            cause: anyhow::Error::new(error).context(format!(
-                "cannot open the repository {}",
-                args.repo().display()
-            )),
-        }),
-    }
+    let store = may_push.then(|| LocalStore::open(args.repo(), store));
+    let store = store.transpose().map_err(|error| Unready {
+        fault: error.to_fault(),
+        cause: anyhow::Error::new(error).context(format!(
+            "cannot open the repository {}",
+            args.repo().display()
+        )),
+    })?;
+    Ok(Prepared {
+        store: store.map(Arc::new),
+        session,
+        oldest,
+        audit,
+        confinement: config.sandbox,
+    })
 }
 
 /// Opens the audit, before the file is out of reach.

@@ -4,12 +4,13 @@
 //! limit that is misspelt must not be no limit. It is read once, before the receiver confines
 //! itself; where to start is [`Config::read`].
 
+mod trust;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -17,12 +18,13 @@ use artifact_formats::{Bytes, RefPattern, Share};
 use artifact_protocol::Version;
 use artifact_protocol::limits::Limits;
 use artifact_store::policy::{Grants, Rule};
-use artifact_store::{HeadRoom, KeyError, SummaryConfig, SummaryKey, SummaryMode};
+use artifact_store::{HeadRoom, KeyError, Places, SummaryConfig, SummaryKey, SummaryMode};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::access::key::Fingerprint;
+pub use crate::config::trust::Untrusted;
 
 /// What the configuration file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Config {
     pub pull_url: Option<String>,
     /// The oldest version of the protocol that may push.
     pub protocol_min: Option<u16>,
+    /// Whether a receiver works where it cannot confine itself.
+    pub sandbox: Confinement,
     /// Bounds on pushes.
     pub limits: LimitsSection,
     /// What is written down of each push.
@@ -39,6 +43,17 @@ pub struct Config {
     pub summary: SummarySection,
     /// Those who may push.
     pub identities: Vec<Identity>,
+}
+
+/// What a receiver does where the kernel has not all that it confines itself with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confinement {
+    /// It works, as far confined as it can be.
+    #[default]
+    BestEffort,
+    /// It takes no push.
+    Required,
 }
 
 /// The table `[limits]`. What is not said is as without a configuration.
@@ -55,6 +70,8 @@ pub struct LimitsSection {
     pub sessions_max: Option<u32>,
     /// Most refs of one identity, where it says nothing itself ([`Identity::refs_max`]).
     pub refs_max: Option<u64>,
+    /// Most sessions at once of one identity.
+    pub sessions_max_each: Option<u32>,
     /// Room that must be free for a push to be accepted.
     pub min_free_space: Option<Share>,
     /// Inodes that must be free for a push to be accepted.
@@ -108,12 +125,9 @@ pub enum ConfigError {
         /// What the system says.
         source: io::Error,
     },
-    /// Anybody on the machine could give himself rights.
-    #[error("{} may be written by everybody: `chmod o-w` it", path.display())]
-    Writable {
-        /// The file.
-        path: PathBuf,
-    },
+    /// Somebody else on the machine could give himself rights.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
     /// The key for the summary is none.
     #[error("{} cannot sign the summary", path.display())]
     Key {
@@ -178,6 +192,7 @@ impl Config {
         Ok(Self {
             pull_url: raw.pull_url,
             protocol_min: raw.protocol_min,
+            sandbox: raw.sandbox,
             limits: raw.limits,
             audit: raw.audit,
             summary: summarize(raw.summary).map_err(|Fault(span, why)| invalid(Some(span), why))?,
@@ -192,6 +207,14 @@ impl LimitsSection {
         HeadRoom {
             space: self.min_free_space,
             inodes: self.min_free_inodes,
+        }
+    }
+
+    /// Returns how many sessions there may be at once.
+    pub const fn places(&self) -> Places {
+        Places {
+            of_all: self.sessions_max,
+            of_each: self.sessions_max_each,
         }
     }
 
@@ -212,10 +235,7 @@ impl SummarySection {
     /// Reads the key.
     pub fn load(&self) -> Result<SummaryConfig, ConfigError> {
         let key = |path: &PathBuf| {
-            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-                path: path.clone(),
-                source,
-            })?;
+            let text = read_text(path)?;
             SummaryKey::parse(&text).map_err(|source| ConfigError::Key {
                 path: path.clone(),
                 source,
@@ -234,6 +254,8 @@ struct RawConfig {
     pull_url: Option<String>,
     #[serde(default, deserialize_with = "known_version")]
     protocol_min: Option<u16>,
+    #[serde(default)]
+    sandbox: Confinement,
     #[serde(default)]
     limits: LimitsSection,
     #[serde(default)]
@@ -391,17 +413,15 @@ pub fn is_name(text: &str) -> bool {
     begins && text.len() <= MAX_NAME_LEN && text.chars().all(goes_on)
 }
 
+/// Reads a file that nobody else can write.
 fn read_text(path: &Path) -> Result<String, ConfigError> {
     let failed = |source| ConfigError::Read {
         path: path.to_owned(),
         source,
     };
     let mut file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if metadata.mode() & 0o002 != 0 && metadata.is_file() {
-        let path = path.to_owned();
-        return Err(ConfigError::Writable { path });
-    }
+    // Whoever is not trusted here could not have changed the file since it was opened.
+    trust::check(path).map_err(failed)??;
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(failed)?;
     Ok(text)
@@ -426,12 +446,14 @@ mod tests {
         let text = format!(
             r#"
             pull-url = "https://cache.example.com/artifacts"
+            sandbox = "required"
             [limits]
             object-len-max = "2GiB"
             push-len-max = 1000
             push-objects-max = 10
             sessions-max = 20
             refs-max = 300
+            sessions-max-each = 5
             min-free-space = "3%"
             min-free-inodes = 7
             [audit]
@@ -465,8 +487,11 @@ mod tests {
         );
         assert_eq!(config.limits.min_free_space, Some(Share::Percent(3)));
         assert_eq!(config.limits.min_free_inodes, Some(7));
-        assert_eq!(config.limits.sessions_max, Some(20));
         assert_eq!(config.limits.refs_max, Some(300));
+        assert_eq!(config.sandbox, Confinement::Required);
+        assert_eq!(Config::default().sandbox, Confinement::BestEffort);
+        let (of_all, of_each) = (Some(20), Some(5));
+        assert_eq!(config.limits.places(), Places { of_all, of_each });
         assert_eq!(
             config.summary,
             SummarySection {
@@ -503,6 +528,7 @@ mod tests {
                 2,
                 "unknown field `pul-url`",
             ),
+            ("sandbox = 'yes'", 1, "unknown variant `yes`"),
             ("\n[limit]\n", 2, "unknown field `limit`"),
             ("[limits]\nmin-free-space = '1 gig'", 2, "a number of bytes"),
             ("[limits]\nmin-free-space = '100%'", 2, "a percentage"),
@@ -576,7 +602,8 @@ mod tests {
     }
 
     #[test]
-    fn only_the_default_file_may_be_missing_and_none_may_be_everybodys() {
+    fn only_the_default_file_may_be_missing_and_none_may_be_others_to_write() {
+        use std::fs::{Permissions, set_permissions};
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
@@ -591,10 +618,20 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         assert!(Config::read_if_there(&link).unwrap().is_some());
         assert_eq!(Config::read(Some(&path)).unwrap(), Some(Config::default()));
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(matches!(
-            Config::read(Some(&path)),
-            Err(ConfigError::Writable { .. })
-        ));
+        for (what, bad, good) in [
+            (path.as_path(), 0o666, 0o644),
+            (&path, 0o664, 0o444),
+            (dir.path(), 0o770, 0o750),
+            (dir.path(), 0o707, 0o705),
+        ] {
+            set_permissions(what, Permissions::from_mode(bad)).unwrap();
+            for path in [&path, &link] {
+                let error = Config::read(Some(path)).unwrap_err();
+                assert!(matches!(error, ConfigError::Untrusted(_)), "{error}");
+                assert!(error.to_string().contains("chmod go-w"), "{error}");
+            }
+            set_permissions(what, Permissions::from_mode(good)).unwrap();
+            Config::read(Some(&link)).unwrap();
+        }
     }
 }

@@ -144,6 +144,7 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
                 Happening::Wire(Wire::Written(written)) => self.take_written(written)?,
                 Happening::Stored(completions) => {
                     self.timers.heard(Instant::now());
+                    self.timers.progressed(Instant::now());
                     self.at_work -= completions.len();
                     for Completion {
                         worker,
@@ -238,9 +239,13 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
         if !self.session.wants_input() || self.unwritten > UNWRITTEN_MAX {
             return Ok(());
         }
+        let progress = self.session.progress();
         let taken = self.session.handle_bytes(&mut self.unread);
         self.drain();
         taken?;
+        if self.session.progress() != progress {
+            self.timers.progressed(Instant::now());
+        }
         if !self.session.wants_input() {
             return Ok(());
         }

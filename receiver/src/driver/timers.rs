@@ -9,6 +9,8 @@ pub struct Patience {
     pub greeting: Duration,
     /// For the next byte of a client whose turn it is.
     pub silence: Duration,
+    /// For more than signs of life of a client whose turn it is.
+    pub idleness: Duration,
     /// For a client to take the bytes that are ready for it.
     pub stall: Duration,
     /// Between signs of life to a client that hears nothing else.
@@ -20,6 +22,7 @@ impl Default for Patience {
         Self {
             greeting: Duration::from_secs(30),
             silence: Duration::from_secs(60),
+            idleness: Duration::from_secs(600),
             stall: Duration::from_secs(60),
             ping: Duration::from_secs(15),
         }
@@ -54,6 +57,7 @@ pub(super) struct Timers {
     patience: Patience,
     started: Instant,
     heard: Instant,
+    progressed: Instant,
     written: Instant,
     said: Instant,
 }
@@ -64,6 +68,7 @@ impl Timers {
             patience,
             started: now,
             heard: now,
+            progressed: now,
             written: now,
             said: now,
         }
@@ -72,6 +77,11 @@ impl Timers {
     /// Bytes came from the client, or its turn began.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
+    }
+
+    /// More than a sign of life came from the client, or its turn began.
+    pub(super) fn progressed(&mut self, now: Instant) {
+        self.progressed = now;
     }
 
     /// The client took bytes, or there were none to take.
@@ -88,6 +98,7 @@ impl Timers {
         let Patience {
             greeting,
             silence,
+            idleness,
             stall,
             ping,
         } = self.patience;
@@ -102,6 +113,11 @@ impl Timers {
                 activity.awaits_client,
                 self.heard + silence,
                 "the client was silent for too long",
+            ),
+            (
+                activity.awaits_client,
+                self.progressed + idleness,
+                "the client sent nothing but signs of life for too long",
             ),
             (
                 activity.unwritten,
@@ -163,6 +179,24 @@ mod tests {
             ..QUIET
         };
         assert!(matches!(after(&timers, 60, working), Due::Nothing(_)));
+    }
+
+    #[test]
+    fn a_client_that_only_pings_is_given_up_after_ten_minutes() {
+        let mut timers = Timers::new(Patience::default(), Instant::now());
+        let started = timers.started;
+        let at = |seconds| started + Duration::from_secs(seconds);
+        let (alive, progress) = (at(899), at(300));
+        timers.heard(alive);
+        timers.said(alive);
+        timers.progressed(progress);
+        assert!(matches!(after(&timers, 899, QUIET), Due::Nothing(_)));
+        assert!(matches!(after(&timers, 900, QUIET), Due::GiveUp(_)));
+        let working = Activity {
+            awaits_client: false,
+            ..QUIET
+        };
+        assert!(matches!(after(&timers, 900, working), Due::Nothing(_)));
     }
 
     #[test]

@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use nix::libc;
-use seccompiler::{BpfProgram, Error, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BpfProgram, Error, SeccompAction, SeccompCmpArgLen as ArgLen, SeccompCmpOp as CompareOp,
+    SeccompCondition as Condition, SeccompFilter, SeccompRule as Rule, TargetArch,
+};
 
 /// Denies the calls of this machine's list.
 pub(super) fn apply() -> Result<(), Error> {
@@ -22,7 +25,16 @@ fn program() -> Result<BpfProgram, Error> {
     let native = [EVERYWHERE, NEW, HERE].concat();
     let x32 = native.iter().chain(X32_OWN).map(|number| number | X32_BIT);
     let denied = native.iter().copied().chain(x32);
-    let rules: BTreeMap<_, _> = denied.map(|number| (number, Vec::new())).collect();
+    let mut rules: BTreeMap<_, _> = denied.map(|number| (number, Vec::new())).collect();
+    // With a process other than this one as their first argument.
+    let own = std::process::id().into();
+    for (number, allowed) in [(libc::SYS_prlimit64, 0), (libc::SYS_tgkill, own)] {
+        let others = Condition::new(0, ArgLen::Dword, CompareOp::Ne, allowed)?;
+        let rule = Rule::new(vec![others])?;
+        for number in [number, number | X32_BIT] {
+            rules.insert(number, vec![rule.clone()]);
+        }
+    }
     let (allow, deny) = (SeccompAction::Allow, SeccompAction::Errno(EPERM));
     Ok(SeccompFilter::new(rules, allow, deny, arch)?.try_into()?)
 }
@@ -46,6 +58,14 @@ const EVERYWHERE: &[i64] = &[
     libc::SYS_tkill,
     libc::SYS_rt_sigqueueinfo,
     libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_setpriority,
+    libc::SYS_ioprio_set,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
     // The network, and other programs through it. The wire is there already.
     libc::SYS_socket,
     libc::SYS_socketpair,
@@ -134,9 +154,9 @@ const X32_BIT: i64 = 0x4000_0000;
 const X32_BIT: i64 = 0;
 
 /// Of those denied, what x32 has numbers of its own for: `execve`, `ptrace`,
-/// `rt_sigqueueinfo`, `kexec_load`, `rt_tgsigqueueinfo`, `process_vm_readv`,
+/// `rt_sigqueueinfo`, `kexec_load`, `move_pages`, `rt_tgsigqueueinfo`, `process_vm_readv`,
 /// `process_vm_writev`, `execveat`.
 #[cfg(target_arch = "x86_64")]
-const X32_OWN: &[i64] = &[520, 521, 524, 528, 536, 539, 540, 545];
+const X32_OWN: &[i64] = &[520, 521, 524, 528, 533, 536, 539, 540, 545];
 #[cfg(target_arch = "aarch64")]
 const X32_OWN: &[i64] = &[];

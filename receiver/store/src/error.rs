@@ -99,6 +99,12 @@ pub enum Error {
         /// How many there may be.
         max: u32,
     },
+    /// As many sessions as one identity may have are at work.
+    #[error("you have {max} pushes under way at once, and may have no more; try again later")]
+    TooManyOfOne {
+        /// How many there may be.
+        max: u32,
+    },
     /// The storage is full, or a quota is used up.
     #[error("no room left while {doing} {what}")]
     Full {
@@ -187,7 +193,9 @@ impl Error {
                 CloseCode::BUSY,
                 "the repository is locked by another program; try again later".to_owned(),
             ),
-            Self::TooManySessions { .. } => (CloseCode::BUSY, self.to_string()),
+            Self::TooManySessions { .. } | Self::TooManyOfOne { .. } => {
+                (CloseCode::BUSY, self.to_string())
+            }
             Self::Full { .. } => (
                 CloseCode::STORAGE_FULL,
                 "the server's storage is full".to_owned(),

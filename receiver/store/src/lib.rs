@@ -7,6 +7,7 @@
 
 mod error;
 mod local;
+mod nowhere;
 pub mod policy;
 mod seam;
 pub mod verify;
@@ -15,6 +16,7 @@ pub use crate::error::Error;
 pub use crate::local::disk::path::RepoPath;
 pub use crate::local::disk::space::HeadRoom;
 pub use crate::local::disk::{DirEntry, FileKind, Fs, LockMode, RealFs, Room, Stat};
+pub use crate::local::push::session_limit::Places;
 pub use crate::local::repository::account::Allowance;
 pub use crate::local::summary::MadeSummary;
 pub use crate::local::summary::config::{SummaryConfig, SummaryMode};
@@ -23,4 +25,5 @@ pub use crate::local::upkeep::fsck::{Checked, Fault, fsck};
 pub use crate::local::upkeep::remove::{Removal, StoredRef, list_refs, remove_refs, tidy};
 pub use crate::local::upkeep::status::{Count, Status, count_dirtrees, status};
 pub use crate::local::{LocalStore, LocalStream, Received, StoreConfig};
+pub use crate::nowhere::{NoStream, Nowhere};
 pub use crate::seam::{ObjectStream, Store};

@@ -44,8 +44,8 @@ async fn look_at(cache: &Address, args: &Args, output: &Output) -> Result<(), Tr
     };
     let origin = Origin::announced(remote, &server)?;
     read(&origin, output)?;
-    must_agree(remote, &origin, args, output).await?;
     match server.rights() {
+        // Nor does it say what a ref holds.
         Some(rights) if rights.is_empty() => Err(Trouble {
             code: exit::REFUSED_REF,
             text: format!("your key may change nothing at {remote}"),
@@ -55,7 +55,7 @@ async fn look_at(cache: &Address, args: &Args, output: &Output) -> Result<(), Tr
                     .to_owned(),
             ),
         }),
-        _ => Ok(()),
+        _ => must_agree(remote, &origin, args, output).await,
     }
 }
 

@@ -157,6 +157,10 @@ fn advise(
                  receiver said is above, or in the server's log"
             }
             CloseCode::TIMEOUT | CloseCode::INTERRUPTED => "push again",
+            CloseCode::NOT_PERMITTED => {
+                "the server's operator grants rights with `artifact-cache-admin authorize`; pulling \
+                 needs none"
+            }
             CloseCode::UNSUPPORTED => "one of the two programs is too old for the other",
             CloseCode::OBJECT_REFUSED => {
                 "`ostree fsck` shows whether the local repository is sound"

@@ -7,6 +7,7 @@ mod admin;
 mod chaos;
 mod crowd;
 mod cuts;
+mod edges;
 mod hostile;
 mod manual;
 mod old_clients;

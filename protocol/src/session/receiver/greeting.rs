@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::error::{ApiMisuse, Error, Violation};
+use super::super::error::{ApiMisuse, Error, Fault, Violation};
 use super::super::store::{Announcement, Opened, StoreOp, StoreOutcome};
 use super::transfer::Transfer;
 use super::{Core, ReceiverEvent, State, unexpected};
-use crate::frame::{Announce, Extensions, Frame, Hello, RefStatus, RefUpdate, Verdict, Welcome};
+use crate::frame::{
+    Announce, CloseCode, Extensions, Frame, Hello, RefStatus, RefUpdate, Verdict, Welcome,
+};
 use crate::limits::{MAX_BASES, MAX_COMPLETE, MAX_REFS, REFS_PER_FRAME};
 use crate::version::{Features, Version};
 
@@ -47,6 +49,12 @@ impl ExpectHello {
             extensions,
         }));
         core.outputs.push(ReceiverEvent::Greeted(hello));
+        if let Some(text) = &core.config.turns_away {
+            return Err(Error::Fault(Fault {
+                code: CloseCode::NOT_PERMITTED,
+                text: text.as_raw().to_owned(),
+            }));
+        }
         Ok(State::ExpectAnnounce(ExpectAnnounce::default()))
     }
 }

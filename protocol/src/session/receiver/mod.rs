@@ -39,6 +39,8 @@ pub struct ReceiverConfig {
     pub identity: Option<Text>,
     /// What it may do, a line for each right; `None` if that is not said.
     pub rights: Option<String>,
+    /// Why the client is sent away once it has been told what it may do: it may do nothing.
+    pub turns_away: Option<Text>,
     /// What the client must keep within.
     pub limits: Limits,
 }
@@ -100,6 +102,8 @@ struct Core {
     config: ReceiverConfig,
     outputs: Outputs<ReceiverOutput>,
     backlog: Backlog,
+    /// Frames that were more than a sign of life.
+    frames: u64,
     /// The client's bytes ended where they may.
     left: bool,
 }
@@ -126,6 +130,7 @@ impl ReceiverSession {
                 config,
                 outputs: Outputs::new(),
                 backlog: Backlog::new(),
+                frames: 0,
                 left: false,
             },
         }
@@ -225,6 +230,12 @@ impl ReceiverSession {
         awaits_client && !self.core.backlog.is_busy()
     }
 
+    /// Returns how many frames of the client were taken, and parts of objects, without its `Ping`s:
+    /// what keeps sending these alone gets nowhere.
+    pub const fn progress(&self) -> u64 {
+        self.core.frames
+    }
+
     /// Returns whether nothing more will come of this session.
     pub const fn is_finished(&self) -> bool {
         matches!(self.state, State::Finished | State::Closed)
@@ -263,6 +274,7 @@ impl ReceiverSession {
 
     fn handle_frame(&mut self, frame: Frame) -> Result<(), Error> {
         let core = &mut self.core;
+        core.frames += u64::from(!matches!(frame, Frame::Ping(_)));
         let next = match (std::mem::replace(&mut self.state, State::Closed), frame) {
             (state, Frame::Ping(_)) if state.is_greeted() => Ok(state),
             (state, Frame::Close(close)) => state.handle_close(close),

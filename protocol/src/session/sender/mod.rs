@@ -122,6 +122,8 @@ struct Core {
     announcement: Announcement,
     limits: Limits,
     outputs: Outputs<SenderOutput>,
+    /// Frames that were more than a sign of life.
+    frames: u64,
 }
 
 #[derive(Debug)]
@@ -154,6 +156,7 @@ impl SenderSession {
                 announcement,
                 limits: Limits::default(),
                 outputs,
+                frames: 0,
             },
         }
     }
@@ -224,6 +227,12 @@ impl SenderSession {
         matches!(self.state, State::Finished | State::Closed)
     }
 
+    /// Returns how many frames of the server were taken, without its `Ping`s: what sends these alone
+    /// gets nowhere.
+    pub const fn progress(&self) -> u64 {
+        self.core.frames
+    }
+
     /// Puts out a sign of life.
     pub fn ping(&mut self) {
         if !self.is_finished() {
@@ -251,6 +260,7 @@ impl SenderSession {
 
     fn handle_frame(&mut self, frame: Frame) -> Result<(), Error> {
         let core = &mut self.core;
+        core.frames += u64::from(!matches!(frame, Frame::Ping(_)));
         let next = match (std::mem::replace(&mut self.state, State::Closed), frame) {
             (state, Frame::Ping(_)) if state.is_greeted() => Ok(state),
             (

@@ -356,6 +356,7 @@ mod tests {
             announcement: Default::default(),
             limits: Limits::default(),
             outputs: Outputs::new(),
+            frames: 0,
         };
         let mut transfer = Transfer::new();
         transfer.wanted = (0..200)

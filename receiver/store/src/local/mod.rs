@@ -21,7 +21,8 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::space::{HeadRoom, Meter};
 use crate::local::disk::{Fs, RealFs};
-use crate::local::push::{Session, publish, session_limit};
+use crate::local::push::session_limit::{self, Places};
+use crate::local::push::{Session, publish};
 use crate::local::repository::account::{Account, Allowance};
 use crate::local::repository::{Repo, heads, objects};
 use crate::local::summary::MadeSummary;
@@ -43,8 +44,8 @@ pub struct StoreConfig {
     pub summary: SummaryConfig,
     /// What must be free for a push to be accepted.
     pub head_room: HeadRoom,
-    /// Most sessions at once, of all identities together.
-    pub sessions_max: Option<u32>,
+    /// Most sessions at once that have something accepted.
+    pub places: Places,
     /// How many refs the identity may have.
     pub allowance: Allowance,
     /// Threads that publish many objects; 0 is one.
@@ -69,8 +70,9 @@ pub struct LocalStore<F: Fs = RealFs> {
     allowance: Allowance,
     received: Arc<Counters>,
     session: Mutex<Option<Session>>,
-    // Held as long as this lives.
-    _slot: Option<F::Lock>,
+    places: Places,
+    // Taken when something is accepted, and held as long as this lives.
+    place: Mutex<Vec<F::Lock>>,
     // One for each thread that verifies at the moment, at most.
     scratches: Mutex<Vec<Scratch>>,
 }
@@ -92,15 +94,12 @@ impl<F: Fs> LocalStore<F> {
             limits,
             summary,
             head_room,
-            sessions_max,
+            places,
             allowance,
             threads,
         } = config;
         // Nothing is made in what is no repository.
         repository::read_config(&fs)?;
-        let slot = sessions_max
-            .map(|max| session_limit::take(&fs, max))
-            .transpose()?;
         let mut repo = Repo::open(fs, &identity, limits, summary, threads)?;
         repo.meter = Meter::new(head_room);
         Ok(Self {
@@ -110,7 +109,8 @@ impl<F: Fs> LocalStore<F> {
             allowance,
             received: Arc::default(),
             session: Mutex::new(None),
-            _slot: slot,
+            places,
+            place: Mutex::default(),
             scratches: Mutex::new(Vec::new()),
         })
     }
@@ -175,6 +175,10 @@ impl<F: Fs> Store for LocalStore<F> {
             .transpose()?;
         let session = Session::open(&self.repo, &self.policy, account, announcement)?;
         let opened = session.opened();
+        if session.accepted().next().is_some() {
+            // A client that may set nothing leaves now, and takes nobody's place.
+            *self.place.lock() = session_limit::take(&*self.repo.fs, &self.identity, self.places)?;
+        }
         if !session.options.contains(PushOptions::DRY_RUN) {
             if session.accepted().next().is_some() {
                 self.repo.check_room()?;

@@ -93,17 +93,7 @@ impl Policy {
         };
         let granted = action
             .map_or(Ok(()), |action| self.permit(action, update))
-            .and_then(|()| match new {
-                // Where the commit itself is not here it is judged when it has come.
-                Some(Existing {
-                    detached,
-                    bound: Some(bound),
-                }) if replaces(update, *detached) => {
-                let bound = bound.iter().map(String::as_str);
-                self.judge_signer(update, self.may_create_any(bound))
-            }
-                _ => Ok(()),
-            });
+            .and_then(|()| self.judge_detached(update, new));
         if let Err(refusal) = granted {
             return Verdict::Refused(refusal);
         }
@@ -119,6 +109,25 @@ impl Policy {
             ));
         }
         Verdict::Accepted
+    }
+
+    /// Judges detached metadata by what is here of the commit. Where the commit itself is not, it is
+    /// judged when it has come.
+    pub fn judge_detached(
+        &self,
+        update: &RefUpdate,
+        existing: Option<&Existing>,
+    ) -> Result<(), Refusal> {
+        match existing {
+            Some(Existing {
+                detached,
+                bound: Some(bound),
+            }) if replaces(update, *detached) => {
+                let bound = bound.iter().map(String::as_str);
+                self.judge_signer(update, self.may_create_any(bound))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Returns whether the client may create one of these refs: a commit that is bound to them is
@@ -341,7 +350,11 @@ mod tests {
             assert_eq!(judge(OLD, None), None, "there was none");
             assert_eq!(judge(SIGNATURE, Some(SIGNATURE)), None, "it is the same");
         }
-        assert!(Policy::default().judge_signer(&update(Expect::Any, None), false).is_ok());
+        assert!(
+            Policy::default()
+                .judge_signer(&update(Expect::Any, None), false)
+                .is_ok()
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use artifact_formats::{ObjectKind, Share};
 use artifact_protocol::frame::{CloseCode, Expect, PushOptions, RefOutcome, RefUpdate};
 use artifact_protocol::session::Announcement;
 use artifact_store::{
-    Error, HeadRoom, LocalStore, ObjectStream, Received, Room, Store, StoreConfig,
+    Error, HeadRoom, LocalStore, ObjectStream, Places, Received, Room, Store, StoreConfig,
 };
 
 use crate::support::{Pair, done, open, ostree, update};
@@ -70,25 +70,90 @@ fn what_the_repository_itself_wants_free_is_kept_free() {
     announce(&store(&pair, None, None), &refs, plain).unwrap();
 }
 
-#[test]
-fn a_session_more_than_there_may_be_is_sent_away_until_one_ends() {
-    let pair = Pair::new();
-    let open = || {
+/// Sessions of identities, and whether they are let in to push.
+struct Crowd {
+    pair: Pair,
+    places: Places,
+    refs: Vec<RefUpdate>,
+}
+
+impl Crowd {
+    fn new(of_all: Option<u32>, of_each: Option<u32>) -> Self {
+        let pair = Pair::new();
+        let refs = vec![update("a", pair.commit(None, &[("file", "text")]))];
+        let places = Places { of_all, of_each };
+        Self { pair, places, refs }
+    }
+
+    fn store(&self, identity: &str) -> LocalStore {
         let config = StoreConfig {
-            sessions_max: Some(2),
+            identity: identity.to_owned(),
+            places: self.places,
             ..StoreConfig::default()
         };
-        LocalStore::open(&pair.target(), config)
-    };
-    let first = open().unwrap();
-    let second = open().unwrap();
-    let error = open().unwrap_err();
-    assert_eq!(error.to_fault().code, CloseCode::BUSY);
+        LocalStore::open(&self.pair.target(), config).unwrap()
+    }
+
+    fn enter(&self, identity: &str) -> Result<LocalStore, CloseCode> {
+        let store = self.store(identity);
+        let let_in = announce(&store, &self.refs, PushOptions::default());
+        let_in.map_err(|error| error.to_fault().code)?;
+        Ok(store)
+    }
+}
+
+#[test]
+fn a_session_more_than_there_may_be_is_sent_away_until_one_ends() {
+    let crowd = Crowd::new(Some(4), None);
+    // Half of them, if nothing is said.
+    let first = crowd.enter("alice").unwrap();
+    let second = crowd.enter("alice").unwrap();
+    assert_eq!(crowd.enter("alice").unwrap_err(), CloseCode::BUSY);
     drop(first);
-    let third = open().unwrap();
-    assert!(open().is_err());
+    let third = crowd.enter("alice").unwrap();
+    assert_eq!(crowd.enter("alice").unwrap_err(), CloseCode::BUSY);
     drop((second, third));
-    open().unwrap();
+    crowd.enter("alice").unwrap();
+
+    let crowd = Crowd::new(Some(4), Some(3));
+    let _held: Vec<_> = (0..3).map(|_| crowd.enter("alice").unwrap()).collect();
+    assert!(crowd.enter("alice").is_err());
+
+    let crowd = Crowd::new(None, None);
+    let _held: Vec<_> = (0..64).map(|_| crowd.enter("alice").unwrap()).collect();
+    assert!(crowd.enter("alice").is_err());
+
+    assert!(Crowd::new(Some(0), None).enter("alice").is_err());
+}
+
+#[test]
+fn whatever_others_hold_an_identity_is_let_in() {
+    let crowd = Crowd::new(Some(2), Some(2));
+    let _held: Vec<_> = (0..2).map(|_| crowd.enter("mallory").unwrap()).collect();
+    let alice = crowd.enter("alice").unwrap();
+    let bob = crowd.enter("bob").unwrap();
+    for name in ["alice", "bob", "mallory"] {
+        assert_eq!(crowd.enter(name).unwrap_err(), CloseCode::BUSY, "{name}");
+    }
+    drop((alice, bob));
+    // As many as there may be are enough for everybody else.
+    crowd.enter("alice").unwrap();
+    crowd.enter("carol").unwrap();
+}
+
+#[test]
+fn who_has_announced_nothing_that_is_accepted_takes_nobodys_place() {
+    let crowd = Crowd::new(Some(2), Some(1));
+    let _silent: Vec<_> = (0..3).map(|_| crowd.store("alice")).collect();
+    let alice = crowd.enter("alice").unwrap();
+    let commit = crowd.refs[0].commit;
+    crowd.pair.stage_all(&alice, commit);
+    assert_eq!(done(alice.publish().unwrap()), [RefOutcome::Updated]);
+    let there = crowd.enter("alice");
+    // All is there, so that nothing is accepted.
+    there.unwrap();
+    drop(alice);
+    crowd.enter("alice").unwrap();
 }
 
 #[test]

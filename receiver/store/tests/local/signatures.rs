@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{PushOptions, RefOutcome, RefUpdate, RefusalCode, Verdict};
-use artifact_protocol::{Checksum, ObjectId, ObjectKind};
-use artifact_receiver::policy::{Grants, Policy};
-use artifact_receiver::store::{Fs, LocalStore, Store, StoreConfig};
+use artifact_store::policy::{Grants, Policy};
+use artifact_store::{Fs, LocalStore, Store, StoreConfig};
 
 use crate::support::{Op, Pair, done, open, update};
 

@@ -165,9 +165,9 @@ impl RepoPath {
         Self::own().child("staging.lock")
     }
 
-    /// The files of which each session locks one, where their number is bounded.
-    pub(crate) fn slots() -> Self {
-        Self::own().child("slots")
+    /// The file of which each session locks some bytes.
+    pub(crate) fn sessions() -> Self {
+        Self::own().child("sessions")
     }
 
     pub(crate) fn all_staging() -> Self {

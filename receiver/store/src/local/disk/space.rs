@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use artifact_formats::{MinFree, RepoConfig, Share};
 
 use crate::error::Error;
-use crate::local::disk::path::RepoPath;
 use crate::local::disk::Fs;
+use crate::local::disk::path::RepoPath;
 
 /// What must be free for a push to be accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ pub(crate) mod staging;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
+use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName};
 use artifact_protocol::frame::{
     PushOptions, RefOutcome, RefState, RefUpdate, Refusal, RefusalCode, Verdict,
 };
@@ -272,7 +272,8 @@ impl Session {
             if announced.verdict != Verdict::UpToDate {
                 continue;
             }
-            let existing = existing(&*repo.fs, &announced.update)?;
+            let existing = existing(&*repo.fs, &announced.update, &mut self.signed_reads)?;
+            let existing = existing.as_ref();
             if existing.is_some_and(|existing| existing.detached != Some(checksum)) {
                 announced.verdict = match policy.judge_detached(&announced.update, existing) {
                     Ok(()) => Verdict::Accepted,

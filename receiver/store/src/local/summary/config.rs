@@ -16,7 +16,8 @@ pub struct SummaryConfig {
 /// Which refs a summary names, and what it says of them.
 ///
 /// Clients of Debian 12 read no summary of more than 10 MiB. When one grows towards that, the other
-/// modes make it smaller; a ref that it does not name can be pulled all the same, by its name.
+/// modes make it smaller; a ref that it does not name can be pulled by `artifact-cache`, by its name,
+/// and not by stock ostree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SummaryMode {
     /// All refs, with timestamps, versions, and up to 25,000 of them with sizes. Right up to some
