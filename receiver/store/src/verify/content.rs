@@ -1,5 +1,6 @@
 //! The stored form of a file object: header, then the content as one raw deflate stream.
 
+use artifact_formats::limits::max_deflated_len;
 use artifact_formats::{Checksum, FileHeader};
 use flate2::{Decompress, FlushDecompress, Status};
 use sha2::{Digest, Sha256};
@@ -50,7 +51,7 @@ impl Content {
             hash: Sha256::new_with_prefix(header.to_hashed()),
             size,
             inflated: 0,
-            deflated_left: deflated_len_max(size),
+            deflated_left: max_deflated_len(size),
             has_ended: header.symlink_target().is_some(),
         })
     }
@@ -187,14 +188,6 @@ pub(super) fn header_needs(collected: &[u8]) -> Result<usize, Rejection> {
     FileHeader::archive_bytes_needed(collected).map_err(Rejection::Structure)
 }
 
-/// Returns the longest deflate stream taken for content of `size` bytes.
-///
-/// The worst a sane compressor does is to spend nine bits on each byte (zlib's `deflateBound` for
-/// the level that only knows the fixed code), plus the ends of blocks. Beyond that lies filling.
-const fn deflated_len_max(size: u64) -> u64 {
-    size.saturating_add(size / 8 + size / 64 + 64)
-}
-
 const fn malformed(rule: &'static str) -> Rejection {
     Rejection::Container { rule }
 }
@@ -242,7 +235,7 @@ mod tests {
             for level in 0..=9 {
                 let content = noise.get(..len).unwrap();
                 let deflated = deflate(content, level);
-                assert!(deflated.len() as u64 <= deflated_len_max(len as u64));
+                assert!(deflated.len() as u64 <= max_deflated_len(len as u64));
             }
         }
     }
