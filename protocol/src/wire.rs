@@ -1,10 +1,14 @@
 //! How a control message becomes bytes: the only file that names bincode.
 //!
 //! Little-endian integers of fixed width, lengths as `u64`, variants as `u32`, nothing after the
-//! last field (SPEC "Encoding"). The bytes are defined there; the crate is replaceable.
+//! last field (SPEC "Encoding"). The bytes are defined there; the crate is replaceable, and nothing
+//! of it or of serde shows in an error.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian, standard};
+use bincode::error::DecodeError;
+use bincode::serde::{BorrowedSerdeDecoder, borrow_decode_from_slice, encode_to_vec};
 use serde::{Deserialize, Serialize};
+use serde_path_to_error::{Path, Segment};
 
 use crate::limits::MAX_FRAME_LEN_MAX;
 
@@ -15,36 +19,134 @@ const CONFIG: Configuration<LittleEndian, Fixint, Limit<{ MAX_FRAME_LEN_MAX as u
         .with_limit();
 
 /// Why a payload is not the message its head says.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadError {
     /// A field cannot be read.
-    #[error("a field cannot be read")]
-    Field(#[source] bincode::error::DecodeError),
+    #[error("{field}: {reason}")]
+    Field {
+        /// Its name in the SPEC, with its place in a list, as in `refs[3].name`.
+        field: String,
+        /// Which rule it breaks.
+        reason: String,
+    },
     /// Bytes outside the control messages are not in their layout; the text says which rule.
     #[error("{0}")]
     Raw(&'static str),
     /// The message ends before its payload does.
-    #[error("{extra} bytes after the last field")]
+    #[error("the payload goes on after the last field, for so many bytes: {extra}")]
     Trailing {
         /// Bytes left over.
         extra: usize,
     },
 }
 
+/// The names of what a message consists of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fields {
+    /// One value.
+    Leaf,
+    /// Fields, in order.
+    Struct(&'static [(&'static str, Self)]),
+    /// Any number of these.
+    List(&'static Self),
+}
+
 /// Appends the message's bytes.
 pub(crate) fn encode(message: &impl Serialize, out: &mut Vec<u8>) {
-    let bytes = bincode::serde::encode_to_vec(message, CONFIG)
+    let bytes = encode_to_vec(message, CONFIG)
         .expect("our messages have no field that serde cannot write, and a Vec takes every byte");
     out.extend_from_slice(&bytes);
 }
 
-/// Reads a message that fills `payload`.
-pub(crate) fn decode<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, PayloadError> {
-    let (message, used) =
-        bincode::serde::borrow_decode_from_slice(payload, CONFIG).map_err(PayloadError::Field)?;
+/// Reads a message that fills `payload`; `fields` are for the error.
+pub(crate) fn decode<'a, T: Deserialize<'a>>(
+    payload: &'a [u8],
+    fields: Fields,
+) -> Result<T, PayloadError> {
+    let (message, used) = borrow_decode_from_slice(payload, CONFIG)
+        .map_err(|error| explain::<T>(payload, fields, &error))?;
     match payload.len() - used {
         0 => Ok(message),
         extra => Err(PayloadError::Trailing { extra }),
+    }
+}
+
+/// Reads the payload once more, to find out where it went wrong: only what fails takes the time.
+fn explain<'a, T: Deserialize<'a>>(
+    payload: &'a [u8],
+    fields: Fields,
+    error: &DecodeError,
+) -> PayloadError {
+    let mut decoder = BorrowedSerdeDecoder::from_slice(payload, CONFIG, ());
+    let again: Result<T, _> = serde_path_to_error::deserialize(decoder.as_deserializer());
+    let field = again.err().map(|error| name(error.path(), fields));
+    PayloadError::Field {
+        field: field.unwrap_or_default(),
+        reason: reason(error),
+    }
+}
+
+/// Writes a path of numbers with the names of the fields they stand for.
+fn name(path: &Path, mut fields: Fields) -> String {
+    let mut text = String::new();
+    for segment in path {
+        let Segment::Seq { index } = segment else {
+            continue;
+        };
+        match fields {
+            Fields::Leaf => break,
+            Fields::List(element) => {
+                text.push_str(&format!("[{index}]"));
+                fields = *element;
+            }
+            Fields::Struct(named) => {
+                let Some((name, within)) = named.get(*index) else {
+                    break;
+                };
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(name);
+                fields = *within;
+            }
+        }
+    }
+    if text.is_empty() {
+        text.push_str("the payload");
+    }
+    text
+}
+
+/// Says in words of the SPEC what is wrong.
+fn reason(error: &DecodeError) -> String {
+    match error {
+        DecodeError::UnexpectedEnd { .. } => "the payload ends before it does".to_owned(),
+        DecodeError::LimitExceeded | DecodeError::OutsideUsizeRange(_) => {
+            "it is longer than any frame".to_owned()
+        }
+        DecodeError::Utf8 { .. } => "it is not UTF-8".to_owned(),
+        DecodeError::InvalidBooleanValue(found) => {
+            format!("a bool is 0 or 1, not {found}")
+        }
+        DecodeError::UnexpectedVariant { found, .. } => {
+            format!("an option is 0 or 1, not {found}")
+        }
+        // Our own rules come as text, and so does the one of serde's that can come here: the number
+        // of an alternative that does not exist.
+        DecodeError::OtherString(text) if text.starts_with("invalid value") => {
+            "there is no alternative of this number".to_owned()
+        }
+        DecodeError::OtherString(text) => text.clone(),
+        DecodeError::Other(_)
+        | DecodeError::Serde(_)
+        | DecodeError::InvalidIntegerType { .. }
+        | DecodeError::NonZeroTypeIsZero { .. }
+        | DecodeError::InvalidCharEncoding(_)
+        | DecodeError::ArrayLengthMismatch { .. }
+        | DecodeError::EmptyEnum { .. }
+        | DecodeError::InvalidDuration { .. }
+        | DecodeError::InvalidSystemTime { .. }
+        | _ => "it cannot be read".to_owned(),
     }
 }

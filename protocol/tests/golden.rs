@@ -1,7 +1,7 @@
 //! Golden frames: what the bytes of version 2 are, for this crate and for whoever writes another.
 //!
 //! Each `testdata/v2/NAME.bin` is a stream of frames and `NAME.txt` what it decodes to, or why it
-//! is refused. Files are added, never edited; `GOLDEN=write` writes those that are not there yet.
+//! is refused. Streams are added, never edited; `GOLDEN=write` writes those that are not there yet.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy exempts test functions, not their helpers"
@@ -69,6 +69,48 @@ fn every_kind_of_frame_has_a_golden() {
     assert_eq!(kinds, BTreeSet::from(of_the_spec));
 }
 
+/// No text about a frame shows how this crate is made: the message has its name in the SPEC, and so
+/// has its field.
+#[test]
+fn whoever_sends_a_bad_frame_is_told_its_name_and_the_field_in_words() {
+    let spec = include_str!("../SPEC.md");
+    for (golden, bytes) in goldens() {
+        for len in 0..=bytes.len() {
+            let (mut cut, end) = (bytes[..len].to_vec(), len.saturating_sub(8));
+            let stated = u32::try_from(end).unwrap().to_le_bytes();
+            if let Some(room) = cut.get_mut(4..8)
+                && !golden.contains("too-long")
+            {
+                room.copy_from_slice(&stated);
+            }
+            let Err(error) = Frame::decode(&mut BytesMut::from(&cut[..]), MAX_EARLY_FRAME_LEN)
+            else {
+                continue;
+            };
+            let text = refusal(&error);
+            for alien in [
+                "FrameKind",
+                "{",
+                "Some(",
+                "String",
+                "variant",
+                "Variant",
+                "serde",
+            ] {
+                assert!(!text.contains(alien), "{golden}: {text}");
+            }
+            let Some((_, reason)) = text.split_once("because: ") else {
+                continue;
+            };
+            let field = reason.split([':', '[']).next().unwrap();
+            if field.ends_with("_max") || !field.contains(' ') {
+                let name = field.rsplit('.').next().unwrap().trim();
+                assert!(spec.contains(name), "{golden}: {name} is not in the SPEC");
+            }
+        }
+    }
+}
+
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/v2")
 }
@@ -131,7 +173,7 @@ fn id(kind: ObjectKind, byte: u8) -> ObjectId {
 fn extensions(entries: &[(u16, &[u8])]) -> Extensions {
     let mut extensions = Extensions::default();
     for (tag, value) in entries {
-        extensions.push(*tag, value.to_vec());
+        extensions.set(*tag, value.to_vec());
     }
     extensions
 }
@@ -410,7 +452,24 @@ fn refused_messages() -> Vec<(&'static str, Vec<u8>)> {
             "refused-extensions-too-long",
             Frame::Hello(extended).encode().to_vec(),
         ),
+        ("refused-extensions-unsorted", hello_with_tags([2, 1])),
+        ("refused-extensions-tag-twice", hello_with_tags([1, 1])),
     ]
+}
+
+/// A `Hello` with two empty extensions.
+fn hello_with_tags(tags: [u16; 2]) -> Vec<u8> {
+    let two = extensions(&[(1, b""), (2, b"")]);
+    let hello = Hello {
+        extensions: two,
+        ..hello()
+    };
+    let mut bytes = Frame::Hello(hello).encode().to_vec();
+    for (tag, from_end) in tags.into_iter().zip([20, 10]) {
+        let at = bytes.len() - from_end;
+        bytes[at..at + 2].copy_from_slice(&tag.to_le_bytes());
+    }
+    bytes
 }
 
 fn refused_object_frames() -> Vec<(&'static str, Vec<u8>)> {

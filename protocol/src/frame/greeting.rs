@@ -53,7 +53,8 @@ impl Welcome {
     }
 }
 
-/// Tagged values at the end of a message, kept though unknown: bincode's structs cannot grow.
+/// Tagged values at the end of a message, kept though unknown: bincode's structs cannot grow. Tags
+/// ascend, so that there is one encoding of each message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Extensions(Vec<(u16, Vec<u8>)>);
 
@@ -66,10 +67,17 @@ impl Extensions {
             .map(|(_, value)| value.as_slice())
     }
 
-    /// Adds a value. All values, and 10 bytes for each, must be within [`MAX_EXTENSIONS_LEN`], or
-    /// the peer refuses.
-    pub fn push(&mut self, tag: u16, value: Vec<u8>) {
-        self.0.push((tag, value));
+    /// Sets the value behind a tag. All values, and 10 bytes for each, must be within
+    /// [`MAX_EXTENSIONS_LEN`], or the peer refuses.
+    pub fn set(&mut self, tag: u16, value: Vec<u8>) {
+        match self.0.binary_search_by_key(&tag, |(found, _)| *found) {
+            Ok(place) => {
+                if let Some(entry) = self.0.get_mut(place) {
+                    entry.1 = value;
+                }
+            }
+            Err(place) => self.0.insert(place, (tag, value)),
+        }
     }
 }
 
@@ -79,6 +87,9 @@ impl<'de> Deserialize<'de> for Extensions {
         let total: usize = entries.iter().map(|(_, value)| value.len() + 10).sum();
         if total > MAX_EXTENSIONS_LEN {
             return Err(D::Error::custom("extensions are larger than 8 KiB"));
+        }
+        if !entries.is_sorted_by(|(before, _), (tag, _)| before < tag) {
+            return Err(D::Error::custom("tags ascend, and none comes twice"));
         }
         Ok(Self(
             entries
@@ -92,15 +103,15 @@ impl<'de> Deserialize<'de> for Extensions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire;
+    use crate::wire::{self, Fields};
 
     #[test]
     fn rights_are_lines_none_or_not_said() {
         let rights = |value: Option<&[u8]>| {
             let mut extensions = Extensions::default();
-            extensions.push(7, b"of a later version".to_vec());
+            extensions.set(7, b"of a later version".to_vec());
             if let Some(value) = value {
-                extensions.push(Welcome::RIGHTS, value.to_vec());
+                extensions.set(Welcome::RIGHTS, value.to_vec());
             }
             let welcome = Welcome {
                 version: Version(2),
@@ -131,11 +142,14 @@ mod tests {
             (MAX_EXTENSIONS_LEN - 19, false),
         ] {
             let mut extensions = Extensions::default();
-            extensions.push(1, Vec::new());
-            extensions.push(2, vec![0; len]);
+            extensions.set(1, Vec::new());
+            extensions.set(2, vec![0; len]);
             let mut bytes = Vec::new();
             wire::encode(&extensions, &mut bytes);
-            assert_eq!(wire::decode::<Extensions>(&bytes).is_ok(), fits);
+            assert_eq!(
+                wire::decode::<Extensions>(&bytes, Fields::Leaf).is_ok(),
+                fits
+            );
         }
     }
 }

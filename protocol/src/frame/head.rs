@@ -47,9 +47,37 @@ impl FrameKind {
     pub const CLOSE: Self = Self(0x0041);
 }
 
+impl fmt::Display for FrameKind {
+    /// Writes the message's name in the SPEC.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Self::HELLO => "Hello",
+            Self::WELCOME => "Welcome",
+            Self::ANNOUNCE => "Announce",
+            Self::REF_STATUS => "RefStatus",
+            Self::BASIS => "Basis",
+            Self::OFFER => "Offer",
+            Self::WANT => "Want",
+            Self::DETACHED => "Detached",
+            Self::PACK => "Pack",
+            Self::OBJECT_BEGIN => "ObjectBegin",
+            Self::OBJECT_CHUNK => "ObjectChunk",
+            Self::OBJECT_END => "ObjectEnd",
+            Self::STAGED => "Staged",
+            Self::FINALIZE => "Finalize",
+            Self::MISSING => "Missing",
+            Self::FINALIZED => "Finalized",
+            Self::SUMMARY_DONE => "SummaryDone",
+            Self::PING => "Ping",
+            Self::CLOSE => "Close",
+            Self(kind) => return write!(f, "a frame of unknown kind {kind:#06x}"),
+        })
+    }
+}
+
 impl fmt::Debug for FrameKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FrameKind({:#06x})", self.0)
+        write!(f, "FrameKind({self})")
     }
 }
 

@@ -7,6 +7,7 @@
 mod announce;
 mod closing;
 pub(crate) mod deframer;
+mod fields;
 mod greeting;
 mod head;
 mod objects;
@@ -79,13 +80,13 @@ pub enum DecodeError {
         got: u32,
     },
     /// A kind that is not known and may not be skipped.
-    #[error("unknown {kind:?}")]
+    #[error("a frame of unknown kind {:#06x}", kind.0)]
     UnknownKind {
         /// The kind.
         kind: FrameKind,
     },
     /// A flag where there must be none.
-    #[error("flags {flags:#06x} on {kind:?}")]
+    #[error("flags {flags:#06x} on {kind}")]
     Flags {
         /// The kind.
         kind: FrameKind,
@@ -93,7 +94,7 @@ pub enum DecodeError {
         flags: u16,
     },
     /// The payload is not the message its head says.
-    #[error("malformed payload of {kind:?}")]
+    #[error("{kind} cannot be decoded")]
     Payload {
         /// The kind.
         kind: FrameKind,

@@ -4,6 +4,7 @@ use artifact_formats::{Checksum, ObjectId};
 use bytes::{Buf, BufMut, Bytes};
 
 use super::Frame;
+use super::fields;
 use super::head::FrameKind;
 use super::objects::{Detached, ObjectChunk, Pack, Want};
 use crate::wire::{self, PayloadError};
@@ -44,26 +45,27 @@ pub(super) fn encode(frame: &Frame, out: &mut Vec<u8>) {
 }
 
 pub(super) fn decode(kind: FrameKind, payload: Bytes) -> Result<Frame, PayloadError> {
+    let fields = fields::of(kind);
     let frame = match kind {
-        FrameKind::HELLO => Frame::Hello(wire::decode(&payload)?),
-        FrameKind::WELCOME => Frame::Welcome(wire::decode(&payload)?),
-        FrameKind::ANNOUNCE => Frame::Announce(wire::decode(&payload)?),
-        FrameKind::REF_STATUS => Frame::RefStatus(wire::decode(&payload)?),
-        FrameKind::BASIS => Frame::Basis(wire::decode(&payload)?),
-        FrameKind::OFFER => Frame::Offer(wire::decode(&payload)?),
+        FrameKind::HELLO => Frame::Hello(wire::decode(&payload, fields)?),
+        FrameKind::WELCOME => Frame::Welcome(wire::decode(&payload, fields)?),
+        FrameKind::ANNOUNCE => Frame::Announce(wire::decode(&payload, fields)?),
+        FrameKind::REF_STATUS => Frame::RefStatus(wire::decode(&payload, fields)?),
+        FrameKind::BASIS => Frame::Basis(wire::decode(&payload, fields)?),
+        FrameKind::OFFER => Frame::Offer(wire::decode(&payload, fields)?),
         FrameKind::WANT => Frame::Want(decode_want(payload)?),
         FrameKind::DETACHED => Frame::Detached(decode_detached(payload)?),
         FrameKind::PACK => Frame::Pack(decode_pack(payload)?),
-        FrameKind::OBJECT_BEGIN => Frame::ObjectBegin(wire::decode(&payload)?),
+        FrameKind::OBJECT_BEGIN => Frame::ObjectBegin(wire::decode(&payload, fields)?),
         FrameKind::OBJECT_CHUNK => Frame::ObjectChunk(decode_chunk(payload)?),
-        FrameKind::OBJECT_END => Frame::ObjectEnd(wire::decode(&payload)?),
-        FrameKind::STAGED => Frame::Staged(wire::decode(&payload)?),
-        FrameKind::FINALIZE => Frame::Finalize(wire::decode(&payload)?),
-        FrameKind::MISSING => Frame::Missing(wire::decode(&payload)?),
-        FrameKind::FINALIZED => Frame::Finalized(wire::decode(&payload)?),
-        FrameKind::SUMMARY_DONE => Frame::SummaryDone(wire::decode(&payload)?),
-        FrameKind::PING => Frame::Ping(wire::decode(&payload)?),
-        FrameKind::CLOSE => Frame::Close(wire::decode(&payload)?),
+        FrameKind::OBJECT_END => Frame::ObjectEnd(wire::decode(&payload, fields)?),
+        FrameKind::STAGED => Frame::Staged(wire::decode(&payload, fields)?),
+        FrameKind::FINALIZE => Frame::Finalize(wire::decode(&payload, fields)?),
+        FrameKind::MISSING => Frame::Missing(wire::decode(&payload, fields)?),
+        FrameKind::FINALIZED => Frame::Finalized(wire::decode(&payload, fields)?),
+        FrameKind::SUMMARY_DONE => Frame::SummaryDone(wire::decode(&payload, fields)?),
+        FrameKind::PING => Frame::Ping(wire::decode(&payload, fields)?),
+        FrameKind::CLOSE => Frame::Close(wire::decode(&payload, fields)?),
         FrameKind(_) => return Err(PayloadError::Raw("a kind without a payload")),
     };
     Ok(frame)

@@ -103,7 +103,7 @@ fn extensions() -> impl Strategy<Value = Extensions> {
     vec((any::<u16>(), vec(any::<u8>(), 0..20)), 0..4).prop_map(|entries| {
         let mut extensions = Extensions::default();
         for (tag, value) in entries {
-            extensions.push(tag, value);
+            extensions.set(tag, value);
         }
         extensions
     })

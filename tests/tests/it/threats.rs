@@ -189,7 +189,7 @@ fn what_a_server_says_reaches_no_terminal_as_it_is() {
     let hostile = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\r\u{8}\u{202e}\u{200b}ok\nrefused";
     let text = Text::new(hostile);
     let mut extensions = Extensions::default();
-    extensions.push(Welcome::RIGHTS, hostile.as_bytes().to_vec());
+    extensions.set(Welcome::RIGHTS, hostile.as_bytes().to_vec());
     let welcome = Frame::Welcome(Welcome {
         version: Version::NEWEST,
         features: Features::default(),

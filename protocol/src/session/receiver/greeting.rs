@@ -28,8 +28,10 @@ impl ExpectHello {
             ..
         } = hello;
         let Some(version) = Version::negotiate(version_min, version_max) else {
+            // The beginning is for programs (SPEC "Versions").
             return Err(Violation::Unsupported(format!(
-                "the client speaks versions {version_min} to {version_max}, this server {} to {}",
+                "versions {} {}: this server speaks no other, and the client {version_min} to \
+                 {version_max}",
                 Version::OLDEST,
                 Version::NEWEST
             ))
@@ -37,7 +39,7 @@ impl ExpectHello {
         };
         let mut extensions = Extensions::default();
         if let Some(rights) = &core.config.rights {
-            extensions.push(Welcome::RIGHTS, rights.clone().into_bytes());
+            extensions.set(Welcome::RIGHTS, rights.clone().into_bytes());
         }
         core.outputs.send(&Frame::Welcome(Welcome {
             version,
