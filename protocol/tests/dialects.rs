@@ -177,7 +177,9 @@ impl Server {
                 StoreOutcome::Published(Published::Done(vec![self.outcome.clone(); refs]))
             }
             StoreOp::Summarize => StoreOutcome::Summarized(SummaryDone::Current),
-            StoreOp::Rely(_) | StoreOp::Have(_) => unreachable!("old clients offer nothing"),
+            StoreOp::Rely(_) | StoreOp::Have(_) | StoreOp::Unsent(_) => {
+                unreachable!("old clients offer nothing")
+            }
         }
     }
 

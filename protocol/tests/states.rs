@@ -308,7 +308,7 @@ impl Receiving {
                     refs: vec![accepted()],
                     complete: vec![COMMIT],
                 }),
-                StoreOp::Rely(_) => StoreOutcome::Relied,
+                StoreOp::Rely(_) | StoreOp::Unsent(_) => StoreOutcome::Relied,
                 StoreOp::Have(ids) => StoreOutcome::Have(vec![false; ids.len()]),
                 StoreOp::Begin(..) | StoreOp::Append(..) => StoreOutcome::Appended,
                 StoreOp::Stage(_) | StoreOp::End(_) | StoreOp::Detached(..) => StoreOutcome::Staged,
@@ -603,21 +603,22 @@ struct Sending {
 
 impl Sending {
     fn expect_welcome() -> Self {
-        Self::begin(Vec::new())
+        Self::begin(Vec::new(), PushOptions::default())
     }
 
     /// Files 0, 1 and 2 were offered along with the announcement.
     fn offered_early() -> Self {
-        Self::begin(vec![SmallCommit {
+        let small = SmallCommit {
             commit: COMMIT,
             closure: files(3),
-        }])
-        .after(welcome(MAX_FRAME_LEN_MAX))
+        };
+        Self::begin(vec![small], PushOptions::default()).after(welcome(MAX_FRAME_LEN_MAX))
     }
 
-    fn begin(small: Vec<SmallCommit>) -> Self {
+    fn begin(small: Vec<SmallCommit>, options: PushOptions) -> Self {
         let mut session = SenderSession::new(SenderConfig {
             announcement: Announcement {
+                options,
                 refs: vec![update()],
                 ..Announcement::default()
             },
@@ -651,14 +652,18 @@ impl Sending {
     }
 
     fn expect_finalized() -> Self {
-        let mut state = Self::transfer();
-        state = state
-            .after(Frame::Want(Want { wanted: vec![true] }))
-            .answered();
-        assert_eq!(
-            state.drain().sent.last(),
-            Some(&Frame::Finalize(Finalize {}))
-        );
+        Self::finalized_with(PushOptions::default())
+    }
+
+    fn finalized_with(options: PushOptions) -> Self {
+        let state = Self::begin(Vec::new(), options).after(welcome(MAX_FRAME_LEN_MAX));
+        let mut state = state.after(ref_status(0)).answered().answered();
+        state = state.after(want(1));
+        let Drained { mut sent, requests } = state.drain();
+        state.requests = requests;
+        state = state.answered();
+        sent.extend(state.drain().sent);
+        assert_eq!(sent.last(), Some(&Frame::Finalize(Finalize {})));
         state
     }
 
@@ -861,4 +866,229 @@ fn a_violation_names_what_was_awaited_and_what_came() {
             ..
         })
     ));
+}
+
+#[test]
+fn an_outcome_is_foretold_in_a_dry_run_and_nowhere_else() {
+    let finalized = |outcome| {
+        let refs = vec![outcome];
+        Frame::Finalized(Finalized { refs })
+    };
+    let dry = || Sending::finalized_with(PushOptions::DRY_RUN);
+    let _ = dry().after(finalized(RefOutcome::WouldUpdate));
+    let _ = dry().after(finalized(RefOutcome::Unchanged));
+    dry().refuses(finalized(RefOutcome::Updated), CloseCode::VIOLATION);
+    dry().refuses(missing(1), CloseCode::VIOLATION);
+    let real = Sending::expect_finalized;
+    let _ = real().after(finalized(RefOutcome::Unchanged));
+    real().refuses(finalized(RefOutcome::WouldUpdate), CloseCode::VIOLATION);
+    // The server's own store cannot make it say so either.
+    for refs in [vec![RefOutcome::WouldUpdate], vec![RefOutcome::Updated; 2]] {
+        let mut state = Receiving::publishing();
+        let request = state.drain().requests.pop().unwrap();
+        let outcome = StoreOutcome::Published(Published::Done(refs));
+        let result = state.session.handle_stored(request.complete(Ok(outcome)));
+        assert!(matches!(result, Err(Error::Misuse(ApiMisuse::Outcome))));
+    }
+}
+
+#[test]
+fn a_client_does_not_know_what_became_of_a_push_between_finalize_and_its_answer() {
+    assert!(!Sending::transfer().session.is_unsettled());
+    assert!(Sending::expect_finalized().session.is_unsettled());
+    assert!(!Sending::expect_summary().session.is_unsettled());
+    let missing = Sending::expect_finalized().after(missing(1));
+    assert!(!missing.session.is_unsettled());
+    let dry = Sending::finalized_with(PushOptions::DRY_RUN);
+    assert!(!dry.session.is_unsettled());
+    // A server that refuses what it was sent has published nothing; of others that is not known.
+    for code in 0..=15 {
+        let mut state = Sending::expect_finalized();
+        state.handle(close(CloseCode(code))).unwrap_err();
+        let is_known = [4, 5, 6, 7, 10].contains(&code);
+        assert_eq!(state.session.is_unsettled(), !is_known, "code {code}");
+    }
+    let mut cut = Sending::expect_finalized();
+    cut.session.handle_eof().unwrap_err();
+    assert!(cut.session.is_unsettled());
+}
+
+#[test]
+fn a_client_ends_a_push_before_it_sends_what_the_server_does_not_take() {
+    let limits = |objects, object_len, len| Limits {
+        push_objects_max: objects,
+        object_len_max: object_len,
+        push_len_max: len,
+        ..Limits::default()
+    };
+    // It is to send one object of 6 bytes.
+    for (limits, ends) in [
+        (limits(1, 6, 6), false),
+        (limits(0, 6, 6), true),
+        (limits(1, 5, 6), true),
+        (limits(1, 6, 5), true),
+    ] {
+        let Frame::Welcome(welcome) = welcome(MAX_FRAME_LEN_MAX) else {
+            unreachable!()
+        };
+        let welcome = Frame::Welcome(Welcome { limits, ..welcome });
+        let state = Sending::expect_welcome().after(welcome);
+        let mut state = state.after(ref_status(0)).answered().answered();
+        state.drain();
+        let wanted = state.handle(want(1));
+        let mut sent = Vec::new();
+        let result = wanted.and_then(|()| {
+            let drained = state.drain();
+            sent.extend(drained.sent);
+            let mut fetches = drained.requests.into_iter();
+            let fetched = Fetched::Whole(Bytes::from_static(b"stored"));
+            let outcome = SourceOutcome::Fetched(vec![fetched]);
+            let done = fetches.next().unwrap().complete(Ok(outcome));
+            state.session.handle_source(done)
+        });
+        sent.extend(state.drain().sent);
+        let packs = sent.iter().any(|frame| matches!(frame, Frame::Pack(_)));
+        assert_eq!(packs, !ends, "{limits:?}");
+        assert_eq!(result.is_err(), ends, "{limits:?}");
+        if ends {
+            assert_last_is_close(&sent, CloseCode::LIMIT);
+            state.stays_closed();
+        }
+    }
+}
+
+#[test]
+fn a_client_looks_at_the_unpacked_size_before_it_sends_a_large_file() {
+    let mut first = vec![0; 16];
+    first[8..].copy_from_slice(&1_000_u64.to_be_bytes());
+    for (object_len_max, ends) in [(1_000, false), (999, true)] {
+        let limits = Limits {
+            object_len_max,
+            ..Limits::default()
+        };
+        let Frame::Welcome(welcome) = welcome(MAX_FRAME_LEN_MAX) else {
+            unreachable!()
+        };
+        let welcome = Frame::Welcome(Welcome { limits, ..welcome });
+        let state = Sending::expect_welcome().after(welcome);
+        let mut state = state.after(ref_status(0)).answered().answered();
+        state = state.after(want(1));
+        let fetch = state.drain().requests.pop().unwrap();
+        let large = SourceOutcome::Fetched(vec![Fetched::Large(None)]);
+        state
+            .session
+            .handle_source(fetch.complete(Ok(large)))
+            .unwrap();
+        let next = state.drain().requests.pop().unwrap();
+        let piece = SourceOutcome::Piece {
+            bytes: first.clone().into(),
+            last: true,
+        };
+        let result = state.session.handle_source(next.complete(Ok(piece)));
+        assert_eq!(result.is_err(), ends);
+        let sent = state.drain().sent;
+        let chunks = sent
+            .iter()
+            .any(|frame| matches!(frame, Frame::ObjectChunk(_)));
+        assert_eq!(chunks, !ends);
+    }
+}
+
+#[test]
+fn staged_counts_bytes_of_verified_objects_and_of_no_others() {
+    let chunk = |len| {
+        let bytes = Bytes::from(vec![0; len]);
+        Frame::ObjectChunk(ObjectChunk { stream: 0, bytes })
+    };
+    let staged = |state: &mut Receiving| {
+        let sent = state.drain().sent;
+        sent.into_iter().find_map(|frame| match frame {
+            Frame::Staged(staged) => Some((staged.objects, staged.bytes)),
+            _ => None,
+        })
+    };
+    let mut state = Receiving::transfer_of_wanted();
+    for _ in 0..3 {
+        state = state.after(chunk(1024 * 1024)).answered();
+        assert_eq!(staged(&mut state), None, "it is on its way");
+    }
+    let mut state = state.after(Frame::ObjectEnd(ObjectEnd { stream: 0 }));
+    let end = state.drain().requests.pop().unwrap();
+    let done = end.complete(Ok(StoreOutcome::Staged));
+    state.session.handle_stored(done).unwrap();
+    assert_eq!(staged(&mut state), Some((1, 3 * 1024 * 1024)));
+}
+
+#[test]
+fn what_was_wanted_and_did_not_come_is_told_to_the_store_before_it_publishes() {
+    let offered = Receiving::transfer().after(offer(files(3))).answered();
+    let pack = Frame::Pack(Pack {
+        objects: vec![(file(1), Bytes::from_static(b"stored"))],
+    });
+    let told = offered
+        .after(pack)
+        .after(detached(Bytes::from_static(METADATA)));
+    let mut state = told.answered().after(Frame::Finalize(Finalize {}));
+    let requests = state.drain().requests;
+    let [StoreOp::Unsent(unsent)] = &requests.iter().map(StoreRequest::op).collect::<Vec<_>>()[..]
+    else {
+        unreachable!("{requests:?}");
+    };
+    let mut unsent = unsent.clone();
+    unsent.sort();
+    let mut expected = vec![file(0), file(2)];
+    expected.sort();
+    assert_eq!(unsent, expected);
+    state.requests = requests;
+    let requests = state.answered().drain().requests;
+    assert!(matches!(requests[0].op(), StoreOp::Publish));
+}
+
+/// What either end says of the mistakes that are made most (their texts reach who has to find them).
+#[test]
+fn a_violation_says_which_rule_was_broken() {
+    let says = |mut state: Receiving, frame: Frame| state.handle(frame).unwrap_err();
+    let chain = |error: Error| {
+        let source = std::error::Error::source(&error).unwrap();
+        source.to_string()
+    };
+    let pack = |number| {
+        Frame::Pack(Pack {
+            objects: vec![(file(number), Bytes::from_static(b"stored"))],
+        })
+    };
+    let metadata = || detached(Bytes::from_static(METADATA));
+    let offered = Receiving::transfer().after(offer(files(1)));
+    let early = chain(says(offered, pack(0)));
+    assert!(
+        early.contains("before the Want that answers its Offer"),
+        "{early}"
+    );
+    let twice = Receiving::transfer().after(metadata());
+    assert_eq!(
+        chain(says(twice, metadata())),
+        "detached metadata of a commit came twice"
+    );
+    assert_eq!(
+        chain(says(Receiving::dry_run(), metadata())),
+        "a dry run sends no detached metadata"
+    );
+    let says = |mut state: Sending, frame: Frame| chain(state.handle(frame).unwrap_err());
+    let summary = Frame::SummaryDone(SummaryDone::Current);
+    assert_eq!(
+        says(Sending::expect_finalized(), summary),
+        "SummaryDone before an outcome for each announced ref"
+    );
+    assert_eq!(
+        says(Sending::expect_finalized(), missing(0)),
+        "a Missing without an id"
+    );
+    assert_eq!(
+        says(Sending::planning(), want(1)),
+        "Want before anything was offered"
+    );
+    assert_eq!(
+        says(Sending::expect_welcome(), want(1)),
+        "Want came where Welcome may come"
+    );
 }

@@ -60,6 +60,13 @@ impl FileHeader {
         Ok(len.saturating_sub(so_far.len()))
     }
 
+    /// Returns the unpacked size that the beginning of a stored file object says; `None` if that is
+    /// not all there.
+    pub fn archive_size(stored: &[u8]) -> Option<u64> {
+        let size = stored.get(FRAME_LEN..)?.first_chunk()?;
+        Some(u64::from_be_bytes(*size))
+    }
+
     /// Parses the header of a stored file object, all of `framed`, and returns it with the unpacked
     /// size of the content in bytes, which is 0 for a symbolic link.
     pub fn parse_archive(framed: &[u8]) -> Result<(Self, u64), FormatError> {

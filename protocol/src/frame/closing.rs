@@ -103,6 +103,17 @@ impl CloseCode {
     pub const NOT_PERMITTED: Self = Self(15);
 }
 
+impl CloseCode {
+    /// Returns whether a server that closes with this code in the place of `Finalized` has set no
+    /// ref.
+    pub const fn comes_before_publication(self) -> bool {
+        matches!(
+            self,
+            Self::OBJECT_REFUSED | Self::LIMIT | Self::INCOMPLETE | Self::VIOLATION | Self::BUSY
+        )
+    }
+}
+
 impl fmt::Display for CloseCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match *self {

@@ -38,7 +38,7 @@ impl Error {
     /// Returns what the other side is told, if it is there to be told.
     pub(super) fn to_close(&self) -> Option<(CloseCode, String)> {
         match self {
-            Self::Decode(decode) => Some((decode.into(), decode.to_string())),
+            Self::Decode(decode) => Some((decode.into(), with_causes(decode))),
             Self::Violation(violation) => Some((violation.into(), violation.to_string())),
             Self::Fault(fault) => Some((fault.code, fault.text.clone())),
             Self::Misuse(misuse) => Some((CloseCode::INTERNAL, misuse.to_string())),
@@ -46,6 +46,18 @@ impl Error {
             Self::Dialect(_) | Self::PeerClosed(_) | Self::Truncated => None,
         }
     }
+}
+
+/// Joins what an error and its causes say, for the other side.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// Why a store or a source cannot go on, in words fit for the other side: no paths.
@@ -57,12 +69,18 @@ pub struct Fault {
     pub text: String,
 }
 
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
 /// A well-formed frame that may not come, or may not come now: the peer's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
     /// A frame that does not belong here.
-    #[error("a frame {got:?} while awaiting {awaited}")]
+    #[error("{got} came where {awaited} may come")]
     Unexpected {
         /// What the state waits for.
         awaited: &'static str,
@@ -80,8 +98,14 @@ pub enum Violation {
         got: u64,
     },
     /// An object that was not asked for.
-    #[error("{id} was not wanted")]
+    #[error("{id} was not wanted, or has come already")]
     NotWanted {
+        /// The object.
+        id: ObjectId,
+    },
+    /// An object that was not asked for yet.
+    #[error("{id} came before the Want that answers its Offer, or was never offered")]
+    NotWantedYet {
         /// The object.
         id: ObjectId,
     },
@@ -111,9 +135,10 @@ impl From<&Violation> for CloseCode {
         match violation {
             Violation::Limit { .. } => Self::LIMIT,
             Violation::Unsupported(_) => Self::UNSUPPORTED,
-            Violation::Unexpected { .. } | Violation::NotWanted { .. } | Violation::Rule(_) => {
-                Self::VIOLATION
-            }
+            Violation::Unexpected { .. }
+            | Violation::NotWanted { .. }
+            | Violation::NotWantedYet { .. }
+            | Violation::Rule(_) => Self::VIOLATION,
         }
     }
 }

@@ -65,6 +65,9 @@ pub enum StoreOp {
     End(u8),
     /// Stage detached metadata. Answered by [`StoreOutcome::Staged`].
     Detached(Checksum, Bytes),
+    /// These were wanted and have not come: they are not here, whatever they lie beneath. Answered
+    /// by [`StoreOutcome::Relied`].
+    Unsent(Vec<ObjectId>),
     /// Check the closure of the accepted refs, make everything durable, and move them. Answered by
     /// [`StoreOutcome::Published`].
     Publish,
@@ -96,7 +99,7 @@ pub enum StoreOutcome {
     },
     /// Of `Open`.
     Opened(Opened),
-    /// Of `Rely`.
+    /// Of `Rely` and `Unsent`.
     Relied,
     /// Of `Have`: for each id whether it is had.
     Have(Vec<bool>),
@@ -146,6 +149,7 @@ impl StoreRequest {
             | StoreOp::Have(_)
             | StoreOp::Begin(..)
             | StoreOp::End(_)
+            | StoreOp::Unsent(_)
             | StoreOp::Publish
             | StoreOp::Summarize => 0,
         }
@@ -168,6 +172,7 @@ impl StoreRequest {
             | StoreOp::Rely(_)
             | StoreOp::Have(_)
             | StoreOp::Detached(..)
+            | StoreOp::Unsent(_)
             | StoreOp::Publish
             | StoreOp::Summarize => Lane::Control,
         }

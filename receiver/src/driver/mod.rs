@@ -402,6 +402,10 @@ mod tests {
             Ok(())
         }
 
+        fn lack(&self, _: &[ObjectId]) -> Result<(), StoreError> {
+            Ok(())
+        }
+
         fn publish(&self) -> Result<Published, StoreError> {
             thread::sleep(2 * STALL);
             Ok(Published::Done(vec![RefOutcome::Updated]))

@@ -218,6 +218,7 @@ fn perform<S: Store>(
         StoreOp::Detached(commit, metadata) => store
             .stage_detached(*commit, metadata)
             .map(|()| StoreOutcome::Staged),
+        StoreOp::Unsent(ids) => store.lack(ids).map(|()| StoreOutcome::Relied),
         StoreOp::Publish => store.publish().map(StoreOutcome::Published),
         StoreOp::Summarize => Ok(StoreOutcome::Summarized(store.summarize())),
     }

@@ -28,7 +28,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// is durable.
     fn open(&self, announcement: &Announcement) -> Result<Opened, Error>;
 
-    /// From now on only objects beneath these commits count as here without being looked at.
+    /// From now on only objects beneath these commits count as here without being looked at; where
+    /// there are none, no object does.
     ///
     /// Fails, by fault of the peer, when `open` did not call one of them complete.
     fn rely(&self, commits: &[Checksum]) -> Result<(), Error>;
@@ -49,6 +50,10 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// Fails, by fault of the peer, when it is malformed, too long, or not what was announced.
     fn stage_detached(&self, commit: Checksum, metadata: &[u8]) -> Result<(), Error>;
+
+    /// Takes note of objects that had to be sent, and were not: they are not here, whatever they lie
+    /// beneath.
+    fn lack(&self, ids: &[ObjectId]) -> Result<(), Error>;
 
     /// Publishes what the accepted updates reach and sets their refs, or says what is missing and
     /// changes nothing. What it says was updated is durable.

@@ -341,6 +341,8 @@ impl Store {
                 self.detached.insert(*commit, metadata.clone());
                 StoreOutcome::Staged
             }
+            // Nothing here is believed to be there without a look at it.
+            StoreOp::Unsent(_) => StoreOutcome::Relied,
             StoreOp::Publish => StoreOutcome::Published(self.publish()),
             StoreOp::Summarize => {
                 self.summaries += 1;

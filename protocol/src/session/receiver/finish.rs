@@ -29,6 +29,9 @@ impl Publishing {
         match published {
             Published::Missing(_) if core.left => Err(Error::Truncated),
             Published::Missing(ids) => self.transfer.ask_again(ids, core),
+            Published::Done(outcomes) if !self.transfer.is_answered_by(&outcomes) => {
+                Err(ApiMisuse::Outcome.into())
+            }
             Published::Done(outcomes) => {
                 send_outcomes(&outcomes, core);
                 let moved = outcomes.contains(&RefOutcome::Updated);

@@ -105,14 +105,18 @@ impl Ledger {
         Ok(())
     }
 
-    /// Expects nothing any more: the client says that it has sent what its refs need.
-    pub(super) fn want_nothing(&mut self) {
-        self.wanted.clear();
+    /// Expects nothing any more: the client says that it has sent what its refs need. Returns what
+    /// was wanted and has not come.
+    pub(super) fn take_unsent(&mut self) -> Vec<ObjectId> {
+        std::mem::take(&mut self.wanted).into_iter().collect()
     }
 
     fn take_wanted(&mut self, id: ObjectId) -> Result<(), Violation> {
         if !self.wanted.remove(&id) {
-            return Err(Violation::NotWanted { id });
+            return Err(match self.unanswered {
+                0 => Violation::NotWanted { id },
+                _ => Violation::NotWantedYet { id },
+            });
         }
         self.received.objects += 1;
         limit_u64(
@@ -239,6 +243,10 @@ mod tests {
         );
         ledger.offer(1).unwrap();
         assert_eq!(
+            ledger.receive(id(9), 1),
+            Err(Violation::NotWantedYet { id: id(9) })
+        );
+        assert_eq!(
             ledger.answer(&[id(1)], &[false]),
             [false],
             "wanted already: on its way"
@@ -263,7 +271,8 @@ mod tests {
     #[test]
     fn what_was_wanted_and_not_sent_can_be_offered_and_wanted_anew() {
         let mut ledger = ledger();
-        ledger.want_nothing();
+        let unsent: HashSet<_> = ledger.take_unsent().into_iter().collect();
+        assert_eq!(unsent, (0..4).map(id).collect());
         assert!(ledger.receive(id(0), 1).is_err());
         ledger.offer(1).unwrap();
         assert_eq!(ledger.answer(&[id(0)], &[false]), [true]);

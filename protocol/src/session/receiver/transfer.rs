@@ -14,7 +14,20 @@ use crate::frame::{
     Basis, CloseCode, Detached, Frame, Missing, Offer, PushOptions, RefOutcome, Staged, Verdict,
     Want,
 };
-use crate::limits::{Limits, MAX_COMPLETE, MAX_FINALIZE_ROUNDS, MAX_MISSING_IDS, MAX_OFFER_IDS};
+use crate::limits::{
+    Limits, MAX_COMPLETE, MAX_FINALIZE_ROUNDS, MAX_MISSING_IDS, MAX_OFFER_IDS, MAX_OPEN_STREAMS,
+};
+
+/// What becomes of a commit's detached metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Metadata {
+    /// It is to have this checksum.
+    Awaited(Checksum),
+    /// It has come.
+    Came,
+    /// No ref of this commit was accepted.
+    Unneeded,
+}
 
 /// Waits for offers, objects, and `Finalize`.
 #[derive(Debug)]
@@ -22,13 +35,16 @@ pub(super) struct Transfer {
     dry_run: bool,
     verdicts: Vec<Verdict>,
     ledger: Ledger,
-    /// Detached metadata that was announced and has not come: its checksum, by commit.
-    detached: HashMap<Checksum, Checksum>,
+    /// Announced commits with detached metadata, and how that stands.
+    detached: HashMap<Checksum, Metadata>,
     /// Whether the client may still name its basis: it does so once, before it offers.
     may_rely: bool,
     /// Store requests of this state that are not completed.
     pending: usize,
     staged: Staged,
+    /// Stored bytes of the objects on their way in pieces, by stream: they count once the object is
+    /// verified.
+    appended: [u64; MAX_OPEN_STREAMS],
     /// What the client was last told of `staged`.
     told: Staged,
     /// The client has sent `Finalize`; it is acted on when nothing is pending.
@@ -40,11 +56,14 @@ pub(super) struct Transfer {
 impl Transfer {
     pub(super) fn new(announcement: Announcement, opened: Opened, limits: Limits) -> Self {
         let verdicts: Vec<_> = opened.refs.into_iter().map(|state| state.verdict).collect();
-        let accepted = announcement.refs.iter().zip(&verdicts);
-        let detached = accepted
-            .filter(|(_, verdict)| matches!(verdict, Verdict::Accepted))
-            .filter_map(|(update, _)| Some((update.commit, update.detached?)))
-            .collect();
+        let mut detached = HashMap::new();
+        for (update, verdict) in announcement.refs.iter().zip(&verdicts) {
+            if let (Some(checksum), Verdict::Accepted) = (update.detached, verdict) {
+                detached.insert(update.commit, Metadata::Awaited(checksum));
+            } else if update.detached.is_some() {
+                detached.entry(update.commit).or_insert(Metadata::Unneeded);
+            }
+        }
         let dry_run = announcement.options.contains(PushOptions::DRY_RUN);
         Self {
             dry_run,
@@ -54,6 +73,7 @@ impl Transfer {
             may_rely: true,
             pending: 0,
             staged: NOTHING,
+            appended: [0; MAX_OPEN_STREAMS],
             told: NOTHING,
             finalizing: false,
             rounds: 0,
@@ -63,6 +83,11 @@ impl Transfer {
     /// Returns whether the client has said that it is done.
     pub(super) const fn is_finalizing(&self) -> bool {
         self.finalizing
+    }
+
+    /// Returns whether these may answer a `Finalize` of a push that is no dry run.
+    pub(super) fn is_answered_by(&self, outcomes: &[RefOutcome]) -> bool {
+        outcomes.len() == self.verdicts.len() && !outcomes.contains(&RefOutcome::WouldUpdate)
     }
 
     pub(super) fn handle(
@@ -75,14 +100,14 @@ impl Transfer {
             Frame::Offer(offer) => self.handle_offer(offer, core)?,
             Frame::Detached(detached) => self.handle_detached(detached, core)?,
             Frame::Pack(pack) => {
-                self.refuse_in_dry_run()?;
+                self.refuse_in_dry_run("a dry run sends no objects")?;
                 for (id, stored) in &pack.objects {
                     self.ledger.receive(*id, stored.len())?;
                 }
                 self.request(StoreOp::Stage(pack.objects), core);
             }
             Frame::ObjectBegin(begin) => {
-                self.refuse_in_dry_run()?;
+                self.refuse_in_dry_run("a dry run sends no objects")?;
                 self.ledger.begin(begin.stream, begin.id)?;
                 self.request(StoreOp::Begin(begin.stream, begin.id), core);
             }
@@ -96,9 +121,10 @@ impl Transfer {
             }
             Frame::Finalize(_) => {
                 self.ledger.check_settled()?;
-                self.ledger.want_nothing();
-                if !self.dry_run && !self.detached.is_empty() {
-                    return Err(Violation::Rule("Finalize before the announced metadata").into());
+                self.check_detached()?;
+                let unsent = self.ledger.take_unsent();
+                if !unsent.is_empty() {
+                    self.request(StoreOp::Unsent(unsent), core);
                 }
                 self.finalizing = true;
                 return Ok(self.finalize_when_idle(core));
@@ -126,7 +152,7 @@ impl Transfer {
     ) -> Result<State, Error> {
         self.pending -= 1;
         match (op, outcome) {
-            (StoreOp::Rely(_), StoreOutcome::Relied)
+            (StoreOp::Rely(_) | StoreOp::Unsent(_), StoreOutcome::Relied)
             | (StoreOp::Begin(..), StoreOutcome::Appended)
             | (StoreOp::Detached(..), StoreOutcome::Staged) => {}
             (StoreOp::Have(ids), StoreOutcome::Have(have)) if ids.len() == have.len() => {
@@ -137,10 +163,13 @@ impl Transfer {
                 self.staged.objects += objects.len() as u64;
                 self.staged.bytes += objects.iter().map(|(_, b)| b.len() as u64).sum::<u64>();
             }
-            (StoreOp::Append(_, bytes), StoreOutcome::Appended) => {
-                self.staged.bytes += bytes.len() as u64;
+            (StoreOp::Append(stream, bytes), StoreOutcome::Appended) => {
+                *self.appended(stream)? += bytes.len() as u64;
             }
-            (StoreOp::End(_), StoreOutcome::Staged) => self.staged.objects += 1,
+            (StoreOp::End(stream), StoreOutcome::Staged) => {
+                self.staged.objects += 1;
+                self.staged.bytes += std::mem::take(self.appended(stream)?);
+            }
             _ => return Err(ApiMisuse::Outcome.into()),
         }
         self.tell_staged(core);
@@ -191,7 +220,7 @@ impl Transfer {
     }
 
     fn handle_detached(&mut self, detached: Detached, core: &mut Core) -> Result<(), Violation> {
-        self.refuse_in_dry_run()?;
+        self.refuse_in_dry_run("a dry run sends no detached metadata")?;
         let Detached { commit, metadata } = detached;
         Violation::limit(
             "bytes of detached metadata",
@@ -199,10 +228,15 @@ impl Transfer {
             metadata.len(),
         )?;
         self.ledger.receive_detached(metadata.len())?;
-        match self.detached.remove(&commit) {
-            Some(announced) if announced == Checksum::of(&metadata) => {}
-            Some(_) => return Err(Violation::Rule("detached metadata other than announced")),
-            None => return Err(Violation::Rule("detached metadata that was not announced")),
+        let rule = match self.detached.insert(commit, Metadata::Came) {
+            Some(Metadata::Awaited(announced)) if announced == Checksum::of(&metadata) => None,
+            Some(Metadata::Awaited(_)) => Some("detached metadata other than announced"),
+            Some(Metadata::Came) => Some("detached metadata of a commit came twice"),
+            Some(Metadata::Unneeded) => Some("detached metadata of a ref that is not accepted"),
+            None => Some("detached metadata that was not announced"),
+        };
+        if let Some(rule) = rule {
+            return Err(Violation::Rule(rule));
         }
         self.request(StoreOp::Detached(commit, metadata), core);
         Ok(())
@@ -225,9 +259,22 @@ impl Transfer {
         core.request(op);
     }
 
-    fn refuse_in_dry_run(&self) -> Result<(), Violation> {
+    fn check_detached(&self) -> Result<(), Violation> {
+        let is_awaited = |metadata: &Metadata| matches!(metadata, Metadata::Awaited(_));
+        if !self.dry_run && self.detached.values().any(is_awaited) {
+            return Err(Violation::Rule("Finalize before the announced metadata"));
+        }
+        Ok(())
+    }
+
+    fn appended(&mut self, stream: u8) -> Result<&mut u64, ApiMisuse> {
+        let appended = self.appended.get_mut(usize::from(stream));
+        appended.ok_or(ApiMisuse::Outcome)
+    }
+
+    const fn refuse_in_dry_run(&self, rule: &'static str) -> Result<(), Violation> {
         if self.dry_run {
-            return Err(Violation::Rule("a dry run sends no objects"));
+            return Err(Violation::Rule(rule));
         }
         Ok(())
     }

@@ -28,8 +28,13 @@ impl ExpectFinalized {
             return self.handle_missing(missing, core);
         }
         let Frame::Finalized(finalized) = frame else {
+            if matches!(frame, Frame::SummaryDone(_)) {
+                let rule = "SummaryDone before an outcome for each announced ref";
+                return Err(Violation::Rule(rule).into());
+            }
             return unexpected("Finalized", &frame);
         };
+        core.check_outcomes(&finalized.refs)?;
         if finalized.refs.is_empty() {
             return Err(Violation::Rule("a Finalized without an outcome").into());
         }
@@ -39,24 +44,31 @@ impl ExpectFinalized {
         if self.outcomes.len() < announced {
             return Ok(State::ExpectFinalized(self));
         }
-        core.outputs.push(SenderEvent::Finalized(self.outcomes));
+        core.settle(self.outcomes);
         Ok(State::ExpectSummary(ExpectSummary))
     }
 
     fn handle_missing(self, missing: Missing, core: &mut Core) -> Result<State, Error> {
         Violation::limit("missing objects", MAX_MISSING_IDS, missing.ids.len())?;
-        if !self.outcomes.is_empty() || core.is_dry_run() {
-            return Err(Violation::Rule("Missing after the push was settled").into());
+        if core.is_dry_run() {
+            return Err(Violation::Rule("Missing in a dry run").into());
         }
-        if self.transfer.rounds == MAX_FINALIZE_ROUNDS || missing.ids.is_empty() {
-            return Err(Violation::Rule("Missing without end").into());
+        if !self.outcomes.is_empty() {
+            return Err(Violation::Rule("Missing after an outcome").into());
+        }
+        if missing.ids.is_empty() {
+            return Err(Violation::Rule("a Missing without an id").into());
+        }
+        if self.transfer.rounds == MAX_FINALIZE_ROUNDS {
+            return Err(Violation::Rule("more Missing than one push may be answered with").into());
         }
         // The source reads an object for one stream at a time.
         let mut named = HashSet::new();
         if !missing.ids.iter().all(|id| named.insert(*id)) {
             return Err(Violation::Rule("an object is missing twice").into());
         }
-        Ok(self.transfer.send_again(missing.ids, core))
+        core.is_unsettled = false;
+        self.transfer.send_again(missing.ids, core)
     }
 }
 
@@ -76,7 +88,7 @@ impl ExpectSummary {
 
 /// Ends a session in which the server accepted no update.
 pub(super) fn nothing_to_do(outcomes: Vec<RefOutcome>, core: &mut Core) -> State {
-    core.outputs.push(SenderEvent::Finalized(outcomes));
+    core.settle(outcomes);
     say_goodbye(core)
 }
 
@@ -86,6 +98,26 @@ fn say_goodbye(core: &mut Core) -> State {
 }
 
 impl Core {
+    /// The outcomes of a dry run are foretold, and those of any other push are not.
+    fn check_outcomes(&self, outcomes: &[RefOutcome]) -> Result<(), Violation> {
+        let (alien, rule) = match self.is_dry_run() {
+            true => (RefOutcome::Updated, "Updated in a dry run"),
+            false => (
+                RefOutcome::WouldUpdate,
+                "WouldUpdate in a push that is no dry run",
+            ),
+        };
+        match outcomes.contains(&alien) {
+            true => Err(Violation::Rule(rule)),
+            false => Ok(()),
+        }
+    }
+
+    fn settle(&mut self, outcomes: Vec<RefOutcome>) {
+        self.is_unsettled = false;
+        self.outputs.push(SenderEvent::Finalized(outcomes));
+    }
+
     pub(super) fn is_dry_run(&self) -> bool {
         self.announcement.options.contains(PushOptions::DRY_RUN)
     }

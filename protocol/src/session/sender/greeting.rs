@@ -221,7 +221,13 @@ impl Planning {
                 early.answer = Some(want);
                 Ok(State::Planning(self))
             }
-            (frame, _) => unexpected("nothing before Basis or Offer", &frame),
+            (Frame::Want(_), None) => {
+                Err(Violation::Rule("Want before anything was offered").into())
+            }
+            (Frame::Want(_), Some(_)) => {
+                Err(Violation::Rule("Want without an unanswered Offer").into())
+            }
+            (frame, _) => unexpected("Want", &frame),
         }
     }
 

@@ -12,6 +12,7 @@ mod early;
 mod finish;
 mod greeting;
 mod packer;
+mod quota;
 mod transfer;
 
 use bytes::{Bytes, BytesMut};
@@ -124,6 +125,8 @@ struct Core {
     outputs: Outputs<SenderOutput>,
     /// Frames that were more than a sign of life.
     frames: u64,
+    /// `Finalize` was put out and has no answer.
+    is_unsettled: bool,
 }
 
 #[derive(Debug)]
@@ -157,6 +160,7 @@ impl SenderSession {
                 limits: Limits::default(),
                 outputs,
                 frames: 0,
+                is_unsettled: false,
             },
         }
     }
@@ -233,6 +237,12 @@ impl SenderSession {
         self.core.frames
     }
 
+    /// Returns whether the server may have set refs and has not said so: `Finalize` was put out, and
+    /// its answer has not come. Announcing the same push again tells.
+    pub const fn is_unsettled(&self) -> bool {
+        self.core.is_unsettled
+    }
+
     /// Puts out a sign of life.
     pub fn ping(&mut self) {
         if !self.is_finished() {
@@ -275,7 +285,10 @@ impl SenderSession {
                     .push_latest(SenderEvent::Staged(staged), SenderOutput::is_staged);
                 Ok(state)
             }
-            (_, Frame::Close(close)) => Err(Error::PeerClosed(close)),
+            (_, Frame::Close(close)) => {
+                core.is_unsettled &= !close.code.comes_before_publication();
+                Err(Error::PeerClosed(close))
+            }
             (State::ExpectWelcome(state), frame) => {
                 let next = state.handle(frame, core);
                 self.deframer.payload_len_max = core.limits.frame_len_max;

@@ -5,11 +5,12 @@ use std::collections::{HashSet, VecDeque};
 use artifact_formats::ObjectId;
 use bytes::Bytes;
 
-use super::super::error::{ApiMisuse, Error, Violation};
+use super::super::error::{ApiMisuse, Error, Fault, Violation};
 use super::super::source::{Fetched, SourceOp, SourceOutcome};
 use super::finish::ExpectFinalized;
 use super::greeting::EarlyOffer;
 use super::packer::Packer;
+use super::quota::Quota;
 use super::{Core, SenderEvent, State, unexpected};
 use crate::frame::{Finalize, Frame, ObjectBegin, ObjectChunk, ObjectEnd, Offer, Pack, Want};
 use crate::limits::{MAX_OFFER_IDS, MAX_PIECE_LEN, MAX_UNSETTLED_IDS};
@@ -34,9 +35,19 @@ pub(super) struct Transfer {
     packer: Packer,
     /// Large objects that wait for a stream.
     large: VecDeque<ObjectId>,
-    streams: [Option<ObjectId>; STREAMS],
+    streams: [Option<Stream>; STREAMS],
     /// `Missing` answers so far; the server asks for nothing twice in one.
     pub(super) rounds: u32,
+    /// What of this push counts for the limits that the server announced.
+    quota: Quota,
+}
+
+/// An object on its way in pieces.
+#[derive(Debug)]
+struct Stream {
+    id: ObjectId,
+    /// Stored bytes sent.
+    len: u64,
 }
 
 /// What the source has to say about further offers.
@@ -84,8 +95,9 @@ impl Transfer {
             fetches: 0,
             packer: Packer::default(),
             large: VecDeque::new(),
-            streams: [None; STREAMS],
+            streams: Default::default(),
             rounds: 0,
+            quota: Quota::default(),
         }
     }
 
@@ -117,7 +129,7 @@ impl Transfer {
                         Fetched::Whole(stored) if stored.len() > MAX_PIECE_LEN => {
                             return Err(ApiMisuse::Outcome.into());
                         }
-                        Fetched::Whole(stored) => self.send_whole(id, stored, core),
+                        Fetched::Whole(stored) => self.send_whole(id, stored, core)?,
                         Fetched::Large(_) => self.large.push_back(id),
                     }
                 }
@@ -131,23 +143,27 @@ impl Transfer {
     }
 
     /// Sends what a finalization found missing, offers what is beneath it, and finalizes again.
-    pub(super) fn send_again(mut self, ids: Vec<ObjectId>, core: &mut Core) -> State {
+    pub(super) fn send_again(
+        mut self,
+        ids: Vec<ObjectId>,
+        core: &mut Core,
+    ) -> Result<State, Error> {
         self.rounds += 1;
+        self.quota.want(ids.len() as u64, &core.limits)?;
         core.outputs.push(SenderEvent::Missing(ids.len() as u64));
         self.wanted.extend(&ids);
         self.missing = ids;
         self.offering = Offering::Ready;
-        self.go_on(core)
+        Ok(self.go_on(core))
     }
 
-    fn handle_want(&mut self, want: Want, core: &mut Core) -> Result<(), Violation> {
+    fn handle_want(&mut self, want: Want, core: &mut Core) -> Result<(), Error> {
         let Some(offered) = self.unanswered.pop_front() else {
-            return Err(Violation::Rule("Want without an unanswered Offer"));
+            return Err(Violation::Rule("Want without an unanswered Offer").into());
         };
         if offered.len() != want.wanted.len() {
-            return Err(Violation::Rule(
-                "Want does not answer as many ids as were offered",
-            ));
+            let rule = "Want does not answer as many ids as were offered";
+            return Err(Violation::Rule(rule).into());
         }
         self.unanswered_ids -= offered.len();
         let (mut wanted, mut had) = (0, 0);
@@ -166,6 +182,7 @@ impl Transfer {
                 self.wanted.push_back(id);
             }
         }
+        self.quota.want(wanted, &core.limits)?;
         if self.offering == Offering::Waiting {
             self.offering = Offering::Ready;
         }
@@ -209,6 +226,7 @@ impl Transfer {
             return State::Transfer(Box::new(self));
         }
         core.outputs.send(&Frame::Finalize(Finalize {}));
+        core.is_unsettled = !core.is_dry_run();
         State::ExpectFinalized(ExpectFinalized::new(self))
     }
 
@@ -262,7 +280,7 @@ impl Transfer {
             let Some(id) = self.large.pop_front() else {
                 return;
             };
-            *slot = Some(id);
+            *slot = Some(Stream { id, len: 0 });
             core.outputs.send(&Frame::ObjectBegin(ObjectBegin {
                 stream: stream(number),
                 id,
@@ -271,10 +289,14 @@ impl Transfer {
         }
     }
 
-    fn send_whole(&mut self, id: ObjectId, stored: Bytes, core: &mut Core) {
+    fn send_whole(&mut self, id: ObjectId, stored: Bytes, core: &mut Core) -> Result<(), Fault> {
+        let len = stored.len();
+        Quota::begin(id, &stored, &core.limits)?;
+        self.quota.send(id, len, len as u64, &core.limits)?;
         if let Some(pack) = self.packer.push(id, stored) {
             send_pack(pack, core);
         }
+        Ok(())
     }
 
     fn flush(&mut self, core: &mut Core) {
@@ -289,14 +311,21 @@ impl Transfer {
         bytes: Bytes,
         last: bool,
         core: &mut Core,
-    ) -> Result<(), ApiMisuse> {
+    ) -> Result<(), Error> {
         if bytes.len() > MAX_PIECE_LEN {
-            return Err(ApiMisuse::Outcome);
+            return Err(ApiMisuse::Outcome.into());
         }
         let mut slots = self.streams.iter_mut().enumerate();
         let (number, slot) = slots
-            .find(|(_, open)| **open == Some(id))
+            .find(|(_, slot)| slot.as_ref().is_some_and(|open| open.id == id))
             .ok_or(ApiMisuse::Outcome)?;
+        if let Some(open) = slot {
+            if open.len == 0 {
+                Quota::begin(id, &bytes, &core.limits)?;
+            }
+            open.len += bytes.len() as u64;
+            self.quota.send(id, bytes.len(), open.len, &core.limits)?;
+        }
         let sent = SenderEvent::Sent {
             objects: last.into(),
             bytes: bytes.len() as u64,
@@ -343,58 +372,4 @@ const FETCHES: usize = 4;
 const FETCH_IDS: usize = 8;
 
 #[cfg(test)]
-mod tests {
-    use super::super::super::outputs::Outputs;
-    use super::super::SenderOutput;
-    use super::*;
-    use crate::limits::Limits;
-    use artifact_formats::{Checksum, ObjectKind};
-
-    #[test]
-    fn a_source_has_few_large_objects_open_at_once_however_many_are_wanted() {
-        let mut core = Core {
-            announcement: Default::default(),
-            limits: Limits::default(),
-            outputs: Outputs::new(),
-            frames: 0,
-        };
-        let mut transfer = Transfer::new();
-        transfer.wanted = (0..200)
-            .map(|number| ObjectId::new(ObjectKind::File, Checksum::new([number; 32])))
-            .collect();
-        let mut state = transfer.go_on(&mut core);
-        let (mut open, mut most_open, mut sent) = (0, 0, 0);
-        while let Some(output) = core.outputs.pop() {
-            let SenderOutput::Source(request) = output else {
-                continue;
-            };
-            let State::Transfer(transfer) = state else {
-                panic!("the offers are not exhausted");
-            };
-            let outcome = match &request.op {
-                SourceOp::Fetch(ids) => {
-                    open += ids.len();
-                    SourceOutcome::Fetched(ids.iter().map(|_| Fetched::Large(None)).collect())
-                }
-                SourceOp::Next(_) => {
-                    open -= 1;
-                    sent += 1;
-                    SourceOutcome::Piece {
-                        bytes: Bytes::new(),
-                        last: true,
-                    }
-                }
-                SourceOp::Offer { .. } | SourceOp::Plan(_) | SourceOp::Descends(_) => {
-                    state = State::Transfer(transfer);
-                    continue;
-                }
-            };
-            most_open = most_open.max(open);
-            state = transfer
-                .handle_source(request.op, outcome, &mut core)
-                .unwrap();
-        }
-        assert_eq!((sent, open), (200, 0));
-        assert!(most_open <= FETCHES * FETCH_IDS + STREAMS, "{most_open}");
-    }
-}
+mod tests;

@@ -252,6 +252,13 @@ impl<F: Fs> Store for LocalStore<F> {
         })
     }
 
+    fn lack(&self, ids: &[ObjectId]) -> Result<(), Error> {
+        self.with_session("do without objects before a push is open", |session| {
+            session.bases.lack(ids.iter().copied());
+            Ok(())
+        })
+    }
+
     fn publish(&self) -> Result<Published, Error> {
         self.with_session("publish before a push is open", |session| {
             let published = publish::publish(&self.repo, &self.policy, session)?;

@@ -189,6 +189,67 @@ fn a_base_that_is_moved_and_lacks_an_object_is_not_believed() {
     assert_eq!(pair.held("a/2"), None);
 }
 
+/// A client that offers all it has at once names what lies beneath directories that are had.
+#[test]
+fn what_was_asked_for_is_missing_unless_it_is_sent_though_it_lies_beneath_a_base() {
+    for is_sent in [false, true] {
+        let pair = Pair::new();
+        let (base, new) = two_related(&pair);
+        let files = pair.closure(base).into_iter();
+        let gone = files
+            .filter(|id| id.kind == ObjectKind::File)
+            .next()
+            .unwrap();
+        let stored = pair.stored(gone);
+        fs::remove_file(pair.target().join("objects").join(gone.archive_path())).unwrap();
+        let store = pair.store();
+        open(&store, PushOptions::default(), &[update("a/2", new)]);
+        assert_eq!(store.have(&[gone]).unwrap(), [false]);
+        let ids = pair.closure(new);
+        for (&id, had) in ids.iter().zip(store.have(&ids).unwrap()) {
+            if !had && id != gone {
+                store.stage(id, &pair.stored(id)).unwrap();
+            }
+        }
+        if is_sent {
+            store.stage(gone, &stored).unwrap();
+        } else {
+            store.lack(&[gone]).unwrap();
+            assert_eq!(missing(store.publish().unwrap()), [gone]);
+            assert_eq!(pair.held("a/2"), None);
+            store.stage(gone, &stored).unwrap();
+        }
+        assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
+        pair.assert_sound(&["a/1", "a/2"]);
+    }
+}
+
+#[test]
+fn beneath_an_empty_basis_is_nothing() {
+    let pair = Pair::new();
+    let (base, new) = two_related(&pair);
+    let store = pair.store();
+    let opened = open(&store, PushOptions::default(), &[update("a/2", new)]);
+    assert_eq!(opened.complete, [base], "it is suggested");
+    store.rely(&[]).unwrap();
+    let ids = pair.closure(base);
+    for (id, had) in ids.iter().zip(store.have(&ids).unwrap()) {
+        // Only what says all by itself is looked at, and had.
+        let alone = matches!(id.kind, ObjectKind::File | ObjectKind::Dirmeta);
+        assert_eq!(had, alone, "{id}");
+    }
+    let damaged = ids.iter().find(|id| id.kind == ObjectKind::File).unwrap();
+    let path = pair.target().join("objects").join(damaged.archive_path());
+    fs::write(path, "damaged").unwrap();
+    let store = pair.store_of("another");
+    open(&store, PushOptions::default(), &[update("a/2", new)]);
+    store.rely(&[]).unwrap();
+    assert_eq!(store.have(&[*damaged]).unwrap(), [false]);
+    pair.stage_all(&store, new);
+    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
+    pair.assert_sound(&["a/1", "a/2"]);
+}
+
 #[test]
 fn a_base_with_a_damaged_directory_is_not_believed() {
     let pair = Pair::new();

@@ -454,10 +454,17 @@ impl Ledger {
             StoreOp::Open(announcement) => {
                 self.dry_run = announcement.options.contains(PushOptions::DRY_RUN);
             }
+            StoreOp::Unsent(ids) => {
+                let unsent: BTreeSet<_> = ids.iter().copied().collect();
+                assert_eq!(
+                    unsent,
+                    std::mem::take(&mut self.wanted),
+                    "all that did not come"
+                );
+            }
             StoreOp::Publish => {
+                assert!(self.wanted.is_empty(), "the store knows what did not come");
                 assert!(!self.dry_run && self.answered.is_empty());
-                // What the client did not send it does not need, or is asked for as missing.
-                self.wanted.clear();
                 asked.clear();
                 assert!(self.published.is_none(), "published twice");
             }

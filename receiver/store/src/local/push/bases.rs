@@ -9,22 +9,28 @@
 //! long as the base is large; of one that nobody but this server has named, somebody else may have
 //! made it large. So those are walked only as far as it is worth it to a push of that size.
 
+use std::collections::HashSet;
+
 use artifact_formats::limits::MAX_TREE_DEPTH;
 use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
 
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
+use crate::local::push::staging::Staging;
 use crate::local::repository::descent::{Descent, Levels, Next};
 use crate::local::repository::id_set::IdSet;
-use crate::local::repository::{objects, refs};
+use crate::local::repository::{Repo, objects, refs};
 
 /// The commits a session may rely on, and what is beneath them.
 #[derive(Debug)]
 pub(crate) struct Bases {
     // No commit is there twice.
     list: Vec<Base>,
-    relied: Vec<Checksum>,
+    // Those that the client relies on; all, where it has not said.
+    relied: Option<Vec<Checksum>>,
+    // Objects that were asked for and have not come: a base that reaches one is not whole.
+    unsent: HashSet<ObjectId>,
     // What was found beneath those of them that count, each with all below it.
     beneath: IdSet,
     // Directories that may still be read beneath suggested bases.
@@ -57,7 +63,8 @@ enum Walk {
 enum Step {
     Further,
     ToTheEnd,
-    // A directory is missing or damaged, or there are too many in one another.
+    // A directory is missing or damaged, another object is known to be missing, or there are too
+    // many directories in one another.
     Astray,
 }
 
@@ -65,7 +72,8 @@ impl Default for Bases {
     fn default() -> Self {
         Self {
             list: Vec::new(),
-            relied: Vec::new(),
+            relied: None,
+            unsent: HashSet::new(),
             beneath: IdSet::default(),
             patience: PATIENCE,
             lost: 0,
@@ -117,8 +125,8 @@ impl Bases {
         self.list.iter().map(|base| base.commit).collect()
     }
 
-    /// From now on only these count; none means all. The client has them, so that it is worth its
-    /// while to find all that is beneath.
+    /// From now on only these count. The client has them, so that it is worth its while to find all
+    /// that is beneath.
     ///
     /// Fails, by fault of the peer, when one of them was not added.
     pub(crate) fn rely(&mut self, commits: &[Checksum]) -> Result<(), Error> {
@@ -126,12 +134,26 @@ impl Bases {
         if let Some(&commit) = commits.iter().find(|&&commit| !known(commit)) {
             return Err(Error::NotComplete { commit });
         }
-        self.relied.extend_from_slice(commits);
+        self.relied = Some(commits.to_vec());
         for base in &mut self.list {
             base.suggested &= !commits.contains(&base.commit);
         }
         self.walk_again();
         Ok(())
+    }
+
+    /// Takes note of objects that are not here, whatever they lie beneath.
+    pub(crate) fn lack(&mut self, ids: impl IntoIterator<Item = ObjectId>) {
+        self.unsent.extend(ids);
+        self.walk_again();
+    }
+
+    /// Finds bases that lack what had to be sent: what came and lies beneath one was not here when
+    /// it was asked for. Nothing would publish it, were its base believed to be whole.
+    pub(crate) fn doubt<F: Fs>(&mut self, staging: &Staging<F>) {
+        if self.beneath.len() > 0 && staging.any_new(|id| self.beneath.contains(id)) {
+            self.walk_again();
+        }
     }
 
     /// Takes note of objects that the client offers: what it costs to look for them may grow with them.
@@ -144,7 +166,20 @@ impl Bases {
     ///
     /// What is not here at all is beneath none, so that new objects, however large the bases, cost no
     /// walk. One base after the other is walked, until an object that is here is found beneath it.
-    pub(crate) fn cover<F: Fs>(&mut self, fs: &F, id: &ObjectId) -> Result<Option<Levels>, Error> {
+    pub(crate) fn cover<F: Fs>(
+        &mut self,
+        repo: &Repo<F>,
+        id: &ObjectId,
+    ) -> Result<Option<Levels>, Error> {
+        self.find(&*repo.fs, id, &|id| repo.staging.holds_new(id))
+    }
+
+    fn find<F: Fs>(
+        &mut self,
+        fs: &F,
+        id: &ObjectId,
+        has_come: &dyn Fn(&ObjectId) -> bool,
+    ) -> Result<Option<Levels>, Error> {
         if let Some(levels) = self.found(id) {
             return Ok(Some(levels));
         }
@@ -152,7 +187,7 @@ impl Bases {
             return Ok(None);
         }
         while let Some(index) = self.next_to_walk() {
-            match self.step(fs, index)? {
+            match self.step(fs, index, has_come)? {
                 Step::Further => {}
                 Step::ToTheEnd => self.list[index].walk = Walk::Done,
                 Step::Astray => self.lose(index),
@@ -171,7 +206,7 @@ impl Bases {
         for index in 0..self.list.len() {
             let base = &self.list[index];
             let walked = matches!(base.walk, Walk::Begun(_) | Walk::Done);
-            if walked && counts(base, &self.relied) && !base.is_held(fs)? {
+            if walked && counts(base, self.relied.as_deref()) && !base.is_held(fs)? {
                 self.lose(index);
             }
         }
@@ -185,14 +220,19 @@ impl Bases {
     /// Returns the first base beneath which more may be found.
     fn next_to_walk(&self) -> Option<usize> {
         self.list.iter().position(|base| {
-            counts(base, &self.relied)
+            counts(base, self.relied.as_deref())
                 && !matches!(base.walk, Walk::Done)
                 && !(base.suggested && self.patience == 0)
         })
     }
 
     /// Walks one base a little further.
-    fn step<F: Fs>(&mut self, fs: &F, index: usize) -> Result<Step, Error> {
+    fn step<F: Fs>(
+        &mut self,
+        fs: &F,
+        index: usize,
+        has_come: &dyn Fn(&ObjectId) -> bool,
+    ) -> Result<Step, Error> {
         let base = &mut self.list[index];
         let root = ObjectId::new(ObjectKind::Commit, base.commit);
         let next = match &mut base.walk {
@@ -228,6 +268,12 @@ impl Bases {
                 let Ok(children) = objects::children(id, &content) else {
                     return Ok(Step::Astray);
                 };
+                let is_missing = |id: &&ObjectId| self.unsent.contains(*id) || has_come(id);
+                if let Some(missing) = children.iter().find(is_missing) {
+                    let commit = base.commit;
+                    tracing::warn!(%commit, id = %missing, "a commit is not whole though a ref holds it");
+                    return Ok(Step::Astray);
+                }
                 let no_dirs = children.iter().filter(|id| id.kind != ObjectKind::Dirtree);
                 no_dirs.for_each(|id| found(&mut self.beneath, *id, Levels::default()));
                 if descent.enter(id, children).is_err() {
@@ -268,9 +314,9 @@ impl Base {
 
 /// Returns whether what is beneath a base counts as here. Losing the last one that is relied on does
 /// not make all others count.
-fn counts(base: &Base, relied: &[Checksum]) -> bool {
+fn counts(base: &Base, relied: Option<&[Checksum]>) -> bool {
     let lost = matches!(base.walk, Walk::Lost);
-    !lost && (relied.is_empty() || relied.contains(&base.commit))
+    !lost && relied.is_none_or(|relied| relied.contains(&base.commit))
 }
 
 fn found(beneath: &mut IdSet, id: ObjectId, levels: Levels) {
@@ -298,12 +344,12 @@ mod tests {
         // There is nothing of it, which a walk would find out.
         bases.add("a/b".parse().unwrap(), Checksum::new([1; 32]));
         let id = ObjectId::new(ObjectKind::File, Checksum::new([2; 32]));
-        assert_eq!(bases.cover(&fs, &id).unwrap(), None);
+        assert_eq!(bases.find(&fs, &id, &|_| false).unwrap(), None);
         assert_eq!(bases.lost(), 0);
         fs.mkdir(&RepoPath::objects(), 0o700).unwrap();
         fs.mkdir(&RepoPath::fan_out(2), 0o700).unwrap();
         fs.create(&RepoPath::object(&id), 0o644).unwrap();
-        assert_eq!(bases.cover(&fs, &id).unwrap(), None);
+        assert_eq!(bases.find(&fs, &id, &|_| false).unwrap(), None);
         assert_eq!(bases.lost(), 1);
     }
 }

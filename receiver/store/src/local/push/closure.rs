@@ -74,7 +74,13 @@ pub(crate) fn adopt<F: Fs>(repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> 
         return Ok(false);
     }
     match repo.staging.link(&RepoPath::object(&id))? {
-        Some(linked) => accept_if_good(repo, &linked, id),
+        Some(linked) => {
+            let is_good = accept_if_good(repo, &linked, id)?;
+            if is_good {
+                repo.staging.was_here(&id);
+            }
+            Ok(is_good)
+        }
         None => Ok(false),
     }
 }
@@ -183,7 +189,7 @@ impl<F: Fs> Walk<'_, F> {
             Some(Some(levels)) => return Ok(Look::Settled(levels)),
             Some(None) => {}
             None => {
-                if let Some(levels) = self.bases.cover(&*self.repo.fs, &id)? {
+                if let Some(levels) = self.bases.cover(self.repo, &id)? {
                     return Ok(Look::Settled(levels));
                 }
                 let gone = self.missing.contains(&id);

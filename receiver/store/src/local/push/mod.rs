@@ -381,7 +381,7 @@ impl Session {
     /// Answers whether an object is had: by itself if nothing can be below it, and with everything
     /// below otherwise.
     pub(crate) fn have<F: Fs>(&mut self, repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
-        if repo.staging.holds(&id) || self.bases.cover(&*repo.fs, &id)?.is_some() {
+        if repo.staging.holds(&id) || self.bases.cover(repo, &id)?.is_some() {
             return Ok(true);
         }
         match id.kind {

@@ -56,6 +56,7 @@ fn publish_accepted<F: Fs>(
     session: &mut Session,
 ) -> Result<Option<Vec<ObjectId>>, Error> {
     let mut unseen = session.judge_commits(repo, policy)?;
+    session.bases.doubt(&repo.staging);
     // Each turn but the last settles an update or loses a base, so that this ends.
     while session.accepted().next().is_some() {
         let commits: Vec<_> = session.accepted().map(|a| a.update.commit).collect();

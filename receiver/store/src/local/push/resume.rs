@@ -63,7 +63,7 @@ impl Resume {
             let here = match (below.pop(), *id) {
                 (None, id) => take_over(repo, id)? && path.pop().is_some(),
                 (Some(child), _) if repo.staging.holds(&child) => true,
-                (Some(child), _) if bases.cover(&*repo.fs, &child)?.is_some() => true,
+                (Some(child), _) if bases.cover(repo, &child)?.is_some() => true,
                 (Some(child), _) if is_leaf(child) => take_over(repo, child)?,
                 (Some(child), _) => self.enter(repo, child, &mut path)?,
             };

@@ -214,6 +214,21 @@ impl<F: Fs> Staging<F> {
         self.objects().contains(id)
     }
 
+    /// Notes that a staged object was in the repository before.
+    pub(crate) fn was_here(&self, id: &ObjectId) {
+        self.objects().flag(id);
+    }
+
+    /// Returns whether an object is staged that was not in the repository.
+    pub(crate) fn holds_new(&self, id: &ObjectId) -> bool {
+        self.objects().flagged(id) == Some(false)
+    }
+
+    /// Returns whether this is so of any staged object that was not in the repository.
+    pub(crate) fn any_new(&self, is_so: impl Fn(&ObjectId) -> bool) -> bool {
+        self.objects().unflagged().any(|id| is_so(&id))
+    }
+
     /// From now on no object is reached.
     pub(crate) fn begin_walk(&self) {
         self.objects().unmark_all();

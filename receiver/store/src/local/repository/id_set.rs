@@ -10,7 +10,8 @@ use artifact_formats::{Checksum, ObjectId, ObjectKind};
 
 use crate::local::repository::descent::Levels;
 
-/// A set of object ids, of which each can be marked, with the levels of directories below it.
+/// A set of object ids, of which each can be marked, with the levels of directories below it, and
+/// flagged.
 #[derive(Debug, Default)]
 pub(crate) struct IdSet {
     // Keyed, so that nobody can choose checksums that all fall into one array.
@@ -23,6 +24,7 @@ pub(crate) struct IdSet {
 struct Member {
     checksum: Checksum,
     marked: bool,
+    flagged: bool,
     levels: Levels,
 }
 
@@ -44,6 +46,7 @@ impl IdSet {
         let member = Member {
             checksum: id.checksum,
             marked: false,
+            flagged: false,
             levels: Levels::default(),
         };
         array.insert(place, member);
@@ -84,6 +87,33 @@ impl IdSet {
     /// Returns how many ids there are.
     pub(crate) fn len(&self) -> usize {
         self.kinds.iter().flatten().map(Vec::len).sum()
+    }
+
+    /// Flags an id, if it is there.
+    pub(crate) fn flag(&mut self, id: &ObjectId) {
+        let slot = self.slot(&id.checksum);
+        if let Some(array) = self.kinds[index(id.kind)].get_mut(slot)
+            && let Ok(place) = find(array, &id.checksum)
+        {
+            array[place].flagged = true;
+        }
+    }
+
+    /// Returns whether an id is flagged, `None` if it is not there.
+    pub(crate) fn flagged(&self, id: &ObjectId) -> Option<bool> {
+        let array = self.kinds[index(id.kind)].get(self.slot(&id.checksum))?;
+        let member = &array[find(array, &id.checksum).ok()?];
+        Some(member.flagged)
+    }
+
+    /// Returns the ids that are not flagged, in no order.
+    pub(crate) fn unflagged(&self) -> impl Iterator<Item = ObjectId> {
+        let kinds = self.kinds.iter().zip(ObjectKind::ALL);
+        kinds.flat_map(|(arrays, kind)| {
+            let members = arrays.iter().flatten();
+            let unflagged = members.filter(|member| !member.flagged);
+            unflagged.map(move |member| ObjectId::new(kind, member.checksum))
+        })
     }
 
     /// Returns one of `parts` about equal parts of the marked ids of one kind, in no order.
@@ -153,6 +183,14 @@ mod tests {
                 prop_assert!(set.contains(&id));
             }
             prop_assert_eq!(set.len(), model.len());
+            let mut unflagged = model.clone();
+            for id in model.iter().filter(|id| id.checksum.as_bytes()[0] % 2 == 0) {
+                set.flag(id);
+                unflagged.remove(id);
+            }
+            prop_assert_eq!(set.unflagged().collect::<HashSet<_>>(), unflagged.clone());
+            let flagged = |id| set.flagged(id) == Some(!unflagged.contains(id));
+            prop_assert!(model.iter().all(flagged));
             let all_marked = |set: &IdSet| -> HashSet<_> {
                 let kinds = ObjectKind::ALL.into_iter();
                 kinds.flat_map(|kind| set.marked_of_kind(kind, 0, 1)).collect()
