@@ -29,6 +29,8 @@ use artifact_receiver::sandbox::Standing;
 use artifact_receiver::{privilege, sandbox};
 use artifact_store::{Allowance, LocalStore, Nowhere, StoreConfig};
 use clap::Parser;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use self::log::Log;
 use self::spoken::Spoken;
@@ -122,15 +124,18 @@ fn run(args: &Args, surroundings: &Surroundings, id: &str, log: &Log) -> anyhow:
             );
         }
     }
-    // The sandbox takes away the files that are looked at first.
+    // The sandbox takes away the files that are looked at first, and the sockets by which a signal
+    // wakes a thread.
     let ready = prepare(args, surroundings, id).and_then(|prepared| {
+        let signals = Signals::new(TERM_SIGNALS)
+            .map_err(|error| Unready::new("a fault of the server", error))?;
         confine(args, prepared.confinement)?;
-        Ok(prepared)
+        Ok((prepared, signals))
     });
     // Threads that start now are confined as well.
     log.write();
     match ready {
-        Ok(prepared) => serve(args, prepared),
+        Ok((prepared, signals)) => serve(args, prepared, signals),
         Err(Unready { fault, cause }) => {
             tracing::error!("{cause:#}");
             tell(args, fault)
@@ -138,7 +143,7 @@ fn run(args: &Args, surroundings: &Surroundings, id: &str, log: &Log) -> anyhow:
     }
 }
 
-fn serve(args: &Args, prepared: Prepared) -> anyhow::Result<u8> {
+fn serve(args: &Args, prepared: Prepared, mut signals: Signals) -> anyhow::Result<u8> {
     let Prepared {
         store,
         session,
@@ -161,13 +166,17 @@ fn serve(args: &Args, prepared: Prepared) -> anyhow::Result<u8> {
         spoken.event(&event);
         audit.event(&event);
     };
+    let stop = move || {
+        let _ = signals.forever().next();
+    };
     let served = match &store {
-        Some(store) => driver::serve(store, config, input, output, event),
+        Some(store) => driver::serve(store, config, input, output, stop, event),
         None => driver::serve(
             &Arc::new(Nowhere::new(turned_away)),
             config,
             input,
             output,
+            stop,
             event,
         ),
     };
@@ -405,6 +414,8 @@ fn wire() -> io::Result<(File, File)> {
 }
 
 const PIPE_LEN: usize = 1024 * 1024;
+/// By which a process is told to stop.
+const TERM_SIGNALS: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
 
 /// Tells a client why there is no session for it, and returns the exit code.
 fn tell(args: &Args, fault: Fault) -> anyhow::Result<u8> {

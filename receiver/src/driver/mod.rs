@@ -15,6 +15,7 @@ mod timers;
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use artifact_protocol::dialect::{AnyReceiver, Openness};
@@ -58,7 +59,8 @@ pub struct DriverConfig {
 
 /// Serves one client until the session ends.
 ///
-/// `event` is told what happened. The last bytes for the client are written, or the client is
+/// `event` is told what happened. `stop` returns when this process is told to stop: the client is
+/// told, unless refs may be moving, which is carried through. The last bytes for the client are written, or the client is
 /// given up, before this returns.
 ///
 /// # Errors
@@ -69,6 +71,7 @@ pub fn serve<S: Store + 'static>(
     config: DriverConfig,
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
+    stop: impl FnOnce() + Send + 'static,
     event: impl FnMut(ReceiverEvent),
 ) -> Result<(), Error> {
     let (inbox, happenings) = channel();
@@ -77,6 +80,12 @@ pub fn serve<S: Store + 'static>(
         // Fails only when the loop below is over and nobody cares any more.
         move |wire| drop(inbox.send(Happening::Wire(wire)))
     };
+    let stopped = inbox.clone();
+    // It may outlive the session, and then nobody listens.
+    thread::spawn(move || {
+        stop();
+        let _ = stopped.send(Happening::Stop);
+    });
     let mut driver = Driver {
         session: AnyReceiver::new(config.session, config.openness),
         reader: Reader::start(input, report(&inbox)),
@@ -113,6 +122,8 @@ pub fn serve<S: Store + 'static>(
 enum Happening {
     Wire(Wire),
     Stored(Vec<Completion>),
+    /// This process is told to stop.
+    Stop,
 }
 
 struct Driver<E> {
@@ -142,6 +153,13 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
             match self.wait(happenings)? {
                 Happening::Wire(Wire::Read(read)) => self.take_bytes(read)?,
                 Happening::Wire(Wire::Written(written)) => self.take_written(written)?,
+                Happening::Stop if self.session.is_publishing() => {
+                    tracing::warn!("told to stop: the publication is carried through");
+                }
+                Happening::Stop => {
+                    let text = "the server was told to stop";
+                    return Err(self.session.abort(CloseCode::INTERRUPTED, text));
+                }
                 Happening::Stored(completions) => {
                     self.timers.heard(Instant::now());
                     self.timers.progressed(Instant::now());
@@ -254,7 +272,9 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
             self.reads_held -= 1;
             self.reader.allow_another();
         }
-        if self.ended && self.reads_held > 0 {
+        // What is wrong with an object before the end shows only when the store has looked at it, and
+        // the client may still read why.
+        if self.ended && self.reads_held > 0 && self.at_work == 0 {
             self.reads_held = 0;
             return self.end();
         }
@@ -315,7 +335,7 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
                 }
                 Ok(Happening::Wire(Wire::Written(Err(_)))) => self.unwritten = 0,
                 Ok(Happening::Stored(completions)) => self.at_work -= completions.len(),
-                Ok(Happening::Wire(Wire::Read(_))) => {}
+                Ok(Happening::Wire(Wire::Read(_)) | Happening::Stop) => {}
                 Err(_) => return,
             }
         }
@@ -331,7 +351,6 @@ const LINGER: Duration = Duration::from_secs(5);
 mod tests {
     use std::io::Cursor;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::thread;
 
     use artifact_formats::{Checksum, ObjectId, RefName};
     use artifact_protocol::frame::{
@@ -486,7 +505,7 @@ mod tests {
         let input = Cursor::new(finalized_push());
         let mut published = false;
         let output = Deaf { hangs_up: false };
-        let done = serve(&store, config, input, output, |event| {
+        let done = serve(&store, config, input, output, thread::park, |event| {
             published |= matches!(event, ReceiverEvent::Published(_));
         });
         assert!(done.is_ok(), "{done:?}");
@@ -509,7 +528,8 @@ mod tests {
         let mut bytes = finalized_push();
         bytes.truncate(bytes.len() - 1);
         let output = Deaf { hangs_up: true };
-        let done = serve(&store, config, Cursor::new(bytes), output, |_| ());
+        let input = Cursor::new(bytes);
+        let done = serve(&store, config, input, output, thread::park, |_| ());
         assert!(
             matches!(done, Err(Error::Session(SessionError::Truncated))),
             "{done:?}"
