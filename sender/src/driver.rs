@@ -26,6 +26,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     pool: Pool,
     rate: Option<NonZeroU64>,
     stream: S,
+    stop: impl Future<Output = ()>,
     event: impl FnMut(SenderEvent),
 ) -> Result<(), Error> {
     let (reader, writer) = tokio::io::split(stream);
@@ -46,10 +47,11 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
         last_said: Instant::now(),
         greeted: false,
     };
-    let result = driver.run().await;
+    let result = driver.run(stop).await;
     // What caused a fault of ours is known here, better than the words told to the server.
     match (result, driver.pool.take_failure()) {
         (Err(SessionError::Fault(_)), Some(cause)) => Err(cause),
+        (Err(error), _) if driver.session.is_unsettled() => Err(Error::Unsettled(error)),
         (Err(error), _) => Err(Error::Session(error)),
         (Ok(()), _) => Ok(()),
     }
@@ -84,7 +86,8 @@ struct Driver<S, E> {
 }
 
 impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
-    async fn run(&mut self) -> Result<(), SessionError> {
+    async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), SessionError> {
+        let mut stop = std::pin::pin!(stop);
         loop {
             self.drain();
             if self.session.is_finished() && self.unwritten.is_empty() {
@@ -92,7 +95,15 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
                 let _ = self.writer.shutdown().await;
                 return Ok(());
             }
-            if let Err(error) = self.step().await {
+            let stepped = tokio::select! {
+                biased;
+                () = &mut stop => {
+                    let text = "the client was told to stop";
+                    Err(self.session.abort(CloseCode::INTERRUPTED, text))
+                }
+                stepped = self.step() => stepped,
+            };
+            if let Err(error) = stepped {
                 self.part(&error).await;
                 return Err(error);
             }
@@ -264,6 +275,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
     use std::io;
     use std::pin::Pin;
     use std::task::{Context, Poll};
@@ -367,6 +379,7 @@ mod tests {
             Pool::none(),
             NonZeroU64::new(rate),
             &mut server,
+            pending(),
             |_| (),
         );
         assert!(never.await.is_err());
@@ -472,7 +485,8 @@ mod tests {
         said.extend(welcome.encode());
         said.extend(status.encode());
         let config = SenderConfig::default();
-        run(config, Pool::none(), None, Gone { said }, |_| ())
+        let server = Gone { said };
+        run(config, Pool::none(), None, server, pending(), |_| ())
             .await
             .unwrap();
     }

@@ -16,6 +16,10 @@ pub enum Error {
     /// The session ended: the source says whose fault it is.
     #[error("the push was not done")]
     Session(#[source] SessionError),
+    /// The session ended between the request to publish and its answer: the refs may be set or not.
+    /// The same push again tells, and does what was not done.
+    #[error("the server was asked to set the refs and did not say whether it has")]
+    Unsettled(#[source] SessionError),
     /// The program that leads to the server cannot be run.
     #[error("cannot start {program}")]
     Start {

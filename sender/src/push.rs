@@ -1,5 +1,6 @@
 //! A push, from the refs to be set to what became of them.
 
+use std::future::pending;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -121,16 +122,32 @@ impl Push {
     /// `progress` is told what happens as it happens; it should return soon.
     ///
     /// Dropping the future ends the push: the server's repository is as before, unless everything
-    /// had been sent and finalized.
+    /// had been sent and finalized. [`Self::over_until`] says goodbye.
     ///
     /// # Errors
     ///
-    /// Why the push was not done. Refs that were refused one by one are no error, but in the
-    /// report.
+    /// Why the push was not done, or [`Error::Unsettled`] when that is not known. Refs that were
+    /// refused one by one are no error, but in the report; nor is what happens once the server has
+    /// said what became of the refs.
     pub async fn over<S: AsyncRead + AsyncWrite>(
         self,
         stream: S,
+        progress: impl FnMut(&SenderEvent),
+    ) -> Result<Report, Error> {
+        self.over_until(stream, progress, pending()).await
+    }
+
+    /// Does the same, and ends the push when `stop` is there: the server is told that the client was
+    /// told to stop.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::over`]; a push that was stopped is a fault of the code INTERRUPTED.
+    pub async fn over_until<S: AsyncRead + AsyncWrite>(
+        self,
+        stream: S,
         mut progress: impl FnMut(&SenderEvent),
+        stop: impl Future<Output = ()>,
     ) -> Result<Report, Error> {
         let names: Vec<_> = self
             .announcement
@@ -146,11 +163,16 @@ impl Push {
         };
         let mut tally = Tally::default();
         let pool = Pool::start(&self.repository, self.depth);
-        driver::run(config, pool, self.rate, stream, |event| {
+        let ended = driver::run(config, pool, self.rate, stream, stop, |event| {
             progress(&event);
             tally.count(event);
         })
-        .await?;
+        .await;
+        match ended {
+            // What came after the outcomes does not change them.
+            Err(Error::Session(error)) if tally.is_settled => tally.lost = Some(error),
+            ended => ended?,
+        }
         tally.into_report(names)
     }
 
@@ -196,7 +218,7 @@ pub async fn greet<S: AsyncRead + AsyncWrite>(stream: S, agent: &str) -> Result<
             server = Some(welcome);
         }
     };
-    let met = driver::run(config, Pool::none(), None, stream, listen).await;
+    let met = driver::run(config, Pool::none(), None, stream, pending(), listen).await;
     match (met, server) {
         // It lets this client do nothing, and has said who it is before it said so.
         (Err(Error::Session(SessionError::PeerClosed(close))), Some(server))
@@ -243,12 +265,12 @@ pub async fn inquire<S: AsyncRead + AsyncWrite>(
             current = states.into_iter().next().map(|state| state.current);
         }
     };
-    driver::run(config, Pool::none(), None, stream, listen).await?;
+    driver::run(config, Pool::none(), None, stream, pending(), listen).await?;
     current.ok_or(Error::Internal("a session without a RefStatus"))
 }
 
 /// What a push did.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct Report {
     /// Who the server is, and what it said of itself.
@@ -261,8 +283,11 @@ pub struct Report {
     pub bytes_sent: u64,
     /// Objects that the server wanted; in a dry run, those that would have been sent.
     pub objects_wanted: u64,
-    /// Whether the server's summary names the refs. `None`, where no ref was accepted.
+    /// Whether the server's summary names the refs. `None`, where no ref was accepted, or where the
+    /// server did not come to say.
     pub summary: Option<SummaryDone>,
+    /// Why the session ended before all was said, if it did. What became of the refs was said.
+    pub lost: Option<SessionError>,
 }
 
 impl Report {
@@ -282,6 +307,8 @@ impl Report {
 struct Tally {
     server: Option<Welcome>,
     outcomes: Vec<RefOutcome>,
+    is_settled: bool,
+    lost: Option<SessionError>,
     objects_sent: u64,
     bytes_sent: u64,
     objects_wanted: u64,
@@ -299,7 +326,10 @@ impl Tally {
                 self.objects_sent += objects;
                 self.bytes_sent += bytes;
             }
-            SenderEvent::Finalized(outcomes) => self.outcomes = outcomes,
+            SenderEvent::Finalized(outcomes) => {
+                self.outcomes = outcomes;
+                self.is_settled = true;
+            }
             SenderEvent::Summary(done) => self.summary = Some(done),
             SenderEvent::RefStatus(_) | SenderEvent::Staged(_) => {}
         }
@@ -315,6 +345,7 @@ impl Tally {
             bytes_sent: self.bytes_sent,
             objects_wanted: self.objects_wanted,
             summary: self.summary,
+            lost: self.lost,
         })
     }
 }

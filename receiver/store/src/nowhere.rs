@@ -68,6 +68,10 @@ impl Store for Nowhere {
         Err(MISUSE)
     }
 
+    fn lack(&self, _: &[ObjectId]) -> Result<(), Error> {
+        Err(MISUSE)
+    }
+
     fn publish(&self) -> Result<Published, Error> {
         Err(MISUSE)
     }

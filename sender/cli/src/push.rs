@@ -55,9 +55,9 @@ async fn push_to(
 ) -> Result<Report, Trouble> {
     let mut pause = FIRST_PAUSE;
     for _ in 0..args.retries {
-        let mut may_pass = false;
-        match push_once(remote, args, all, output, &mut may_pass).await {
-            Err(trouble) if may_pass => {
+        let mut chance = Chance::default();
+        match push_once(remote, args, all, output, &mut chance).await {
+            Err(trouble) if chance.may_pass => {
                 let text = trouble.text;
                 output.warning(&format!("{text}; trying again in {} s", pause.as_secs()));
                 tokio::time::sleep(pause).await;
@@ -66,7 +66,50 @@ async fn push_to(
             result => return result,
         }
     }
-    push_once(remote, args, all, output, &mut false).await
+    let mut chance = Chance::default();
+    match push_once(remote, args, all, output, &mut chance).await {
+        Err(trouble) if chance.is_unsettled => ask(remote, args, all, output, trouble).await,
+        result => result,
+    }
+}
+
+/// Asks what became of a push whose answer was lost, and changes nothing: it was done if all of it is
+/// up to date now.
+async fn ask(
+    remote: &Remote,
+    args: &args::Push,
+    all: &Args,
+    output: &Output,
+    trouble: Trouble,
+) -> Result<Report, Trouble> {
+    output.warning(&format!("{}; asking", trouble.text));
+    let Ok(push) = prepare(args) else {
+        return Err(trouble);
+    };
+    let asked = session::run(remote, all, output, async |connection| {
+        push.dry_run(true).over(connection, |_| ()).await
+    });
+    match asked.await {
+        Ok(report) if is_done(&report) => {
+            show(&report, remote, args.dry_run, Duration::ZERO, output);
+            Ok(report)
+        }
+        _ => Err(trouble),
+    }
+}
+
+fn is_done(report: &Report) -> bool {
+    let mut outcomes = report.refs.iter().map(|(_, outcome)| outcome);
+    outcomes.all(|outcome| *outcome == RefOutcome::Unchanged)
+}
+
+/// What can be expected of a push that failed.
+#[derive(Default)]
+struct Chance {
+    /// The same again may go well.
+    may_pass: bool,
+    /// It may have been done all the same.
+    is_unsettled: bool,
 }
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -77,7 +120,7 @@ async fn push_once(
     args: &args::Push,
     all: &Args,
     output: &Output,
-    may_pass: &mut bool,
+    chance: &mut Chance,
 ) -> Result<Report, Trouble> {
     let push = prepare(args).map_err(|error| Trouble::new(error, remote, None, &[]))?;
     let mut progress = output.progress();
@@ -88,7 +131,10 @@ async fn push_once(
             progress.show(event);
         };
         let result = push.over(connection, show).await;
-        *may_pass = answered && matches!(&result, Err(error) if trouble::may_pass(error));
+        if let Err(error) = &result {
+            chance.may_pass = answered && trouble::may_pass(error);
+            chance.is_unsettled = matches!(error, Error::Unsettled(_));
+        }
         result
     })
     .await;
@@ -149,6 +195,11 @@ fn show(report: &Report, remote: &Remote, dry_run: bool, took: Duration, output:
     }
     if let (Some(url), true) = (&report.server.pull_url, refused < report.refs.len()) {
         output.line(&format!("pull from {}", url.escaped()));
+    }
+    if let Some(error) = &report.lost {
+        output.warning(&format!(
+            "this is done, but whether the server's summary shows it is not known: {error:#}"
+        ));
     }
     if let Some(SummaryDone::Failed(text)) = &report.summary {
         output.warning(&format!(

@@ -39,7 +39,7 @@ pub(crate) async fn run<T>(
 
 /// Whether only the other side's own words can tell what happened.
 fn is_unexplained(error: &Error) -> bool {
-    let Error::Session(session) = error else {
+    let (Error::Session(session) | Error::Unsettled(session)) = error else {
         return false;
     };
     match session {

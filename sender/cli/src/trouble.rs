@@ -26,6 +26,10 @@ impl Trouble {
             false => exit_code(&error),
         };
         let advice = match &error {
+            Error::Unsettled(_) => Some(
+                "push the same again: what is done already is found to be, and the rest is done"
+                    .to_owned(),
+            ),
             error if is_answered_by_an_older_receiver(error, said) => Some(
                 "the receiver there is an older one, of BuildStream 1.x or ostree-push: install \
                  this project's in its place"
@@ -52,7 +56,8 @@ impl Trouble {
 pub(crate) fn may_pass(error: &Error) -> bool {
     let passing = [CloseCode::BUSY, CloseCode::TIMEOUT, CloseCode::INTERRUPTED];
     match error {
-        Error::Session(SessionError::Truncated) => true,
+        // Asking again tells what became of it, whatever ended it.
+        Error::Unsettled(_) | Error::Session(SessionError::Truncated) => true,
         Error::Session(SessionError::PeerClosed(close)) => passing.contains(&close.code),
         Error::Session(SessionError::Fault(fault)) => passing.contains(&fault.code),
         _ => false,
@@ -62,7 +67,7 @@ pub(crate) fn may_pass(error: &Error) -> bool {
 fn exit_code(error: &Error) -> u8 {
     match error {
         Error::Start { .. } => exit::CONNECTION,
-        Error::Session(session) => match session {
+        Error::Session(session) | Error::Unsettled(session) => match session {
             SessionError::Truncated => exit::CONNECTION,
             SessionError::Decode(_) | SessionError::Violation(_) => exit::NOT_THE_PROTOCOL,
             // Whatever a server calls done before it is, is not.
