@@ -59,9 +59,9 @@ pub struct DriverConfig {
 
 /// Serves one client until the session ends.
 ///
-/// `event` is told what happened. `stop` returns when this process is told to stop: the client is
-/// told, unless refs may be moving, which is carried through. The last bytes for the client are written, or the client is
-/// given up, before this returns.
+/// `event` is told what happened. `stop` returns when this process is told to stop: then the client
+/// is told, unless refs may be moving, which is carried through. The last bytes for the client are
+/// written, or the client is given up, before this returns.
 ///
 /// # Errors
 ///
