@@ -60,9 +60,11 @@ impl FileHeader {
         Ok(len.saturating_sub(so_far.len()))
     }
 
-    /// Returns the unpacked size that the beginning of a stored file object says; `None` if that is
-    /// not all there.
+    /// Returns the unpacked size that the beginning of a stored file object says; `None` if its
+    /// header is not all there, or none.
     pub fn archive_size(stored: &[u8]) -> Option<u64> {
+        let len = framed_len(stored).ok()??;
+        stored.get(..len)?;
         let size = stored.get(FRAME_LEN..)?.first_chunk()?;
         Some(u64::from_be_bytes(*size))
     }

@@ -82,7 +82,7 @@ async fn ask(
     output: &Output,
     trouble: Trouble,
 ) -> Result<Report, Trouble> {
-    output.warning(&format!("{}; asking", trouble.text));
+    output.warning(&format!("{}; asking whether it is done", trouble.text));
     let Ok(push) = prepare(args) else {
         return Err(trouble);
     };

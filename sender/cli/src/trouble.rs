@@ -26,6 +26,9 @@ impl Trouble {
             false => exit_code(&error),
         };
         let advice = match &error {
+            Error::Unsettled(session @ SessionError::PeerClosed(_)) => {
+                advise(session, remote, status, said)
+            }
             Error::Unsettled(_) => Some(
                 "push the same again: what is done already is found to be, and the rest is done"
                     .to_owned(),
@@ -45,7 +48,10 @@ impl Trouble {
         };
         let text = match error {
             Error::Session(SessionError::Truncated) => ended_early(remote, status),
-            Error::Session(session) => format!("{:#}", anyhow::Error::new(session)),
+            // A server that says what went wrong is believed until it is asked again.
+            Error::Session(session) | Error::Unsettled(session @ SessionError::PeerClosed(_)) => {
+                format!("{:#}", anyhow::Error::new(session))
+            }
             error => format!("{:#}", anyhow::Error::new(error)),
         };
         Self { code, text, advice }
@@ -56,9 +62,11 @@ impl Trouble {
 pub(crate) fn may_pass(error: &Error) -> bool {
     let passing = [CloseCode::BUSY, CloseCode::TIMEOUT, CloseCode::INTERRUPTED];
     match error {
-        // Asking again tells what became of it, whatever ended it.
-        Error::Unsettled(_) | Error::Session(SessionError::Truncated) => true,
-        Error::Session(SessionError::PeerClosed(close)) => passing.contains(&close.code),
+        Error::Session(SessionError::Truncated) => true,
+        Error::Session(SessionError::PeerClosed(close))
+        | Error::Unsettled(SessionError::PeerClosed(close)) => passing.contains(&close.code),
+        // Asking again tells what became of it.
+        Error::Unsettled(_) => true,
         Error::Session(SessionError::Fault(fault)) => passing.contains(&fault.code),
         _ => false,
     }

@@ -80,11 +80,11 @@ async fn run(source: &Path, refs: &[RefName], mut command: Command) -> Result<He
     });
     let ended = timeout(PATIENCE, pushing).await;
     match ended {
-        Ok(Ok(report)) => heard.done = report.refused().next().is_none(),
-        Ok(Err(error)) => {
-            heard.told = matches!(&error, Error::Session(SessionError::PeerClosed(_)));
-            heard.failure = with_causes(&error);
-        }
+        Ok(Ok(report)) => match report.lost {
+            None => heard.done = report.refused().next().is_none(),
+            Some(error) => heard.fail(Error::Session(error)),
+        },
+        Ok(Err(error)) => heard.fail(error),
         Err(_) => heard.hung = true,
     }
     match timeout(PATIENCE, child.wait_with_output()).await {
@@ -96,6 +96,18 @@ async fn run(source: &Path, refs: &[RefName], mut command: Command) -> Result<He
         Err(_) => heard.hung = true,
     }
     Ok(heard)
+}
+
+impl Heard {
+    fn fail(&mut self, error: Error) {
+        self.told = match &error {
+            Error::Session(session) | Error::Unsettled(session) => {
+                matches!(session, SessionError::PeerClosed(_))
+            }
+            _ => false,
+        };
+        self.failure = with_causes(&error);
+    }
 }
 
 fn with_causes(error: &Error) -> String {
