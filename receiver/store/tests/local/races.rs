@@ -195,11 +195,8 @@ fn what_was_asked_for_is_missing_unless_it_is_sent_though_it_lies_beneath_a_base
     for is_sent in [false, true] {
         let pair = Pair::new();
         let (base, new) = two_related(&pair);
-        let files = pair.closure(base).into_iter();
-        let gone = files
-            .filter(|id| id.kind == ObjectKind::File)
-            .next()
-            .unwrap();
+        let mut files = pair.closure(base).into_iter();
+        let gone = files.find(|id| id.kind == ObjectKind::File).unwrap();
         let stored = pair.stored(gone);
         fs::remove_file(pair.target().join("objects").join(gone.archive_path())).unwrap();
         let store = pair.store();
