@@ -40,7 +40,7 @@ pub const MAX_TREE_DEPTH: usize = 255;
 /// LIM-22: commits followed from a new commit to the one it replaces.
 pub const MAX_HISTORY_LEN: usize = 10_000;
 
-/// LIM-24: the longest deflate stream of content of so many bytes, in bytes. At worst a compressor
+/// LIM-25: the longest deflate stream of content of so many bytes, in bytes. At worst a compressor
 /// spends nine bits on each byte (zlib's `deflateBound` for the level that only knows the fixed
 /// code), and a little for the ends of blocks. What is beyond that is filling.
 pub const fn max_deflated_len(content_len: u64) -> u64 {

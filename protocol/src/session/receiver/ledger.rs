@@ -108,7 +108,9 @@ impl Ledger {
     /// Expects nothing any more: the client says that it has sent what its refs need. Returns what
     /// was wanted and has not come.
     pub(super) fn take_unsent(&mut self) -> Vec<ObjectId> {
-        std::mem::take(&mut self.wanted).into_iter().collect()
+        let mut unsent: Vec<_> = std::mem::take(&mut self.wanted).into_iter().collect();
+        unsent.sort_unstable();
+        unsent
     }
 
     fn take_wanted(&mut self, id: ObjectId) -> Result<(), Violation> {
