@@ -304,7 +304,7 @@ fn what_is_no_frame_and_what_comes_too_early_ends_the_session() {
     let after_preamble = |frame: &[u8]| [&PREAMBLE, frame].concat();
     let protocol = exit::NOT_THE_PROTOCOL;
     spoken(
-        b"l\x01\x00\x21\x00 an old client",
+        b"m\x01\x00\x21\x00 no old client",
         CloseCode::NOT_THE_PROTOCOL,
         protocol,
     );
