@@ -456,7 +456,14 @@ mod tests {
             next: Box::pin(tokio::time::sleep(PING)),
         };
         let started = Instant::now();
-        let kept = run(SenderConfig::default(), Pool::none(), None, server, |_| ());
+        let kept = run(
+            SenderConfig::default(),
+            Pool::none(),
+            None,
+            server,
+            pending(),
+            |_| (),
+        );
         let kept = tokio::time::timeout(10 * IDLENESS, kept).await.unwrap();
         let error = kept.unwrap_err();
         assert!(
