@@ -1,4 +1,4 @@
-.PHONY: help demo test test-extra chaos chaos-controls fuzz mutants bench bench-growth bench-large bench-micro bench-instructions
+.PHONY: help demo test test-extra chaos chaos-controls fuzz mutants bench bench-growth bench-neighbours bench-large bench-micro bench-instructions
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -54,6 +54,11 @@ bench-growth: ## draw what a push takes as things grow, some minutes
 	@.ci/setup
 	@cargo build --quiet --release --workspace --bins
 	@ARTIFACT_TESTS_PROGRAMS="$(abspath $(TARGET))/release" "$(TARGET)/release/bench" growth
+
+bench-neighbours: ## what the worst pushes of one key cost all others, some minutes
+	@.ci/setup
+	@cargo build --quiet --release --workspace --bins
+	@ARTIFACT_TESTS_PROGRAMS="$(abspath $(TARGET))/release" "$(TARGET)/release/bench" neighbours
 
 bench-large: ## memory for 1,000,000 objects and for one of 10 GiB, some 20 minutes
 	@.ci/setup

@@ -66,7 +66,7 @@ pub fn curves(dir: &Path, say: &dyn Fn(&str)) -> Result<Vec<Curve>, Failure> {
     say("refs");
     let refs = refs(&dir.join("refs"), &[1, 100, 1_000, 10_000, 50_000], 5)?;
     say("depth");
-    let depth = depth(&dir.join("depth"), &[1, 10, 100, 300, 1_000])?;
+    let depth = depth(&dir.join("depth"), &[1, 10, 50, 100, 250])?;
     say("history");
     let history = history(&dir.join("history"), &[1, 10, 100, 1_000])?;
     Ok(vec![objects, refs, depth, history])
@@ -232,7 +232,7 @@ fn push_to_empty(dir: &Path, source: &Path, at: u64) -> Result<Point, Failure> {
     Ok(point)
 }
 
-fn small_commit(
+pub(crate) fn small_commit(
     repo: &Repo,
     name: &str,
     path: &Path,
@@ -248,7 +248,7 @@ fn small_commit(
 }
 
 /// Adds refs with names like those of a build tool, all to one commit.
-fn add_refs(repo: &Repo, count: u64, commit: &Checksum) -> Result<(), Failure> {
+pub(crate) fn add_refs(repo: &Repo, count: u64, commit: &Checksum) -> Result<(), Failure> {
     let mut random = Random(count);
     for index in 0..count {
         let dir = repo

@@ -14,6 +14,7 @@ pub mod data;
 pub mod goals;
 pub mod growth;
 pub mod lock;
+pub mod neighbours;
 pub mod options;
 pub mod outcome;
 pub mod peer;

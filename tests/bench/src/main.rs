@@ -12,12 +12,13 @@ use std::time::Instant;
 use artifact_tests::exec::Failure;
 
 use artifact_bench::codec::Stretch;
-use artifact_bench::data::make_dir;
+use artifact_bench::data::{make_dir, remove};
 use artifact_bench::goals;
+use artifact_bench::neighbours::{Kind, Scale};
 use artifact_bench::options::Options;
 use artifact_bench::outcome::{Extras, Outcome};
 use artifact_bench::suite::{Suite, machine};
-use artifact_bench::{growth, plot, report, usage};
+use artifact_bench::{growth, neighbours, plot, report, usage};
 
 fn main() -> ExitCode {
     match run() {
@@ -34,6 +35,7 @@ fn run() -> Result<ExitCode, Failure> {
     match args.next().as_deref().and_then(|arg| arg.to_str()) {
         None => measure(),
         Some("growth") => grow(),
+        Some("neighbours") => neighbours(),
         Some("codec") => {
             let rounds = args.next().and_then(|text| text.to_str()?.parse().ok());
             let rounds: usize = rounds.ok_or_else(|| Failure::new("usage: bench codec ROUNDS"))?;
@@ -101,6 +103,29 @@ fn measure() -> Result<ExitCode, Failure> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Measures what the worst pushes of one key cost others.
+fn neighbours() -> Result<ExitCode, Failure> {
+    let dir = tempfile::Builder::new()
+        .prefix("artifact-bench-")
+        .tempdir()
+        .map_err(Failure::doing("make a directory"))?;
+    let scale = Scale {
+        refs: 10_000,
+        refs_max: 10_000,
+        amount: 60_000,
+        pushes: 5,
+    };
+    let mut rows = Vec::new();
+    for kind in Kind::ALL {
+        say(&format!("{kind:?}"));
+        let dir = dir.path().join(format!("{kind:?}"));
+        rows.push(neighbours::measure(&dir, kind, scale)?);
+        remove(&dir)?;
+    }
+    let _ = write!(std::io::stdout(), "{}", neighbours::table(&rows));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Measures the curves in memory, and draws them beside their description.

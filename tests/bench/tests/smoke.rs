@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use artifact_bench::growth;
+use artifact_bench::neighbours::{Kind, Scale};
+use artifact_bench::{growth, neighbours};
 use artifact_tests::exec::{Failure, run};
 use serde_json::Value;
 
@@ -64,5 +65,43 @@ fn the_curves_have_a_point_for_each_size_and_pushes_that_succeeded() -> Result<(
     for push in curve.points.iter().flat_map(|point| &point.pushes) {
         assert!(push.finalized < push.summarized, "{push:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn what_one_key_leaves_for_others_is_bounded_whatever_it_pushes() -> Result<(), Failure> {
+    let dir = tempfile::tempdir().map_err(Failure::doing("make a directory"))?;
+    let scale = Scale {
+        refs: 20,
+        refs_max: 100,
+        amount: 1_000,
+        pushes: 1,
+    };
+    let mut rows = Vec::new();
+    for kind in Kind::ALL {
+        let row = neighbours::measure(&dir.path().join(format!("{kind:?}")), kind, scale)?;
+        let most = match kind {
+            Kind::Nothing | Kind::Cut => 0,
+            Kind::Tree => 1,
+            // The two directories above them count as well.
+            Kind::Refs | Kind::Versions | Kind::History => 92,
+            Kind::LongNames => 10,
+            Kind::Directories => 1,
+        };
+        assert_eq!(row.refs, most, "{row:?}");
+        let (files, summary) = row.left;
+        assert!(summary < 100_000, "{row:?}");
+        if matches!(kind, Kind::Refs | Kind::LongNames | Kind::Directories) {
+            // Refs, directories, some objects and the account.
+            assert!(files < 130, "{row:?}");
+        }
+        rows.push(row);
+    }
+    let table = neighbours::table(&rows);
+    assert_eq!(
+        table.lines().filter(|line| line.starts_with('|')).count(),
+        2 + 8,
+        "{table}"
+    );
     Ok(())
 }
