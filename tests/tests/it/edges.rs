@@ -119,7 +119,7 @@ fn many_refs(prefix: &str, count: usize, commit: Checksum) -> Vec<Frame> {
 
 #[test]
 fn a_push_is_done_and_lets_go_of_all_locks_though_nobody_reads_what_it_logs() {
-    let cache = Cache::new("");
+    let cache = Cache::new("[limits]\nrefs-max=100000");
     let artifact = small("unread");
     // Names that make lines long, so that the pipe is full long before the end.
     let prefix = format!("alpha{}", format!("/{}", "x".repeat(180)).repeat(5));
@@ -320,6 +320,8 @@ fn a_receiver_that_must_be_confined_takes_no_push_where_it_is_not() {
     cache.push("bob", "beta/confined");
     let refused = |receiver: Command| {
         let mut hand = Hand::start_by(receiver).unwrap();
+        // A receiver that refuses waits for the version that its client speaks.
+        hand.write(&PREAMBLE);
         let told = hand.hear_out().unwrap();
         let failed =
             |f: &Frame| matches!(f, Frame::Close(c) if c.code == CloseCode::STORAGE_FAILED);
@@ -350,6 +352,8 @@ fn a_configuration_that_others_can_write_or_that_is_missing_lets_nobody_push() {
     let cache = Cache::new("");
     let refused = |cache: &Cache, why: &str| {
         let mut hand = cache.hand("bob");
+        // A receiver that refuses waits for the version that its client speaks.
+        hand.write(&PREAMBLE);
         let told = hand.hear_out().unwrap();
         let failed =
             |f: &Frame| matches!(f, Frame::Close(c) if c.code == CloseCode::STORAGE_FAILED);
