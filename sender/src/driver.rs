@@ -8,10 +8,9 @@ use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use artifact_protocol::dialect::{AnySender, Dialect};
 use artifact_protocol::frame::CloseCode;
-use artifact_protocol::session::{
-    Error as SessionError, SenderConfig, SenderEvent, SenderOutput, SenderSession,
-};
+use artifact_protocol::session::{Error as SessionError, SenderConfig, SenderEvent, SenderOutput};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::Instant;
@@ -23,6 +22,7 @@ use crate::throttle::Throttle;
 /// Runs a session to its end.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     config: SenderConfig,
+    dialect: Option<Dialect>,
     pool: Pool,
     rate: Option<NonZeroU64>,
     stream: S,
@@ -32,7 +32,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     let (reader, writer) = tokio::io::split(stream);
     let throttle = rate.map(Throttle::new);
     let mut driver = Driver {
-        session: SenderSession::new(config),
+        session: AnySender::new(config, dialect),
         pool,
         reader: Box::pin(reader),
         writer: Box::pin(writer),
@@ -65,7 +65,7 @@ enum Unwritten {
 }
 
 struct Driver<S, E> {
-    session: SenderSession,
+    session: AnySender,
     pool: Pool,
     reader: std::pin::Pin<Box<ReadHalf<S>>>,
     writer: std::pin::Pin<Box<WriteHalf<S>>>,
@@ -113,7 +113,12 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
     /// Waits for one thing to happen, and takes it in.
     async fn step(&mut self) -> Result<(), SessionError> {
         let now = Instant::now();
-        let patience = if self.greeted { SILENCE } else { GREETING };
+        let patience = match self.greeted {
+            false => GREETING,
+            true if self.session.expects_pings() => SILENCE,
+            // One of an old version gives none while it works.
+            true => IDLENESS,
+        };
         let (give_up, ping) = (self.last_heard + patience, self.last_said + PING);
         if now >= give_up {
             let text = "the server was silent for too long";
@@ -376,6 +381,7 @@ mod tests {
         // It never answers: what is written before it is given up is the greeting and an offer.
         let never = run(
             config,
+            None,
             Pool::none(),
             NonZeroU64::new(rate),
             &mut server,
@@ -458,6 +464,7 @@ mod tests {
         let started = Instant::now();
         let kept = run(
             SenderConfig::default(),
+            None,
             Pool::none(),
             None,
             server,
@@ -493,7 +500,7 @@ mod tests {
         said.extend(status.encode());
         let config = SenderConfig::default();
         let server = Gone { said };
-        run(config, Pool::none(), None, server, pending(), |_| ())
+        run(config, None, Pool::none(), None, server, pending(), |_| ())
             .await
             .unwrap();
     }

@@ -54,6 +54,7 @@ mod transport;
 // The public interface is:
 
 pub use artifact_formats::{Checksum, RefName};
+pub use artifact_protocol::dialect::Dialect;
 pub use artifact_protocol::frame::{Expect, RefOutcome, Refusal, SummaryDone, Welcome};
 pub use artifact_protocol::session::{Error as SessionError, SenderEvent};
 pub use artifact_protocol::{Text, escape};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use artifact_formats::{Checksum, RefName};
 use artifact_protocol::Text;
+use artifact_protocol::dialect::{Dialect, fits_one_session};
 use artifact_protocol::frame::{
     CloseCode, Expect, PushOptions, RefOutcome, RefUpdate, Refusal, SummaryDone, Welcome,
 };
@@ -21,13 +22,14 @@ use crate::source::Repository;
 use crate::{driver, plan};
 
 /// A push that is being put together: which refs are to be set to which commits, and how.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Push {
     repository: Arc<Repository>,
     agent: Text,
     announcement: Announcement,
     depth: u32,
     rate: Option<NonZeroU64>,
+    dialect: Option<Dialect>,
 }
 
 impl Push {
@@ -39,6 +41,7 @@ impl Push {
             announcement: Announcement::default(),
             depth: 0,
             rate: None,
+            dialect: None,
         }
     }
 
@@ -110,6 +113,35 @@ impl Push {
         self
     }
 
+    /// Speaks an old version, with a server that knows no other.
+    ///
+    /// Of [`Dialect::V0`] what the server made of a push is in the exit code of its program alone:
+    /// one that reports `Updated` was done if that is 0.
+    #[must_use]
+    pub fn dialect(mut self, dialect: Option<Dialect>) -> Self {
+        self.dialect = dialect;
+        self
+    }
+
+    /// Splits off what does not fit one session: in an old version few refs do.
+    #[must_use]
+    pub fn split(mut self) -> (Self, Option<Self>) {
+        let count = match self.dialect {
+            None => self.announcement.refs.len(),
+            Some(_) => fits_one_session(&self.announcement.refs),
+        };
+        let rest = self
+            .announcement
+            .refs
+            .split_off(count.max(1).min(self.announcement.refs.len()));
+        if rest.is_empty() {
+            return (self, None);
+        }
+        let mut later = self.clone();
+        later.announcement.refs = rest;
+        (self, Some(later))
+    }
+
     /// Says who pushes, for the server's log: a program and its version.
     #[must_use]
     pub fn agent(mut self, agent: &str) -> Self {
@@ -163,10 +195,18 @@ impl Push {
         };
         let mut tally = Tally::default();
         let pool = Pool::start(&self.repository, self.depth);
-        let ended = driver::run(config, pool, self.rate, stream, stop, |event| {
-            progress(&event);
-            tally.count(event);
-        })
+        let ended = driver::run(
+            config,
+            self.dialect,
+            pool,
+            self.rate,
+            stream,
+            stop,
+            |event| {
+                progress(&event);
+                tally.count(event);
+            },
+        )
         .await;
         match ended {
             // What came after the outcomes does not change them.
@@ -202,12 +242,16 @@ async fn small_commits(repository: &Arc<Repository>, commits: Vec<Checksum>) -> 
     }
 }
 
-/// Learns who the receiver at the other end of a stream is.
+/// Learns who the receiver at the other end of a stream is; in an old version, if it knows no other.
 ///
 /// # Errors
 ///
 /// Why there was no answer.
-pub async fn greet<S: AsyncRead + AsyncWrite>(stream: S, agent: &str) -> Result<Welcome, Error> {
+pub async fn greet<S: AsyncRead + AsyncWrite>(
+    stream: S,
+    agent: &str,
+    dialect: Option<Dialect>,
+) -> Result<Welcome, Error> {
     let config = SenderConfig {
         agent: Text::new(agent),
         ..SenderConfig::default()
@@ -218,7 +262,16 @@ pub async fn greet<S: AsyncRead + AsyncWrite>(stream: S, agent: &str) -> Result<
             server = Some(welcome);
         }
     };
-    let met = driver::run(config, Pool::none(), None, stream, pending(), listen).await;
+    let met = driver::run(
+        config,
+        dialect,
+        Pool::none(),
+        None,
+        stream,
+        pending(),
+        listen,
+    )
+    .await;
     match (met, server) {
         // It lets this client do nothing, and has said who it is before it said so.
         (Err(Error::Session(SessionError::PeerClosed(close))), Some(server))
@@ -265,7 +318,7 @@ pub async fn inquire<S: AsyncRead + AsyncWrite>(
             current = states.into_iter().next().map(|state| state.current);
         }
     };
-    driver::run(config, Pool::none(), None, stream, pending(), listen).await?;
+    driver::run(config, None, Pool::none(), None, stream, pending(), listen).await?;
     current.ok_or(Error::Internal("a session without a RefStatus"))
 }
 
@@ -291,6 +344,15 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds what a later session of the same push did.
+    pub fn join(&mut self, later: Self) {
+        self.refs.extend(later.refs);
+        self.objects_sent += later.objects_sent;
+        self.bytes_sent += later.bytes_sent;
+        self.objects_wanted += later.objects_wanted;
+        self.summary = later.summary.or(self.summary.take());
+    }
+
     /// Returns the refs that the server refused, and why.
     pub fn refused(&self) -> impl Iterator<Item = (&RefName, &Refusal)> {
         self.refs

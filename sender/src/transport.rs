@@ -17,6 +17,8 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::mpsc;
 
+use artifact_protocol::dialect::Dialect;
+
 use crate::cipher;
 use crate::error::Error;
 use crate::remote::{Remote, SshRemote};
@@ -24,10 +26,14 @@ use crate::remote::{Remote, SshRemote};
 /// The program that a server runs, and its name here.
 pub const RECEIVER: &str = "bst-artifact-receive";
 
+/// The program that a server of version 0 runs.
+const OLD_RECEIVER: &str = "ostree-receive";
+
 /// How receivers are started.
 #[derive(Clone, Debug, Default)]
 pub struct Connector {
     ssh: Option<String>,
+    server_first: bool,
     receiver: Option<OsString>,
     ciphers: Option<String>,
 }
@@ -38,6 +44,14 @@ impl Connector {
     #[must_use]
     pub fn ssh_command(mut self, command: impl Into<String>) -> Self {
         self.ssh = Some(command.into());
+        self
+    }
+
+    /// Starts what receives pushes in an old version. Clients of [`Dialect::V0`] name another program
+    /// and say the path in another way; those of the others do alike.
+    #[must_use]
+    pub fn dialect(mut self, dialect: Option<Dialect>) -> Self {
+        self.server_first = dialect == Some(Dialect::V0);
         self
     }
 
@@ -125,7 +139,11 @@ impl Connector {
         destination(&mut command, remote);
         // The path is one word to the shell on the other side, whatever it holds.
         let path = format!("'{}'", remote.path.replace('\'', r"'\''"));
-        command.arg(RECEIVER).arg(path);
+        if self.server_first {
+            command.arg(OLD_RECEIVER).arg(format!("--repo={path}"));
+        } else {
+            command.arg(RECEIVER).arg(path);
+        }
         command
     }
 
@@ -160,7 +178,13 @@ impl Connector {
             .or(beside)
             .unwrap_or_else(|| RECEIVER.into());
         let mut command = Command::new(program);
-        command.arg("--").arg(repository);
+        if self.server_first {
+            let mut argument = OsString::from("--repo=");
+            argument.push(repository);
+            command.arg(argument);
+        } else {
+            command.arg("--").arg(repository);
+        }
         command
     }
 }

@@ -221,6 +221,8 @@ impl Receiver {
 #[derive(Debug)]
 pub struct AnySender {
     session: Sender,
+    /// How often a session of an old version took bytes.
+    taken: u64,
 }
 
 #[derive(Debug)]
@@ -238,7 +240,7 @@ impl AnySender {
                 Sender::Old(Box::new(DialectSender::new(dialect, config.announcement)))
             }
         };
-        Self { session }
+        Self { session, taken: 0 }
     }
 
     /// Returns whether the other end sends signs of life, so that its silence means something.
@@ -254,7 +256,12 @@ impl AnySender {
     pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
         match &mut self.session {
             Sender::Current(session) => session.handle_bytes(input),
-            Sender::Old(session) => session.handle_bytes(input),
+            Sender::Old(session) => {
+                let len = input.len();
+                let taken = session.handle_bytes(input);
+                self.taken += u64::from(input.len() < len);
+                taken
+            }
         }
     }
 
@@ -295,6 +302,22 @@ impl AnySender {
         match &self.session {
             Sender::Current(session) => session.is_finished(),
             Sender::Old(session) => session.is_finished(),
+        }
+    }
+
+    /// Returns a number that grows when the server says more than that it lives.
+    pub const fn progress(&self) -> u64 {
+        match &self.session {
+            Sender::Current(session) => session.progress(),
+            Sender::Old(_) => self.taken,
+        }
+    }
+
+    /// Returns whether the server may have set refs and has not said so.
+    pub const fn is_unsettled(&self) -> bool {
+        match &self.session {
+            Sender::Current(session) => session.is_unsettled(),
+            Sender::Old(session) => session.is_unsettled(),
         }
     }
 

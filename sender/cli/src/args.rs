@@ -4,7 +4,8 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use artifact_formats::RefPattern;
-use artifact_sender::{RefName, Remote};
+use artifact_protocol::Version;
+use artifact_sender::{Dialect, RefName, Remote};
 use clap::{Parser, Subcommand};
 
 use crate::address::Address;
@@ -27,6 +28,17 @@ pub(crate) struct Args {
         env = "ARTIFACT_CACHE_SSH"
     )]
     pub(crate) ssh: Option<String>,
+    /// Speak this version of the protocol: 0 is that of ostree-push before 0.1, 1 that of BuildStream
+    /// 1.x. Without it: the newest that the server knows, found out by trying
+    #[arg(
+        long,
+        global = true,
+        display_order = 100,
+        value_name = "N",
+        env = "ARTIFACT_CACHE_PROTOCOL",
+        value_parser = clap::value_parser!(u16).range(..=i64::from(Version::NEWEST.0))
+    )]
+    pub(crate) protocol: Option<u16>,
     /// Print one JSON object a line on standard output, and nothing else there
     #[arg(long, global = true, display_order = 101)]
     pub(crate) json: bool,
@@ -42,6 +54,14 @@ pub(crate) struct Args {
     /// Print also what the server and ssh have to say
     #[arg(short, long, global = true, display_order = 103)]
     pub(crate) verbose: bool,
+}
+
+impl Args {
+    /// Returns the old version that is asked for.
+    pub(crate) fn dialect(&self) -> Option<Dialect> {
+        self.protocol
+            .and_then(|number| Dialect::of_version(Version(number)))
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,7 +1,7 @@
 //! `artifact-cache check`.
 
 use artifact_protocol::exit;
-use artifact_sender::{RefName, Remote, Text, Welcome, greet, inquire};
+use artifact_sender::{Dialect, RefName, Remote, Text, Welcome, greet, inquire};
 use serde_json::json;
 
 use crate::address::Address;
@@ -37,7 +37,10 @@ async fn look_at(cache: &Address, args: &Args, output: &Output) -> Result<(), Tr
         let origin = Origin::of(cache, args, output).await?;
         return read(&origin, output);
     };
-    let server = session::run(remote, args, output, async |c| greet(c, AGENT).await).await?;
+    let server = session::run(remote, args, output, async |c, dialect| {
+        greet(c, AGENT, dialect).await
+    })
+    .await?;
     show(&server, remote, output);
     let Remote::Ssh(_) = remote else {
         return read(&Origin::of(cache, args, output).await?, output);
@@ -55,6 +58,8 @@ async fn look_at(cache: &Address, args: &Args, output: &Output) -> Result<(), Tr
                     .to_owned(),
             ),
         }),
+        // Nor do servers of old versions.
+        _ if Dialect::of_version(server.version).is_some() => Ok(()),
         _ => must_agree(remote, &origin, args, output).await,
     }
 }
@@ -79,7 +84,7 @@ async fn must_agree(
             return Ok(());
         };
         let served = entry.commit;
-        let held = session::run(remote, args, output, async |connection| {
+        let held = session::run(remote, args, output, async |connection, _| {
             inquire(connection, AGENT, &name, served).await
         });
         let held = held.await?;

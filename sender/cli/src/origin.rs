@@ -48,7 +48,10 @@ impl Origin {
             Address::Receiver(Remote::Local(path)) => return Ok(Self::Path(path.clone())),
             Address::Receiver(remote) => remote,
         };
-        let server = session::run(remote, args, output, async |c| greet(c, AGENT).await).await?;
+        let server = session::run(remote, args, output, async |c, dialect| {
+            greet(c, AGENT, dialect).await
+        })
+        .await?;
         Self::announced(remote, &server)
     }
 

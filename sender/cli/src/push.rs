@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use artifact_protocol::exit;
 use artifact_protocol::frame::{RefOutcome, RefusalCode, SummaryDone};
-use artifact_sender::{Error, Push, Remote, Report, Repository, SenderEvent};
+use artifact_sender::{Connection, Dialect, Error, Push, Remote, Report, Repository, SenderEvent};
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::json;
 
@@ -86,8 +86,9 @@ async fn ask(
     let Ok(push) = prepare(args) else {
         return Err(trouble);
     };
-    let asked = session::run(remote, all, output, async |connection| {
-        push.dry_run(true).over(connection, |_| ()).await
+    let push = push.dry_run(true);
+    let asked = push_in_sessions(push, remote, all, output, async |push, connection| {
+        push.over(connection, |_| ()).await
     });
     match asked.await {
         Ok(report) if is_done(&report) => {
@@ -124,7 +125,7 @@ async fn push_once(
 ) -> Result<Report, Trouble> {
     let push = prepare(args).map_err(|error| Trouble::new(error, remote, None, &[]))?;
     let mut progress = output.progress();
-    let result = session::run(remote, all, output, async |connection| {
+    let result = push_in_sessions(push, remote, all, output, async |push, connection| {
         let mut answered = false;
         let show = |event: &SenderEvent| {
             answered = true;
@@ -142,6 +143,37 @@ async fn push_once(
     let report = result?;
     show(&report, remote, args.dry_run, took, output);
     Ok(report)
+}
+
+/// Pushes in one session, or with a server of an old version in as many as it takes.
+async fn push_in_sessions(
+    push: Push,
+    remote: &Remote,
+    all: &Args,
+    output: &Output,
+    mut over: impl AsyncFnMut(Push, &mut Connection) -> Result<Report, Error>,
+) -> Result<Report, Trouble> {
+    let mut whole: Option<Report> = None;
+    let (mut next, mut known) = (Some(push), all.dialect());
+    while let Some(push) = next.take() {
+        let mut later = None;
+        let report = session::run_in(known, remote, all, output, async |connection, dialect| {
+            let (now, rest) = push.clone().dialect(dialect).split();
+            later = rest;
+            over(now, connection).await
+        });
+        let report = report.await?;
+        known = Dialect::of_version(report.server.version);
+        next = later;
+        match &mut whole {
+            Some(whole) => whole.join(report),
+            None => whole = Some(report),
+        }
+    }
+    whole.ok_or_else(|| {
+        let error = Error::Internal("a push without a session");
+        Trouble::new(error, remote, None, &[])
+    })
 }
 
 fn prepare(args: &args::Push) -> Result<Push, Error> {

@@ -1,18 +1,33 @@
 //! One session with one remote, from the first byte to the end of `ssh`.
 
-use artifact_protocol::frame::CloseCode;
-use artifact_sender::{Connection, Connector, Error, Remote, SessionError};
+use std::process::ExitStatus;
+
+use artifact_protocol::frame::{CloseCode, DecodeError};
+use artifact_sender::{Connection, Connector, Dialect, Error, Remote, SessionError};
 
 use crate::args::Args;
 use crate::output::Output;
 use crate::trouble::Trouble;
 
 /// Connects to `remote` and lets `talk` do what it wants; what goes wrong is put into words.
+///
+/// A server that turns out to know only an old version is talked to once more, in that one.
 pub(crate) async fn run<T>(
     remote: &Remote,
     args: &Args,
     output: &Output,
-    talk: impl AsyncFnOnce(&mut Connection) -> Result<T, Error>,
+    talk: impl AsyncFnMut(&mut Connection, Option<Dialect>) -> Result<T, Error>,
+) -> Result<T, Trouble> {
+    run_in(args.dialect(), remote, args, output, talk).await
+}
+
+/// The same where the old version that the server speaks may be known.
+pub(crate) async fn run_in<T>(
+    known: Option<Dialect>,
+    remote: &Remote,
+    args: &Args,
+    output: &Output,
+    mut talk: impl AsyncFnMut(&mut Connection, Option<Dialect>) -> Result<T, Error>,
 ) -> Result<T, Trouble> {
     let mut connector = Connector::default();
     // A variable that is set to nothing is as good as one that is not set.
@@ -23,18 +38,106 @@ pub(crate) async fn run<T>(
     if let (true, Some(ciphers)) = (args.verbose, connector.ciphers()) {
         output.note(&format!("ssh is told to prefer these ciphers: {ciphers}"));
     }
-    let mut connection = connector
-        .connect(remote)
-        .map_err(|error| Trouble::new(error, remote, None, &[]))?;
-    let result = talk(&mut connection).await;
-    let (status, said) = match connection.finish().await {
-        Ok((status, said)) => (Some(status), said),
-        Err(_) => (None, Vec::new()),
+    let mut attempt = async |dialect| {
+        let connector = connector.clone().dialect(dialect);
+        let mut connection = connector.connect(remote).map_err(Failed::to_start)?;
+        let result = talk(&mut connection, dialect).await;
+        let (status, said) = match connection.finish().await {
+            Ok((status, said)) => (Some(status), said),
+            Err(_) => (None, Vec::new()),
+        };
+        if args.verbose {
+            said.iter().for_each(|line| output.remote_line(line));
+        }
+        // What came of a push of version 0 is only there.
+        let is_well = dialect != Some(Dialect::V0) || status.is_some_and(|s| s.success());
+        let error = match result {
+            Ok(done) if is_well => return Ok(done),
+            Ok(_) => Error::Session(SessionError::Truncated),
+            Err(error) => error,
+        };
+        Err(Failed {
+            error,
+            status,
+            said,
+        })
     };
-    if args.verbose || matches!(&result, Err(error) if is_unexplained(error)) {
+    let mut failed = match attempt(known).await {
+        Ok(done) => return Ok(done),
+        Err(failed) => failed,
+    };
+    let older = failed
+        .older()
+        .filter(|_| args.protocol.is_none() && known.is_none());
+    if let Some((dialect, is_certain)) = older {
+        output.note(&format!(
+            "the server knows only version {} of the protocol, of {}",
+            dialect.version(),
+            match dialect {
+                Dialect::V0 => "ostree-push before 0.1",
+                Dialect::V1 => "BuildStream 1.x",
+            }
+        ));
+        match attempt(Some(dialect)).await {
+            Ok(done) => return Ok(done),
+            Err(again) if is_certain => failed = again,
+            Err(_) => {}
+        }
+    }
+    let Failed {
+        error,
+        status,
+        said,
+    } = failed;
+    if !args.verbose && is_unexplained(&error) {
         said.iter().for_each(|line| output.remote_line(line));
     }
-    result.map_err(|error| Trouble::new(error, remote, status, &said))
+    Err(Trouble::new(error, remote, status, &said))
+}
+
+/// A session that failed, and what is known of the other side.
+struct Failed {
+    error: Error,
+    status: Option<ExitStatus>,
+    said: Vec<String>,
+}
+
+impl Failed {
+    const fn to_start(error: Error) -> Self {
+        Self {
+            error,
+            status: None,
+            said: Vec::new(),
+        }
+    }
+
+    /// Returns the old version that the server may speak, and whether it surely does.
+    fn older(&self) -> Option<(Dialect, bool)> {
+        match &self.error {
+            // Servers of version 0 speak first, whatever is said to them.
+            Error::Session(SessionError::Decode(DecodeError::Preamble { got }))
+                if got.starts_with("l\0") || got.starts_with("B\0") =>
+            {
+                Some((Dialect::V0, true))
+            }
+            Error::Session(SessionError::Truncated) if is_refused_by_version_1(&self.said) => {
+                Some((Dialect::V1, true))
+            }
+            // There may be a receiver of another name.
+            Error::Session(SessionError::Truncated)
+                if self.status.and_then(|status| status.code()) == Some(127) =>
+            {
+                Some((Dialect::V0, false))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a receiver of BuildStream 1.x gave up on what it does not know.
+pub(crate) fn is_refused_by_version_1(said: &[String]) -> bool {
+    let text = "PushException: Unrecognized message byteorder";
+    said.iter().any(|line| line.contains(text))
 }
 
 /// Whether only the other side's own words can tell what happened.

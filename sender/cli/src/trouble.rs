@@ -6,6 +6,8 @@ use artifact_protocol::exit;
 use artifact_protocol::frame::{CloseCode, DecodeError};
 use artifact_sender::{Error, Remote, SessionError};
 
+use crate::session;
+
 /// A failure, fit to be shown.
 #[derive(Debug)]
 pub(crate) struct Trouble {
@@ -96,9 +98,7 @@ fn exit_code(error: &Error) -> u8 {
 /// know, or of ostree-push before 0.1, which speaks first.
 fn is_answered_by_an_older_receiver(error: &Error, said: &[String]) -> bool {
     match error {
-        Error::Session(SessionError::Truncated) => said
-            .iter()
-            .any(|line| line.contains("PushException: Unrecognized message byteorder")),
+        Error::Session(SessionError::Truncated) => session::is_refused_by_version_1(said),
         Error::Session(SessionError::Decode(DecodeError::Preamble { got })) => {
             got.starts_with("l\0") || got.starts_with("B\0")
         }

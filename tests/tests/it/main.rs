@@ -11,6 +11,7 @@ mod edges;
 mod hostile;
 mod manual;
 mod old_clients;
+mod old_servers;
 mod reading;
 mod receiver;
 mod rights;

@@ -43,6 +43,8 @@ struct Core {
     dialect: Dialect,
     announcement: Announcement,
     outputs: Outputs<SenderOutput>,
+    /// The last `done` was put out, and what came of it is not known.
+    is_unsettled: bool,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,7 @@ impl DialectSender {
             dialect,
             announcement,
             outputs: Outputs::new(),
+            is_unsettled: false,
         };
         if dialect == Dialect::V1 {
             let refs = core.announcement.refs.iter();
@@ -161,6 +164,11 @@ impl DialectSender {
     /// Returns whether the push is over and all is said.
     pub const fn is_finished(&self) -> bool {
         matches!(self.state, State::Finished | State::Closed)
+    }
+
+    /// Returns whether the server may have set refs and has not said so.
+    pub const fn is_unsettled(&self) -> bool {
+        self.core.is_unsettled
     }
 
     /// Ends the session for a reason of the driver's, such as a timer. The server is not told: the

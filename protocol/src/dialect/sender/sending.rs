@@ -256,6 +256,7 @@ impl Sending {
             return State::Sending(self);
         }
         self.files.end_all(core);
+        core.is_unsettled = true;
         State::Ending(Ending {
             pending: self.pending,
             files: self.files,
@@ -310,6 +311,7 @@ impl Ending {
     }
 
     fn finish(mut self, core: &mut Core) -> State {
+        core.is_unsettled = false;
         self.pending.settle(|_| RefOutcome::Updated);
         self.pending.finish(core)
     }
