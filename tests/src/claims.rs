@@ -1,6 +1,6 @@
 //! Every claim about hostile input, by the name of its fuzz target.
 
-use artifact_models::props::{container, frames, objects, push, receiver, sender, text};
+use artifact_models::props::{container, dialects, frames, objects, push, receiver, sender, text};
 
 use crate::libostree;
 
@@ -8,7 +8,7 @@ use crate::libostree;
 pub type Claim = (&'static str, fn(&[u8]));
 
 /// Every claim there is.
-pub const CLAIMS: [Claim; 11] = [
+pub const CLAIMS: [Claim; 14] = [
     ("frame", frames::a_frame_has_one_spelling),
     ("message", frames::a_message_has_one_spelling),
     ("object", objects::an_object_has_one_spelling),
@@ -34,6 +34,18 @@ pub const CLAIMS: [Claim; 11] = [
         sender::a_sender_session_withstands_any_server,
     ),
     ("libostree", libostree::libostree_takes_what_we_take),
+    (
+        "old_message",
+        dialects::an_old_message_is_read_alike_in_either_order,
+    ),
+    (
+        "old_receiver",
+        dialects::an_old_receiver_session_withstands_any_bytes,
+    ),
+    (
+        "old_push",
+        push::an_old_push_in_any_weather_leaves_every_ref_old_or_new,
+    ),
     (
         "push",
         push::a_push_in_any_weather_leaves_every_ref_old_or_new,

@@ -5,10 +5,11 @@
 use std::collections::VecDeque;
 
 use artifact_formats::Checksum;
+use artifact_protocol::dialect::{AnyReceiver, AnySender, Dialect, Openness};
 use artifact_protocol::frame::{Expect, Frame, PushOptions, RefOutcome, RefState, RefUpdate};
 use artifact_protocol::session::{
-    Announcement, Error, Lane, ReceiverConfig, ReceiverOutput, ReceiverSession, SenderConfig,
-    SenderEvent, SenderOutput, SenderSession, SmallCommit, SourceOp, SourceRequest, StoreRequest,
+    Announcement, Error, Lane, ReceiverConfig, ReceiverOutput, SenderConfig, SenderEvent,
+    SenderOutput, SmallCommit, SourceOp, SourceRequest, StoreRequest,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -40,6 +41,8 @@ pub struct Weather {
     pub slow_source: bool,
     /// The client offers a small push along with the announcement.
     pub early: bool,
+    /// Both speak an old version.
+    pub dialect: Option<Dialect>,
 }
 
 impl Default for Weather {
@@ -51,6 +54,7 @@ impl Default for Weather {
             cut_to_sender: None,
             slow_source: false,
             early: false,
+            dialect: None,
         }
     }
 }
@@ -82,9 +86,9 @@ struct Pipe {
 #[derive(Debug)]
 pub struct Pair {
     /// The sending end.
-    pub sender: SenderSession,
+    pub sender: AnySender,
     /// The receiving end.
-    pub receiver: ReceiverSession,
+    pub receiver: AnyReceiver,
     /// The client's repository.
     pub source: Source,
     /// The server's.
@@ -123,14 +127,18 @@ impl Pair {
         } else {
             Vec::new()
         };
-        let sender = SenderSession::new(SenderConfig {
+        let config = SenderConfig {
             announcement,
             small,
             ..SenderConfig::default()
-        });
+        };
+        let openness = Openness {
+            server_first: weather.dialect == Some(Dialect::V0),
+            ..Openness::default()
+        };
         Self {
-            sender,
-            receiver: ReceiverSession::new(ReceiverConfig::default()),
+            sender: AnySender::new(config, weather.dialect),
+            receiver: AnyReceiver::new(ReceiverConfig::default(), openness),
             source,
             store,
             events: Vec::new(),

@@ -6,6 +6,7 @@
 //! as decisions: what a client says next, where a connection breaks, which call fails.
 
 pub mod container;
+pub mod dialects;
 pub mod draw;
 pub mod frames;
 pub mod objects;

@@ -3,6 +3,7 @@
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_models::model::{Repository, Source, Store, commit_id};
 use artifact_models::pair::{Pair, Split, Stuck, Weather, announce_all};
+use artifact_protocol::dialect::Dialect;
 use artifact_protocol::frame::{
     Base, CloseCode, Expect, PushOptions, RefOutcome, RefUpdate, RefusalCode, Verdict,
 };
@@ -462,4 +463,35 @@ fn small() -> Repository {
     let tree = repository.add(ObjectKind::Dirtree, &[small, large], b"below");
     repository.add_commit("project/element/key", &[tree, small]);
     repository
+}
+
+proptest! {
+    #[test]
+    fn the_same_push_in_version_0_1_or_2_gives_the_same_repository(
+        source in repository(),
+        seeds in any::<[u64; 3]>(),
+        step in 1usize..600,
+        whole_len_max in 1usize..900,
+        hides_lengths in any::<bool>(),
+    ) {
+        let mut results = Vec::new();
+        for (seed, dialect) in seeds.into_iter().zip([None, Some(Dialect::V0), Some(Dialect::V1)]) {
+            let announcement = announce_all(&source, PushOptions::default());
+            let weather = Weather { seed, split: Split::UpTo(step), dialect, ..Weather::default() };
+            let mut sending = Source::new(source.clone());
+            sending.whole_len_max = whole_len_max;
+            sending.hides_lengths = hides_lengths;
+            let mut pair = Pair::new(announcement, sending, Store::default(), weather);
+            prop_assert_eq!(pair.drive(), Ok(()));
+            prop_assert!(pair.sender_error.is_none() && pair.receiver_error.is_none());
+            let outcomes = pair.outcomes().unwrap_or_default();
+            let updated = outcomes.iter().all(|outcome| *outcome == RefOutcome::Updated);
+            prop_assert!(updated && outcomes.len() == source.refs.len());
+            prop_assert_eq!(pair.store.summaries, 1);
+            results.push(pair.store.repository);
+        }
+        prop_assert_eq!(&results[0], &source);
+        prop_assert_eq!(&results[0], &results[1]);
+        prop_assert_eq!(&results[0], &results[2]);
+    }
 }
