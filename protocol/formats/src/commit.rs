@@ -131,6 +131,13 @@ pub fn check_detached(data: &[u8]) -> Result<(), FormatError> {
     for_each_entry(data, |_, _, _| Ok(())).map_err(part)
 }
 
+/// Returns the mark that libostree leaves in the place of a deleted commit, where the repository's
+/// `core.tombstone-commits` is set.
+pub fn serialize_tombstone(commit: &Checksum) -> Vec<u8> {
+    let name = string_bytes(&commit.to_hex());
+    array(Layout::ALIGNED, [entry("commit", "ay", &name)])
+}
+
 /// Refuses a key that is there twice: readers differ in which of the values they take.
 fn set_once<T>(field: &mut Option<T>, value: T) -> Result<(), &'static str> {
     match field.replace(value) {

@@ -27,15 +27,17 @@ mod vardict;
 
 // The public interface is:
 pub use attributes::{Attributes, Xattrs};
-pub use commit::{Commit, check_detached};
+pub use commit::{Commit, check_detached, serialize_tombstone};
 pub use dirmeta::Dirmeta;
 pub use dirtree::Dirtree;
 pub use error::FormatError;
 pub use file::FileHeader;
 pub use object::{Checksum, NameError, ObjectId, ObjectKind};
-pub use quantity::{Bytes, Share};
+pub use quantity::{Bytes, Share, Size, counted};
 pub use ref_name::RefName;
 pub use ref_pattern::RefPattern;
 pub use repo_config::{ConfigError, LockTimeout, MinFree, RepoConfig, RepoMode};
-pub use summary::{Summary, SummaryRef, ed25519_signatures, serialize_signature};
+pub use summary::{
+    Summary, SummaryRef, ed25519_signatures, parse_delta_index, serialize_signature,
+};
 pub use vardict::{Value, Vardict, VardictWriter};

@@ -1,5 +1,8 @@
-//! Numbers of bytes as people write them.
+//! Numbers of bytes as people write them, and as they are written for people.
 
+use std::fmt;
+
+use bytesize::ByteSize;
 use serde::Deserialize;
 use serde::de::Error as _;
 
@@ -24,6 +27,31 @@ impl Share {
             Self::Percent(percent) => total / 100 * u64::from(percent),
         }
     }
+}
+
+/// A number of bytes, such as `31.8 MB`, in powers of 1,000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // In two steps, so that a width is kept to.
+        f.pad(&ByteSize::b(self.0).display().si().to_string())
+    }
+}
+
+/// Writes a number of things, such as `1 ref` or `10,959 objects`.
+pub fn counted(count: u64, thing: &str) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{text} {thing}{plural}")
 }
 
 /// Parses a number and a unit.
@@ -119,5 +147,30 @@ mod tests {
         assert_eq!(Share::Percent(3).of(1000), 30);
         assert_eq!(Share::Percent(99).of(u64::MAX), u64::MAX / 100 * 99);
         assert_eq!(Share::Bytes(5).of(1), 5);
+    }
+
+    #[test]
+    fn sizes_are_short_and_numbers_can_be_read() {
+        let sizes = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (31_766_543, "31.8 MB"),
+            (82_337_435_648, "82.3 GB"),
+        ];
+        for (bytes, text) in sizes {
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+        assert_eq!(format!("{:>8}", Size(999)), "   999 B");
+        let counts = [
+            (0, "0 refs"),
+            (1, "1 ref"),
+            (999, "999 refs"),
+            (1000, "1,000 refs"),
+        ];
+        for (count, text) in counts {
+            assert_eq!(counted(count, "ref"), text);
+        }
+        assert_eq!(counted(1_234_567, "object"), "1,234,567 objects");
     }
 }

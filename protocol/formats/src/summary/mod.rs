@@ -140,14 +140,7 @@ impl Summary {
             (TOMBSTONE_COMMITS, b"b") => self.tombstone_commits = Some(value == [1]),
             (INDEXED_DELTAS, b"b") => self.indexed_deltas = Some(value == [1]),
             (COLLECTION_ID, b"s") => self.collection_id = Some(string(value)?.to_owned()),
-            (STATIC_DELTAS, b"a{sv}") => {
-                for_each_entry(value, |name, kind, value| {
-                    let digest = Checksum::from_slice(value).filter(|_| kind == b"ay");
-                    let digest = digest.ok_or("a static delta has no SHA-256")?;
-                    self.static_deltas.insert(name.to_owned(), digest);
-                    Ok(())
-                })?;
-            }
+            (STATIC_DELTAS, b"a{sv}") => self.static_deltas.append(&mut parse_deltas(value)?),
             (COLLECTION_MAP, kind) if kind == COLLECTION_MAP_TYPE.as_bytes() => {
                 for element in split_array(Layout::ALIGNED, value)?.iter() {
                     let [name, refs] = split_members([Layout::BYTES, Layout::ALIGNED], element)?;
@@ -202,6 +195,31 @@ impl SummaryRef {
         })?;
         Ok(entry)
     }
+}
+
+/// Parses the index of the static deltas to a commit: the digest of each superblock, by the name
+/// that it has in a summary.
+pub fn parse_delta_index(data: &[u8]) -> Result<BTreeMap<String, Checksum>, FormatError> {
+    let mut deltas = BTreeMap::new();
+    for_each_entry(data, |key, kind, value| {
+        if (key, kind) == (STATIC_DELTAS, b"a{sv}") {
+            deltas.append(&mut parse_deltas(value)?);
+        }
+        Ok(())
+    })
+    .map_err(FormatError::part("delta index"))?;
+    Ok(deltas)
+}
+
+fn parse_deltas(data: &[u8]) -> Result<BTreeMap<String, Checksum>, &'static str> {
+    let mut deltas = BTreeMap::new();
+    for_each_entry(data, |name, kind, value| {
+        let digest = Checksum::from_slice(value).filter(|_| kind == b"ay");
+        let digest = digest.ok_or("a static delta has no SHA-256")?;
+        deltas.insert(name.to_owned(), digest);
+        Ok(())
+    })?;
+    Ok(deltas)
 }
 
 fn serialize_refs(refs: &BTreeMap<String, SummaryRef>) -> Vec<u8> {
