@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use artifact_protocol::exit;
-use artifact_receiver::privilege;
+use artifact_receiver::{privilege, ulimits};
 use clap::{Parser, Subcommand};
 
 /// Make and look after a shared artifact cache: an OSTree repository that is pushed to over ssh.
@@ -41,6 +41,7 @@ enum Command {
 
 fn main() -> ExitCode {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    ulimits::survive_long_files();
     let result = match Args::parse().command {
         Command::Init(init) => init::run(&init),
         Command::Authorize(authorize) => authorize::run(&authorize),

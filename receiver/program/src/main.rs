@@ -26,7 +26,7 @@ use artifact_receiver::audit::{self, Audit, Record};
 use artifact_receiver::config::{Config, Confinement};
 use artifact_receiver::driver::{self, DriverConfig, Patience};
 use artifact_receiver::sandbox::Standing;
-use artifact_receiver::{privilege, sandbox};
+use artifact_receiver::{privilege, sandbox, ulimits};
 use artifact_store::{Allowance, LocalStore, Nowhere, StoreConfig};
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -101,6 +101,7 @@ fn main() -> ExitCode {
     };
     let log = Log::start(level, &id);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    ulimits::survive_long_files();
     match run(&args, &surroundings, &id, &log) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -286,6 +287,7 @@ fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepare
         let text = "the server's configuration cannot be used; its log says why";
         Unready::new(text, error)
     };
+    ulimits::check().map_err(|error| Unready::new(&error.to_string(), error))?;
     let config = Config::read(args.config.as_deref()).map_err(misconfigured)?;
     let client = client(args, surroundings, config.as_ref())?;
     let from = surroundings.connection.as_deref().unwrap_or("this machine");

@@ -5,6 +5,7 @@ use std::{fmt, io};
 use artifact_formats::{Checksum, ConfigError, FormatError, ObjectId};
 use artifact_protocol::frame::CloseCode;
 use artifact_protocol::session::Fault;
+use nix::errno::Errno;
 
 use crate::verify::Rejection;
 
@@ -105,7 +106,7 @@ pub enum Error {
         /// How many there may be.
         max: u32,
     },
-    /// The storage is full, or a quota is used up.
+    /// The storage is full, a quota is used up, or a file may not be that large.
     #[error("no room left while {doing} {what}")]
     Full {
         /// What was being done.
@@ -138,6 +139,14 @@ pub enum Error {
     /// What was staged could not be made durable before, so that none of it can be trusted.
     #[error("what was staged is lost, since it could not be made durable")]
     StagingLost,
+    /// Something is missing or damaged beneath a commit that counts as whole.
+    #[error("commit {commit} is not whole: {id} is missing or damaged")]
+    NotWhole {
+        /// The commit.
+        commit: Checksum,
+        /// What is missing.
+        id: ObjectId,
+    },
     /// The directory is no archive repository.
     #[error("not a repository: {why}")]
     NotARepository {
@@ -162,7 +171,9 @@ impl Error {
         move |source| {
             let what = what.to_string();
             match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full {
+                io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
+                | io::ErrorKind::FileTooLarge => Self::Full {
                     doing,
                     what,
                     source,
@@ -196,24 +207,52 @@ impl Error {
             Self::TooManySessions { .. } | Self::TooManyOfOne { .. } => {
                 (CloseCode::BUSY, self.to_string())
             }
-            Self::Full { .. } => (
+            Self::Full { source, .. } => (
                 CloseCode::STORAGE_FULL,
-                "the server's storage is full".to_owned(),
+                limit_of(source)
+                    .unwrap_or("the server's storage is full")
+                    .to_owned(),
             ),
             Self::NoRoom { .. } | Self::NoRoomInSummary { .. } | Self::SummaryTooLong { .. } => {
                 (CloseCode::STORAGE_FULL, self.to_string())
             }
+            Self::Io { source, .. } if limit_of(source).is_some() => (
+                CloseCode::STORAGE_FAILED,
+                limit_of(source).unwrap_or_default().to_owned(),
+            ),
             Self::Io { .. } | Self::StagingLost => (
                 CloseCode::STORAGE_FAILED,
                 "the server's storage failed; its log says how".to_owned(),
             ),
-            Self::NotARepository { .. } | Self::Config { .. } => (
+            Self::NotWhole { .. } | Self::NotARepository { .. } | Self::Config { .. } => (
                 CloseCode::STORAGE_FAILED,
                 "the server's repository cannot be used; its log says why".to_owned(),
             ),
         };
         Fault { code, text }
     }
+}
+
+/// Returns which limit of the receiver's process or user an error comes of, if it does; that is for
+/// the server's operator to mend, and a client that is told so can say it.
+fn limit_of(error: &io::Error) -> Option<&'static str> {
+    let by_kind = match error.kind() {
+        io::ErrorKind::QuotaExceeded => Some("the disk quota of the server's user is used up"),
+        io::ErrorKind::FileTooLarge => {
+            Some("the server may not write a file that large (ulimit -f, LimitFSIZE)")
+        }
+        io::ErrorKind::OutOfMemory => {
+            Some("the server may not use as much memory as it needs (ulimit -v, LimitAS)")
+        }
+        _ => None,
+    };
+    by_kind.or(match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EMFILE) => {
+            Some("the server may not open as many files as it needs (ulimit -n, LimitNOFILE)")
+        }
+        Some(Errno::ENFILE) => Some("the server's machine has too many files open"),
+        _ => None,
+    })
 }
 
 /// Joins what an error and its causes say.
@@ -249,5 +288,27 @@ mod tests {
             CloseCode::STORAGE_FAILED
         );
         assert!(!fault(io::ErrorKind::Other).text.contains("secret"));
+    }
+
+    #[test]
+    fn a_limit_of_the_process_is_named_and_is_no_broken_disk() {
+        use nix::libc;
+        let fault = |errno| {
+            let error = io::Error::from_raw_os_error(errno);
+            Error::io("writing", &"/srv/secret")(error).to_fault()
+        };
+        for (errno, code, named) in [
+            (libc::ENOSPC, CloseCode::STORAGE_FULL, "storage is full"),
+            (libc::EDQUOT, CloseCode::STORAGE_FULL, "quota"),
+            (libc::EFBIG, CloseCode::STORAGE_FULL, "ulimit -f"),
+            (libc::EMFILE, CloseCode::STORAGE_FAILED, "ulimit -n"),
+            (libc::ENFILE, CloseCode::STORAGE_FAILED, "too many files"),
+            (libc::ENOMEM, CloseCode::STORAGE_FAILED, "ulimit -v"),
+            (libc::EIO, CloseCode::STORAGE_FAILED, "its log says how"),
+        ] {
+            let fault = fault(errno);
+            assert_eq!(fault.code, code, "{errno}");
+            assert!(fault.text.contains(named), "{}", fault.text);
+        }
     }
 }
