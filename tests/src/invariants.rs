@@ -201,7 +201,7 @@ fn refs(repo: &Repo, breaches: &mut Vec<Breach>) -> Result<BTreeMap<String, Stri
 /// Our own check. What it says of the summary is INV-8's.
 fn strict_fsck(repo: &Repo) -> Result<Vec<Breach>, Failure> {
     let breaches = Mutex::new(Vec::new());
-    let report = |fault: artifact_store::Fault| {
+    let report = |fault: artifact_store::Finding| {
         let promise = match fault.what.as_str() {
             "summary" => Promise::Other,
             what if what.starts_with("ref ") || what.starts_with("refs/") => Promise::Refs,

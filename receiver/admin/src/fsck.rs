@@ -1,22 +1,29 @@
 //! `artifact-cache-admin fsck`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use artifact_formats::{Size, counted};
 use artifact_protocol::limits::Limits;
 use artifact_protocol::{escape, exit};
+use artifact_store::{Finding, Repaired, Weight};
 
 use crate::say;
 
 /// Check a whole repository as strictly as a push is checked.
 ///
 /// Every object is read and verified, with its container; every ref and commit must reach all that
-/// belongs to it. Prints a line for each fault, and what was looked at. `ostree fsck` passes file
+/// belongs to it. Prints a line for each fault, and what was looked at; what does no harm, such as
+/// files that other programs left, is a remark. `ostree fsck` passes file
 /// objects that nobody can pull; this does not. Exits with 9 when there are faults.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Fsck {
     /// Print nothing but faults
     #[arg(short, long)]
     quiet: bool,
+    /// Mark commits that are not whole as partial, and put damaged objects into
+    /// extensions/artifact-cache/quarantine, so that a push of what is missing makes all whole again
+    #[arg(long)]
+    repair: bool,
     /// The repository
     repo: PathBuf,
 }
@@ -24,13 +31,34 @@ pub(crate) struct Fsck {
 pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
     crate::become_owner_of(&args.repo)?;
     let object_len_max = Limits::default().object_len_max;
-    let checked = artifact_store::fsck(&args.repo, object_len_max, &|fault| {
-        say(&escape(&format!("{}: {}", fault.what, fault.why)));
-    })?;
+    let report = |finding: Finding| {
+        let remark = match finding.weight {
+            Weight::Fault => "",
+            Weight::Remark => "remark: ",
+        };
+        if remark.is_empty() || !args.quiet {
+            say(&escape(&format!(
+                "{remark}{}: {}",
+                finding.what, finding.why
+            )));
+        }
+    };
+    let (checked, repaired) = if args.repair {
+        artifact_store::repair(&args.repo, object_len_max, &report)?
+    } else {
+        let checked = artifact_store::fsck(&args.repo, object_len_max, &report)?;
+        (checked, Repaired::default())
+    };
+    show(&repaired, &args.repo);
     if !args.quiet {
         say(&format!(
-            "checked {} objects ({} bytes), {} commits, {} refs: {} faults",
-            checked.objects, checked.bytes, checked.commits, checked.refs, checked.faults
+            "checked {} ({}), {}, {}: {}, {}",
+            counted(checked.objects, "object"),
+            Size(checked.bytes),
+            counted(checked.commits, "commit"),
+            counted(checked.refs, "ref"),
+            counted(checked.faults, "fault"),
+            counted(checked.remarks, "remark"),
         ));
     }
     Ok(if checked.faults == 0 {
@@ -38,4 +66,28 @@ pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
     } else {
         exit::STORAGE
     })
+}
+
+/// Says what was done, and what is to be done next.
+fn show(repaired: &Repaired, repo: &Path) {
+    for (from, to) in &repaired.moved {
+        say(&escape(&format!("moved {from} to {to}")));
+    }
+    for commit in &repaired.marked {
+        say(&format!("marked commit {commit} as partial"));
+    }
+    for commit in &repaired.unmarked {
+        say(&format!("commit {commit} is whole again"));
+    }
+    if repaired.refs.is_empty() {
+        return;
+    }
+    say("these refs lack something; whoever has them makes them whole with `artifact-cache push`,");
+    say(&format!(
+        "and then `artifact-cache-admin fsck --repair {}` says whether all is well:",
+        repo.display()
+    ));
+    for name in &repaired.refs {
+        say(&escape(&format!("  {name}")));
+    }
 }

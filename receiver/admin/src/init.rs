@@ -13,7 +13,8 @@ use crate::say;
 
 /// Make the repository of a cache.
 ///
-/// An archive repository that `ostree init` made will do as well: it is left as it is.
+/// An archive repository that `ostree init` made will do as well: it is left as it is, but for
+/// directories that it lacks, as one does that was copied without those that were empty.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Init {
     /// The user who is to own it, and whom pushes come in as; needs root
@@ -30,6 +31,8 @@ pub(crate) fn run(args: &Init) -> anyhow::Result<u8> {
     if path.join("config").exists() {
         check_owner(path, owner.as_ref())?;
         check(path)?;
+        crate::become_owner_of(path)?;
+        artifact_store::mend(path)?;
         say(&format!(
             "{shown} is an archive repository already, and good for a cache"
         ));
@@ -103,9 +106,6 @@ fn check(path: &Path) -> anyhow::Result<()> {
              choose another directory, or convert it with `ostree pull-local`",
             config.mode.as_str()
         );
-    }
-    if !path.join("objects").is_dir() {
-        bail!("{shown} has a config and no objects: it is no whole repository");
     }
     Ok(())
 }

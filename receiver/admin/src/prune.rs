@@ -2,26 +2,26 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use artifact_formats::RefPattern;
-use artifact_protocol::exit;
-use artifact_store::{Removal, StoredRef};
-use ostree::gio;
+use artifact_formats::{RefName, RefPattern, Size, counted};
+use artifact_protocol::{escape, exit};
+use artifact_store::{Pruned, Removal, StoredRef, SummaryConfig};
 
-use crate::say;
 use crate::server::Server;
+use crate::{complain, say};
 
 /// Remove old refs, and all objects that no ref reaches.
 ///
 /// Without --keep-younger-than and --keep no ref is removed. With either, a ref is kept if it was
 /// pushed within that time, or is one of the last so many of its element: of those that share all
 /// of their name but the last component, as in `project/element/KEY`. With both, a ref that either
-/// keeps is kept.
+/// keeps is kept. So is a ref that an alias leads to.
+///
+/// What would leave no ref of a project, or remove more than half of all refs, is refused unless
+/// --allow-remove-all is given.
 ///
 /// Pushes may run beside it: they wait while objects are removed, and what they have sent is not
 /// touched.
@@ -38,9 +38,12 @@ pub(crate) struct Prune {
     /// Remove only refs that match one of these, such as 'project/**'
     #[arg(long = "refs", value_name = "PATTERN")]
     patterns: Vec<RefPattern>,
-    /// Change nothing; say which refs would go, and what no ref reaches now
-    #[arg(long)]
+    /// Change nothing; say which refs would go, and how much room that would make
+    #[arg(short = 'n', long)]
     dry_run: bool,
+    /// Also where that leaves no ref of a project, or removes more than half of all refs
+    #[arg(long)]
+    allow_remove_all: bool,
     /// The repository
     pub(crate) repo: PathBuf,
 }
@@ -51,64 +54,100 @@ pub(crate) fn run(args: &Prune) -> anyhow::Result<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let refs = artifact_store::list_refs(&args.repo)?;
     let old = expired(&refs, args, i64::try_from(now)?);
-    if args.dry_run {
+    let (kept, old): (Vec<_>, Vec<_>) = old.into_iter().partition(|r| r.alias.is_some());
+    for StoredRef { name, alias, .. } in kept {
+        say(&kept_for(name, alias.as_deref().unwrap_or_default()));
+    }
+    let too_much = too_much(&refs, &old).filter(|_| !args.allow_remove_all);
+    if let (Some(why), false) = (&too_much, args.dry_run) {
+        complain(&format!(
+            "artifact-cache-admin: nothing is removed: {why}; --dry-run shows what would go, and \
+             --allow-remove-all lets it"
+        ));
+        return Ok(exit::USAGE);
+    }
+    let pruned = if args.dry_run {
         for StoredRef { name, .. } in &old {
             say(&format!("would remove {name}"));
         }
+        let going: Vec<_> = old.iter().map(|r| r.name.clone()).collect();
+        artifact_store::would_prune(&args.repo, &going)
     } else {
-        let wanted: Vec<_> = old
-            .iter()
-            .map(|r| (r.name.clone(), Some(r.commit)))
-            .collect();
-        let removals = artifact_store::remove_refs(&args.repo, summary, &wanted)?;
-        for ((name, _), removal) in wanted.iter().zip(removals) {
-            match removal {
-                Removal::Removed(_) => say(&format!("removed {name}")),
-                Removal::Kept => say(&format!("kept {name}: it was pushed meanwhile")),
-                Removal::NotThere => {}
-            }
-        }
-        artifact_store::tidy(&args.repo, args.server.summary()?)?;
-    }
-    prune_deep(args)?;
-    Ok(exit::DONE)
-}
-
-/// Prunes where there is room to recurse: libostree walks directories like that, and an earlier
-/// version let them nest as deep as there are directories.
-fn prune_deep(args: &Prune) -> anyhow::Result<()> {
-    let dirs = usize::try_from(artifact_store::count_dirtrees(&args.repo)?)?;
-    let stack = STACK_LEN + dirs.saturating_mul(STACK_LEN_OF_LEVEL).min(STACK_LEN_MAX);
-    thread::scope(|scope| {
-        let pruning = thread::Builder::new().stack_size(stack);
-        let pruning = pruning
-            .spawn_scoped(scope, || prune_objects(args))
-            .with_context(|| format!("cannot have a stack of {stack} bytes to prune with"))?;
-        pruning.join().unwrap_or_else(|panic| resume_unwind(panic))
-    })
-}
-
-/// Removes what no ref reaches; libostree is the authority, and takes its lock exclusively.
-fn prune_objects(args: &Prune) -> anyhow::Result<()> {
-    let repo = ostree::Repo::new_for_path(&args.repo);
-    repo.open(gio::Cancellable::NONE)
-        .context("libostree cannot open the repository")?;
-    let mut flags = ostree::RepoPruneFlags::REFS_ONLY;
-    if args.dry_run {
-        flags |= ostree::RepoPruneFlags::NO_PRUNE;
-    }
-    let (total, pruned, bytes) = repo
-        .prune(flags, ALL_HISTORY, gio::Cancellable::NONE)
-        .context("libostree cannot prune the repository")?;
+        remove(&old, args, &summary)?;
+        artifact_store::tidy(&args.repo, summary.clone())?;
+        artifact_store::prune(&args.repo, summary)
+    };
+    let Pruned {
+        objects,
+        removed,
+        bytes,
+    } = pruned.with_context(|| {
+        let repo = args.repo.display();
+        format!(
+            "no objects are removed; artifact-cache-admin fsck --repair {repo} says what is wrong"
+        )
+    })?;
     let done = if args.dry_run {
         "would remove"
     } else {
         "removed"
     };
     say(&format!(
-        "{done} {pruned} of {total} objects: {bytes} bytes"
+        "{done} {removed} of {}, {}",
+        counted(objects, "object"),
+        Size(bytes)
     ));
+    if let Some(why) = too_much {
+        say(&format!("without --allow-remove-all, nothing is: {why}"));
+    }
+    Ok(exit::DONE)
+}
+
+fn remove(old: &[&StoredRef], args: &Prune, summary: &SummaryConfig) -> anyhow::Result<()> {
+    let wanted: Vec<_> = old
+        .iter()
+        .map(|r| (r.name.clone(), Some(r.commit)))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let removals = artifact_store::remove_refs(&args.repo, summary.clone(), &wanted)?;
+    for ((name, _), removal) in wanted.iter().zip(removals) {
+        match removal {
+            Removal::Removed(_) | Removal::RemovedOther => say(&format!("removed {name}")),
+            Removal::Kept => say(&format!("kept {name}: it was pushed meanwhile")),
+            Removal::LedTo(alias) => say(&kept_for(name, &alias)),
+            Removal::NotThere => {}
+        }
+    }
     Ok(())
+}
+
+fn kept_for(name: &RefName, alias: &str) -> String {
+    escape(&format!("kept {name}: {alias} is an alias of it"))
+}
+
+/// Returns why so many refs are not removed without being told twice.
+fn too_much(refs: &[StoredRef], old: &[&StoredRef]) -> Option<String> {
+    let project = |r: &StoredRef| {
+        let name = r.name.as_str();
+        name.split_once('/')
+            .map_or(name, |(project, _)| project)
+            .to_owned()
+    };
+    let mut left: BTreeMap<String, usize> = BTreeMap::new();
+    for r in refs {
+        *left.entry(project(r)).or_default() += 1;
+    }
+    for r in old {
+        let count = left.entry(project(r)).or_default();
+        *count = count.saturating_sub(1);
+    }
+    if let Some((emptied, _)) = left.iter().find(|(_, left)| **left == 0) {
+        return Some(format!("it would leave no ref of project {emptied}"));
+    }
+    let (going, all) = (old.len(), refs.len());
+    (going * 2 > all).then(|| format!("it would remove {going} of {}", counted(all as u64, "ref")))
 }
 
 /// Returns the refs that nothing keeps.
@@ -138,14 +177,6 @@ fn expired<'a>(refs: &'a [StoredRef], args: &Prune, now: i64) -> Vec<&'a StoredR
     expired
 }
 
-/// Of a commit that a ref holds, its parents are kept as far as they are there.
-const ALL_HISTORY: i32 = -1;
-/// What pruning takes in any case, in bytes; a stack takes memory only as far as it is used.
-const STACK_LEN: usize = 8 * 1024 * 1024;
-/// And for each level of directories: twice what libostree 2022.7 was seen to take.
-const STACK_LEN_OF_LEVEL: usize = 1024;
-const STACK_LEN_MAX: usize = 2 * 1024 * 1024 * 1024;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +189,7 @@ mod tests {
             keep,
             patterns: patterns.iter().map(|p| p.parse().unwrap()).collect(),
             dry_run: false,
+            allow_remove_all: false,
             repo: PathBuf::new(),
         }
     }
@@ -167,6 +199,7 @@ mod tests {
             name: name.parse().unwrap(),
             commit: Checksum::new([0; 32]),
             set,
+            alias: None,
         }
     }
 
@@ -211,5 +244,33 @@ mod tests {
         assert_eq!(gone(Some(100), None, &["p/**"]), "p/a/1 p/a/2 p/a/3 p/b/1");
         assert_eq!(gone(Some(801), Some(1), &[]), "p/a/1");
         assert_eq!(gone(Some(901), Some(0), &[]), "");
+    }
+
+    #[test]
+    fn what_empties_a_project_or_takes_more_than_half_is_too_much() {
+        let names = ["p/a/1", "p/a/2", "q/a/1", "q/b/1", "main"];
+        let refs: Vec<_> = names.iter().map(|name| stored(name, (0, 0))).collect();
+        let judge = |going: &[&str]| {
+            let old = refs.iter().filter(|r| going.contains(&r.name.as_str()));
+            too_much(&refs, &old.collect::<Vec<_>>())
+        };
+        assert_eq!(judge(&[]), None);
+        assert_eq!(judge(&["p/a/1", "q/a/1"]), None);
+        for (going, why) in [
+            (&["p/a/1", "p/a/2"][..], "project p"),
+            (&["main"], "project main"),
+        ] {
+            assert!(judge(going).unwrap().ends_with(why), "{going:?}");
+        }
+        let many: Vec<_> = (0..4)
+            .map(|n| stored(&format!("p/a/{n}"), (0, 0)))
+            .collect();
+        let old: Vec<_> = many.iter().take(3).collect();
+        assert!(too_much(&many, &old[..2]).is_none());
+        assert_eq!(
+            too_much(&many, &old).unwrap(),
+            "it would remove 3 of 4 refs"
+        );
+        assert_eq!(too_much(&[], &[]), None);
     }
 }

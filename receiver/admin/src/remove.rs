@@ -37,8 +37,15 @@ pub(crate) fn run(args: &Remove) -> anyhow::Result<u8> {
                 removed += 1;
                 say(&format!("removed {name}, which held {commit}"));
             }
+            Removal::RemovedOther => {
+                removed += 1;
+                say(&format!("removed {name}, which held no commit itself"));
+            }
+            Removal::LedTo(alias) => left.push(format!(
+                "{name} was left: {alias} is an alias of it, and has to go before it or with it"
+            )),
             Removal::NotThere => left.push(format!("there is no ref {name}")),
-            Removal::Kept => left.push(format!("{name} is no plain ref, and was left")),
+            Removal::Kept => left.push(format!("{name} was left: it is no ref")),
         }
     }
     if removed > 0 {

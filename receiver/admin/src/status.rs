@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use artifact_protocol::exit;
+use artifact_formats::{Size, counted};
+use artifact_protocol::{escape, exit};
 use artifact_store::{Status, StoredRef};
 use serde_json::json;
 
@@ -38,13 +39,20 @@ fn print_json(status: &Status, last: &[&StoredRef]) {
     let pushes = last.iter().map(
         |r| json!({"ref": r.name.as_str(), "commit": r.commit.to_hex(), "time": time(r.set.0)}),
     );
+    let broken = status
+        .broken
+        .iter()
+        .map(|(name, why)| json!({"ref": escape(name), "why": why}));
     let summary = status
         .summary
         .map(|(bytes, written)| json!({"bytes": bytes, "time": time(written)}));
     let object = json!({
         "refs": status.refs.len(),
+        "broken_refs": broken.collect::<Vec<_>>(),
         "objects": status.objects.files,
         "object_bytes": status.objects.bytes,
+        "other_files": status.others.files,
+        "other_bytes": status.others.bytes,
         "staged_sessions": status.sessions,
         "staged_files": status.staged.files,
         "staged_bytes": status.staged.bytes,
@@ -60,24 +68,40 @@ fn print_json(status: &Status, last: &[&StoredRef]) {
 fn print_text(status: &Status, last: &[&StoredRef]) {
     let Status { objects, room, .. } = status;
     say(&format!("refs      {}", status.refs.len()));
+    for (name, why) in &status.broken {
+        say(&escape(&format!("          {name} {why}")));
+    }
     say(&format!(
-        "objects   {}, {} bytes",
-        objects.files, objects.bytes
+        "objects   {}, {}",
+        objects.files,
+        Size(objects.bytes)
     ));
+    let others = status.others;
+    if others.files > 0 {
+        say(&format!(
+            "others    {}, {}",
+            counted(others.files, "file"),
+            Size(others.bytes)
+        ));
+    }
     let percent = (u128::from(room.bytes_free) * 100)
         .checked_div(u128::from(room.bytes))
         .unwrap_or(0);
-    let inodes = room.inodes_free.map(|free| format!(", {free} inodes"));
+    let inodes = room
+        .inodes_free
+        .map(|free| format!(", {}", counted(free, "inode")));
     let inodes = inodes.unwrap_or_default();
-    let free = room.bytes_free;
-    say(&format!("free      {free} bytes ({percent} %){inodes}"));
-    let (sessions, staged) = (status.sessions, status.staged);
+    let free = Size(room.bytes_free);
+    say(&format!("free      {free} ({percent} %){inodes}"));
+    let staged = status.staged;
     say(&format!(
-        "staged    {} bytes in {} files, of {sessions} sessions",
-        staged.bytes, staged.files
+        "staged    {} in {}, of {}",
+        Size(staged.bytes),
+        counted(staged.files, "file"),
+        counted(status.sessions, "session")
     ));
     say(&match status.summary {
-        Some((bytes, written)) => format!("summary   {bytes} bytes, written {}", time(written)),
+        Some((bytes, written)) => format!("summary   {}, written {}", Size(bytes), time(written)),
         None => "summary   none".to_owned(),
     });
     for r in last {

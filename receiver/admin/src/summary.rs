@@ -1,8 +1,10 @@
 //! `artifact-cache-admin summary`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
+use artifact_formats::{Size, counted};
 use artifact_protocol::{escape, exit};
 use artifact_receiver::config::Config;
 use artifact_receiver::privilege;
@@ -76,11 +78,12 @@ pub(crate) fn run(args: &MakeSummary) -> anyhow::Result<u8> {
         left_out,
         replaced,
     } = made;
+    let says = format!("{}, {}", counted(refs as u64, "ref"), Size(len as u64));
     say(&match (is_none, replaced) {
         (true, true) => "removed the summary, as the configuration says".to_owned(),
         (true, false) => "there is no summary, as the configuration says".to_owned(),
-        (false, true) => format!("made the summary: {refs} refs, {len} bytes"),
-        (false, false) => format!("the summary is right: {refs} refs, {len} bytes"),
+        (false, true) => format!("made the summary: {says}"),
+        (false, false) => format!("the summary is right: {says}"),
     });
     if left_out > 0 {
         crate::complain(&format!(
@@ -97,12 +100,23 @@ fn sign_with_gpg(args: &MakeSummary) -> anyhow::Result<()> {
     if has_gpg_signature(&args.repo) {
         return Ok(());
     }
+    let paths = [args.repo.join("summary"), args.repo.join("summary.sig")];
+    let dated = |path: &PathBuf| std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    let [summary_dated, signature_dated] = paths.each_ref().map(dated);
     let repo = ostree::Repo::new_for_path(&args.repo);
     repo.open(gio::Cancellable::NONE)?;
     let keys: Vec<_> = args.gpg_sign.iter().map(String::as_str).collect();
     let homedir = args.gpg_homedir.as_deref();
     repo.add_gpg_signature_summary(&keys, homedir, gio::Cancellable::NONE)
-        .with_context(|| format!("with {}", escape(&keys.join(", "))))
+        .with_context(|| format!("with {}", escape(&keys.join(", "))))?;
+    // Of the date of the summary, each of which has a later one; later than a signature of the same.
+    let mut date = summary_dated?;
+    if let Ok(before) = signature_dated {
+        date = date.max(before + Duration::from_secs(1));
+    }
+    let [_, signature] = paths;
+    let file = std::fs::File::options().write(true).open(signature)?;
+    Ok(file.set_modified(date)?)
 }
 
 fn has_gpg_signature(repo: &Path) -> bool {

@@ -7,67 +7,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, thread};
 
-use artifact_tests::cache::Pushed;
-use artifact_tests::exec::{Failure, Ran, run};
+use artifact_tests::exec::{Failure, run};
 use artifact_tests::programs;
 use artifact_tests::repo::{Mode, Repo};
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A repository and one to push from, on one machine.
-struct Place {
-    dir: TempDir,
-    server: Repo,
-    source: Repo,
-}
-
-impl Place {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        // So that another user gets there.
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let source = Repo::init(&dir.path().join("source"), Mode::Archive).unwrap();
-        let server = Repo::at(&dir.path().join("server"));
-        Self {
-            dir,
-            server,
-            source,
-        }
-    }
-
-    fn admin(&self, args: &[&str]) -> Ran {
-        let mut admin = Command::new(programs::admin().unwrap());
-        run(admin.args(args).current_dir(self.dir.path())).unwrap()
-    }
-
-    fn commit(&self, name: &str, content: &str) {
-        let tree = self.dir.path().join("tree");
-        fs::create_dir_all(&tree).unwrap();
-        fs::write(tree.join("file"), content).unwrap();
-        self.source.commit(name, &tree, &["--no-bindings"]).unwrap();
-    }
-
-    fn push(&self, names: &[&str]) -> Pushed {
-        let mut push = Command::new(programs::client().unwrap());
-        push.args(["push", "--json", "--remote"])
-            .arg(self.server.path())
-            .arg("--repo")
-            .arg(self.source.path())
-            .args(names)
-            .env("HOME", self.dir.path());
-        Pushed::read(run(&mut push).unwrap()).unwrap()
-    }
-
-    fn set_age(&self, name: &str, seconds: u64) {
-        let path = self.server.path().join("refs/heads").join(name);
-        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
-        fs::File::open(path).unwrap().set_modified(then).unwrap();
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.server.refs().unwrap().into_keys().collect()
-    }
-}
+use crate::place::Place;
 
 /// Returns all that lies below a directory and is not `uid`'s.
 fn not_owned(dir: &Path, uid: u32, found: &mut Vec<String>) {
@@ -237,7 +182,15 @@ fn pruning_beside_pushes_loses_nothing_and_is_never_starved() {
                 Ok::<_, Failure>(())
             })
         });
-        let prune = ["prune", "--keep", "0", "--refs", "old/**", "server"];
+        let prune = [
+            "prune",
+            "--keep",
+            "0",
+            "--allow-remove-all",
+            "--refs",
+            "old/**",
+            "server",
+        ];
         let pruned = [(); 2].map(|()| place.admin(&prune).success());
         // Before anything is judged, so that a failure leaves nobody going on.
         pruning.store(false, Ordering::Release);
@@ -311,15 +264,15 @@ fn an_authorized_key_is_in_both_files_whole_and_once() {
         .concat();
         place.admin(&args)
     };
-    let said = authorize(&["--push", "alpha/**"]).success().unwrap();
+    let said = authorize(&["--push", "alpha/**", "--dry-run"])
+        .success()
+        .unwrap();
     assert!(said.contains(&format!("restrict {key} ci")), "{said}");
-    assert!(said.contains("add --write"), "{said}");
+    assert!(said.contains("nothing is written"), "{said}");
     assert_eq!(fs::read_to_string(at("config")).unwrap(), "# ours\n");
     assert!(!at("ssh").exists());
 
-    authorize(&["--push", "alpha/**", "--write"])
-        .success()
-        .unwrap();
+    authorize(&["--push", "alpha/**"]).success().unwrap();
     let keys = fs::read_to_string(at("ssh/keys")).unwrap();
     assert_eq!(keys, format!("restrict {key} ci\n"));
     assert_eq!(fs::metadata(at("ssh/keys")).unwrap().mode() & 0o777, 0o600);

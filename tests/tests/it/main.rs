@@ -12,13 +12,16 @@ mod hostile;
 mod manual;
 mod old_clients;
 mod old_servers;
+mod place;
 mod reading;
 mod receiver;
+mod repair;
 mod rights;
 mod ssh;
 mod summary;
 mod threats;
 mod trees;
+mod upkeep;
 mod wire;
 
 use artifact_tests::exec::Failure;

@@ -82,7 +82,7 @@ fn a_summary_signed_with_gpg_is_pulled_from_by_those_who_insist() {
     let sign = ["--gpg-sign", "cache@example.com", "--gpg-homedir", &home];
 
     let said = admin(&repo, &sign).unwrap().success().unwrap();
-    assert!(said.starts_with("made the summary: 1 refs, "), "{said}");
+    assert!(said.starts_with("made the summary: 1 ref, "), "{said}");
     let stored: u64 = ["filez", "dirtree", "dirmeta", "commit"]
         .into_iter()
         .flat_map(|kind| files_of(&repo.path().join("objects"), kind))
@@ -101,7 +101,7 @@ fn a_summary_signed_with_gpg_is_pulled_from_by_those_who_insist() {
     let paths = ["summary", "summary.sig"].map(|name| repo.path().join(name));
     let before = paths.each_ref().map(|path| identity(path).unwrap());
     let said = admin(&repo, &sign).unwrap().success().unwrap();
-    assert!(said.starts_with("the summary is right: 1 refs, "), "{said}");
+    assert!(said.starts_with("the summary is right: 1 ref, "), "{said}");
     assert_eq!(before, paths.each_ref().map(|path| identity(path).unwrap()));
 
     // Whatever changes the refs takes the signature away, until this has run again.
@@ -144,7 +144,7 @@ fn the_summary_follows_the_configuration() {
         run(command.arg(repo.path())).unwrap().success()
     };
     let said = make("[summary]\nmode = \"matching\"\npatterns = [\"b/**\"]\n").unwrap();
-    assert!(said.starts_with("made the summary: 1 refs"), "{said}");
+    assert!(said.starts_with("made the summary: 1 ref,"), "{said}");
     assert_eq!(read(&repo).refs.keys().collect::<Vec<_>>(), ["b/e/k"]);
     let said = make("[summary]\nmode = \"without-timestamps\"\n").unwrap();
     assert!(said.starts_with("made the summary: 2 refs"), "{said}");

@@ -22,7 +22,7 @@ use crate::say;
 /// Let a key in, and say what it may do.
 ///
 /// Makes two entries: the identity with its key and rights in the configuration, and the key in the
-/// user's authorized_keys. Shows them, and with --write makes them. Said again of a name that is
+/// user's authorized_keys, and shows what it adds. Said again of a name that is
 /// there, it adds keys and rights; it takes none away, and changes nothing that is as wanted.
 ///
 /// A PATTERN is a ref, with `*` for any part of a name between slashes and `**` for any number of
@@ -44,8 +44,11 @@ pub(crate) struct Authorize {
     /// Refs by which signatures of commits that are there may be changed
     #[arg(long, value_name = "PATTERN")]
     sign: Vec<RefPattern>,
-    /// Write, and not only show
-    #[arg(long)]
+    /// Write nothing; show what would be added
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// What is done anyway. Older manuals say it
+    #[arg(long, hide = true, conflicts_with = "dry_run")]
     write: bool,
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = Config::DEFAULT_PATH)]
@@ -78,25 +81,27 @@ pub(crate) fn run(args: &Authorize) -> anyhow::Result<u8> {
         sign: &args.sign,
     };
     // Whoever authorizes at the same time waits, from before this reads until it has written.
-    let locked = args.write.then(|| lock_dir_of(&args.config)).transpose()?;
+    let locked = (!args.dry_run)
+        .then(|| lock_dir_of(&args.config))
+        .transpose()?;
     let old = read_if_there(&args.config)?;
     let new = edit::add_identity(&old, &identity, &args.config)?;
     let config = Change::of(&args.config, old, new);
     config.show();
-    let config = args.write.then(|| config.prepare(0o644)).transpose()?;
+    let config = (!args.dry_run).then(|| config.prepare(0o644)).transpose()?;
     let add_key = |mode| {
-        if args.write {
+        if !args.dry_run {
             replace::make_dir_of(&keys_path, mode | 0o100 | (mode & 0o044) >> 2)?;
         }
         let is_locked = locked.as_ref().is_some_and(|lock| lock.is_of(&keys_path));
-        let _locked = (args.write && !is_locked)
+        let _locked = (!args.dry_run && !is_locked)
             .then(|| lock_dir_of(&keys_path))
             .transpose()?;
         let old = read_if_there(&keys_path)?;
         let new = edit::add_line(&old, &key, &args.name);
         let keys = Change::of(&keys_path, old, new);
         keys.show();
-        if args.write {
+        if !args.dry_run {
             keys.prepare(mode)?.put()?;
         }
         anyhow::Ok(())
@@ -122,7 +127,7 @@ pub(crate) fn run(args: &Authorize) -> anyhow::Result<u8> {
     // After the key: what lets nobody in harms nobody, and is all there when this fails.
     match config {
         Some(config) => config.put()?,
-        None => say("nothing is written: add --write for that"),
+        None => say("nothing is written"),
     }
     Ok(exit::DONE)
 }

@@ -278,7 +278,7 @@ fn a_partial_commit_and_a_tombstone_are_made_whole() {
     let commit = pair.commit(None, TREE);
     pair.push("a", commit);
     let mark = pair.target().join(format!("state/{commit}.commitpartial"));
-    let tombstone = commit_path(&pair, commit).with_extension("commit-tombstone");
+    let tombstone = commit_path(&pair, commit).with_extension("tombstone-commit");
     fs::write(&mark, "").unwrap();
     fs::write(&tombstone, "").unwrap();
     for id in pair

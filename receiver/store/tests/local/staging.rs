@@ -272,3 +272,43 @@ fn sessions_that_end_are_in_the_way_of_none_that_begins() {
     });
     assert_eq!(pair.staging_dirs(), 0);
 }
+
+// Whatever had an object's name in the staging of a session that was cut was believed within one
+// mount: a file cut to nothing on the disk meanwhile was published.
+#[test]
+fn what_was_damaged_in_staging_meanwhile_is_sent_again_whatever_became_of_it() {
+    let damages: [fn(&mut Vec<u8>); 4] = [
+        Vec::clear,
+        |bytes| bytes.truncate(bytes.len() / 2),
+        |bytes| bytes.push(0),
+        |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        },
+    ];
+    for damage in damages {
+        let pair = Pair::new();
+        let commit = pair.commit(None, &[("a", "1"), ("dir/b", "2")]);
+        let cut = pair.store();
+        open(&cut, PushOptions::default(), &[update("x", commit)]);
+        pair.stage_all(&cut, commit);
+        drop(cut);
+        let staging = pair.target().join("extensions/artifact-cache/staging");
+        let dir = fs::read_dir(staging).unwrap().next().unwrap().unwrap();
+        let objects = pair.closure(commit);
+        for id in &objects {
+            let name = id.archive_path().replace('/', "");
+            let path = dir.path().join(name);
+            let mut bytes = fs::read(&path).unwrap();
+            damage(&mut bytes);
+            fs::write(&path, bytes).unwrap();
+        }
+        let store = pair.store();
+        open(&store, PushOptions::default(), &[update("x", commit)]);
+        let had = store.have(&objects).unwrap();
+        assert!(!had.contains(&true), "{had:?}");
+        pair.stage_all(&store, commit);
+        assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
+        pair.assert_sound(&["x"]);
+    }
+}

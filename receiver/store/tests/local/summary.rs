@@ -4,12 +4,15 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::process::Command;
 use std::sync::Mutex;
+use std::time::{Duration, UNIX_EPOCH};
 
 use artifact_formats::{Checksum, ObjectKind, Summary, ed25519_signatures};
 use artifact_protocol::frame::{PushOptions, RefOutcome, SummaryDone};
 use artifact_store::{
     LocalStore, Store, StoreConfig, SummaryConfig, SummaryKey, SummaryMode, fsck,
 };
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::support::{Op, Pair, open, ostree, update};
 
@@ -26,7 +29,9 @@ fn summary_of(pair: &Pair) -> Summary {
 /// is first, since its program adds a ref of its own to a repository with a collection.
 fn agreed(pair: &Pair) -> Summary {
     ostree(&["summary", "-u"], &pair.target());
-    let theirs = summary_of(pair);
+    let mut theirs = summary_of(pair);
+    // It promises an index of static deltas where there are none as well.
+    theirs.indexed_deltas = Some(pair.target().join("deltas").exists());
     assert_eq!(pair.store().summarize(), SummaryDone::Current);
     assert_eq!(theirs, summary_of(pair));
     theirs
@@ -86,6 +91,66 @@ fn the_summary_is_the_one_ostree_makes() {
         &pair.target(),
     );
     assert_eq!(agreed(&pair).static_deltas.len(), 0);
+}
+
+// Summaries promised an index of static deltas that nobody had made: pullers that believe it look for
+// deltas nowhere else, and found none.
+#[test]
+fn an_index_of_deltas_is_promised_only_where_it_names_all_of_them() {
+    let pair = Pair::new();
+    let indexed = || {
+        assert_eq!(pair.store().summarize(), SummaryDone::Current);
+        summary_of(&pair).indexed_deltas
+    };
+    let target = pair.target();
+    let commit = pair.commit(None, &[("a", "1")]);
+    pair.push("a", commit);
+    assert_eq!(indexed(), Some(false));
+    ostree(&["static-delta", "generate", "--empty", "a"], &target);
+    assert_eq!(indexed(), Some(false));
+    ostree(&["static-delta", "reindex"], &target);
+    assert_eq!(indexed(), Some(true));
+    ostree(
+        &["config", "set", "core.no-deltas-in-summary", "true"],
+        &target,
+    );
+    assert_eq!(indexed(), Some(true));
+    let next = pair.commit(Some(commit), &[("a", "2")]);
+    pair.push("a", next);
+    let delta = ["static-delta", "generate", "a"];
+    ostree(&delta, &target);
+    assert_eq!(indexed(), Some(false));
+    ostree(&["static-delta", "reindex"], &target);
+    assert_eq!(indexed(), Some(true));
+    // Made again with other parts, and not indexed again.
+    ostree(&["static-delta", "generate", "--inline", "a"], &target);
+    assert_eq!(indexed(), Some(false));
+}
+
+#[test]
+fn a_summary_and_its_signature_are_dated_later_than_those_before() {
+    let pair = Pair::new();
+    let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+    let text = STANDARD.encode(key.to_keypair_bytes());
+    let key = || Some(SummaryKey::parse(&text).unwrap());
+    let dates = || {
+        ["summary", "summary.sig"].map(|name| {
+            let metadata = fs::metadata(pair.target().join(name)).unwrap();
+            metadata.modified().unwrap()
+        })
+    };
+    let mut before = [UNIX_EPOCH; 2];
+    for turn in 0..4 {
+        let commit = pair.commit(None, &[("a", &turn.to_string())]);
+        let store = store_with(&pair, SummaryMode::Full, key());
+        push_through(&pair, &store, &format!("a/{turn}"), commit);
+        let now = dates();
+        for (now, before) in now.iter().zip(before) {
+            assert!(*now >= before + Duration::from_secs(1), "{turn}");
+        }
+        assert_eq!(now[0], now[1]);
+        before = now;
+    }
 }
 
 #[test]
@@ -194,7 +259,7 @@ fn fsck_finds_what_is_damaged_missing_or_out_of_place() {
         })
         .unwrap();
         let faults = faults.into_inner().unwrap();
-        assert_eq!(checked.faults, faults.len() as u64);
+        assert_eq!(checked.faults + checked.remarks, faults.len() as u64);
         assert_eq!((checked.commits, checked.refs > 0), (1, true));
         faults
     };

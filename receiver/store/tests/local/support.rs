@@ -354,9 +354,6 @@ impl Fs for Recorder {
     type File = <RealFs as Fs>::File;
     type Lock = RecordedLock;
 
-    fn mount_id(&self) -> Option<&str> {
-        self.real.mount_id()
-    }
     fn create(&self, path: &RepoPath, mode: u32) -> io::Result<Self::File> {
         self.real.create(path, mode)
     }
@@ -428,6 +425,9 @@ impl Fs for Recorder {
         }
     }
 
+    fn set_modified(&self, path: &RepoPath, seconds: i64) -> io::Result<()> {
+        self.real.set_modified(path, seconds)
+    }
     fn touch_root(&self) -> io::Result<()> {
         self.real.touch_root()
     }

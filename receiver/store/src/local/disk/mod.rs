@@ -3,6 +3,7 @@
 //! Thin on purpose: it decides nothing, so that a model which loses and reorders what was not
 //! synced can stand in for it. No other file of the store touches the operating system.
 
+pub(crate) mod dates;
 pub(crate) mod dirs;
 pub(crate) mod lock;
 pub(crate) mod path;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps, UTIME_NOW,
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
 };
 
 use crate::error::Error;
@@ -35,9 +36,6 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
     /// A held lock; dropping it releases it, and so does the death of the process.
     type Lock: fmt::Debug + Send + Sync;
 
-    /// Returns what tells this mount of the file system from all others, on any boot; `None` if that
-    /// is not known. It holds no dot.
-    fn mount_id(&self) -> Option<&str>;
     /// Makes a file that must not exist, with this mode less the process's umask, to be written.
     fn create(&self, path: &RepoPath, mode: u32) -> io::Result<Self::File>;
     /// Gives a file another mode.
@@ -71,6 +69,8 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
     fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>>;
     /// Reads the text of a symbolic link.
     fn read_link(&self, path: &RepoPath) -> io::Result<String>;
+    /// Sets the time of modification of what has a name, in seconds since 1970.
+    fn set_modified(&self, path: &RepoPath, seconds: i64) -> io::Result<()>;
     /// Sets the root's time of modification to now.
     fn touch_root(&self) -> io::Result<()>;
     /// Returns what tells this boot from others, if that is known.
@@ -150,7 +150,6 @@ pub enum LockMode {
 pub struct RealFs {
     // Opened before the first staged byte, so that `syncfs` through it reports every later failure.
     root: OwnedFd,
-    mount_id: Option<String>,
     boot_id: Option<String>,
     pub(crate) dirs: Dirs,
 }
@@ -173,11 +172,9 @@ impl RealFs {
             other => other?,
         };
         let boot_id = boot_id();
-        let mount_id = mount_id(root.as_fd(), boot_id.as_deref());
         let dirs = Dirs::new(root.as_fd());
         Ok(Self {
             root,
-            mount_id,
             boot_id,
             dirs,
         })
@@ -237,10 +234,6 @@ impl AsFd for Parent<'_> {
 impl Fs for RealFs {
     type File = File;
     type Lock = OwnedFd;
-
-    fn mount_id(&self) -> Option<&str> {
-        self.mount_id.as_deref()
-    }
 
     fn create(&self, path: &RepoPath, mode: u32) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
@@ -377,6 +370,26 @@ impl Fs for RealFs {
         Ok(target.to_string_lossy().into_owned())
     }
 
+    fn set_modified(&self, path: &RepoPath, seconds: i64) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        let times = Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            last_modification: Timespec {
+                tv_sec: seconds,
+                tv_nsec: 0,
+            },
+        };
+        Ok(rustix::fs::utimensat(
+            dir,
+            name,
+            &times,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
+    }
+
     fn touch_root(&self) -> io::Result<()> {
         let now = Timespec {
             tv_sec: 0,
@@ -469,16 +482,6 @@ impl From<FileType> for FileKind {
             _ => Self::Other,
         }
     }
-}
-
-/// Returns the boot's id and the mount's, which Linux tells since 6.8: the one that it never uses
-/// twice. A boot alone does not do: a disk that is lost and mounted again has lost what was cached.
-fn mount_id(root: BorrowedFd<'_>, boot: Option<&str>) -> Option<String> {
-    let boot = boot?;
-    let wanted = StatxFlags::from_bits_retain(libc::STATX_MNT_ID_UNIQUE);
-    let found = rustix::fs::statx(root, "", AtFlags::EMPTY_PATH, wanted).ok()?;
-    let told = found.stx_mask & wanted.bits() != 0;
-    told.then(|| format!("{boot}-{:x}", found.stx_mnt_id))
 }
 
 fn boot_id() -> Option<String> {

@@ -89,12 +89,17 @@ impl RepoPath {
     }
 
     pub(crate) fn tombstone(commit: Checksum) -> Self {
-        Self::beside_commit(commit, "commit-tombstone")
+        Self::beside_commit(commit, TOMBSTONE)
     }
 
     fn beside_commit(commit: Checksum, extension: &str) -> Self {
         let id = ObjectId::new(ObjectKind::Commit, commit);
         Self(format!("objects/{}", id.loose_path(extension)))
+    }
+
+    /// libostree's, for what it is about to publish.
+    pub(crate) fn tmp() -> Self {
+        Self("tmp".to_owned())
     }
 
     pub(crate) fn state() -> Self {
@@ -118,12 +123,20 @@ impl RepoPath {
         Self("refs/mirrors".to_owned())
     }
 
+    pub(crate) fn remotes() -> Self {
+        Self("refs/remotes".to_owned())
+    }
+
     pub(crate) fn head(name: &RefName) -> Self {
         Self(format!("refs/heads/{name}"))
     }
 
     pub(crate) fn deltas() -> Self {
         Self("deltas".to_owned())
+    }
+
+    pub(crate) fn delta_indexes() -> Self {
+        Self("delta-indexes".to_owned())
     }
 
     pub(crate) fn extensions() -> Self {
@@ -133,6 +146,11 @@ impl RepoPath {
     /// The directory that is this project's own.
     pub(crate) fn own() -> Self {
         Self("extensions/artifact-cache".to_owned())
+    }
+
+    /// Where damaged objects are put.
+    pub(crate) fn quarantine() -> Self {
+        Self::own().child("quarantine")
     }
 
     /// Held while refs are compared and set.
@@ -186,24 +204,6 @@ impl RepoPath {
             .child(&format!("{commit}.{DETACHED}"))
     }
 
-    /// Follows the text of a symbolic link at this path by the rules of paths alone; `None` when it
-    /// leaves `within`.
-    pub(crate) fn follow(&self, target: &str, within: &Self) -> Option<Self> {
-        if target.starts_with('/') {
-            return None;
-        }
-        let mut path = self.parent();
-        for component in target.split('/') {
-            match component {
-                "" | "." => {}
-                ".." if path.0.is_empty() => return None,
-                ".." => path = path.parent(),
-                name => path = path.child(name),
-            }
-        }
-        path.below(within).is_some().then_some(path)
-    }
-
     /// Returns what comes after `dir` and a slash.
     pub(crate) fn below(&self, dir: &Self) -> Option<&str> {
         self.0.strip_prefix(dir.as_str())?.strip_prefix('/')
@@ -226,6 +226,8 @@ impl fmt::Debug for RepoPath {
 pub(crate) const STAGED_TMP: &str = "tmp";
 /// Extension of a commit's detached metadata.
 pub(crate) const DETACHED: &str = "commitmeta";
+/// Extension of the mark that a deleted commit leaves where `core.tombstone-commits` is set.
+pub(crate) const TOMBSTONE: &str = "tombstone-commit";
 
 #[cfg(test)]
 mod tests {
@@ -238,24 +240,5 @@ mod tests {
             assert_eq!(path.parent(), RepoPath::heads(), "{name:?}");
             assert!(!path.as_str().ends_with('.'), "{name:?}");
         }
-    }
-
-    #[test]
-    fn a_followed_link_stays_within() {
-        let link = RepoPath::heads().child("a").child("alias");
-        let follow = |target| link.follow(target, &RepoPath::heads());
-        assert_eq!(follow("../b/c").unwrap().as_str(), "refs/heads/b/c");
-        assert_eq!(follow("./main").unwrap().as_str(), "refs/heads/a/main");
-        for outside in [
-            "/etc/passwd",
-            "../../../config",
-            "../../heads2/x",
-            "../../../../../x",
-            "..",
-            "",
-        ] {
-            assert!(follow(outside).is_none() || outside.is_empty(), "{outside}");
-        }
-        assert_eq!(follow("../.."), None);
     }
 }

@@ -25,15 +25,12 @@ use crate::local::disk::{FileKind, Fs, LockMode, if_there, lock, read_file};
 #[derive(Debug)]
 pub(crate) struct Sibling {
     dir: RepoPath,
-    same_mount: bool,
     taken: AtomicBool,
 }
 
 impl Sibling {
-    fn new<F: Fs>(fs: &F, dir: RepoPath) -> Self {
-        let (mount, _) = dir.split().1.rsplit_once('.').unwrap_or_default();
+    const fn new(dir: RepoPath) -> Self {
         Self {
-            same_mount: fs.mount_id() == Some(mount),
             dir,
             taken: AtomicBool::new(false),
         }
@@ -42,12 +39,6 @@ impl Sibling {
     /// Returns the path of an object that is staged there, if it is.
     pub(crate) fn path(&self, id: &ObjectId) -> RepoPath {
         self.dir.staged(id)
-    }
-
-    /// Returns whether what has an object's name there is that object: it was verified, and read
-    /// through the same page cache since.
-    pub(crate) const fn is_verified(&self) -> bool {
-        self.same_mount
     }
 
     /// Returns whether a failed sync has put what is there in doubt.
@@ -85,7 +76,7 @@ pub(crate) fn survey<F: Fs>(
         let owner = read_file(fs, &dir.child(IDENTITY), MAX_IDENTITY_LEN).unwrap_or_default();
         match fs.stat(&dir) {
             Ok(stat) if is_dead => dead.push((stat.modified, owner.unwrap_or_default(), dir)),
-            Ok(_) if owner.as_ref() == Some(&identity) => siblings.push(Sibling::new(fs, dir)),
+            Ok(_) if owner.as_ref() == Some(&identity) => siblings.push(Sibling::new(dir)),
             // Another's that lives, or gone meanwhile.
             Ok(_) | Err(_) => {}
         }
@@ -102,7 +93,7 @@ pub(crate) fn survey<F: Fs>(
         kept += 1;
         *of_owner += 1;
         if owner == identity {
-            siblings.push(Sibling::new(fs, dir));
+            siblings.push(Sibling::new(dir));
         }
     }
     Ok(siblings)

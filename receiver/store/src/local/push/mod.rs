@@ -3,6 +3,7 @@
 pub(crate) mod abandoned;
 pub(crate) mod bases;
 pub(crate) mod closure;
+pub(crate) mod glance;
 mod history;
 pub(crate) mod publish;
 pub(crate) mod resume;
@@ -22,6 +23,7 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there};
 use crate::local::push::bases::Bases;
+use crate::local::push::glance::Glance;
 use crate::local::push::history::{History, New};
 use crate::local::push::resume::Resume;
 use crate::local::repository::account::Account;
@@ -44,6 +46,7 @@ pub(crate) struct Session {
     // the rest is judged when all is published, each commit once.
     signed_reads: usize,
     history: History,
+    glance: Glance,
     /// SHA-256 of the detached metadata that is staged, by commit.
     pub(crate) detached: HashMap<Checksum, Checksum>,
     /// Whether it was published; then nothing more can be.
@@ -62,9 +65,18 @@ pub(crate) struct Announced {
     pub(crate) verdict: Verdict,
     /// Whether it may replace detached metadata, once its commit was judged.
     pub(crate) signer: Result<(), Refusal>,
+    /// Whether the ref's commit was not whole.
+    incomplete: bool,
 }
 
 impl Announced {
+    /// Returns whether the ref holds the commit already, which is not whole.
+    fn heals(&self) -> bool {
+        self.held.commit() == Some(self.update.commit)
+            && self.verdict == Verdict::Accepted
+            && self.incomplete
+    }
+
     /// Looks whether the ref still holds what the client was told. If not, the update is up to date
     /// where the ref holds by now what it was to hold, and refused otherwise: a client whose
     /// connection was lost may push again what the session before is about to publish.
@@ -114,6 +126,7 @@ impl Session {
             resume: Resume::default(),
             signed_reads: SIGNED_READS,
             history: History::new(announcement.refs.len()),
+            glance: Glance::default(),
             detached: HashMap::new(),
             published: false,
             objects: 0,
@@ -132,7 +145,13 @@ impl Session {
             session.announce(fs, policy, update, &mut taken, most)?;
         }
         session.find_new_dirs(repo)?;
-        session.suggest(fs, most)?;
+        if session.updates.iter().any(Announced::heals) {
+            // Whoever lost something beneath one commit may have lost it beneath others: everything
+            // is verified.
+            session.bases = Bases::default();
+        } else {
+            session.suggest(fs, most)?;
+        }
         session.sync_up_to_date(fs)?;
         Ok(session)
     }
@@ -164,12 +183,14 @@ impl Session {
             ..Current::default()
         };
         if let Some(commit) = current.commit {
-            current.complete = objects::is_whole(fs, commit)?;
+            current.complete = objects::is_whole(fs, commit)?
+                && !(commit == update.commit && self.lacks(fs, commit)?);
             if current.complete && self.bases.len() < most {
                 self.bases.add(name.clone(), commit);
             }
         }
         current.new = existing(fs, update, &mut self.signed_reads)?;
+        let incomplete = !current.complete;
         let verdict = match held {
             Held::Conflict(why) => conflict(why),
             Held::Nothing | Held::Commit(_) | Held::Malformed => {
@@ -200,6 +221,7 @@ impl Session {
             held,
             verdict,
             signer: Ok(()),
+            incomplete,
         });
         Ok(())
     }
@@ -229,6 +251,15 @@ impl Session {
             return Err(Error::TooManyObjects { limit });
         }
         Ok(())
+    }
+
+    /// Returns whether something can be seen to be missing beneath a commit.
+    fn lacks<F: Fs>(&mut self, fs: &F, commit: Checksum) -> Result<bool, Error> {
+        let lacking = self.glance.lacks(fs, commit)?;
+        if let Some(id) = lacking {
+            tracing::warn!(%commit, %id, "a ref's commit is not whole: it is taken again");
+        }
+        Ok(lacking.is_some())
     }
 
     /// Adds the newest refs beside those that will be set, up to `most` commits.

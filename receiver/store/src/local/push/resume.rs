@@ -2,8 +2,10 @@
 //!
 //! An object that another session of this identity verified is linked into this one's staging when
 //! it is first asked for, whether that session is dead or half-open. A dirtree or commit follows
-//! when all below it is here, since that is what *have* says of it. Where that session wrote
-//! through another mount, a power cut may lie between: then objects are verified again.
+//! when all below it is here, since that is what *have* says of it.
+//!
+//! Each object is verified again: that session made nothing durable that it did not publish, and
+//! what is not durable may have been cut short or lost meanwhile, by a power cut, a disk or a person.
 
 use artifact_formats::limits::{MAX_METADATA_LEN, MAX_TREE_DEPTH};
 use artifact_formats::{ObjectId, ObjectKind};
@@ -24,9 +26,6 @@ pub(crate) fn take_over<F: Fs>(repo: &Repo<F>, id: ObjectId) -> Result<bool, Err
         let taken = if sibling.is_doubtful(&*repo.fs)? || !repo.staging.is_whole(&linked)? {
             repo.staging.forget(&linked);
             false
-        } else if sibling.is_verified() {
-            repo.staging.accept_as(&linked, id)?;
-            true
         } else {
             closure::accept_if_good(repo, &linked, id)?
         };

@@ -55,8 +55,7 @@ impl<F: Fs> Staging<F> {
         let mut random = [0; 8];
         getrandom::fill(&mut random)
             .map_err(|error| Error::io("choosing a name for", &"staging")(error.into()))?;
-        let mount = fs.mount_id().unwrap_or("unknown");
-        let name = format!("{mount}.{:016x}", u64::from_ne_bytes(random));
+        let name = format!("{:016x}", u64::from_ne_bytes(random));
         let dir = RepoPath::all_staging().child(&name);
         let judging = abandoned::lock_judging(&*fs, timeout)?;
         fs.mkdir(&dir, 0o700).map_err(Error::io("making", &dir))?;

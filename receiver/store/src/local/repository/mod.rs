@@ -1,13 +1,17 @@
 //! An open repository: what every part of the store needs to work on it.
 
 pub(crate) mod account;
+pub(crate) mod aliases;
+pub(crate) mod deltas;
 pub(crate) mod descent;
 pub(crate) mod heads;
 pub(crate) mod id_set;
 pub(crate) mod objects;
 pub(crate) mod refs;
+pub(crate) mod stored;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use artifact_formats::{LockTimeout, ObjectId, RepoConfig, RepoMode};
@@ -16,7 +20,9 @@ use artifact_protocol::limits::Limits;
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::space::Meter;
-use crate::local::disk::{FileKind, Fs, LockMode, if_there, lock, read_file};
+use crate::local::disk::{
+    FileKind, Fs, LockMode, RealFs, if_there, lock, make_dir, read_file, sync_dirs,
+};
 use crate::local::push::staging::Staging;
 use crate::local::summary::config::SummaryConfig;
 
@@ -44,6 +50,7 @@ impl<F: Fs> Repo<F> {
         threads: usize,
     ) -> Result<Self, Error> {
         let config = read_config(&fs)?;
+        make_dirs(&fs)?;
         let objects = RepoPath::objects();
         let listed = fs.read_dir(&objects, MAX_LISTED);
         let listed = listed.map_err(Error::io("listing", &objects))?;
@@ -99,15 +106,43 @@ impl<F: Fs> Repo<F> {
     }
 }
 
-/// Reads the configuration of a repository that can be worked with.
-pub(crate) fn read_config<F: Fs>(fs: &F) -> Result<RepoConfig, Error> {
-    let objects = RepoPath::objects();
-    let stat = if_there(fs.stat(&objects)).map_err(Error::io("looking at", &objects))?;
-    if stat.is_none_or(|stat| stat.kind != FileKind::Dir) {
-        return Err(Error::NotARepository {
-            why: "it has no directory of objects",
-        });
+/// Makes what the repository at `path` lacks of the directories that it was made with.
+pub fn mend(path: &Path) -> Result<(), Error> {
+    let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
+    read_config(&fs)?;
+    make_dirs(&fs)
+}
+
+/// Makes the directories that libostree makes with a repository, as far as they are not there: what
+/// copies a repository without its empty directories, as git and some archives do, leaves one that
+/// libostree can neither list refs of nor prune.
+pub(crate) fn make_dirs<F: Fs>(fs: &F) -> Result<(), Error> {
+    let dirs = [
+        RepoPath::tmp(),
+        RepoPath::tmp().child("cache"),
+        RepoPath::extensions(),
+        RepoPath::state(),
+        RepoPath::refs(),
+        RepoPath::heads(),
+        RepoPath::mirrors(),
+        RepoPath::remotes(),
+        RepoPath::objects(),
+    ];
+    let mut parents = BTreeSet::new();
+    for dir in dirs {
+        if make_dir(fs, &dir, DIR_MODE).map_err(Error::io("making", &dir))? {
+            parents.insert(dir.parent());
+        }
     }
+    // INV-3: a ref that is set below is durable only if they are.
+    sync_dirs(fs, &parents)
+}
+
+/// Reads the configuration of a repository that can be worked with.
+///
+/// One without objects is an empty one, unless there are refs: then they are somewhere else, on a
+/// disk that is not mounted perhaps.
+pub(crate) fn read_config<F: Fs>(fs: &F) -> Result<RepoConfig, Error> {
     let path = RepoPath::config();
     let text = read_file(fs, &path, MAX_CONFIG_LEN).map_err(Error::io("reading", &path))?;
     let text = text.ok_or(Error::NotARepository {
@@ -122,9 +157,19 @@ pub(crate) fn read_config<F: Fs>(fs: &F) -> Result<RepoConfig, Error> {
             why: "its mode is not archive",
         });
     }
+    let objects = RepoPath::objects();
+    let stat = if_there(fs.stat(&objects)).map_err(Error::io("looking at", &objects))?;
+    let has_objects = stat.is_some_and(|stat| stat.kind == FileKind::Dir);
+    if !has_objects && (stat.is_some() || refs::list(fs)?.iter().next().is_some()) {
+        return Err(Error::NotARepository {
+            why: "it has no directory of objects",
+        });
+    }
     Ok(config)
 }
 
+/// As libostree makes them (`ostree-repo.c`, `repo_create_at_internal`).
+const DIR_MODE: u32 = 0o775;
 const MAX_CONFIG_LEN: usize = 1024 * 1024;
 /// Entries of the directory of objects that are looked at: a repository has 256 there.
 const MAX_LISTED: usize = 1024;

@@ -84,6 +84,28 @@ pub(crate) fn is_whole<F: Fs>(fs: &F, commit: Checksum) -> Result<bool, Error> {
     Ok(is_there(fs, &RepoPath::object(&id))? && !is_there(fs, &RepoPath::partial(commit))?)
 }
 
+/// Why a commit is marked as not whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Partial {
+    /// A check found that something is missing (`ostree-repo.h`,
+    /// `OSTREE_REPO_COMMIT_STATE_FSCK_PARTIAL`).
+    Found,
+    /// It was pulled in part, or is being pulled.
+    Pulled,
+}
+
+/// Returns why a commit is marked as not whole, if it is.
+pub(crate) fn partial<F: Fs>(fs: &F, commit: Checksum) -> Result<Option<Partial>, Error> {
+    let path = RepoPath::partial(commit);
+    match read_file(fs, &path, PARTIAL_FOUND.len()) {
+        Ok(None) => Ok(None),
+        Ok(Some(content)) if content == PARTIAL_FOUND => Ok(Some(Partial::Found)),
+        Ok(Some(_)) => Ok(Some(Partial::Pulled)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(Partial::Pulled)),
+        Err(error) => Err(Error::io("reading", &path)(error)),
+    }
+}
+
 /// Returns the SHA-256 of a commit's stored detached metadata, if there is some.
 pub(crate) fn detached_checksum<F: Fs>(
     fs: &F,
@@ -105,4 +127,7 @@ pub(crate) fn checksum(content: &[u8]) -> Checksum {
     Checksum::new(Sha256::digest(content).into())
 }
 
+/// What the mark holds that a check makes (`ostree-repo-commit.c`,
+/// `ostree_repo_mark_commit_partial_reason`).
+pub(crate) const PARTIAL_FOUND: &[u8] = b"f";
 const READ_LEN: usize = 64 * 1024;

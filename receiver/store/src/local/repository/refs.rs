@@ -5,13 +5,16 @@
 //! holds among receivers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::{io, iter};
 
 use artifact_formats::{Checksum, RefName};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{FileKind, Fs, if_there, is_symlink, make_dir, read_file, sync_dirs};
+use crate::local::disk::{
+    FileKind, Fs, dates, if_there, is_symlink, make_dir, read_file, sync_dirs,
+};
+use crate::local::repository::aliases::{self, Lost};
 
 /// What is found under the name of a ref.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +87,7 @@ pub(crate) fn make_room<F: Fs>(fs: &F, name: &RefName) -> Result<Option<&'static
 /// Sets a ref, at once, from a durable file that holds the new value. Not durable.
 pub(crate) fn put<F: Fs>(fs: &F, name: &RefName, file: &RepoPath) -> Result<(), Error> {
     let path = RepoPath::head(name);
+    dates::later_than(fs, file, &[dates::of(fs, &path)?])?;
     fs.rename(file, &path).map_err(Error::io("setting", &path))
 }
 
@@ -186,20 +190,65 @@ pub(crate) struct AllRefs {
     pub(crate) heads: BTreeMap<String, Checksum>,
     /// Those in `refs/mirrors`, by collection and name.
     pub(crate) mirrors: BTreeMap<String, BTreeMap<String, Checksum>>,
-    /// Files that ought to be refs and are not, and why.
-    pub(crate) faults: Vec<(RepoPath, &'static str)>,
+    /// Those in `refs/remotes`, by remote and name.
+    pub(crate) remotes: BTreeMap<String, BTreeMap<String, Checksum>>,
+    /// What has the place of a ref and is none.
+    pub(crate) broken: Vec<(RepoPath, Broken)>,
 }
 
-/// Lists all refs but those of remotes.
+impl AllRefs {
+    /// Returns the names and values of all of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Checksum)> {
+        let others = self.mirrors.values().chain(self.remotes.values());
+        let all = iter::once(&self.heads).chain(others).flatten();
+        all.map(|(name, &commit)| (name.as_str(), commit))
+    }
+}
+
+/// What something is that has the place of a ref.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// It has a name no ref may have, or is no file: other programs pass it over.
+    Foreign,
+    /// What libostree leaves when it is killed while it sets a ref, and takes for a ref.
+    Leftover(Checksum),
+    /// A file that holds no checksum.
+    NoChecksum,
+    /// An alias that leads to no ref.
+    Lost(Lost),
+}
+
+impl Broken {
+    pub(crate) const fn why(self) -> &'static str {
+        match self {
+            Self::Foreign => "is no ref; OSTree does not look at it",
+            Self::Leftover(_) => "is a temporary file that another program left behind",
+            Self::NoChecksum => "does not hold a checksum",
+            Self::Lost(lost) => lost.why(),
+        }
+    }
+}
+
+/// Lists all refs.
 pub(crate) fn list<F: Fs>(fs: &F) -> Result<AllRefs, Error> {
     let mut all = AllRefs::default();
-    all.heads = list_below(fs, &RepoPath::heads(), &mut all.faults)?;
-    let mirrors = RepoPath::mirrors();
-    for entry in list_dir(fs, &mirrors)? {
-        if entry.1 == FileKind::Dir {
-            let refs = list_below(fs, &mirrors.child(&entry.0), &mut all.faults)?;
+    all.heads = list_below(fs, &RepoPath::heads(), &mut all.broken)?;
+    all.mirrors = list_each_below(fs, &RepoPath::mirrors(), &mut all.broken)?;
+    all.remotes = list_each_below(fs, &RepoPath::remotes(), &mut all.broken)?;
+    Ok(all)
+}
+
+fn list_each_below<F: Fs>(
+    fs: &F,
+    top: &RepoPath,
+    broken: &mut Vec<(RepoPath, Broken)>,
+) -> Result<BTreeMap<String, BTreeMap<String, Checksum>>, Error> {
+    let mut all = BTreeMap::new();
+    for (name, kind) in list_dir(fs, top)? {
+        if kind == FileKind::Dir {
+            let refs = list_below(fs, &top.child(&name), broken)?;
             if !refs.is_empty() {
-                all.mirrors.insert(entry.0, refs);
+                all.insert(name, refs);
             }
         }
     }
@@ -229,9 +278,14 @@ pub(crate) fn newest_in<F: Fs>(fs: &F, parent: &str, max: usize) -> Result<Vec<R
     Ok(found.into_iter().map(|(_, name)| name).collect())
 }
 
+/// Returns whether a file of this name may be a ref, or a directory hold some.
+pub(crate) fn is_name(name: &str) -> bool {
+    is_fragment(name) && !is_leftover(name)
+}
+
 /// Returns whether a file's name is one libostree leaves behind when it is killed while it sets a
 /// ref (`ostree-repo-refs.c`, `write_checksum_file_at`).
-pub(crate) fn is_leftover(name: &str) -> bool {
+fn is_leftover(name: &str) -> bool {
     name.strip_prefix("tmp.")
         .is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
@@ -239,84 +293,61 @@ pub(crate) fn is_leftover(name: &str) -> bool {
 fn list_below<F: Fs>(
     fs: &F,
     top: &RepoPath,
-    faults: &mut Vec<(RepoPath, &'static str)>,
+    broken: &mut Vec<(RepoPath, Broken)>,
 ) -> Result<BTreeMap<String, Checksum>, Error> {
     let mut refs = BTreeMap::new();
     let mut dirs = vec![top.clone()];
     while let Some(dir) = dirs.pop() {
         for (name, kind) in list_dir(fs, &dir)? {
             let path = dir.child(&name);
-            if let Some(why) = name_fault(&name) {
-                faults.push((path, why));
-            } else if kind == FileKind::Dir {
+            if kind == FileKind::Dir && is_fragment(&name) {
                 dirs.push(path);
-            } else {
-                match value(fs, &path, kind, top)? {
-                    Ok(Some(commit)) => {
-                        let name = path.below(top).unwrap_or_default().to_owned();
-                        refs.insert(name, commit);
-                    }
-                    Ok(None) => {}
-                    Err(why) => faults.push((path, why)),
+                continue;
+            }
+            match value(fs, &path, kind)? {
+                Ok(Some(commit)) if is_leftover(&name) => {
+                    broken.push((path, Broken::Leftover(commit)));
                 }
+                Ok(Some(commit)) => {
+                    let name = path.below(top).unwrap_or_default().to_owned();
+                    refs.insert(name, commit);
+                }
+                Ok(None) => {}
+                Err(why) => broken.push((path, why)),
             }
         }
     }
     Ok(refs)
 }
 
-/// Returns why a file or directory of this name is no ref, nor has one below it.
-pub(crate) fn name_fault(name: &str) -> Option<&'static str> {
-    if is_leftover(name) {
-        return Some("a temporary file that another program left behind");
-    }
-    // libostree skips them as well (`ostree-repo-refs.c`, `enumerate_refs_recurse`).
-    (!is_fragment(name)).then_some("no name that a ref may have")
-}
-
-/// Reads what a file below `top` holds, as a ref or an alias of one: `None` if it was removed
+/// Reads what has the place of a ref, as a ref or an alias of one: `None` if it was removed
 /// meanwhile, or why it is no ref.
 pub(crate) fn value<F: Fs>(
     fs: &F,
     path: &RepoPath,
     kind: FileKind,
-    top: &RepoPath,
-) -> Result<Result<Option<Checksum>, &'static str>, Error> {
-    let target = match kind {
-        FileKind::File => Some(path.clone()),
-        FileKind::Symlink => resolve(fs, path, top)?,
-        FileKind::Dir | FileKind::Other => return Ok(Err("is not a ref")),
+) -> Result<Result<Option<Checksum>, Broken>, Error> {
+    // libostree passes them over as well (`ostree-repo-refs.c`, `enumerate_refs_recurse`).
+    if !is_fragment(path.split().1) || matches!(kind, FileKind::Dir | FileKind::Other) {
+        return Ok(Err(Broken::Foreign));
+    }
+    let file = match kind {
+        FileKind::Symlink => match aliases::follow(fs, path)? {
+            Ok(way) => way.file,
+            Err(lost) => return Ok(Err(Broken::Lost(lost))),
+        },
+        FileKind::File | FileKind::Dir | FileKind::Other => path.clone(),
     };
-    let Some(target) = target else {
-        return Ok(Err("leads out of its directory of refs"));
-    };
-    match read_file(fs, &target, MAX_REF_FILE_LEN) {
-        Ok(Some(content)) => Ok(parse(&content).map(Some).ok_or("does not hold a checksum")),
-        Ok(None) if kind == FileKind::Symlink => Ok(Err("leads to nothing")),
+    match read_file(fs, &file, MAX_REF_FILE_LEN) {
+        Ok(Some(content)) => Ok(parse(&content).map(Some).ok_or(Broken::NoChecksum)),
+        Ok(None) if kind == FileKind::Symlink => Ok(Err(Broken::Lost(Lost::Nothing))),
         Ok(None) => Ok(Ok(None)),
-        Err(error) if is_shape(&error) => Ok(Err("is not a ref")),
+        Err(error) if is_shape(&error) => Ok(Err(Broken::NoChecksum)),
         Err(error) => Err(Error::io("reading", path)(error)),
     }
 }
 
-/// Follows aliases; `None` when they lead out of `top` or in circles.
-fn resolve<F: Fs>(fs: &F, link: &RepoPath, top: &RepoPath) -> Result<Option<RepoPath>, Error> {
-    let mut path = link.clone();
-    for _ in 0..MAX_ALIASES {
-        let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
-        if stat.is_none_or(|stat| stat.kind != FileKind::Symlink) {
-            return Ok(Some(path));
-        }
-        let target = fs.read_link(&path).map_err(Error::io("reading", &path))?;
-        let Some(next) = path.follow(&target, top) else {
-            return Ok(None);
-        };
-        path = next;
-    }
-    Ok(None)
-}
-
-fn list_dir<F: Fs>(fs: &F, dir: &RepoPath) -> Result<Vec<(String, FileKind)>, Error> {
+pub(crate) fn list_dir<F: Fs>(fs: &F, dir: &RepoPath) -> Result<Vec<(String, FileKind)>, Error> {
     let entries = if_there(fs.read_dir(dir, usize::MAX)).map_err(Error::io("listing", dir))?;
     let entries = entries.unwrap_or_default();
     Ok(entries
@@ -392,7 +423,7 @@ fn is_shape(error: &io::Error) -> bool {
 }
 
 /// libostree's rule (`ostree-core.c`, `_ostree_validate_ref_fragment`).
-fn is_fragment(name: &str) -> bool {
+pub(crate) fn is_fragment(name: &str) -> bool {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     name.starts_with(word) && name.chars().all(|c| word(c) || c == '-' || c == '.')
 }
@@ -402,5 +433,3 @@ const DIR_MODE: u32 = 0o775;
 const MAX_REF_FILE_LEN: usize = 128;
 /// Entries looked at for suggestions in one directory; in a larger one any will have to do.
 const MAX_SEARCHED: usize = 1024;
-/// Aliases of aliases that are followed.
-const MAX_ALIASES: usize = 8;

@@ -10,15 +10,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use artifact_formats::limits::MAX_METADATA_LEN;
-use artifact_formats::{Checksum, Summary, SummaryRef};
+use artifact_formats::{Summary, SummaryRef};
 use artifact_protocol::escape;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
-use crate::local::repository::{Repo, account};
+use crate::local::repository::{Repo, account, deltas};
 use crate::local::summary::scan::{File, Scan};
 
 /// A summary, and its bytes.
@@ -266,14 +264,21 @@ fn gather<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Summary {
             others.insert(collection.to_owned(), refs);
         }
     }
-    let deltas = if repo.config.no_deltas_in_summary {
-        BTreeMap::new()
-    } else {
-        let top = RepoPath::deltas();
-        scan.files_below(&top)
-            .filter_map(|(path, file)| Some((delta_name(&path)?, file.value?)))
-            .collect()
+    let top = RepoPath::deltas();
+    let superblock = |(path, file): (String, &File)| {
+        let name = deltas::name(path.strip_suffix("/superblock")?)?;
+        Some((name, file.value?))
     };
+    let deltas: Vec<_> = scan.files_below(&top).filter_map(superblock).collect();
+    // libostree makes indexes along with its summary; this does not. Pullers that are told of them
+    // look for deltas nowhere else.
+    let indexed = deltas::are_indexed(&*repo.fs, &deltas);
+    let deltas = deltas
+        .into_iter()
+        .map(|(name, digest)| (name.to_string(), digest));
+    let deltas = deltas
+        .filter(|_| !repo.config.no_deltas_in_summary)
+        .collect();
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -284,7 +289,7 @@ fn gather<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Summary {
         tombstone_commits: Some(repo.config.tombstone_commits),
         static_deltas: deltas,
         collection_map: others,
-        indexed_deltas: Some(true),
+        indexed_deltas: Some(indexed),
         collection_id: repo.config.collection_id.clone(),
     };
     if summary.refs.len() > MAX_SIZED_REFS {
@@ -293,24 +298,6 @@ fn gather<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Summary {
         }
     }
     summary
-}
-
-/// Turns the path of a superblock below `deltas` into `TO` or `FROM-TO` in digits.
-fn delta_name(path: &str) -> Option<String> {
-    let encoded = path.strip_suffix("/superblock")?.replace('/', "");
-    let checksums: Option<Vec<_>> = encoded.split('-').map(from_base64).collect();
-    match *checksums? {
-        [to] => Some(to.to_hex()),
-        [from, to] => Some(format!("{from}-{to}")),
-        _ => None,
-    }
-}
-
-/// Decodes a checksum of 43 digits, `_` standing for `/` (`ostree-core.c`,
-/// `ostree_checksum_b64_inplace_to_bytes`).
-fn from_base64(text: &str) -> Option<Checksum> {
-    let bytes = STANDARD_NO_PAD.decode(text.replace('_', "/")).ok()?;
-    Checksum::from_slice(&bytes)
 }
 
 /// Refs of a summary that says their sizes: those of more would take room that is needed for refs.

@@ -29,7 +29,7 @@ use artifact_formats::{
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{Fs, LockMode, if_there, read_file};
+use crate::local::disk::{Fs, LockMode, dates, if_there, read_file};
 use crate::local::repository::Repo;
 use crate::local::summary::build::Built;
 use crate::local::summary::cache::Record;
@@ -172,6 +172,7 @@ fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<Made, Error> {
     scan.settle();
     let mut moment = now(repo)?;
     scan.refresh(fs, moment)?;
+    dates::pace(fs, &RepoPath::summary())?;
     let mut built = Built::default();
     let mut replaced = false;
     for turn in 1.. {
@@ -296,8 +297,16 @@ fn write_durable<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<RepoPath, Erro
 /// is least likely to get two that do not belong together. And if this ends in between, the summary
 /// is the old one, so that the next push of the same refs mends both. A signature that cannot be
 /// made again is removed: with the new summary clients would refuse it.
+///
+/// Both have the same date, which is later than those of the ones they replace.
 fn replace<F: Fs>(fs: &F, files: &Files) -> Result<(), Error> {
     let path = RepoPath::summary_signature();
+    let before = [dates::of(fs, &RepoPath::summary())?, dates::of(fs, &path)?];
+    let date = dates::later_than(fs, &files.summary, &before)?;
+    if let Some(file) = &files.signature {
+        dates::set(fs, &files.summary, date)?;
+        dates::set(fs, file, date)?;
+    }
     match &files.signature {
         Some(file) => fs
             .rename(file, &path)

@@ -148,7 +148,12 @@ impl Scan {
 
 /// Returns the name of a ref in a directory below `refs/heads`, or that of a collection.
 pub(crate) fn ref_name(dir: &RepoPath, file: &str) -> String {
-    match dir.below(&top_of(dir)) {
+    let mirrors = RepoPath::mirrors();
+    let collection = dir
+        .below(&mirrors)
+        .and_then(|below| below.split('/').next());
+    let top = collection.map_or(RepoPath::heads(), |collection| mirrors.child(collection));
+    match dir.below(&top) {
         Some(dir) => format!("{dir}/{file}"),
         None => file.to_owned(),
     }
@@ -259,7 +264,7 @@ impl<F: Fs> Look<'_, F> {
     fn is_wanted(&self, name: &str, kind: FileKind) -> bool {
         if is_of_refs(self.path) {
             let in_collection = *self.path != RepoPath::mirrors();
-            return refs::name_fault(name).is_none() && (in_collection || kind == FileKind::Dir);
+            return refs::is_name(name) && (in_collection || kind == FileKind::Dir);
         }
         let depth = self.path.as_str().split('/').count();
         match kind {
@@ -272,10 +277,10 @@ impl<F: Fs> Look<'_, F> {
         if !is_of_refs(path) {
             return file_checksum(self.fs, path);
         }
-        match refs::value(self.fs, path, kind, &top_of(path))? {
+        match refs::value(self.fs, path, kind)? {
             Ok(value) => Ok(value),
             Err(why) => {
-                tracing::warn!(%path, "left out of the summary: it {why}");
+                tracing::warn!(%path, "left out of the summary: it {}", why.why());
                 Ok(None)
             }
         }
@@ -307,18 +312,6 @@ impl File {
 /// Returns whether there are refs in a directory, not static deltas.
 fn is_of_refs(path: &RepoPath) -> bool {
     path.below(&RepoPath::refs()).is_some()
-}
-
-/// Returns the directory that aliases below it may not leave.
-fn top_of(path: &RepoPath) -> RepoPath {
-    let mirrors = RepoPath::mirrors();
-    match path
-        .below(&mirrors)
-        .and_then(|below| below.split('/').next())
-    {
-        Some(collection) => mirrors.child(collection),
-        None => RepoPath::heads(),
-    }
 }
 
 /// Returns `None` for what is not there, or has something else than directories above it by now.

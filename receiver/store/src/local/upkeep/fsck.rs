@@ -6,25 +6,41 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::thread;
+use std::{io, thread};
 
 use artifact_formats::limits::{MAX_METADATA_LEN, MAX_TREE_DEPTH};
 use artifact_formats::{Checksum, ObjectId, ObjectKind, Summary, check_detached};
+use parking_lot::Mutex;
 
-use crate::error::Error;
-use crate::local::disk::path::{DETACHED, RepoPath};
+use crate::error::{Error, with_causes};
+use crate::local::disk::path::RepoPath;
 use crate::local::disk::{FileKind, Fs, RealFs, if_there, read_file};
+use crate::local::repository;
 use crate::local::repository::descent::{Descent, Next};
 use crate::local::repository::id_set::IdSet;
-use crate::local::repository::{self, objects, refs};
+use crate::local::repository::objects::{self, Partial};
+use crate::local::repository::refs::{self, Broken};
+use crate::local::repository::stored::{self, Stored};
+use crate::verify::Rejection;
 
-/// Something in a repository that is not as it must be.
+/// Something in a repository that is not as a push leaves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct Finding {
+    /// How much it matters.
+    pub weight: Weight,
     /// Where: a path in the repository, a ref, or an object.
     pub what: String,
     /// What is wrong with it.
     pub why: String,
+}
+
+/// How much it matters that something is not as a push leaves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// Something that was pushed is damaged or missing, or other programs fail because of it.
+    Fault,
+    /// Nothing that was pushed is touched by it.
+    Remark,
 }
 
 /// What was looked at.
@@ -40,55 +56,134 @@ pub struct Checked {
     pub refs: u64,
     /// Faults that were reported.
     pub faults: u64,
+    /// Remarks that were reported.
+    pub remarks: u64,
 }
 
-/// Checks the repository at `path`, and reports each fault; from several threads.
+/// Checks the repository at `path`, and reports each finding; from several threads.
 ///
 /// Fails when the repository cannot be read. Objects larger than `object_len_max` are faults.
 pub fn fsck(
     path: &Path,
     object_len_max: u64,
-    report: &(dyn Fn(Fault) + Sync),
+    report: &(dyn Fn(Finding) + Sync),
 ) -> Result<Checked, Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
-    repository::read_config(&fs)?;
+    check(&fs, object_len_max, report).map(|(checked, _)| checked)
+}
+
+/// The same; returns what is damaged as well.
+pub(crate) fn check<F: Fs>(
+    fs: &F,
+    object_len_max: u64,
+    report: &(dyn Fn(Finding) + Sync),
+) -> Result<(Checked, Vec<Damaged>), Error> {
+    repository::read_config(fs)?;
     let check = Check {
-        fs: &fs,
+        fs,
         object_len_max,
         report,
         next: AtomicU16::new(0),
         objects: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
         faults: AtomicU64::new(0),
+        remarks: AtomicU64::new(0),
+        damaged: Mutex::default(),
     };
     let commits = check.all_objects()?;
     let whole = check.closures(&commits)?;
     let refs = check.refs()?;
     check.summary()?;
-    Ok(Checked {
+    let checked = Checked {
         objects: check.objects.into_inner(),
         bytes: check.bytes.into_inner(),
         commits: whole,
         refs,
         faults: check.faults.into_inner(),
-    })
+        remarks: check.remarks.into_inner(),
+    };
+    Ok((checked, check.damaged.into_inner()))
+}
+
+/// A file among the objects that is not what its name says.
+#[derive(Clone, Debug)]
+pub(crate) struct Damaged {
+    pub(crate) path: RepoPath,
+    pub(crate) stored: Stored,
+}
+
+/// What is wrong with a file among the objects.
+pub(crate) struct Wrong {
+    why: String,
+    /// Whether nobody can have any use for it.
+    pub(crate) is_damaged: bool,
+}
+
+/// Returns the length of an object or detached metadata, or what is wrong with it.
+pub(crate) fn judge<F: Fs>(fs: &F, damaged: &Damaged, object_len_max: u64) -> Result<u64, Wrong> {
+    let Damaged { path, stored } = damaged;
+    let wrong = |why: String| Wrong {
+        why,
+        is_damaged: true,
+    };
+    let read = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(0),
+        io::ErrorKind::PermissionDenied => Err(Wrong {
+            why: error.to_string(),
+            is_damaged: false,
+        }),
+        _ => Err(wrong(error.to_string())),
+    };
+    match stored {
+        Stored::Object(id) => match objects::verify_file(fs, path, *id, object_len_max) {
+            Ok(Ok(verified)) => Ok(verified.stored_len()),
+            Ok(Err(rejection)) => Err(Wrong {
+                why: with_causes(&rejection),
+                is_damaged: !matches!(rejection, Rejection::TooLarge { .. }),
+            }),
+            Err(error) => read(error),
+        },
+        Stored::Detached(_) => match read_file(fs, path, MAX_METADATA_LEN) {
+            Ok(content) => {
+                let checked = check_detached(&content.unwrap_or_default());
+                checked
+                    .map(|()| 0)
+                    .map_err(|error| wrong(error.to_string()))
+            }
+            Err(error) => read(error),
+        },
+        Stored::Misshapen(_) => Err(wrong("has an object's name, and is no file".to_owned())),
+        Stored::Companion | Stored::Foreign => Ok(0),
+    }
 }
 
 struct Check<'a, F: Fs> {
     fs: &'a F,
     object_len_max: u64,
-    report: &'a (dyn Fn(Fault) + Sync),
+    report: &'a (dyn Fn(Finding) + Sync),
     // The next of the 256 directories of objects.
     next: AtomicU16,
     objects: AtomicU64,
     bytes: AtomicU64,
     faults: AtomicU64,
+    remarks: AtomicU64,
+    damaged: Mutex<Vec<Damaged>>,
 }
 
 impl<F: Fs> Check<'_, F> {
     fn fault(&self, what: &impl ToString, why: &impl ToString) {
         self.faults.fetch_add(1, Ordering::Relaxed);
-        (self.report)(Fault {
+        self.report(Weight::Fault, what, why);
+    }
+
+    fn remark(&self, what: &impl ToString, why: &impl ToString) {
+        self.remarks.fetch_add(1, Ordering::Relaxed);
+        self.report(Weight::Remark, what, why);
+    }
+
+    fn report(&self, weight: Weight, what: &impl ToString, why: &impl ToString) {
+        (self.report)(Finding {
+            weight,
             what: what.to_string(),
             why: why.to_string(),
         });
@@ -113,19 +208,18 @@ impl<F: Fs> Check<'_, F> {
         Ok(commits)
     }
 
-    /// Looks for what is in `objects` and not one of the 256 directories.
+    /// Looks for what is in `objects` and not one of the 256 directories. Others pass it over, unless
+    /// it has the name of one.
     fn top_names(&self) -> Result<(), Error> {
         let objects = RepoPath::objects();
-        let entries = self
-            .fs
-            .read_dir(&objects, usize::MAX)
-            .map_err(Error::io("listing", &objects))?;
-        for entry in entries {
-            let name = entry.name.as_bytes();
-            let hex =
-                name.len() == 2 && name.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-            if !hex || entry.kind != FileKind::Dir {
-                self.fault(&objects.child(&entry.name), &"is no directory of objects");
+        for (name, kind) in refs::list_dir(self.fs, &objects)? {
+            let path = objects.child(&name);
+            let mut digits = name.bytes();
+            let is_one = name.len() == 2 && digits.all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            match (is_one, kind) {
+                (true, FileKind::Dir) => {}
+                (true, _) => self.fault(&path, &"is no directory, and has the name of one"),
+                (false, _) => self.remark(&path, &LEFT),
             }
         }
         Ok(())
@@ -149,43 +243,36 @@ impl<F: Fs> Check<'_, F> {
             };
             for entry in entries {
                 let path = dir.child(&entry.name);
-                let stored = parse_name(&format!("{first:02x}"), &entry.name);
-                match stored.filter(|_| entry.kind == FileKind::File) {
-                    None => self.fault(&path, &"has no name of an object, or is no file"),
-                    Some(Stored::Tombstone) => {}
-                    Some(Stored::Detached) => self.detached(&path),
-                    Some(Stored::Object(id)) => {
-                        if id.kind == ObjectKind::Commit {
-                            commits.push(id.checksum);
+                let stored = stored::look(first, &entry.name, entry.kind);
+                match stored {
+                    Stored::Foreign => self.remark(&path, &LEFT),
+                    Stored::Companion => {}
+                    Stored::Detached(commit) if !self.has(commit)? => {
+                        self.remark(&path, &"belongs to a commit that is not there");
+                    }
+                    Stored::Object(_) | Stored::Detached(_) | Stored::Misshapen(_) => {
+                        if let Stored::Object(id) = stored {
+                            self.objects.fetch_add(1, Ordering::Relaxed);
+                            if id.kind == ObjectKind::Commit {
+                                commits.push(id.checksum);
+                            }
                         }
-                        self.object(&path, id);
+                        self.stored(Damaged { path, stored });
                     }
                 }
             }
         }
     }
 
-    fn object(&self, path: &RepoPath, id: ObjectId) {
-        self.objects.fetch_add(1, Ordering::Relaxed);
-        match objects::verify_file(self.fs, path, id, self.object_len_max) {
-            Ok(Ok(verified)) => {
-                _ = self
-                    .bytes
-                    .fetch_add(verified.stored_len(), Ordering::Relaxed)
-            }
-            Ok(Err(rejection)) => self.fault(path, &crate::error::with_causes(&rejection)),
-            Err(error) => self.fault(path, &error),
-        }
-    }
-
-    fn detached(&self, path: &RepoPath) {
-        match read_file(self.fs, path, MAX_METADATA_LEN) {
-            Ok(content) => {
-                if let Err(error) = check_detached(&content.unwrap_or_default()) {
-                    self.fault(path, &error);
+    fn stored(&self, looked_at: Damaged) {
+        match judge(self.fs, &looked_at, self.object_len_max) {
+            Ok(len) => _ = self.bytes.fetch_add(len, Ordering::Relaxed),
+            Err(Wrong { why, is_damaged }) => {
+                self.fault(&looked_at.path, &why);
+                if is_damaged {
+                    self.damaged.lock().push(looked_at);
                 }
             }
-            Err(error) => self.fault(path, &error),
         }
     }
 
@@ -258,21 +345,43 @@ impl<F: Fs> Check<'_, F> {
     /// Checks that refs are refs, and their commits here; returns how many there are.
     fn refs(&self) -> Result<u64, Error> {
         let all = refs::list(self.fs)?;
-        for (path, why) in &all.faults {
-            self.fault(path, why);
+        for (path, broken) in &all.broken {
+            match broken {
+                Broken::NoChecksum => self.fault(path, &broken.why()),
+                Broken::Leftover(commit) if !self.has(*commit)? => self.fault(path, &broken.why()),
+                Broken::Foreign | Broken::Leftover(_) | Broken::Lost(_) => {
+                    self.remark(path, &broken.why());
+                }
+            }
         }
         let mut count = 0;
-        for (name, &commit) in all.heads.iter().chain(all.mirrors.values().flatten()) {
+        for (name, commit) in all.iter() {
             count += 1;
-            let id = ObjectId::new(ObjectKind::Commit, commit);
-            if !objects::is_there(self.fs, &RepoPath::object(&id))? {
-                self.fault(
-                    &format!("ref {name}"),
-                    &format!("names {id}, which is not there"),
-                );
+            let what = format!("ref {name}");
+            if !self.has(commit)? {
+                let id = ObjectId::new(ObjectKind::Commit, commit);
+                self.fault(&what, &format!("names {id}, which is not there"));
+                continue;
+            }
+            match objects::partial(self.fs, commit)? {
+                None => {}
+                Some(Partial::Found) => {
+                    self.fault(
+                        &what,
+                        &format!("its commit {commit} was found not to be whole"),
+                    );
+                }
+                Some(Partial::Pulled) => {
+                    self.remark(&what, &format!("its commit {commit} was pulled in part"));
+                }
             }
         }
         Ok(count)
+    }
+
+    fn has(&self, commit: Checksum) -> Result<bool, Error> {
+        let id = ObjectId::new(ObjectKind::Commit, commit);
+        objects::is_there(self.fs, &RepoPath::object(&id))
     }
 
     fn summary(&self) -> Result<(), Error> {
@@ -306,26 +415,7 @@ impl<F: Fs> Check<'_, F> {
     }
 }
 
-/// What a name in a directory of objects stands for.
-enum Stored {
-    Object(ObjectId),
-    Detached,
-    Tombstone,
-}
-
-fn parse_name(first: &str, rest: &str) -> Option<Stored> {
-    let (digits, extension) = rest.split_once('.')?;
-    let checksum: Checksum = format!("{first}{digits}").parse().ok()?;
-    match extension {
-        DETACHED => Some(Stored::Detached),
-        "commit-tombstone" => Some(Stored::Tombstone),
-        _ => ObjectKind::ALL
-            .into_iter()
-            .find(|kind| kind.archive_extension() == extension)
-            .map(|kind| Stored::Object(ObjectId::new(kind, checksum))),
-    }
-}
-
+const LEFT: &str = "was left by another program; OSTree does not look at it";
 const THREADS: usize = 2;
 /// A summary longer than any client reads, in bytes.
 const MAX_SUMMARY_LEN: usize = 128 * 1024 * 1024;

@@ -1,5 +1,8 @@
-//! What an administrator does with a repository between pushes: check, remove, count.
+//! What an administrator does with a repository between pushes: check, repair, remove, prune,
+//! count.
 
 pub(crate) mod fsck;
+pub(crate) mod prune;
 pub(crate) mod remove;
+pub(crate) mod repair;
 pub(crate) mod status;

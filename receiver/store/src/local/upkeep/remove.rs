@@ -3,7 +3,8 @@
 //! What they named stays until a prune. A push that relies on a removed ref is told to ask again: it
 //! looks at its refs once more under the repository's lock, before it publishes.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
 use std::path::Path;
 
 use artifact_formats::{Checksum, RefName};
@@ -11,9 +12,9 @@ use artifact_protocol::limits::Limits;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{FileKind, Fs, LockMode, RealFs, if_there};
+use crate::local::disk::{FileKind, Fs, LockMode, RealFs, if_there, is_symlink};
 use crate::local::repository::refs::{self, Held};
-use crate::local::repository::{Repo, account};
+use crate::local::repository::{Repo, account, aliases};
 use crate::local::summary;
 use crate::local::summary::config::SummaryConfig;
 
@@ -26,16 +27,22 @@ pub struct StoredRef {
     pub commit: Checksum,
     /// Seconds and nanoseconds since 1970 when it was set.
     pub set: (i64, u64),
+    /// An alias that leads to it.
+    pub alias: Option<String>,
 }
 
 /// What became of a ref that was to be removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removal {
     /// It is gone, durably.
     Removed(Checksum),
+    /// It was an alias, or held no commit, and is gone, durably.
+    RemovedOther,
     /// It was not there.
     NotThere,
-    /// It holds another commit than expected, or is no plain ref, and was left as it is.
+    /// This alias leads to it, which would lead to nothing: it was left as it is.
+    LedTo(String),
+    /// It holds another commit than expected, or is no ref, and was left as it is.
     Kept,
 }
 
@@ -47,6 +54,8 @@ pub fn list_refs(path: &Path) -> Result<Vec<StoredRef>, Error> {
 }
 
 pub(crate) fn list<F: Fs>(fs: &F) -> Result<Vec<StoredRef>, Error> {
+    let aliases = aliases::list(fs)?;
+    let targets = aliases::targets(&aliases);
     let mut found = Vec::new();
     for (name, commit) in refs::list(fs)?.heads {
         let Ok(name) = RefName::parse_stored(&name) else {
@@ -56,10 +65,22 @@ pub(crate) fn list<F: Fs>(fs: &F) -> Result<Vec<StoredRef>, Error> {
         let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
         if let Some(stat) = stat.filter(|stat| stat.kind == FileKind::File) {
             let set = stat.modified;
-            found.push(StoredRef { name, commit, set });
+            let alias = targets.get(&path);
+            found.push(StoredRef {
+                name,
+                commit,
+                set,
+                alias: alias.map(|alias| shown(alias)),
+            });
         }
     }
     Ok(found)
+}
+
+/// Returns how a ref is called: by its name, unless it is one of a mirror or remote.
+pub(crate) fn shown(path: &RepoPath) -> String {
+    let name = path.below(&RepoPath::heads());
+    name.unwrap_or(path.as_str()).to_owned()
 }
 
 /// Removes refs, each only if it still holds the commit that is given with it, and brings the
@@ -104,21 +125,46 @@ fn remove<F: Fs>(
     // Exclusive, since other programs that set a ref make the directories for it before that.
     let exclusive = repo.lock(LockMode::Exclusive)?;
     let lock = repo.lock_own(&RepoPath::refs_lock(), LockMode::Exclusive)?;
+    let paths: Vec<_> = wanted
+        .iter()
+        .map(|(name, _)| RepoPath::head(name))
+        .collect();
+    let mut aliases = aliases::list(fs)?;
+    // Those that go as well keep nothing.
+    let meant: HashSet<_> = paths.iter().collect();
+    aliases.retain(|alias| !meant.contains(&alias.path));
+    let targets = aliases::targets(&aliases);
     let mut removals = Vec::with_capacity(wanted.len());
-    for (name, expected) in wanted {
-        removals.push(match refs::look(fs, name)? {
+    let mut going = BTreeMap::new();
+    for ((name, expected), path) in wanted.iter().zip(&paths) {
+        let removal = match refs::look(fs, name)? {
             Held::Nothing => Removal::NotThere,
             Held::Commit(commit) if expected.is_none_or(|expected| expected == commit) => {
-                let path = RepoPath::head(name);
-                fs.unlink(&path).map_err(Error::io("removing", &path))?;
                 Removal::Removed(commit)
             }
+            Held::Malformed if expected.is_none() => Removal::RemovedOther,
+            Held::Conflict(_) if expected.is_none() && is_alias(fs, path)? => Removal::RemovedOther,
             Held::Commit(_) | Held::Malformed | Held::Conflict(_) => Removal::Kept,
-        });
+        };
+        let goes = matches!(removal, Removal::Removed(_) | Removal::RemovedOther);
+        match targets.get(path).filter(|_| goes) {
+            Some(alias) => removals.push(Removal::LedTo(shown(alias))),
+            None => {
+                removals.push(removal);
+                if goes {
+                    going.insert(name, path);
+                }
+            }
+        }
     }
-    let removed = wanted.iter().zip(&removals);
-    let removed = removed.filter(|(_, removal)| matches!(removal, Removal::Removed(_)));
-    let removed: BTreeSet<_> = removed.map(|((name, _), _)| name).collect();
+    // Aliases first: none of them leads to nothing at any moment.
+    let (links, files): (Vec<_>, Vec<_>) = going
+        .iter()
+        .partition(|(_, path)| is_alias(fs, path).unwrap_or(false));
+    for (_, path) in links.into_iter().chain(files) {
+        fs.unlink(path).map_err(Error::io("removing", path))?;
+    }
+    let removed: BTreeSet<_> = going.into_keys().collect();
     if !removed.is_empty() {
         refs::remove_hollow_above(fs, removed.iter().copied())?;
         let removed: HashSet<_> = removed.iter().map(|name| name.as_str()).collect();
@@ -129,5 +175,17 @@ fn remove<F: Fs>(
     Ok(removals)
 }
 
+/// Returns whether a symbolic link has this very name.
+fn is_alias<F: Fs>(fs: &F, path: &RepoPath) -> Result<bool, Error> {
+    match fs.stat(path) {
+        Ok(stat) => Ok(stat.kind == FileKind::Symlink),
+        // Below an alias or a ref.
+        Err(error) if is_symlink(&error) || error.kind() == io::ErrorKind::NotADirectory => {
+            Ok(false)
+        }
+        Err(error) => Err(Error::io("looking at", path)(error)),
+    }
+}
+
 /// For whom the staging directory is that every session has.
-const WHO: &str = "artifact-cache-admin";
+pub(crate) const WHO: &str = "artifact-cache-admin";

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use artifact_formats::ObjectKind;
-
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{FileKind, Fs, RealFs, Room, if_there};
-use crate::local::repository;
+use crate::local::repository::stored::{self, Stored};
+use crate::local::repository::{self, refs};
 use crate::local::upkeep::remove::{self, StoredRef};
 
 /// What there is in a repository.
@@ -15,8 +14,12 @@ use crate::local::upkeep::remove::{self, StoredRef};
 pub struct Status {
     /// The refs, by name.
     pub refs: Vec<StoredRef>,
-    /// Objects, of whatever kind.
+    /// What has the place of a ref and is none, and why.
+    pub broken: Vec<(String, &'static str)>,
+    /// Objects: files, dirtrees, dirmetas and commits.
     pub objects: Count,
+    /// What else lies among them: detached metadata, and what OSTree or other programs keep there.
+    pub others: Count,
     /// What sessions have staged: alive, or cut and not yet taken up again.
     pub staged: Count,
     /// How many sessions that is.
@@ -47,16 +50,23 @@ impl Count {
 pub fn status(path: &Path) -> Result<Status, Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
     repository::read_config(&fs)?;
-    let mut objects = Count::default();
+    let (mut objects, mut others) = (Count::default(), Count::default());
     for first in 0..=u8::MAX {
-        count_dir(&fs, &RepoPath::fan_out(first), &mut objects)?;
+        count_dir(&fs, &RepoPath::fan_out(first), |name, len| {
+            match stored::look(first, name, FileKind::File) {
+                Stored::Object(_) => objects.add(len),
+                Stored::Detached(_) | Stored::Companion | Stored::Foreign => others.add(len),
+                // Files have not that shape.
+                Stored::Misshapen(_) => {}
+            }
+        })?;
     }
     let (mut staged, mut sessions) = (Count::default(), 0);
     let all = RepoPath::all_staging();
     for entry in list(&fs, &all)? {
         if entry.kind == FileKind::Dir {
             sessions += 1;
-            count_dir(&fs, &all.child(&entry.name), &mut staged)?;
+            count_dir(&fs, &all.child(&entry.name), |_, len| staged.add(len))?;
         }
     }
     let path = RepoPath::summary();
@@ -64,9 +74,14 @@ pub fn status(path: &Path) -> Result<Status, Error> {
     let room = fs
         .room()
         .map_err(Error::io("looking for room in", &RepoPath::root()))?;
+    let broken = refs::list(&fs)?.broken.into_iter();
     Ok(Status {
         refs: remove::list(&fs)?,
+        broken: broken
+            .map(|(path, broken)| (remove::shown(&path), broken.why()))
+            .collect(),
         objects,
+        others,
         staged,
         sessions,
         summary: stat.map(|stat| (stat.len, stat.modified.0)),
@@ -74,22 +89,8 @@ pub fn status(path: &Path) -> Result<Status, Error> {
     })
 }
 
-/// Counts the dirtrees of the repository at `path`, without looking at them.
-pub fn count_dirtrees(path: &Path) -> Result<u64, Error> {
-    let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
-    let extension = format!(".{}", ObjectKind::Dirtree.archive_extension());
-    let mut count = 0;
-    for first in 0..=u8::MAX {
-        let entries = list(&fs, &RepoPath::fan_out(first))?;
-        let dirtrees = entries
-            .iter()
-            .filter(|entry| entry.name.ends_with(&extension));
-        count += dirtrees.count() as u64;
-    }
-    Ok(count)
-}
-
-fn count_dir<F: Fs>(fs: &F, dir: &RepoPath, count: &mut Count) -> Result<(), Error> {
+/// Counts the files of a directory, each by its name and length.
+fn count_dir<F: Fs>(fs: &F, dir: &RepoPath, mut count: impl FnMut(&str, u64)) -> Result<(), Error> {
     for entry in list(fs, dir)? {
         if entry.kind != FileKind::File {
             continue;
@@ -97,7 +98,7 @@ fn count_dir<F: Fs>(fs: &F, dir: &RepoPath, count: &mut Count) -> Result<(), Err
         let path = dir.child(&entry.name);
         let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
         if let Some(stat) = stat {
-            count.add(stat.len);
+            count(&entry.name, stat.len);
         }
     }
     Ok(())

@@ -1,0 +1,113 @@
+//! Times of modification by which readers tell two versions of a file apart.
+//!
+//! Web servers and proxies tell them by whole seconds and the length (`ETag` of nginx,
+//! `Last-Modified`): a file that is replaced twice within a second is read once. So each version is
+//! dated at least a second after the one before, ahead of the clock where need be, but never more than
+//! [`AHEAD`]: whoever makes versions faster than that for so long has to wait.
+
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::error::Error;
+use crate::local::disk::path::RepoPath;
+use crate::local::disk::{Fs, if_there};
+
+/// Returns when a file was modified, in seconds since 1970, if it is there.
+pub(crate) fn of<F: Fs>(fs: &F, path: &RepoPath) -> Result<Option<i64>, Error> {
+    let stat = if_there(fs.stat(path)).map_err(Error::io("looking at", path))?;
+    Ok(stat.map(|stat| stat.modified.0))
+}
+
+/// Dates a file that was just written and is to replace others, later than these. What can only be
+/// dated too far ahead keeps the date it has.
+pub(crate) fn later_than<F: Fs>(
+    fs: &F,
+    file: &RepoPath,
+    others: &[Option<i64>],
+) -> Result<i64, Error> {
+    let now = of(fs, file)?.unwrap_or_default();
+    let wanted = others.iter().flatten().max().map_or(now, |other| other + 1);
+    if wanted <= now || wanted - now > AHEAD {
+        return Ok(now);
+    }
+    set(fs, file, wanted)?;
+    Ok(wanted)
+}
+
+/// Dates a file.
+pub(crate) fn set<F: Fs>(fs: &F, file: &RepoPath, seconds: i64) -> Result<(), Error> {
+    fs.set_modified(file, seconds)
+        .map_err(Error::io("dating", file))
+}
+
+/// Waits until a file may be replaced by one that is dated later, and not too far ahead. To be called
+/// without a lock that others need.
+pub(crate) fn pace<F: Fs>(fs: &F, path: &RepoPath) -> Result<(), Error> {
+    let Some(before) = of(fs, path)? else {
+        return Ok(());
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default();
+    let wait = wait(before, now);
+    if !wait.is_zero() {
+        thread::sleep(wait);
+    }
+    Ok(())
+}
+
+fn wait(before: i64, now: Duration) -> Duration {
+    let limit = now + Duration::from_secs(AHEAD.unsigned_abs());
+    let wanted = Duration::from_secs(u64::try_from(before + 1).unwrap_or(0));
+    let wait = wanted.saturating_sub(limit);
+    // What is further ahead was dated by a clock that was wrong: it is not waited for.
+    if wait > Duration::from_secs(1) {
+        Duration::ZERO
+    } else {
+        wait
+    }
+}
+
+/// How far ahead of the clock a file may be dated, in seconds.
+const AHEAD: i64 = 600;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::local::disk::RealFs;
+
+    #[test]
+    fn each_version_is_dated_a_second_later_but_never_far_ahead() {
+        let dir = TempDir::new().unwrap();
+        let real = RealFs::open(dir.path()).unwrap();
+        let file = RepoPath::summary();
+        fs::write(dir.path().join("summary"), "").unwrap();
+        let now = of(&real, &file).unwrap().unwrap();
+        let date = |others: &[Option<i64>]| {
+            set(&real, &file, now).unwrap();
+            let said = later_than(&real, &file, others).unwrap();
+            assert_eq!(of(&real, &file).unwrap(), Some(said));
+            said - now
+        };
+        assert_eq!(date(&[None, None]), 0);
+        assert_eq!(date(&[Some(now - 5), None]), 0);
+        assert_eq!(date(&[Some(now), None]), 1);
+        assert_eq!(date(&[Some(now), Some(now + 7)]), 8);
+        assert_eq!(date(&[Some(now + AHEAD - 1)]), AHEAD);
+        assert_eq!(date(&[Some(now + AHEAD)]), 0);
+        assert_eq!(date(&[Some(now + 1_000_000)]), 0);
+    }
+
+    #[test]
+    fn who_is_too_far_ahead_waits_and_who_has_a_wrong_clock_does_not() {
+        let wait = |ahead: i64| wait(1_000 + ahead, Duration::from_millis(1_000_250)).as_millis();
+        assert_eq!(wait(0), 0);
+        assert_eq!(wait(AHEAD - 1), 0);
+        assert_eq!(wait(AHEAD), 750);
+        assert_eq!(wait(AHEAD + 1), 0);
+        assert_eq!(wait(1_000_000), 0);
+    }
+}

@@ -1,0 +1,97 @@
+//! What a name in a directory of objects stands for, by the rules of libostree, which passes over
+//! whatever is none of its own (`ostree-repo.c`, `list_loose_objects_at`).
+
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
+
+use crate::local::disk::FileKind;
+use crate::local::disk::path::{DETACHED, TOMBSTONE};
+
+/// What lies under a name in one of the 256 directories of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// An object.
+    Object(ObjectId),
+    /// The name of an object, or of a commit's detached metadata, and no file.
+    Misshapen(ObjectId),
+    /// The detached metadata of a commit.
+    Detached(Checksum),
+    /// Something else of libostree's: the mark of a deleted commit, a link from a payload to the
+    /// file that has it, attributes or sizes kept apart.
+    Companion,
+    /// What another program left, such as rsync its temporary files. libostree does not see it.
+    Foreign,
+}
+
+/// Looks at a name in the directory of this number.
+pub(crate) fn look(first: u8, name: &str, kind: FileKind) -> Stored {
+    let Some((digits, extension)) = name.split_once('.') else {
+        return Stored::Foreign;
+    };
+    let Ok(checksum) = format!("{first:02x}{digits}").parse::<Checksum>() else {
+        return Stored::Foreign;
+    };
+    let object = ObjectKind::ALL
+        .into_iter()
+        .find(|object| object.archive_extension() == extension)
+        .map(|object| ObjectId::new(object, checksum));
+    match (object, kind) {
+        (Some(id), FileKind::File) => Stored::Object(id),
+        (Some(id), FileKind::Dir | FileKind::Symlink | FileKind::Other) => Stored::Misshapen(id),
+        (None, FileKind::File) if extension == DETACHED => Stored::Detached(checksum),
+        (None, _) if extension == DETACHED => {
+            Stored::Misshapen(ObjectId::new(ObjectKind::Commit, checksum))
+        }
+        (None, FileKind::Symlink) if LINKS.contains(&extension) => Stored::Companion,
+        (None, FileKind::File) if FILES.contains(&extension) => Stored::Companion,
+        (None, _) => Stored::Foreign,
+    }
+}
+
+/// Extensions of libostree's links (`ostree-core.c`, `ostree_object_type_to_string`).
+const LINKS: [&str; 2] = ["payload-link", "file-xattrs-link"];
+/// Extensions of its files; the last is one of its old versions.
+const FILES: [&str; 3] = [TOMBSTONE, "file-xattrs", "sizes2"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_what_libostree_takes_it_for() {
+        let digits = "b".repeat(62);
+        let looked = |extension: &str, kind| look(0xaa, &format!("{digits}.{extension}"), kind);
+        let checksum: Checksum = format!("aa{digits}").parse().unwrap();
+        let file = ObjectId::new(ObjectKind::File, checksum);
+        assert_eq!(looked("filez", FileKind::File), Stored::Object(file));
+        assert_eq!(looked("filez", FileKind::Symlink), Stored::Misshapen(file));
+        assert_eq!(looked("filez", FileKind::Dir), Stored::Misshapen(file));
+        assert_eq!(
+            looked("commitmeta", FileKind::File),
+            Stored::Detached(checksum)
+        );
+        for (extension, kind) in [
+            ("tombstone-commit", FileKind::File),
+            ("payload-link", FileKind::Symlink),
+            ("file-xattrs", FileKind::File),
+            ("sizes2", FileKind::File),
+        ] {
+            assert_eq!(looked(extension, kind), Stored::Companion, "{extension}");
+        }
+        let upper = format!("{}.filez", digits.to_uppercase());
+        let rsync = format!(".{digits}.filez.Ab3Cd9");
+        let short = format!("{}.filez", &digits[1..]);
+        let others = [&upper, &rsync, &short, "README", "tmp", ".nfs00a1"];
+        for name in others.map(|name| name.to_owned()) {
+            assert_eq!(look(0xaa, &name, FileKind::File), Stored::Foreign, "{name}");
+        }
+        // The mode bare keeps files under this name; an archive does not look at them.
+        for extension in ["file", "commit-tombstone", "filez.gz"] {
+            assert_eq!(
+                looked(extension, FileKind::File),
+                Stored::Foreign,
+                "{extension}"
+            );
+        }
+        assert_eq!(looked("payload-link", FileKind::File), Stored::Foreign);
+    }
+}

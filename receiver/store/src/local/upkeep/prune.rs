@@ -1,0 +1,249 @@
+//! Removing what no ref reaches.
+//!
+//! As `ostree prune --refs-only` does, under the same lock held exclusively, but for three things.
+//! What it would remove can be said beforehand, with other refs gone: one walk answers both. A ref
+//! that leads to nothing, or an alias of a directory, which libostree cannot list refs with, keeps
+//! nobody from making room. And commits go durably before what they reach, so that a crash leaves no
+//! whole commit without it (INV-2).
+//!
+//! Where a commit that counts as whole lacks something, nothing is removed: what is below cannot be
+//! told from what nobody needs.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName, serialize_tombstone};
+use artifact_protocol::limits::Limits;
+
+use crate::error::Error;
+use crate::local::disk::path::RepoPath;
+use crate::local::disk::{FileKind, Fs, LockMode, RealFs, if_there};
+use crate::local::repository::id_set::IdSet;
+use crate::local::repository::refs::{self, Broken, list_dir};
+use crate::local::repository::stored::{self, Stored};
+use crate::local::repository::{self, Repo, deltas, objects};
+use crate::local::summary;
+use crate::local::summary::config::SummaryConfig;
+use crate::local::upkeep::remove;
+
+/// What was removed, or would be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Objects there were.
+    pub objects: u64,
+    /// How many of them went.
+    pub removed: u64,
+    /// Bytes of all that went.
+    pub bytes: u64,
+}
+
+/// Removes all objects that no ref reaches, and static deltas to commits that are gone.
+///
+/// Fails with [`Error::NotWhole`] when something is missing beneath a commit that is not marked as
+/// partial.
+pub fn prune(path: &Path, summary: SummaryConfig) -> Result<Pruned, Error> {
+    let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
+    let repo = Repo::open(fs, remove::WHO, Limits::default(), summary, 1)?;
+    let lock = repo.lock(LockMode::Exclusive)?;
+    let fs = &*repo.fs;
+    let sweep = Sweep {
+        fs,
+        reached: reach(fs, &HashSet::new())?,
+        repo: Some(&repo),
+    };
+    let mut pruned = Pruned::default();
+    sweep.objects(&mut pruned, true)?;
+    if pruned.removed > 0 {
+        fs.sync_all()
+            .map_err(Error::io("syncing", &RepoPath::root()))?;
+    }
+    sweep.objects(&mut pruned, false)?;
+    let delta_bytes = sweep.deltas()?;
+    pruned.bytes += delta_bytes;
+    drop(lock);
+    if delta_bytes > 0 {
+        // It named them.
+        summary::update(&repo, std::iter::empty())?;
+    }
+    repo.staging.publish();
+    Ok(pruned)
+}
+
+/// Says what [`prune`] would remove if these refs were not there; changes nothing.
+pub fn would_prune(path: &Path, going: &[RefName]) -> Result<Pruned, Error> {
+    let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
+    repository::read_config(&fs)?;
+    let going: HashSet<_> = going.iter().map(RefName::as_str).collect();
+    let sweep = Sweep {
+        fs: &fs,
+        reached: reach(&fs, &going)?,
+        repo: None,
+    };
+    let mut pruned = Pruned::default();
+    sweep.objects(&mut pruned, true)?;
+    sweep.objects(&mut pruned, false)?;
+    pruned.bytes += sweep.deltas()?;
+    Ok(pruned)
+}
+
+/// Returns all that refs reach, but for some of `refs/heads`: of histories as much as is there.
+fn reach<F: Fs>(fs: &F, going: &HashSet<&str>) -> Result<IdSet, Error> {
+    let all = refs::list(fs)?;
+    let heads = all.heads.iter();
+    let heads = heads.filter(|(name, _)| !going.contains(name.as_str()));
+    let others = all.mirrors.values().chain(all.remotes.values()).flatten();
+    let leftovers = all.broken.iter().filter_map(|(_, broken)| match broken {
+        Broken::Leftover(commit) => Some(*commit),
+        Broken::Foreign | Broken::NoChecksum | Broken::Lost(_) => None,
+    });
+    let mut commits: Vec<_> = heads
+        .chain(others)
+        .map(|(_, &commit)| commit)
+        .chain(leftovers)
+        .collect();
+    let mut reached = IdSet::default();
+    while let Some(commit) = commits.pop() {
+        let id = ObjectId::new(ObjectKind::Commit, commit);
+        if !objects::is_there(fs, &RepoPath::object(&id))? || !reached.insert(id) {
+            continue;
+        }
+        if let Some(parent) = reach_commit(fs, commit, &mut reached)? {
+            commits.push(parent);
+        }
+    }
+    Ok(reached)
+}
+
+/// Adds what is beneath a commit; returns its parent.
+fn reach_commit<F: Fs>(
+    fs: &F,
+    commit: Checksum,
+    reached: &mut IdSet,
+) -> Result<Option<Checksum>, Error> {
+    let mut parent = None;
+    let mut stack = vec![ObjectId::new(ObjectKind::Commit, commit)];
+    while let Some(id) = stack.pop() {
+        let Some(content) = objects::read_metadata(fs, id)? else {
+            if objects::is_whole(fs, commit)? {
+                return Err(Error::NotWhole { commit, id });
+            }
+            continue;
+        };
+        for child in objects::children(id, &content).unwrap_or_default() {
+            if reached.insert(child) && child.kind == ObjectKind::Dirtree {
+                stack.push(child);
+            }
+        }
+        if id.kind == ObjectKind::Commit {
+            parent = Commit::parse(&content)
+                .ok()
+                .and_then(|commit| commit.parent);
+        }
+    }
+    Ok(parent)
+}
+
+struct Sweep<'a, F: Fs> {
+    fs: &'a F,
+    reached: IdSet,
+    // Of what is only looked at there is none.
+    repo: Option<&'a Repo<F>>,
+}
+
+impl<F: Fs> Sweep<'_, F> {
+    /// Removes objects that are not reached: commits with what belongs to them, or all others.
+    fn objects(&self, pruned: &mut Pruned, commits: bool) -> Result<(), Error> {
+        for first in 0..=u8::MAX {
+            let dir = RepoPath::fan_out(first);
+            for (name, kind) in list_dir(self.fs, &dir)? {
+                match stored::look(first, &name, kind) {
+                    Stored::Object(id) if (id.kind == ObjectKind::Commit) == commits => {
+                        pruned.objects += 1;
+                        if !self.reached.contains(&id) {
+                            pruned.removed += 1;
+                            pruned.bytes += self.object(id)?;
+                        }
+                    }
+                    Stored::Detached(commit) if !commits => {
+                        let id = ObjectId::new(ObjectKind::Commit, commit);
+                        if !self.reached.contains(&id) {
+                            pruned.bytes += self.file(&dir.child(&name))?;
+                        }
+                    }
+                    Stored::Object(_)
+                    | Stored::Detached(_)
+                    | Stored::Misshapen(_)
+                    | Stored::Companion
+                    | Stored::Foreign => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn object(&self, id: ObjectId) -> Result<u64, Error> {
+        if id.kind != ObjectKind::Commit {
+            return self.file(&RepoPath::object(&id));
+        }
+        if let Some(repo) = self.repo.filter(|repo| repo.config.tombstone_commits) {
+            let mark = repo
+                .staging
+                .put_temporary(&serialize_tombstone(&id.checksum))?;
+            repo.staging
+                .name(&mark, &RepoPath::tombstone(id.checksum))?;
+        }
+        let bytes = self.file(&RepoPath::object(&id))?;
+        // After the commit: while it is there, it must not look whole.
+        let partial = RepoPath::partial(id.checksum);
+        Ok(bytes + self.file(&partial)?)
+    }
+
+    /// Removes a file, if it is there; returns its length.
+    fn file(&self, path: &RepoPath) -> Result<u64, Error> {
+        let stat = if_there(self.fs.stat(path)).map_err(Error::io("looking at", path))?;
+        let Some(stat) = stat else { return Ok(0) };
+        if self.repo.is_some() {
+            if_there(self.fs.unlink(path)).map_err(Error::io("removing", path))?;
+        }
+        Ok(stat.len)
+    }
+
+    /// Removes static deltas to commits that are not reached, and the indexes of these; returns their
+    /// length.
+    fn deltas(&self) -> Result<u64, Error> {
+        let mut bytes = 0;
+        let top = RepoPath::deltas();
+        for (first, _) in dirs_in(self.fs, &top)? {
+            for (rest, dir) in dirs_in(self.fs, &top.child(&first))? {
+                let Some(name) = deltas::name(&format!("{first}/{rest}")) else {
+                    continue;
+                };
+                if self
+                    .reached
+                    .contains(&ObjectId::new(ObjectKind::Commit, name.to))
+                {
+                    continue;
+                }
+                bytes += self.file(&deltas::index(name.to))?;
+                for (part, kind) in list_dir(self.fs, &dir)? {
+                    if kind == FileKind::File {
+                        bytes += self.file(&dir.child(&part))?;
+                    }
+                }
+                if self.repo.is_some() {
+                    // What is not a part of it was put there by others.
+                    let _ = self.fs.rmdir(&dir);
+                }
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+fn dirs_in<F: Fs>(fs: &F, dir: &RepoPath) -> Result<Vec<(String, RepoPath)>, Error> {
+    let entries = list_dir(fs, dir)?.into_iter();
+    let dirs = entries.filter(|(_, kind)| *kind == FileKind::Dir);
+    Ok(dirs
+        .map(|(name, _)| (name.clone(), dir.child(&name)))
+        .collect())
+}
