@@ -14,7 +14,7 @@ test: ## all that a change must pass
 	@.ci/test
 
 test-extra: ## the same, with a release build, a 2 GiB file and the dependency policy
-	@.ci/setup
+	@.ci/setup extra
 	@.ci/test --extra
 
 chaos: ## kills, failing calls, full disks and power cuts, as root (tests/README.md)

@@ -442,11 +442,25 @@ mod tests {
     }
 
     #[test]
+    fn no_version_may_be_asked_for_that_nobody_speaks() {
+        assert_eq!(parse("protocol-min = 1").unwrap().protocol_min, Some(1));
+        assert_eq!(parse("").unwrap().protocol_min, None);
+        for text in [
+            "protocol-min = 3",
+            "protocol-min = -1",
+            "protocol-min = \"2\"",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn every_key_is_read() {
         let text = format!(
             r#"
             pull-url = "https://cache.example.com/artifacts"
             sandbox = "required"
+            protocol-min = 2
             [limits]
             object-len-max = "2GiB"
             push-len-max = 1000
@@ -488,6 +502,7 @@ mod tests {
         assert_eq!(config.limits.min_free_space, Some(Share::Percent(3)));
         assert_eq!(config.limits.min_free_inodes, Some(7));
         assert_eq!(config.limits.refs_max, Some(300));
+        assert_eq!(config.protocol_min, Some(2));
         assert_eq!(config.sandbox, Confinement::Required);
         assert_eq!(Config::default().sandbox, Confinement::BestEffort);
         let (of_all, of_each) = (Some(20), Some(5));
