@@ -263,8 +263,8 @@ fn refs_and_their_aliases_resolve() {
         );
     }
     for content in ["", "junk", &format!("{head}"), &format!("{head}\n\n")] {
-        fs::write(local.join("refs/heads/bad"), content).unwrap();
-        let error = repository.resolve("bad").unwrap_err();
+        fs::write(local.join("refs/heads/broken"), content).unwrap();
+        let error = repository.resolve("broken").unwrap_err();
         assert!(
             matches!(error, Error::BadRef { .. }),
             "{content:?}: {error}"
