@@ -32,6 +32,7 @@ pub struct Target {
 #[derive(Debug)]
 pub struct Plan {
     repository: Arc<Repository>,
+    planned: Vec<Checksum>, // what the server may be given, each with its closure
     basis: Vec<Checksum>,
     known: Known, // offered, in `ready`, or on the server as far as is known
     ready: VecDeque<ObjectId>,
@@ -74,6 +75,7 @@ impl Plan {
     ) -> Result<Self, Error> {
         let mut plan = Self {
             repository,
+            planned: Vec::new(),
             basis: Vec::new(),
             known: Known::default(),
             ready: VecDeque::new(),
@@ -92,7 +94,9 @@ impl Plan {
             .filter(|commit| plan.known.insert(commit_id(*commit)))
             .collect();
         for target in targets {
+            plan.planned.push(target.commit);
             for commit in history(&plan.repository, target, depth)? {
+                plan.planned.push(commit);
                 if plan.known.insert(commit_id(commit)) {
                     plan.ready.push_back(commit_id(commit));
                 }
@@ -151,6 +155,33 @@ impl Plan {
         {
             self.open_order.pop_front();
         }
+    }
+
+    /// Returns whether the planned commits reach all of these, as far as they are here. All else is
+    /// no business of the server's.
+    ///
+    /// Fails if the local repository holds an object damaged.
+    pub fn reaches(&self, ids: &[ObjectId]) -> Result<bool, Error> {
+        let mut sought: HashSet<_> = ids.iter().copied().collect();
+        let mut seen = Known::default();
+        let mut stack: Vec<_> = self.planned.iter().copied().map(commit_id).collect();
+        while let Some(id) = stack.pop() {
+            sought.remove(&id);
+            if sought.is_empty() {
+                break;
+            }
+            let below = match children(&self.repository, id) {
+                Err(Error::MissingObject { .. }) => continue,
+                below => below?,
+            };
+            for child in below {
+                sought.remove(&child);
+                if has_children(child) && seen.insert(child) {
+                    stack.push(child);
+                }
+            }
+        }
+        Ok(sought.is_empty())
     }
 
     /// Takes up again what is beneath objects that the server found missing: what it had of that

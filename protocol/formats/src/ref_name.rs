@@ -188,7 +188,9 @@ mod tests {
         for name in ["1", "a", "12", "2024", "deadbeef", "face"] {
             assert!(!accepts(name), "{name}");
         }
-        for name in ["g", "A", "1.0", "1-2", "1_2", "12/34", "a/b", "v1", "DEADBEEF"] {
+        for name in [
+            "g", "A", "1.0", "1-2", "1_2", "12/34", "a/b", "v1", "DEADBEEF",
+        ] {
             assert!(accepts(name), "{name}");
         }
     }
