@@ -354,7 +354,9 @@ pub(crate) fn descends(
 
 /// Returns the commits to push for a target, newest first.
 fn history(repository: &Repository, target: &Target, depth: u32) -> Result<Vec<Checksum>, Error> {
-    if target.current == Some(target.commit) {
+    // Of what the ref holds already only the ancestors are of use.
+    let is_there = target.current == Some(target.commit);
+    if is_there && depth == 0 {
         return Ok(Vec::new());
     }
     let depth = usize::try_from(depth).unwrap_or(usize::MAX);
@@ -372,7 +374,7 @@ fn history(repository: &Repository, target: &Target, depth: u32) -> Result<Vec<C
         if target.current == Some(ancestor) {
             between = Some(commits.len());
         }
-        let searching = target.current.is_some() && between.is_none();
+        let searching = target.current.is_some() && between.is_none() && !is_there;
         if commits.len() > depth && !(searching && commits.len() <= MAX_HISTORY_LEN) {
             break;
         }
@@ -383,6 +385,9 @@ fn history(repository: &Repository, target: &Target, depth: u32) -> Result<Vec<C
         parent = commit.parent;
     }
     commits.truncate(between.unwrap_or(1).max(depth.saturating_add(1)));
+    if is_there {
+        commits.remove(0);
+    }
     Ok(commits)
 }
 

@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{
     Finalized, Frame, Missing, PREAMBLE, RefOutcome, RefState, RefStatus, SummaryDone, Verdict,
     Want, Welcome,
 };
 use artifact_protocol::limits::{Limits, MAX_FRAME_LEN_MAX};
 use artifact_protocol::session::Error as SessionError;
-use artifact_protocol::{Checksum, Features, ObjectId, ObjectKind, Version};
+use artifact_protocol::{Features, Version};
 use artifact_sender::{Error, Plan, Push, Repository, Target};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};

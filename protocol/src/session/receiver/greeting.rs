@@ -72,6 +72,7 @@ impl ExpectAnnounce {
         let Frame::Announce(announce) = frame else {
             return unexpected("Announce", &frame);
         };
+        let history = announce.history();
         let Announce {
             options,
             refs,
@@ -87,6 +88,7 @@ impl ExpectAnnounce {
             Some(_) => return Err(Violation::Rule("options changed while announcing").into()),
             None => Announcement {
                 options,
+                history,
                 ..Announcement::default()
             },
         };

@@ -24,6 +24,7 @@ fn announce(store: &LocalStore, refs: &[RefUpdate], options: PushOptions) -> Res
         options,
         refs: refs.to_vec(),
         bases: Vec::new(),
+        history: 0,
     };
     store.open(&announcement).map(drop)
 }
