@@ -55,7 +55,10 @@ impl Plan {
     /// the commits between a target and the `current` one, if that is an ancestor; without them the
     /// server could not see that the ref moves forward.
     ///
-    /// Fails if a target is missing here or partial, or if something it needs cannot be read.
+    /// Of a target that is partial here the server is to have the rest, or the plan comes to
+    /// nothing.
+    ///
+    /// Fails if a target is missing here, or if something it needs cannot be read.
     pub fn new(
         repository: Arc<Repository>,
         targets: &[Target],
@@ -103,8 +106,15 @@ impl Plan {
             }
         }
         if !plan.ready.is_empty() {
+            let mut is_partial = false;
             for commit in held {
+                is_partial |= plan.repository.is_partial(commit)?;
                 plan.leave_out(commit);
+            }
+            // What is not here may lie beneath it. Without a basis the server relies on all that
+            // it has complete.
+            if is_partial {
+                plan.basis.clear();
             }
         }
         Ok(plan)
@@ -129,8 +139,13 @@ impl Plan {
                 }
                 self.unanswered += 1;
                 batch.push(id);
-            } else if let Some(id) = self.next_to_expand() {
-                self.expand(id)?;
+            } else if let Some((id, is_wanted)) = self.next_to_expand() {
+                match self.expand(id) {
+                    // Only a part of the commit is here. The server may have it all the same: it
+                    // says so in its answer, which is waited for.
+                    Err(Error::MissingObject { .. }) if !is_wanted => drop(self.open.insert(id)),
+                    expanded => expanded?,
+                }
             } else {
                 break;
             }
@@ -200,15 +215,18 @@ impl Plan {
         self.ready.is_empty() && self.wanted.is_empty() && self.open.is_empty()
     }
 
-    fn next_to_expand(&mut self) -> Option<ObjectId> {
-        let wanted = self.wanted.pop_front();
-        if wanted.is_some() || self.unanswered >= Self::SPECULATION_MAX {
-            return wanted;
+    /// Returns a directory or commit to look into, and whether the server is known to lack it.
+    fn next_to_expand(&mut self) -> Option<(ObjectId, bool)> {
+        if let Some(wanted) = self.wanted.pop_front() {
+            return Some((wanted, true));
+        }
+        if self.unanswered >= Self::SPECULATION_MAX {
+            return None;
         }
         loop {
             let id = self.open_order.pop_front()?;
             if self.open.remove(&id) {
-                return Some(id);
+                return Some((id, false));
             }
         }
     }
@@ -216,8 +234,9 @@ impl Plan {
     /// Makes the children of a directory or commit ready, directories first: on their answers
     /// depends what comes after them.
     fn expand(&mut self, id: ObjectId) -> Result<(), Error> {
+        let below = children(&self.repository, id)?;
         self.parent = Some(id);
-        let new = children(&self.repository, id)?
+        let new = below
             .into_iter()
             .filter(|child| self.known.insert(*child));
         let (files, others): (Vec<_>, Vec<_>) = new.partition(|id| id.kind == ObjectKind::File);
@@ -360,13 +379,11 @@ fn history(repository: &Repository, target: &Target, depth: u32) -> Result<Vec<C
         return Ok(Vec::new());
     }
     let depth = usize::try_from(depth).unwrap_or(usize::MAX);
-    let Some(newest) = repository.complete_commit(target.commit)? else {
-        let commit = target.commit;
-        return Err(match repository.is_partial(commit)? {
-            true => Error::PartialCommit { commit },
-            false => Error::NoSuchCommit { commit },
-        });
-    };
+    let commit = target.commit;
+    let newest = repository.commit(commit).map_err(|error| match error {
+        Error::MissingObject { .. } => Error::NoSuchCommit { commit },
+        error => error,
+    })?;
     let mut commits = vec![target.commit];
     let mut parent = newest.parent;
     let mut between = None; // how many commits are newer than the current one

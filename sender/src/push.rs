@@ -190,7 +190,7 @@ impl Push {
         let depth = self.announcement.history;
         let config = SenderConfig {
             agent: self.agent,
-            small: small_commits(&self.repository, commits).await,
+            small: small_commits(&self.repository, commits.clone()).await,
             announcement: self.announcement,
         };
         let mut tally = Tally::default();
@@ -211,7 +211,7 @@ impl Push {
         match ended {
             // What came after the outcomes does not change them.
             Err(Error::Session(error)) if tally.is_settled => tally.lost = Some(error),
-            ended => ended?,
+            ended => ended.map_err(|error| self.repository.explain(error, &commits))?,
         }
         tally.into_report(names)
     }

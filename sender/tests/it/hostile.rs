@@ -31,12 +31,11 @@ async fn miss(mut stream: DuplexStream, missing: Vec<ObjectId>) -> (Vec<ObjectId
     let mut rounds = 0;
     stream.write_all(&PREAMBLE).await.unwrap();
     loop {
-        let frame = match Frame::decode(&mut unread, MAX_FRAME_LEN_MAX).unwrap() {
-            Some(frame) => frame,
-            None => match stream.read_buf(&mut unread).await {
+        let Some(frame) = Frame::decode(&mut unread, MAX_FRAME_LEN_MAX).unwrap() else {
+            match stream.read_buf(&mut unread).await {
                 Ok(0) | Err(_) => return (sent, offered),
                 Ok(_) => continue,
-            },
+            }
         };
         let mut answers = Vec::new();
         match frame {
