@@ -236,9 +236,7 @@ impl Plan {
     fn expand(&mut self, id: ObjectId) -> Result<(), Error> {
         let below = children(&self.repository, id)?;
         self.parent = Some(id);
-        let new = below
-            .into_iter()
-            .filter(|child| self.known.insert(*child));
+        let new = below.into_iter().filter(|child| self.known.insert(*child));
         let (files, others): (Vec<_>, Vec<_>) = new.partition(|id| id.kind == ObjectKind::File);
         self.ready.extend(others);
         self.ready.extend(files);

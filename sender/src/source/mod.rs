@@ -134,7 +134,10 @@ impl Repository {
         };
         let is_partial = |commit: &Checksum| self.is_partial(*commit).unwrap_or(false);
         let mut pushed = pushed.iter().copied().filter(is_partial);
-        match pushed.next().or_else(|| self.partial_commits().into_iter().next()) {
+        match pushed
+            .next()
+            .or_else(|| self.partial_commits().into_iter().next())
+        {
             Some(commit) => Error::PartialCommit { commit, id },
             None => error,
         }

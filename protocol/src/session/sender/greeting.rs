@@ -41,7 +41,7 @@ pub(super) fn send(
     } = announcement;
     let mut extensions = Extensions::default();
     if *history > 0 {
-        extensions.push(Announce::HISTORY, history.to_le_bytes().to_vec());
+        extensions.set(Announce::HISTORY, history.to_le_bytes().to_vec());
     }
     let mut frame = Announce {
         options: *options,

@@ -130,6 +130,7 @@ fn options(
         Origin::Web(web) => {
             if config.mode != RepoMode::Archive {
                 return Err(Trouble {
+                    may_pass: false,
                     code: exit::STORAGE,
                     text: format!(
                         "{origin} is of mode {}, and only an archive can be pulled over the web",
@@ -190,6 +191,7 @@ fn failed(origin: &Origin, error: &glib::Error) -> Trouble {
         ),
     };
     Trouble {
+        may_pass: false,
         code,
         text: format!("cannot pull from {origin}: {text}"),
         advice: Some(advice.to_owned()),
@@ -198,6 +200,7 @@ fn failed(origin: &Origin, error: &glib::Error) -> Trouble {
 
 fn broken(text: String) -> Trouble {
     Trouble {
+        may_pass: false,
         code: exit::SOURCE,
         text,
         advice: None,
