@@ -211,7 +211,7 @@ fn a_ref_that_another_program_sets_between_the_first_look_and_the_last_is_not_ov
     open(&store, PushOptions::default(), &refs);
     pair.stage_all(&store, new);
     let theirs = pair.target();
-    record.before(Op::Name("refs/heads/a".to_owned()), move || {
+    record.before(Op::Name("refs/heads/x".to_owned()), move || {
         crate::support::ostree(&["reset", "y", &foreign.to_hex()], &theirs);
     });
     let outcomes = done(store.publish().unwrap());
