@@ -2,9 +2,9 @@
 
 use bytes::BytesMut;
 
-use super::Dialect;
 use super::receiver::DialectReceiver;
 use super::sender::DialectSender;
+use super::version::Dialect;
 use crate::frame::CloseCode;
 use crate::session::{
     ApiMisuse, Error, Fault, ReceiverConfig, ReceiverOutput, ReceiverSession, SenderConfig,

@@ -3,8 +3,8 @@
 use artifact_formats::{FormatError, Vardict, VardictWriter};
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::Dialect;
 use super::error::{DialectError, MessageTooLong};
+use super::version::Dialect;
 
 /// One message. What its texts stand for is not looked at here.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,12 +11,13 @@
 
 mod any;
 mod content;
-mod error;
+pub(crate) mod error;
 mod member;
 mod message;
 mod receiver;
 mod sender;
 mod tar;
+mod version;
 
 pub use self::any::{AnyReceiver, AnySender, Openness};
 pub use self::error::{DialectError, MessageTooLong};
@@ -24,38 +25,4 @@ pub use self::member::Member;
 pub use self::message::{ByteOrder, Change, Info, Message};
 pub use self::receiver::DialectReceiver;
 pub use self::sender::{DialectSender, fits_one_session};
-
-use crate::version::Version;
-
-/// An old protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// ostree-push before 0.1: the server speaks first, and answers each object.
-    V0,
-    /// BuildStream 1.x: the client speaks first, and sends objects as a tar stream.
-    V1,
-}
-
-impl Dialect {
-    /// Returns the number in the header of its messages.
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::V0 => 0,
-            Self::V1 => 1,
-        }
-    }
-
-    /// Returns the version of the protocol that it is.
-    pub fn version(self) -> Version {
-        Version(self.number().into())
-    }
-
-    /// Returns the dialect that a version is, if it is one.
-    pub const fn of_version(version: Version) -> Option<Self> {
-        match version.0 {
-            0 => Some(Self::V0),
-            1 => Some(Self::V1),
-            _ => None,
-        }
-    }
-}
+pub use self::version::Dialect;

@@ -2,7 +2,7 @@
 
 use artifact_formats::ObjectId;
 
-use crate::dialect::DialectError;
+use crate::dialect::error::DialectError;
 use crate::frame::{Close, CloseCode, DecodeError, FrameKind};
 
 /// Why a session cannot go on. After the first one the session is closed; what is still to be

@@ -14,8 +14,9 @@ pub mod verify;
 
 pub use crate::error::Error;
 pub use crate::local::disk::path::RepoPath;
+pub use crate::local::disk::real::RealFs;
 pub use crate::local::disk::space::HeadRoom;
-pub use crate::local::disk::{DirEntry, FileKind, Fs, LockMode, RealFs, Room, Stat};
+pub use crate::local::disk::{DirEntry, FileKind, Fs, LockMode, Room, Stat};
 pub use crate::local::push::session_limit::Places;
 pub use crate::local::repository::account::Allowance;
 pub use crate::local::repository::mend;

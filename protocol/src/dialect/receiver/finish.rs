@@ -1,6 +1,7 @@
 //! The states after the client's last word.
 
-use super::super::{Dialect, Message};
+use super::super::message::Message;
+use super::super::version::Dialect;
 use super::push::Push;
 use super::{Core, State};
 use crate::frame::{CloseCode, RefOutcome};

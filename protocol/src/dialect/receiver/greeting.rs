@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use artifact_formats::{Checksum, RefName};
 
-use super::super::message::{Change, Info};
-use super::super::{Dialect, Message};
+use super::super::message::{Change, Info, Message};
+use super::super::version::Dialect;
 use super::finish::Refused;
 use super::objects::{ExpectObjects, Objects};
 use super::push::Push;

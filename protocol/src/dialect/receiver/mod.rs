@@ -23,7 +23,8 @@ use bytes::BytesMut;
 use self::finish::{Finalizing, Publishing, Refused, Summarizing};
 use self::greeting::{ExpectUpdate, Opening};
 use self::objects::{ExpectObjects, Objects};
-use super::{Dialect, Message};
+use super::message::Message;
+use super::version::Dialect;
 use crate::frame::{CloseCode, Hello};
 use crate::session::outputs::Outputs;
 use crate::session::{

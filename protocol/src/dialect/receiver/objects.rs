@@ -4,8 +4,9 @@ use bytes::BytesMut;
 
 use super::super::content::Content;
 use super::super::member::Member;
+use super::super::message::Message;
 use super::super::tar::{Item, Reader};
-use super::super::{Dialect, Message};
+use super::super::version::Dialect;
 use super::finish::{Finalizing, Refused};
 use super::push::Push;
 use super::{Core, State, unexpected};

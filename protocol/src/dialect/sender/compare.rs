@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use artifact_formats::Checksum;
 
-use super::super::message::{Change, Info};
-use super::super::{Dialect, Message};
+use super::super::message::{Change, Info, Message};
+use super::super::version::Dialect;
 use super::{Core, State};
 use crate::frame::{
     CloseCode, Expect, PushOptions, RefOutcome, RefState, RefUpdate, Refusal, RefusalCode, Verdict,

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use super::super::member::Member;
-use super::super::{Dialect, Message, tar};
+use super::super::message::Message;
+use super::super::tar;
+use super::super::version::Dialect;
 use super::Core;
 use crate::session::SenderEvent;
 

@@ -16,8 +16,8 @@ use bytes::{Bytes, BytesMut};
 
 use self::compare::{Comparing, Pending};
 use self::sending::{Ending, Planning, Sending};
-use super::message::Info;
-use super::{Dialect, Message};
+use super::message::{Info, Message};
+use super::version::Dialect;
 use crate::frame::{CloseCode, PushOptions, RefOutcome, RefUpdate, Refusal, RefusalCode};
 use crate::limits::MAX_MESSAGE_LEN;
 use crate::session::outputs::Outputs;

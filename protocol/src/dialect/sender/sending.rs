@@ -6,7 +6,8 @@ use artifact_formats::ObjectId;
 use bytes::Bytes;
 
 use super::super::member::Member;
-use super::super::{Dialect, Message};
+use super::super::message::Message;
+use super::super::version::Dialect;
 use super::compare::Pending;
 use super::files::Files;
 use super::{Core, State, unexpected};

@@ -18,9 +18,10 @@ use artifact_protocol::session::{Announcement, Opened, Published, RefQuery};
 use parking_lot::Mutex;
 
 use crate::error::Error;
+use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
+use crate::local::disk::real::RealFs;
 use crate::local::disk::space::{HeadRoom, Meter};
-use crate::local::disk::{Fs, RealFs};
 use crate::local::push::session_limit::{self, Places};
 use crate::local::push::{Session, publish};
 use crate::local::repository::account::{Account, Allowance};

@@ -77,7 +77,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::local::disk::RealFs;
+    use crate::local::disk::real::RealFs;
 
     #[test]
     fn each_version_is_dated_a_second_later_but_never_far_ahead() {

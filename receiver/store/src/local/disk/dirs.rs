@@ -81,7 +81,8 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::local::disk::{Fs, RealFs};
+    use crate::local::disk::Fs;
+    use crate::local::disk::real::RealFs;
 
     /// A file system with a directory that is kept, and the path of a file in there.
     fn kept(dir: &TempDir) -> (RealFs, RepoPath) {

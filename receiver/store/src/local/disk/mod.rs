@@ -1,31 +1,24 @@
-//! The seam between the store and a file system: what the store may ask, and the real thing.
+//! The seam between the store and a file system: what the store may ask. `real.rs` is the real thing.
 //!
 //! Thin on purpose: it decides nothing, so that a model which loses and reorders what was not
-//! synced can stand in for it. No other file of the store touches the operating system.
+//! synced can stand in for it. Beside this wing, only threads and clocks of the store reach the
+//! operating system.
 
 pub(crate) mod dates;
 pub(crate) mod dirs;
 pub(crate) mod lock;
 pub(crate) mod path;
+pub(crate) mod real;
 pub(crate) mod space;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
-use std::sync::Arc;
 
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
-};
 
 use crate::error::Error;
-use crate::local::disk::dirs::Dirs;
 use crate::local::disk::path::RepoPath;
 
 /// A file system as a store sees it, rooted at the repository. No operation follows a symbolic
@@ -145,361 +138,6 @@ pub enum LockMode {
     Exclusive,
 }
 
-/// The real file system, below one directory.
-#[derive(Debug)]
-pub struct RealFs {
-    // Opened before the first staged byte, so that `syncfs` through it reports every later failure.
-    root: OwnedFd,
-    boot_id: Option<String>,
-    pub(crate) dirs: Dirs,
-}
-
-impl RealFs {
-    /// Opens the directory of a repository. Symbolic links in `path` itself are followed.
-    ///
-    /// Fails with `Unsupported` where the kernel has no `openat2` (before Linux 5.6): without it
-    /// nothing keeps paths below the root.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(path, flags, Mode::empty())?;
-        match openat2(root.as_fd(), ".", flags, Mode::empty()) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    "openat2 is not there",
-                ));
-            }
-            other => other?,
-        };
-        let boot_id = boot_id();
-        let dirs = Dirs::new(root.as_fd());
-        Ok(Self {
-            root,
-            boot_id,
-            dirs,
-        })
-    }
-
-    fn open_at(&self, path: &RepoPath, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-        let path = if path.as_str().is_empty() {
-            "."
-        } else {
-            path.as_str()
-        };
-        openat2(
-            self.root.as_fd(),
-            path,
-            flags | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-            mode,
-        )
-    }
-
-    /// Opens a file to be locked, as libostree does (`ostree-repo.c`, `push_repo_lock`).
-    fn open_lock(&self, path: &RepoPath, make: OFlags) -> io::Result<OwnedFd> {
-        let flags = OFlags::RDWR | OFlags::NONBLOCK | make;
-        // A mode may only be given where a file may be made.
-        let mode = if make.is_empty() { 0 } else { 0o660 };
-        self.open_at(path, flags, Mode::from_raw_mode(mode))
-    }
-
-    /// Opens the directory that holds `path`; returns it with the name there.
-    fn parent<'p>(&self, path: &'p RepoPath) -> io::Result<(Parent<'_>, &'p str)> {
-        let (dir, name) = path.split();
-        if dir.is_empty() {
-            return Ok((Parent::Root(self.root.as_fd()), name));
-        }
-        let open = || {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            openat2(self.root.as_fd(), dir, flags, Mode::empty())
-        };
-        Ok((Parent::Below(self.dirs.get(dir, open)?), name))
-    }
-}
-
-/// An open directory.
-enum Parent<'a> {
-    Root(BorrowedFd<'a>),
-    Below(Arc<OwnedFd>),
-}
-
-impl AsFd for Parent<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Root(fd) => *fd,
-            Self::Below(fd) => fd.as_fd(),
-        }
-    }
-}
-
-impl Fs for RealFs {
-    type File = File;
-    type Lock = OwnedFd;
-
-    fn create(&self, path: &RepoPath, mode: u32) -> io::Result<File> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let (dir, name) = self.parent(path)?;
-        Ok(openat2(dir.as_fd(), name, flags, Mode::from_raw_mode(mode))?.into())
-    }
-
-    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
-        Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
-    }
-
-    fn open(&self, path: &RepoPath) -> io::Result<File> {
-        // A FIFO must not hold us.
-        let file =
-            File::from(self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?);
-        let kind = file.metadata()?.file_type();
-        if kind.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        if !kind.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "not a regular file",
-            ));
-        }
-        Ok(file)
-    }
-
-    fn sync_data(&self, file: &File) -> io::Result<()> {
-        Ok(rustix::fs::fdatasync(file)?)
-    }
-
-    fn sync_dir(&self, path: &RepoPath) -> io::Result<()> {
-        let dir = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
-        Ok(rustix::fs::fsync(dir)?)
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(&self.root)?)
-    }
-
-    fn rename(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()> {
-        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
-        Ok(rustix::fs::renameat(from_dir, from, to_dir, to)?)
-    }
-
-    fn link(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()> {
-        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
-        Ok(rustix::fs::linkat(
-            from_dir,
-            from,
-            to_dir,
-            to,
-            AtFlags::empty(),
-        )?)
-    }
-
-    fn unlink(&self, path: &RepoPath) -> io::Result<()> {
-        let (dir, name) = self.parent(path)?;
-        Ok(rustix::fs::unlinkat(dir, name, AtFlags::empty())?)
-    }
-
-    fn mkdir(&self, path: &RepoPath, mode: u32) -> io::Result<()> {
-        let (dir, name) = self.parent(path)?;
-        Ok(rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(mode))?)
-    }
-
-    fn rmdir(&self, path: &RepoPath) -> io::Result<()> {
-        self.dirs.forget(path);
-        let (dir, name) = self.parent(path)?;
-        Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
-    }
-
-    fn stat(&self, path: &RepoPath) -> io::Result<Stat> {
-        let (dir, name) = self.parent(path)?;
-        Ok(rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.into())
-    }
-
-    fn read_dir(&self, path: &RepoPath, max: usize) -> io::Result<Vec<DirEntry>> {
-        let dir = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
-        let mut entries = Vec::new();
-        for entry in Dir::new(dir)? {
-            let entry = entry?;
-            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                continue;
-            }
-            if entries.len() == max {
-                break;
-            }
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let kind = match entry.file_type() {
-                FileType::Unknown => match if_there(self.stat(&path.child(&name)))? {
-                    Some(stat) => stat.kind,
-                    None => continue,
-                },
-                known => known.into(),
-            };
-            entries.push(DirEntry { name, kind });
-        }
-        Ok(entries)
-    }
-
-    fn survey(&self, path: &RepoPath) -> io::Result<(Stat, Vec<(String, Stat)>)> {
-        let dir = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
-        let itself = rustix::fs::fstat(&dir)?.into();
-        let mut entries = Vec::new();
-        for entry in Dir::read_from(&dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW);
-            if let Some(stat) = if_there(stat.map_err(io::Error::from))? {
-                entries.push((name.to_string_lossy().into_owned(), stat.into()));
-            }
-        }
-        Ok((itself, entries))
-    }
-
-    fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>> {
-        let dir = self.open_at(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
-        let stats = names.iter().map(|name| {
-            let stat = rustix::fs::statat(&dir, &**name, AtFlags::SYMLINK_NOFOLLOW);
-            if_there(stat.map(Stat::from).map_err(io::Error::from))
-        });
-        stats.collect()
-    }
-
-    fn read_link(&self, path: &RepoPath) -> io::Result<String> {
-        let (dir, name) = self.parent(path)?;
-        let target = rustix::fs::readlinkat(dir, name, Vec::new())?;
-        Ok(target.to_string_lossy().into_owned())
-    }
-
-    fn set_modified(&self, path: &RepoPath, seconds: i64) -> io::Result<()> {
-        let (dir, name) = self.parent(path)?;
-        let times = Timestamps {
-            last_access: Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_OMIT,
-            },
-            last_modification: Timespec {
-                tv_sec: seconds,
-                tv_nsec: 0,
-            },
-        };
-        Ok(rustix::fs::utimensat(
-            dir,
-            name,
-            &times,
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?)
-    }
-
-    fn touch_root(&self) -> io::Result<()> {
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_NOW,
-        };
-        let times = Timestamps {
-            last_access: now,
-            last_modification: now,
-        };
-        Ok(rustix::fs::futimens(&self.root, &times)?)
-    }
-
-    fn boot_id(&self) -> Option<&str> {
-        self.boot_id.as_deref()
-    }
-
-    fn room(&self) -> io::Result<Room> {
-        let stat = rustix::fs::fstatvfs(&self.root)?;
-        Ok(Room {
-            bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
-            bytes_free: stat.f_bavail.saturating_mul(stat.f_frsize),
-            // Some make inodes as they need them, and say that they have none.
-            inodes_free: (stat.f_files > 0).then_some(stat.f_favail),
-        })
-    }
-
-    fn try_lock(&self, path: &RepoPath, mode: LockMode) -> io::Result<Option<OwnedFd>> {
-        let file = self.open_lock(path, OFlags::CREATE)?;
-        Ok(set_lock(&file, mode, 0, 0)?.then_some(file))
-    }
-
-    fn try_lock_there(&self, path: &RepoPath) -> io::Result<Option<OwnedFd>> {
-        let file = self.open_lock(path, OFlags::empty())?;
-        Ok(set_lock(&file, LockMode::Exclusive, 0, 0)?.then_some(file))
-    }
-
-    fn try_lock_byte(&self, path: &RepoPath, bytes: Range<u64>) -> io::Result<Option<OwnedFd>> {
-        let file = self.open_lock(path, OFlags::CREATE)?;
-        for at in bytes {
-            let at = i64::try_from(at).map_err(|_| io::ErrorKind::InvalidInput)?;
-            if set_lock(&file, LockMode::Exclusive, at, 1)? {
-                return Ok(Some(file));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// Locks so many bytes of a file, 0 meaning all from there on; returns false if they are held
-/// otherwise.
-fn set_lock(file: &OwnedFd, mode: LockMode, start: i64, len: i64) -> io::Result<bool> {
-    let kind = match mode {
-        LockMode::Shared => libc::F_RDLCK,
-        LockMode::Exclusive => libc::F_WRLCK,
-    };
-    // Constants of the C library that fit `c_short`, as their man page shows them used.
-    let wanted = libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: start,
-        l_len: len,
-        l_pid: 0,
-    };
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&wanted)) {
-        Ok(_) => Ok(true),
-        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(false),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-impl From<rustix::fs::Stat> for Stat {
-    fn from(stat: rustix::fs::Stat) -> Self {
-        Self {
-            kind: FileType::from_raw_mode(stat.st_mode).into(),
-            mode: Mode::from_raw_mode(stat.st_mode).bits(),
-            len: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
-            inode: stat.st_ino,
-        }
-    }
-}
-
-impl From<FileType> for FileKind {
-    fn from(kind: FileType) -> Self {
-        match kind {
-            FileType::RegularFile => Self::File,
-            FileType::Directory => Self::Dir,
-            FileType::Symlink => Self::Symlink,
-            _ => Self::Other,
-        }
-    }
-}
-
-fn boot_id() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(text.trim().to_owned())
-}
-
-fn openat2(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match rustix::fs::openat2(dir, path, flags, mode, resolve) {
-            // The kernel could not tell whether a concurrent rename led outside: look again.
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-            other => return Ok(other?),
-        }
-    }
-}
-
 /// Returns `None` for what is not there.
 pub(crate) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
@@ -512,6 +150,16 @@ pub(crate) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 /// Returns whether an error says that a symbolic link was met, which no operation follows.
 pub(crate) fn is_symlink(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ELOOP)
+}
+
+/// Returns what lies in a directory, or nothing where it is missing.
+pub(crate) fn list_dir<F: Fs>(fs: &F, dir: &RepoPath) -> Result<Vec<(String, FileKind)>, Error> {
+    let entries = if_there(fs.read_dir(dir, usize::MAX)).map_err(Error::io("listing", dir))?;
+    let entries = entries.unwrap_or_default();
+    Ok(entries
+        .into_iter()
+        .map(|entry| (entry.name, entry.kind))
+        .collect())
 }
 
 /// Makes a directory unless it is there; returns whether it made it.

@@ -334,7 +334,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::local::disk::RealFs;
+    use crate::local::disk::real::RealFs;
 
     #[test]
     fn no_base_is_walked_for_what_is_not_here() {

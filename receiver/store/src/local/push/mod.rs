@@ -29,6 +29,7 @@ use crate::local::push::glance::Glance;
 use crate::local::push::history::{History, New};
 use crate::local::push::resume::Resume;
 use crate::local::repository::account::Account;
+use crate::local::repository::listing;
 use crate::local::repository::refs::{self, Held};
 use crate::local::repository::{Repo, objects};
 use crate::policy::{self, Ancestry, Current, Existing, Policy};
@@ -280,7 +281,7 @@ impl Session {
             if announced.verdict != Verdict::Accepted || !searched.insert(parent) {
                 continue;
             }
-            for name in refs::newest_in(fs, parent, MAX_BASES)? {
+            for name in listing::newest_in(fs, parent, MAX_BASES)? {
                 if self.bases.len() >= most {
                     return Ok(());
                 }

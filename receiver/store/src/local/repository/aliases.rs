@@ -8,8 +8,8 @@ use std::io;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{FileKind, Fs, if_there};
-use crate::local::repository::refs;
+use crate::local::disk::{FileKind, Fs, if_there, list_dir};
+use crate::local::repository::refs::is_fragment;
 
 /// A symbolic link among the refs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,11 +54,11 @@ pub(crate) fn list<F: Fs>(fs: &F) -> Result<Vec<Alias>, Error> {
     let mut found = Vec::new();
     let mut dirs = vec![RepoPath::refs()];
     while let Some(dir) = dirs.pop() {
-        for (name, kind) in refs::list_dir(fs, &dir)? {
+        for (name, kind) in list_dir(fs, &dir)? {
             let path = dir.child(&name);
             match kind {
                 FileKind::Dir => dirs.push(path),
-                FileKind::Symlink if refs::is_fragment(&name) => {
+                FileKind::Symlink if is_fragment(&name) => {
                     let way = follow(fs, &path)?;
                     found.push(Alias { path, way });
                 }
@@ -146,7 +146,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::local::disk::RealFs;
+    use crate::local::disk::real::RealFs;
 
     #[test]
     fn aliases_lead_where_the_kernel_follows_them_and_never_out_of_the_refs() {

@@ -5,7 +5,7 @@ use artifact_protocol::session::RefQuery;
 
 use crate::error::Error;
 use crate::local::disk::Fs;
-use crate::local::repository::{objects, refs};
+use crate::local::repository::{listing, objects, refs};
 
 /// Returns refs with complete commits, and whether there was room for all.
 pub(crate) fn heads<F: Fs>(
@@ -25,7 +25,7 @@ pub(crate) fn heads<F: Fs>(
         }
         RefQuery::All { len_max } => {
             let mut len = 0;
-            for (name, commit) in refs::list(fs)?.heads {
+            for (name, commit) in listing::list(fs)?.heads {
                 len += name.len() + Checksum::LEN * 2;
                 if len > *len_max {
                     return Ok((found, false));

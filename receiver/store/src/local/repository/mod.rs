@@ -6,6 +6,7 @@ pub(crate) mod deltas;
 pub(crate) mod descent;
 pub(crate) mod heads;
 pub(crate) mod id_set;
+pub(crate) mod listing;
 pub(crate) mod objects;
 pub(crate) mod refs;
 pub(crate) mod stored;
@@ -19,10 +20,9 @@ use artifact_protocol::limits::Limits;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
+use crate::local::disk::real::RealFs;
 use crate::local::disk::space::Meter;
-use crate::local::disk::{
-    FileKind, Fs, LockMode, RealFs, if_there, lock, make_dir, read_file, sync_dirs,
-};
+use crate::local::disk::{FileKind, Fs, LockMode, if_there, lock, make_dir, read_file, sync_dirs};
 use crate::local::push::staging::Staging;
 use crate::local::summary::config::SummaryConfig;
 
@@ -160,7 +160,7 @@ pub(crate) fn read_config<F: Fs>(fs: &F) -> Result<RepoConfig, Error> {
     let objects = RepoPath::objects();
     let stat = if_there(fs.stat(&objects)).map_err(Error::io("looking at", &objects))?;
     let has_objects = stat.is_some_and(|stat| stat.kind == FileKind::Dir);
-    if !has_objects && (stat.is_some() || refs::list(fs)?.iter().next().is_some()) {
+    if !has_objects && (stat.is_some() || listing::list(fs)?.iter().next().is_some()) {
         return Err(Error::NotARepository {
             why: "it has no directory of objects",
         });

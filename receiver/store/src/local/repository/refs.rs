@@ -1,20 +1,19 @@
-//! Refs on disk: looking at them, listing them, and setting them one by one after comparing.
+//! One ref on disk: looking at it, and setting it after comparing. `listing.rs` lists all of them.
 //!
 //! A ref file is replaced by rename, from a file that is durable already, so that it holds its old
 //! or its new value at any moment. Foreign programs write refs without our lock: the comparison
 //! holds among receivers.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::{io, iter};
+use std::collections::BTreeSet;
+use std::io;
 
 use artifact_formats::{Checksum, RefName};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{
-    FileKind, Fs, dates, if_there, is_symlink, make_dir, read_file, sync_dirs,
+    FileKind, Fs, dates, if_there, is_symlink, list_dir, make_dir, read_file, sync_dirs,
 };
-use crate::local::repository::aliases::{self, Lost};
 
 /// What is found under the name of a ref.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,179 +182,6 @@ pub(crate) fn content(commit: Checksum) -> Vec<u8> {
     format!("{commit}\n").into_bytes()
 }
 
-/// All refs of a repository.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct AllRefs {
-    /// Those in `refs/heads`, by name.
-    pub(crate) heads: BTreeMap<String, Checksum>,
-    /// Those in `refs/mirrors`, by collection and name.
-    pub(crate) mirrors: BTreeMap<String, BTreeMap<String, Checksum>>,
-    /// Those in `refs/remotes`, by remote and name.
-    pub(crate) remotes: BTreeMap<String, BTreeMap<String, Checksum>>,
-    /// What has the place of a ref and is none.
-    pub(crate) broken: Vec<(RepoPath, Broken)>,
-}
-
-impl AllRefs {
-    /// Returns the names and values of all of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Checksum)> {
-        let others = self.mirrors.values().chain(self.remotes.values());
-        let all = iter::once(&self.heads).chain(others).flatten();
-        all.map(|(name, &commit)| (name.as_str(), commit))
-    }
-}
-
-/// What something is that has the place of a ref.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Broken {
-    /// It has a name no ref may have, or is no file: other programs pass it over.
-    Foreign,
-    /// What libostree leaves when it is killed while it sets a ref, and takes for a ref.
-    Leftover(Checksum),
-    /// A file that holds no checksum.
-    NoChecksum,
-    /// An alias that leads to no ref.
-    Lost(Lost),
-}
-
-impl Broken {
-    pub(crate) const fn why(self) -> &'static str {
-        match self {
-            Self::Foreign => "is no ref; OSTree does not look at it",
-            Self::Leftover(_) => "is a temporary file that another program left behind",
-            Self::NoChecksum => "does not hold a checksum",
-            Self::Lost(lost) => lost.why(),
-        }
-    }
-}
-
-/// Lists all refs.
-pub(crate) fn list<F: Fs>(fs: &F) -> Result<AllRefs, Error> {
-    let mut all = AllRefs::default();
-    all.heads = list_below(fs, &RepoPath::heads(), &mut all.broken)?;
-    all.mirrors = list_each_below(fs, &RepoPath::mirrors(), &mut all.broken)?;
-    all.remotes = list_each_below(fs, &RepoPath::remotes(), &mut all.broken)?;
-    Ok(all)
-}
-
-fn list_each_below<F: Fs>(
-    fs: &F,
-    top: &RepoPath,
-    broken: &mut Vec<(RepoPath, Broken)>,
-) -> Result<BTreeMap<String, BTreeMap<String, Checksum>>, Error> {
-    let mut all = BTreeMap::new();
-    for (name, kind) in list_dir(fs, top)? {
-        if kind == FileKind::Dir {
-            let refs = list_below(fs, &top.child(&name), broken)?;
-            if !refs.is_empty() {
-                all.insert(name, refs);
-            }
-        }
-    }
-    Ok(all)
-}
-
-/// Returns names of refs in one directory below `refs/heads`, the last written ones first.
-pub(crate) fn newest_in<F: Fs>(fs: &F, parent: &str, max: usize) -> Result<Vec<RefName>, Error> {
-    let mut dir = RepoPath::heads();
-    for component in parent.split('/') {
-        dir = dir.child(component);
-    }
-    // Not there, or no directory: nothing to suggest.
-    let Ok(entries) = fs.read_dir(&dir, MAX_SEARCHED) else {
-        return Ok(Vec::new());
-    };
-    let mut found = Vec::new();
-    for entry in entries.iter().filter(|entry| entry.kind == FileKind::File) {
-        let path = dir.child(&entry.name);
-        let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
-        if let (Some(stat), Ok(name)) = (stat, format!("{parent}/{}", entry.name).parse()) {
-            found.push((stat.modified, name));
-        }
-    }
-    found.sort_unstable_by(|a: &((i64, u64), RefName), b| b.cmp(a));
-    found.truncate(max);
-    Ok(found.into_iter().map(|(_, name)| name).collect())
-}
-
-/// Returns whether a file of this name may be a ref, or a directory hold some.
-pub(crate) fn is_name(name: &str) -> bool {
-    is_fragment(name) && !is_leftover(name)
-}
-
-/// Returns whether a file's name is one libostree leaves behind when it is killed while it sets a
-/// ref (`ostree-repo-refs.c`, `write_checksum_file_at`).
-fn is_leftover(name: &str) -> bool {
-    name.strip_prefix("tmp.")
-        .is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
-}
-
-fn list_below<F: Fs>(
-    fs: &F,
-    top: &RepoPath,
-    broken: &mut Vec<(RepoPath, Broken)>,
-) -> Result<BTreeMap<String, Checksum>, Error> {
-    let mut refs = BTreeMap::new();
-    let mut dirs = vec![top.clone()];
-    while let Some(dir) = dirs.pop() {
-        for (name, kind) in list_dir(fs, &dir)? {
-            let path = dir.child(&name);
-            if kind == FileKind::Dir && is_fragment(&name) {
-                dirs.push(path);
-                continue;
-            }
-            match value(fs, &path, kind)? {
-                Ok(Some(commit)) if is_leftover(&name) => {
-                    broken.push((path, Broken::Leftover(commit)));
-                }
-                Ok(Some(commit)) => {
-                    let name = path.below(top).unwrap_or_default().to_owned();
-                    refs.insert(name, commit);
-                }
-                Ok(None) => {}
-                Err(why) => broken.push((path, why)),
-            }
-        }
-    }
-    Ok(refs)
-}
-
-/// Reads what has the place of a ref, as a ref or an alias of one: `None` if it was removed
-/// meanwhile, or why it is no ref.
-pub(crate) fn value<F: Fs>(
-    fs: &F,
-    path: &RepoPath,
-    kind: FileKind,
-) -> Result<Result<Option<Checksum>, Broken>, Error> {
-    // libostree passes them over as well (`ostree-repo-refs.c`, `enumerate_refs_recurse`).
-    if !is_fragment(path.split().1) || matches!(kind, FileKind::Dir | FileKind::Other) {
-        return Ok(Err(Broken::Foreign));
-    }
-    let file = match kind {
-        FileKind::Symlink => match aliases::follow(fs, path)? {
-            Ok(way) => way.file,
-            Err(lost) => return Ok(Err(Broken::Lost(lost))),
-        },
-        FileKind::File | FileKind::Dir | FileKind::Other => path.clone(),
-    };
-    match read_file(fs, &file, MAX_REF_FILE_LEN) {
-        Ok(Some(content)) => Ok(parse(&content).map(Some).ok_or(Broken::NoChecksum)),
-        Ok(None) if kind == FileKind::Symlink => Ok(Err(Broken::Lost(Lost::Nothing))),
-        Ok(None) => Ok(Ok(None)),
-        Err(error) if is_shape(&error) => Ok(Err(Broken::NoChecksum)),
-        Err(error) => Err(Error::io("reading", path)(error)),
-    }
-}
-
-pub(crate) fn list_dir<F: Fs>(fs: &F, dir: &RepoPath) -> Result<Vec<(String, FileKind)>, Error> {
-    let entries = if_there(fs.read_dir(dir, usize::MAX)).map_err(Error::io("listing", dir))?;
-    let entries = entries.unwrap_or_default();
-    Ok(entries
-        .into_iter()
-        .map(|entry| (entry.name, entry.kind))
-        .collect())
-}
-
 /// Returns whether there is nothing but directories below a directory.
 fn is_hollow<F: Fs>(fs: &F, dir: &RepoPath) -> Result<bool, Error> {
     let mut dirs = vec![dir.clone()];
@@ -406,7 +232,8 @@ fn dirs_above(name: &RefName) -> Vec<RepoPath> {
     dirs
 }
 
-fn parse(content: &[u8]) -> Option<Checksum> {
+/// Reads the content of a ref file; `None` if it holds no checksum.
+pub(crate) fn parse(content: &[u8]) -> Option<Checksum> {
     std::str::from_utf8(content)
         .ok()?
         .trim_ascii_end()
@@ -415,7 +242,7 @@ fn parse(content: &[u8]) -> Option<Checksum> {
 }
 
 /// Returns whether an error says that something is not a file that can be read.
-fn is_shape(error: &io::Error) -> bool {
+pub(crate) fn is_shape(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory
@@ -430,6 +257,4 @@ pub(crate) fn is_fragment(name: &str) -> bool {
 
 const DIR_MODE: u32 = 0o775;
 /// A checksum in digits and an end of line; a little more is read to see that there is no more.
-const MAX_REF_FILE_LEN: usize = 128;
-/// Entries looked at for suggestions in one directory; in a larger one any will have to do.
-const MAX_SEARCHED: usize = 1024;
+pub(crate) const MAX_REF_FILE_LEN: usize = 128;

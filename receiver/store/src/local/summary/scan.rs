@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{FileKind, Fs, Stat, if_there, is_symlink};
-use crate::local::repository::refs;
+use crate::local::repository::listing;
 use crate::local::summary::facts::Facts;
 
 /// All files that a summary is made from, by directory.
@@ -264,7 +264,7 @@ impl<F: Fs> Look<'_, F> {
     fn is_wanted(&self, name: &str, kind: FileKind) -> bool {
         if is_of_refs(self.path) {
             let in_collection = *self.path != RepoPath::mirrors();
-            return refs::is_name(name) && (in_collection || kind == FileKind::Dir);
+            return listing::is_name(name) && (in_collection || kind == FileKind::Dir);
         }
         let depth = self.path.as_str().split('/').count();
         match kind {
@@ -277,7 +277,7 @@ impl<F: Fs> Look<'_, F> {
         if !is_of_refs(path) {
             return file_checksum(self.fs, path);
         }
-        match refs::value(self.fs, path, kind)? {
+        match listing::value(self.fs, path, kind)? {
             Ok(value) => Ok(value),
             Err(why) => {
                 tracing::warn!(%path, "left out of the summary: it {}", why.why());

@@ -14,12 +14,13 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, with_causes};
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{FileKind, Fs, RealFs, if_there, read_file};
+use crate::local::disk::real::RealFs;
+use crate::local::disk::{FileKind, Fs, if_there, list_dir, read_file};
 use crate::local::repository;
 use crate::local::repository::descent::{Descent, Next};
 use crate::local::repository::id_set::IdSet;
+use crate::local::repository::listing::{self, Broken};
 use crate::local::repository::objects::{self, Partial};
-use crate::local::repository::refs::{self, Broken};
 use crate::local::repository::stored::{self, Stored};
 use crate::verify::Rejection;
 
@@ -212,7 +213,7 @@ impl<F: Fs> Check<'_, F> {
     /// it has the name of one.
     fn top_names(&self) -> Result<(), Error> {
         let objects = RepoPath::objects();
-        for (name, kind) in refs::list_dir(self.fs, &objects)? {
+        for (name, kind) in list_dir(self.fs, &objects)? {
             let path = objects.child(&name);
             let mut digits = name.bytes();
             let is_one = name.len() == 2 && digits.all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -344,7 +345,7 @@ impl<F: Fs> Check<'_, F> {
 
     /// Checks that refs are refs, and their commits here; returns how many there are.
     fn refs(&self) -> Result<u64, Error> {
-        let all = refs::list(self.fs)?;
+        let all = listing::list(self.fs)?;
         for (path, broken) in &all.broken {
             match broken {
                 Broken::NoChecksum => self.fault(path, &broken.why()),

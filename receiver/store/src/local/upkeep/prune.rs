@@ -17,9 +17,10 @@ use artifact_protocol::limits::Limits;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{FileKind, Fs, LockMode, RealFs, if_there};
+use crate::local::disk::real::RealFs;
+use crate::local::disk::{FileKind, Fs, LockMode, if_there, list_dir};
 use crate::local::repository::id_set::IdSet;
-use crate::local::repository::refs::{self, Broken, list_dir};
+use crate::local::repository::listing::{self, Broken};
 use crate::local::repository::stored::{self, Stored};
 use crate::local::repository::{self, Repo, deltas, objects};
 use crate::local::summary;
@@ -88,7 +89,7 @@ pub fn would_prune(path: &Path, going: &[RefName]) -> Result<Pruned, Error> {
 
 /// Returns all that refs reach, but for some of `refs/heads`: of histories as much as is there.
 fn reach<F: Fs>(fs: &F, going: &HashSet<&str>) -> Result<IdSet, Error> {
-    let all = refs::list(fs)?;
+    let all = listing::list(fs)?;
     let heads = all.heads.iter();
     let heads = heads.filter(|(name, _)| !going.contains(name.as_str()));
     let others = all.mirrors.values().chain(all.remotes.values()).flatten();

@@ -12,7 +12,9 @@ use artifact_protocol::limits::Limits;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{FileKind, Fs, LockMode, RealFs, if_there, is_symlink};
+use crate::local::disk::real::RealFs;
+use crate::local::disk::{FileKind, Fs, LockMode, if_there, is_symlink};
+use crate::local::repository::listing;
 use crate::local::repository::refs::{self, Held};
 use crate::local::repository::{Repo, account, aliases};
 use crate::local::summary;
@@ -57,7 +59,7 @@ pub(crate) fn list<F: Fs>(fs: &F) -> Result<Vec<StoredRef>, Error> {
     let aliases = aliases::list(fs)?;
     let targets = aliases::targets(&aliases);
     let mut found = Vec::new();
-    for (name, commit) in refs::list(fs)?.heads {
+    for (name, commit) in listing::list(fs)?.heads {
         let Ok(name) = RefName::parse_stored(&name) else {
             continue;
         };

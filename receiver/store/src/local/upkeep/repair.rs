@@ -16,11 +16,12 @@ use artifact_formats::{Checksum, LockTimeout, ObjectId, ObjectKind};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{Fs, LockMode, RealFs, lock, make_dir, sync_dirs};
+use crate::local::disk::real::RealFs;
+use crate::local::disk::{Fs, LockMode, list_dir, lock, make_dir, sync_dirs};
 use crate::local::repository;
 use crate::local::repository::id_set::IdSet;
+use crate::local::repository::listing;
 use crate::local::repository::objects::{self, PARTIAL_FOUND, Partial};
-use crate::local::repository::refs::{self, list_dir};
 use crate::local::repository::stored::{self, Stored};
 use crate::local::upkeep::fsck::{self, Checked, Damaged, Finding};
 
@@ -196,7 +197,7 @@ impl<F: Fs> Repair<'_, F> {
 
     fn name_refs(&mut self) -> Result<(), Error> {
         let mut found = BTreeSet::new();
-        for (name, commit) in refs::list(self.fs)?.iter() {
+        for (name, commit) in listing::list(self.fs)?.iter() {
             if !objects::is_whole(self.fs, commit)? {
                 found.insert(name.to_owned());
             }

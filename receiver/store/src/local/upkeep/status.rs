@@ -4,9 +4,10 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{FileKind, Fs, RealFs, Room, if_there};
+use crate::local::disk::real::RealFs;
+use crate::local::disk::{FileKind, Fs, Room, if_there};
 use crate::local::repository::stored::{self, Stored};
-use crate::local::repository::{self, refs};
+use crate::local::repository::{self, listing};
 use crate::local::upkeep::remove::{self, StoredRef};
 
 /// What there is in a repository.
@@ -74,7 +75,7 @@ pub fn status(path: &Path) -> Result<Status, Error> {
     let room = fs
         .room()
         .map_err(Error::io("looking for room in", &RepoPath::root()))?;
-    let broken = refs::list(&fs)?.broken.into_iter();
+    let broken = listing::list(&fs)?.broken.into_iter();
     Ok(Status {
         refs: remove::list(&fs)?,
         broken: broken
