@@ -237,3 +237,78 @@ impl Reader {
         (here < len).then_some(len - here)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::header::checksum;
+    use super::super::{end, file_header, padding};
+    use super::*;
+
+    fn name() -> String {
+        format!("{}.filez", "ab".repeat(32))
+    }
+
+    fn header(kind: u8, len: u64) -> Vec<u8> {
+        let mut block = [0; BLOCK];
+        block.copy_from_slice(&file_header(&name(), len));
+        block[156] = kind;
+        let sum = format!("{:06o}\0 ", checksum(&block));
+        block[148..156].copy_from_slice(sum.as_bytes());
+        block.to_vec()
+    }
+
+    /// Reads to the end, or to what is refused; returns the items, and what is left.
+    fn read(stream: &[u8]) -> Result<(Vec<Item>, usize), DialectError> {
+        let mut reader = Reader::new(Limits::default());
+        let (mut input, mut items) = (BytesMut::from(stream), Vec::new());
+        while let Some(item) = reader.next(&mut input)? {
+            items.push(item);
+        }
+        Ok((items, input.len()))
+    }
+
+    #[test]
+    fn what_is_written_is_read_up_to_the_end_of_its_record_and_no_further() {
+        for count in 0..45_usize {
+            let mut stream = Vec::new();
+            for len in 0..count {
+                stream.extend_from_slice(&file_header(&name(), len as u64));
+                stream.extend(vec![b'x'; len]);
+                stream.extend_from_slice(&padding(len as u64));
+            }
+            stream.extend_from_slice(&end(stream.len() as u64));
+            assert!((stream.len() as u64).is_multiple_of(RECORD));
+            stream.extend_from_slice(b"l\x01\x04\0\0");
+            let (items, left) = read(&stream).unwrap();
+            assert_eq!((items.len(), left), (2 * count + 1, 5), "{count}");
+            assert_eq!(items.last(), Some(&Item::End));
+        }
+    }
+
+    #[test]
+    fn nothing_but_plain_files_is_read() {
+        for kind in 0..=u8::MAX {
+            let is_read = matches!(kind, 0 | b'0' | b'x' | b'g' | b'L');
+            assert_eq!(read(&header(kind, 0)).is_ok(), is_read, "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_describes_a_file_is_limited_in_length_and_number() {
+        let most = MAX_TAR_HEADER_LEN as u64;
+        assert!(read(&header(b'x', most)).is_ok());
+        assert!(read(&header(b'x', most + 1)).is_err());
+        assert!(read(&header(b'L', most + 1)).is_err());
+        let global = |count: u32| header(b'g', 0).repeat(usize::try_from(count).unwrap());
+        assert!(read(&global(MAX_TAR_GLOBAL_HEADERS)).is_ok());
+        assert!(read(&global(MAX_TAR_GLOBAL_HEADERS + 1)).is_err());
+        assert!(read(&header(b'x', 0).repeat(2)).is_err());
+    }
+
+    #[test]
+    fn a_file_is_compared_with_its_limit_before_it_comes() {
+        let most = Limits::default().object_len_max;
+        assert!(read(&header(b'0', most)).is_ok());
+        assert!(read(&header(b'0', most + 1)).is_err());
+    }
+}
