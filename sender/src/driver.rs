@@ -51,6 +51,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     // What caused a fault of ours is known here, better than the words told to the server.
     match (result, driver.pool.take_failure()) {
         (Err(SessionError::Fault(_)), Some(cause)) => Err(cause),
+        // REQ-30.
         (Err(error), _) if driver.session.is_unsettled() => Err(Error::Unsettled(error)),
         (Err(error), _) => Err(Error::Session(error)),
         (Ok(()), _) => Ok(()),
@@ -104,6 +105,9 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
                 stepped = self.step() => stepped,
             };
             if let Err(error) = stepped {
+                // What came before it in the same bytes counts, such as the outcomes of the push.
+                self.unwritten_len = 0;
+                self.drain();
                 self.part(&error).await;
                 return Err(error);
             }
@@ -146,6 +150,7 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
             wake = wake.min(throttle.ready_at());
         }
         tokio::select! {
+            // REQ-36.
             read = self.reader.read_buf(&mut self.unread) => {
                 self.last_heard = Instant::now();
                 self.greeted = true;

@@ -18,6 +18,9 @@ pub(super) struct Ledger {
     unanswered: usize,
     /// Asked for, and not yet come.
     wanted: HashSet<ObjectId>,
+    /// Come, in whole or in part, and not verified yet: at most what a session takes before it is
+    /// busy.
+    coming: HashSet<ObjectId>,
     streams: [Option<Stream>; MAX_OPEN_STREAMS],
     received: Staged,
 }
@@ -35,6 +38,7 @@ impl Ledger {
             dry_run,
             unanswered: 0,
             wanted: HashSet::new(),
+            coming: HashSet::new(),
             streams: Default::default(),
             received: Staged {
                 objects: 0,
@@ -49,13 +53,23 @@ impl Ledger {
         Violation::limit("ids offered and not settled", MAX_UNSETTLED_IDS, unsettled)
     }
 
-    /// Settles an answered offer. What is wanted already is on its way, and not wanted twice.
+    /// Settles an answered offer. What is wanted already, or is not verified yet, is on its way, and
+    /// not wanted twice.
     pub(super) fn answer(&mut self, ids: &[ObjectId], have: &[bool]) -> Vec<bool> {
         self.unanswered -= ids.len();
         ids.iter()
             .zip(have)
-            .map(|(id, had)| !had && (self.dry_run || self.wanted.insert(*id)))
+            .map(|(id, had)| !had && (self.dry_run || self.is_news(*id)))
             .collect()
+    }
+
+    /// Notes that an object which came is verified: whether it is had is for the store to say now.
+    pub(super) fn verified(&mut self, id: &ObjectId) {
+        self.coming.remove(id);
+    }
+
+    fn is_news(&mut self, id: ObjectId) -> bool {
+        !self.coming.contains(&id) && self.wanted.insert(id)
     }
 
     pub(super) fn want(&mut self, ids: &[ObjectId]) {
@@ -99,6 +113,7 @@ impl Ledger {
         if self.streams.iter().any(Option::is_some) {
             return Err(Violation::Rule("Finalize while a stream is open"));
         }
+        // REQ-24.
         if self.unanswered > 0 {
             return Err(Violation::Rule("Finalize before every offer was answered"));
         }
@@ -114,12 +129,14 @@ impl Ledger {
     }
 
     fn take_wanted(&mut self, id: ObjectId) -> Result<(), Violation> {
+        // REQ-21.
         if !self.wanted.remove(&id) {
             return Err(match self.unanswered {
                 0 => Violation::NotWanted { id },
                 _ => Violation::NotWantedYet { id },
             });
         }
+        self.coming.insert(id);
         self.received.objects += 1;
         limit_u64(
             "objects in a push",
@@ -139,6 +156,7 @@ impl Ledger {
     }
 
     fn slot(&mut self, stream: u8) -> Result<&mut Option<Stream>, Violation> {
+        // REQ-22.
         let rule = Violation::Rule("a stream number above the limit");
         self.streams.get_mut(usize::from(stream)).ok_or(rule)
     }
@@ -247,6 +265,14 @@ mod tests {
         assert_eq!(
             ledger.receive(id(9), 1),
             Err(Violation::NotWantedYet { id: id(9) })
+        );
+        assert_eq!(ledger.answer(&[id(0)], &[false]), [false], "it has come");
+        ledger.verified(&id(0));
+        ledger.offer(2).unwrap();
+        assert_eq!(
+            ledger.answer(&[id(0)], &[false]),
+            [true],
+            "it is gone again"
         );
         assert_eq!(
             ledger.answer(&[id(1)], &[false]),

@@ -42,9 +42,9 @@ pub(super) struct Transfer {
     /// Store requests of this state that are not completed.
     pending: usize,
     staged: Staged,
-    /// Stored bytes of the objects on their way in pieces, by stream: they count once the object is
-    /// verified.
-    appended: [u64; MAX_OPEN_STREAMS],
+    /// The objects on their way in pieces, by stream, and their stored bytes: they count once the
+    /// object is verified.
+    appended: [(Option<ObjectId>, u64); MAX_OPEN_STREAMS],
     /// What the client was last told of `staged`.
     told: Staged,
     /// The client has sent `Finalize`; it is acted on when nothing is pending.
@@ -73,7 +73,7 @@ impl Transfer {
             may_rely: true,
             pending: 0,
             staged: NOTHING,
-            appended: [0; MAX_OPEN_STREAMS],
+            appended: [(None, 0); MAX_OPEN_STREAMS],
             told: NOTHING,
             finalizing: false,
             rounds: 0,
@@ -122,6 +122,7 @@ impl Transfer {
             Frame::Finalize(_) => {
                 self.ledger.check_settled()?;
                 self.check_detached()?;
+                // REQ-25.
                 let unsent = self.ledger.take_unsent();
                 if !unsent.is_empty() {
                     self.request(StoreOp::Unsent(unsent), core);
@@ -153,22 +154,28 @@ impl Transfer {
         self.pending -= 1;
         match (op, outcome) {
             (StoreOp::Rely(_) | StoreOp::Unsent(_), StoreOutcome::Relied)
-            | (StoreOp::Begin(..), StoreOutcome::Appended)
             | (StoreOp::Detached(..), StoreOutcome::Staged) => {}
             (StoreOp::Have(ids), StoreOutcome::Have(have)) if ids.len() == have.len() => {
                 let wanted = self.ledger.answer(&ids, &have);
                 core.outputs.send(&Frame::Want(Want { wanted }));
             }
+            (StoreOp::Begin(stream, id), StoreOutcome::Appended) => {
+                *self.appended(stream)? = (Some(id), 0);
+            }
             (StoreOp::Stage(objects), StoreOutcome::Staged) => {
+                objects.iter().for_each(|(id, _)| self.ledger.verified(id));
                 self.staged.objects += objects.len() as u64;
                 self.staged.bytes += objects.iter().map(|(_, b)| b.len() as u64).sum::<u64>();
             }
             (StoreOp::Append(stream, bytes), StoreOutcome::Appended) => {
-                *self.appended(stream)? += bytes.len() as u64;
+                self.appended(stream)?.1 += bytes.len() as u64;
             }
             (StoreOp::End(stream), StoreOutcome::Staged) => {
                 self.staged.objects += 1;
-                self.staged.bytes += std::mem::take(self.appended(stream)?);
+                // REQ-23.
+                let (id, bytes) = std::mem::take(self.appended(stream)?);
+                self.staged.bytes += bytes;
+                id.iter().for_each(|id| self.ledger.verified(id));
             }
             _ => return Err(ApiMisuse::Outcome.into()),
         }
@@ -183,6 +190,7 @@ impl Transfer {
         core: &mut Core,
     ) -> Result<State, Error> {
         self.rounds += 1;
+        // REQ-27.
         if self.rounds > MAX_FINALIZE_ROUNDS || ids.len() > MAX_MISSING_IDS || ids.is_empty() {
             let first = ids.first().map(ToString::to_string).unwrap_or_default();
             return Err(Error::Fault(Fault {
@@ -200,6 +208,7 @@ impl Transfer {
     }
 
     fn handle_basis(&mut self, basis: Basis, core: &mut Core) -> Result<(), Violation> {
+        // REQ-16.
         if !std::mem::take(&mut self.may_rely) {
             return Err(Violation::Rule("Basis comes once, before the first Offer"));
         }
@@ -228,6 +237,7 @@ impl Transfer {
             metadata.len(),
         )?;
         self.ledger.receive_detached(metadata.len())?;
+        // REQ-17.
         let rule = match self.detached.insert(commit, Metadata::Came) {
             Some(Metadata::Awaited(announced)) if announced == Checksum::of(&metadata) => None,
             Some(Metadata::Awaited(_)) => Some("detached metadata other than announced"),
@@ -246,6 +256,7 @@ impl Transfer {
         if !self.finalizing || self.pending > 0 {
             return State::Transfer(self);
         }
+        // REQ-38.
         if self.dry_run {
             let outcomes = self.verdicts.into_iter().map(foretell).collect();
             return finish_without_publishing(outcomes, core);
@@ -267,12 +278,13 @@ impl Transfer {
         Ok(())
     }
 
-    fn appended(&mut self, stream: u8) -> Result<&mut u64, ApiMisuse> {
+    fn appended(&mut self, stream: u8) -> Result<&mut (Option<ObjectId>, u64), ApiMisuse> {
         let appended = self.appended.get_mut(usize::from(stream));
         appended.ok_or(ApiMisuse::Outcome)
     }
 
     const fn refuse_in_dry_run(&self, rule: &'static str) -> Result<(), Violation> {
+        // REQ-39.
         if self.dry_run {
             return Err(Violation::Rule(rule));
         }
