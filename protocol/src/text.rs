@@ -15,6 +15,7 @@ pub struct Text(Box<str>);
 impl Text {
     /// Takes as much of `text` as fits, cut between characters.
     pub fn new(text: &str) -> Self {
+        // REQ-7.
         let mut end = text.len().min(MAX_TEXT_LEN);
         while !text.is_char_boundary(end) {
             end -= 1;
@@ -40,6 +41,7 @@ impl Text {
 }
 
 /// Writes every character of `text` that is not plainly printable as an escape.
+/// REQ-33.
 pub fn escape(text: &str) -> String {
     rewrite(text, |character, escaped| match character {
         '\\' => escaped.push_str("\\\\"),

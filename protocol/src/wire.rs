@@ -67,6 +67,7 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(
     let (message, used) = borrow_decode_from_slice(payload, CONFIG)
         .map_err(|error| explain::<T>(payload, fields, &error))?;
     match payload.len() - used {
+        // REQ-5.
         0 => Ok(message),
         extra => Err(PayloadError::Trailing { extra }),
     }

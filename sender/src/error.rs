@@ -4,7 +4,7 @@
 //! which [`std::error::Error::source`] has.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use artifact_formats::{Checksum, ConfigError, FormatError, NameError, ObjectId, RefName};
 use artifact_protocol::session::Error as SessionError;
@@ -83,41 +83,19 @@ pub enum Error {
         /// The commit.
         commit: Checksum,
     },
-    /// The server lacks an object, and so does the local repository, since only a part of a commit
-    /// is there.
-    #[error(
-        "only a part of commit {commit} is in the local repository, and the server has not all of \
-         the rest: neither has {id}; pull the whole commit first (`ostree pull`, without --subpath \
-         and --commit-metadata-only)"
-    )]
+    /// The local repository holds only a part of a commit that is to be pushed.
+    #[error("commit {commit} is incomplete in the local repository; finish pulling it first")]
     PartialCommit {
-        /// The commit: one that is pushed, or another that is partial.
+        /// The commit.
         commit: Checksum,
-        /// What neither side has.
-        id: ObjectId,
     },
     /// An object beneath a commit that is marked complete is not there.
-    #[error(
-        "the local repository lacks {id} ({}){}; `ostree fsck` shows what else",
-        path.display(), and_its_parent(parent.as_deref())
-    )]
+    #[error("the local repository lacks {id} ({}); `ostree fsck` shows what else", path.display())]
     MissingObject {
         /// The object.
         id: ObjectId,
         /// Where it should be.
         path: PathBuf,
-        /// The repository's parent, where it is not either.
-        parent: Option<PathBuf>,
-    },
-    /// The repository that the local one leans on cannot be read.
-    #[error("cannot use {}, which {} names as core.parent", parent.display(), path.display())]
-    Parent {
-        /// The local repository's `config`.
-        path: PathBuf,
-        /// Its parent.
-        parent: PathBuf,
-        /// What is wrong with that.
-        source: Box<Self>,
     },
     /// An object's bytes are not what its checksum says.
     #[error("the local repository is corrupt: {id} ({}): {reason}", path.display())]
@@ -162,10 +140,4 @@ pub enum Error {
         /// The most that is carried, in bytes.
         limit: usize,
     },
-}
-
-fn and_its_parent(parent: Option<&Path>) -> String {
-    parent.map_or_else(String::new, |parent| {
-        format!(", and so does its parent {}", parent.display())
-    })
 }

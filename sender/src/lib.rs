@@ -43,7 +43,6 @@ mod cipher;
 mod driver;
 mod error;
 mod lane;
-mod openssh;
 mod plan;
 mod pool;
 mod push;

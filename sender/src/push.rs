@@ -27,6 +27,7 @@ pub struct Push {
     repository: Arc<Repository>,
     agent: Text,
     announcement: Announcement,
+    depth: u32,
     rate: Option<NonZeroU64>,
     dialect: Option<Dialect>,
 }
@@ -38,6 +39,7 @@ impl Push {
             repository: repository.into(),
             agent: Text::new(concat!("artifact-sender ", env!("CARGO_PKG_VERSION"))),
             announcement: Announcement::default(),
+            depth: 0,
             rate: None,
             dialect: None,
         }
@@ -100,7 +102,7 @@ impl Push {
     /// Sends so many ancestors of each commit along, as far as the local repository has them.
     #[must_use]
     pub fn depth(mut self, depth: u32) -> Self {
-        self.announcement.history = depth;
+        self.depth = depth;
         self
     }
 
@@ -186,15 +188,13 @@ impl Push {
             .map(|r| r.name.clone())
             .collect();
         let commits = self.announcement.refs.iter().map(|update| update.commit);
-        let commits: Vec<_> = commits.collect();
-        let depth = self.announcement.history;
         let config = SenderConfig {
             agent: self.agent,
-            small: small_commits(&self.repository, commits.clone()).await,
+            small: small_commits(&self.repository, commits.collect()).await,
             announcement: self.announcement,
         };
         let mut tally = Tally::default();
-        let pool = Pool::start(&self.repository, depth);
+        let pool = Pool::start(&self.repository, self.depth);
         let ended = driver::run(
             config,
             self.dialect,
@@ -209,9 +209,10 @@ impl Push {
         )
         .await;
         match ended {
+            // REQ-29.
             // What came after the outcomes does not change them.
             Err(Error::Session(error)) if tally.is_settled => tally.lost = Some(error),
-            ended => ended.map_err(|error| self.repository.explain(error, &commits))?,
+            ended => ended?,
         }
         tally.into_report(names)
     }
@@ -308,7 +309,7 @@ pub async fn inquire<S: AsyncRead + AsyncWrite>(
         announcement: Announcement {
             options: PushOptions::DRY_RUN,
             refs: vec![update],
-            ..Announcement::default()
+            bases: Vec::new(),
         },
         ..SenderConfig::default()
     };

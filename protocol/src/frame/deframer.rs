@@ -82,6 +82,7 @@ impl Deframer {
     fn greet(&mut self, input: &mut BytesMut) -> Result<bool, DecodeError> {
         if !self.greeted {
             let seen = input.len().min(PREAMBLE.len());
+            // REQ-1.
             if input.get(..seen) != PREAMBLE.get(..seen) {
                 return Err(DecodeError::Preamble {
                     got: first_line(input),

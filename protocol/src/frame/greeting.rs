@@ -88,6 +88,7 @@ impl<'de> Deserialize<'de> for Extensions {
         if total > MAX_EXTENSIONS_LEN {
             return Err(D::Error::custom("extensions are larger than 8 KiB"));
         }
+        // REQ-6.
         if !entries.is_sorted_by(|(before, _), (tag, _)| before < tag) {
             return Err(D::Error::custom("tags ascend, and none comes twice"));
         }

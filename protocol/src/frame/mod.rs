@@ -155,6 +155,7 @@ impl Frame {
     pub fn decode(input: &mut BytesMut, payload_len_max: u32) -> Result<Option<Self>, DecodeError> {
         while let Some(wire) = input.first_chunk() {
             let Head { kind, flags, len } = Head::from_wire(*wire);
+            // REQ-2.
             if len > payload_len_max {
                 return Err(DecodeError::TooLong {
                     limit: payload_len_max,
@@ -163,6 +164,7 @@ impl Frame {
             }
             let known = payload::is_known(kind);
             match (known, flags) {
+                // REQ-3, REQ-4.
                 (true, 0) | (false, Head::IGNORABLE) => {}
                 (false, 0) => return Err(DecodeError::UnknownKind { kind }),
                 _ => return Err(DecodeError::Flags { kind, flags }),

@@ -31,6 +31,7 @@ impl<O: From<Bytes>> Outputs<O> {
 
     /// Queues a frame, and the preamble before the first. Nothing follows a `Close`.
     pub(crate) fn send(&mut self, frame: &Frame) {
+        // REQ-32.
         if self.closed {
             return;
         }

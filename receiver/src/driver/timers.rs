@@ -102,6 +102,7 @@ impl Timers {
             stall,
             ping,
         } = self.patience;
+        // REQ-37.
         let mut next = self.said + ping;
         for (applies, deadline, reason) in [
             (

@@ -14,7 +14,6 @@ use crate::args::{self, Args};
 use crate::caches;
 use crate::origin::Origin;
 use crate::output::Output;
-use crate::retry::retrying;
 use crate::trouble::Trouble;
 
 /// Prints the refs of all caches, each as the first that has it says.
@@ -27,10 +26,7 @@ pub(crate) async fn run(list: &args::List, args: &Args, output: &Output) -> u8 {
     let mut refs = BTreeMap::new();
     let mut answered = false;
     for cache in &caches {
-        let read = retrying(list.retries, output, async || {
-            read(cache, args, output).await
-        });
-        match read.await {
+        match read(cache, args, output).await {
             Ok(read) => {
                 answered = true;
                 for (name, found) in read {
@@ -50,13 +46,6 @@ pub(crate) async fn run(list: &args::List, args: &Args, output: &Output) -> u8 {
     if !answered {
         output.error("no cache could be read", None);
         return exit::CONNECTION;
-    }
-    if refs.is_empty() {
-        let of = (list.pattern.as_ref()).map_or(String::new(), |p| format!(" of the pattern {p}"));
-        output.note(&match &caches[..] {
-            [cache] => format!("{cache} has no ref{of}"),
-            _ => format!("none of the caches has a ref{of}"),
-        });
     }
     show(&refs, output);
     exit::DONE

@@ -120,7 +120,6 @@ impl ExpectUpdate {
             options,
             refs,
             bases: Vec::new(),
-            history: 0,
         })
     }
 

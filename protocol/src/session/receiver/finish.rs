@@ -70,6 +70,7 @@ pub(super) fn finish_without_publishing(outcomes: Vec<RefOutcome>, core: &mut Co
 }
 
 fn say_goodbye(summary: SummaryDone, core: &mut Core) -> State {
+    // REQ-31.
     core.outputs.send(&Frame::SummaryDone(summary));
     State::Finished
 }

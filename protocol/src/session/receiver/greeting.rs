@@ -28,6 +28,7 @@ impl ExpectHello {
             ..
         } = hello;
         let Some(version) = Version::negotiate(version_min, version_max) else {
+            // REQ-8.
             // The beginning is for programs (SPEC "Versions").
             return Err(Violation::Unsupported(format!(
                 "versions {} {}: this server speaks no other, and the client {version_min} to \
@@ -72,7 +73,6 @@ impl ExpectAnnounce {
         let Frame::Announce(announce) = frame else {
             return unexpected("Announce", &frame);
         };
-        let history = announce.history();
         let Announce {
             options,
             refs,
@@ -84,16 +84,17 @@ impl ExpectAnnounce {
             return Err(Violation::Unsupported(format!("push options {:#x}", options.0)).into());
         }
         let mut whole = match self.so_far {
+            // REQ-11.
             Some(so_far) if so_far.options == options => so_far,
             Some(_) => return Err(Violation::Rule("options changed while announcing").into()),
             None => Announcement {
                 options,
-                history,
                 ..Announcement::default()
             },
         };
         Violation::limit("refs in a push", MAX_REFS, whole.refs.len() + refs.len())?;
         Violation::limit("bases proposed", MAX_BASES, whole.bases.len() + bases.len())?;
+        // REQ-13.
         if refs.is_empty() && more {
             return Err(Violation::Rule("an announcement that goes on without a ref").into());
         }
@@ -120,6 +121,7 @@ fn check_unambiguous(announcement: &Announcement) -> Result<(), Violation> {
         ..
     } in &announcement.refs
     {
+        // REQ-12.
         if !names.insert(name) {
             return Err(Violation::Rule("a ref announced twice"));
         }
@@ -154,6 +156,7 @@ impl Opening {
         core.outputs
             .push(ReceiverEvent::Opened(announcement.clone(), opened.clone()));
         let mut verdicts = opened.refs.iter().map(|state| &state.verdict);
+        // REQ-15.
         if !verdicts.any(|verdict| *verdict == Verdict::Accepted) {
             return Ok(State::Finished);
         }

@@ -175,6 +175,7 @@ impl ReceiverSession {
         if self.core.left {
             return Ok(());
         }
+        // REQ-35.
         Err(self.fail(Error::Truncated))
     }
 
@@ -215,7 +216,7 @@ impl ReceiverSession {
 
     /// Returns whether more bytes should be read; `false` is back-pressure.
     ///
-    /// From `Finalize` until it is answered nothing is read: neither a goodbye nor a mistake of the
+    /// REQ-26: from `Finalize` until it is answered nothing is read: neither a goodbye nor a mistake of the
     /// client's may come between the store and a publication that was asked for.
     pub const fn wants_input(&self) -> bool {
         let awaits_client = match &self.state {
@@ -348,6 +349,7 @@ impl Core {
     }
 }
 
+/// REQ-34: what a state does not take ends the session.
 fn unexpected<T>(awaited: &'static str, frame: &Frame) -> Result<T, Error> {
     Err(Violation::Unexpected {
         awaited,

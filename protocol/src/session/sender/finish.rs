@@ -107,6 +107,7 @@ impl Core {
                 "WouldUpdate in a push that is no dry run",
             ),
         };
+        // REQ-28.
         match outcomes.contains(&alien) {
             true => Err(Violation::Rule(rule)),
             false => Ok(()),

@@ -12,8 +12,8 @@ use super::early::Early;
 use super::transfer::Transfer;
 use super::{Core, SenderEvent, SenderOutput, State, finish, unexpected};
 use crate::frame::{
-    Announce, Basis, Detached, Extensions, Frame, Hello, RefOutcome, RefState, RefStatus, Verdict,
-    Want, Welcome,
+    Announce, Basis, Detached, Frame, Hello, RefOutcome, RefState, RefStatus, Verdict, Want,
+    Welcome,
 };
 use crate::limits::{MAX_COMPLETE, MAX_EARLY_FRAME_LEN};
 use crate::text::Text;
@@ -37,18 +37,13 @@ pub(super) fn send(
         options,
         refs,
         bases,
-        history,
     } = announcement;
-    let mut extensions = Extensions::default();
-    if *history > 0 {
-        extensions.set(Announce::HISTORY, history.to_le_bytes().to_vec());
-    }
     let mut frame = Announce {
         options: *options,
         refs: Vec::new(),
         bases: bases.clone(),
         more: false,
-        extensions,
+        extensions: Default::default(),
     };
     let mut len = bases
         .iter()
@@ -100,6 +95,7 @@ impl ExpectWelcome {
         let Welcome {
             version, limits, ..
         } = &welcome;
+        // REQ-9.
         if *version < Version::OLDEST || *version > Version::NEWEST {
             return Err(Violation::Unsupported(format!(
                 "the server chose version {version}, which was not on offer"
@@ -140,6 +136,7 @@ impl ExpectRefStatus {
                 Violation::limit("complete commits", MAX_COMPLETE, status.complete.len())?;
                 status
             }
+            // REQ-14.
             Some(_) if !status.complete.is_empty() || status.refs.is_empty() => {
                 return Err(Violation::Rule("a further RefStatus holds just refs").into());
             }

@@ -57,6 +57,7 @@ fn keep_object(id: ObjectId, len: u64, limits: &Limits) -> Result<(), Fault> {
 }
 
 fn keep(who: &str, what: &str, count: u64, limit: u64) -> Result<(), Fault> {
+    // REQ-10.
     if count <= limit {
         return Ok(());
     }

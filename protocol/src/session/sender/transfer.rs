@@ -119,9 +119,6 @@ impl Transfer {
             (SourceOp::Offer { .. }, SourceOutcome::Offered { ids, exhausted }) => {
                 self.handle_offered(ids, exhausted, core)?;
             }
-            (SourceOp::Vouch(ids), SourceOutcome::Vouched(all)) => {
-                self.handle_vouched(ids, all, core)?;
-            }
             (SourceOp::Fetch(ids), SourceOutcome::Fetched(objects))
                 if ids.len() == objects.len() =>
             {
@@ -145,8 +142,7 @@ impl Transfer {
         Ok(self.go_on(core))
     }
 
-    /// Sends what a finalization found missing, offers what is beneath it, and finalizes again; but
-    /// first asks the source whether it belongs to what was announced. A server may name any id.
+    /// Sends what a finalization found missing, offers what is beneath it, and finalizes again.
     pub(super) fn send_again(
         mut self,
         ids: Vec<ObjectId>,
@@ -154,31 +150,18 @@ impl Transfer {
     ) -> Result<State, Error> {
         self.rounds += 1;
         self.quota.want(ids.len() as u64, &core.limits)?;
-        self.offering = Offering::Asked;
-        core.request(SourceOp::Vouch(ids));
-        Ok(State::Transfer(Box::new(self)))
-    }
-
-    fn handle_vouched(
-        &mut self,
-        ids: Vec<ObjectId>,
-        all: bool,
-        core: &mut Core,
-    ) -> Result<(), Violation> {
-        if !all {
-            return Err(Violation::Rule("Missing asks for what was not announced"));
-        }
         core.outputs.push(SenderEvent::Missing(ids.len() as u64));
         self.wanted.extend(&ids);
         self.missing = ids;
         self.offering = Offering::Ready;
-        Ok(())
+        Ok(self.go_on(core))
     }
 
     fn handle_want(&mut self, want: Want, core: &mut Core) -> Result<(), Error> {
         let Some(offered) = self.unanswered.pop_front() else {
             return Err(Violation::Rule("Want without an unanswered Offer").into());
         };
+        // REQ-18.
         if offered.len() != want.wanted.len() {
             let rule = "Want does not answer as many ids as were offered";
             return Err(Violation::Rule(rule).into());
@@ -261,6 +244,7 @@ impl Transfer {
         let open = self.streams.iter().flatten().count();
         let unsent = self.wanted.len() + self.fetching + self.packer.waiting() + self.large.len();
         let unsettled = self.unanswered_ids + unsent + open;
+        // REQ-19.
         if self.offering == Offering::Ready && unsettled + MAX_OFFER_IDS <= MAX_UNSETTLED_IDS {
             self.offering = Offering::Asked;
             let answers = std::mem::take(&mut self.answers);

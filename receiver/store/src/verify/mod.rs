@@ -44,6 +44,7 @@ impl Verified {
 }
 
 /// Verifies an object whose stored bytes are all at hand.
+/// REQ-42.
 pub fn verify(
     id: ObjectId,
     stored: &[u8],

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use artifact_formats::ObjectId;
+use artifact_formats::{ObjectId, ObjectKind};
 use artifact_protocol::frame::{CloseCode, PushOptions, RefOutcome};
+use artifact_protocol::session::Published;
 use artifact_store::{Error, Fs, LocalStore, LockMode, RealFs, RepoPath, Store, StoreConfig};
 
 use crate::support::{Pair, done, open, ostree, update};
@@ -125,6 +126,43 @@ fn a_locked_repository_is_busy_and_says_so_in_time() {
     pair.assert_sound(&["x"]);
 }
 
+// REQ-40.
+#[test]
+fn what_one_identity_has_sent_is_no_news_to_another() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("a", "secret")]);
+    let file = pair.closure(commit).into_iter();
+    let file = file
+        .filter(|id| id.kind == ObjectKind::File)
+        .collect::<Vec<_>>();
+    let sent = pair.store_of("one");
+    open(&sent, PushOptions::default(), &[update("a", commit)]);
+    sent.stage(file[0], &pair.stored(file[0])).unwrap();
+    drop(sent);
+    for (identity, has) in [("another", false), ("one", true)] {
+        let store = pair.store_of(identity);
+        open(&store, PushOptions::default(), &[update("a", commit)]);
+        assert_eq!(store.have(&file).unwrap(), [has], "{identity}");
+    }
+}
+
+// REQ-45.
+#[test]
+fn no_lock_is_held_while_a_client_is_waited_for() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("a", "a")]);
+    let store = pair.store();
+    drop(lock_repo(&pair));
+    open(&store, PushOptions::default(), &[update("a", commit)]);
+    drop(lock_repo(&pair));
+    assert!(matches!(store.publish().unwrap(), Published::Missing(_)));
+    drop(lock_repo(&pair));
+    pair.stage_all(&store, commit);
+    drop(lock_repo(&pair));
+    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
+    drop(lock_repo(&pair));
+}
+
 #[test]
 fn a_repository_configured_not_to_lock_is_not_locked() {
     let pair = Pair::new();
@@ -176,7 +214,7 @@ fn a_session_that_waits_to_be_killed() {
 }
 
 fn file(checksum: artifact_formats::Checksum) -> ObjectId {
-    ObjectId::new(artifact_formats::ObjectKind::File, checksum)
+    ObjectId::new(ObjectKind::File, checksum)
 }
 
 #[test]

@@ -207,7 +207,6 @@ impl Push {
             options: PushOptions::FORCE,
             refs: self.refs.iter().map(update).collect(),
             bases: self.bases.iter().map(base).collect(),
-            history: 0,
         }
     }
 

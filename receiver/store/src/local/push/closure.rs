@@ -17,7 +17,6 @@ use artifact_protocol::limits::MAX_MISSING_IDS;
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
-use crate::local::push::ancestors::read_commit;
 use crate::local::push::bases::Bases;
 use crate::local::push::resume;
 use crate::local::repository::descent::{Descent, Levels, Next, TooMuch};
@@ -34,8 +33,7 @@ pub(crate) enum Closure {
     Missing(Vec<ObjectId>),
 }
 
-/// Walks what commits reach; of a parent only if it is staged. Parents are followed past those that
-/// are not, `history` of them.
+/// Walks what commits reach; of a parent only if it is staged.
 ///
 /// Fails, by fault of the peer, when directories nest deeper than LIM-21 by whatever way, those
 /// beneath commits that are relied on counted as well.
@@ -43,7 +41,6 @@ pub(crate) fn walk<F: Fs>(
     repo: &Repo<F>,
     bases: &mut Bases,
     commits: &[Checksum],
-    history: usize,
 ) -> Result<Closure, Error> {
     loop {
         let lost = bases.lost();
@@ -56,7 +53,6 @@ pub(crate) fn walk<F: Fs>(
         repo.staging.begin_walk();
         for &commit in commits {
             walk.histories(commit)?;
-            walk.follow(commit, history)?;
         }
         let (commits, missing) = (walk.commits, walk.missing);
         if bases.lost() != lost {
@@ -147,22 +143,6 @@ impl<F: Fs> Walk<'_, F> {
         Ok(())
     }
 
-    /// Looks for staged ancestors beyond some that were here before.
-    fn follow(&mut self, commit: Checksum, history: usize) -> Result<(), Error> {
-        let mut next = commit;
-        for _ in 0..history {
-            let known = read_commit(self.repo, next)?;
-            let Some(parent) = known.and_then(|commit| commit.parent) else {
-                break;
-            };
-            if (self.repo.staging).holds(&ObjectId::new(ObjectKind::Commit, parent)) {
-                self.histories(parent)?;
-            }
-            next = parent;
-        }
-        Ok(())
-    }
-
     fn tree(&mut self, root: ObjectId) -> Result<(), Error> {
         let mut descent = Descent::new(MAX_TREE_DEPTH);
         if matches!(self.look(root)?, Look::Enter) {
@@ -241,6 +221,7 @@ impl<F: Fs> Walk<'_, F> {
 }
 
 const fn too_deep(id: ObjectId) -> Error {
+    // REQ-44.
     Error::TooDeep {
         id,
         limit: MAX_TREE_DEPTH,

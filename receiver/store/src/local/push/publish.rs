@@ -60,8 +60,7 @@ fn publish_accepted<F: Fs>(
     // Each turn but the last settles an update or loses a base, so that this ends.
     while session.accepted().next().is_some() {
         let commits: Vec<_> = session.accepted().map(|a| a.update.commit).collect();
-        let depth = session.ancestors.depth();
-        let walked = closure::walk(repo, &mut session.bases, &commits, depth)?;
+        let walked = closure::walk(repo, &mut session.bases, &commits)?;
         let reached = match walked {
             Closure::Whole(commits) => commits,
             Closure::Missing(missing) => return Ok(Some(missing)),
@@ -74,14 +73,12 @@ fn publish_accepted<F: Fs>(
             }
             continue;
         }
-        if reached.is_empty() && session.settle_unchanged() {
-            continue;
-        }
         check_detached(repo, session)?;
         session.check_objects(repo, repo.staging.len())?;
         repo.take_room(0, session.new_dirs.len() as u64)?;
         let files = stage_refs(repo, session)?;
         repo.staging.sync()?;
+        // REQ-45, REQ-46.
         let lock = repo.lock(LockMode::Shared)?;
         let bases_hold = session.bases.confirm(&*repo.fs)?;
         let refs_hold = session.confirm_refs(&*repo.fs)?;

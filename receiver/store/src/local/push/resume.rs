@@ -19,10 +19,12 @@ use crate::local::repository::{Repo, objects};
 
 /// Takes an object over, whatever is below it; returns whether that could be done.
 pub(crate) fn take_over<F: Fs>(repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
+    // REQ-40.
     for sibling in repo.staging.siblings() {
         let Some(linked) = repo.staging.link(&sibling.path(&id))? else {
             continue;
         };
+        // REQ-41.
         let taken = if sibling.is_doubtful(&*repo.fs)? || !repo.staging.is_whole(&linked)? {
             repo.staging.forget(&linked);
             false
