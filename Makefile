@@ -1,4 +1,4 @@
-.PHONY: help demo test test-extra chaos chaos-controls fuzz mutants bench bench-growth bench-neighbours bench-large bench-micro bench-instructions
+.PHONY: conformance help demo test test-extra chaos chaos-controls fuzz mutants bench bench-growth bench-neighbours bench-large bench-micro bench-instructions
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -26,6 +26,12 @@ chaos: ## kills, failing calls, full disks and power cuts, as root (tests/README
 chaos-controls: ## show that seeded faults and faked syncs are caught, as root
 	@.ci/setup
 	@tests/controls/run
+
+conformance: ## try both programs against the SPEC, case by case (tests/conformance/README.md)
+	@cargo build --quiet --workspace --bins
+	@tests/conformance/run receiver -- "$(abspath $(TARGET))/debug/bst-artifact-receive"
+	@tests/conformance/run client -- "$(abspath $(TARGET))/debug/artifact-cache" push --repo {repo} \
+		--remote kit:cache --ssh {server} {ref}
 
 fuzz: ## fuzz every target for SECONDS=60 each, on nightly (fuzz/README.md)
 	@.ci/setup

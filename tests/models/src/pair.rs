@@ -502,6 +502,5 @@ pub fn announce_all(repository: &Repository, options: PushOptions) -> Announceme
         options,
         refs: refs.collect(),
         bases: Vec::new(),
-        history: 0,
     }
 }

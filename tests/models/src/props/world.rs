@@ -78,7 +78,6 @@ pub(super) fn draw_announcement(draw: &mut Draw<'_>) -> Announcement {
         options,
         refs,
         bases: Vec::new(),
-        history: 0,
     }
 }
 
