@@ -72,6 +72,7 @@
 //!                     ),
 //!                     SourceOp::Next(_) => unreachable!("nothing is large here"),
 //!                     SourceOp::Descends(_) => unreachable!("the server compares"),
+//!                     SourceOp::Vouch(_) => unreachable!("nothing is missing"),
 //!                 };
 //!                 sender.handle_source(request.complete(Ok(outcome)))?;
 //!             }

@@ -705,6 +705,7 @@ impl Sending {
                     },
                     exhausted: true,
                 },
+                SourceOp::Vouch(_) => SourceOutcome::Vouched(true),
                 SourceOp::Fetch(ids) => SourceOutcome::Fetched(
                     ids.iter()
                         .map(|_| Fetched::Whole(Bytes::from_static(b"stored")))
@@ -807,7 +808,7 @@ fn a_sender_keeps_its_limits_at_n_and_refuses_n_plus_one() {
 fn a_server_may_say_three_times_and_not_a_fourth_that_objects_are_missing() {
     let mut state = Sending::expect_finalized();
     for _ in 0..3 {
-        state = state.after(missing(1)).answered();
+        state = state.after(missing(1)).answered().answered();
     }
     state.refuses(missing(1), CloseCode::VIOLATION);
 }

@@ -4,7 +4,7 @@
 //! which [`std::error::Error::source`] has.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use artifact_formats::{Checksum, ConfigError, FormatError, NameError, ObjectId, RefName};
 use artifact_protocol::session::Error as SessionError;
@@ -83,19 +83,41 @@ pub enum Error {
         /// The commit.
         commit: Checksum,
     },
-    /// The local repository holds only a part of a commit that is to be pushed.
-    #[error("commit {commit} is incomplete in the local repository; finish pulling it first")]
+    /// The server lacks an object, and so does the local repository, since only a part of a commit
+    /// is there.
+    #[error(
+        "only a part of commit {commit} is in the local repository, and the server has not all of \
+         the rest: neither has {id}; pull the whole commit first (`ostree pull`, without --subpath \
+         and --commit-metadata-only)"
+    )]
     PartialCommit {
-        /// The commit.
+        /// The commit: one that is pushed, or another that is partial.
         commit: Checksum,
+        /// What neither side has.
+        id: ObjectId,
     },
     /// An object beneath a commit that is marked complete is not there.
-    #[error("the local repository lacks {id} ({}); `ostree fsck` shows what else", path.display())]
+    #[error(
+        "the local repository lacks {id} ({}){}; `ostree fsck` shows what else",
+        path.display(), and_its_parent(parent.as_deref())
+    )]
     MissingObject {
         /// The object.
         id: ObjectId,
         /// Where it should be.
         path: PathBuf,
+        /// The repository's parent, where it is not either.
+        parent: Option<PathBuf>,
+    },
+    /// The repository that the local one leans on cannot be read.
+    #[error("cannot use {}, which {} names as core.parent", parent.display(), path.display())]
+    Parent {
+        /// The local repository's `config`.
+        path: PathBuf,
+        /// Its parent.
+        parent: PathBuf,
+        /// What is wrong with that.
+        source: Box<Self>,
     },
     /// An object's bytes are not what its checksum says.
     #[error("the local repository is corrupt: {id} ({}): {reason}", path.display())]
@@ -140,4 +162,10 @@ pub enum Error {
         /// The most that is carried, in bytes.
         limit: usize,
     },
+}
+
+fn and_its_parent(parent: Option<&Path>) -> String {
+    parent.map_or_else(String::new, |parent| {
+        format!(", and so does its parent {}", parent.display())
+    })
 }

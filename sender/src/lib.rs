@@ -43,6 +43,7 @@ mod cipher;
 mod driver;
 mod error;
 mod lane;
+mod openssh;
 mod plan;
 mod pool;
 mod push;

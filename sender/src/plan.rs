@@ -32,6 +32,7 @@ pub struct Target {
 #[derive(Debug)]
 pub struct Plan {
     repository: Arc<Repository>,
+    planned: Vec<Checksum>, // what the server may be given, each with its closure
     basis: Vec<Checksum>,
     known: Known, // offered, in `ready`, or on the server as far as is known
     ready: VecDeque<ObjectId>,
@@ -54,7 +55,10 @@ impl Plan {
     /// the commits between a target and the `current` one, if that is an ancestor; without them the
     /// server could not see that the ref moves forward.
     ///
-    /// Fails if a target is missing here or partial, or if something it needs cannot be read.
+    /// Of a target that is partial here the server is to have the rest, or the plan comes to
+    /// nothing.
+    ///
+    /// Fails if a target is missing here, or if something it needs cannot be read.
     pub fn new(
         repository: Arc<Repository>,
         targets: &[Target],
@@ -74,6 +78,7 @@ impl Plan {
     ) -> Result<Self, Error> {
         let mut plan = Self {
             repository,
+            planned: Vec::new(),
             basis: Vec::new(),
             known: Known::default(),
             ready: VecDeque::new(),
@@ -92,15 +97,24 @@ impl Plan {
             .filter(|commit| plan.known.insert(commit_id(*commit)))
             .collect();
         for target in targets {
+            plan.planned.push(target.commit);
             for commit in history(&plan.repository, target, depth)? {
+                plan.planned.push(commit);
                 if plan.known.insert(commit_id(commit)) {
                     plan.ready.push_back(commit_id(commit));
                 }
             }
         }
         if !plan.ready.is_empty() {
+            let mut is_partial = false;
             for commit in held {
+                is_partial |= plan.repository.is_partial(commit)?;
                 plan.leave_out(commit);
+            }
+            // What is not here may lie beneath it. Without a basis the server relies on all that
+            // it has complete.
+            if is_partial {
+                plan.basis.clear();
             }
         }
         Ok(plan)
@@ -125,8 +139,13 @@ impl Plan {
                 }
                 self.unanswered += 1;
                 batch.push(id);
-            } else if let Some(id) = self.next_to_expand() {
-                self.expand(id)?;
+            } else if let Some((id, is_wanted)) = self.next_to_expand() {
+                match self.expand(id) {
+                    // Only a part of the commit is here. The server may have it all the same: it
+                    // says so in its answer, which is waited for.
+                    Err(Error::MissingObject { .. }) if !is_wanted => drop(self.open.insert(id)),
+                    expanded => expanded?,
+                }
             } else {
                 break;
             }
@@ -153,6 +172,33 @@ impl Plan {
         }
     }
 
+    /// Returns whether the planned commits reach all of these, as far as they are here. All else is
+    /// no business of the server's.
+    ///
+    /// Fails if the local repository holds an object damaged.
+    pub fn reaches(&self, ids: &[ObjectId]) -> Result<bool, Error> {
+        let mut sought: HashSet<_> = ids.iter().copied().collect();
+        let mut seen = Known::default();
+        let mut stack: Vec<_> = self.planned.iter().copied().map(commit_id).collect();
+        while let Some(id) = stack.pop() {
+            sought.remove(&id);
+            if sought.is_empty() {
+                break;
+            }
+            let below = match children(&self.repository, id) {
+                Err(Error::MissingObject { .. }) => continue,
+                below => below?,
+            };
+            for child in below {
+                sought.remove(&child);
+                if has_children(child) && seen.insert(child) {
+                    stack.push(child);
+                }
+            }
+        }
+        Ok(sought.is_empty())
+    }
+
     /// Takes up again what is beneath objects that the server found missing: what it had of that
     /// before may be gone.
     pub fn offer_again(&mut self, missing: &[ObjectId]) {
@@ -169,15 +215,18 @@ impl Plan {
         self.ready.is_empty() && self.wanted.is_empty() && self.open.is_empty()
     }
 
-    fn next_to_expand(&mut self) -> Option<ObjectId> {
-        let wanted = self.wanted.pop_front();
-        if wanted.is_some() || self.unanswered >= Self::SPECULATION_MAX {
-            return wanted;
+    /// Returns a directory or commit to look into, and whether the server is known to lack it.
+    fn next_to_expand(&mut self) -> Option<(ObjectId, bool)> {
+        if let Some(wanted) = self.wanted.pop_front() {
+            return Some((wanted, true));
+        }
+        if self.unanswered >= Self::SPECULATION_MAX {
+            return None;
         }
         loop {
             let id = self.open_order.pop_front()?;
             if self.open.remove(&id) {
-                return Some(id);
+                return Some((id, false));
             }
         }
     }
@@ -185,10 +234,9 @@ impl Plan {
     /// Makes the children of a directory or commit ready, directories first: on their answers
     /// depends what comes after them.
     fn expand(&mut self, id: ObjectId) -> Result<(), Error> {
+        let below = children(&self.repository, id)?;
         self.parent = Some(id);
-        let new = children(&self.repository, id)?
-            .into_iter()
-            .filter(|child| self.known.insert(*child));
+        let new = below.into_iter().filter(|child| self.known.insert(*child));
         let (files, others): (Vec<_>, Vec<_>) = new.partition(|id| id.kind == ObjectKind::File);
         self.ready.extend(others);
         self.ready.extend(files);
@@ -323,17 +371,17 @@ pub(crate) fn descends(
 
 /// Returns the commits to push for a target, newest first.
 fn history(repository: &Repository, target: &Target, depth: u32) -> Result<Vec<Checksum>, Error> {
-    if target.current == Some(target.commit) {
+    // Of what the ref holds already only the ancestors are of use.
+    let is_there = target.current == Some(target.commit);
+    if is_there && depth == 0 {
         return Ok(Vec::new());
     }
     let depth = usize::try_from(depth).unwrap_or(usize::MAX);
-    let Some(newest) = repository.complete_commit(target.commit)? else {
-        let commit = target.commit;
-        return Err(match repository.is_partial(commit)? {
-            true => Error::PartialCommit { commit },
-            false => Error::NoSuchCommit { commit },
-        });
-    };
+    let commit = target.commit;
+    let newest = repository.commit(commit).map_err(|error| match error {
+        Error::MissingObject { .. } => Error::NoSuchCommit { commit },
+        error => error,
+    })?;
     let mut commits = vec![target.commit];
     let mut parent = newest.parent;
     // REQ-20.
@@ -342,7 +390,7 @@ fn history(repository: &Repository, target: &Target, depth: u32) -> Result<Vec<C
         if target.current == Some(ancestor) {
             between = Some(commits.len());
         }
-        let searching = target.current.is_some() && between.is_none();
+        let searching = target.current.is_some() && between.is_none() && !is_there;
         if commits.len() > depth && !(searching && commits.len() <= MAX_HISTORY_LEN) {
             break;
         }
@@ -353,6 +401,9 @@ fn history(repository: &Repository, target: &Target, depth: u32) -> Result<Vec<C
         parent = commit.parent;
     }
     commits.truncate(between.unwrap_or(1).max(depth.saturating_add(1)));
+    if is_there {
+        commits.remove(0);
+    }
     Ok(commits)
 }
 

@@ -154,7 +154,10 @@ impl Pool {
         self.busy += 1;
         // The threads live as long as their queues.
         match request.op() {
-            SourceOp::Descends(_) | SourceOp::Plan(_) | SourceOp::Offer { .. } => {
+            SourceOp::Descends(_)
+            | SourceOp::Plan(_)
+            | SourceOp::Offer { .. }
+            | SourceOp::Vouch(_) => {
                 let _ = self.planner.send(request);
             }
             SourceOp::Fetch(_) => {
@@ -280,6 +283,7 @@ fn plan(
                 missing,
                 max,
             } => offer(plan.as_mut(), answers, missing, *max),
+            SourceOp::Vouch(ids) => vouch(plan.as_ref(), ids),
             SourceOp::Fetch(_) | SourceOp::Next(_) => Err(Error::Internal("not the planner's")),
         };
         let done = request.complete(outcome.map_err(|error| failure.keep(error)));
@@ -344,6 +348,11 @@ fn offer(
     })
 }
 
+fn vouch(plan: Option<&Plan>, ids: &[ObjectId]) -> Result<SourceOutcome, Error> {
+    let plan = plan.ok_or(Error::Internal("objects missing before the plan"))?;
+    plan.reaches(ids).map(SourceOutcome::Vouched)
+}
+
 /// What all readers share.
 struct Reading<'r> {
     repository: &'r Repository,
@@ -389,6 +398,7 @@ impl<'r> Reading<'r> {
             SourceOp::Descends(_)
             | SourceOp::Plan(_)
             | SourceOp::Offer { .. }
+            | SourceOp::Vouch(_)
             | SourceOp::Next(_) => Err(Error::Internal("not a reader's")),
         };
         let done = request.complete(outcome.map_err(|error| self.failure.keep(error)));

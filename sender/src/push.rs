@@ -27,7 +27,6 @@ pub struct Push {
     repository: Arc<Repository>,
     agent: Text,
     announcement: Announcement,
-    depth: u32,
     rate: Option<NonZeroU64>,
     dialect: Option<Dialect>,
 }
@@ -39,7 +38,6 @@ impl Push {
             repository: repository.into(),
             agent: Text::new(concat!("artifact-sender ", env!("CARGO_PKG_VERSION"))),
             announcement: Announcement::default(),
-            depth: 0,
             rate: None,
             dialect: None,
         }
@@ -102,7 +100,7 @@ impl Push {
     /// Sends so many ancestors of each commit along, as far as the local repository has them.
     #[must_use]
     pub fn depth(mut self, depth: u32) -> Self {
-        self.depth = depth;
+        self.announcement.history = depth;
         self
     }
 
@@ -188,13 +186,15 @@ impl Push {
             .map(|r| r.name.clone())
             .collect();
         let commits = self.announcement.refs.iter().map(|update| update.commit);
+        let commits: Vec<_> = commits.collect();
+        let depth = self.announcement.history;
         let config = SenderConfig {
             agent: self.agent,
-            small: small_commits(&self.repository, commits.collect()).await,
+            small: small_commits(&self.repository, commits.clone()).await,
             announcement: self.announcement,
         };
         let mut tally = Tally::default();
-        let pool = Pool::start(&self.repository, self.depth);
+        let pool = Pool::start(&self.repository, depth);
         let ended = driver::run(
             config,
             self.dialect,
@@ -212,7 +212,7 @@ impl Push {
             // REQ-29.
             // What came after the outcomes does not change them.
             Err(Error::Session(error)) if tally.is_settled => tally.lost = Some(error),
-            ended => ended?,
+            ended => ended.map_err(|error| self.repository.explain(error, &commits))?,
         }
         tally.into_report(names)
     }
@@ -309,7 +309,7 @@ pub async fn inquire<S: AsyncRead + AsyncWrite>(
         announcement: Announcement {
             options: PushOptions::DRY_RUN,
             refs: vec![update],
-            bases: Vec::new(),
+            ..Announcement::default()
         },
         ..SenderConfig::default()
     };

@@ -1,6 +1,9 @@
 //! Where a push goes, as users write it.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::net::Ipv6Addr;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -40,7 +43,7 @@ impl FromStr for Remote {
     type Err = RemoteError;
 
     /// Reads `ssh://[user@]host[:port]/path`, `[user@]host:path`, `/path`, `./path` or
-    /// `file:///path`.
+    /// `file:///path`, as git, ssh and ostree do.
     fn from_str(text: &str) -> Result<Self, RemoteError> {
         parse(text).map_err(|reason| RemoteError {
             text: text.to_owned(),
@@ -53,35 +56,20 @@ fn parse(text: &str) -> Result<Remote, &'static str> {
     if text.starts_with('-') {
         return Err("it begins with '-', like an option; a path may be written ./-path");
     }
-    if let Some(rest) = text.strip_prefix("ssh://") {
-        let (authority, path) = match rest.find('/') {
-            Some(slash) => rest.split_at(slash),
-            None => (rest, ""),
+    if let Some((scheme, rest)) = split_scheme(text) {
+        return match scheme.to_ascii_lowercase().as_str() {
+            "ssh" | "git+ssh" | "ssh+git" => parse_ssh_url(rest),
+            "file" => parse_file_url(rest),
+            "http" | "https" => Err("https is for pulling; push to ssh://[user@]host[:port]/path"),
+            _ => Err("the scheme is not known; use ssh://[user@]host[:port]/path"),
         };
-        let (user, host_port) = split_user(authority);
+    }
+    // As scp reads it: a colon before the first slash makes it a host. Nothing in it is encoded.
+    if let Some((user, inside, path)) = split_brackets(text) {
+        // Git's way to name a port here: [user@host:port]:path.
+        let (inner_user, host_port) = split_user(inside);
         let (host, port) = split_port(host_port)?;
-        return ssh(user, host, port, path);
-    }
-    if let Some(path) = text.strip_prefix("file://") {
-        return match path.starts_with('/') {
-            true => Ok(Remote::Local(path.into())),
-            false => Err("a file:// URL names an absolute path, as in file:///srv/cache"),
-        };
-    }
-    if text.starts_with("http://") || text.starts_with("https://") {
-        return Err("https is for pulling; push to ssh://[user@]host[:port]/path");
-    }
-    if text.contains("://") {
-        return Err("the scheme is not known; use ssh://[user@]host[:port]/path");
-    }
-    // As scp reads it: a colon before the first slash makes it a host.
-    let (user, rest) = split_user(text);
-    if let Some((host, path)) = rest
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once("]:"))
-        && !user.is_some_and(|user| user.contains(['/', ':']))
-    {
-        return ssh(user, host, None, path);
+        return ssh(user.or(inner_user), host, port, path);
     }
     match text.split_once(':') {
         Some((authority, path)) if !authority.contains('/') => {
@@ -89,8 +77,108 @@ fn parse(text: &str) -> Result<Remote, &'static str> {
             ssh(user, host, None, path)
         }
         _ if text.is_empty() => Err("it is empty"),
+        _ if text.contains('\0') => Err("it holds a control character"),
         _ => Ok(Remote::Local(text.into())),
     }
+}
+
+/// Reads what follows `ssh://`, where `%XX` stands for a byte.
+fn parse_ssh_url(rest: &str) -> Result<Remote, &'static str> {
+    let (authority, path) = match rest.find('/') {
+        Some(slash) => rest.split_at(slash),
+        None => (rest, ""),
+    };
+    let (user, host_port) = split_user(authority);
+    let (host, port) = split_port(host_port)?;
+    let user = user.map(decode_text).transpose()?;
+    // Of an IPv6 address only the percent sign before its zone is encoded (RFC 6874).
+    let host = match host.contains(':') {
+        true => host.replacen("%25", "%", 1),
+        false => decode_text(host)?,
+    };
+    // As git does it: behind the slash there may be somebody's home.
+    let path = path
+        .strip_prefix('/')
+        .filter(|path| path.starts_with('~'))
+        .unwrap_or(path);
+    ssh(user.as_deref(), &host, port, &decode_text(path)?)
+}
+
+/// Reads what follows `file://`, where `%XX` stands for a byte.
+fn parse_file_url(rest: &str) -> Result<Remote, &'static str> {
+    let path = rest.strip_prefix("localhost").unwrap_or(rest);
+    if !path.starts_with('/') {
+        return Err("a file:// URL names an absolute path, as in file:///srv/cache");
+    }
+    let bytes = decode(path);
+    if bytes.contains(&0) {
+        return Err("it holds a control character");
+    }
+    Ok(Remote::Local(OsString::from_vec(bytes).into()))
+}
+
+/// Splits off what comes before `://`, if that can be a scheme.
+fn split_scheme(text: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = text.split_once("://")?;
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    (scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(is_letter))
+        .then_some((scheme, rest))
+}
+
+/// Splits `[inside]:path` and `user@[inside]:path`.
+fn split_brackets(text: &str) -> Option<(Option<&str>, &str, &str)> {
+    let (before, rest) = text.split_once('[')?;
+    // Within, an address with a port has brackets of its own.
+    let nested = rest
+        .starts_with('[')
+        .then(|| rest.find(']'))
+        .flatten()
+        .map_or(0, |end| end + 1);
+    let (address, rest) = rest.split_at(nested);
+    let (inside, path) = rest.split_once("]:")?;
+    let inside = &text[before.len() + 1..before.len() + 1 + address.len() + inside.len()];
+    if before.contains(['/', ':']) || inside.contains('/') {
+        return None;
+    }
+    match before {
+        "" => Some((None, inside, path)),
+        before => Some((Some(before.strip_suffix('@')?), inside, path)),
+    }
+}
+
+/// Puts bytes in the place of `%XX`. A percent sign that two hexadecimal digits do not follow is
+/// itself, as to git.
+fn decode(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digit = |at: usize| char::from(*after.get(at)?).to_digit(16);
+        let byte = match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
+            _ => None,
+        };
+        bytes.push(byte.unwrap_or(*first));
+        rest = after
+            .get(if byte.is_some() { 2 } else { 0 }..)
+            .unwrap_or_default();
+    }
+    bytes
+}
+
+fn decode_text(text: &str) -> Result<String, &'static str> {
+    String::from_utf8(decode(text)).map_err(|_| "its %XX do not stand for UTF-8")
+}
+
+/// Writes what [`decode`] reads.
+fn encode(text: &str, plain: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match char::from(byte) {
+            c if c.is_ascii_alphanumeric() || plain.contains(c) => encoded.push(c),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 fn ssh(
@@ -101,6 +189,9 @@ fn ssh(
 ) -> Result<Remote, &'static str> {
     if host.is_empty() {
         return Err("it names no host");
+    }
+    if host.contains(['[', ']']) {
+        return Err("an address in brackets is written [address]:path or ssh://[address]/path");
     }
     // What begins with a dash would be an option to ssh.
     if host.starts_with('-') || user.is_some_and(|user| user.starts_with('-')) {
@@ -135,64 +226,88 @@ fn split_user(authority: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// Splits `host`, `host:port`, `[v6]` and `[v6]:port`.
+/// Splits `host`, `host:port`, `[v6]` and `[v6]:port`, and `v6` where it can be nothing else. An
+/// empty port is none.
 fn split_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or("an address lacks its ']'")?;
             match after.strip_prefix(':') {
-                Some(port) => (host, Some(port)),
-                None if after.is_empty() => (host, None),
+                Some(port) => (host, port),
+                None if after.is_empty() => (host, ""),
                 None => return Err("after ']' comes ':port' or nothing"),
             }
         }
-        None => match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
+        None if is_ipv6(text) => (text, ""),
+        None => text.split_once(':').unwrap_or((text, "")),
     };
     match port {
-        None => Ok((host, None)),
-        Some(port) => match port.parse() {
+        "" => Ok((host, None)),
+        port => match port.parse() {
             Ok(0) | Err(_) => Err("the port is not a number from 1 to 65535"),
             Ok(port) => Ok((host, Some(port))),
         },
     }
 }
 
+/// Returns whether a text is an IPv6 address, perhaps with its zone.
+fn is_ipv6(text: &str) -> bool {
+    let address = text.split('%').next().unwrap_or_default();
+    address.parse::<Ipv6Addr>().is_ok()
+}
+
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local(path) => path.display().fmt(f),
-            Self::Ssh(SshRemote {
-                user,
-                host,
-                port,
-                path,
-            }) => {
-                // A path from the user's home has no form with a scheme.
-                let relative = port.is_none() && !path.is_empty() && !path.starts_with('/');
-                if !relative {
-                    f.write_str("ssh://")?;
-                }
-                if let Some(user) = user {
-                    write!(f, "{user}@")?;
-                }
-                if host.contains(':') {
-                    write!(f, "[{host}]")
-                } else {
-                    f.write_str(host)
-                }?;
-                if let Some(port) = port {
-                    write!(f, ":{port}")?;
-                }
-                if relative {
-                    f.write_str(":")?;
-                } else if !path.starts_with('/') {
-                    f.write_str("/")?;
-                }
-                f.write_str(path)
-            }
+            Self::Ssh(remote) => remote.fmt(f),
+        }
+    }
+}
+
+impl SshRemote {
+    /// Returns whether the path begins at the user's home, which has no form with a scheme.
+    fn is_relative(&self) -> bool {
+        !self.path.is_empty() && !self.path.starts_with(['/', '~'])
+    }
+}
+
+impl fmt::Display for SshRemote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            user,
+            host,
+            port,
+            path,
+        } = self;
+        if self.is_relative() {
+            let user = user
+                .as_ref()
+                .map_or(String::new(), |user| format!("{user}@"));
+            return match port {
+                Some(port) if host.contains(':') => write!(f, "{user}[[{host}]:{port}]:{path}"),
+                Some(port) => write!(f, "{user}[{host}:{port}]:{path}"),
+                None if host.contains(':') => write!(f, "{user}[{host}]:{path}"),
+                None => write!(f, "{user}{host}:{path}"),
+            };
+        }
+        f.write_str("ssh://")?;
+        if let Some(user) = user {
+            write!(f, "{}@", encode(user, "-._~!$&'()*+,;=@"))?;
+        }
+        match host.contains(':') {
+            true => write!(f, "[{}]", host.replacen('%', "%25", 1)),
+            false => f.write_str(&encode(host, "-._~")),
+        }?;
+        if let Some(port) = port {
+            write!(f, ":{port}")?;
+        }
+        let encoded = encode(path, "/-._~!$&'()*+,;=:@");
+        // Behind the first slash a tilde would be a home.
+        match path.strip_prefix("/~") {
+            Some(_) => f.write_str(&encoded.replacen('~', "%7E", 1)),
+            None if path.starts_with('~') => write!(f, "/{encoded}"),
+            None => f.write_str(&encoded),
         }
     }
 }
@@ -206,41 +321,110 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_the_manual_is_read() {
-        for (text, expected) in [
+    fn addresses_are_read_as_git_ssh_and_ostree_read_them() {
+        let u = Some("u");
+        for (text, user, host, port, path) in [
+            ("ssh://u@h:10000/c", u, "h", Some(10000), "/c"),
+            ("ssh://h/srv/cache", None, "h", None, "/srv/cache"),
+            ("ssh://h", None, "h", None, ""),
+            ("ssh://h/", None, "h", None, "/"),
+            ("ssh://h/c/", None, "h", None, "/c/"),
+            ("ssh://h//c", None, "h", None, "//c"),
+            ("SSH://h/c", None, "h", None, "/c"),
+            ("git+ssh://h/c", None, "h", None, "/c"),
+            ("ssh+git://h/c", None, "h", None, "/c"),
+            ("ssh://h:/c", None, "h", None, "/c"),
+            ("ssh://u@h:/", u, "h", None, "/"),
+            ("ssh://h:22", None, "h", Some(22), ""),
+            ("ssh://h/a%20b", None, "h", None, "/a b"),
+            ("ssh://h/a b", None, "h", None, "/a b"),
+            ("ssh://h/%C3%a9", None, "h", None, "/\u{e9}"),
+            ("ssh://h/100%", None, "h", None, "/100%"),
+            ("ssh://h/a%zz%4", None, "h", None, "/a%zz%4"),
+            ("ssh://h/a%2520b", None, "h", None, "/a%20b"),
+            ("ssh://h/c?x#y", None, "h", None, "/c?x#y"),
+            ("ssh://h/~/c", None, "h", None, "~/c"),
+            ("ssh://h/~ci/c", None, "h", None, "~ci/c"),
+            ("ssh://h/%7E/c", None, "h", None, "/~/c"),
+            ("ssh://h/c/~", None, "h", None, "/c/~"),
+            ("ssh://a@b@h/c", Some("a@b"), "h", None, "/c"),
+            ("ssh://a%40b@h/c", Some("a@b"), "h", None, "/c"),
+            ("ssh://D%5Cu@h/c", Some("D\\u"), "h", None, "/c"),
+            ("ssh://u@[::1]:22/c", u, "::1", Some(22), "/c"),
+            ("ssh://[::1]:/c", None, "::1", None, "/c"),
+            ("ssh://[::1]", None, "::1", None, ""),
+            ("ssh://::1/c", None, "::1", None, "/c"),
+            ("ssh://u@2001:db8::1/c", u, "2001:db8::1", None, "/c"),
             (
-                "ssh://artifacts@example.com:10000/artifacts",
-                remote(Some("artifacts"), "example.com", Some(10000), "/artifacts"),
+                "ssh://[::ffff:1.2.3.4]/c",
+                None,
+                "::ffff:1.2.3.4",
+                None,
+                "/c",
             ),
+            ("ssh://[fe80::1%eth0]/c", None, "fe80::1%eth0", None, "/c"),
             (
-                "ssh://example.com/srv/cache",
-                remote(None, "example.com", None, "/srv/cache"),
+                "ssh://[fe80::1%25eth0]:2/c",
+                None,
+                "fe80::1%eth0",
+                Some(2),
+                "/c",
             ),
-            ("ssh://example.com", remote(None, "example.com", None, "")),
-            (
-                "ssh://u@[::1]:22/c",
-                remote(Some("u"), "::1", Some(22), "/c"),
-            ),
-            (
-                "ssh://[fe80::1%eth0]/c",
-                remote(None, "fe80::1%eth0", None, "/c"),
-            ),
-            (
-                "artifacts@example.com:artifacts",
-                remote(Some("artifacts"), "example.com", None, "artifacts"),
-            ),
-            (
-                "u@[::1]:artifacts",
-                remote(Some("u"), "::1", None, "artifacts"),
-            ),
-            ("host:/srv/cache", remote(None, "host", None, "/srv/cache")),
-            ("/srv/cache", Remote::Local("/srv/cache".into())),
-            ("./cache:1", Remote::Local("./cache:1".into())),
-            ("cache", Remote::Local("cache".into())),
-            ("file:///srv/cache", Remote::Local("/srv/cache".into())),
+            ("ssh://fe80::1%eth0/c", None, "fe80::1%eth0", None, "/c"),
+            ("ssh://[h]/c", None, "h", None, "/c"),
+            ("u@h:c", u, "h", None, "c"),
+            ("h:/c", None, "h", None, "/c"),
+            ("h:", None, "h", None, ""),
+            ("h:a%20b", None, "h", None, "a%20b"),
+            ("h:a b", None, "h", None, "a b"),
+            ("h:~/c", None, "h", None, "~/c"),
+            ("h:a@b", None, "h", None, "a@b"),
+            ("h:a:b", None, "h", None, "a:b"),
+            ("a@b@h:c", Some("a@b"), "h", None, "c"),
+            ("[::1]:c", None, "::1", None, "c"),
+            ("u@[::1]:c", u, "::1", None, "c"),
+            ("u@[fe80::1%eth0]:c", u, "fe80::1%eth0", None, "c"),
+            ("[u@::1]:c", u, "::1", None, "c"),
+            ("[h:2222]:c", None, "h", Some(2222), "c"),
+            ("[u@h:2222]:c", u, "h", Some(2222), "c"),
+            ("[h]:[c]:d", None, "h", None, "[c]:d"),
         ] {
-            assert_eq!(text.parse::<Remote>().unwrap(), expected, "{text}");
+            let expected = remote(user, host, port, path);
+            assert_eq!(text.parse::<Remote>(), Ok(expected.clone()), "{text}");
+            let shown = expected.to_string();
+            assert_eq!(
+                shown.parse::<Remote>(),
+                Ok(expected),
+                "{text} shown as {shown}"
+            );
         }
+    }
+
+    #[test]
+    fn paths_are_read_as_ostree_reads_them() {
+        for (text, path) in [
+            ("/srv/cache", "/srv/cache"),
+            ("/srv/cache/", "/srv/cache/"),
+            ("./cache:1", "./cache:1"),
+            ("./x://y", "./x://y"),
+            ("cache", "cache"),
+            ("~/cache", "~/cache"), // a shell's affair
+            ("a%20b", "a%20b"),
+            ("a b", "a b"),
+            ("file:///srv/cache", "/srv/cache"),
+            ("file:///srv/cache/", "/srv/cache/"),
+            ("FILE:///srv/cache", "/srv/cache"),
+            ("file://localhost/srv/cache", "/srv/cache"),
+            ("file:///a%20b/c", "/a b/c"),
+            ("file:///a b", "/a b"),
+            ("file:///100%/%2e", "/100%/."),
+            ("file:///a%3Fb%23c", "/a?b#c"),
+            ("file:///~/c", "/~/c"),
+        ] {
+            assert_eq!(text.parse(), Ok(Remote::Local(path.into())), "{text}");
+        }
+        let bytes = OsString::from_vec(b"/\xff".to_vec());
+        assert_eq!("file:///%ff".parse(), Ok(Remote::Local(bytes.into())));
     }
 
     #[test]
@@ -263,6 +447,18 @@ mod tests {
             "https://example.com/",
             "ftp://a/b",
             "file://relative",
+            "file://host/srv/cache",
+            "file:///a%00b",
+            "ssh://%2DoProxyCommand=x/path",
+            "ssh://%2dl@host/path",
+            "ssh://host/%0a",
+            "ssh://host/%ff",
+            "ssh://:22/c",
+            "ssh://u@/c",
+            "ssh://::1:x/c",
+            "[::1:c",
+            "[-oX]:c",
+            "-u@[::1]:c",
             "ssh://ho\nst/path",
         ] {
             assert!(text.parse::<Remote>().is_err(), "{text:?}");

@@ -15,12 +15,13 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
-use tokio::sync::mpsc;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use artifact_protocol::dialect::Dialect;
 
 use crate::cipher;
 use crate::error::Error;
+use crate::openssh;
 use crate::remote::{Remote, SshRemote};
 
 /// The program that a server runs, and its name here.
@@ -36,6 +37,7 @@ pub struct Connector {
     server_first: bool,
     receiver: Option<OsString>,
     ciphers: Option<String>,
+    overrides: Vec<&'static str>,
 }
 
 impl Connector {
@@ -63,16 +65,18 @@ impl Connector {
         self
     }
 
-    /// Looks up with `ssh -G` what ciphers the user's configuration leaves, and where that is the
-    /// default of OpenSSH's, tries the fastest first: AES-GCM, on a processor with instructions for
-    /// it. Does nothing for a remote on this machine, and where the command is another than `ssh`.
-    pub async fn prefer_fast_ciphers(mut self, remote: &Remote) -> Self {
+    /// Looks up with `ssh -G` what the user's configuration says. What of it would spoil the stream
+    /// is overridden; and where it leaves the ciphers to OpenSSH, the fastest are tried first:
+    /// AES-GCM, on a processor with instructions for it. Does nothing for a remote on this machine,
+    /// and where the command is another than `ssh`.
+    pub async fn adapt_to(mut self, remote: &Remote) -> Self {
         let Remote::Ssh(remote) = remote else {
             return self;
         };
-        let Some(mut command) = self.ssh_program() else {
+        if !self.is_openssh() {
             return self;
-        };
+        }
+        let mut command = self.ssh_command_line();
         command.arg("-G");
         destination(&mut command, remote);
         command.stdin(Stdio::null()).stderr(Stdio::null());
@@ -81,7 +85,9 @@ impl Connector {
         if let Ok(Ok(output)) = tokio::time::timeout(LOOK_UP, command.output()).await
             && output.status.success()
         {
-            self.ciphers = cipher::preferred(&String::from_utf8_lossy(&output.stdout));
+            let configuration = String::from_utf8_lossy(&output.stdout);
+            self.ciphers = cipher::preferred(&configuration);
+            self.overrides = openssh::overrides(&configuration);
         }
         self
     }
@@ -121,24 +127,27 @@ impl Connector {
             ));
         };
         enlarge(&stdout);
-        let (said, messages) = mpsc::unbounded_channel();
+        let (said, messages) = broadcast::channel(LINES_MAX);
         tokio::spawn(read_lines(stderr, said));
         Ok(Connection {
             child,
             stdin: Some(stdin),
             stdout,
             messages,
+            heard: false,
         })
     }
 
     fn ssh(&self, remote: &SshRemote) -> Command {
         let mut command = self.ssh_command_line();
+        if self.is_openssh() {
+            command.args(openssh::ALWAYS).args(&self.overrides);
+        }
         if let Some(ciphers) = &self.ciphers {
             command.arg("-o").arg(format!("Ciphers={ciphers}"));
         }
         destination(&mut command, remote);
-        // The path is one word to the shell on the other side, whatever it holds.
-        let path = format!("'{}'", remote.path.replace('\'', r"'\''"));
+        let path = quoted(&remote.path);
         if self.server_first {
             command.arg(OLD_RECEIVER).arg(format!("--repo={path}"));
         } else {
@@ -147,11 +156,16 @@ impl Connector {
         command
     }
 
-    /// Returns what runs `ssh` with the user's options, if that is what the command is.
-    fn ssh_program(&self) -> Option<Command> {
+    /// Returns whether OpenSSH's client is what runs, perhaps by way of another program: only then
+    /// its options are known. A wrapper of another name is given none.
+    fn is_openssh(&self) -> bool {
         let words = self.ssh.as_deref().unwrap_or("ssh");
-        let program = Path::new(words.split_whitespace().next()?);
-        (program.file_name()? == "ssh").then(|| self.ssh_command_line())
+        let mut words = words.split_whitespace();
+        words.any(|word| {
+            Path::new(word)
+                .file_name()
+                .is_some_and(|name| name == "ssh")
+        })
     }
 
     fn ssh_command_line(&self) -> Command {
@@ -189,6 +203,22 @@ impl Connector {
     }
 }
 
+/// Makes a path one word to the shell on the other side, whatever it holds. That shell knows where
+/// homes are: `~` and `~user` at the beginning are left to it, as git does.
+fn quoted(path: &str) -> String {
+    let home = path.split('/').next().unwrap_or_default();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let home = match home.strip_prefix('~') {
+        Some(user) if user.chars().all(is_plain) => home,
+        _ => "",
+    };
+    let rest = path.get(home.len()..).unwrap_or_default();
+    match rest {
+        "" if !home.is_empty() => home.to_owned(),
+        rest => format!("{home}'{}'", rest.replace('\'', r"'\''")),
+    }
+}
+
 /// Adds to a command of `ssh` where it is to go.
 fn destination(command: &mut Command, remote: &SshRemote) {
     if let Some(port) = remote.port {
@@ -207,7 +237,8 @@ pub struct Connection {
     child: Child,
     stdin: Option<UnixStream>,
     stdout: ChildStdout,
-    messages: mpsc::UnboundedReceiver<String>,
+    messages: broadcast::Receiver<String>,
+    heard: bool,
 }
 
 impl Connection {
@@ -223,10 +254,19 @@ impl Connection {
             }
         };
         let mut lines = Vec::new();
-        while let Ok(Some(line)) = tokio::time::timeout(LAST_LINES, self.messages.recv()).await {
-            lines.push(line);
+        loop {
+            match tokio::time::timeout(LAST_LINES, self.messages.recv()).await {
+                Ok(Ok(line)) => lines.push(line),
+                // Of very many lines the last are kept: there the reason is.
+                Ok(Err(RecvError::Lagged(_))) => {}
+                Ok(Err(RecvError::Closed)) | Err(_) => return Ok((status, lines)),
+            }
         }
-        Ok((status, lines))
+    }
+
+    /// Returns whether any byte came from the other side, be it the receiver's or not.
+    pub const fn was_heard(&self) -> bool {
+        self.heard
     }
 }
 
@@ -236,7 +276,10 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stdout).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stdout).poll_read(cx, buffer);
+        self.heard |= buffer.filled().len() > before;
+        read
     }
 }
 
@@ -266,10 +309,10 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Passes on lines, each cut to a length fit for a screen, and not more of them than anyone reads.
-async fn read_lines(stderr: ChildStderr, said: mpsc::UnboundedSender<String>) {
+/// Passes on lines, each cut to a length fit for a screen.
+async fn read_lines(stderr: ChildStderr, said: broadcast::Sender<String>) {
     let mut reader = BufReader::new(stderr);
-    for _ in 0..LINES_MAX {
+    loop {
         let mut line = Vec::new();
         let read = (&mut reader)
             .take(LINE_LEN_MAX)
@@ -279,12 +322,10 @@ async fn read_lines(stderr: ChildStderr, said: mpsc::UnboundedSender<String>) {
             return;
         }
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if said.send(line).is_err() {
-            break;
-        }
+        // Whether anybody listens or not, the pipe is emptied to the end, or the other side would
+        // stop in the middle of a word.
+        let _ = said.send(line);
     }
-    // The pipe is emptied to the end, or the other side would stop in the middle of a word.
-    let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
 }
 
 /// Makes what a child reads from: our end, and its own.
@@ -309,7 +350,7 @@ fn enlarge(pipe: &impl std::os::fd::AsFd) {
 const LOOK_UP: Duration = Duration::from_secs(5);
 const SOCKET_LEN: usize = 1024 * 1024;
 const PIPE_LEN: usize = 1024 * 1024;
-const LINES_MAX: usize = 1_000;
+const LINES_MAX: usize = 512;
 const LINE_LEN_MAX: u64 = 4_096;
 /// How long a receiver may take to end after all was said.
 const FINISH: Duration = Duration::from_secs(10);
@@ -328,6 +369,55 @@ mod tests {
             .ssh_command(format!("{text} #"))
             .connect(&remote)
             .unwrap()
+    }
+
+    #[test]
+    fn a_path_is_one_word_to_a_shell_but_for_a_home() {
+        for (path, word) in [
+            ("/srv/cache", "'/srv/cache'"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("$(reboot)", "'$(reboot)'"),
+            ("~/cache", "~'/cache'"),
+            ("~", "~"),
+            ("~ci/a b", "~ci'/a b'"),
+            ("~$(reboot)/x", "'~$(reboot)/x'"),
+            ("a/~/b", "'a/~/b'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(path), word);
+        }
+    }
+
+    #[test]
+    fn options_are_for_openssh_alone() {
+        let is = |text: &str| Connector::default().ssh_command(text).is_openssh();
+        for text in [
+            "ssh",
+            "/usr/bin/ssh -F x",
+            "env A=b ssh -i k",
+            "sshpass -e ssh",
+        ] {
+            assert!(is(text), "{text}");
+        }
+        for text in [
+            "plink -batch",
+            "./fakessh",
+            "dbclient",
+            "my-ssh",
+            "sshpass -e dbclient",
+        ] {
+            assert!(!is(text), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_very_many_lines_the_last_are_kept() {
+        let mut connection = start("seq 100000 >&2; exit 3");
+        connection.read_to_string(&mut String::new()).await.unwrap();
+        let (_, lines) = connection.finish().await.unwrap();
+        assert_eq!(lines.last().map(String::as_str), Some("100000"));
+        assert!(lines.len() <= LINES_MAX, "{}", lines.len());
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits::{MAX_REF_COMPONENT_LEN, MAX_REF_COMPONENTS, MAX_REF_LEN};
-use crate::object::{Checksum, NameError};
+use crate::object::NameError;
 
 /// The name of a ref, as in `project/element/key`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,8 +49,12 @@ impl RefName {
         if text.len() > MAX_REF_LEN {
             return refuse("it is longer than 1024 bytes");
         }
-        if text.parse::<Checksum>().is_ok() {
-            return refuse("it looks like a checksum");
+        // libostree takes 1 to 64 such digits for a commit before it looks for a ref.
+        if text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return refuse(
+                "nothing but the digits 0-9 and a-f is in it, which ostree takes for a commit's \
+                 checksum, cut short; give it another name, with `ostree refs --create=NEW OLD`",
+            );
         }
         for component in text.split('/') {
             let bytes = component.as_bytes();
@@ -178,9 +182,24 @@ mod tests {
     }
 
     #[test]
+    fn refuses_what_libostree_takes_for_a_checksum_cut_short() {
+        for len in 1..=MAX_REF_COMPONENT_LEN {
+            assert!(!accepts(&"0123456789abcdef".repeat(13)[..len]), "{len}");
+        }
+        for name in ["1", "a", "12", "2024", "deadbeef", "face"] {
+            assert!(!accepts(name), "{name}");
+        }
+        for name in [
+            "g", "A", "1.0", "1-2", "1_2", "12/34", "a/b", "v1", "DEADBEEF",
+        ] {
+            assert!(accepts(name), "{name}");
+        }
+    }
+
+    #[test]
     fn length_limits_hold_at_n_and_fail_at_n_plus_one() {
-        assert!(accepts(&"a".repeat(MAX_REF_COMPONENT_LEN)));
-        assert!(!accepts(&"a".repeat(MAX_REF_COMPONENT_LEN + 1)));
+        assert!(accepts(&"x".repeat(MAX_REF_COMPONENT_LEN)));
+        assert!(!accepts(&"x".repeat(MAX_REF_COMPONENT_LEN + 1)));
         let long = format!("{}/", "a".repeat(127)).repeat(8);
         assert!(accepts(&format!("{}c", &long[..MAX_REF_LEN - 1])));
         assert!(!accepts(&format!("{}cc", &long[..MAX_REF_LEN - 1])));
@@ -192,6 +211,6 @@ mod tests {
     #[test]
     fn parent_is_the_name_without_its_last_component() {
         assert_eq!("a/b/c".parse::<RefName>().unwrap().parent(), Some("a/b"));
-        assert_eq!("a".parse::<RefName>().unwrap().parent(), None);
+        assert_eq!("x".parse::<RefName>().unwrap().parent(), None);
     }
 }

@@ -18,6 +18,8 @@ pub struct RepoConfig {
     /// `core.no-deltas-in-summary`: whether the summary leaves static deltas out; false if not
     /// said.
     pub no_deltas_in_summary: bool,
+    /// `core.parent`: the repository that has what is not in this one.
+    pub parent: Option<String>,
     /// `core.min-free-space-size` or `-percent`: what is to be kept free, if either is said.
     pub min_free: Option<MinFree>,
 }
@@ -131,6 +133,7 @@ struct Core<'a> {
     tombstone_commits: Option<&'a str>,
     collection_id: Option<&'a str>,
     no_deltas_in_summary: Option<&'a str>,
+    parent: Option<&'a str>,
     min_free_space_size: Option<&'a str>,
     min_free_space_percent: Option<&'a str>,
 }
@@ -147,6 +150,7 @@ impl<'a> Core<'a> {
             "tombstone-commits" => &mut self.tombstone_commits,
             "collection-id" => &mut self.collection_id,
             "no-deltas-in-summary" => &mut self.no_deltas_in_summary,
+            "parent" => &mut self.parent,
             "min-free-space-size" => &mut self.min_free_space_size,
             "min-free-space-percent" => &mut self.min_free_space_percent,
             _ => return,
@@ -176,6 +180,11 @@ impl<'a> Core<'a> {
                 self.no_deltas_in_summary,
                 false,
             )?,
+            // libostree takes an empty one for none (`ostree-repo.c`, `reload_core_config`).
+            parent: self
+                .parent
+                .filter(|path| !path.is_empty())
+                .map(str::to_owned),
             min_free: self.min_free()?,
         })
     }
@@ -269,6 +278,7 @@ mod tests {
                 tombstone_commits: false,
                 collection_id: None,
                 no_deltas_in_summary: false,
+                parent: None,
                 min_free: None,
             }
         );
@@ -292,6 +302,7 @@ mod tests {
                 tombstone_commits: true,
                 collection_id: Some("org.example.Id".into()),
                 no_deltas_in_summary: true,
+                parent: None,
                 min_free: Some(MinFree::Bytes(2 << 30)),
             }
         );

@@ -25,6 +25,18 @@ pub struct Announce {
     pub extensions: Extensions,
 }
 
+impl Announce {
+    /// Extension: how many ancestors of each commit the client has to offer, as a `u32`.
+    pub const HISTORY: u16 = 1;
+
+    /// Returns how many ancestors of each commit the client may offer.
+    pub fn history(&self) -> u32 {
+        let bytes = self.extensions.get(Self::HISTORY);
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u32::from_le_bytes)
+    }
+}
+
 /// Options of a push, a bit each. A server refuses bits it does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

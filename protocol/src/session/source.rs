@@ -26,6 +26,9 @@ pub enum SourceOp {
         /// How many ids may be offered now.
         max: usize,
     },
+    /// Say whether what is planned reaches all of these. The server asks for them by their names,
+    /// and is given nothing else. Answered by [`SourceOutcome::Vouched`].
+    Vouch(Vec<ObjectId>),
     /// Read objects. Answered by [`SourceOutcome::Fetched`].
     Fetch(Vec<ObjectId>),
     /// Read the next piece of a large object. Answered by [`SourceOutcome::Piece`].
@@ -64,6 +67,8 @@ pub enum SourceOutcome {
         /// There is nothing left to offer, whatever the answers will be.
         exhausted: bool,
     },
+    /// Of `Vouch`: whether each lies in the closure of a planned commit.
+    Vouched(bool),
     /// Of `Fetch`: an answer for each id, in order.
     Fetched(Vec<Fetched>),
     /// Of `Next`.
@@ -85,8 +90,8 @@ pub enum Fetched {
     Large(Option<u64>),
 }
 
-/// A [`SourceOp`] on its way. It must be completed, once. `Plan` and `Offer` are never out twice
-/// at a time, nor is `Next` for one object; `Fetch` may be.
+/// A [`SourceOp`] on its way. It must be completed, once. Of `Plan`, `Offer` and `Vouch` never two
+/// are out at a time, nor is `Next` for one object; `Fetch` may be.
 #[derive(Debug)]
 #[must_use = "the session waits for the completion"]
 pub struct SourceRequest {

@@ -18,6 +18,9 @@ pub struct Announcement {
     pub refs: Vec<RefUpdate>,
     /// Commits that the client holds and believes to be current values of these refs.
     pub bases: Vec<Base>,
+    /// How many ancestors of each commit the client may offer: a ref that holds its commit is not
+    /// up to date while one of them is missing.
+    pub history: u32,
 }
 
 /// What a store says to an announcement.

@@ -12,8 +12,10 @@ mod server;
 mod status;
 mod summary;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use anyhow::Context;
 use artifact_protocol::exit;
@@ -42,7 +44,11 @@ enum Command {
 fn main() -> ExitCode {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     ulimits::survive_long_files();
-    let result = match Args::parse().command {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return print(&error),
+    };
+    let result = match args.command {
         Command::Init(init) => init::run(&init),
         Command::Authorize(authorize) => authorize::run(&authorize),
         Command::Fsck(fsck) => fsck::run(&fsck),
@@ -51,12 +57,40 @@ fn main() -> ExitCode {
         Command::Status(status) => status::run(&status),
         Command::Summary(summary) => summary::run(&summary),
     };
-    match result {
-        Ok(code) => ExitCode::from(code),
+    let code = match result {
+        Ok(code) => code,
         Err(error) => {
             complain(&format!("artifact-cache-admin: {error:#}"));
-            ExitCode::from(exit::STORAGE)
+            exit::STORAGE
         }
+    };
+    note_failure(std::io::stdout().flush());
+    match UNWRITABLE.get() {
+        Some(why) => {
+            complain_of_output(why);
+            ExitCode::from(if code == exit::DONE {
+                exit::OTHER
+            } else {
+                code
+            })
+        }
+        None => ExitCode::from(code),
+    }
+}
+
+/// Prints what was asked for in the place of a command, such as help; or what is wrong with it.
+fn print(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    if error.use_stderr() {
+        return ExitCode::from(exit::USAGE);
+    }
+    note_failure(printed);
+    match UNWRITABLE.get() {
+        Some(why) => {
+            complain_of_output(why);
+            ExitCode::from(exit::OTHER)
+        }
+        None => ExitCode::from(exit::DONE),
     }
 }
 
@@ -67,14 +101,29 @@ fn become_owner_of(repo: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints a result; a reader that is gone is no error.
+/// Prints a result. One that cannot be printed is told at the end; a reader that is gone is no error.
 fn say(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{line}");
+    note_failure(writeln!(std::io::stdout(), "{line}"));
 }
 
 /// Prints what went wrong.
 fn complain(line: &str) {
-    use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{line}");
 }
+
+fn note_failure(printed: std::io::Result<()>) {
+    if let Err(error) = printed
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        let _ = UNWRITABLE.set(error.to_string());
+    }
+}
+
+fn complain_of_output(why: &str) {
+    complain(&format!(
+        "artifact-cache-admin: cannot write to standard output: {why}"
+    ));
+}
+
+/// Why a result could not be printed, if one could not.
+static UNWRITABLE: OnceLock<String> = OnceLock::new();

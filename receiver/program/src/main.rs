@@ -91,7 +91,10 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return print(&error),
+    };
     let surroundings = Surroundings::read();
     let id = session_id();
     let level = match (args.debug, args.verbose) {
@@ -222,6 +225,17 @@ fn confine(args: &Args, confinement: Confinement) -> Result<(), Unready> {
         return Err(Unready::new(text, cause));
     }
     Ok(())
+}
+
+/// Prints what was asked for in the place of a session, such as help; or what is wrong.
+fn print(error: &clap::Error) -> ExitCode {
+    use std::io::{ErrorKind, Write};
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    ExitCode::from(match printed {
+        _ if error.use_stderr() => exit::USAGE,
+        Err(why) if why.kind() != ErrorKind::BrokenPipe => exit::OTHER,
+        _ => exit::DONE,
+    })
 }
 
 /// All that a session needs.

@@ -18,7 +18,9 @@ impl Surroundings {
     pub(crate) fn read() -> Self {
         let text = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Self {
-            user_auth: env::var_os("SSH_USER_AUTH").map(PathBuf::from),
+            user_auth: env::var_os("SSH_USER_AUTH")
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
             connection: text("SSH_CONNECTION"),
             original_command: text("SSH_ORIGINAL_COMMAND"),
         }

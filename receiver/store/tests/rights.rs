@@ -261,7 +261,8 @@ proptest! {
         let meant = patterns.iter().any(|pattern| model(pattern, &name));
         let push = patterns.iter().map(|p| p.join("/").parse().unwrap()).collect();
         let policy = Policy::limited("somebody".into(), Grants { push, ..Grants::default() });
-        let name = name.join("/").parse().unwrap();
+        // It may be but the beginning of a checksum.
+        let Ok(name) = name.join("/").parse() else { return Ok(()) };
         let wanted = if meant { 'y' } else { '.' };
         prop_assert_eq!(come_of(&policy, &name, &OPERATIONS[0]), wanted);
         // A right to create is never a right to anything else.

@@ -1,12 +1,14 @@
 //! The command line.
 
+use std::ffi::OsStr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use artifact_formats::RefPattern;
 use artifact_protocol::Version;
 use artifact_sender::{Dialect, RefName, Remote};
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::address::Address;
 
@@ -62,6 +64,26 @@ impl Args {
         self.protocol
             .and_then(|number| Dialect::of_version(Version(number)))
     }
+
+    /// Reads the command line, and the environment where it says nothing. A variable that is set to
+    /// nothing is as good as one that is not set.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let matches = ignore_empty_variables(Self::command()).try_get_matches()?;
+        Self::from_arg_matches(&matches)
+    }
+}
+
+fn ignore_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| {
+        let value = std::env::var_os(name);
+        value.is_some_and(|value| value.to_string_lossy().trim().is_empty())
+    };
+    command
+        .mut_args(|arg| match arg.get_env() {
+            Some(name) if is_empty(name) => arg.env(Resettable::Reset),
+            _ => arg,
+        })
+        .mut_subcommands(ignore_empty_variables)
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,9 +131,9 @@ pub(crate) struct Push {
     /// Send at most this many bytes a second; K, M and G stand for thousands, millions and so on
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(crate) limit_rate: Option<NonZeroU64>,
-    /// When the connection is lost or the cache is locked, try so many times more, with growing
-    /// pauses. What the server has verified is not sent again
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    /// When the connection is lost, the server too busy or the cache locked, try so many times more,
+    /// with growing pauses. What the server has verified is not sent again
+    #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) retries: u32,
     /// Refs of the local repository
     #[arg(value_name = "REF", required = true)]
@@ -122,8 +144,9 @@ pub(crate) struct Push {
 ///
 /// Each ref is taken from the first cache that has it, and becomes a ref of the same name here. All
 /// that is pulled is verified against its checksum, and a ref is set when everything it reaches is
-/// here. Interrupted at any moment, the refs are as before; the same command again goes on.
-/// Signatures are not looked at: for that, use `ostree pull` with a remote that has keys.
+/// here. A ref that holds something here that the cache does not know of is left as it is, unless
+/// `--force` is given. Interrupted at any moment, the refs are as before; the same command again goes
+/// on. Signatures are not looked at: for that, use `ostree pull` with a remote that has keys.
 #[cfg(feature = "pull")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = PULL_EXAMPLES)]
@@ -145,6 +168,14 @@ pub(crate) struct Pull {
     /// number of parts
     #[arg(long, value_name = "PATTERN", conflicts_with = "refs")]
     pub(crate) all: Option<RefPattern>,
+    /// Move refs also where what they hold here is not in the history of what the cache has. It is
+    /// lost with the next `ostree prune`, unless another ref holds it
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// When the connection is lost, the web server in trouble or the cache locked, try so many times
+    /// more, with growing pauses
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) retries: u32,
     /// Refs of the cache
     #[arg(value_name = "REF", required_unless_present = "all")]
     pub(crate) refs: Vec<RefName>,
@@ -163,6 +194,10 @@ pub(crate) struct List {
     /// Fail if a cache cannot be used, in the place of leaving it out
     #[arg(long)]
     pub(crate) strict: bool,
+    /// When the connection is lost, the web server in trouble or the cache locked, try so many times
+    /// more, with growing pauses
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) retries: u32,
     /// List only refs of this pattern: `*` is any part of a name between slashes, `**` any
     /// number of parts
     #[arg(value_name = "PATTERN")]
@@ -231,10 +266,11 @@ artifact-cache.yaml in /etc/xdg.
 
 Exit codes:
   0  done, or already there          6  the other side does not speak this protocol
-  1  a bug, most likely              7  the local repository lacks something, or is damaged
-  2  wrong usage or configuration    8  the server refused what was sent
-  3  the server refused some refs    9  the server's repository cannot be used: full, locked,
-  4  no cache has the ref               damaged, not there
+  1  output cannot be written, or    7  the local repository lacks something, or is damaged
+     a bug                           8  the server refused what was sent
+  2  wrong usage or configuration    9  the server's repository cannot be used: full, locked,
+  3  some refs were refused             damaged, not there
+  4  no cache has the ref          130  interrupted (143 by SIGTERM); it says what was kept
   5  no connection, or it was lost";
 
 #[cfg(test)]

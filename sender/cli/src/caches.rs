@@ -35,6 +35,7 @@ pub(crate) fn to_push(named: &[Remote], args: &Args) -> Result<Targets, Trouble>
         .collect();
     if remotes.is_empty() {
         return Err(Trouble {
+            may_pass: false,
             code: exit::USAGE,
             text: format!("{} names no cache to push to", config.file.display()),
             advice: Some("add `push: true` to one with an ssh:// url, or give --remote URL".into()),
@@ -60,6 +61,7 @@ fn configuration(args: &Args) -> Result<Config, Trouble> {
     match load(args.config.as_deref(), &directories) {
         Ok(Some(config)) => Ok(config),
         Ok(None) => Err(Trouble {
+            may_pass: false,
             code: exit::USAGE,
             text: "no cache is named".into(),
             advice: Some(format!(
@@ -69,6 +71,7 @@ fn configuration(args: &Args) -> Result<Config, Trouble> {
             )),
         }),
         Err(error) => Err(Trouble {
+            may_pass: false,
             code: exit::USAGE,
             text: error.to_string(),
             advice: None,

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::address::Address;
 use crate::args::{self, Args};
 use crate::origin::Origin;
-use crate::output::Output;
+use crate::output::{Output, counted};
 use crate::trouble::Trouble;
 use crate::{AGENT, caches, session};
 
@@ -50,6 +50,7 @@ async fn look_at(cache: &Address, args: &Args, output: &Output) -> Result<(), Tr
     match server.rights() {
         // Nor does it say what a ref holds.
         Some(rights) if rights.is_empty() => Err(Trouble {
+            may_pass: false,
             code: exit::REFUSED_REF,
             text: format!("your key may change nothing at {remote}"),
             advice: Some(
@@ -104,6 +105,7 @@ async fn must_agree(
         }
         let held = held.map_or_else(|| "not there".to_owned(), |held| held.to_hex());
         return Err(Trouble {
+            may_pass: false,
             code: exit::STORAGE,
             text: format!(
                 "{origin} is another repository, or an old copy: {name} is {served} there, and \
@@ -154,7 +156,7 @@ fn read(origin: &Origin, output: &Output) -> Result<(), Trouble> {
     let config = origin.config()?;
     let summary = origin.summary()?;
     let refs = summary.as_ref().map(|summary| summary.refs.len());
-    let listed = refs.map_or("no summary".to_owned(), |refs| format!("{refs} refs"));
+    let listed = refs.map_or("no summary".to_owned(), |refs| counted(refs as u64, "ref"));
     output.line(&format!("repository    {}, {listed}", config.mode.as_str()));
     output.object(&json!({
         "event": "repository",

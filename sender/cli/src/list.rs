@@ -14,6 +14,7 @@ use crate::args::{self, Args};
 use crate::caches;
 use crate::origin::Origin;
 use crate::output::Output;
+use crate::retry::retrying;
 use crate::trouble::Trouble;
 
 /// Prints the refs of all caches, each as the first that has it says.
@@ -26,7 +27,10 @@ pub(crate) async fn run(list: &args::List, args: &Args, output: &Output) -> u8 {
     let mut refs = BTreeMap::new();
     let mut answered = false;
     for cache in &caches {
-        match read(cache, args, output).await {
+        let read = retrying(list.retries, output, async || {
+            read(cache, args, output).await
+        });
+        match read.await {
             Ok(read) => {
                 answered = true;
                 for (name, found) in read {
@@ -46,6 +50,13 @@ pub(crate) async fn run(list: &args::List, args: &Args, output: &Output) -> u8 {
     if !answered {
         output.error("no cache could be read", None);
         return exit::CONNECTION;
+    }
+    if refs.is_empty() {
+        let of = (list.pattern.as_ref()).map_or(String::new(), |p| format!(" of the pattern {p}"));
+        output.note(&match &caches[..] {
+            [cache] => format!("{cache} has no ref{of}"),
+            _ => format!("none of the caches has a ref{of}"),
+        });
     }
     show(&refs, output);
     exit::DONE

@@ -13,19 +13,27 @@ mod output;
 #[cfg(feature = "pull")]
 mod pull;
 mod push;
+mod retry;
 mod session;
+mod signals;
 mod trouble;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use clap::Parser;
+use artifact_protocol::exit;
 
 use crate::args::{Args, Command};
 use crate::output::Output;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let output = Output::new(&args);
+    let args = match Args::read() {
+        Ok(args) => args,
+        Err(error) => return print(&error),
+    };
+    let output = Arc::new(Output::new(&args));
+    signals::watch(&output);
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -33,7 +41,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             output.error(&format!("cannot start: {error}"), None);
-            return ExitCode::from(artifact_protocol::exit::OTHER);
+            return ExitCode::from(exit::OTHER);
         }
     };
     let code = runtime.block_on(async {
@@ -45,7 +53,20 @@ fn main() -> ExitCode {
             Command::Check(check) => check::run(check, &args, &output).await,
         }
     });
-    ExitCode::from(code)
+    ExitCode::from(output.finish(code))
+}
+
+/// Prints what was asked for in the place of a command, such as help; or what is wrong with it.
+fn print(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    match printed {
+        Err(why) if !error.use_stderr() && why.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr(), "artifact-cache: {}", output::unwritable(why));
+            ExitCode::from(exit::OTHER)
+        }
+        _ if error.use_stderr() => ExitCode::from(exit::USAGE),
+        _ => ExitCode::from(exit::DONE),
+    }
 }
 
 /// What this program calls itself to servers.

@@ -5,13 +5,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(feature = "pull")]
+use artifact_formats::{Commit, ObjectId, ObjectKind};
 use artifact_formats::{RepoConfig, Summary, SummaryRef};
 use artifact_protocol::exit;
 #[cfg(feature = "pull")]
-use artifact_sender::{Checksum, RefName, Remote, Welcome, escape, greet};
+use artifact_sender::{Checksum, RefName};
+use artifact_sender::{Remote, Welcome, escape, greet};
 use ureq::tls::{RootCerts, TlsConfig};
 
 use crate::address::{Address, WebUrl};
@@ -58,6 +61,7 @@ impl Origin {
     /// Returns where a server says to pull from.
     pub(crate) fn announced(remote: &Remote, server: &Welcome) -> Result<Self, Trouble> {
         let trouble = |text| Trouble {
+            may_pass: false,
             code: exit::STORAGE,
             text,
             advice: Some(
@@ -97,10 +101,19 @@ impl Origin {
         }
         // If there is no repository either, that is what is to be said.
         self.config()?;
+        if let Self::Path(path) = self
+            && is_without_files(&path.join("refs/heads"))
+        {
+            return Ok(BTreeMap::new());
+        }
         Err(Trouble {
+            may_pass: false,
             code: exit::STORAGE,
             text: format!("{self} has no summary, so its refs cannot be listed"),
-            advice: Some("a ref whose name you know can be pulled all the same".into()),
+            advice: Some(
+                "the first push makes one; a ref whose name you know can be pulled all the same"
+                    .into(),
+            ),
         })
     }
 
@@ -108,6 +121,7 @@ impl Origin {
     pub(crate) fn config(&self) -> Result<RepoConfig, Trouble> {
         let Some(bytes) = self.read("config", CONFIG_LEN_MAX)? else {
             return Err(Trouble {
+                may_pass: false,
                 code: exit::STORAGE,
                 text: format!("there is no OSTree repository at {self}: it has no config"),
                 advice: Some("is it the address of the repository's own directory?".into()),
@@ -131,6 +145,23 @@ impl Origin {
             .map_err(|_| self.bad(&file, "it holds no checksum"))
     }
 
+    /// Reads a commit of the repository, if it is there.
+    #[cfg(feature = "pull")]
+    pub(crate) fn commit(&self, commit: Checksum) -> Result<Option<Commit>, Trouble> {
+        let id = ObjectId::new(ObjectKind::Commit, commit);
+        let file = format!("objects/{}", id.loose_path("commit"));
+        let Some(bytes) = self.read(&file, COMMIT_LEN_MAX)? else {
+            return Ok(None);
+        };
+        if Checksum::of(&bytes) != commit {
+            return Err(self.bad(&file, "it has another checksum"));
+        }
+        let parsed = Commit::parse(&bytes);
+        parsed
+            .map(Some)
+            .map_err(|error| self.bad(&file, &error.to_string()))
+    }
+
     /// Reads a file of the repository, if it is there.
     fn read(&self, file: &str, len_max: u64) -> Result<Option<Vec<u8>>, Trouble> {
         match self {
@@ -144,6 +175,7 @@ impl Origin {
                     Ok(_) => Ok(Some(bytes)),
                     Err(error) if is_absent(&error) => Ok(None),
                     Err(error) => Err(Trouble {
+                        may_pass: false,
                         code: exit::STORAGE,
                         text: format!("cannot read {}: {error}", path.display()),
                         advice: None,
@@ -155,6 +187,7 @@ impl Origin {
 
     fn bad(&self, file: &str, reason: &str) -> Trouble {
         Trouble {
+            may_pass: false,
             code: exit::STORAGE,
             text: format!("cannot use {self}/{file}: {}", escape(reason)),
             advice: None,
@@ -205,6 +238,7 @@ impl Web {
             _ => (exit::STORAGE, None),
         };
         Err(Trouble {
+            may_pass: code == exit::CONNECTION,
             code,
             text: format!("the web server answers {} for {url}", response.status()),
             advice: advice.map(str::to_owned),
@@ -229,6 +263,8 @@ fn unreachable(url: &str, error: &ureq::Error) -> Trouble {
         _ => None,
     };
     Trouble {
+        // A name that is not known, a port that is closed or a certificate stays so for a while.
+        may_pass: advice.is_none() && !matches!(error, ureq::Error::BodyExceedsLimit(_)),
         code: match error {
             ureq::Error::BodyExceedsLimit(_) => exit::STORAGE,
             _ => exit::CONNECTION,
@@ -236,6 +272,14 @@ fn unreachable(url: &str, error: &ureq::Error) -> Trouble {
         text: format!("cannot read {url}: {}", escape(&reason)),
         advice: advice.map(str::to_owned),
     }
+}
+
+/// Returns whether there is no file in a directory and those below it.
+fn is_without_files(directory: &Path) -> bool {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    entries.flatten().all(|entry| {
+        entry.file_type().is_ok_and(|kind| kind.is_dir()) && is_without_files(&entry.path())
+    })
 }
 
 fn is_absent(error: &io::Error) -> bool {
@@ -257,6 +301,8 @@ impl fmt::Display for Origin {
 /// The largest summary that any libostree reads.
 const SUMMARY_LEN_MAX: u64 = 128 * 1024 * 1024;
 const CONFIG_LEN_MAX: u64 = 1024 * 1024;
+#[cfg(feature = "pull")]
+const COMMIT_LEN_MAX: u64 = artifact_formats::limits::MAX_METADATA_LEN as u64;
 #[cfg(feature = "pull")]
 const REF_LEN_MAX: u64 = 4096;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

@@ -1,13 +1,15 @@
 //! All that is printed: for people, on a terminal or not, or for programs.
 //!
 //! Text of the other side goes through `escape`. Results go to standard output, everything else to
-//! standard error; a closed pipe is no error.
+//! standard error; a closed pipe is no error, and a full disk is.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use artifact_protocol::{escape, escape_json};
-use artifact_sender::SenderEvent;
+use artifact_protocol::{escape, escape_json, exit};
+use artifact_sender::{Remote, SenderEvent};
 use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -19,6 +21,10 @@ pub(crate) struct Output {
     json: bool,
     quiet: bool,
     bar: bool,
+    /// Why a result could not be printed.
+    unwritable: OnceLock<String>,
+    /// What is so if it all ends now.
+    meanwhile: Mutex<String>,
 }
 
 impl Output {
@@ -28,20 +34,69 @@ impl Output {
             json: args.json,
             quiet: args.quiet,
             bar,
+            unwritable: OnceLock::new(),
+            meanwhile: Mutex::new("nothing was changed".to_owned()),
+        }
+    }
+
+    /// Says what is so from now on, should the user interrupt.
+    pub(crate) fn meanwhile(&self, text: String) {
+        *self
+            .meanwhile
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// Prints that the user has interrupted, and what was kept.
+    pub(crate) fn interrupted(&self) {
+        let text = self
+            .meanwhile
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let text = format!("interrupted: {text}");
+        self.object(&json!({ "event": "error", "text": text, "advice": null }));
+        let clear = if self.bar { "\r\x1b[K" } else { "" };
+        let _ = writeln!(io::stderr(), "{clear}artifact-cache: {text}");
+    }
+
+    /// Returns the exit code: a result that nobody could read is none. A reader that has read enough
+    /// is content.
+    pub(crate) fn finish(&self, code: u8) -> u8 {
+        self.note_failure(io::stdout().flush());
+        let Some(why) = self.unwritable.get() else {
+            return code;
+        };
+        let _ = writeln!(io::stderr(), "artifact-cache: {}", unwritable(why));
+        if code == exit::DONE {
+            exit::OTHER
+        } else {
+            code
+        }
+    }
+
+    fn print(&self, line: impl Display) {
+        self.note_failure(writeln!(io::stdout(), "{line}"));
+    }
+
+    fn note_failure(&self, result: io::Result<()>) {
+        if let Err(error) = result
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            let _ = self.unwritable.set(error.to_string());
         }
     }
 
     /// Prints a result for people.
     pub(crate) fn line(&self, text: &str) {
         if !self.quiet && !self.json {
-            let _ = writeln!(io::stdout(), "{text}");
+            self.print(text);
         }
     }
 
     /// Prints a result for programs.
     pub(crate) fn object(&self, value: &Value) {
         if self.json {
-            let _ = writeln!(io::stdout(), "{}", escape_json(&value.to_string()));
+            self.print(escape_json(&value.to_string()));
         }
     }
 
@@ -71,12 +126,16 @@ impl Output {
     /// Prints what went wrong without being in the way.
     pub(crate) fn warning(&self, text: &str) {
         self.object(&json!({ "event": "warning", "text": text }));
-        let _ = writeln!(io::stderr(), "artifact-cache: warning: {text}");
+        if !self.quiet {
+            let _ = writeln!(io::stderr(), "artifact-cache: warning: {text}");
+        }
     }
 
-    /// Prints what this program does of its own accord.
+    /// Prints what this program does of its own accord, or did not find.
     pub(crate) fn note(&self, text: &str) {
-        let _ = writeln!(io::stderr(), "artifact-cache: {text}");
+        if !self.quiet && !self.json {
+            let _ = writeln!(io::stderr(), "artifact-cache: {text}");
+        }
     }
 
     /// Prints a line that `ssh` or the server wrote to standard error.
@@ -86,6 +145,11 @@ impl Output {
 
     #[cfg(feature = "pull")]
     pub(crate) fn pull_progress(&self) -> PullProgress {
+        self.meanwhile(
+            "no ref was set that is not named above, and what came is kept: the same command again \
+             fetches the rest"
+                .to_owned(),
+        );
         let bar = hidden_bar();
         if self.bar {
             bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -97,8 +161,10 @@ impl Output {
         }
     }
 
-    pub(crate) fn progress(&self) -> Progress {
+    pub(crate) fn progress<'a>(&'a self, remote: &'a Remote) -> Progress<'a> {
         Progress {
+            output: self,
+            remote,
             bar: hidden_bar(),
             visible: self.bar,
             started: Instant::now(),
@@ -138,7 +204,9 @@ impl PullProgress {
 }
 
 /// The line that moves while a push is under way; only on a terminal.
-pub(crate) struct Progress {
+pub(crate) struct Progress<'a> {
+    output: &'a Output,
+    remote: &'a Remote,
     bar: ProgressBar,
     visible: bool,
     started: Instant,
@@ -148,8 +216,9 @@ pub(crate) struct Progress {
     bytes: u64,
 }
 
-impl Progress {
+impl Progress<'_> {
     pub(crate) fn show(&mut self, event: &SenderEvent) {
+        self.foresee(event);
         match event {
             SenderEvent::Welcomed(_) => self.begin(),
             SenderEvent::RefStatus(_) => self.bar.set_message("comparing"),
@@ -178,6 +247,30 @@ impl Progress {
         self.started.elapsed()
     }
 
+    /// Says what an interruption would leave.
+    fn foresee(&self, event: &SenderEvent) {
+        let remote = self.remote;
+        let text = match event {
+            SenderEvent::Welcomed(_) => format!("nothing was changed at {remote}"),
+            SenderEvent::Staged(staged) if staged.objects == self.wanted => format!(
+                "{remote} has all objects, and may have set the refs by now: the same command \
+                 again makes sure"
+            ),
+            SenderEvent::Staged(staged) => format!(
+                "no ref was changed at {remote}, which keeps the {} that it has verified: the \
+                 same command again sends the rest",
+                counted(staged.objects, "object")
+            ),
+            SenderEvent::Finalized(_) => format!("{remote} has set the refs"),
+            SenderEvent::RefStatus(_)
+            | SenderEvent::Answered { .. }
+            | SenderEvent::Sent { .. }
+            | SenderEvent::Missing(_)
+            | SenderEvent::Summary(_) => return,
+        };
+        self.output.meanwhile(text);
+    }
+
     /// Until the server answers, the terminal is for the questions of `ssh`.
     fn begin(&mut self) {
         self.started = Instant::now();
@@ -198,6 +291,17 @@ impl Progress {
             HumanCount(self.had),
         ));
     }
+}
+
+/// Returns a number with what it is of.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", HumanCount(number))
+}
+
+/// What is said where standard output takes nothing.
+pub(crate) fn unwritable(why: impl Display) -> String {
+    format!("cannot write to standard output: {why}")
 }
 
 fn hidden_bar() -> ProgressBar {

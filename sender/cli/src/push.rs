@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use artifact_protocol::exit;
 use artifact_protocol::frame::{RefOutcome, RefusalCode, SummaryDone};
-use artifact_sender::{Connection, Dialect, Error, Push, Remote, Report, Repository, SenderEvent};
-use indicatif::{DecimalBytes, HumanCount};
+use artifact_sender::{Connection, Dialect, Error, Push, Remote, Report, Repository};
+use indicatif::DecimalBytes;
 use serde_json::json;
 
 use crate::args::{self, Args};
-use crate::output::Output;
-use crate::trouble::{self, Trouble};
+use crate::output::{Output, counted};
+use crate::retry::retrying;
+use crate::trouble::{Trouble, Witness};
 use crate::{AGENT, caches, session};
 
 /// Pushes to each cache in turn, and returns the exit code: the first that is not 0.
@@ -46,29 +47,18 @@ pub(crate) async fn run(push: &args::Push, args: &Args, output: &Output) -> u8 {
     code
 }
 
-/// Pushes, and once more where that can help: a server that has never answered will not either then.
 async fn push_to(
     remote: &Remote,
     args: &args::Push,
     all: &Args,
     output: &Output,
 ) -> Result<Report, Trouble> {
-    let mut pause = FIRST_PAUSE;
-    for _ in 0..args.retries {
-        let mut chance = Chance::default();
-        match push_once(remote, args, all, output, &mut chance).await {
-            Err(trouble) if chance.may_pass => {
-                let text = trouble.text;
-                output.warning(&format!("{text}; trying again in {} s", pause.as_secs()));
-                tokio::time::sleep(pause).await;
-                pause *= PAUSE_GROWTH;
-            }
-            result => return result,
-        }
-    }
-    let mut chance = Chance::default();
-    match push_once(remote, args, all, output, &mut chance).await {
-        Err(trouble) if chance.is_unsettled => ask(remote, args, all, output, trouble).await,
+    let mut is_unsettled = false;
+    let pushed = retrying(args.retries, output, async || {
+        push_once(remote, args, all, output, &mut is_unsettled).await
+    });
+    match pushed.await {
+        Err(trouble) if is_unsettled => ask(remote, args, all, output, trouble).await,
         result => result,
     }
 }
@@ -104,38 +94,19 @@ fn is_done(report: &Report) -> bool {
     outcomes.all(|outcome| *outcome == RefOutcome::Unchanged)
 }
 
-/// What can be expected of a push that failed.
-#[derive(Default)]
-struct Chance {
-    /// The same again may go well.
-    may_pass: bool,
-    /// It may have been done all the same.
-    is_unsettled: bool,
-}
-
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_GROWTH: u32 = 4;
-
 async fn push_once(
     remote: &Remote,
     args: &args::Push,
     all: &Args,
     output: &Output,
-    chance: &mut Chance,
+    is_unsettled: &mut bool,
 ) -> Result<Report, Trouble> {
-    let push = prepare(args).map_err(|error| Trouble::new(error, remote, None, &[]))?;
-    let mut progress = output.progress();
+    let push = prepare(args).map_err(|error| Trouble::new(error, remote, &Witness::default()))?;
+    let mut progress = output.progress(remote);
     let result = push_in_sessions(push, remote, all, output, async |push, connection| {
-        let mut answered = false;
-        let show = |event: &SenderEvent| {
-            answered = true;
-            progress.show(event);
-        };
-        let result = push.over(connection, show).await;
-        if let Err(error) = &result {
-            chance.may_pass = answered && trouble::may_pass(error);
-            chance.is_unsettled = matches!(error, Error::Unsettled(_));
-        }
+        let result = push.over(connection, |event| progress.show(event)).await;
+        // It may have been done all the same.
+        *is_unsettled = matches!(&result, Err(Error::Unsettled(_)));
         result
     })
     .await;
@@ -172,7 +143,7 @@ async fn push_in_sessions(
     }
     whole.ok_or_else(|| {
         let error = Error::Internal("a push without a session");
-        Trouble::new(error, remote, None, &[])
+        Trouble::new(error, remote, &Witness::default())
     })
 }
 
@@ -213,17 +184,18 @@ fn show(report: &Report, remote: &Remote, dry_run: bool, took: Duration, output:
     }
     let refused = report.refused().count();
     if dry_run {
-        let objects = HumanCount(report.objects_wanted);
-        output.line(&format!("would send {objects} objects to {remote}"));
+        let objects = counted(report.objects_wanted, "object");
+        output.line(&format!("would send {objects} to {remote}"));
     } else if report.objects_sent > 0 {
         output.line(&format!(
-            "sent {} objects, {} in {:.1} s, to {remote}",
-            HumanCount(report.objects_sent),
+            "sent {}, {} in {:.1} s, to {remote}",
+            counted(report.objects_sent, "object"),
             DecimalBytes(report.bytes_sent),
             took.as_secs_f64(),
         ));
     } else if refused == 0 {
-        output.line(&format!("nothing to send: {remote} has every object"));
+        // Whether each object is there was not looked at: refs are trusted to be whole.
+        output.line(&format!("nothing to send: {remote} is up to date"));
     }
     if let (Some(url), true) = (&report.server.pull_url, refused < report.refs.len()) {
         output.line(&format!("pull from {}", url.escaped()));

@@ -1,13 +1,11 @@
 //! One session with one remote, from the first byte to the end of `ssh`.
 
-use std::process::ExitStatus;
-
 use artifact_protocol::frame::{CloseCode, DecodeError};
 use artifact_sender::{Connection, Connector, Dialect, Error, Remote, SessionError};
 
 use crate::args::Args;
 use crate::output::Output;
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, Witness};
 
 /// Connects to `remote` and lets `talk` do what it wants; what goes wrong is put into words.
 ///
@@ -30,11 +28,10 @@ pub(crate) async fn run_in<T>(
     mut talk: impl AsyncFnMut(&mut Connection, Option<Dialect>) -> Result<T, Error>,
 ) -> Result<T, Trouble> {
     let mut connector = Connector::default();
-    // A variable that is set to nothing is as good as one that is not set.
     if let Some(command) = args.ssh.as_ref().filter(|text| !text.trim().is_empty()) {
         connector = connector.ssh_command(command.clone());
     }
-    let connector = connector.prefer_fast_ciphers(remote).await;
+    let connector = connector.adapt_to(remote).await;
     if let (true, Some(ciphers)) = (args.verbose, connector.ciphers()) {
         output.note(&format!("ssh is told to prefer these ciphers: {ciphers}"));
     }
@@ -42,6 +39,7 @@ pub(crate) async fn run_in<T>(
         let connector = connector.clone().dialect(dialect);
         let mut connection = connector.connect(remote).map_err(Failed::to_start)?;
         let result = talk(&mut connection, dialect).await;
+        let was_heard = connection.was_heard();
         let (status, said) = match connection.finish().await {
             Ok((status, said)) => (Some(status), said),
             Err(_) => (None, Vec::new()),
@@ -56,11 +54,12 @@ pub(crate) async fn run_in<T>(
             Ok(_) => Error::Session(SessionError::Truncated),
             Err(error) => error,
         };
-        Err(Failed {
-            error,
+        let witness = Witness {
             status,
             said,
-        })
+            was_heard,
+        };
+        Err(Failed { error, witness })
     };
     let mut failed = match attempt(known).await {
         Ok(done) => return Ok(done),
@@ -84,35 +83,31 @@ pub(crate) async fn run_in<T>(
             Err(_) => {}
         }
     }
-    let Failed {
-        error,
-        status,
-        said,
-    } = failed;
+    let Failed { error, witness } = failed;
     if !args.verbose && is_unexplained(&error) {
+        let said = &witness.said;
         said.iter().for_each(|line| output.remote_line(line));
     }
-    Err(Trouble::new(error, remote, status, &said))
+    Err(Trouble::new(error, remote, &witness))
 }
 
 /// A session that failed, and what is known of the other side.
 struct Failed {
     error: Error,
-    status: Option<ExitStatus>,
-    said: Vec<String>,
+    witness: Witness,
 }
 
 impl Failed {
-    const fn to_start(error: Error) -> Self {
+    fn to_start(error: Error) -> Self {
         Self {
             error,
-            status: None,
-            said: Vec::new(),
+            witness: Witness::default(),
         }
     }
 
     /// Returns the old version that the server may speak, and whether it surely does.
     fn older(&self) -> Option<(Dialect, bool)> {
+        let Witness { status, said, .. } = &self.witness;
         match &self.error {
             // Servers of version 0 speak first, whatever is said to them.
             Error::Session(SessionError::Decode(DecodeError::Preamble { got }))
@@ -120,12 +115,12 @@ impl Failed {
             {
                 Some((Dialect::V0, true))
             }
-            Error::Session(SessionError::Truncated) if is_refused_by_version_1(&self.said) => {
+            Error::Session(SessionError::Truncated) if is_refused_by_version_1(said) => {
                 Some((Dialect::V1, true))
             }
             // There may be a receiver of another name.
             Error::Session(SessionError::Truncated)
-                if self.status.and_then(|status| status.code()) == Some(127) =>
+                if status.and_then(|status| status.code()) == Some(127) =>
             {
                 Some((Dialect::V0, false))
             }

@@ -16,6 +16,8 @@ mod file;
 mod object;
 mod refs;
 
+use std::collections::BTreeSet;
+use std::fs::{self, DirEntry};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -38,6 +40,7 @@ pub struct Repository {
     root: OwnedFd,
     mode: RepoMode,
     compressors: Compressors,
+    parent: Option<Box<Self>>, // has what is not here
 }
 
 impl Repository {
@@ -51,10 +54,15 @@ impl Repository {
 
     /// Opens the repository at `path`.
     ///
+    /// What is not in it is read from its parent, if its `config` names one.
+    ///
     /// Fails if there is none, or if it is not the user's to read, or of a mode or version not
     /// known here.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        let path = path.into();
+        Self::open_nested(path.into(), 0)
+    }
+
+    fn open_nested(path: PathBuf, above: usize) -> Result<Self, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(&path, flags, Mode::empty()).map_err(|errno| Error::Io {
             action: "open",
@@ -66,8 +74,22 @@ impl Repository {
             root,
             mode: RepoMode::Archive,
             compressors: Compressors::new(Self::DEFAULT_COMPRESSION),
+            parent: None,
         };
-        repository.mode = repository.read_config()?.mode;
+        let config = repository.read_config()?;
+        repository.mode = config.mode;
+        if let Some(parent) = config.parent {
+            let opened = match above {
+                PARENTS_MAX.. => Err(Error::Internal("parents of parents without an end")),
+                // libostree takes it from where the program runs, too.
+                _ => Self::open_nested(parent.clone().into(), above + 1),
+            };
+            repository.parent = Some(Box::new(opened.map_err(|source| Error::Parent {
+                path: repository.path.join("config"),
+                parent: parent.into(),
+                source: Box::new(source),
+            })?));
+        }
         Ok(repository)
     }
 
@@ -75,6 +97,7 @@ impl Repository {
     #[must_use]
     pub fn with_compression(mut self, level: u32) -> Self {
         self.compressors = Compressors::new(level.min(9));
+        self.parent = (self.parent).map(|parent| Box::new(parent.with_compression(level)));
         self
     }
 
@@ -90,8 +113,48 @@ impl Repository {
 
     /// Returns whether a commit is marked as one of which only a part is here.
     pub fn is_partial(&self, commit: Checksum) -> Result<bool, Error> {
-        let marker = format!("state/{commit}.commitpartial");
-        Ok(self.stat(&marker)?.is_some())
+        let marker = format!("state/{commit}{PARTIAL}");
+        if self.stat(&marker)?.is_some() {
+            return Ok(true);
+        }
+        let id = ObjectId::new(ObjectKind::Commit, commit);
+        match &self.parent {
+            Some(parent) if self.stat(&self.relative_path(id))?.is_none() => {
+                parent.is_partial(commit)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Says more of an error, if it is for an object that neither side has: whoever pulled only a
+    /// part of a commit did not lose anything.
+    pub(crate) fn explain(&self, error: Error, pushed: &[Checksum]) -> Error {
+        let Error::MissingObject { id, .. } = error else {
+            return error;
+        };
+        let is_partial = |commit: &Checksum| self.is_partial(*commit).unwrap_or(false);
+        let mut pushed = pushed.iter().copied().filter(is_partial);
+        match pushed
+            .next()
+            .or_else(|| self.partial_commits().into_iter().next())
+        {
+            Some(commit) => Error::PartialCommit { commit, id },
+            None => error,
+        }
+    }
+
+    /// Lists the commits of which only a part is here, by their marks; of the parents as well.
+    fn partial_commits(&self) -> BTreeSet<Checksum> {
+        let commit_of = |entry: io::Result<DirEntry>| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.strip_suffix(PARTIAL)?.parse().ok()
+        };
+        let marked = fs::read_dir(self.path.join("state"));
+        let mut partial: BTreeSet<_> = marked.into_iter().flatten().filter_map(commit_of).collect();
+        if let Some(parent) = &self.parent {
+            partial.append(&mut parent.partial_commits());
+        }
+        partial
     }
 
     /// Reads a commit that is to be complete here; `None` if it is missing or partial.
@@ -117,12 +180,20 @@ impl Repository {
         let id = ObjectId::new(ObjectKind::Commit, commit);
         let relative = format!("objects/{}", id.loose_path("commitmeta"));
         let detached = self.read_file(&relative, MAX_DETACHED_LEN)?;
-        // libostree writes an empty file, an empty dictionary, when the last entry is taken away.
-        Ok(detached.filter(|bytes| !bytes.is_empty()))
+        match (detached, &self.parent) {
+            (None, Some(parent)) => parent.detached(commit),
+            // libostree writes an empty file, an empty dictionary, when the last entry is taken
+            // away.
+            (detached, _) => Ok(detached.filter(|bytes| !bytes.is_empty())),
+        }
     }
 
     /// Reads a dirtree, dirmeta or commit and verifies its checksum.
     pub fn metadata(&self, id: ObjectId) -> Result<Bytes, Error> {
+        self.or_parent(self.own_metadata(id), |parent| parent.metadata(id))
+    }
+
+    fn own_metadata(&self, id: ObjectId) -> Result<Bytes, Error> {
         let relative = self.relative_path(id);
         let bytes = self
             .read_file(&relative, MAX_METADATA_LEN)?
@@ -135,8 +206,12 @@ impl Repository {
     ///
     /// Content of a bare repository is compressed here, by the calling thread.
     pub fn read(&self, id: ObjectId) -> Result<Object<'_>, Error> {
+        self.or_parent(self.read_own(id), |parent| parent.read(id))
+    }
+
+    fn read_own(&self, id: ObjectId) -> Result<Object<'_>, Error> {
         if id.kind.is_metadata() {
-            let bytes = self.metadata(id)?;
+            let bytes = self.own_metadata(id)?;
             let len = bytes.len() as u64;
             Ok(Object::in_memory(bytes, len))
         } else if self.mode == RepoMode::Archive {
@@ -149,10 +224,25 @@ impl Repository {
     /// Returns how long an object is as it lies here, in bytes: for content of a bare repository
     /// that is more than will travel, for everything else it is what will travel.
     pub fn stored_len(&self, id: ObjectId) -> Result<u64, Error> {
-        let stat = self
-            .stat(&self.relative_path(id))?
-            .ok_or_else(|| self.missing(id))?;
-        Ok(stat.st_size.unsigned_abs())
+        let stat = self.stat(&self.relative_path(id))?;
+        let len = stat.map(|stat| stat.st_size.unsigned_abs());
+        let len = len.ok_or_else(|| self.missing(id));
+        self.or_parent(len, |parent| parent.stored_len(id))
+    }
+
+    /// Asks the parent, if there is one, for what is not here.
+    fn or_parent<'r, T>(
+        &'r self,
+        found: Result<T, Error>,
+        ask: impl FnOnce(&'r Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match (found, &self.parent) {
+            (Err(missing @ Error::MissingObject { .. }), Some(parent)) => match ask(parent) {
+                Err(Error::MissingObject { .. }) => Err(missing),
+                found => found,
+            },
+            (found, _) => found,
+        }
     }
 
     fn read_config(&self) -> Result<RepoConfig, Error> {
@@ -169,9 +259,11 @@ impl Repository {
             path: self.path.join("config"),
             source,
         })?;
+        // What keeps repositories for us, such as git, may have left out what was empty.
+        let is_bare = config.parent.is_none() && self.stat("refs")?.is_none();
         match self.stat("objects")? {
-            Some(_) => Ok(config),
-            None => Err(not_a_repository("objects")),
+            None if is_bare => Err(not_a_repository("objects")),
+            _ => Ok(config),
         }
     }
 }
@@ -208,6 +300,7 @@ impl Repository {
         Error::MissingObject {
             id,
             path: self.object_path(id),
+            parent: self.parent.as_ref().map(|parent| parent.path.clone()),
         }
     }
 
@@ -238,3 +331,7 @@ impl Repository {
 
 /// The longest `config` that is read, in bytes.
 const CONFIG_LEN_MAX: usize = 1024 * 1024;
+/// How many parents there may be, one above the other; in a circle there are more.
+const PARENTS_MAX: usize = 16;
+/// What follows the checksum in the name of the mark of a commit that is partial.
+const PARTIAL: &str = ".commitpartial";

@@ -22,7 +22,11 @@ impl Repository {
             text: revision.into(),
             source,
         })?;
-        self.head(&name)?.ok_or(Error::NoSuchRef { name })
+        match (self.head(&name)?, &self.parent) {
+            (Some(commit), _) => Ok(commit),
+            (None, Some(parent)) => parent.resolve(revision),
+            (None, None) => Err(Error::NoSuchRef { name }),
+        }
     }
 
     /// Returns the refs beside `name`, those that differ from it in their last component only, and

@@ -111,7 +111,9 @@ fn commits_between_current_and_target_go_along_and_so_do_ancestors_as_deep_as_as
         (Some(history[2]), 1, &history[3..]),
         (Some(elsewhere), 0, &history[5..]),
         (Some(elsewhere), 3, &history[2..]),
-        (Some(history[5]), 3, &[]),
+        (Some(history[5]), 0, &[]),
+        (Some(history[5]), 2, &history[3..5]),
+        (Some(history[5]), u32::MAX, &history[..5]),
     ] {
         let mut plan = plan(&local, &[target(history[5], current)], &[], depth).unwrap();
         let all = offered(&mut plan);
@@ -149,7 +151,7 @@ fn history_ends_at_a_partial_or_missing_ancestor_but_the_current_commit_need_not
 }
 
 #[test]
-fn what_is_missing_or_partial_is_named() {
+fn what_neither_side_has_is_named() {
     let fixture = Fixture::new();
     let (local, history) = history(&fixture, 1);
     let head = history[0];
@@ -159,15 +161,6 @@ fn what_is_missing_or_partial_is_named() {
         matches!(error, Error::NoSuchCommit { commit } if commit == absent),
         "{error}"
     );
-    let marker = local.join(format!("state/{head}.commitpartial"));
-    fs::write(&marker, b"").unwrap();
-    let error = plan(&local, &[target(head, None)], &[], 0).unwrap_err();
-    assert!(
-        matches!(error, Error::PartialCommit { commit } if commit == head),
-        "{error}"
-    );
-    fs::remove_file(&marker).unwrap();
-
     let trees = objects(&local);
     let root = *trees
         .iter()
@@ -175,6 +168,10 @@ fn what_is_missing_or_partial_is_named() {
         .unwrap();
     fs::remove_file(object_path(&local, root, "dirtree")).unwrap();
     let mut broken = plan(&local, &[target(head, None)], &[], 0).unwrap();
+    // The server may have it.
+    assert!(broken.next(100).unwrap().contains(&root));
+    assert!(!broken.is_exhausted());
+    broken.answer(root, false);
     let error = broken.next(100).unwrap_err();
     assert!(
         matches!(error, Error::MissingObject { id, .. } if id == root),
@@ -196,4 +193,29 @@ fn damage_in_a_commit_only_the_server_needs_does_not_stop_a_push() {
     assert_eq!(plan.basis(), []);
     // Of the commit's four objects the server is known to have the root directory's dirmeta.
     assert_eq!(offered(&mut plan).len(), 3);
+}
+
+#[test]
+fn of_a_commit_that_is_partial_the_server_may_have_what_is_not_here() {
+    let fixture = Fixture::new();
+    let (local, history) = history(&fixture, 2);
+    let all = objects(&local);
+    let (old, new) = (history[0], history[1]);
+    for gone in all.iter().filter(|id| id.kind != ObjectKind::Commit) {
+        let extension = gone.kind.archive_extension();
+        let (path, away) = (object_path(&local, *gone, extension), fixture.path("away"));
+        fs::rename(&path, &away).unwrap();
+        let marker = local.join(format!("state/{old}.commitpartial"));
+        fs::write(&marker, b"").unwrap();
+        // The old one is whole there, and is no basis, since it is not whole here.
+        let mut plan = plan(&local, &[target(new, Some(old))], &[old], 0).unwrap();
+        assert_eq!(plan.basis(), []);
+        while !plan.is_exhausted() {
+            for id in plan.next(7).unwrap() {
+                plan.answer(id, id == *gone);
+            }
+        }
+        fs::remove_file(marker).unwrap();
+        fs::rename(away, path).unwrap();
+    }
 }

@@ -263,8 +263,8 @@ fn refs_and_their_aliases_resolve() {
         );
     }
     for content in ["", "junk", &format!("{head}"), &format!("{head}\n\n")] {
-        fs::write(local.join("refs/heads/bad"), content).unwrap();
-        let error = repository.resolve("bad").unwrap_err();
+        fs::write(local.join("refs/heads/broken"), content).unwrap();
+        let error = repository.resolve("broken").unwrap_err();
         assert!(
             matches!(error, Error::BadRef { .. }),
             "{content:?}: {error}"
@@ -341,4 +341,56 @@ fn detached_metadata_is_read_unless_it_is_empty_or_too_long() {
         repository.detached(commit).unwrap_err(),
         Error::TooLarge { .. }
     ));
+}
+
+#[test]
+fn what_a_repository_lacks_is_read_from_its_parent_and_from_the_parents_parent() {
+    let fixture = Fixture::new();
+    let tree = fixture.tree("tree");
+    fill_awkward(&tree);
+    let old = fixture.init("old", "archive");
+    let base = commit(&old, "base", &tree);
+    let whole = objects(&old);
+    let (middle, local) = (
+        fixture.init("middle", "bare-user"),
+        fixture.init("local", "bare-user"),
+    );
+    let lean = |on: &Path, of: &Path| {
+        ostree(of, ["config", "set", "core.parent", on.to_str().unwrap()]);
+    };
+    lean(&old, &middle);
+    lean(&middle, &local);
+    let repository = Repository::open(&local).unwrap().with_compression(1);
+    assert_eq!(repository.resolve("base").unwrap(), base);
+    assert!(repository.complete_commit(base).unwrap().is_some());
+    for id in whole {
+        unpack(id, &read_stored(&repository, id).unwrap());
+    }
+    let nowhere = ObjectId::new(ObjectKind::Dirtree, Checksum::new([9; 32]));
+    let said = repository.read(nowhere).unwrap_err().to_string();
+    assert!(
+        said.contains("its parent") && said.contains("middle"),
+        "{said}"
+    );
+
+    // Where nothing was of its own, whoever keeps empty directories for us left none.
+    fs::remove_dir_all(local.join("objects")).unwrap();
+    assert_eq!(
+        Repository::open(&local).unwrap().resolve("base").unwrap(),
+        base
+    );
+    fs::create_dir(local.join("objects")).unwrap();
+    lean(&fixture.path("gone"), &local);
+    let said = Repository::open(&local).unwrap_err().to_string();
+    assert!(
+        said.contains("gone") && said.contains("core.parent"),
+        "{said}"
+    );
+    let config = fs::read_to_string(local.join("config")).unwrap();
+    let middle = middle.to_str().unwrap();
+    let config = config.replace(fixture.path("gone").to_str().unwrap(), middle);
+    fs::write(local.join("config"), config).unwrap();
+    lean(&local, &old);
+    let said = format!("{:?}", Repository::open(&local).unwrap_err());
+    assert!(said.contains("without an end"), "{said}");
 }

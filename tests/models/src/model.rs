@@ -121,6 +121,7 @@ pub struct Source {
     pub hides_lengths: bool,
     /// Every id offered, in order.
     pub offered: Vec<ObjectId>,
+    planned: Vec<Checksum>,
     seen: BTreeSet<ObjectId>,
     had: BTreeSet<ObjectId>,
     next: VecDeque<ObjectId>,
@@ -147,6 +148,12 @@ impl Source {
                 missing,
                 max,
             } => self.offer(answers, missing, *max),
+            SourceOp::Vouch(ids) => {
+                let planned = self.planned.iter().map(|commit| commit_id(*commit));
+                let reached = planned.flat_map(|id| self.repository.closure(id).0);
+                let reached: BTreeSet<_> = reached.collect();
+                SourceOutcome::Vouched(ids.iter().all(|id| reached.contains(id)))
+            }
             SourceOp::Fetch(ids) => SourceOutcome::Fetched(
                 ids.iter()
                     .map(|id| self.fetch(*id))
@@ -171,6 +178,7 @@ impl Source {
         self.seen.extend(&plan.offered);
         self.unanswered += plan.offered.len();
         for (commit, _) in &plan.targets {
+            self.planned.push(*commit);
             self.enqueue(commit_id(*commit));
         }
         let detached = plan.detached.iter().filter_map(|commit| {

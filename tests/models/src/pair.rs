@@ -502,5 +502,6 @@ pub fn announce_all(repository: &Repository, options: PushOptions) -> Announceme
         options,
         refs: refs.collect(),
         bases: Vec::new(),
+        history: 0,
     }
 }

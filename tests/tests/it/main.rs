@@ -22,6 +22,7 @@ mod summary;
 mod threats;
 mod trees;
 mod upkeep;
+mod user;
 mod wire;
 
 use artifact_tests::exec::Failure;

@@ -328,10 +328,10 @@ fn what_is_no_frame_and_what_comes_too_early_ends_the_session() {
 #[test]
 fn a_ref_name_outside_the_grammar_is_no_frame() {
     let scene = Scene::start().unwrap();
-    let good = announce("aaaaaaaaaaaa", scene.good.commit, None).encode();
+    let good = announce("xaaaaaaaaaaa", scene.good.commit, None).encode();
     let at = good
         .windows(12)
-        .position(|window| window == b"aaaaaaaaaaaa")
+        .position(|window| window == b"xaaaaaaaaaaa")
         .unwrap();
     for bad in [
         "../../../etc",

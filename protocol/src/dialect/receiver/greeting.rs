@@ -120,6 +120,7 @@ impl ExpectUpdate {
             options,
             refs,
             bases: Vec::new(),
+            history: 0,
         })
     }
 

@@ -73,6 +73,7 @@ impl ExpectAnnounce {
         let Frame::Announce(announce) = frame else {
             return unexpected("Announce", &frame);
         };
+        let history = announce.history();
         let Announce {
             options,
             refs,
@@ -89,6 +90,7 @@ impl ExpectAnnounce {
             Some(_) => return Err(Violation::Rule("options changed while announcing").into()),
             None => Announcement {
                 options,
+                history,
                 ..Announcement::default()
             },
         };

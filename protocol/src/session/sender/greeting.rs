@@ -12,8 +12,8 @@ use super::early::Early;
 use super::transfer::Transfer;
 use super::{Core, SenderEvent, SenderOutput, State, finish, unexpected};
 use crate::frame::{
-    Announce, Basis, Detached, Frame, Hello, RefOutcome, RefState, RefStatus, Verdict, Want,
-    Welcome,
+    Announce, Basis, Detached, Extensions, Frame, Hello, RefOutcome, RefState, RefStatus, Verdict,
+    Want, Welcome,
 };
 use crate::limits::{MAX_COMPLETE, MAX_EARLY_FRAME_LEN};
 use crate::text::Text;
@@ -37,13 +37,18 @@ pub(super) fn send(
         options,
         refs,
         bases,
+        history,
     } = announcement;
+    let mut extensions = Extensions::default();
+    if *history > 0 {
+        extensions.set(Announce::HISTORY, history.to_le_bytes().to_vec());
+    }
     let mut frame = Announce {
         options: *options,
         refs: Vec::new(),
         bases: bases.clone(),
         more: false,
-        extensions: Default::default(),
+        extensions,
     };
     let mut len = bases
         .iter()

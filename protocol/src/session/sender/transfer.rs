@@ -119,6 +119,9 @@ impl Transfer {
             (SourceOp::Offer { .. }, SourceOutcome::Offered { ids, exhausted }) => {
                 self.handle_offered(ids, exhausted, core)?;
             }
+            (SourceOp::Vouch(ids), SourceOutcome::Vouched(all)) => {
+                self.handle_vouched(ids, all, core)?;
+            }
             (SourceOp::Fetch(ids), SourceOutcome::Fetched(objects))
                 if ids.len() == objects.len() =>
             {
@@ -142,7 +145,8 @@ impl Transfer {
         Ok(self.go_on(core))
     }
 
-    /// Sends what a finalization found missing, offers what is beneath it, and finalizes again.
+    /// Sends what a finalization found missing, offers what is beneath it, and finalizes again; but
+    /// first asks the source whether it belongs to what was announced. A server may name any id.
     pub(super) fn send_again(
         mut self,
         ids: Vec<ObjectId>,
@@ -150,11 +154,25 @@ impl Transfer {
     ) -> Result<State, Error> {
         self.rounds += 1;
         self.quota.want(ids.len() as u64, &core.limits)?;
+        self.offering = Offering::Asked;
+        core.request(SourceOp::Vouch(ids));
+        Ok(State::Transfer(Box::new(self)))
+    }
+
+    fn handle_vouched(
+        &mut self,
+        ids: Vec<ObjectId>,
+        all: bool,
+        core: &mut Core,
+    ) -> Result<(), Violation> {
+        if !all {
+            return Err(Violation::Rule("Missing asks for what was not announced"));
+        }
         core.outputs.push(SenderEvent::Missing(ids.len() as u64));
         self.wanted.extend(&ids);
         self.missing = ids;
         self.offering = Offering::Ready;
-        Ok(self.go_on(core))
+        Ok(())
     }
 
     fn handle_want(&mut self, want: Want, core: &mut Core) -> Result<(), Error> {

@@ -123,9 +123,9 @@ fn the_height_of_a_tree_is_that_of_its_longest_path_however_it_is_met() {
             let heads: Vec<_> = heads.iter().map(|(name, c)| (name.as_str(), *c)).collect();
             let root = made.dir(&heads);
             let commit = made.commit(root);
-            assert_eq!(is_too_deep(made.push(&pair, "a", commit)), deep);
+            assert_eq!(is_too_deep(made.push(&pair, "x", commit)), deep);
             if !deep {
-                pair.assert_sound(&["a"]);
+                pair.assert_sound(&["x"]);
             }
         }
     }
@@ -741,15 +741,15 @@ fn a_commit_of_another_collection_is_refused_where_there_is_one() {
         made.stage(&store);
         done(store.publish().unwrap()).remove(0)
     };
-    assert_eq!(push("a", Some("org.example.Other")), RefOutcome::Updated);
+    assert_eq!(push("w", Some("org.example.Other")), RefOutcome::Updated);
     let own = "org.example.Main";
     ostree(
         &["config", "set", "core.collection-id", own],
         &pair.target(),
     );
-    assert_eq!(push("b", Some(own)), RefOutcome::Updated);
-    assert_eq!(push("c", None), RefOutcome::Updated);
-    let RefOutcome::Refused(refusal) = push("d", Some("org.example.Other")) else {
+    assert_eq!(push("x", Some(own)), RefOutcome::Updated);
+    assert_eq!(push("y", None), RefOutcome::Updated);
+    let RefOutcome::Refused(refusal) = push("z", Some("org.example.Other")) else {
         panic!("taken");
     };
     assert_eq!(refusal.code, RefusalCode::BINDING);

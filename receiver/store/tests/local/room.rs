@@ -24,6 +24,7 @@ fn announce(store: &LocalStore, refs: &[RefUpdate], options: PushOptions) -> Res
         options,
         refs: refs.to_vec(),
         bases: Vec::new(),
+        history: 0,
     };
     store.open(&announcement).map(drop)
 }
@@ -31,7 +32,7 @@ fn announce(store: &LocalStore, refs: &[RefUpdate], options: PushOptions) -> Res
 #[test]
 fn a_push_is_taken_only_where_there_is_room_and_the_client_is_told_how_much() {
     let pair = Pair::new();
-    let refs = [update("a", pair.commit(None, &[("file", "text")]))];
+    let refs = [update("x", pair.commit(None, &[("file", "text")]))];
     let plain = PushOptions::default();
     for (space, inodes) in [
         (Some(Share::Bytes(MUCH)), None),
@@ -53,14 +54,14 @@ fn a_push_is_taken_only_where_there_is_room_and_the_client_is_told_how_much() {
     // What changes nothing takes no room.
     let full = || store(&pair, Some(Share::Bytes(MUCH)), None);
     announce(&full(), &refs, PushOptions::DRY_RUN).unwrap();
-    assert_eq!(pair.push("a", refs[0].commit), RefOutcome::Updated);
+    assert_eq!(pair.push("x", refs[0].commit), RefOutcome::Updated);
     announce(&full(), &refs, plain).unwrap();
 }
 
 #[test]
 fn what_the_repository_itself_wants_free_is_kept_free() {
     let pair = Pair::new();
-    let refs = [update("a", pair.commit(None, &[("file", "text")]))];
+    let refs = [update("x", pair.commit(None, &[("file", "text")]))];
     let plain = PushOptions::default();
     let key = "core.min-free-space-size";
     ostree(&["config", "set", key, "1000000TB"], &pair.target());
@@ -80,7 +81,7 @@ struct Crowd {
 impl Crowd {
     fn new(of_all: Option<u32>, of_each: Option<u32>) -> Self {
         let pair = Pair::new();
-        let refs = vec![update("a", pair.commit(None, &[("file", "text")]))];
+        let refs = vec![update("x", pair.commit(None, &[("file", "text")]))];
         let places = Places { of_all, of_each };
         Self { pair, places, refs }
     }
@@ -163,7 +164,7 @@ fn what_was_received_is_counted_whole_or_in_pieces() {
     let store = pair.store();
     let any = RefUpdate {
         expect: Expect::Any,
-        ..update("a", commit)
+        ..update("x", commit)
     };
     open(&store, PushOptions::default(), &[any]);
     assert_eq!(store.received(), Received::default());

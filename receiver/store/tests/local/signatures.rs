@@ -203,16 +203,16 @@ fn a_ref_that_another_program_sets_between_the_first_look_and_the_last_is_not_ov
     let old = pair.commit(None, &[("file", "old")]);
     let new = pair.commit(Some(old), &[("file", "new")]);
     let foreign = pair.commit(None, &[("file", "foreign")]);
-    for name in ["a", "b", "foreign"] {
+    for name in ["x", "y", "foreign"] {
         pair.push(name, if name == "foreign" { foreign } else { old });
     }
     let (store, record) = pair.recorded();
-    let refs = [update("a", new), update("b", new)];
+    let refs = [update("x", new), update("y", new)];
     open(&store, PushOptions::default(), &refs);
     pair.stage_all(&store, new);
     let theirs = pair.target();
-    record.before(Op::Name("refs/heads/a".to_owned()), move || {
-        crate::support::ostree(&["reset", "b", &foreign.to_hex()], &theirs);
+    record.before(Op::Name("refs/heads/x".to_owned()), move || {
+        crate::support::ostree(&["reset", "y", &foreign.to_hex()], &theirs);
     });
     let outcomes = done(store.publish().unwrap());
     assert_eq!(outcomes[0], RefOutcome::Updated);
@@ -220,6 +220,6 @@ fn a_ref_that_another_program_sets_between_the_first_look_and_the_last_is_not_ov
         is_refused(&outcomes[1], RefusalCode::LOST_RACE),
         "{outcomes:?}"
     );
-    assert_eq!(pair.held("a"), Some(new.to_hex()));
-    assert_eq!(pair.held("b"), Some(foreign.to_hex()));
+    assert_eq!(pair.held("x"), Some(new.to_hex()));
+    assert_eq!(pair.held("y"), Some(foreign.to_hex()));
 }

@@ -259,6 +259,7 @@ pub(crate) fn open(store: &impl Store, options: PushOptions, refs: &[RefUpdate])
             options,
             refs,
             bases: Vec::new(),
+            history: 0,
         })
         .unwrap()
 }

@@ -37,7 +37,7 @@ enum Act {
     Summarize,
 }
 
-const NAMES: [&str; 5] = ["a", "d/x", "d/y", "d/e/z", "f/z"];
+const NAMES: [&str; 5] = ["x", "d/x", "d/y", "d/e/z", "f/z"];
 
 fn any_act() -> impl Strategy<Value = Act> {
     let name = 0..NAMES.len();

@@ -207,6 +207,7 @@ impl Push {
             options: PushOptions::FORCE,
             refs: self.refs.iter().map(update).collect(),
             bases: self.bases.iter().map(base).collect(),
+            history: 0,
         }
     }
 

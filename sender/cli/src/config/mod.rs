@@ -48,13 +48,14 @@ pub(crate) struct Directories {
 impl Directories {
     /// Reads the environment.
     pub(crate) fn of_environment() -> Self {
-        let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
-        let user = env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+        let directory = |name| env::var_os(name).map(PathBuf::from);
+        // What is not absolute is to be ignored, says the specification; so is what is empty.
+        let absolute = |name| directory(name).filter(|dir| dir.is_absolute());
+        let home = || absolute("HOME").map(|home| home.join(".config"));
         let system = env::var_os("XDG_CONFIG_DIRS").filter(|dirs| !dirs.is_empty());
         let system = system.unwrap_or_else(|| "/etc/xdg".into());
         Self {
-            // What is not absolute is to be ignored, says the specification.
-            user: user.filter(|dir| dir.is_absolute()).or_else(home),
+            user: absolute("XDG_CONFIG_HOME").or_else(home),
             system: env::split_paths(&system)
                 .filter(|dir| dir.is_absolute())
                 .collect(),

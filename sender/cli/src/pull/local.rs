@@ -3,10 +3,12 @@
 //! libostree verifies every object against its checksum, sets the refs when all of them are there,
 //! and takes up what an interrupted pull has left.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::ops::AddAssign;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use artifact_formats::{RepoConfig, RepoMode, Summary};
+use artifact_formats::{Commit, ObjectId, ObjectKind, RepoConfig, RepoMode, Summary};
 use artifact_protocol::exit;
 use artifact_sender::{Checksum, RefName, escape};
 use ostree::{gio, glib};
@@ -20,7 +22,9 @@ use crate::trouble::Trouble;
 /// A repository that is pulled into.
 #[derive(Debug)]
 pub(super) struct LocalRepo {
+    path: PathBuf,
     repo: ostree::Repo,
+    refs: HashMap<String, String>,
 }
 
 /// What a pull fetched.
@@ -28,6 +32,13 @@ pub(super) struct LocalRepo {
 pub(super) struct Stats {
     pub(super) objects: u64,
     pub(super) bytes: u64,
+}
+
+impl AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+    }
 }
 
 impl LocalRepo {
@@ -56,14 +67,59 @@ impl LocalRepo {
                 path.display()
             ))
         })?;
-        Ok((Self { repo }, made))
+        let refs = repo.list_refs(None, gio::Cancellable::NONE);
+        let refs = refs.map_err(|error| {
+            broken(format!(
+                "cannot read the refs of {}: {error}",
+                path.display()
+            ))
+        })?;
+        let path = path.to_owned();
+        Ok((Self { path, repo, refs }, made))
     }
 
-    /// Returns what a ref holds.
-    pub(super) fn commit_of(&self, name: &RefName) -> Result<Option<Checksum>, Trouble> {
-        let held = self.repo.resolve_rev(name.as_str(), true);
-        let held = held.map_err(|error| broken(format!("cannot read the ref {name}: {error}")))?;
-        Ok(held.and_then(|commit| commit.parse().ok()))
+    /// Returns what a ref held when the repository was opened. It is looked up among the refs, since
+    /// libostree would take some names for the beginning of a checksum.
+    pub(super) fn commit_of(&self, name: &RefName) -> Option<Checksum> {
+        self.refs.get(name.as_str())?.parse().ok()
+    }
+
+    /// Reads a commit, if it is here.
+    pub(super) fn commit(&self, commit: Checksum) -> Option<Commit> {
+        let id = ObjectId::new(ObjectKind::Commit, commit);
+        let path = self.path.join("objects").join(id.loose_path("commit"));
+        let bytes = fs::read(path).ok()?;
+        Commit::parse(&bytes).ok()
+    }
+
+    /// Returns what a ref was last set to by a pull: that is no work of the user's.
+    pub(super) fn pulled_before(&self, name: &RefName) -> Option<Checksum> {
+        let text = fs::read_to_string(self.mark(name)).ok()?;
+        text.trim_end().parse().ok()
+    }
+
+    /// Keeps what refs were set to. Where that cannot be written, the next pull looks at histories
+    /// alone.
+    pub(super) fn remember(&self, refs: &Found) {
+        for (name, commit) in refs {
+            if self.pulled_before(name) == Some(*commit) {
+                continue;
+            }
+            let mark = self.mark(name);
+            let new = mark.with_extension(format!("{}.tmp", std::process::id()));
+            let written = fs::create_dir_all(self.path.join(MARKS))
+                .and_then(|()| fs::write(&new, format!("{commit}\n")))
+                .and_then(|()| fs::rename(&new, &mark));
+            if let Err(error) = written {
+                tracing::debug!(%name, %error, "it is not kept what the ref was set to");
+            }
+        }
+    }
+
+    /// One file a ref, of one name whatever the ref's: none is ever in the way of another.
+    fn mark(&self, name: &RefName) -> PathBuf {
+        let digest = Checksum::of(name.as_str().as_bytes());
+        self.path.join(MARKS).join(digest.to_hex())
     }
 
     /// Pulls commits with all they reach, and sets refs to them.
@@ -130,6 +186,7 @@ fn options(
         Origin::Web(web) => {
             if config.mode != RepoMode::Archive {
                 return Err(Trouble {
+                    may_pass: false,
                     code: exit::STORAGE,
                     text: format!(
                         "{origin} is of mode {}, and only an archive can be pulled over the web",
@@ -190,6 +247,10 @@ fn failed(origin: &Origin, error: &glib::Error) -> Trouble {
         ),
     };
     Trouble {
+        may_pass: code == exit::CONNECTION
+            && !["resolve host", "connect to server", "Couldn't connect"]
+                .iter()
+                .any(|lasting| text.contains(lasting)),
         code,
         text: format!("cannot pull from {origin}: {text}"),
         advice: Some(advice.to_owned()),
@@ -198,11 +259,15 @@ fn failed(origin: &Origin, error: &glib::Error) -> Trouble {
 
 fn broken(text: String) -> Trouble {
     Trouble {
+        may_pass: false,
         code: exit::SOURCE,
         text,
         advice: None,
     }
 }
+
+/// Below the repository; what is in `extensions` libostree leaves alone.
+const MARKS: &str = "extensions/artifact-cache/pulled";
 
 fn is_empty(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())

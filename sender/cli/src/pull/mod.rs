@@ -1,21 +1,23 @@
 //! `artifact-cache pull`: which ref comes from which cache. How it comes is in `local`.
 
 mod local;
+mod moves;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use artifact_formats::RefPattern;
+use artifact_formats::{RefPattern, RepoConfig};
 use artifact_protocol::exit;
 use artifact_sender::{Checksum, RefName, escape};
-use indicatif::{DecimalBytes, HumanCount};
-use serde_json::json;
+use indicatif::DecimalBytes;
+use serde_json::{Value, json};
 
-use self::local::LocalRepo;
+use self::local::{LocalRepo, Stats};
 use crate::address::Address;
 use crate::args::{self, Args};
 use crate::caches;
 use crate::origin::Origin;
-use crate::output::Output;
+use crate::output::{Output, PullProgress, counted};
+use crate::retry::retrying;
 use crate::trouble::Trouble;
 
 /// Pulls each ref from the first cache that has it.
@@ -31,7 +33,10 @@ pub(crate) async fn run(pull: &args::Pull, args: &Args, output: &Output) -> u8 {
         if wanted.is_satisfied() {
             break;
         }
-        match pull_from(cache, &repo, &mut wanted, pull, args, output).await {
+        let pulled = retrying(pull.retries, output, async || {
+            pull_from(cache, &repo, &mut wanted, pull, args, output).await
+        });
+        match pulled.await {
             Ok(()) => {}
             // Another cache does not help.
             Err(trouble) if strict || trouble.code == exit::SOURCE => {
@@ -43,20 +48,7 @@ pub(crate) async fn run(pull: &args::Pull, args: &Args, output: &Output) -> u8 {
             }
         }
     }
-    let mut code = exit::DONE;
-    for name in &wanted.names {
-        output.error(&format!("no cache has {name}"), None);
-        // It may be where nobody answered.
-        code = unusable.unwrap_or(exit::NOT_FOUND);
-    }
-    if let (Some(pattern), true) = (&pull.all, wanted.pulled.is_empty()) {
-        output.error(
-            &format!("no cache has a ref of the pattern {pattern}"),
-            None,
-        );
-        code = unusable.unwrap_or(exit::NOT_FOUND);
-    }
-    code
+    wanted.conclude(unusable, output)
 }
 
 fn prepare(
@@ -90,55 +82,129 @@ async fn pull_from(
     if found.is_empty() {
         return Ok(());
     }
-    let mut refs = Vec::new();
-    for (name, commit) in &found {
-        let before = repo.commit_of(name)?;
-        let status = if before == Some(*commit) {
-            "unchanged"
-        } else {
-            "pulled"
-        };
-        refs.push((name, commit, status));
+    let (found, refused) = moves::sort(found, &origin, repo, pull.force)?;
+    for (name, refusal) in &refused {
+        output.refused(
+            &format!("{name}  refused: {}", refusal.text),
+            Some(&refusal.advice),
+        );
+        wanted.settle(name, exit::REFUSED_REF);
     }
     let progress = output.pull_progress();
-    let result = repo.pull(&origin, &config, &found, pull.depth, &progress);
+    let pulled = pull_each(&found, &origin, &config, repo, pull.depth, &progress);
     let took = progress.finish();
-    let stats = result?;
-    for (name, _, status) in &refs {
-        output.line(&format!("{name}  {status}"));
+    let pulled = pulled?;
+    repo.remember(&pulled.refs);
+    let mut refs = Vec::new();
+    let mut moved = false;
+    for (name, commit) in &found {
+        let (status, reason) = match pulled.failed.get(name) {
+            Some(trouble) => ("failed", Some(trouble)),
+            None if repo.commit_of(name) == Some(*commit) => ("unchanged", None),
+            None => ("pulled", None),
+        };
+        moved |= status == "pulled";
+        match reason {
+            Some(trouble) => {
+                let text = format!("{name}  failed: {}", trouble.text);
+                output.refused(&text, trouble.advice.as_deref());
+                wanted.fail(name, trouble.code);
+            }
+            None => output.line(&format!("{name}  {status}")),
+        }
+        let reason = reason.map(|trouble| trouble.text.as_str());
+        refs.push(entry(name, *commit, status, reason));
     }
-    if refs.iter().any(|(_, _, status)| *status == "pulled") {
+    for (name, refusal) in &refused {
+        refs.push(entry(name, refusal.commit, "refused", Some(&refusal.text)));
+    }
+    let stats = &pulled.stats;
+    if moved {
         let bytes = match stats.bytes {
             0 => String::new(),
             bytes => format!(", {}", DecimalBytes(bytes)),
         };
         output.line(&format!(
-            "fetched {} objects{bytes} in {:.1} s, from {origin}",
-            HumanCount(stats.objects),
+            "fetched {}{bytes} in {:.1} s, from {origin}",
+            counted(stats.objects, "object"),
             took.as_secs_f64(),
         ));
     }
-    let refs = refs.iter().map(|(name, commit, status)| {
-        json!({ "name": name.as_str(), "commit": commit.to_hex(), "status": status })
-    });
     output.object(&json!({
         "event": "done",
         "remote": cache.to_string(),
         "origin": origin.to_string(),
-        "refs": refs.collect::<Vec<_>>(),
+        "refs": refs,
         "objects_fetched": stats.objects,
         "bytes_fetched": stats.bytes,
         "seconds": took.as_secs_f64(),
     }));
-    wanted.strike(found);
+    wanted.strike(pulled.refs);
     Ok(())
+}
+
+fn entry(name: &RefName, commit: Checksum, status: &str, reason: Option<&str>) -> Value {
+    let mut entry = json!({ "name": name.as_str(), "commit": commit.to_hex(), "status": status });
+    if let (Some(reason), Some(entry)) = (reason, entry.as_object_mut()) {
+        entry.insert("reason".to_owned(), reason.into());
+    }
+    entry
+}
+
+/// What came of some refs.
+#[derive(Default)]
+struct Pulled {
+    refs: Found,
+    failed: BTreeMap<RefName, Trouble>,
+    stats: Stats,
+}
+
+/// Pulls refs together; where that fails, one by one, so that one that cannot be stored, or is not
+/// whole at the cache, does not keep the others away.
+fn pull_each(
+    found: &Found,
+    origin: &Origin,
+    config: &RepoConfig,
+    repo: &LocalRepo,
+    depth: u16,
+    progress: &PullProgress,
+) -> Result<Pulled, Trouble> {
+    let mut pulled = Pulled::default();
+    if found.is_empty() {
+        return Ok(pulled);
+    }
+    match repo.pull(origin, config, found, depth, progress) {
+        Ok(stats) => {
+            pulled.refs = found.clone();
+            pulled.stats = stats;
+            return Ok(pulled);
+        }
+        Err(trouble) if found.len() == 1 || trouble.may_pass => return Err(trouble),
+        Err(_) => {}
+    }
+    for (name, commit) in found {
+        let one = Found::from([(name.clone(), *commit)]);
+        match repo.pull(origin, config, &one, depth, progress) {
+            Ok(stats) => {
+                pulled.stats += stats;
+                pulled.refs.extend(one);
+            }
+            Err(trouble) if trouble.may_pass => return Err(trouble),
+            Err(trouble) => drop(pulled.failed.insert(name.clone(), trouble)),
+        }
+    }
+    Ok(pulled)
 }
 
 /// What is to be pulled, less what was.
 struct Wanted {
     names: BTreeSet<RefName>,
     pattern: Option<RefPattern>,
-    pulled: BTreeSet<RefName>,
+    // Or refused: no other cache is asked.
+    settled: BTreeSet<RefName>,
+    // At the caches so far, with the exit code.
+    failed: BTreeMap<RefName, u8>,
+    code: u8,
 }
 
 impl Wanted {
@@ -146,7 +212,9 @@ impl Wanted {
         Self {
             names: pull.refs.iter().cloned().collect(),
             pattern: pull.all.clone(),
-            pulled: BTreeSet::new(),
+            settled: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            code: exit::DONE,
         }
     }
 
@@ -166,7 +234,7 @@ impl Wanted {
                 continue;
             }
             match name.parse::<RefName>() {
-                Ok(name) if self.pulled.contains(&name) => {}
+                Ok(name) if self.settled.contains(&name) => {}
                 Ok(name) => drop(found.insert(name, entry.commit)),
                 Err(error) => {
                     output.warning(&format!("left out {:?}: {error}", escape(&name)));
@@ -196,8 +264,48 @@ impl Wanted {
 
     fn strike(&mut self, found: Found) {
         for name in found.into_keys() {
-            self.names.remove(&name);
-            self.pulled.insert(name);
+            self.settle(&name, exit::DONE);
+        }
+    }
+
+    /// Is done with a ref, for good or bad.
+    fn settle(&mut self, name: &RefName, code: u8) {
+        self.names.remove(name);
+        self.failed.remove(name);
+        self.settled.insert(name.clone());
+        if self.code == exit::DONE {
+            self.code = code;
+        }
+    }
+
+    /// Could not pull a ref from this cache; perhaps from the next.
+    fn fail(&mut self, name: &RefName, code: u8) {
+        self.failed.entry(name.clone()).or_insert(code);
+    }
+
+    /// Says what was not found anywhere, and returns the exit code.
+    fn conclude(&self, unusable: Option<u8>, output: &Output) -> u8 {
+        // It may be where nobody answered.
+        let not_found = unusable.unwrap_or(exit::NOT_FOUND);
+        let mut code = self.code;
+        for name in &self.names {
+            if !self.failed.contains_key(name) {
+                output.error(&format!("no cache has {name}"), None);
+                code = not_found;
+            }
+        }
+        if let (Some(pattern), true) = (&self.pattern, self.settled.is_empty())
+            && self.failed.is_empty()
+        {
+            output.error(
+                &format!("no cache has a ref of the pattern {pattern}"),
+                None,
+            );
+            code = not_found;
+        }
+        match self.failed.values().next() {
+            Some(failed) if code == exit::DONE => *failed,
+            _ => code,
         }
     }
 }

@@ -309,7 +309,8 @@ impl Rig {
 fn collide(one: &SourceOp, other: &SourceOp) -> bool {
     match (one, other) {
         (SourceOp::Plan(_), SourceOp::Plan(_))
-        | (SourceOp::Offer { .. }, SourceOp::Offer { .. }) => true,
+        | (SourceOp::Offer { .. }, SourceOp::Offer { .. })
+        | (SourceOp::Vouch(_), SourceOp::Vouch(_)) => true,
         (SourceOp::Next(one), SourceOp::Next(other)) => one == other,
         _ => false,
     }

@@ -78,6 +78,7 @@ pub(super) fn draw_announcement(draw: &mut Draw<'_>) -> Announcement {
         options,
         refs,
         bases: Vec::new(),
+        history: 0,
     }
 }
 

@@ -437,6 +437,7 @@ fn a_proposed_base_is_used_where_the_server_holds_it() {
             expect: Expect::Absent,
         }],
         bases: vec![base],
+        history: 0,
     };
     let mut pair = Pair::new(
         announcement,

@@ -39,7 +39,10 @@ fn a_source_has_few_large_objects_open_at_once_however_many_are_wanted() {
                     last: true,
                 }
             }
-            SourceOp::Offer { .. } | SourceOp::Plan(_) | SourceOp::Descends(_) => {
+            SourceOp::Offer { .. }
+            | SourceOp::Plan(_)
+            | SourceOp::Descends(_)
+            | SourceOp::Vouch(_) => {
                 state = State::Transfer(transfer);
                 continue;
             }

@@ -17,6 +17,7 @@ use artifact_protocol::limits::MAX_MISSING_IDS;
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
+use crate::local::push::ancestors::read_commit;
 use crate::local::push::bases::Bases;
 use crate::local::push::resume;
 use crate::local::repository::descent::{Descent, Levels, Next, TooMuch};
@@ -33,7 +34,8 @@ pub(crate) enum Closure {
     Missing(Vec<ObjectId>),
 }
 
-/// Walks what commits reach; of a parent only if it is staged.
+/// Walks what commits reach; of a parent only if it is staged. Parents are followed past those that
+/// are not, `history` of them.
 ///
 /// Fails, by fault of the peer, when directories nest deeper than LIM-21 by whatever way, those
 /// beneath commits that are relied on counted as well.
@@ -41,6 +43,7 @@ pub(crate) fn walk<F: Fs>(
     repo: &Repo<F>,
     bases: &mut Bases,
     commits: &[Checksum],
+    history: usize,
 ) -> Result<Closure, Error> {
     loop {
         let lost = bases.lost();
@@ -53,6 +56,7 @@ pub(crate) fn walk<F: Fs>(
         repo.staging.begin_walk();
         for &commit in commits {
             walk.histories(commit)?;
+            walk.follow(commit, history)?;
         }
         let (commits, missing) = (walk.commits, walk.missing);
         if bases.lost() != lost {
@@ -139,6 +143,22 @@ impl<F: Fs> Walk<'_, F> {
                 let id = ObjectId::new(ObjectKind::Commit, parent);
                 self.repo.staging.holds(&id)
             });
+        }
+        Ok(())
+    }
+
+    /// Looks for staged ancestors beyond some that were here before.
+    fn follow(&mut self, commit: Checksum, history: usize) -> Result<(), Error> {
+        let mut next = commit;
+        for _ in 0..history {
+            let known = read_commit(self.repo, next)?;
+            let Some(parent) = known.and_then(|commit| commit.parent) else {
+                break;
+            };
+            if (self.repo.staging).holds(&ObjectId::new(ObjectKind::Commit, parent)) {
+                self.histories(parent)?;
+            }
+            next = parent;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What one push has announced so far, and what was decided about it.
 
 pub(crate) mod abandoned;
+pub(crate) mod ancestors;
 pub(crate) mod bases;
 pub(crate) mod closure;
 pub(crate) mod glance;
@@ -22,6 +23,7 @@ use artifact_protocol::session::{Announcement, Opened};
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there};
+use crate::local::push::ancestors::Ancestors;
 use crate::local::push::bases::Bases;
 use crate::local::push::glance::Glance;
 use crate::local::push::history::{History, New};
@@ -38,6 +40,7 @@ pub(crate) struct Session {
     pub(crate) options: PushOptions,
     pub(crate) updates: Vec<Announced>,
     pub(crate) bases: Bases,
+    pub(crate) ancestors: Ancestors,
     // What the identity has, if that is limited.
     pub(crate) account: Option<Account>,
     // Directories that its refs need and that are not there.
@@ -124,6 +127,7 @@ impl Session {
             options: announcement.options,
             updates: Vec::with_capacity(announcement.refs.len()),
             bases: Bases::default(),
+            ancestors: Ancestors::new(announcement.history),
             resume: Resume::default(),
             signed_reads: SIGNED_READS,
             history: History::new(announcement.refs.len()),
@@ -188,6 +192,10 @@ impl Session {
                 && !(commit == update.commit && self.lacks(fs, commit)?);
             if current.complete && self.bases.len() < most {
                 self.bases.add(name.clone(), commit);
+            }
+            if current.complete && commit == update.commit {
+                // Without the ancestors that are offered there is something to do.
+                current.complete = self.ancestors.is_filled(fs, commit)?;
             }
         }
         current.new = existing(fs, update, &mut self.signed_reads)?;
@@ -413,7 +421,10 @@ impl Session {
     /// Answers whether an object is had: by itself if nothing can be below it, and with everything
     /// below otherwise.
     pub(crate) fn have<F: Fs>(&mut self, repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
-        if repo.staging.holds(&id) || self.bases.cover(repo, &id)?.is_some() {
+        if repo.staging.holds(&id)
+            || self.ancestors.covers(&id)
+            || self.bases.cover(repo, &id)?.is_some()
+        {
             return Ok(true);
         }
         match id.kind {
@@ -422,9 +433,27 @@ impl Session {
             }
             // Everything below it is claimed; of one in the repository nothing is known about that.
             ObjectKind::Dirtree | ObjectKind::Commit => {
-                self.resume.take_over_whole(repo, &mut self.bases, id)
+                Ok(self.resume.take_over_whole(repo, &mut self.bases, id)?
+                    || self.ancestors.holds(&*repo.fs, id)?)
             }
         }
+    }
+
+    /// Takes updates as up to date whose refs hold their commits, where nothing came for these;
+    /// returns whether there were any.
+    pub(crate) fn settle_unchanged(&mut self) -> bool {
+        let mut settled = false;
+        for announced in &mut self.updates {
+            let commit = announced.update.commit;
+            if announced.verdict == Verdict::Accepted
+                && announced.held.commit() == Some(commit)
+                && !self.detached.contains_key(&commit)
+            {
+                announced.verdict = Verdict::UpToDate;
+                settled = true;
+            }
+        }
+        settled
     }
 
     /// Returns the refs that hold what was announced, with their values: those that were set, and

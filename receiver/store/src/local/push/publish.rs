@@ -60,7 +60,8 @@ fn publish_accepted<F: Fs>(
     // Each turn but the last settles an update or loses a base, so that this ends.
     while session.accepted().next().is_some() {
         let commits: Vec<_> = session.accepted().map(|a| a.update.commit).collect();
-        let walked = closure::walk(repo, &mut session.bases, &commits)?;
+        let depth = session.ancestors.depth();
+        let walked = closure::walk(repo, &mut session.bases, &commits, depth)?;
         let reached = match walked {
             Closure::Whole(commits) => commits,
             Closure::Missing(missing) => return Ok(Some(missing)),
@@ -71,6 +72,9 @@ fn publish_accepted<F: Fs>(
             if !unseen.is_empty() {
                 return Ok(Some(unseen.into_iter().collect()));
             }
+            continue;
+        }
+        if reached.is_empty() && session.settle_unchanged() {
             continue;
         }
         check_detached(repo, session)?;

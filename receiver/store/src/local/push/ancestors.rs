@@ -1,0 +1,131 @@
+//! Ancestors of what is pushed: which of them are here, with all they reach.
+//!
+//! A client that was asked for history offers it anew each time, so that what was pruned or never
+//! came is filled in. What is here is looked for by name, and not read, but for directories: nothing
+//! new is made to rely on it, only ancestors that are complete are not sent once more.
+
+use std::collections::{HashMap, HashSet};
+
+use artifact_formats::limits::{MAX_HISTORY_LEN, MAX_METADATA_LEN};
+use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind};
+
+use crate::error::Error;
+use crate::local::disk::Fs;
+use crate::local::disk::path::RepoPath;
+use crate::local::repository::id_set::IdSet;
+use crate::local::repository::{Repo, objects};
+
+/// What one session knows of the history of its refs.
+#[derive(Debug, Default)]
+pub(crate) struct Ancestors {
+    depth: usize,
+    // Commits and directories that were looked at, and whether all they reach is here.
+    known: HashMap<ObjectId, bool>,
+    // What those that are whole reach.
+    beneath: IdSet,
+    looked: usize,
+}
+
+impl Ancestors {
+    /// Begins for a client that offers so many ancestors of each commit.
+    pub(crate) fn new(depth: u32) -> Self {
+        let depth = usize::try_from(depth).unwrap_or(usize::MAX);
+        Self {
+            depth: depth.min(MAX_HISTORY_LEN),
+            ..Self::default()
+        }
+    }
+
+    /// Returns how many ancestors of each commit the client may offer.
+    pub(crate) const fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Returns whether all ancestors of a commit that the client may offer are here, whole.
+    pub(crate) fn is_filled<F: Fs>(&mut self, fs: &F, commit: Checksum) -> Result<bool, Error> {
+        let mut commit = commit;
+        for _ in 0..self.depth {
+            let id = ObjectId::new(ObjectKind::Commit, commit);
+            let content = objects::read_metadata(fs, id)?;
+            let Some(parent) = content.and_then(|content| Commit::parse(&content).ok()?.parent)
+            else {
+                break;
+            };
+            if !self.holds(fs, ObjectId::new(ObjectKind::Commit, parent))? {
+                return Ok(false);
+            }
+            commit = parent;
+        }
+        Ok(true)
+    }
+
+    /// Returns whether a commit or directory is here with all it reaches. Without history in this
+    /// push none is looked at.
+    pub(crate) fn holds<F: Fs>(&mut self, fs: &F, id: ObjectId) -> Result<bool, Error> {
+        if self.depth == 0 {
+            return Ok(false);
+        }
+        if let Some(known) = self.known.get(&id) {
+            return Ok(*known);
+        }
+        let may_be_whole = match id.kind {
+            ObjectKind::Commit => objects::is_whole(fs, id.checksum)?,
+            _ => objects::is_there(fs, &RepoPath::object(&id))?,
+        };
+        let holds = may_be_whole && self.walk(fs, id)?;
+        self.known.insert(id, holds);
+        Ok(holds)
+    }
+
+    /// Returns whether an object was seen to be here, beneath an ancestor that is. A client may offer
+    /// it before it hears that the ancestor is had. What a new commit needs of it is still verified.
+    pub(crate) fn covers(&self, id: &ObjectId) -> bool {
+        self.beneath.contains(id)
+    }
+
+    fn walk<F: Fs>(&mut self, fs: &F, root: ObjectId) -> Result<bool, Error> {
+        let mut new = HashSet::new();
+        let mut stack = vec![root];
+        while let Some(id) = stack.pop() {
+            let children = match objects::read_metadata(fs, id)? {
+                Some(content) => objects::children(id, &content),
+                None => return Ok(false),
+            };
+            let Ok(children) = children else {
+                return Ok(false);
+            };
+            for child in children {
+                if self.beneath.contains(&child) || !new.insert(child) {
+                    continue;
+                }
+                self.looked += 1;
+                if self.looked > LOOKED_MAX || !objects::is_there(fs, &RepoPath::object(&child))? {
+                    return Ok(false);
+                }
+                if child.kind == ObjectKind::Dirtree {
+                    stack.push(child);
+                }
+            }
+        }
+        for id in new {
+            self.beneath.insert(id);
+        }
+        Ok(true)
+    }
+}
+
+/// Reads a commit that is staged or, whole or not, in the repository.
+pub(crate) fn read_commit<F: Fs>(
+    repo: &Repo<F>,
+    commit: Checksum,
+) -> Result<Option<Commit>, Error> {
+    let id = ObjectId::new(ObjectKind::Commit, commit);
+    let content = match repo.staging.read(&id, MAX_METADATA_LEN)? {
+        Some(content) => Some(content),
+        None => objects::read_metadata(&*repo.fs, id)?,
+    };
+    Ok(content.and_then(|content| Commit::parse(&content).ok()))
+}
+
+/// So many objects are looked for in a session; ancestors beyond are sent again.
+const LOOKED_MAX: usize = 1_000_000;
