@@ -5,7 +5,7 @@ use artifact_sender::{Connection, Connector, Dialect, Error, Remote, SessionErro
 
 use crate::args::Args;
 use crate::output::Output;
-use crate::trouble::{Trouble, Witness};
+use crate::trouble::{self, Trouble, Witness};
 
 /// Connects to `remote` and lets `talk` do what it wants; what goes wrong is put into words.
 ///
@@ -115,7 +115,7 @@ impl Failed {
             {
                 Some((Dialect::V0, true))
             }
-            Error::Session(SessionError::Truncated) if is_refused_by_version_1(said) => {
+            Error::Session(SessionError::Truncated) if trouble::is_refused_by_version_1(said) => {
                 Some((Dialect::V1, true))
             }
             // There may be a receiver of another name.
@@ -127,12 +127,6 @@ impl Failed {
             _ => None,
         }
     }
-}
-
-/// Whether a receiver of BuildStream 1.x gave up on what it does not know.
-pub(crate) fn is_refused_by_version_1(said: &[String]) -> bool {
-    let text = "PushException: Unrecognized message byteorder";
-    said.iter().any(|line| line.contains(text))
 }
 
 /// Whether only the other side's own words can tell what happened.

@@ -6,8 +6,6 @@ use artifact_protocol::exit;
 use artifact_protocol::frame::{CloseCode, DecodeError};
 use artifact_sender::{Error, Remote, SessionError, SshRemote};
 
-use crate::session;
-
 /// A failure, fit to be shown.
 #[derive(Debug)]
 pub(crate) struct Trouble {
@@ -144,7 +142,7 @@ fn exit_code(error: &Error) -> u8 {
 /// know, or of ostree-push before 0.1, which speaks first.
 fn is_answered_by_an_older_receiver(error: &Error, said: &[String]) -> bool {
     match error {
-        Error::Session(SessionError::Truncated) => session::is_refused_by_version_1(said),
+        Error::Session(SessionError::Truncated) => is_refused_by_version_1(said),
         Error::Session(SessionError::Decode(DecodeError::Preamble { got })) => {
             got.starts_with("l\0") || got.starts_with("B\0")
         }
@@ -276,4 +274,10 @@ fn advise(error: &SessionError, remote: &Remote, witness: &Witness) -> Option<St
         _ => return None,
     };
     Some(advice.to_owned())
+}
+
+/// Whether a receiver of BuildStream 1.x gave up on what it does not know.
+pub(crate) fn is_refused_by_version_1(said: &[String]) -> bool {
+    let text = "PushException: Unrecognized message byteorder";
+    said.iter().any(|line| line.contains(text))
 }

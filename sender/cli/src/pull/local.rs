@@ -13,7 +13,7 @@ use artifact_protocol::exit;
 use artifact_sender::{Checksum, RefName, escape};
 use ostree::{gio, glib};
 
-use super::Found;
+use super::found::Found;
 use crate::AGENT;
 use crate::origin::Origin;
 use crate::output::PullProgress;

@@ -1,5 +1,6 @@
 //! `artifact-cache pull`: which ref comes from which cache. How it comes is in `local`.
 
+mod found;
 mod local;
 mod moves;
 
@@ -11,6 +12,7 @@ use artifact_sender::{Checksum, RefName, escape};
 use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
+use self::found::Found;
 use self::local::{LocalRepo, Stats};
 use crate::address::Address;
 use crate::args::{self, Args};
@@ -309,9 +311,6 @@ impl Wanted {
         }
     }
 }
-
-/// Refs of a cache.
-type Found = BTreeMap<RefName, Checksum>;
 
 /// So many refs are asked for one by one.
 const FEW: usize = 8;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use artifact_sender::{Checksum, RefName};
 
-use super::Found;
+use super::found::Found;
 use super::local::LocalRepo;
 use crate::origin::Origin;
 use crate::trouble::Trouble;
