@@ -4,6 +4,7 @@
     reason = "clippy exempts test functions, not their helpers"
 )]
 
+mod circles;
 mod controls;
 mod seeds;
 mod threats;
