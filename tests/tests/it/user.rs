@@ -627,3 +627,21 @@ fn a_ref_is_never_looked_up_as_the_beginning_of_a_checksum() -> Result<(), Failu
     }
     Ok(())
 }
+
+#[test]
+fn a_pull_sets_the_ref_though_a_remotes_ref_of_that_name_holds_the_commit() -> Result<(), Failure> {
+    let scene = Scene::start();
+    scene.push(&[]).must_exit(0)?;
+    let local = Repo::init(&scene.cache.scratch("local"), Mode::BareUser)?;
+    let url = format!("file://{}", scene.cache.repo().path().display());
+    ostree(
+        local.path(),
+        &["remote", "add", "--no-gpg-verify", "o", &url],
+    );
+    ostree(local.path(), &["pull", "o", REF]);
+    assert_eq!(pull(&scene.cache, &[REF]).code, Some(0));
+    // Asked for by name, the remote's would be found as well.
+    let file = fs::read_to_string(local.path().join("refs/heads").join(REF)).unwrap();
+    assert_eq!(file.trim(), scene.from.commit_of(REF)?.to_hex());
+    Ok(())
+}

@@ -143,7 +143,29 @@ impl LocalRepo {
                 .pull_with_options(&url, &options, Some(&reports), gio::Cancellable::NONE);
         reports.finish();
         result.map_err(|error| failed(origin, &error))?;
+        self.set_left_out(refs)?;
         Ok(Stats::of(&reports))
+    }
+
+    /// Sets refs that libostree has left unset: where a ref of a remote has the same name and holds
+    /// the commit, it takes that for ours.
+    fn set_left_out(&self, refs: &Found) -> Result<(), Trouble> {
+        let held = self.repo.list_refs(None, gio::Cancellable::NONE);
+        let held = held.map_err(|error| broken(format!("cannot read the refs: {error}")))?;
+        for (name, commit) in refs {
+            let commit = commit.to_hex();
+            if held.get(name.as_str()) == Some(&commit) {
+                continue;
+            }
+            let set = (self.repo).set_ref_immediate(
+                None,
+                name.as_str(),
+                Some(&commit),
+                gio::Cancellable::NONE,
+            );
+            set.map_err(|error| broken(format!("cannot set the ref {name}: {error}")))?;
+        }
+        Ok(())
     }
 }
 
