@@ -128,6 +128,7 @@ pub mod exit;
 pub mod frame;
 pub mod limits;
 pub mod session;
+mod shared;
 mod text;
 mod version;
 mod wire;

@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::limits::PACK_LEN;
+use crate::shared::Shared;
 
 /// What is still to come of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +36,18 @@ impl Content {
     }
 
     /// Takes what there is, and says whether that was the last; `None` if more is needed.
-    pub(super) fn take(&mut self, input: &mut BytesMut) -> Option<(Bytes, bool)> {
+    pub(super) fn take(
+        &mut self,
+        input: &mut BytesMut,
+        shared: &mut Shared,
+    ) -> Option<(Bytes, bool)> {
         let here = input.len() as u64;
         if here < self.left && (self.whole || here == 0) {
             return None;
         }
         let len = here.min(self.left);
         self.left -= len;
-        let bytes = input.split_to(usize::try_from(len).unwrap_or(input.len()));
-        Some((bytes.freeze(), self.left == 0))
+        let bytes = shared.take(input, usize::try_from(len).unwrap_or(input.len()));
+        Some((bytes, self.left == 0))
     }
 }

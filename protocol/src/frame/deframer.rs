@@ -6,6 +6,7 @@ use super::head::{FrameKind, Head};
 use super::objects::ObjectChunk;
 use super::preamble::PREAMBLE;
 use super::{DecodeError, Frame};
+use crate::shared::Shared;
 
 /// Takes whole frames off a growing buffer.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub(crate) struct Deframer {
     /// Of an `ObjectChunk` that was handed out in part.
     stream: u8,
     lacking: usize,
+    shared: Shared,
 }
 
 impl Deframer {
@@ -24,6 +26,7 @@ impl Deframer {
             payload_len_max,
             stream: 0,
             lacking: 0,
+            shared: Shared::new(),
         }
     }
 
@@ -37,15 +40,20 @@ impl Deframer {
     }
 
     /// Does the same, but returns an `ObjectChunk` in as many as its bytes come in: their boundaries
-    /// say nothing, and to put large ones together is to copy them.
+    /// say nothing, and to put large ones together is to copy them. Bytes of objects wait for long, and
+    /// keep little more than themselves in memory.
     pub(crate) fn next_part(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
+        self.shared.look(input);
         if !self.greet(input)? {
             return Ok(None);
         }
         if self.lacking == 0 {
             let head = input.first_chunk().map(|wire| Head::from_wire(*wire));
             let Some(len) = head.and_then(|head| self.len_of_chunk(head)) else {
-                return Frame::decode(input, self.payload_len_max);
+                let shared = &mut self.shared;
+                return Frame::decode_by(input, self.payload_len_max, |input, len| {
+                    shared.take(input, len)
+                });
             };
             if input.len() <= Head::LEN + 1 {
                 return Ok(None);
@@ -54,7 +62,7 @@ impl Deframer {
             self.stream = input.get_u8();
             self.lacking = len;
         }
-        let part = input.split_to(input.len().min(self.lacking)).freeze();
+        let part = self.shared.take(input, input.len().min(self.lacking));
         self.lacking -= part.len();
         Ok(
             (!part.is_empty()).then_some(Frame::ObjectChunk(ObjectChunk {
@@ -113,7 +121,10 @@ mod tests {
     use bytes::BufMut;
 
     use super::*;
-    use crate::frame::{Finalize, Ping};
+    use crate::frame::{Detached, Finalize, Pack, Ping};
+
+    const READ: usize = 256 * 1024;
+    const MAX: u32 = 1024 * 1024;
 
     fn chunk(bytes: &'static [u8]) -> Frame {
         Frame::ObjectChunk(ObjectChunk {
@@ -157,6 +168,58 @@ mod tests {
             }
             assert_eq!(bytes, b"abcdef");
             assert_eq!(others, [frames[0].clone(), frames[2].clone()]);
+        }
+    }
+
+    #[test]
+    fn a_few_bytes_of_an_object_do_not_keep_the_buffer_that_they_came_in() {
+        let mut deframer = Deframer::new(MAX);
+        assert_eq!(
+            deframer
+                .next_part(&mut BytesMut::from(&PREAMBLE[..]))
+                .unwrap(),
+            None
+        );
+        let id = "ab".repeat(32).parse().unwrap();
+        let id = artifact_formats::ObjectId::new(artifact_formats::ObjectKind::File, id);
+        let pack = |len| {
+            Frame::Pack(Pack {
+                objects: vec![(id, vec![7; len].into())],
+            })
+        };
+        let detached = |len| {
+            Frame::Detached(Detached {
+                commit: id.checksum,
+                metadata: vec![7; len].into(),
+            })
+        };
+        let part = |len| {
+            Frame::ObjectChunk(ObjectChunk {
+                stream: 3,
+                bytes: vec![7; len].into(),
+            })
+        };
+        for (len, stays) in [(1, false), (60_000, false), (70_000, true), (250_000, true)] {
+            for frame in [pack(len), detached(len), part(len)] {
+                let mut input = BytesMut::with_capacity(READ);
+                input.extend_from_slice(&frame.encode());
+                while input.len() + Head::LEN < READ {
+                    // Frames that nothing is kept of.
+                    input.extend_from_slice(&Frame::Ping(Ping {}).encode());
+                }
+                let place = input.as_ptr() as usize;
+                let bytes = match deframer.next_part(&mut input).unwrap() {
+                    Some(Frame::Pack(pack)) => pack.objects[0].1.clone(),
+                    Some(Frame::Detached(detached)) => detached.metadata,
+                    Some(Frame::ObjectChunk(chunk)) => chunk.bytes,
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(bytes, vec![7; len]);
+                let within = (place..place + READ).contains(&(bytes.as_ptr() as usize));
+                assert_eq!(within, stays, "{len} bytes");
+                while deframer.next_part(&mut input).unwrap().is_some() {}
+                assert_eq!((input.len(), input.capacity()), (0, 0));
+            }
         }
     }
 

@@ -153,6 +153,17 @@ impl Frame {
     ///
     /// The peer's fault; the rest of `input` has no meaning any more.
     pub fn decode(input: &mut BytesMut, payload_len_max: u32) -> Result<Option<Self>, DecodeError> {
+        Self::decode_by(input, payload_len_max, |input, len| {
+            input.split_to(len).freeze()
+        })
+    }
+
+    /// Does the same; `take` takes the payload off the input.
+    fn decode_by(
+        input: &mut BytesMut,
+        payload_len_max: u32,
+        mut take: impl FnMut(&mut BytesMut, usize) -> Bytes,
+    ) -> Result<Option<Self>, DecodeError> {
         while let Some(wire) = input.first_chunk() {
             let Head { kind, flags, len } = Head::from_wire(*wire);
             // REQ-2.
@@ -178,7 +189,7 @@ impl Frame {
                 return Ok(None);
             }
             input.advance(Head::LEN);
-            let bytes = input.split_to(len).freeze();
+            let bytes = take(input, len);
             if known {
                 return payload::decode(kind, bytes)
                     .map(Some)

@@ -12,6 +12,7 @@ use super::push::Push;
 use super::{Core, State, unexpected};
 use crate::frame::CloseCode;
 use crate::session::{Error, Fault, StoreOp, StoreOutcome, Violation};
+use crate::shared::Shared;
 
 /// Waits for a client of version 1 to say that objects follow, or that none do.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ impl ExpectObjects {
                     push: self.push,
                     form: Form::Tar(Reader::new(core.config.limits)),
                     failed: None,
+                    shared: Shared::new(),
                 };
                 Ok(State::Objects(Box::new(objects)))
             }
@@ -58,6 +60,8 @@ pub(super) struct Objects {
     form: Form,
     /// Why the object that is coming is not taken.
     failed: Option<Fault>,
+    /// The input of version 0: for version 1 the reader keeps its own.
+    shared: Shared,
 }
 
 #[derive(Debug)]
@@ -80,6 +84,7 @@ impl Objects {
             push,
             form: Form::Between,
             failed: None,
+            shared: Shared::new(),
         }
     }
 
@@ -98,6 +103,9 @@ impl Objects {
         input: &mut BytesMut,
         core: &mut Core,
     ) -> Result<(State, bool), Error> {
+        if !matches!(self.form, Form::Tar(_)) {
+            self.shared.look(input);
+        }
         match &mut self.form {
             Form::Tar(reader) => {
                 let Some(item) = reader.next(input)? else {
@@ -118,7 +126,7 @@ impl Objects {
                 Ok((State::Objects(self), true))
             }
             Form::Within(content) => {
-                let Some((bytes, last)) = content.take(input) else {
+                let Some((bytes, last)) = content.take(input, &mut self.shared) else {
                     return Ok((State::Objects(self), false));
                 };
                 self.push.take(bytes, last, core);

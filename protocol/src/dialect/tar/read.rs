@@ -9,6 +9,7 @@ use crate::dialect::content::Content;
 use crate::dialect::error::DialectError;
 use crate::dialect::member::Member;
 use crate::limits::{Limits, MAX_TAR_GLOBAL_HEADERS, MAX_TAR_HEADER_LEN};
+use crate::shared::Shared;
 
 /// What comes of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,7 @@ pub(in crate::dialect) struct Reader {
     extended: bool,
     long_name: Option<Vec<u8>>,
     global_headers: u32,
+    shared: Shared,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,7 @@ impl Reader {
             extended: false,
             long_name: None,
             global_headers: 0,
+            shared: Shared::new(),
         }
     }
 
@@ -81,6 +84,7 @@ impl Reader {
         &mut self,
         input: &mut BytesMut,
     ) -> Result<Option<Item>, DialectError> {
+        self.shared.look(input);
         loop {
             match self.state {
                 State::Header => match self.take_block(input) {
@@ -104,7 +108,7 @@ impl Reader {
                     mut content,
                     padding,
                 } => {
-                    let Some((bytes, last)) = content.take(input) else {
+                    let Some((bytes, last)) = content.take(input, &mut self.shared) else {
                         return Ok(None);
                     };
                     self.position = self.position.saturating_add(bytes.len() as u64);

@@ -1,0 +1,85 @@
+//! Bytes that are handed on out of the buffer they were read into.
+//!
+//! Such bytes keep the whole buffer in memory for as long as they wait to be worked on. A client
+//! could have one byte wait in each of many buffers, so that few bytes are copied out.
+
+use bytes::{Bytes, BytesMut};
+
+/// How large the buffer is of which the input is what is left.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    len: usize,
+}
+
+impl Shared {
+    /// What is handed on keeps at most so many times its own length in memory.
+    const TIMES: usize = 4;
+
+    pub(crate) const fn new() -> Self {
+        Self { len: 0 }
+    }
+
+    /// Looks at the input, as is to be done before anything is taken off it in another way. Where
+    /// it was put into another buffer meanwhile, the larger one counts until it is used up.
+    pub(crate) fn look(&mut self, input: &mut BytesMut) {
+        if input.is_empty() {
+            // Of a buffer that is read into again behind what was taken, nobody could say how large
+            // it is.
+            *input = BytesMut::new();
+            self.len = 0;
+        }
+        self.len = self.len.max(input.capacity());
+    }
+
+    /// Takes the first `len` bytes off the input.
+    pub(crate) fn take(&mut self, input: &mut BytesMut, len: usize) -> Bytes {
+        self.look(input);
+        let bytes = input.split_to(len);
+        let bytes = if len < self.len / Self::TIMES {
+            Bytes::copy_from_slice(&bytes)
+        } else {
+            bytes.freeze()
+        };
+        self.look(input);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const READ: usize = 4096;
+
+    proptest! {
+        #[test]
+        fn what_is_handed_on_keeps_at_most_four_times_its_length_in_memory(
+            reads in prop::collection::vec((1..3 * READ, prop::collection::vec(1..READ, 1..20)), 1..20),
+        ) {
+            let (mut shared, mut input, mut largest) = (Shared::new(), BytesMut::new(), 0);
+            for (read, takes) in reads {
+                input.extend_from_slice(&vec![7; read]);
+                for len in takes {
+                    let whole = input.capacity();
+                    // Until it is used up, it is a part of the largest it was.
+                    largest = whole.max(largest);
+                    let place = input.as_ptr();
+                    let len = len.min(input.len());
+                    if len == 0 {
+                        continue;
+                    }
+                    let bytes = shared.take(&mut input, len);
+                    prop_assert_eq!(bytes.len(), len);
+                    prop_assert!(bytes.iter().all(|byte| *byte == 7));
+                    let is_copied = bytes.as_ptr() != place;
+                    prop_assert_eq!(is_copied, len < largest / 4);
+                    if input.is_empty() {
+                        largest = 0;
+                    }
+                }
+            }
+        }
+    }
+}
