@@ -344,6 +344,7 @@ fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepare
             refs_max: client.refs_max,
         },
         places: config.limits.places(),
+        reread_max: None,
         threads: args.threads(),
     };
     let store = may_push.then(|| LocalStore::open(args.repo(), store));

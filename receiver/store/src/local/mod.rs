@@ -25,6 +25,7 @@ use crate::local::disk::space::{HeadRoom, Meter};
 use crate::local::push::session_limit::{self, Places};
 use crate::local::push::{Session, publish};
 use crate::local::repository::account::{Account, Allowance};
+use crate::local::repository::rereads::Rereads;
 use crate::local::repository::{Repo, heads, objects};
 use crate::local::summary::MadeSummary;
 use crate::local::summary::config::SummaryConfig;
@@ -49,6 +50,9 @@ pub struct StoreConfig {
     pub places: Places,
     /// How many refs the identity may have.
     pub allowance: Allowance,
+    /// Bytes of objects that are here and beneath nothing the client relies on that a push may have
+    /// verified again, beside as many as it sends; 1 GiB if nothing is said.
+    pub reread_max: Option<u64>,
     /// Threads that publish many objects; 0 is one.
     pub threads: usize,
 }
@@ -97,12 +101,14 @@ impl<F: Fs> LocalStore<F> {
             head_room,
             places,
             allowance,
+            reread_max,
             threads,
         } = config;
         // Nothing is made in what is no repository.
         repository::read_config(&fs)?;
         let mut repo = Repo::open(fs, &identity, limits, summary, threads)?;
         repo.meter = Meter::new(head_room);
+        repo.rereads = Rereads::new(reread_max);
         Ok(Self {
             repo: Arc::new(repo),
             policy,

@@ -29,6 +29,8 @@ pub use crate::verify::rejection::Rejection;
 pub struct Verified {
     id: ObjectId,
     stored_len: u64,
+    // Inflated.
+    len: u64,
 }
 
 impl Verified {
@@ -40,6 +42,11 @@ impl Verified {
     /// Returns the length of the stored bytes.
     pub const fn stored_len(&self) -> u64 {
         self.stored_len
+    }
+
+    /// Returns how many bytes were read or inflated to verify it, whichever is more.
+    pub(crate) fn effort(&self) -> u64 {
+        self.stored_len.max(self.len)
     }
 }
 
@@ -167,11 +174,12 @@ impl Verifier {
         let content = self.content.take().ok_or(Rejection::Container {
             rule: "it ends within its header",
         })?;
-        self.witness(content.finish()?)
+        let len = content.size();
+        self.witness(content.finish()?, len)
     }
 
     fn conclude_metadata(&self, object: &[u8]) -> Result<Verified, Rejection> {
-        let verified = self.witness(Checksum::of(object))?;
+        let verified = self.witness(Checksum::of(object), object.len() as u64)?;
         match self.id.kind {
             ObjectKind::Commit => Commit::parse(object).map(drop),
             ObjectKind::Dirtree => Dirtree::parse(object).map(drop),
@@ -182,7 +190,7 @@ impl Verifier {
         Ok(verified)
     }
 
-    fn witness(&self, computed: Checksum) -> Result<Verified, Rejection> {
+    fn witness(&self, computed: Checksum, len: u64) -> Result<Verified, Rejection> {
         let expected = self.id.checksum;
         if computed != expected {
             return Err(Rejection::ChecksumMismatch { expected, computed });
@@ -190,6 +198,7 @@ impl Verifier {
         Ok(Verified {
             id: self.id,
             stored_len: self.stored_len,
+            len,
         })
     }
 }

@@ -4,6 +4,7 @@
 mod neighbours;
 mod publication;
 mod races;
+mod rereads;
 mod rights;
 mod room;
 mod signatures;

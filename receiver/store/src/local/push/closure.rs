@@ -15,8 +15,8 @@ use artifact_formats::{Checksum, Commit, FormatError, ObjectId, ObjectKind};
 use artifact_protocol::limits::MAX_MISSING_IDS;
 
 use crate::error::Error;
-use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
+use crate::local::disk::{Fs, if_there};
 use crate::local::push::ancestors::read_commit;
 use crate::local::push::bases::Bases;
 use crate::local::push::resume;
@@ -72,20 +72,34 @@ pub(crate) fn walk<F: Fs>(
 }
 
 /// Verifies an object that exists in the repository and links it into staging; returns whether that
-/// could be done. A damaged one is as good as none.
+/// could be done. A damaged one is as good as none, and so is one that would be more than a push may
+/// have read.
 pub(crate) fn adopt<F: Fs>(repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
     if !repo.may_have_had(&id) {
         return Ok(false);
     }
-    match repo.staging.link(&RepoPath::object(&id))? {
-        Some(linked) => {
-            let is_good = accept_if_good(repo, &linked, id)?;
-            if is_good {
-                repo.staging.was_here(&id);
-            }
-            Ok(is_good)
+    let Some(len_max) = repo.rereads.allowed() else {
+        return Ok(false);
+    };
+    let Some(linked) = repo.staging.link(&RepoPath::object(&id))? else {
+        return Ok(false);
+    };
+    match accept(repo, &linked, id, len_max)? {
+        Ok(effort) => {
+            repo.rereads.count(effort);
+            repo.staging.was_here(&id);
+            Ok(true)
         }
-        None => Ok(false),
+        Err(Rejection::TooLarge { .. }) => {
+            repo.rereads.count(TOO_LARGE_READ);
+            Ok(false)
+        }
+        Err(_) => {
+            let path = RepoPath::object(&id);
+            let stat = if_there(repo.fs.stat(&path)).map_err(Error::io("looking at", &path))?;
+            repo.rereads.count(stat.map_or(0, |stat| stat.len));
+            Ok(false)
+        }
     }
 }
 
@@ -95,14 +109,33 @@ pub(crate) fn accept_if_good<F: Fs>(
     linked: &RepoPath,
     id: ObjectId,
 ) -> Result<bool, Error> {
-    let verified = objects::verify_file(&*repo.fs, linked, id, repo.limits.object_len_max)
+    Ok(accept(repo, linked, id, u64::MAX)?.is_ok())
+}
+
+/// Does the same with an object of so many bytes at most; returns how many it took.
+fn accept<F: Fs>(
+    repo: &Repo<F>,
+    linked: &RepoPath,
+    id: ObjectId,
+    len_max: u64,
+) -> Result<Result<u64, Rejection>, Error> {
+    let object_len_max = repo.limits.object_len_max;
+    let verified = objects::verify_file(&*repo.fs, linked, id, len_max.min(object_len_max))
         .map_err(Error::io("reading", linked))?;
     match verified {
-        Ok(verified) => repo.staging.accept(linked, &verified).map(|()| true),
+        Ok(verified) => {
+            repo.staging.accept(linked, &verified)?;
+            Ok(Ok(verified.effort()))
+        }
         Err(rejection) => {
-            tracing::warn!(%id, %rejection, "a stored object is damaged");
+            match &rejection {
+                Rejection::TooLarge { limit } if *limit < object_len_max => {
+                    tracing::debug!(%id, "a stored object is more than this push may have read");
+                }
+                _ => tracing::warn!(%id, %rejection, "a stored object is damaged"),
+            }
             repo.staging.forget(linked);
-            Ok(false)
+            Ok(Err(rejection))
         }
     }
 }
@@ -254,3 +287,6 @@ fn refused(id: ObjectId) -> impl Fn(FormatError) -> Error {
         source: Rejection::Structure(rule),
     }
 }
+
+/// Bytes read until an object has turned out to be too large.
+const TOO_LARGE_READ: u64 = 64 * 1024;

@@ -9,6 +9,7 @@ pub(crate) mod id_set;
 pub(crate) mod listing;
 pub(crate) mod objects;
 pub(crate) mod refs;
+pub(crate) mod rereads;
 pub(crate) mod stored;
 
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ use crate::local::disk::real::RealFs;
 use crate::local::disk::space::Meter;
 use crate::local::disk::{FileKind, Fs, LockMode, if_there, lock, make_dir, read_file, sync_dirs};
 use crate::local::push::staging::Staging;
+use crate::local::repository::rereads::Rereads;
 use crate::local::summary::config::SummaryConfig;
 
 /// A repository, and this session's staging directory in it.
@@ -35,6 +37,7 @@ pub(crate) struct Repo<F: Fs> {
     pub(crate) summary: SummaryConfig,
     pub(crate) staging: Staging<F>,
     pub(crate) meter: Meter,
+    pub(crate) rereads: Rereads,
     // The directories of objects that were there when this was opened.
     fan_out: BTreeSet<String>,
 }
@@ -64,6 +67,7 @@ impl<F: Fs> Repo<F> {
             summary,
             staging,
             meter: Meter::default(),
+            rereads: Rereads::new(None),
             fan_out,
         })
     }
@@ -76,6 +80,7 @@ impl<F: Fs> Repo<F> {
 
     /// Takes note of bytes and files that a push is about to stage; fails if it leaves too little room.
     pub(crate) fn take_room(&self, bytes: usize, files: u64) -> Result<(), Error> {
+        self.rereads.earn(bytes as u64);
         let make_room = || self.staging.make_room();
         let taken = (bytes as u64, files);
         self.meter.count(&*self.fs, &self.config, taken, make_room)
