@@ -21,8 +21,9 @@ use artifact_receiver::sandbox::{self, Standing};
 use artifact_store::{LocalStore, ObjectStream, Store};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
-use nix::sys::{ptrace, signal};
+use nix::sys::{pthread, ptrace, signal};
 use nix::{libc, unistd};
+use rustix::process::Resource;
 
 use self::support::{Pair, done, open, update};
 
@@ -141,6 +142,13 @@ fn other_processes_are_out_of_reach() {
     assert_denied("bind", UdpSocket::bind("127.0.0.1:0"));
     assert_denied("connect a pair", UnixStream::pair());
     assert_denied("signal", signal::kill(unistd::getppid(), None));
+    let (files, parent) = (Resource::Nofile, rustix::process::getppid());
+    let own = rustix::process::getrlimit(files);
+    assert!(parent.is_some());
+    assert_denied("limit", rustix::process::prlimit(parent, files, own));
+    assert_eq!(rustix::process::prlimit(None, files, own).unwrap(), own);
+    // As a program that aborts does.
+    pthread::pthread_kill(pthread::pthread_self(), None).unwrap();
     assert_denied("be traced", ptrace::traceme());
     let namespace = nix::sched::unshare(CloneFlags::CLONE_NEWUTS);
     assert_denied("make a namespace", namespace);

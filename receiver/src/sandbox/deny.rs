@@ -160,3 +160,99 @@ const X32_BIT: i64 = 0;
 const X32_OWN: &[i64] = &[520, 521, 524, 528, 533, 536, 539, 540, 545];
 #[cfg(target_arch = "aarch64")]
 const X32_OWN: &[i64] = &[];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALLOWED: u32 = 0x7fff_0000;
+    const DENIED: u32 = 0x0005_0000 | EPERM;
+
+    /// Answers as the kernel does for a call of this machine.
+    fn judge(program: &BpfProgram, number: i64, args: [u64; 6]) -> u32 {
+        let arch: u32 = if cfg!(target_arch = "x86_64") {
+            0xc000_003e
+        } else {
+            0xc000_00b7
+        };
+        // `struct seccomp_data`: the number, the architecture, where from, the arguments.
+        let number = u32::try_from(number).unwrap();
+        let mut data = [number.to_le_bytes(), arch.to_le_bytes()].concat();
+        data.extend([0; 8]);
+        data.extend(args.iter().flat_map(|arg| arg.to_le_bytes()));
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let step = &program[at];
+            let skip = |yes: bool| usize::from(if yes { step.jt } else { step.jf });
+            at += 1;
+            match u32::from(step.code) {
+                LOAD => {
+                    let from = step.k as usize;
+                    loaded = u32::from_le_bytes(data[from..from + 4].try_into().unwrap());
+                }
+                AND => loaded &= step.k,
+                JUMP => at += step.k as usize,
+                JUMP_IF_EQUAL => at += skip(loaded == step.k),
+                JUMP_IF_GREATER => at += skip(loaded > step.k),
+                JUMP_IF_NOT_LESS => at += skip(loaded >= step.k),
+                RETURN => return step.k,
+                other => panic!("an instruction that no filter of ours had: {other:#x}"),
+            }
+        }
+    }
+
+    const LOAD: u32 = 0x20;
+    const AND: u32 = 0x54;
+    const JUMP: u32 = 0x05;
+    const JUMP_IF_EQUAL: u32 = 0x15;
+    const JUMP_IF_GREATER: u32 = 0x25;
+    const JUMP_IF_NOT_LESS: u32 = 0x35;
+    const RETURN: u32 = 0x06;
+
+    #[test]
+    fn limits_and_signals_are_for_this_process_alone() {
+        let program = program().unwrap();
+        let own = u64::from(std::process::id());
+        let first = |pid| [pid, 7, 0, 0, 0, 0];
+        // The upper half of a pid is nothing to the kernel.
+        let high = 1 << 32;
+        for bit in [0, X32_BIT] {
+            let limits = libc::SYS_prlimit64 | bit;
+            let signal = libc::SYS_tgkill | bit;
+            for pid in [0, high] {
+                assert_eq!(judge(&program, limits, first(pid)), ALLOWED, "{pid:#x}");
+            }
+            for pid in [1, own - 1, own + 1, high | 1, u64::from(u32::MAX)] {
+                assert_eq!(judge(&program, limits, first(pid)), DENIED, "{pid:#x}");
+                assert_eq!(judge(&program, signal, first(pid)), DENIED, "{pid:#x}");
+            }
+            for pid in [own, high | own] {
+                assert_eq!(judge(&program, signal, first(pid)), ALLOWED, "{pid:#x}");
+            }
+            assert_eq!(judge(&program, signal, first(0)), DENIED);
+        }
+    }
+
+    #[test]
+    fn what_is_on_a_list_is_denied_whatever_its_arguments_and_the_rest_is_allowed() {
+        let program = program().unwrap();
+        for number in [EVERYWHERE, NEW, HERE].concat() {
+            for number in [number, number | X32_BIT] {
+                for args in [[0; 6], [u64::MAX; 6]] {
+                    assert_eq!(judge(&program, number, args), DENIED, "{number}");
+                }
+            }
+        }
+        for number in X32_OWN {
+            assert_eq!(judge(&program, number | X32_BIT, [0; 6]), DENIED);
+        }
+        for number in [
+            libc::SYS_read,
+            libc::SYS_write,
+            libc::SYS_linkat,
+            libc::SYS_futex,
+        ] {
+            assert_eq!(judge(&program, number, [0; 6]), ALLOWED);
+        }
+    }
+}
