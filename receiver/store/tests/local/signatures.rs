@@ -149,6 +149,38 @@ fn who_may_create_what_a_commit_is_bound_to_signs_it_anew() {
 }
 
 #[test]
+fn signatures_of_an_unbound_commit_are_whose_who_attached_them_first() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("file", "text")]);
+    push(&pair, &mallory(&pair), "alpha/x", commit, Some(REAL));
+    // Not even with a ref of his own.
+    let verdict = prepare(&pair, &bob(&pair), "beta/x", commit, Some(JUNK));
+    assert!(is_not_permitted(&verdict), "{verdict:?}");
+    push(&pair, &bob(&pair), "beta/x", commit, None);
+    let verdict = prepare(&pair, &bob(&pair), "beta/x", commit, Some(JUNK));
+    assert!(is_not_permitted(&verdict), "{verdict:?}");
+    // Nor may whoever was first replace them afterwards.
+    let verdict = prepare(&pair, &mallory(&pair), "alpha/x", commit, Some(JUNK));
+    assert!(is_not_permitted(&verdict), "{verdict:?}");
+    assert_eq!(signature(&pair, commit).as_deref(), Some(REAL));
+    // The same once more is no replacement.
+    push(&pair, &bob(&pair), "beta/y", commit, Some(REAL));
+
+    let grants = Grants {
+        push: vec!["gamma/**".parse().unwrap()],
+        sign: vec!["gamma/**".parse().unwrap()],
+        ..Grants::default()
+    };
+    let config = StoreConfig {
+        policy: Policy::limited("signer".into(), grants),
+        ..config("signer", "gamma/**")
+    };
+    let signer = LocalStore::open(&pair.target(), config).unwrap();
+    push(&pair, &signer, "gamma/x", commit, Some(JUNK));
+    assert_eq!(signature(&pair, commit).as_deref(), Some(JUNK));
+}
+
+#[test]
 fn of_two_who_sign_a_new_commit_at_once_the_second_is_judged_by_the_first() {
     for before in [".lock", "extensions/artifact-cache/refs.lock"] {
         let pair = Arc::new(Pair::new());
