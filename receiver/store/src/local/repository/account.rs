@@ -117,16 +117,21 @@ impl Account {
 
     fn insert(&mut self, name: Box<str>) {
         self.used += self.price(&name);
-        let new = dirs_of(&name).filter(|dir| !self.dirs.contains(*dir));
-        let new: Vec<_> = new.map(Box::from).collect();
+        let new: Vec<_> = self.new_dirs_of(&name).map(Box::from).collect();
         self.dirs.extend(new);
         self.names.insert(name);
     }
 
     /// Returns what a ref of this name would count in addition.
     fn price(&self, name: &str) -> u64 {
-        let dirs = dirs_of(name).filter(|dir| !self.dirs.contains(*dir));
-        1 + name.len() as u64 / NAME_PART + dirs.count() as u64 * DIR_PRICE
+        let dirs = self.new_dirs_of(name).count() as u64;
+        1 + name.len() as u64 / NAME_PART + dirs * DIR_PRICE
+    }
+
+    /// Returns the directories that lead to a ref and to no other yet, deepest first. Those above one
+    /// that is known are known as well, so that a neighbour of many refs costs one look.
+    fn new_dirs_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        dirs_of(name).take_while(|dir| !self.dirs.contains(*dir))
     }
 }
 
@@ -216,9 +221,9 @@ fn write<F: Fs>(repo: &Repo<F>, identity: &str, names: &BTreeSet<Box<str>>) -> R
     repo.staging.name(&file, &path)
 }
 
-/// Returns the directories that lead to a ref.
+/// Returns the directories that lead to a ref, deepest first.
 fn dirs_of(name: &str) -> impl Iterator<Item = &str> {
-    name.match_indices('/')
+    name.rmatch_indices('/')
         .filter_map(|(end, _)| name.get(..end))
 }
 
@@ -228,3 +233,39 @@ const NAME_PART: u64 = 128;
 const DIR_PRICE: u64 = 4;
 /// A longer account is not read, in bytes: more than a million names.
 const MAX_LEN: usize = 128 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_used_is_the_sum_of_names_and_of_directories_each_once(
+            names in prop::collection::vec("[ab](/[abc]){0,5}(/d{0,200}e)?", 0..60),
+        ) {
+            let mut account = Account {
+                identity: String::new(),
+                names: BTreeSet::new(),
+                dirs: HashSet::new(),
+                used: 0,
+                max: 0,
+                admitted: HashSet::new(),
+                settled: false,
+                changed: false,
+            };
+            let names: BTreeSet<Box<str>> = names.into_iter().map(Box::from).collect();
+            let mut dirs = HashSet::new();
+            let mut used = 0;
+            for name in &names {
+                account.insert(name.clone());
+                used += 1 + name.len() as u64 / 128;
+                let parts: Vec<_> = name.split('/').collect();
+                dirs.extend((1..parts.len()).map(|depth| parts[..depth].join("/")));
+            }
+            prop_assert_eq!(account.used, used + 4 * dirs.len() as u64);
+            prop_assert_eq!(account.names, names);
+        }
+    }
+}
