@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artifact_protocol::exit;
-use artifact_protocol::frame::{RefOutcome, RefusalCode, SummaryDone};
-use artifact_sender::{Connection, Dialect, Error, Push, Remote, Report, Repository};
+use artifact_protocol::frame::{CloseCode, RefOutcome, RefusalCode, SummaryDone};
+use artifact_sender::{
+    Connection, Dialect, Error, Push, Remote, Report, Repository, SenderEvent, SessionError,
+};
 use indicatif::DecimalBytes;
 use serde_json::json;
 
@@ -13,7 +15,7 @@ use crate::args::{self, Args};
 use crate::output::{Output, counted};
 use crate::retry::retrying;
 use crate::trouble::{Trouble, Witness};
-use crate::{AGENT, caches, session};
+use crate::{AGENT, caches, session, signals};
 
 /// Pushes to each cache in turn, and returns the exit code: the first that is not 0.
 ///
@@ -89,6 +91,13 @@ async fn ask(
     }
 }
 
+fn is_stopped(result: &Result<Report, Error>) -> bool {
+    let (Err(Error::Session(session)) | Err(Error::Unsettled(session))) = result else {
+        return false;
+    };
+    matches!(session, SessionError::Fault(fault) if fault.code == CloseCode::INTERRUPTED)
+}
+
 fn is_done(report: &Report) -> bool {
     let mut outcomes = report.refs.iter().map(|(_, outcome)| outcome);
     outcomes.all(|outcome| *outcome == RefOutcome::Unchanged)
@@ -104,7 +113,15 @@ async fn push_once(
     let push = prepare(args).map_err(|error| Trouble::new(error, remote, &Witness::default()))?;
     let mut progress = output.progress(remote);
     let result = push_in_sessions(push, remote, all, output, async |push, connection| {
-        let result = push.over(connection, |event| progress.show(event)).await;
+        let stop = async {
+            let _ = signals::told_to_stop().await;
+        };
+        let show = |event: &SenderEvent| progress.show(event);
+        let result = push.over_until(connection, show, stop).await;
+        if is_stopped(&result) {
+            // Whoever waits for the signal ends the program.
+            std::future::pending::<()>().await;
+        }
         // It may have been done all the same.
         *is_unsettled = matches!(&result, Err(Error::Unsettled(_)));
         result
