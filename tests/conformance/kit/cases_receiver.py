@@ -759,8 +759,8 @@ def updates_some_refs_and_refuses_others(scene):
     old, new = artifact(), artifact([("new", b"new")])
     scene.push(old, "kept")
     talk = scene.start()
-    states = talk.announce(("kept", new.commit), ("made", new.commit), ("bad/x", new.commit),
-                           ("bad", new.commit))["refs"]
+    states = talk.announce(("kept", new.commit), ("made", new.commit), ("blocked/x", new.commit),
+                           ("blocked", new.commit))["refs"]
     check([v[0] for _, v in states] == ["Accepted", "Accepted", "Accepted", "Refused"], "%s" % states)
     talk.send(new, talk.offer(new.objects))
     outcomes = talk.finalize()
