@@ -149,8 +149,7 @@ def closed(scene, code):
 
 
 @table("3.2", "REQ-1", name="refuses what is no preamble", rows=[
-    ("a greeting", b"Welcome to this machine!\n"), ("http", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
-    ("an old server", b"l\0\0\0\0\0\0\0")])
+    ("a greeting", b"Welcome to this machine!\n"), ("http", b"HTTP/1.1 400 Bad Request\r\n\r\n")])
 def preamble(scene, said):
     scene.artifact()
     talk, process = scene.start()
