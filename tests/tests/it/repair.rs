@@ -239,3 +239,55 @@ fn a_prune_of_what_is_not_whole_removes_nothing_and_says_how_to_mend_it() {
         scene.must_be_whole(&format!("{path:?}"));
     }
 }
+
+// A commit that shared what another one had lost relied on that, and was published without it.
+#[test]
+fn a_new_ref_does_not_rely_on_a_commit_that_lost_what_it_shares() {
+    let scene = Damaging::new();
+    let tree = scene.place.dir.path().join("tree");
+    fs::write(tree.join("f"), "a third").unwrap();
+    scene
+        .place
+        .source
+        .commit("a/3", &tree, &["--no-bindings"])
+        .unwrap();
+    for path in scene.objects() {
+        if path.extension().unwrap() == "commitmeta" {
+            continue;
+        }
+        scene.restore();
+        scene.damage(&path, How::Lost);
+        scene.place.push(&["a/3"]).must_exit(0).unwrap();
+        let user = scene.place.dir.path().join("user");
+        let user_repo = Repo::init(&user, Mode::BareUser).unwrap();
+        let pulled = user_repo.pull_path(scene.place.server.path(), &["a/3"]);
+        pulled.unwrap_or_else(|failure| panic!("{path:?}: {failure}"));
+        fs::remove_dir_all(user).unwrap();
+    }
+}
+
+#[test]
+fn a_commit_of_a_history_that_is_not_whole_is_a_fault_until_it_is() {
+    let scene = Damaging::new();
+    let place = &scene.place;
+    let parent = place.source.commit_of("a/2").unwrap();
+    let tree = place.dir.path().join("tree");
+    fs::remove_dir_all(tree.join("d")).unwrap();
+    let parent = format!("--parent={parent}");
+    place
+        .source
+        .commit("a/2", &tree, &["--no-bindings", &parent])
+        .unwrap();
+    place.push(&["a/2"]).must_exit(0).unwrap();
+    let marked = format!("state/{}.commitpartial", &parent["--parent=".len()..]);
+    fs::write(place.server.path().join(marked), "f").unwrap();
+    let ran = place.admin(&["fsck", "server"]);
+    assert!(
+        ran.code == Some(9) && ran.stdout.contains("was found not to be whole"),
+        "{ran}"
+    );
+    assert!(place.server.fsck().is_err());
+    place.admin(&["fsck", "--repair", "server"]);
+    scene.place.admin(&["fsck", "server"]).success().unwrap();
+    place.server.fsck().unwrap();
+}

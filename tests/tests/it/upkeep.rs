@@ -488,3 +488,38 @@ fn a_limit_of_the_receivers_process_is_named_to_the_client() {
     place.push(&["p/a/1"]).must_exit(0).unwrap();
     place.must(&["fsck", "server"]);
 }
+
+// On a disk that was full, nothing could be removed: each command wanted to write first.
+#[test]
+fn a_full_disk_keeps_nobody_from_making_room() {
+    let place = with_refs(&["p/a/1", "p/a/2", "p/a/3"]);
+    let disk = place.dir.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount = ["-t", "tmpfs", "-o", "size=2m", "tmpfs"];
+    let mounted = run(Command::new("mount").args(mount).arg(&disk))
+        .unwrap()
+        .success();
+    mounted.expect("this test has to be run by root");
+    let outcome = std::panic::catch_unwind(|| {
+        let server = disk.join("server");
+        let copied = run(Command::new("cp")
+            .arg("-a")
+            .args([place.server.path(), &server]));
+        copied.unwrap().success().unwrap();
+        let fill = format!("of={}", disk.join("fill").display());
+        let filled = run(Command::new("dd").args(["if=/dev/zero", "bs=4k", &fill])).unwrap();
+        assert_ne!(filled.code, Some(0), "{filled}");
+        place.must(&["remove", "disk/server", "p/a/1"]);
+        let said = place.must(&["prune", "--keep", "1", "--allow-remove-all", "disk/server"]);
+        assert!(said.contains("removed 6 of 10 objects"), "{said}");
+        let server = Repo::at(&server);
+        assert_eq!(server.refs().unwrap().len(), 1);
+        server.fsck().unwrap();
+        place.must(&["fsck", "disk/server"]);
+    });
+    run(Command::new("umount").arg(&disk))
+        .unwrap()
+        .success()
+        .unwrap();
+    outcome.unwrap();
+}

@@ -256,13 +256,14 @@ fn a_base_with_a_damaged_directory_is_not_believed() {
         .into_iter()
         .rfind(|id| id.kind == ObjectKind::Dirtree)
         .unwrap();
+    let store = pair.store();
+    open(&store, PushOptions::default(), &[update("a/2", new)]);
+    // After it was looked at.
     fs::write(
         pair.target().join("objects").join(tree.archive_path()),
         "damaged",
     )
     .unwrap();
-    let store = pair.store();
-    open(&store, PushOptions::default(), &[update("a/2", new)]);
     let ids: Vec<_> = pair.closure(base);
     store.have(&ids).unwrap();
     // It was called complete, so relying on it is no fault of the client.

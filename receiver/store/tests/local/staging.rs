@@ -136,12 +136,12 @@ fn what_one_identity_has_sent_is_no_news_to_another() {
         .filter(|id| id.kind == ObjectKind::File)
         .collect::<Vec<_>>();
     let sent = pair.store_of("one");
-    open(&sent, PushOptions::default(), &[update("a", commit)]);
+    open(&sent, PushOptions::default(), &[update("x", commit)]);
     sent.stage(file[0], &pair.stored(file[0])).unwrap();
     drop(sent);
     for (identity, has) in [("another", false), ("one", true)] {
         let store = pair.store_of(identity);
-        open(&store, PushOptions::default(), &[update("a", commit)]);
+        open(&store, PushOptions::default(), &[update("x", commit)]);
         assert_eq!(store.have(&file).unwrap(), [has], "{identity}");
     }
 }
@@ -153,7 +153,7 @@ fn no_lock_is_held_while_a_client_is_waited_for() {
     let commit = pair.commit(None, &[("a", "a")]);
     let store = pair.store();
     drop(lock_repo(&pair));
-    open(&store, PushOptions::default(), &[update("a", commit)]);
+    open(&store, PushOptions::default(), &[update("x", commit)]);
     drop(lock_repo(&pair));
     assert!(matches!(store.publish().unwrap(), Published::Missing(_)));
     drop(lock_repo(&pair));

@@ -104,9 +104,9 @@ fn an_index_of_deltas_is_promised_only_where_it_names_all_of_them() {
     };
     let target = pair.target();
     let commit = pair.commit(None, &[("a", "1")]);
-    pair.push("a", commit);
+    pair.push("x", commit);
     assert_eq!(indexed(), Some(false));
-    ostree(&["static-delta", "generate", "--empty", "a"], &target);
+    ostree(&["static-delta", "generate", "--empty", "x"], &target);
     assert_eq!(indexed(), Some(false));
     ostree(&["static-delta", "reindex"], &target);
     assert_eq!(indexed(), Some(true));
@@ -116,14 +116,14 @@ fn an_index_of_deltas_is_promised_only_where_it_names_all_of_them() {
     );
     assert_eq!(indexed(), Some(true));
     let next = pair.commit(Some(commit), &[("a", "2")]);
-    pair.push("a", next);
-    let delta = ["static-delta", "generate", "a"];
+    pair.push("x", next);
+    let delta = ["static-delta", "generate", "x"];
     ostree(&delta, &target);
     assert_eq!(indexed(), Some(false));
     ostree(&["static-delta", "reindex"], &target);
     assert_eq!(indexed(), Some(true));
     // Made again with other parts, and not indexed again.
-    ostree(&["static-delta", "generate", "--inline", "a"], &target);
+    ostree(&["static-delta", "generate", "--inline", "x"], &target);
     assert_eq!(indexed(), Some(false));
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A ref's commit is trusted to be whole (`bases.rs`). But objects are lost and cut short by other
 //! programs and by disks, and then "up to date" would keep the one client that could heal the cache
-//! from doing so. So a push of a commit that is there already looks at its objects first: commits and
+//! from doing so; and a push that shares what is lost would rely on it. So a push looks first at the
+//! objects of a commit that is there already, and of those that it might rely on: commits and
 //! directories are read and verified, files only looked at. An answer without anything to send must
 //! take no longer than starting ssh, at any size: some objects are looked at in any case, more only as
 //! long as [`TIME`] lasts, 4,000 or so of a warm cache. A scrub of all is `fsck`'s business.
@@ -21,6 +22,8 @@ use crate::local::repository::objects;
 #[derive(Debug)]
 pub(crate) struct Glance {
     begun: Instant,
+    looked_at: usize,
+    // With all below them that was looked at.
     seen: HashSet<ObjectId>,
 }
 
@@ -28,6 +31,7 @@ impl Default for Glance {
     fn default() -> Self {
         Self {
             begun: Instant::now(),
+            looked_at: 0,
             seen: HashSet::new(),
         }
     }
@@ -40,29 +44,34 @@ impl Glance {
         fs: &F,
         commit: Checksum,
     ) -> Result<Option<ObjectId>, Error> {
-        let root = ObjectId::new(ObjectKind::Commit, commit);
-        let mut queue = VecDeque::from([root]);
-        self.seen.remove(&root);
+        let mut queue = VecDeque::from([ObjectId::new(ObjectKind::Commit, commit)]);
         while let Some(id) = queue.pop_front() {
-            if self.seen.len() >= ALWAYS && self.begun.elapsed() > TIME {
+            if self.looked_at >= ALWAYS && self.begun.elapsed() > TIME {
                 break;
             }
             if !self.seen.insert(id) {
                 continue;
             }
-            if id.kind == ObjectKind::File {
-                if !has_content(fs, &id)? {
-                    return Ok(Some(id));
-                }
-                continue;
-            }
-            let Some(content) = objects::read_metadata(fs, id)? else {
+            self.looked_at += 1;
+            let below = below(fs, id)?;
+            let Some(below) = below else {
+                // Other commits may lack it as well.
+                self.seen.clear();
                 return Ok(Some(id));
             };
-            queue.extend(objects::children(id, &content).unwrap_or_default());
+            queue.extend(below);
         }
         Ok(None)
     }
+}
+
+/// Returns what an object names; `None` if it is missing or can be seen to be damaged.
+fn below<F: Fs>(fs: &F, id: ObjectId) -> Result<Option<Vec<ObjectId>>, Error> {
+    if id.kind == ObjectKind::File {
+        return Ok(has_content(fs, &id)?.then(Vec::new));
+    }
+    let content = objects::read_metadata(fs, id)?;
+    Ok(content.map(|content| objects::children(id, &content).unwrap_or_default()))
 }
 
 /// Returns whether an object is there, and no file that was cut to nothing.

@@ -140,6 +140,7 @@ impl Session {
         for base in announcement.bases.iter().take(MAX_BASES) {
             if refs::look(fs, &base.name)?.commit() == Some(base.commit)
                 && objects::is_whole(fs, base.commit)?
+                && !session.lacks(fs, base.commit)?
             {
                 session.bases.add(base.name.clone(), base.commit);
             }
@@ -188,8 +189,7 @@ impl Session {
             ..Current::default()
         };
         if let Some(commit) = current.commit {
-            current.complete = objects::is_whole(fs, commit)?
-                && !(commit == update.commit && self.lacks(fs, commit)?);
+            current.complete = objects::is_whole(fs, commit)? && !self.lacks(fs, commit)?;
             if current.complete && self.bases.len() < most {
                 self.bases.add(name.clone(), commit);
             }
@@ -266,7 +266,7 @@ impl Session {
     fn lacks<F: Fs>(&mut self, fs: &F, commit: Checksum) -> Result<bool, Error> {
         let lacking = self.glance.lacks(fs, commit)?;
         if let Some(id) = lacking {
-            tracing::warn!(%commit, %id, "a ref's commit is not whole: it is taken again");
+            tracing::warn!(%commit, %id, "a ref's commit is not whole: nothing relies on it");
         }
         Ok(lacking.is_some())
     }
@@ -287,6 +287,7 @@ impl Session {
                 }
                 if let Some(commit) = refs::look(fs, &name)?.commit()
                     && objects::is_whole(fs, commit)?
+                    && self.glance.lacks(fs, commit)?.is_none()
                 {
                     self.bases.suggest(name, commit);
                 }

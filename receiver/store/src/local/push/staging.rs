@@ -83,8 +83,12 @@ impl<F: Fs> Staging<F> {
         let tmp = staging.dir.child(TMP);
         let made = staging.fs.mkdir(&tmp, 0o700);
         made.map_err(Error::io("making", &tmp))?;
-        let owner = staging.put_temporary(&abandoned::owner(identity))?;
-        staging.name(&owner, &staging.dir.child(IDENTITY))?;
+        match staging.put_temporary(&abandoned::owner(identity)) {
+            Ok(owner) => staging.name(&owner, &staging.dir.child(IDENTITY))?,
+            // Refs and objects can be removed without a byte of room; what wants some fails by itself.
+            Err(Error::Full { .. }) => {}
+            Err(error) => return Err(error),
+        }
         staging.siblings = abandoned::survey(&*staging.fs, &staging.dir, identity, timeout)?;
         Ok(staging)
     }

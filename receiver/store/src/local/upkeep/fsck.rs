@@ -283,6 +283,10 @@ impl<F: Fs> Check<'_, F> {
         let mut whole = 0;
         for &commit in commits {
             if !objects::is_whole(self.fs, commit)? {
+                // Of a history as well, to which no ref leads directly: stock ostree minds it.
+                if objects::partial(self.fs, commit)? == Some(Partial::Found) {
+                    self.fault(&format!("commit {commit}"), &"was found not to be whole");
+                }
                 continue;
             }
             whole += 1;

@@ -59,13 +59,10 @@ pub fn prune(path: &Path, summary: SummaryConfig) -> Result<Pruned, Error> {
             .map_err(Error::io("syncing", &RepoPath::root()))?;
     }
     sweep.objects(&mut pruned, false)?;
-    let delta_bytes = sweep.deltas()?;
-    pruned.bytes += delta_bytes;
+    pruned.bytes += sweep.deltas()?;
     drop(lock);
-    if delta_bytes > 0 {
-        // It named them.
-        summary::update(&repo, std::iter::empty())?;
-    }
+    // It names static deltas that are gone, and refs that were removed while the disk was full.
+    remove::if_room(summary::update(&repo, std::iter::empty()))?;
     repo.staging.publish();
     Ok(pruned)
 }

@@ -95,7 +95,7 @@ pub fn remove_refs(
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
     let repo = Repo::open(fs, WHO, Limits::default(), summary, 1)?;
     let removals = remove(&repo, wanted)?;
-    summary::update(&repo, std::iter::empty())?;
+    if_room(summary::update(&repo, std::iter::empty()))?;
     // Nothing is staged that anybody could take over.
     repo.staging.publish();
     Ok(removals)
@@ -111,12 +111,25 @@ pub fn tidy(path: &Path, summary: SummaryConfig) -> Result<(), Error> {
     let exclusive = repo.lock(LockMode::Exclusive)?;
     let lock = repo.lock_own(&RepoPath::refs_lock(), LockMode::Exclusive)?;
     refs::remove_all_hollow(fs)?;
-    account::close(&repo, |name| Ok(!account::is_there(fs, name)?))?;
+    if_room(account::close(&repo, |name| {
+        Ok(!account::is_there(fs, name)?)
+    }))?;
     drop(lock);
     drop(exclusive);
     repo.staging.make_room();
     repo.staging.publish();
     Ok(())
+}
+
+/// Lets pass what a full disk keeps from being written: a prune makes room, and does it again.
+pub(crate) fn if_room(done: Result<(), Error>) -> Result<(), Error> {
+    match done {
+        Err(error @ Error::Full { .. }) => {
+            tracing::warn!(%error, "left for when there is room");
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 fn remove<F: Fs>(
@@ -170,7 +183,7 @@ fn remove<F: Fs>(
     if !removed.is_empty() {
         refs::remove_hollow_above(fs, removed.iter().copied())?;
         let removed: HashSet<_> = removed.iter().map(|name| name.as_str()).collect();
-        account::close(repo, |name| Ok(removed.contains(name)))?;
+        if_room(account::close(repo, |name| Ok(removed.contains(name))))?;
     }
     drop(lock);
     drop(exclusive);
