@@ -116,6 +116,12 @@ class Arena:
 
     def ends(self, process, well):
         """Waits for the client, which must have ended well or not; returns what it printed."""
+        for talk in self.talks:
+            try:
+                # REQ-31: a server that has said all closes its stream.
+                talk.peer.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
         try:
             code = process.wait(30)
         except subprocess.TimeoutExpired:
