@@ -1,5 +1,6 @@
 //! A push, from the refs to be set to what became of them.
 
+use std::collections::HashSet;
 use std::future::pending;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -27,6 +28,10 @@ pub struct Push {
     repository: Arc<Repository>,
     agent: Text,
     announcement: Announcement,
+    // What the announcement names, and the directories that were searched for bases: a push of
+    // thousands of refs of one directory looks into it once.
+    named: HashSet<RefName>,
+    searched: HashSet<String>,
     rate: Option<NonZeroU64>,
     dialect: Option<Dialect>,
 }
@@ -38,6 +43,8 @@ impl Push {
             repository: repository.into(),
             agent: Text::new(concat!("artifact-sender ", env!("CARGO_PKG_VERSION"))),
             announcement: Announcement::default(),
+            named: HashSet::new(),
+            searched: HashSet::new(),
             rate: None,
             dialect: None,
         }
@@ -68,13 +75,18 @@ impl Push {
             .repository
             .detached(commit)?
             .map(|bytes| Checksum::of(&bytes));
-        for base in self.repository.bases_beside(&name)? {
-            let bases = &mut self.announcement.bases;
-            if bases.len() < MAX_BASES && !bases.contains(&base) {
-                bases.push(base);
+        let dir = name.parent().unwrap_or_default();
+        if self.announcement.bases.len() < MAX_BASES && self.searched.insert(dir.to_owned()) {
+            for base in self.repository.bases_beside(&name)? {
+                let bases = &mut self.announcement.bases;
+                if bases.len() < MAX_BASES && !bases.contains(&base) {
+                    bases.push(base);
+                }
             }
         }
-        self.announcement.refs.retain(|update| update.name != name);
+        if !self.named.insert(name.clone()) {
+            self.announcement.refs.retain(|update| update.name != name);
+        }
         self.announcement.refs.push(RefUpdate {
             name,
             commit,

@@ -30,14 +30,14 @@ impl Repository {
     }
 
     /// Returns the refs beside `name`, those that differ from it in their last component only, and
-    /// what they hold: at most [`MAX_BASES`], the last written ones first, no commit twice.
+    /// what they hold: at most [`MAX_BASES`] of the last written ones, newest first, no commit twice.
     ///
     /// What is no ref is passed over.
     pub fn bases_beside(&self, name: &RefName) -> Result<Vec<Base>, Error> {
         let mut refs = self.refs_beside(name)?;
         refs.sort_unstable_by(|a, b| b.cmp(a));
         let mut bases: Vec<Base> = Vec::new();
-        for (_, name) in refs {
+        for (_, name) in refs.into_iter().take(READ_BESIDE) {
             if bases.len() == MAX_BASES {
                 break;
             }
@@ -103,5 +103,7 @@ impl Repository {
     }
 }
 
+/// Refs of one directory that are read for their commits, the last written ones: many may hold one.
+const READ_BESIDE: usize = 16 * MAX_BASES;
 /// The length of a ref's file in bytes: 64 digits and a line end.
 const REF_FILE_LEN: usize = Checksum::LEN * 2 + 1;
