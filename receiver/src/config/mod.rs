@@ -8,7 +8,7 @@ mod trust;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -235,7 +235,12 @@ impl SummarySection {
     /// Reads the key.
     pub fn load(&self) -> Result<SummaryConfig, ConfigError> {
         let key = |path: &PathBuf| {
-            let text = read_text(path)?;
+            // Whoever owns the key could only spoil signatures: it grants no rights, and belongs to the
+            // repository's owner, who signs with it.
+            let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+                path: path.clone(),
+                source,
+            })?;
             SummaryKey::parse(&text).map_err(|source| ConfigError::Key {
                 path: path.clone(),
                 source,
@@ -630,7 +635,7 @@ mod tests {
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert!(Config::read_if_there(&link).is_err());
-        std::fs::write(&path, "").unwrap();
+        fs::write(&path, "").unwrap();
         assert!(Config::read_if_there(&link).unwrap().is_some());
         assert_eq!(Config::read(Some(&path)).unwrap(), Some(Config::default()));
         for (what, bad, good) in [

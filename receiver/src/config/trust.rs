@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs::{Metadata, read_link, symlink_metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::process::geteuid;
@@ -94,7 +94,9 @@ fn fault(metadata: &Metadata) -> Option<Why> {
     // of what is in there the owner was looked at.
     let is_shared = metadata.is_dir() && metadata.mode() & STICKY != 0;
     let is_writable = metadata.mode() & 0o022 != 0;
-    (is_writable && !is_shared && !metadata.is_symlink()).then_some(Why::Mode)
+    // What is written to a device such as /dev/null is not what is read from it.
+    let is_content = !metadata.is_symlink() && !metadata.file_type().is_char_device();
+    (is_writable && !is_shared && is_content).then_some(Why::Mode)
 }
 
 const STICKY: u32 = 0o1000;
@@ -109,6 +111,11 @@ mod tests {
 
     fn place_of(path: &Path) -> Option<PathBuf> {
         check(path).unwrap().err().map(|untrusted| untrusted.place)
+    }
+
+    #[test]
+    fn a_device_that_everybody_may_write_to_is_trusted() {
+        assert_eq!(place_of(Path::new("/dev/null")), None);
     }
 
     #[test]
