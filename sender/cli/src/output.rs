@@ -133,7 +133,7 @@ impl Output {
 
     /// Prints what this program does of its own accord, or did not find.
     pub(crate) fn note(&self, text: &str) {
-        if !self.quiet && !self.json {
+        if !self.quiet {
             let _ = writeln!(io::stderr(), "artifact-cache: {text}");
         }
     }
