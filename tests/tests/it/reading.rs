@@ -491,8 +491,12 @@ buildstream._artifactcache.pushreceive.PushException: Unrecognized message byteo
     let old = format!("head -c 5 >/dev/null; echo '{traceback}' >&2; exit 1");
     let said = advice(&scene, &shell(&old), 6).unwrap();
     assert!(said.contains("an older one"), "{said}");
-    let said = advice(&scene, &shell("printf 'l\\000\\000!\\000mode'; cat >&2"), 6).unwrap();
-    assert!(said.contains("an older one"), "{said}");
+    // Told to, the client speaks no older version.
+    let first = shell("printf 'l\\000\\000!\\000mode'; cat >&2");
+    let url = scene.cache.push_url();
+    let only_new = ["--protocol", "2", "--ssh", &first, "--remote", &url];
+    let ran = must_exit(scene.client("check", &only_new).unwrap(), 6);
+    assert!(ran.stderr.contains("an older one"), "{ran}");
     let receiver = programs::receiver().unwrap();
     let script = format!("exec {} /no/such/repository", receiver.display());
     let said = advice(&scene, &shell(&script), 9).unwrap();
