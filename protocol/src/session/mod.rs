@@ -2,6 +2,7 @@
 
 mod backlog;
 mod error;
+pub(crate) mod machine;
 pub(crate) mod outputs;
 mod receiver;
 mod sender;

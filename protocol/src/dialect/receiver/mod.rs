@@ -26,6 +26,7 @@ use self::objects::{ExpectObjects, Objects};
 use super::message::Message;
 use super::version::Dialect;
 use crate::frame::{CloseCode, Hello};
+use crate::session::machine::{FailsWith, Machine};
 use crate::session::outputs::Outputs;
 use crate::session::{
     ApiMisuse, Backlog, Error, Fault, ReceiverConfig, ReceiverEvent, ReceiverOutput, RefQuery,
@@ -38,8 +39,7 @@ use crate::session::{
 /// until it returns `None`**, also after an error.
 #[derive(Debug)]
 pub struct DialectReceiver {
-    state: State,
-    core: Core,
+    machine: Machine<State, Core>,
 }
 
 /// What every state needs.
@@ -66,7 +66,6 @@ enum State {
     Summarizing(Summarizing),
     Refused(Refused),
     Finished,
-    Closed,
 }
 
 impl DialectReceiver {
@@ -89,7 +88,9 @@ impl DialectReceiver {
                 })
             }
         };
-        Self { state, core }
+        Self {
+            machine: Machine::new(state, core),
+        }
     }
 
     /// Takes what `input` holds of messages and objects, while
@@ -100,26 +101,17 @@ impl DialectReceiver {
     ///
     /// `Dialect`, `Violation`: the client's doing.
     pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
-        self.refuse_if_closed()?;
+        self.machine.refuse_if_failed()?;
         while self.wants_input() {
-            let core = &mut self.core;
-            let state = std::mem::replace(&mut self.state, State::Closed);
-            let taken = if let State::Objects(state) = state {
-                state.handle_bytes(input, core)
-            } else {
-                match Message::decode(core.dialect, input) {
-                    Ok(None) => Ok((state, false)),
-                    Ok(Some(message)) => state.handle(message, core).map(|state| (state, true)),
-                    Err(error) => Err(error.into()),
+            let more = self.machine.step_with(|state, core| {
+                if let State::Objects(state) = state {
+                    return state.handle_bytes(input, core);
                 }
-            };
-            let more = match taken {
-                Ok((state, more)) => {
-                    self.state = state;
-                    more
+                match Message::decode(core.dialect, input)? {
+                    None => Ok((state, false)),
+                    Some(message) => Ok((state.handle(message, core)?, true)),
                 }
-                Err(error) => return Err(self.fail(error)),
-            };
+            })?;
             if !more {
                 break;
             }
@@ -134,10 +126,9 @@ impl DialectReceiver {
     /// `Truncated`, when it comes before the client's `done`. What it asked for before that is
     /// carried through all the same.
     pub fn handle_eof(&mut self) -> Result<(), Error> {
-        self.refuse_if_closed()?;
-        let next = match std::mem::replace(&mut self.state, State::Closed) {
+        self.machine.step(|state, core| match state {
             // Who has asked for nothing, or sent nothing, may leave: some clients do without a word.
-            State::ExpectUpdate(_) | State::ExpectObjects(_) if self.core.refusal.is_none() => {
+            State::ExpectUpdate(_) | State::ExpectObjects(_) if core.refusal.is_none() => {
                 Ok(State::Finished)
             }
             State::Objects(state) if state.is_before_the_first() => Ok(State::Finished),
@@ -151,10 +142,8 @@ impl DialectReceiver {
             | State::ExpectUpdate(_)
             | State::Opening(_)
             | State::ExpectObjects(_)
-            | State::Objects(_)
-            | State::Closed => Err(Error::Truncated),
-        };
-        self.enter(next)
+            | State::Objects(_) => Err(Error::Truncated),
+        })
     }
 
     /// Takes the completion of a store request.
@@ -163,105 +152,77 @@ impl DialectReceiver {
     ///
     /// `Fault`, when the store cannot go on or refuses an object, and the client cannot be told.
     pub fn handle_stored(&mut self, done: StoreDone) -> Result<(), Error> {
-        self.refuse_if_closed()?;
-        let StoreDone { request, outcome } = done;
-        let core = &mut self.core;
-        core.backlog.completed(&request);
-        let next = match (
-            std::mem::replace(&mut self.state, State::Closed),
-            request.op,
-        ) {
-            (State::Looking, StoreOp::Refs(_)) => outcome
-                .map_err(Error::Fault)
-                .and_then(|outcome| greeting::tell_refs(outcome, core)),
-            (State::Opening(state), StoreOp::Open(announcement)) => match outcome {
-                Ok(outcome) => state.handle_opened(announcement, outcome, core),
-                Err(fault) => Ok(Refused::tell(&fault.text.clone(), Some(fault), core)),
-            },
-            (State::Objects(state), op) => state.handle_stored(&op, outcome, core),
-            (State::Finalizing(state), op) => state.handle_stored(&op, outcome, core),
-            (State::Publishing(state), StoreOp::Publish) => outcome
-                .map_err(Error::Fault)
-                .and_then(|outcome| state.handle_published(outcome, core)),
-            (State::Summarizing(state), StoreOp::Summarize) => outcome
-                .map_err(Error::Fault)
-                .and_then(|outcome| state.handle_summarized(outcome)),
-            // They were on their way when the push was refused.
-            (state @ State::Refused(_), _) => Ok(state),
-            _ => Err(ApiMisuse::Outcome.into()),
-        };
-        self.enter(next)
+        self.machine.step(|state, core| {
+            let StoreDone { request, outcome } = done;
+            core.backlog.completed(&request);
+            match (state, request.op) {
+                (State::Looking, StoreOp::Refs(_)) => outcome
+                    .map_err(Error::Fault)
+                    .and_then(|outcome| greeting::tell_refs(outcome, core)),
+                (State::Opening(state), StoreOp::Open(announcement)) => match outcome {
+                    Ok(outcome) => state.handle_opened(announcement, outcome, core),
+                    Err(fault) => Ok(Refused::tell(&fault.text.clone(), Some(fault), core)),
+                },
+                (State::Objects(state), op) => state.handle_stored(&op, outcome, core),
+                (State::Finalizing(state), op) => state.handle_stored(&op, outcome, core),
+                (State::Publishing(state), StoreOp::Publish) => outcome
+                    .map_err(Error::Fault)
+                    .and_then(|outcome| state.handle_published(outcome, core)),
+                (State::Summarizing(state), StoreOp::Summarize) => outcome
+                    .map_err(Error::Fault)
+                    .and_then(|outcome| state.handle_summarized(outcome)),
+                // They were on their way when the push was refused.
+                (state @ State::Refused(_), _) => Ok(state),
+                _ => Err(ApiMisuse::Outcome.into()),
+            }
+        })
     }
 
     /// Returns the next output, if there is one.
     pub fn poll_output(&mut self) -> Option<ReceiverOutput> {
-        self.core.outputs.pop()
+        self.machine.core.outputs.pop()
     }
 
     /// Returns whether more bytes should be read; `false` is back-pressure.
     pub const fn wants_input(&self) -> bool {
-        let awaits_client = match &self.state {
-            State::ExpectInfo
-            | State::ExpectUpdate(_)
-            | State::ExpectObjects(_)
-            | State::Refused(_) => true,
-            State::Objects(state) => state.wants_input(),
-            State::Looking
-            | State::Opening(_)
-            | State::Finalizing(_)
-            | State::Publishing(_)
-            | State::Summarizing(_)
-            | State::Finished
-            | State::Closed => false,
+        let awaits_client = match self.machine.state() {
+            Some(
+                State::ExpectInfo
+                | State::ExpectUpdate(_)
+                | State::ExpectObjects(_)
+                | State::Refused(_),
+            ) => true,
+            Some(State::Objects(state)) => state.wants_input(),
+            Some(
+                State::Looking
+                | State::Opening(_)
+                | State::Finalizing(_)
+                | State::Publishing(_)
+                | State::Summarizing(_)
+                | State::Finished,
+            )
+            | None => false,
         };
-        awaits_client && !self.core.backlog.is_busy()
+        awaits_client && !self.machine.core.backlog.is_busy()
     }
 
     /// Returns whether nothing more will come of this session.
     pub const fn is_finished(&self) -> bool {
-        matches!(self.state, State::Finished | State::Closed)
+        matches!(self.machine.state(), Some(State::Finished) | None)
     }
 
     /// Returns whether refs may be moving, or the summary is written for them.
     pub const fn is_publishing(&self) -> bool {
-        matches!(self.state, State::Publishing(_) | State::Summarizing(_))
+        matches!(
+            self.machine.state(),
+            Some(State::Publishing(_) | State::Summarizing(_))
+        )
     }
 
     /// Ends the session for a reason of the driver's, such as a timer. The dialects have no word
     /// for that.
     pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
-        if let Err(closed) = self.refuse_if_closed() {
-            return closed;
-        }
-        self.fail(Error::Fault(Fault {
-            code,
-            text: text.to_owned(),
-        }))
-    }
-
-    fn refuse_if_closed(&self) -> Result<(), Error> {
-        if matches!(self.state, State::Closed) {
-            return Err(ApiMisuse::Closed.into());
-        }
-        Ok(())
-    }
-
-    fn enter(&mut self, next: Result<State, Error>) -> Result<(), Error> {
-        match next {
-            Ok(state) => {
-                self.state = state;
-                Ok(())
-            }
-            Err(error) => Err(self.fail(error)),
-        }
-    }
-
-    fn fail(&mut self, error: Error) -> Error {
-        self.state = State::Closed;
-        self.core
-            .outputs
-            .keep(|output| !matches!(output, ReceiverOutput::Store(_)));
-        error
+        self.machine.abort(code, text)
     }
 }
 
@@ -288,8 +249,7 @@ impl State {
                 | Self::Finalizing(_)
                 | Self::Publishing(_)
                 | Self::Summarizing(_)
-                | Self::Finished
-                | Self::Closed,
+                | Self::Finished,
                 _,
             ) => Err(ApiMisuse::Closed.into()),
         }
@@ -334,6 +294,13 @@ impl Core {
     fn send_status(&mut self, result: bool, text: &str) {
         let text = text.to_owned();
         self.send(&Message::Status { result, text });
+    }
+}
+
+impl FailsWith for Core {
+    fn fail_with(&mut self, _: &Error) {
+        self.outputs
+            .keep(|output| !matches!(output, ReceiverOutput::Store(_)));
     }
 }
 

@@ -20,10 +20,11 @@ use super::message::{Info, Message};
 use super::version::Dialect;
 use crate::frame::{CloseCode, PushOptions, RefOutcome, RefUpdate, Refusal, RefusalCode};
 use crate::limits::MAX_MESSAGE_LEN;
+use crate::session::machine::{FailsWith, Machine};
 use crate::session::outputs::Outputs;
 use crate::session::{
-    Announcement, ApiMisuse, Error, Fault, SenderEvent, SenderOutput, SourceDone, SourceOp,
-    SourceRequest, Violation,
+    Announcement, ApiMisuse, Error, SenderEvent, SenderOutput, SourceDone, SourceOp, SourceRequest,
+    Violation,
 };
 use crate::text::escape;
 
@@ -33,8 +34,7 @@ use crate::text::escape;
 /// until it returns `None`**, also after an error.
 #[derive(Debug)]
 pub struct DialectSender {
-    state: State,
-    core: Core,
+    machine: Machine<State, Core>,
 }
 
 /// What every state needs.
@@ -56,7 +56,6 @@ enum State {
     Sending(Box<Sending>),
     Ending(Ending),
     Finished,
-    Closed,
 }
 
 impl DialectSender {
@@ -85,8 +84,7 @@ impl DialectSender {
             core.send(&Message::Info(info));
         }
         Self {
-            state: State::ExpectInfo,
-            core,
+            machine: Machine::new(State::ExpectInfo, core),
         }
     }
 
@@ -96,16 +94,15 @@ impl DialectSender {
     ///
     /// `Dialect`, `Violation`: the server's doing.
     pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
-        self.refuse_if_closed()?;
-        while !matches!(self.state, State::Finished) {
-            match Message::decode(self.core.dialect, input) {
+        self.machine.refuse_if_failed()?;
+        while !matches!(self.machine.state(), Some(State::Finished)) {
+            match Message::decode(self.machine.core.dialect, input) {
                 Ok(Some(message)) => {
-                    let state = std::mem::replace(&mut self.state, State::Closed);
-                    let next = state.handle(message, &mut self.core);
-                    self.enter(next)?;
+                    self.machine
+                        .step(|state, core| state.handle(message, core))?;
                 }
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(self.fail(error.into())),
+                Err(error) => return Err(self.machine.fail(error.into())),
             }
         }
         Ok(())
@@ -118,18 +115,15 @@ impl DialectSender {
     ///
     /// `Truncated`, when it comes before the push is done.
     pub fn handle_eof(&mut self) -> Result<(), Error> {
-        self.refuse_if_closed()?;
-        let next = match std::mem::replace(&mut self.state, State::Closed) {
+        self.machine.step(|state, core| match state {
             State::Finished => Ok(State::Finished),
-            State::Ending(state) => state.handle_eof(&mut self.core),
+            State::Ending(state) => state.handle_eof(core),
             State::ExpectInfo
             | State::Comparing(_)
             | State::ExpectStatus(_)
             | State::Planning(_)
-            | State::Sending(_)
-            | State::Closed => Err(Error::Truncated),
-        };
-        self.enter(next)
+            | State::Sending(_) => Err(Error::Truncated),
+        })
     }
 
     /// Takes the completion of a source request.
@@ -138,74 +132,39 @@ impl DialectSender {
     ///
     /// `Fault`, when the source cannot be read.
     pub fn handle_source(&mut self, done: SourceDone) -> Result<(), Error> {
-        self.refuse_if_closed()?;
-        let SourceDone { request, outcome } = done;
-        let outcome = outcome.map_err(|fault| self.fail(Error::Fault(fault)))?;
-        let core = &mut self.core;
-        let next = match (
-            std::mem::replace(&mut self.state, State::Closed),
-            request.op,
-        ) {
-            (State::Comparing(state), SourceOp::Descends(_)) => {
-                state.handle_compared(outcome, core)
+        self.machine.step(|state, core| {
+            let SourceDone { request, outcome } = done;
+            let outcome = outcome.map_err(Error::Fault)?;
+            match (state, request.op) {
+                (State::Comparing(state), SourceOp::Descends(_)) => {
+                    state.handle_compared(outcome, core)
+                }
+                (State::Planning(state), SourceOp::Plan(_)) => state.handle_planned(outcome, core),
+                (State::Sending(state), op) => state.handle_source(op, outcome, core),
+                _ => Err(ApiMisuse::Outcome.into()),
             }
-            (State::Planning(state), SourceOp::Plan(_)) => state.handle_planned(outcome, core),
-            (State::Sending(state), op) => state.handle_source(op, outcome, core),
-            _ => Err(ApiMisuse::Outcome.into()),
-        };
-        self.enter(next)
+        })
     }
 
     /// Returns the next output, if there is one.
     pub fn poll_output(&mut self) -> Option<SenderOutput> {
-        self.core.outputs.pop()
+        self.machine.core.outputs.pop()
     }
 
     /// Returns whether the push is over and all is said.
     pub const fn is_finished(&self) -> bool {
-        matches!(self.state, State::Finished | State::Closed)
+        matches!(self.machine.state(), Some(State::Finished) | None)
     }
 
     /// Returns whether the server may have set refs and has not said so.
     pub const fn is_unsettled(&self) -> bool {
-        self.core.is_unsettled
+        self.machine.core.is_unsettled
     }
 
     /// Ends the session for a reason of the driver's, such as a timer. The server is not told: the
     /// dialects have no word for that.
     pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
-        if let Err(closed) = self.refuse_if_closed() {
-            return closed;
-        }
-        self.fail(Error::Fault(Fault {
-            code,
-            text: text.to_owned(),
-        }))
-    }
-
-    fn refuse_if_closed(&self) -> Result<(), Error> {
-        if matches!(self.state, State::Closed) {
-            return Err(ApiMisuse::Closed.into());
-        }
-        Ok(())
-    }
-
-    fn enter(&mut self, next: Result<State, Error>) -> Result<(), Error> {
-        match next {
-            Ok(state) => {
-                self.state = state;
-                Ok(())
-            }
-            Err(error) => Err(self.fail(error)),
-        }
-    }
-
-    fn fail(&mut self, error: Error) -> Error {
-        self.state = State::Closed;
-        self.core
-            .outputs
-            .keep(|output| !matches!(output, SenderOutput::Source(_)));
-        error
+        self.machine.abort(code, text)
     }
 }
 
@@ -234,8 +193,7 @@ impl State {
                 | Self::ExpectStatus(_)
                 | Self::Planning(_)
                 | Self::Sending(_)
-                | Self::Finished
-                | Self::Closed,
+                | Self::Finished,
                 _,
             ) => Err(unexpected()),
         }
@@ -267,6 +225,13 @@ impl Core {
 
     fn tell(&mut self, event: SenderEvent) {
         self.outputs.push(event);
+    }
+}
+
+impl FailsWith for Core {
+    fn fail_with(&mut self, _: &Error) {
+        self.outputs
+            .keep(|output| !matches!(output, SenderOutput::Source(_)));
     }
 }
 

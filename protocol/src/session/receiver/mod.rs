@@ -20,7 +20,8 @@ use self::finish::{Publishing, Summarizing};
 use self::greeting::{ExpectAnnounce, ExpectHello, Opening};
 use self::transfer::Transfer;
 use super::backlog::Backlog;
-use super::error::{ApiMisuse, Error, Fault, Violation};
+use super::error::{ApiMisuse, Error, Violation};
+use super::machine::{FailsWith, Machine};
 use super::outputs::Outputs;
 use super::store::{Announcement, Opened, StoreDone, StoreOp, StoreRequest};
 use crate::frame::deframer::Deframer;
@@ -92,8 +93,7 @@ impl From<ReceiverEvent> for ReceiverOutput {
 #[derive(Debug)]
 pub struct ReceiverSession {
     deframer: Deframer,
-    state: State,
-    core: Core,
+    machine: Machine<State, Core>,
 }
 
 /// What every state needs.
@@ -117,22 +117,21 @@ enum State {
     Publishing(Publishing),
     Summarizing(Summarizing),
     Finished,
-    Closed,
 }
 
 impl ReceiverSession {
     /// Starts a session; the client speaks first.
     pub const fn new(config: ReceiverConfig) -> Self {
+        let core = Core {
+            config,
+            outputs: Outputs::new(),
+            backlog: Backlog::new(),
+            frames: 0,
+            left: false,
+        };
         Self {
             deframer: Deframer::new(MAX_EARLY_FRAME_LEN),
-            state: State::ExpectHello(ExpectHello),
-            core: Core {
-                config,
-                outputs: Outputs::new(),
-                backlog: Backlog::new(),
-                frames: 0,
-                left: false,
-            },
+            machine: Machine::new(State::ExpectHello(ExpectHello), core),
         }
     }
 
@@ -144,12 +143,12 @@ impl ReceiverSession {
     ///
     /// `Decode`, `Violation`, `PeerClosed`: the client's doing.
     pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
-        self.refuse_if_closed()?;
+        self.machine.refuse_if_failed()?;
         while self.wants_input() {
             let frame = match self.deframer.next_part(input) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(self.fail(error.into())),
+                Err(error) => return Err(self.machine.fail(error.into())),
             };
             self.handle_frame(frame)?;
         }
@@ -163,20 +162,20 @@ impl ReceiverSession {
     /// `Truncated`, when it comes before `Finalize`. What the client finalized is carried through
     /// all the same. The end comes after the bytes: not while `handle_bytes` leaves whole frames.
     pub fn handle_eof(&mut self) -> Result<(), Error> {
-        self.refuse_if_closed()?;
-        self.core.left = match &self.state {
-            State::Transfer(transfer) => transfer.is_finalizing(),
-            State::Publishing(_) | State::Summarizing(_) | State::Finished => true,
-            State::ExpectHello(_)
-            | State::ExpectAnnounce(_)
-            | State::Opening(_)
-            | State::Closed => false,
-        };
-        if self.core.left {
-            return Ok(());
-        }
-        // REQ-35.
-        Err(self.fail(Error::Truncated))
+        self.machine.refuse_if_failed()?;
+        self.machine.step(|state, core| {
+            core.left = match &state {
+                State::Transfer(transfer) => transfer.is_finalizing(),
+                State::Publishing(_) | State::Summarizing(_) | State::Finished => true,
+                State::ExpectHello(_) | State::ExpectAnnounce(_) | State::Opening(_) => false,
+            };
+            // REQ-35.
+            if core.left {
+                Ok(state)
+            } else {
+                Err(Error::Truncated)
+            }
+        })
     }
 
     /// Takes the completion of a store request.
@@ -185,33 +184,31 @@ impl ReceiverSession {
     ///
     /// `Fault`, when the store cannot go on or refuses an object.
     pub fn handle_stored(&mut self, done: StoreDone) -> Result<(), Error> {
-        self.refuse_if_closed()?;
-        let StoreDone { request, outcome } = done;
-        self.core.backlog.completed(&request);
-        let outcome = outcome.map_err(|fault| self.fail(Error::Fault(fault)))?;
-        let core = &mut self.core;
-        let next = match (
-            std::mem::replace(&mut self.state, State::Closed),
-            request.op,
-        ) {
-            (State::Opening(state), StoreOp::Open(announcement)) => {
-                state.handle_opened(announcement, outcome, core)
+        self.machine.step(|state, core| {
+            let StoreDone { request, outcome } = done;
+            core.backlog.completed(&request);
+            let outcome = outcome.map_err(Error::Fault)?;
+            match (state, request.op) {
+                (State::Opening(state), StoreOp::Open(announcement)) => {
+                    state.handle_opened(announcement, outcome, core)
+                }
+                (State::Transfer(state), op) => state.handle_stored(op, outcome, core),
+                (State::Publishing(state), StoreOp::Publish) => {
+                    state.handle_published(outcome, core)
+                }
+                (State::Summarizing(state), StoreOp::Summarize) => {
+                    state.handle_summarized(outcome, core)
+                }
+                // The client withdrew while its objects were being staged.
+                (State::Finished, _) => Ok(State::Finished),
+                _ => Err(ApiMisuse::Outcome.into()),
             }
-            (State::Transfer(state), op) => state.handle_stored(op, outcome, core),
-            (State::Publishing(state), StoreOp::Publish) => state.handle_published(outcome, core),
-            (State::Summarizing(state), StoreOp::Summarize) => {
-                state.handle_summarized(outcome, core)
-            }
-            // The client withdrew while its objects were being staged.
-            (State::Finished, _) => Ok(State::Finished),
-            _ => Err(ApiMisuse::Outcome.into()),
-        };
-        self.enter(next)
+        })
     }
 
     /// Returns the next output, if there is one.
     pub fn poll_output(&mut self) -> Option<ReceiverOutput> {
-        self.core.outputs.pop()
+        self.machine.core.outputs.pop()
     }
 
     /// Returns whether more bytes should be read; `false` is back-pressure.
@@ -219,104 +216,71 @@ impl ReceiverSession {
     /// REQ-26: from `Finalize` until it is answered nothing is read: neither a goodbye nor a mistake of the
     /// client's may come between the store and a publication that was asked for.
     pub const fn wants_input(&self) -> bool {
-        let awaits_client = match &self.state {
-            State::ExpectHello(_) | State::ExpectAnnounce(_) => true,
-            State::Transfer(transfer) => !transfer.is_finalizing(),
-            State::Opening(_)
-            | State::Publishing(_)
-            | State::Summarizing(_)
-            | State::Finished
-            | State::Closed => false,
+        let awaits_client = match self.machine.state() {
+            Some(State::ExpectHello(_) | State::ExpectAnnounce(_)) => true,
+            Some(State::Transfer(transfer)) => !transfer.is_finalizing(),
+            Some(
+                State::Opening(_) | State::Publishing(_) | State::Summarizing(_) | State::Finished,
+            )
+            | None => false,
         };
-        awaits_client && !self.core.backlog.is_busy()
+        awaits_client && !self.machine.core.backlog.is_busy()
     }
 
     /// Returns how many frames of the client were taken, and parts of objects, without its `Ping`s:
     /// what keeps sending these alone gets nowhere.
     pub const fn progress(&self) -> u64 {
-        self.core.frames
+        self.machine.core.frames
     }
 
     /// Returns whether nothing more will come of this session.
     pub const fn is_finished(&self) -> bool {
-        matches!(self.state, State::Finished | State::Closed)
+        matches!(self.machine.state(), Some(State::Finished) | None)
     }
 
     /// Returns whether refs may be moving, or the summary is written for them: a driver that is told
     /// to stop, or loses its client, then waits.
     pub const fn is_publishing(&self) -> bool {
-        matches!(self.state, State::Publishing(_) | State::Summarizing(_))
+        matches!(
+            self.machine.state(),
+            Some(State::Publishing(_) | State::Summarizing(_))
+        )
     }
 
     /// Puts out a sign of life, if the client may have one now.
     pub fn ping(&mut self) {
-        if !matches!(self.state, State::Closed) {
-            self.core.outputs.ping();
+        if self.machine.state().is_some() {
+            self.machine.core.outputs.ping();
         }
     }
 
     /// Ends the session for a reason of the driver's, such as a timer, and tells the client.
     pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
-        if let Err(closed) = self.refuse_if_closed() {
-            return closed;
-        }
-        self.fail(Error::Fault(Fault {
-            code,
-            text: text.to_owned(),
-        }))
-    }
-
-    fn refuse_if_closed(&self) -> Result<(), Error> {
-        if matches!(self.state, State::Closed) {
-            return Err(ApiMisuse::Closed.into());
-        }
-        Ok(())
+        self.machine.abort(code, text)
     }
 
     fn handle_frame(&mut self, frame: Frame) -> Result<(), Error> {
-        let core = &mut self.core;
-        core.frames += u64::from(!matches!(frame, Frame::Ping(_)));
-        let next = match (std::mem::replace(&mut self.state, State::Closed), frame) {
-            (state, Frame::Ping(_)) if state.is_greeted() => Ok(state),
-            (state, Frame::Close(close)) => state.handle_close(close),
-            (State::ExpectHello(state), frame) => {
-                self.deframer.payload_len_max = core.config.limits.frame_len_max;
-                state.handle(frame, core)
+        let deframer = &mut self.deframer;
+        self.machine.step(|state, core| {
+            core.frames += u64::from(!matches!(frame, Frame::Ping(_)));
+            match (state, frame) {
+                (state, Frame::Ping(_)) if state.is_greeted() => Ok(state),
+                (state, Frame::Close(close)) => state.handle_close(close),
+                (State::ExpectHello(state), frame) => {
+                    deframer.payload_len_max = core.config.limits.frame_len_max;
+                    state.handle(frame, core)
+                }
+                (State::ExpectAnnounce(state), frame) => state.handle(frame, core),
+                (State::Transfer(state), frame) => state.handle(frame, core),
+                (
+                    State::Opening(_)
+                    | State::Publishing(_)
+                    | State::Summarizing(_)
+                    | State::Finished,
+                    frame,
+                ) => unexpected("the store", &frame),
             }
-            (State::ExpectAnnounce(state), frame) => state.handle(frame, core),
-            (State::Transfer(state), frame) => state.handle(frame, core),
-            (
-                State::Opening(_)
-                | State::Publishing(_)
-                | State::Summarizing(_)
-                | State::Finished
-                | State::Closed,
-                frame,
-            ) => unexpected("the store", &frame),
-        };
-        self.enter(next)
-    }
-
-    fn enter(&mut self, next: Result<State, Error>) -> Result<(), Error> {
-        match next {
-            Ok(state) => {
-                self.state = state;
-                Ok(())
-            }
-            Err(error) => Err(self.fail(error)),
-        }
-    }
-
-    /// Closes the session and tells the client why.
-    fn fail(&mut self, error: Error) -> Error {
-        self.state = State::Closed;
-        self.core
-            .outputs
-            .keep(|output| !matches!(output, ReceiverOutput::Store(_)));
-        if let Some((code, text)) = error.to_close() {
-            self.core.outputs.close(code, &text);
-        }
-        error
+        })
     }
 }
 
@@ -335,8 +299,7 @@ impl State {
             | Self::Transfer(_)
             | Self::Publishing(_)
             | Self::Summarizing(_)
-            | Self::Finished
-            | Self::Closed => Err(Error::PeerClosed(close)),
+            | Self::Finished => Err(Error::PeerClosed(close)),
         }
     }
 }
@@ -346,6 +309,16 @@ impl Core {
         let request = StoreRequest::new(op);
         self.backlog.add(&request);
         self.outputs.push(ReceiverOutput::Store(request));
+    }
+}
+
+impl FailsWith for Core {
+    fn fail_with(&mut self, error: &Error) {
+        self.outputs
+            .keep(|output| !matches!(output, ReceiverOutput::Store(_)));
+        if let Some((code, text)) = error.to_close() {
+            self.outputs.close(code, &text);
+        }
     }
 }
 

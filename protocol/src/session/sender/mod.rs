@@ -22,7 +22,8 @@ pub use self::early::SmallCommit;
 use self::finish::{ExpectFinalized, ExpectSummary};
 use self::greeting::{ExpectRefStatus, ExpectWelcome, Planning};
 use self::transfer::Transfer;
-use super::error::{ApiMisuse, Error, Fault, Violation};
+use super::error::{ApiMisuse, Error, Violation};
+use super::machine::{FailsWith, Machine};
 use super::outputs::Outputs;
 use super::source::{SourceDone, SourceOp, SourceRequest};
 use super::store::Announcement;
@@ -113,8 +114,7 @@ impl From<SenderEvent> for SenderOutput {
 #[derive(Debug)]
 pub struct SenderSession {
     deframer: Deframer,
-    state: State,
-    core: Core,
+    machine: Machine<State, Core>,
 }
 
 /// What every state needs.
@@ -138,7 +138,6 @@ enum State {
     ExpectFinalized(ExpectFinalized),
     ExpectSummary(ExpectSummary),
     Finished,
-    Closed,
 }
 
 impl SenderSession {
@@ -152,16 +151,16 @@ impl SenderSession {
         let early = Early::new(small);
         let mut outputs = Outputs::new();
         greeting::send(agent, &announcement, early.as_ref(), &mut outputs);
+        let core = Core {
+            announcement,
+            limits: Limits::default(),
+            outputs,
+            frames: 0,
+            is_unsettled: false,
+        };
         Self {
             deframer: Deframer::new(MAX_FRAME_LEN_MAX),
-            state: State::ExpectWelcome(ExpectWelcome::new(early)),
-            core: Core {
-                announcement,
-                limits: Limits::default(),
-                outputs,
-                frames: 0,
-                is_unsettled: false,
-            },
+            machine: Machine::new(State::ExpectWelcome(ExpectWelcome::new(early)), core),
         }
     }
 
@@ -171,12 +170,12 @@ impl SenderSession {
     ///
     /// `Decode`, `Violation`, `PeerClosed`: the server's doing.
     pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
-        self.refuse_if_closed()?;
+        self.machine.refuse_if_failed()?;
         loop {
             match self.deframer.next(input) {
                 Ok(Some(frame)) => self.handle_frame(frame)?,
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(self.fail(error.into())),
+                Err(error) => return Err(self.machine.fail(error.into())),
             }
         }
     }
@@ -187,17 +186,15 @@ impl SenderSession {
     ///
     /// `Truncated`, when it comes before the push is done.
     pub fn handle_eof(&mut self) -> Result<(), Error> {
-        self.refuse_if_closed()?;
-        match self.state {
-            State::Finished => Ok(()),
+        self.machine.step(|state, _| match state {
+            State::Finished => Ok(State::Finished),
             State::ExpectWelcome(_)
             | State::ExpectRefStatus(_)
             | State::Planning(_)
             | State::Transfer(_)
             | State::ExpectFinalized(_)
-            | State::ExpectSummary(_)
-            | State::Closed => Err(self.fail(Error::Truncated)),
-        }
+            | State::ExpectSummary(_) => Err(Error::Truncated),
+        })
     }
 
     /// Takes the completion of a source request.
@@ -206,125 +203,89 @@ impl SenderSession {
     ///
     /// `Fault`, when the source cannot be read.
     pub fn handle_source(&mut self, done: SourceDone) -> Result<(), Error> {
-        self.refuse_if_closed()?;
-        let SourceDone { request, outcome } = done;
-        let outcome = outcome.map_err(|fault| self.fail(Error::Fault(fault)))?;
-        let core = &mut self.core;
-        let next = match (
-            std::mem::replace(&mut self.state, State::Closed),
-            request.op,
-        ) {
-            (State::Planning(state), SourceOp::Plan(_)) => state.handle_planned(outcome, core),
-            (State::Transfer(state), op) => state.handle_source(op, outcome, core),
-            _ => Err(ApiMisuse::Outcome.into()),
-        };
-        self.enter(next)
+        self.machine.step(|state, core| {
+            let SourceDone { request, outcome } = done;
+            let outcome = outcome.map_err(Error::Fault)?;
+            match (state, request.op) {
+                (State::Planning(state), SourceOp::Plan(_)) => state.handle_planned(outcome, core),
+                (State::Transfer(state), op) => state.handle_source(op, outcome, core),
+                _ => Err(ApiMisuse::Outcome.into()),
+            }
+        })
     }
 
     /// Returns the next output, if there is one.
     pub fn poll_output(&mut self) -> Option<SenderOutput> {
-        self.core.outputs.pop()
+        self.machine.core.outputs.pop()
     }
 
     /// Returns whether the push is over and all is said.
     pub const fn is_finished(&self) -> bool {
-        matches!(self.state, State::Finished | State::Closed)
+        matches!(self.machine.state(), Some(State::Finished) | None)
     }
 
     /// Returns how many frames of the server were taken, without its `Ping`s: what sends these alone
     /// gets nowhere.
     pub const fn progress(&self) -> u64 {
-        self.core.frames
+        self.machine.core.frames
     }
 
     /// Returns whether the server may have set refs and has not said so: `Finalize` was put out, and
     /// its answer has not come. Announcing the same push again tells.
     pub const fn is_unsettled(&self) -> bool {
-        self.core.is_unsettled
+        self.machine.core.is_unsettled
     }
 
     /// Puts out a sign of life.
     pub fn ping(&mut self) {
         if !self.is_finished() {
-            self.core.outputs.ping();
+            self.machine.core.outputs.ping();
         }
     }
 
     /// Ends the session for a reason of the driver's, such as a timer, and tells the server.
     pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
-        if let Err(closed) = self.refuse_if_closed() {
-            return closed;
-        }
-        self.fail(Error::Fault(Fault {
-            code,
-            text: text.to_owned(),
-        }))
-    }
-
-    fn refuse_if_closed(&self) -> Result<(), Error> {
-        if matches!(self.state, State::Closed) {
-            return Err(ApiMisuse::Closed.into());
-        }
-        Ok(())
+        self.machine.abort(code, text)
     }
 
     fn handle_frame(&mut self, frame: Frame) -> Result<(), Error> {
-        let core = &mut self.core;
-        core.frames += u64::from(!matches!(frame, Frame::Ping(_)));
-        let next = match (std::mem::replace(&mut self.state, State::Closed), frame) {
-            (state, Frame::Ping(_)) if state.is_greeted() => Ok(state),
-            (
-                State::Finished,
-                Frame::Close(Close {
-                    code: CloseCode::DONE,
-                    ..
-                }),
-            ) => Ok(State::Finished),
-            (state @ (State::Transfer(_) | State::ExpectFinalized(_)), Frame::Staged(staged)) => {
-                core.outputs
-                    .push_latest(SenderEvent::Staged(staged), SenderOutput::is_staged);
-                Ok(state)
+        let deframer = &mut self.deframer;
+        self.machine.step(|state, core| {
+            core.frames += u64::from(!matches!(frame, Frame::Ping(_)));
+            match (state, frame) {
+                (state, Frame::Ping(_)) if state.is_greeted() => Ok(state),
+                (
+                    State::Finished,
+                    Frame::Close(Close {
+                        code: CloseCode::DONE,
+                        ..
+                    }),
+                ) => Ok(State::Finished),
+                (
+                    state @ (State::Transfer(_) | State::ExpectFinalized(_)),
+                    Frame::Staged(staged),
+                ) => {
+                    core.outputs
+                        .push_latest(SenderEvent::Staged(staged), SenderOutput::is_staged);
+                    Ok(state)
+                }
+                (_, Frame::Close(close)) => {
+                    core.is_unsettled &= !close.code.comes_before_publication();
+                    Err(Error::PeerClosed(close))
+                }
+                (State::ExpectWelcome(state), frame) => {
+                    let next = state.handle(frame, core);
+                    deframer.payload_len_max = core.limits.frame_len_max;
+                    next
+                }
+                (State::ExpectRefStatus(state), frame) => state.handle(frame, core),
+                (State::Planning(state), frame) => state.handle(frame),
+                (State::Transfer(state), frame) => state.handle(frame, core),
+                (State::ExpectFinalized(state), frame) => state.handle(frame, core),
+                (State::ExpectSummary(state), frame) => state.handle(frame, core),
+                (State::Finished, frame) => unexpected("the end", &frame),
             }
-            (_, Frame::Close(close)) => {
-                core.is_unsettled &= !close.code.comes_before_publication();
-                Err(Error::PeerClosed(close))
-            }
-            (State::ExpectWelcome(state), frame) => {
-                let next = state.handle(frame, core);
-                self.deframer.payload_len_max = core.limits.frame_len_max;
-                next
-            }
-            (State::ExpectRefStatus(state), frame) => state.handle(frame, core),
-            (State::Planning(state), frame) => state.handle(frame),
-            (State::Transfer(state), frame) => state.handle(frame, core),
-            (State::ExpectFinalized(state), frame) => state.handle(frame, core),
-            (State::ExpectSummary(state), frame) => state.handle(frame, core),
-            (State::Finished, frame) => unexpected("the end", &frame),
-            (State::Closed, _) => Err(ApiMisuse::Closed.into()),
-        };
-        self.enter(next)
-    }
-
-    fn enter(&mut self, next: Result<State, Error>) -> Result<(), Error> {
-        match next {
-            Ok(state) => {
-                self.state = state;
-                Ok(())
-            }
-            Err(error) => Err(self.fail(error)),
-        }
-    }
-
-    /// Closes the session and tells the server why.
-    fn fail(&mut self, error: Error) -> Error {
-        self.state = State::Closed;
-        self.core
-            .outputs
-            .keep(|output| !matches!(output, SenderOutput::Source(_)));
-        if let Some((code, text)) = error.to_close() {
-            self.core.outputs.close(code, &text);
-        }
-        error
+        })
     }
 }
 
@@ -338,6 +299,16 @@ impl Core {
     fn request(&mut self, op: SourceOp) {
         self.outputs
             .push(SenderOutput::Source(SourceRequest { op }));
+    }
+}
+
+impl FailsWith for Core {
+    fn fail_with(&mut self, error: &Error) {
+        self.outputs
+            .keep(|output| !matches!(output, SenderOutput::Source(_)));
+        if let Some((code, text)) = error.to_close() {
+            self.outputs.close(code, &text);
+        }
     }
 }
 
