@@ -40,16 +40,13 @@
 //! Text from the server is [`Text`], which can only be shown escaped.
 
 mod cipher;
-mod driver;
 mod error;
-mod lane;
 mod openssh;
 mod plan;
-mod pool;
 mod push;
 mod remote;
+mod run;
 mod source;
-mod throttle;
 mod transport;
 
 // The public interface is:

@@ -18,9 +18,9 @@ use artifact_protocol::session::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::Error;
-use crate::pool::Pool;
+use crate::plan;
+use crate::run::{self, Pool};
 use crate::source::Repository;
-use crate::{driver, plan};
 
 /// A push that is being put together: which refs are to be set to which commits, and how.
 #[derive(Clone, Debug)]
@@ -207,7 +207,7 @@ impl Push {
         };
         let mut tally = Tally::default();
         let pool = Pool::start(&self.repository, depth);
-        let ended = driver::run(
+        let ended = run::run(
             config,
             self.dialect,
             pool,
@@ -275,7 +275,7 @@ pub async fn greet<S: AsyncRead + AsyncWrite>(
             server = Some(welcome);
         }
     };
-    let met = driver::run(
+    let met = run::run(
         config,
         dialect,
         Pool::none(),
@@ -331,7 +331,7 @@ pub async fn inquire<S: AsyncRead + AsyncWrite>(
             current = states.into_iter().next().map(|state| state.current);
         }
     };
-    driver::run(config, None, Pool::none(), None, stream, pending(), listen).await?;
+    run::run(config, None, Pool::none(), None, stream, pending(), listen).await?;
     current.ok_or(Error::Internal("a session without a RefStatus"))
 }
 

@@ -145,6 +145,11 @@ impl ObjectKind {
     pub const fn is_metadata(self) -> bool {
         !matches!(self, Self::File)
     }
+
+    /// Returns whether such an object names other objects.
+    pub const fn has_children(self) -> bool {
+        matches!(self, Self::Commit | Self::Dirtree)
+    }
 }
 
 impl fmt::Display for ObjectKind {
@@ -174,6 +179,11 @@ impl ObjectId {
     /// Joins a kind and a checksum.
     pub const fn new(kind: ObjectKind, checksum: Checksum) -> Self {
         Self { kind, checksum }
+    }
+
+    /// Names a commit.
+    pub const fn commit(checksum: Checksum) -> Self {
+        Self::new(ObjectKind::Commit, checksum)
     }
 
     /// Returns the 33 bytes on the wire.

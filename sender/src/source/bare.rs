@@ -1,38 +1,43 @@
 //! Content of a bare repository, turned into the form of an archive repository as it is read.
 //!
 //! A file is read once, in order, and in bounded memory: hashed, compressed block by block
-//! ([`super::deflate`]), handed out. What does not have the length it had when opened, or not the
-//! checksum it is named by, ends in an error, so that no server is ever told that it is whole.
+//! ([`super::deflate`]), handed out. A file whose length changes after it was opened, or whose
+//! checksum is not its name, ends in an error, so that no server is ever told that it is complete.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use artifact_formats::limits::MAX_SYMLINK_LEN;
-use artifact_formats::{Attributes, FileHeader, ObjectId, RepoMode, Xattrs};
+use artifact_formats::{Attributes, Checksum, FileHeader, RepoMode, Xattrs};
 use bytes::Bytes;
-use rustix::buffer::spare_capacity;
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
-use super::Repository;
-use super::deflate::{BLOCK_LEN, Compressor, SHORT_LEN_MAX};
-use super::file::{fill, fill_slice};
-use super::object::{LargeObject, Object, Rest};
-use crate::Error;
+use super::deflate::{BLOCK_LEN, Compressor, Compressors, SHORT_LEN_MAX};
+use super::fault::{ObjectFault, verify};
+use super::files::{self, Files, fill, fill_slice};
 
-/// Opens an object's file, and reads it if it is short.
-pub(super) fn read(repository: &Repository, id: ObjectId) -> Result<Object<'_>, Error> {
-    let (header, content) = match repository.mode() {
-        RepoMode::BareUser => open_bare_user(repository, id)?,
-        _ => open_bare(repository, id)?,
+/// Opens an object's file. Of a long one it returns the header and the rest to be read, of any other
+/// all of it, as stored.
+pub(super) fn open(
+    files: &Files,
+    mode: RepoMode,
+    compressors: &Arc<Compressors>,
+    relative: &str,
+    checksum: Checksum,
+) -> Result<(Bytes, Option<BareFile>), ObjectFault> {
+    let (header, content) = match mode {
+        RepoMode::BareUser => open_bare_user(files, relative)?,
+        _ => open_bare(files, mode, relative)?,
     };
     let hasher = Sha256::new_with_prefix(header.to_hashed());
     let Some((file, len)) = content else {
-        repository.verify(id, hasher)?;
-        return Ok(Object::in_memory(header.to_archive(0).into(), 0));
+        verify(checksum, hasher)?;
+        return Ok((header.to_archive(0).into(), None));
     };
     let mut file = BareFile {
-        repository,
-        id,
+        checksum,
+        compressors: Arc::clone(compressors),
         file,
         len,
         hashed: 0,
@@ -41,112 +46,71 @@ pub(super) fn read(repository: &Repository, id: ObjectId) -> Result<Object<'_>, 
     };
     let header = header.to_archive(len);
     if len <= SHORT_LEN_MAX as u64 {
-        let stored = file.next_block()?.deflate(&header)?;
-        return Ok(Object::in_memory(stored, len));
+        return Ok((file.next_block()?.deflate(&header)?, None));
     }
-    let rest = Rest::Bare(Box::new(file));
-    Ok(Object::Large(LargeObject::new(len, header.into(), rest)))
+    Ok((header.into(), Some(file)))
 }
 
+/// A header, and where it is that of a regular file, the file and its length in bytes.
+type Opened = (FileHeader, Option<(OwnedFd, u64)>);
+
 /// Opens an object whose attributes are in an extended attribute of a regular file.
-fn open_bare_user(
-    repository: &Repository,
-    id: ObjectId,
-) -> Result<(FileHeader, Option<(OwnedFd, u64)>), Error> {
-    let (file, len) = repository.open_object(id)?;
-    let mut meta = Vec::with_capacity(XATTR_LEN_MAX);
-    match rustix::fs::fgetxattr(&file, "user.ostreemeta", spare_capacity(&mut meta)) {
-        Ok(_) => {}
-        Err(Errno::NODATA | Errno::NOTSUP) => {
-            return Err(repository.corrupt(id, "its attribute user.ostreemeta is lost"));
-        }
-        Err(errno) => return Err(repository.unreadable(id, "read attributes of", errno.into())),
-    }
-    let unparsable = |source| repository.unparsable(id, source);
-    let attributes = Attributes::parse(&meta).map_err(unparsable)?;
+fn open_bare_user(files: &Files, relative: &str) -> Result<Opened, ObjectFault> {
+    let (file, len) = open_regular(files, relative)?;
+    let meta = files::xattr(&file, "user.ostreemeta")?.ok_or(ObjectFault::Corrupt(
+        "its attribute user.ostreemeta is lost",
+    ))?;
+    let attributes = Attributes::parse(&meta)?;
     if !attributes.is_symlink() {
-        let header = FileHeader::new(attributes, None).map_err(unparsable)?;
-        return Ok((header, Some((file, len))));
+        return Ok((FileHeader::new(attributes, None)?, Some((file, len))));
     }
     let mut target = Vec::with_capacity(MAX_SYMLINK_LEN + 1);
-    fill(&file, &mut target).map_err(|error| repository.unreadable(id, "read", error))?;
+    fill(&file, &mut target).map_err(|error| ObjectFault::io("read", error))?;
     // libostree writes the target with its final NUL, and reads as far as the first.
     if let Some(nul) = target.iter().position(|byte| *byte == 0) {
         target.truncate(nul);
     }
-    let header = symlink_header(repository, id, attributes, target)?;
-    Ok((header, None))
+    Ok((symlink_header(attributes, target)?, None))
 }
 
 /// Opens an object that is the file itself; in mode bare-user-only, its content and permissions.
-fn open_bare(
-    repository: &Repository,
-    id: ObjectId,
-) -> Result<(FileHeader, Option<(OwnedFd, u64)>), Error> {
-    let relative = repository.relative_path(id);
-    let stat = repository
-        .stat(&relative)?
-        .ok_or_else(|| repository.missing(id))?;
+fn open_bare(files: &Files, mode: RepoMode, relative: &str) -> Result<Opened, ObjectFault> {
+    let stat = files.stat(relative)?.ok_or(ObjectFault::Missing)?;
     let mut attributes = Attributes {
         uid: 0,
         gid: 0,
         mode: stat.st_mode,
         xattrs: Xattrs::default(),
     };
-    if repository.mode() == RepoMode::Bare {
+    if mode == RepoMode::Bare {
         attributes.uid = stat.st_uid;
         attributes.gid = stat.st_gid;
-        attributes.xattrs = xattrs(repository, id)?;
+        attributes.xattrs = Xattrs::new(files.xattrs(relative)?)?;
     }
     if attributes.is_symlink() {
-        let target = rustix::fs::readlinkat(&repository.root, &relative, Vec::new())
-            .map_err(|errno| repository.unreadable(id, "read", errno.into()))?;
-        let header = symlink_header(repository, id, attributes, target.into_bytes())?;
+        let header = symlink_header(attributes, files.link(relative)?)?;
         return Ok((header, None));
     }
-    let header = FileHeader::new(attributes, None);
-    let header = header.map_err(|source| repository.unparsable(id, source))?;
-    Ok((header, Some(repository.open_object(id)?)))
+    let header = FileHeader::new(attributes, None)?;
+    Ok((header, Some(open_regular(files, relative)?)))
 }
 
-fn symlink_header(
-    repository: &Repository,
-    id: ObjectId,
-    attributes: Attributes,
-    target: Vec<u8>,
-) -> Result<FileHeader, Error> {
+fn open_regular(files: &Files, relative: &str) -> Result<(OwnedFd, u64), ObjectFault> {
+    let opened = files.regular(relative, OFlags::NOFOLLOW)?;
+    opened.ok_or(ObjectFault::Missing)
+}
+
+fn symlink_header(attributes: Attributes, target: Vec<u8>) -> Result<FileHeader, ObjectFault> {
     let target = String::from_utf8(target)
-        .map_err(|_| repository.corrupt(id, "the target of the symbolic link is not UTF-8"))?;
-    FileHeader::new(attributes, Some(target)).map_err(|source| repository.unparsable(id, source))
-}
-
-/// Reads the extended attributes of a file or symbolic link.
-fn xattrs(repository: &Repository, id: ObjectId) -> Result<Xattrs, Error> {
-    let path = repository.object_path(id);
-    let unreadable = |errno: Errno| repository.unreadable(id, "read attributes of", errno.into());
-    let mut names = Vec::with_capacity(XATTR_LEN_MAX);
-    match rustix::fs::llistxattr(&path, spare_capacity(&mut names)) {
-        Ok(_) => {}
-        Err(Errno::NOTSUP) => return Ok(Xattrs::default()),
-        Err(errno) => return Err(unreadable(errno)),
-    }
-    let mut pairs = Vec::new();
-    for name in names
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
-        let mut value = Vec::with_capacity(XATTR_LEN_MAX);
-        rustix::fs::lgetxattr(&path, name, spare_capacity(&mut value)).map_err(unreadable)?;
-        value.shrink_to_fit();
-        pairs.push((name.to_vec(), value));
-    }
-    Xattrs::new(pairs).map_err(|source| repository.unparsable(id, source))
+        .map_err(|_| ObjectFault::Corrupt("the target of the symbolic link is not UTF-8"))?;
+    Ok(FileHeader::new(attributes, Some(target))?)
 }
 
 /// The part of a regular file not handed out yet.
-pub(super) struct BareFile<'r> {
-    repository: &'r Repository,
-    id: ObjectId,
+#[derive(Debug)]
+pub(super) struct BareFile {
+    checksum: Checksum,
+    compressors: Arc<Compressors>,
     file: OwnedFd,
     len: u64,
     hashed: u64, // <= len
@@ -154,16 +118,15 @@ pub(super) struct BareFile<'r> {
     window: Vec<u8>, // what a block may refer to
 }
 
-impl<'r> BareFile<'r> {
+impl BareFile {
     /// Returns whether the last block was handed out.
     pub(super) const fn is_at_end(&self) -> bool {
         self.hashed == self.len
     }
 
     /// Reads and hashes the next block; the last one only if the checksum is right.
-    pub(super) fn next_block(&mut self) -> Result<Block<'r>, Error> {
-        let repository = self.repository;
-        let mut compressor = repository.compressors.take();
+    pub(super) fn next_block(&mut self) -> Result<Block, ObjectFault> {
+        let mut compressor = self.compressors.take();
         let unread = self.len - self.hashed;
         let len_max = match self.len <= SHORT_LEN_MAX as u64 {
             true => SHORT_LEN_MAX,
@@ -174,20 +137,18 @@ impl<'r> BareFile<'r> {
         // Behind the last block there is to be nothing.
         let wanted = len + usize::from(last);
         let input = compressor.input().get_mut(..wanted).unwrap_or_default();
-        let read = fill_slice(&self.file, input)
-            .map_err(|error| repository.unreadable(self.id, "read", error))?;
+        let read = fill_slice(&self.file, input).map_err(|error| ObjectFault::io("read", error))?;
         if read != len {
-            return Err(repository.changed(self.id, self.len));
+            return Err(ObjectFault::Changed { len: self.len });
         }
         self.hasher.update(input.get(..len).unwrap_or_default());
         self.hashed += len as u64;
         if last {
-            repository.verify(self.id, self.hasher.clone())?;
+            verify(self.checksum, self.hasher.clone())?;
         }
         compressor.slide(len, &mut self.window);
         Ok(Block {
-            repository,
-            id: self.id,
+            compressors: Arc::clone(&self.compressors),
             compressor,
             len,
             last,
@@ -196,25 +157,21 @@ impl<'r> BareFile<'r> {
 }
 
 /// A part of a regular file that is read and not compressed yet.
-pub(crate) struct Block<'r> {
-    repository: &'r Repository,
-    id: ObjectId,
+#[derive(Debug)]
+pub(crate) struct Block {
+    compressors: Arc<Compressors>,
     compressor: Compressor,
     len: usize,
     last: bool,
 }
 
-impl Block<'_> {
+impl Block {
     /// Returns the block's part of the deflate stream, behind `header`.
-    pub(super) fn deflate(mut self, header: &[u8]) -> Result<Bytes, Error> {
+    pub(super) fn deflate(mut self, header: &[u8]) -> Result<Bytes, ObjectFault> {
         let deflated = self.compressor.deflate(self.len, self.last);
-        let deflated =
-            deflated.map_err(|error| self.repository.unreadable(self.id, "compress", error))?;
+        let deflated = deflated.map_err(|error| ObjectFault::io("compress", error))?;
         let bytes = Bytes::from([header, deflated].concat());
-        self.repository.compressors.put_back(self.compressor);
+        self.compressors.put_back(self.compressor);
         Ok(bytes)
     }
 }
-
-/// The longest value and the longest list of extended attributes Linux has, in bytes.
-const XATTR_LEN_MAX: usize = 64 * 1024;

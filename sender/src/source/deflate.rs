@@ -8,7 +8,7 @@
 //! Content of [`SHORT_LEN_MAX`] at most is one block. Where the feature `libdeflate` is on, that
 //! library compresses it, which knows neither flush nor window.
 
-use std::io;
+use std::{fmt, io};
 
 use artifact_formats::limits::max_deflated_len;
 use flate2::{Compress, Compression, FlushCompress, Status};
@@ -23,6 +23,12 @@ pub(super) struct Compressor {
     window: Vec<u8>,
     input: Box<[u8]>,
     output: Box<[u8]>,
+}
+
+impl fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compressor").finish_non_exhaustive()
+    }
 }
 
 impl Compressor {
@@ -72,7 +78,9 @@ impl Compressor {
         // A flush is complete when it leaves room.
         let flushed = self.compress.total_in() == len as u64 && deflated_len < self.output.len();
         if status != Status::StreamEnd && (last || !flushed) {
-            return Err(io::Error::other("a block takes up more than was thought"));
+            return Err(io::Error::other(
+                "a compressed block is longer than deflate allows",
+            ));
         }
         Ok(self.output.get(..deflated_len).unwrap_or_default())
     }
@@ -86,6 +94,7 @@ fn short_compressor(level: u32) -> libdeflater::Compressor {
 }
 
 /// Compressors not in use: making one costs a quarter of what compressing a small file costs.
+#[derive(Debug)]
 pub(super) struct Compressors {
     level: u32,
     idle: Mutex<Vec<Compressor>>,

@@ -1,60 +1,53 @@
 //! An object on its way out.
 
-use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::archive::ArchiveFile;
 use super::bare::{BareFile, Block};
-use crate::Error;
+use super::fault::Place;
+use crate::error::Error;
 
 /// An object as an archive repository stores it.
 #[derive(Debug)]
-pub enum Object<'r> {
-    /// All of it, at most [`Object::WHOLE_LEN_MAX`] bytes.
-    Whole(Bytes),
+pub enum Object {
+    /// All of it, at most [`Object::SMALL_LEN_MAX`] bytes.
+    Small(Bytes),
     /// One that is longer, or may be, to be read bit by bit.
-    Large(LargeObject<'r>),
+    Large(LargeObject),
 }
 
-impl Object<'_> {
-    /// The longest stored object handed out whole, in bytes.
-    pub const WHOLE_LEN_MAX: usize = 32 * 1024;
+impl Object {
+    /// The longest stored object handed out at once, in bytes.
+    pub const SMALL_LEN_MAX: usize = 32 * 1024;
 
-    pub(super) fn in_memory(bytes: Bytes, unpacked_len: u64) -> Self {
-        if bytes.len() <= Self::WHOLE_LEN_MAX {
-            return Self::Whole(bytes);
+    pub(super) fn new(read: Bytes, rest: Rest, place: impl FnOnce() -> Place) -> Self {
+        if read.len() <= Self::SMALL_LEN_MAX && rest.is_at_end() {
+            return Self::Small(read);
         }
-        Self::Large(LargeObject::new(unpacked_len, bytes, Rest::Nothing))
+        Self::Large(LargeObject {
+            place: Arc::new(place()),
+            read,
+            rest,
+        })
     }
 }
 
 /// The stored bytes of a large object, as an iterator of chunks.
 ///
-/// The object is whole only when the iterator has ended without an error: what is wrong with it may
-/// show in its last byte.
-pub struct LargeObject<'r> {
-    unpacked_len: u64,
+/// The object is complete only when the iterator has ended without an error: a fault may show in
+/// the last byte.
+#[derive(Debug)]
+pub struct LargeObject {
+    place: Arc<Place>,
     read: Bytes, // and not handed out yet
-    rest: Rest<'r>,
+    rest: Rest,
 }
 
-impl<'r> LargeObject<'r> {
+impl LargeObject {
     /// The longest chunk, in bytes.
-    pub const CHUNK_LEN_MAX: usize = 256 * 1024;
-
-    pub(super) const fn new(unpacked_len: u64, read: Bytes, rest: Rest<'r>) -> Self {
-        Self {
-            unpacked_len,
-            read,
-            rest,
-        }
-    }
-
-    /// Returns the length of the content before compression, in bytes: of metadata, its own length.
-    pub const fn unpacked_len(&self) -> u64 {
-        self.unpacked_len
-    }
+    pub const CHUNK_LEN_MAX: usize = ArchiveFile::CHUNK_LEN_MAX;
 
     /// Returns the length as stored, in bytes, where it is known before it is read.
     pub(crate) fn stored_len(&self) -> Option<u64> {
@@ -73,16 +66,11 @@ impl<'r> LargeObject<'r> {
 
     /// Returns whether there is nothing more.
     pub(crate) const fn is_at_end(&self) -> bool {
-        self.read.is_empty()
-            && match &self.rest {
-                Rest::Nothing => true,
-                Rest::Archive(file) => file.is_at_end(),
-                Rest::Bare(file) => file.is_at_end(),
-            }
+        self.read.is_empty() && self.rest.is_at_end()
     }
 
     /// Begins the next chunk.
-    pub(crate) fn next_piece(&mut self) -> Option<Result<Piece<'r>, Error>> {
+    pub(crate) fn next_piece(&mut self) -> Option<Result<Piece, Error>> {
         if self.is_at_end() {
             return None;
         }
@@ -93,16 +81,18 @@ impl<'r> LargeObject<'r> {
         let piece = match &mut self.rest {
             Rest::Nothing => return None,
             Rest::Archive(file) => file.next_chunk().map(Piece::Ready),
-            Rest::Bare(file) => file.next_block().map(|block| Piece::Block(Box::new(block))),
+            Rest::Bare(file) => file
+                .next_block()
+                .map(|block| Piece::Block(Box::new(block), Arc::clone(&self.place))),
         };
         if piece.is_err() {
             self.rest = Rest::Nothing; // nothing comes after an error
         }
-        Some(piece)
+        Some(piece.map_err(|fault| Place::clone(&self.place).error(fault)))
     }
 }
 
-impl Iterator for LargeObject<'_> {
+impl Iterator for LargeObject {
     type Item = Result<Bytes, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -114,33 +104,39 @@ impl Iterator for LargeObject<'_> {
     }
 }
 
-impl fmt::Debug for LargeObject<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LargeObject")
-            .field("unpacked_len", &self.unpacked_len)
-            .finish_non_exhaustive()
+/// Where the chunks not yet read come from.
+#[derive(Debug)]
+pub(super) enum Rest {
+    Nothing,
+    Archive(ArchiveFile),
+    Bare(Box<BareFile>),
+}
+
+impl Rest {
+    const fn is_at_end(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Archive(file) => file.is_at_end(),
+            Self::Bare(file) => file.is_at_end(),
+        }
     }
 }
 
-/// Where the chunks not yet read come from.
-pub(super) enum Rest<'r> {
-    Nothing,
-    Archive(ArchiveFile<'r>),
-    Bare(Box<BareFile<'r>>),
-}
-
 /// A chunk in the making. Several of one object may be, by different threads.
-pub(crate) enum Piece<'r> {
+#[derive(Debug)]
+pub(crate) enum Piece {
     Ready(Bytes),
-    Block(Box<Block<'r>>),
+    Block(Box<Block>, Arc<Place>),
 }
 
-impl Piece<'_> {
+impl Piece {
     /// Does what remains to be done for the chunk, which is most of the work.
     pub(crate) fn finish(self) -> Result<Bytes, Error> {
         match self {
             Self::Ready(bytes) => Ok(bytes),
-            Self::Block(block) => block.deflate(&[]),
+            Self::Block(block, place) => block
+                .deflate(&[])
+                .map_err(|fault| Place::clone(&place).error(fault)),
         }
     }
 }

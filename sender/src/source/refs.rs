@@ -7,8 +7,8 @@ use artifact_formats::{Checksum, RefName};
 use artifact_protocol::frame::Base;
 use artifact_protocol::limits::MAX_BASES;
 
-use super::Repository;
-use crate::Error;
+use super::repository::Repository;
+use crate::error::Error;
 
 impl Repository {
     /// Returns the commit that a ref below `refs/heads` holds, or that 64 digits spell.
@@ -22,7 +22,7 @@ impl Repository {
             text: revision.into(),
             source,
         })?;
-        match (self.head(&name)?, &self.parent) {
+        match (self.head(&name)?, self.parent()) {
             (Some(commit), _) => Ok(commit),
             (None, Some(parent)) => parent.resolve(revision),
             (None, None) => Err(Error::NoSuchRef { name }),
@@ -55,7 +55,7 @@ impl Repository {
     fn head(&self, name: &RefName) -> Result<Option<Checksum>, Error> {
         let relative = format!("refs/heads/{name}");
         let bad = || Error::BadRef {
-            path: self.path.join(&relative),
+            path: self.path().join(&relative),
         };
         let content = match self.read_file(&relative, REF_FILE_LEN) {
             Err(Error::TooLarge { .. }) => return Err(bad()),
@@ -77,9 +77,13 @@ impl Repository {
             .parent()
             .map_or_else(String::new, |parent| format!("{parent}/"));
         let directory = format!("refs/heads/{prefix}");
-        let unreadable = |source| self.io("list", &directory, source);
+        let unreadable = |source| Error::Io {
+            action: "list",
+            path: self.path().join(&directory),
+            source,
+        };
         let mut refs = Vec::new();
-        let entries = match fs::read_dir(self.path.join(&directory)) {
+        let entries = match fs::read_dir(self.path().join(&directory)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(refs),
             entries => entries.map_err(unreadable)?,
         };

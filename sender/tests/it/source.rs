@@ -211,7 +211,6 @@ fn large_metadata_comes_in_chunks() {
     let id = ObjectId::new(ObjectKind::Dirtree, repository.commit(head).unwrap().tree);
     let stored = read_stored(&repository, id).unwrap();
     assert!(stored.len() > 1_000_000);
-    assert_eq!(repository.stored_len(id).unwrap(), stored.len() as u64);
     unpack(id, &stored);
 }
 

@@ -15,9 +15,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
+use super::pool::Pool;
+use super::throttle::Throttle;
 use crate::error::Error;
-use crate::pool::Pool;
-use crate::throttle::Throttle;
 
 /// Runs a session to its end.
 pub(crate) async fn run<S: AsyncRead + AsyncWrite>(

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 /// Pieces of a large object that are in work or ready, and which of them is next.
 #[derive(Debug)]
-pub(crate) struct Lane<P> {
+pub(crate) struct PieceOrder<P> {
     ready: BTreeMap<u64, P>,
     next: u64,    // the piece to be handed out next
     begun: u64,   // how many were; next <= begun <= next + ahead
     ahead: usize, // of pieces begun and not handed out
 }
 
-impl<P> Lane<P> {
+impl<P> PieceOrder<P> {
     /// Begins with nothing in work, and never has more than `ahead` pieces at once.
     pub(crate) const fn new(ahead: usize) -> Self {
         Self {
@@ -48,27 +48,27 @@ mod tests {
 
     #[test]
     fn as_many_pieces_are_in_work_at_once_as_there_may_be_and_never_more() {
-        let mut lane = Lane::new(4);
-        assert_eq!(lane.begin(), 4);
-        assert_eq!(lane.begin(), 0);
-        lane.put(1, ());
-        lane.put(2, ());
-        assert_eq!((lane.take(), lane.begin()), (None, 0), "0 is not ready");
-        lane.put(0, ());
+        let mut order = PieceOrder::new(4);
+        assert_eq!(order.begin(), 4);
+        assert_eq!(order.begin(), 0);
+        order.put(1, ());
+        order.put(2, ());
+        assert_eq!((order.take(), order.begin()), (None, 0), "0 is not ready");
+        order.put(0, ());
         for _ in 0..3 {
-            assert_eq!((lane.take(), lane.begin()), (Some(()), 1));
+            assert_eq!((order.take(), order.begin()), (Some(()), 1));
         }
-        assert_eq!((lane.take(), lane.begin()), (None, 0));
+        assert_eq!((order.take(), order.begin()), (None, 0));
     }
 
     #[test]
     fn pieces_go_out_in_order_whichever_is_ready_first() {
-        let mut lane = Lane::new(3);
+        let mut order = PieceOrder::new(3);
         let mut out = Vec::new();
         for number in [2, 0, 1, 5, 4, 3] {
-            lane.begin();
-            lane.put(number, number);
-            out.extend(std::iter::from_fn(|| lane.take()));
+            order.begin();
+            order.put(number, number);
+            out.extend(std::iter::from_fn(|| order.take()));
         }
         assert_eq!(out, [0, 1, 2, 3, 4, 5]);
     }

@@ -1,0 +1,29 @@
+//! The error behind the words that the server is told.
+
+use std::sync::Arc;
+
+use artifact_protocol::frame::CloseCode;
+use artifact_protocol::session::Fault;
+use parking_lot::Mutex;
+
+use crate::error::Error;
+
+/// The first thing that went wrong, in full.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Failure(Arc<Mutex<Option<Error>>>);
+
+impl Failure {
+    /// Keeps the error, and returns what the server is told.
+    pub(super) fn keep(&self, error: Error) -> Fault {
+        self.0.lock().get_or_insert(error);
+        Fault {
+            code: CloseCode::SOURCE_FAILED,
+            text: "the client cannot read its own repository".to_owned(),
+        }
+    }
+
+    /// Returns what went wrong first, if anything did.
+    pub(super) fn take(&self) -> Option<Error> {
+        self.0.lock().take()
+    }
+}

@@ -1,0 +1,22 @@
+//! One session at work: what happens between a connection and the local repository.
+//!
+//! ```text
+//! stream <-> driver <-> session
+//!               |
+//!              pool --> planner: what to offer
+//!               `-----> readers: objects, of which large ones in pieces (piece_order)
+//! ```
+//!
+//! The driver has the only connection and the only timers, the planner and the readers the only
+//! threads. Bytes leave through the [`throttle`], where a rate was asked for.
+
+mod driver;
+mod failure;
+mod piece_order;
+mod planner;
+mod pool;
+mod readers;
+mod throttle;
+
+pub(crate) use self::driver::run;
+pub(crate) use self::pool::Pool;

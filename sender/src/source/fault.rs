@@ -1,0 +1,106 @@
+//! What is wrong with a file or an object, before anybody says which one.
+
+use std::io;
+use std::path::PathBuf;
+
+use artifact_formats::{Checksum, FormatError, ObjectId};
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+
+/// Why a file cannot be read.
+#[derive(Debug)]
+pub(super) enum FileFault {
+    Io {
+        action: &'static str,
+        source: io::Error,
+    },
+    TooLarge {
+        len: u64,
+        limit: usize,
+    },
+}
+
+impl FileFault {
+    pub(super) fn io(action: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::Io {
+            action,
+            source: source.into(),
+        }
+    }
+
+    /// Says which file it is.
+    pub(super) fn at(self, path: PathBuf) -> Error {
+        match self {
+            Self::Io { action, source } => Error::Io {
+                action,
+                path,
+                source,
+            },
+            Self::TooLarge { len, limit } => Error::TooLarge { path, len, limit },
+        }
+    }
+}
+
+/// Why an object cannot be sent.
+#[derive(Debug)]
+pub(super) enum ObjectFault {
+    Missing,
+    File(FileFault),
+    Corrupt(&'static str),
+    Unparsable(FormatError),
+    /// The file no longer has its length in bytes.
+    Changed {
+        len: u64,
+    },
+}
+
+impl ObjectFault {
+    pub(super) fn io(action: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::File(FileFault::io(action, source))
+    }
+}
+
+impl From<FileFault> for ObjectFault {
+    fn from(fault: FileFault) -> Self {
+        Self::File(fault)
+    }
+}
+
+impl From<FormatError> for ObjectFault {
+    fn from(source: FormatError) -> Self {
+        Self::Unparsable(source)
+    }
+}
+
+/// Makes sure that the hashed bytes have the checksum that the object is named by.
+pub(super) fn verify(checksum: Checksum, hasher: Sha256) -> Result<(), ObjectFault> {
+    if hasher.finalize().as_slice() == checksum.as_bytes() {
+        Ok(())
+    } else {
+        Err(ObjectFault::Corrupt("its content has another checksum"))
+    }
+}
+
+/// Which object is read, and where it lies.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(super) id: ObjectId,
+    pub(super) path: PathBuf,
+    /// The repository's parent, if it has one.
+    pub(super) parent: Option<PathBuf>,
+}
+
+impl Place {
+    /// Says which object a fault is about.
+    pub(super) fn error(self, fault: ObjectFault) -> Error {
+        let Self { id, path, parent } = self;
+        match fault {
+            ObjectFault::Missing => Error::MissingObject { id, path, parent },
+            ObjectFault::File(fault) => fault.at(path),
+            ObjectFault::Corrupt(reason) => Error::CorruptObject { id, path, reason },
+            ObjectFault::Unparsable(source) => Error::UnparsableObject { id, path, source },
+            ObjectFault::Changed { len } => Error::ChangedObject { id, path, len },
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! A repository on this machine, and its parents.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirEntry};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, io};
+
+use artifact_formats::limits::{MAX_DETACHED_LEN, MAX_METADATA_LEN};
+use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind, RepoConfig, RepoMode};
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::archive::ArchiveFile;
+use super::bare;
+use super::deflate::Compressors;
+use super::fault::{self, FileFault, ObjectFault, Place};
+use super::files::Files;
+use super::object::{Object, Rest};
+use crate::error::Error;
+
+/// A repository on this machine.
+pub struct Repository {
+    files: Files,
+    mode: RepoMode,
+    compressors: Arc<Compressors>,
+    parent: Option<Box<Self>>, // has what is not here
+}
+
+impl Repository {
+    /// How hard content of bare repositories is compressed unless told otherwise.
+    ///
+    /// Pushed over a pipe, on two cores, Debian's root file system takes 1.03 s with it and is 2.1 %
+    /// larger than libostree's level 6 makes it; 5 would take an eighth more time for 1.8 % less,
+    /// and 2 would save a sixteenth for 1.7 % more. Without the feature `libdeflate` it is 1.15 s
+    /// and 4.1 %.
+    pub const DEFAULT_COMPRESSION: u32 = 3;
+
+    /// Opens the repository at `path`.
+    ///
+    /// What is not in it is read from its parent, if its `config` names one.
+    ///
+    /// Fails if there is none, or if it is not the user's to read, or of a mode or version not
+    /// known here.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
+        Self::open_nested(path.into(), 0)
+    }
+
+    fn open_nested(path: PathBuf, above: usize) -> Result<Self, Error> {
+        let files = Files::open(path.clone()).map_err(|source| Error::Io {
+            action: "open",
+            path,
+            source,
+        })?;
+        let mut repository = Self {
+            files,
+            mode: RepoMode::Archive,
+            compressors: Arc::new(Compressors::new(Self::DEFAULT_COMPRESSION)),
+            parent: None,
+        };
+        let config = repository.read_config()?;
+        repository.mode = config.mode;
+        if let Some(parent) = config.parent {
+            let opened = match above {
+                PARENTS_MAX.. => Err(Error::Internal("parents of parents without an end")),
+                // libostree takes it from where the program runs, too.
+                _ => Self::open_nested(parent.clone().into(), above + 1),
+            };
+            repository.parent = Some(Box::new(opened.map_err(|source| Error::Parent {
+                path: repository.path().join("config"),
+                parent: parent.into(),
+                source: Box::new(source),
+            })?));
+        }
+        Ok(repository)
+    }
+
+    /// Sets how hard content of bare repositories is compressed: 0 is not at all, 9 the most.
+    #[must_use]
+    pub fn with_compression(mut self, level: u32) -> Self {
+        self.compressors = Arc::new(Compressors::new(level.min(9)));
+        self.parent = (self.parent).map(|parent| Box::new(parent.with_compression(level)));
+        self
+    }
+
+    /// Returns where the repository is.
+    pub fn path(&self) -> &Path {
+        self.files.path()
+    }
+
+    /// Returns the repository that holds what is not here.
+    pub(super) fn parent(&self) -> Option<&Self> {
+        self.parent.as_deref()
+    }
+
+    /// Returns how the repository stores its objects.
+    pub const fn mode(&self) -> RepoMode {
+        self.mode
+    }
+
+    /// Returns whether a commit is marked as one of which only a part is here.
+    pub fn is_partial(&self, commit: Checksum) -> Result<bool, Error> {
+        let marker = format!("state/{commit}{PARTIAL}");
+        if self.has(&marker)? {
+            return Ok(true);
+        }
+        let id = ObjectId::commit(commit);
+        match &self.parent {
+            Some(parent) if !self.has(&self.relative_path(id))? => parent.is_partial(commit),
+            _ => Ok(false),
+        }
+    }
+
+    /// Says more of an error, if it is for an object that neither side has: whoever pulled only a
+    /// part of a commit did not lose anything.
+    pub(crate) fn explain(&self, error: Error, pushed: &[Checksum]) -> Error {
+        let Error::MissingObject { id, .. } = error else {
+            return error;
+        };
+        let is_partial = |commit: &Checksum| self.is_partial(*commit).unwrap_or(false);
+        let mut pushed = pushed.iter().copied().filter(is_partial);
+        match pushed
+            .next()
+            .or_else(|| self.partial_commits().into_iter().next())
+        {
+            Some(commit) => Error::PartialCommit { commit, id },
+            None => error,
+        }
+    }
+
+    /// Lists the commits of which only a part is here, by their marks; of the parents as well.
+    fn partial_commits(&self) -> BTreeSet<Checksum> {
+        let commit_of = |entry: io::Result<DirEntry>| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.strip_suffix(PARTIAL)?.parse().ok()
+        };
+        let marked = fs::read_dir(self.path().join("state"));
+        let mut partial: BTreeSet<_> = marked.into_iter().flatten().filter_map(commit_of).collect();
+        if let Some(parent) = &self.parent {
+            partial.append(&mut parent.partial_commits());
+        }
+        partial
+    }
+
+    /// Reads a commit that is to be complete here; `None` if it is missing or partial.
+    pub fn complete_commit(&self, commit: Checksum) -> Result<Option<Commit>, Error> {
+        if self.is_partial(commit)? {
+            return Ok(None);
+        }
+        match self.commit(commit) {
+            Ok(parsed) => Ok(Some(parsed)),
+            Err(Error::MissingObject { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads and parses a commit.
+    pub fn commit(&self, commit: Checksum) -> Result<Commit, Error> {
+        let id = ObjectId::commit(commit);
+        Commit::parse(&self.metadata(id)?).map_err(|source| self.place(id).error(source.into()))
+    }
+
+    /// Reads which objects a commit or dirtree names; other kinds name none, and the parent of a
+    /// commit is not among them.
+    pub fn children(&self, id: ObjectId) -> Result<Vec<ObjectId>, Error> {
+        match id.kind {
+            ObjectKind::Commit => {
+                let commit = self.commit(id.checksum)?;
+                Ok(vec![
+                    ObjectId::new(ObjectKind::Dirtree, commit.tree),
+                    ObjectId::new(ObjectKind::Dirmeta, commit.meta),
+                ])
+            }
+            ObjectKind::Dirtree => {
+                let bytes = self.metadata(id)?;
+                let dirtree = Dirtree::parse(&bytes);
+                let dirtree = dirtree.map_err(|source| self.place(id).error(source.into()))?;
+                Ok(dirtree.children().collect())
+            }
+            ObjectKind::Dirmeta | ObjectKind::File => Ok(Vec::new()),
+        }
+    }
+
+    /// Reads a commit's detached metadata, such as its signatures, if it has any.
+    pub fn detached(&self, commit: Checksum) -> Result<Option<Bytes>, Error> {
+        let id = ObjectId::commit(commit);
+        let relative = format!("objects/{}", id.loose_path("commitmeta"));
+        let detached = self.read_file(&relative, MAX_DETACHED_LEN)?;
+        match (detached, &self.parent) {
+            (None, Some(parent)) => parent.detached(commit),
+            // libostree writes an empty file, an empty dictionary, when the last entry is taken
+            // away.
+            (detached, _) => Ok(detached.filter(|bytes| !bytes.is_empty())),
+        }
+    }
+
+    /// Reads a dirtree, dirmeta or commit and verifies its checksum.
+    pub fn metadata(&self, id: ObjectId) -> Result<Bytes, Error> {
+        let own = self.own_metadata(id);
+        let own = own.map_err(|fault| self.place(id).error(fault));
+        self.or_parent(own, |parent| parent.metadata(id))
+    }
+
+    /// Reads an object in the form an archive repository stores.
+    ///
+    /// Content of a bare repository is compressed here, by the calling thread.
+    pub fn read(&self, id: ObjectId) -> Result<Object, Error> {
+        let own = match self.open_own(id) {
+            Ok((read, rest)) => Ok(Object::new(read, rest, || self.place(id))),
+            Err(fault) => Err(self.place(id).error(fault)),
+        };
+        self.or_parent(own, |parent| parent.read(id))
+    }
+
+    /// Begins to read an object that is here: returns its first bytes, and where the rest is.
+    fn open_own(&self, id: ObjectId) -> Result<(Bytes, Rest), ObjectFault> {
+        if id.kind.is_metadata() {
+            return Ok((self.own_metadata(id)?, Rest::Nothing));
+        }
+        let (files, relative) = (&self.files, self.relative_path(id));
+        if self.mode == RepoMode::Archive {
+            let (first, file) = ArchiveFile::open(files, &relative)?;
+            return Ok((first, Rest::Archive(file)));
+        }
+        let opened = bare::open(files, self.mode, &self.compressors, &relative, id.checksum)?;
+        let (read, file) = opened;
+        let rest = file.map_or(Rest::Nothing, |file| Rest::Bare(Box::new(file)));
+        Ok((read, rest))
+    }
+
+    fn own_metadata(&self, id: ObjectId) -> Result<Bytes, ObjectFault> {
+        let bytes = self.files.read(&self.relative_path(id), MAX_METADATA_LEN)?;
+        let bytes = bytes.ok_or(ObjectFault::Missing)?;
+        fault::verify(id.checksum, Sha256::new_with_prefix(&bytes))?;
+        Ok(bytes)
+    }
+
+    /// Asks the parent, if there is one, for what is not here.
+    fn or_parent<'r, T>(
+        &'r self,
+        found: Result<T, Error>,
+        ask: impl FnOnce(&'r Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match (found, &self.parent) {
+            (Err(missing @ Error::MissingObject { .. }), Some(parent)) => match ask(parent) {
+                Err(Error::MissingObject { .. }) => Err(missing),
+                found => found,
+            },
+            (found, _) => found,
+        }
+    }
+
+    fn read_config(&self) -> Result<RepoConfig, Error> {
+        let not_a_repository = |missing| Error::NotARepository {
+            path: self.path().to_owned(),
+            missing,
+        };
+        let text = self
+            .read_file("config", CONFIG_LEN_MAX)?
+            .ok_or_else(|| not_a_repository("config"))?;
+        let text = str::from_utf8(&text)
+            .map_err(|error| FileFault::io("read", io::Error::other(error)))
+            .map_err(|fault| fault.at(self.path().join("config")))?;
+        let config = RepoConfig::parse(text).map_err(|source| Error::Config {
+            path: self.path().join("config"),
+            source,
+        })?;
+        // What keeps repositories for us, such as git, may have left out what was empty.
+        let is_bare = config.parent.is_none() && !self.has("refs")?;
+        if is_bare && !self.has("objects")? {
+            return Err(not_a_repository("objects"));
+        }
+        Ok(config)
+    }
+}
+
+/// What lies where.
+impl Repository {
+    /// Reads a file of at most `limit` bytes; `None` if there is none.
+    pub(super) fn read_file(&self, relative: &str, limit: usize) -> Result<Option<Bytes>, Error> {
+        let read = self.files.read(relative, limit);
+        read.map_err(|fault| fault.at(self.path().join(relative)))
+    }
+
+    /// Returns whether there is such a file.
+    fn has(&self, relative: &str) -> Result<bool, Error> {
+        match self.files.stat(relative) {
+            Ok(stat) => Ok(stat.is_some()),
+            Err(fault) => Err(fault.at(self.path().join(relative))),
+        }
+    }
+
+    /// Returns an object's path below the repository.
+    fn relative_path(&self, id: ObjectId) -> String {
+        let extension = if id.kind == ObjectKind::File && self.mode != RepoMode::Archive {
+            "file"
+        } else {
+            id.kind.archive_extension()
+        };
+        format!("objects/{}", id.loose_path(extension))
+    }
+
+    fn place(&self, id: ObjectId) -> Place {
+        Place {
+            id,
+            path: self.path().join(self.relative_path(id)),
+            parent: self.parent().map(|parent| parent.path().to_owned()),
+        }
+    }
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository")
+            .field("path", &self.path())
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The longest `config` that is read, in bytes.
+const CONFIG_LEN_MAX: usize = 1024 * 1024;
+/// How many parents there may be, one above the other; in a circle there are more.
+const PARENTS_MAX: usize = 16;
+/// What follows the checksum in the name of the mark of a commit that is partial.
+const PARTIAL: &str = ".commitpartial";
