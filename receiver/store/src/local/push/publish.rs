@@ -22,7 +22,7 @@ use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, LockMode, if_there, make_dir, sync_dirs};
 use crate::local::push::closure::{self, Closure};
 use crate::local::push::{Session, conflict, lost_race, too_many_refs};
-use crate::local::repository::refs::{self, Held};
+use crate::local::repository::refs::{self, Held, Rooms};
 use crate::local::repository::{Repo, objects};
 use crate::policy::Policy;
 
@@ -180,6 +180,7 @@ fn set_refs<F: Fs>(
         Some(account) => Some(account.reload(fs)?),
         None => None,
     };
+    let mut rooms = Rooms::default();
     for announced in session.accepted_mut() {
         if !announced.confirm(fs)? || !announced.confirm_detached(fs)? {
             continue;
@@ -191,7 +192,7 @@ fn set_refs<F: Fs>(
             announced.verdict = too_many_refs(account);
             continue;
         }
-        if let Some(why) = refs::make_room(fs, &announced.update.name)? {
+        if let Some(why) = rooms.make(fs, &announced.update.name)? {
             announced.verdict = conflict(why);
         }
     }

@@ -4,7 +4,7 @@
 //! or its new value at any moment. Foreign programs write refs without our lock: the comparison
 //! holds among receivers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 
 use artifact_formats::{Checksum, RefName};
@@ -57,30 +57,49 @@ pub(crate) fn look<F: Fs>(fs: &F, name: &RefName) -> Result<Held, Error> {
     }
 }
 
-/// Makes room for a ref: the directories above it are made, empty ones of its own name removed.
-/// Returns what is in the way, if something is.
-pub(crate) fn make_room<F: Fs>(fs: &F, name: &RefName) -> Result<Option<&'static str>, Error> {
-    let mut path = RepoPath::heads();
-    make_dir(fs, &path, DIR_MODE).map_err(Error::io("making", &path))?;
-    let mut components = name.components().peekable();
-    while let Some(component) = components.next() {
-        path = path.child(component);
-        if components.peek().is_some() {
-            make_dir(fs, &path, DIR_MODE).map_err(Error::io("making", &path))?;
+/// The directories above refs that are about to be set, each made and looked at once.
+///
+/// Nobody removes one as long as the repository's lock and that of refs are held.
+#[derive(Debug, Default)]
+pub(crate) struct Rooms {
+    there: HashSet<RepoPath>,
+}
+
+impl Rooms {
+    /// Makes room for a ref: the directories above it are made, empty ones of its own name removed.
+    /// Returns what is in the way, if something is.
+    pub(crate) fn make<F: Fs>(
+        &mut self,
+        fs: &F,
+        name: &RefName,
+    ) -> Result<Option<&'static str>, Error> {
+        let path = RepoPath::head(name);
+        let mut new = Vec::new();
+        let mut dir = path.parent();
+        while dir != RepoPath::refs() && !self.there.contains(&dir) {
+            let above = dir.parent();
+            new.push(dir);
+            dir = above;
+        }
+        for dir in new.into_iter().rev() {
+            make_dir(fs, &dir, DIR_MODE).map_err(Error::io("making", &dir))?;
+            let stat = if_there(fs.stat(&dir)).map_err(Error::io("looking at", &dir))?;
+            if stat.is_none_or(|stat| stat.kind != FileKind::Dir) {
+                return Ok(Some("a part of its name is a ref"));
+            }
+            self.there.insert(dir);
         }
         let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
-        match (stat.map(|stat| stat.kind), components.peek().is_some()) {
-            (Some(FileKind::Dir), true) | (Some(FileKind::File) | None, false) => {}
-            (Some(FileKind::Dir), false) => {
-                if !remove_hollow(fs, &path)? {
-                    return Ok(Some("there are refs below it"));
-                }
+        match stat.map(|stat| stat.kind) {
+            Some(FileKind::File) | None => Ok(None),
+            Some(FileKind::Dir) if remove_hollow(fs, &path)? => {
+                self.there.clear();
+                Ok(None)
             }
-            (_, true) => return Ok(Some("a part of its name is a ref")),
-            (Some(_), false) => return Ok(Some("it is an alias of another ref")),
+            Some(FileKind::Dir) => Ok(Some("there are refs below it")),
+            Some(FileKind::Symlink | FileKind::Other) => Ok(Some("it is an alias of another ref")),
         }
     }
-    Ok(None)
 }
 
 /// Sets a ref, at once, from a durable file that holds the new value. Not durable.
