@@ -7,7 +7,8 @@
 //!   dead, as its lock tells;
 //! * when a push that took something over from it is published;
 //! * 24 hours after its last object came, by the file system's own clock;
-//! * when it is not among the newest 4 of its identity and the newest 64 of all;
+//! * when it is not among the newest 4 of its identity and the newest 64 of all: by a session of that
+//!   identity, or bit by bit by those of others, none of which waits for what it has not left itself;
 //! * when the disk is full: then all dead ones go, and what could not be written is tried again;
 //! * when it does not say whose it is. After a failed sync none does any more: what anybody staged
 //!   before may be lost, and whoever opens the repository later would not be told.
@@ -83,11 +84,16 @@ pub(crate) fn survey<F: Fs>(
     }
     dead.sort_unstable_by(|a, b| b.cmp(a));
     let (mut kept, mut kept_of) = (0, BTreeMap::new());
+    let mut of_others = CLEARED_OF_OTHERS;
     for (modified, owner, dir) in dead {
         let of_owner: &mut usize = kept_of.entry(owner.clone()).or_default();
         let young = now.0.saturating_sub(modified.0) < KEPT_SECONDS;
         if owner.is_empty() || !young || *of_owner == MAX_KEPT_OF_ONE || kept == MAX_KEPT {
-            remove(fs, &dir);
+            if owner == identity {
+                remove(fs, &dir);
+            } else if of_others > 0 {
+                of_others -= remove_some(fs, &dir, of_others);
+            }
             continue;
         }
         kept += 1;
@@ -160,6 +166,24 @@ pub(crate) fn remove<F: Fs>(fs: &F, dir: &RepoPath) {
     }
 }
 
+/// Removes so many files at most of a staging directory, and itself when it has no more; returns how
+/// many. Whose it was goes first, so that nobody takes over what is left.
+fn remove_some<F: Fs>(fs: &F, dir: &RepoPath, most: usize) -> usize {
+    let _ = fs.unlink(&dir.child(IDENTITY));
+    let mut removed = 0;
+    for from in [dir.child(TMP), dir.clone()] {
+        let entries = fs.read_dir(&from, most - removed).unwrap_or_default();
+        let files = entries.iter().filter(|entry| entry.name != LOCK);
+        removed += files
+            .filter(|e| fs.unlink(&from.child(&e.name)).is_ok())
+            .count();
+    }
+    if removed < most {
+        remove(fs, dir);
+    }
+    removed
+}
+
 /// Removes all but the lock from a directory, and no directory from it.
 pub(crate) fn empty<F: Fs>(fs: &F, dir: &RepoPath) {
     loop {
@@ -221,6 +245,8 @@ pub(crate) const TMP: &str = STAGED_TMP;
 const MAX_LISTED: usize = 256;
 /// Bounds what is listed in memory of a directory that is being removed.
 const ENTRIES_AT_ONCE: usize = 4096;
+/// Files that a session removes of what others have left, in some milliseconds at most.
+const CLEARED_OF_OTHERS: usize = 256;
 /// A longer identity, in bytes, is nobody's.
 const MAX_IDENTITY_LEN: usize = 64 * 1024;
 /// How long what nobody takes over is kept.
