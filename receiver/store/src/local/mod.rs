@@ -200,7 +200,7 @@ impl<F: Fs> Store for LocalStore<F> {
 
     fn rely(&self, commits: &[Checksum]) -> Result<(), Error> {
         self.with_session("rely on commits before a push is open", |session| {
-            session.bases.rely(commits)
+            session.rely(&*self.repo.fs, commits)
         })
     }
 

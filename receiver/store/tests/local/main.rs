@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod neighbours;
+mod prices;
 mod publication;
 mod races;
 mod rereads;

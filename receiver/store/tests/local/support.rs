@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::{fs, io};
 
@@ -296,6 +296,8 @@ pub(crate) enum Op {
 pub(crate) struct Record {
     pub(crate) ops: Mutex<Vec<Op>>,
     pub(crate) fail_sync: AtomicBool,
+    /// Files and directories that were looked at, made, opened, named or removed so far.
+    pub(crate) calls: AtomicUsize,
     /// The room that the file system says it has, if not what it has.
     pub(crate) room: Mutex<Option<Room>>,
     meanwhile: Mutex<Option<(Op, Meanwhile)>>,
@@ -311,6 +313,10 @@ impl std::fmt::Debug for Meanwhile {
 }
 
 impl Record {
+    fn call(&self, times: usize) {
+        self.calls.fetch_add(times, Ordering::Relaxed);
+    }
+
     fn add(&self, op: Op) {
         self.ops.lock().unwrap().push(op);
     }
@@ -356,12 +362,14 @@ impl Fs for Recorder {
     type Lock = RecordedLock;
 
     fn create(&self, path: &RepoPath, mode: u32) -> io::Result<Self::File> {
+        self.record.call(1);
         self.real.create(path, mode)
     }
     fn set_mode(&self, file: &Self::File, mode: u32) -> io::Result<()> {
         self.real.set_mode(file, mode)
     }
     fn open(&self, path: &RepoPath) -> io::Result<Self::File> {
+        self.record.call(1);
         self.record.add(Op::Open(path.as_str().to_owned()));
         self.real.open(path)
     }
@@ -382,26 +390,32 @@ impl Fs for Recorder {
         Ok(())
     }
     fn rename(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()> {
+        self.record.call(1);
         self.record.about_to(&Op::Name(to.as_str().to_owned()));
         self.real.rename(from, to)?;
         self.record.add(Op::Name(to.as_str().to_owned()));
         Ok(())
     }
     fn link(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()> {
+        self.record.call(1);
         self.real.link(from, to)?;
         self.record.add(Op::Name(to.as_str().to_owned()));
         Ok(())
     }
     fn unlink(&self, path: &RepoPath) -> io::Result<()> {
+        self.record.call(1);
         self.real.unlink(path)
     }
     fn mkdir(&self, path: &RepoPath, mode: u32) -> io::Result<()> {
+        self.record.call(1);
         self.real.mkdir(path, mode)
     }
     fn rmdir(&self, path: &RepoPath) -> io::Result<()> {
+        self.record.call(1);
         self.real.rmdir(path)
     }
     fn stat(&self, path: &RepoPath) -> io::Result<Stat> {
+        self.record.call(1);
         self.real.stat(path)
     }
     fn read_dir(&self, path: &RepoPath, max: usize) -> io::Result<Vec<DirEntry>> {
@@ -411,6 +425,7 @@ impl Fs for Recorder {
         self.real.survey(path)
     }
     fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>> {
+        self.record.call(names.len());
         self.real.stat_each(path, names)
     }
     fn boot_id(&self) -> Option<&str> {

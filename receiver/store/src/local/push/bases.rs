@@ -7,7 +7,8 @@
 //!
 //! What is beneath a base is found by walking it, no further than to what is looked for. That takes as
 //! long as the base is large; of one that nobody but this server has named, somebody else may have
-//! made it large. So those are walked only as far as it is worth it to a push of that size.
+//! made it large. So those are walked only as far as it is worth it to a push of that size, and a
+//! file beneath one counts only when it was seen to be there.
 
 use std::collections::HashSet;
 
@@ -15,8 +16,9 @@ use artifact_formats::limits::MAX_TREE_DEPTH;
 use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
 
 use crate::error::Error;
-use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
+use crate::local::disk::{Fs, if_there};
+use crate::local::push::glance::has_content;
 use crate::local::push::staging::Staging;
 use crate::local::repository::descent::{Descent, Levels, Next};
 use crate::local::repository::id_set::IdSet;
@@ -33,7 +35,7 @@ pub(crate) struct Bases {
     unsent: HashSet<ObjectId>,
     // What was found beneath those of them that count, each with all below it.
     beneath: IdSet,
-    // Directories that may still be read beneath suggested bases.
+    // Objects that may still be looked at beneath suggested bases.
     patience: usize,
     // How many were lost so far.
     lost: usize,
@@ -46,6 +48,8 @@ struct Base {
     names: Vec<RefName>,
     // The client neither named it nor replaces it.
     suggested: bool,
+    // There was no patience left in the middle of its walk, which does not go on.
+    spent: bool,
     walk: Walk,
 }
 
@@ -100,6 +104,7 @@ impl Bases {
                 commit,
                 names: vec![name],
                 suggested,
+                spent: false,
                 walk: Walk::NotBegun,
             }),
         }
@@ -128,15 +133,28 @@ impl Bases {
     /// From now on only these count. The client has them, so that it is worth its while to find all
     /// that is beneath.
     ///
+    /// `lacks` says of those that were only suggested so far whether something can be seen to be missing
+    /// beneath: then they do not count.
+    ///
     /// Fails, by fault of the peer, when one of them was not added.
-    pub(crate) fn rely(&mut self, commits: &[Checksum]) -> Result<(), Error> {
+    pub(crate) fn rely(
+        &mut self,
+        commits: &[Checksum],
+        mut lacks: impl FnMut(Checksum) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
         let known = |commit| self.list.iter().any(|base| base.commit == commit);
         if let Some(&commit) = commits.iter().find(|&&commit| !known(commit)) {
             return Err(Error::NotComplete { commit });
         }
         self.relied = Some(commits.to_vec());
         for base in &mut self.list {
-            base.suggested &= !commits.contains(&base.commit);
+            if base.suggested && commits.contains(&base.commit) {
+                base.suggested = false;
+                if lacks(base.commit)? {
+                    base.walk = Walk::Lost;
+                    self.lost += 1;
+                }
+            }
         }
         self.walk_again();
         Ok(())
@@ -222,7 +240,7 @@ impl Bases {
         self.list.iter().position(|base| {
             counts(base, self.relied.as_deref())
                 && !matches!(base.walk, Walk::Done)
-                && !(base.suggested && self.patience == 0)
+                && !(base.suggested && (base.spent || self.patience == 0))
         })
     }
 
@@ -257,8 +275,9 @@ impl Bases {
                     descent.settle(levels);
                     return Ok(Step::Further);
                 }
-                if base.suggested {
-                    self.patience -= 1;
+                if base.suggested && !spend(&mut self.patience, price(fs, &id)?) {
+                    base.spent = true;
+                    return Ok(Step::Further);
                 }
                 let Some(content) = objects::read_metadata(fs, id)? else {
                     let commit = base.commit;
@@ -274,8 +293,18 @@ impl Bases {
                     tracing::warn!(%commit, id = %missing, "a commit is not whole though a ref holds it");
                     return Ok(Step::Astray);
                 }
-                let no_dirs = children.iter().filter(|id| id.kind != ObjectKind::Dirtree);
-                no_dirs.for_each(|id| found(&mut self.beneath, *id, Levels::default()));
+                for child in children.iter().filter(|id| id.kind != ObjectKind::Dirtree) {
+                    if base.suggested && !self.beneath.contains(child) {
+                        if !spend(&mut self.patience, 1) {
+                            base.spent = true;
+                            return Ok(Step::Further);
+                        }
+                        if !has_content(fs, child)? {
+                            return Ok(Step::Astray);
+                        }
+                    }
+                    found(&mut self.beneath, *child, Levels::default());
+                }
                 if descent.enter(id, children).is_err() {
                     return Ok(Step::Astray);
                 }
@@ -312,6 +341,21 @@ impl Base {
     }
 }
 
+/// Takes away so much patience, if there is that much.
+fn spend(patience: &mut usize, price: usize) -> bool {
+    let left = patience.checked_sub(price);
+    *patience = left.unwrap_or(*patience);
+    left.is_some()
+}
+
+/// Returns what it costs to read a directory or commit, which may have megabytes.
+fn price<F: Fs>(fs: &F, id: &ObjectId) -> Result<usize, Error> {
+    let path = RepoPath::object(id);
+    let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
+    let len = stat.map_or(0, |stat| stat.len / READ_LEN);
+    Ok(usize::try_from(len).unwrap_or(usize::MAX).saturating_add(1))
+}
+
 /// Returns whether what is beneath a base counts as here. Losing the last one that is relied on does
 /// not make all others count.
 fn counts(base: &Base, relied: Option<&[Checksum]>) -> bool {
@@ -324,10 +368,12 @@ fn found(beneath: &mut IdSet, id: ObjectId, levels: Levels) {
     beneath.mark(&id, levels);
 }
 
-/// Directories that are read beneath suggested bases for any push: some milliseconds.
-const PATIENCE: usize = 128;
+/// Objects that are looked at beneath suggested bases for any push: a fraction of a millisecond.
+const PATIENCE: usize = 16;
 /// And for each object that it offers.
-const PATIENCE_EACH: usize = 2;
+const PATIENCE_EACH: usize = 4;
+/// Bytes of a directory that count as much as another object.
+const READ_LEN: u64 = 4096;
 
 #[cfg(test)]
 mod tests {

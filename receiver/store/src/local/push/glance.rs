@@ -75,7 +75,7 @@ fn below<F: Fs>(fs: &F, id: ObjectId) -> Result<Option<Vec<ObjectId>>, Error> {
 }
 
 /// Returns whether an object is there, and no file that was cut to nothing.
-fn has_content<F: Fs>(fs: &F, id: &ObjectId) -> Result<bool, Error> {
+pub(super) fn has_content<F: Fs>(fs: &F, id: &ObjectId) -> Result<bool, Error> {
     let path = RepoPath::object(id);
     let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
     Ok(stat.is_some_and(|stat| stat.kind == FileKind::File && stat.len > 0))

@@ -287,13 +287,19 @@ impl Session {
                 }
                 if let Some(commit) = refs::look(fs, &name)?.commit()
                     && objects::is_whole(fs, commit)?
-                    && self.glance.lacks(fs, commit)?.is_none()
                 {
                     self.bases.suggest(name, commit);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Has only these commits count from now on, which the client has as well. One that was suggested is
+    /// glanced at now: of those that it does not have, nobody need wait for that.
+    pub(crate) fn rely<F: Fs>(&mut self, fs: &F, commits: &[Checksum]) -> Result<(), Error> {
+        let lacks = |commit| Ok(self.glance.lacks(fs, commit)?.is_some());
+        self.bases.rely(commits, lacks)
     }
 
     /// Takes note of detached metadata that was not announced, as clients of the old protocols send

@@ -76,11 +76,13 @@ pub(crate) fn newest_in<F: Fs>(fs: &F, parent: &str, max: usize) -> Result<Vec<R
     let Ok(entries) = fs.read_dir(&dir, MAX_SEARCHED) else {
         return Ok(Vec::new());
     };
+    let files = entries.into_iter().filter(|e| e.kind == FileKind::File);
+    let names: Vec<_> = files.map(|entry| entry.name.into_boxed_str()).collect();
+    let stats = fs.stat_each(&dir, &names);
+    let stats = if_there(stats).map_err(Error::io("looking into", &dir))?;
     let mut found = Vec::new();
-    for entry in entries.iter().filter(|entry| entry.kind == FileKind::File) {
-        let path = dir.child(&entry.name);
-        let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
-        if let (Some(stat), Ok(name)) = (stat, format!("{parent}/{}", entry.name).parse()) {
+    for (name, stat) in names.iter().zip(stats.unwrap_or_default()) {
+        if let (Some(stat), Ok(name)) = (stat, format!("{parent}/{name}").parse()) {
             found.push((stat.modified, name));
         }
     }
@@ -175,5 +177,6 @@ fn is_leftover(name: &str) -> bool {
         .is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
-/// Entries looked at for suggestions in one directory; in a larger one any will have to do.
-const MAX_SEARCHED: usize = 1024;
+/// Entries looked at for suggestions in one directory, in a fraction of a millisecond; in a larger one
+/// any will have to do, so that a push does not pay for all that others have put there.
+const MAX_SEARCHED: usize = 256;

@@ -1,0 +1,161 @@
+//! What others have pushed costs a push no more than little, whatever it is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use artifact_formats::{Checksum, Commit};
+use artifact_protocol::frame::{PushOptions, RefOutcome};
+use artifact_store::Store;
+
+use crate::neighbours::Made;
+use crate::support::{Op, Pair, done, open, update};
+
+/// Pushes a small commit to a ref; returns how often that asked the file system for something, and how
+/// many bytes of objects it read.
+fn push_small(pair: &Pair, name: &str, commit: Checksum) -> (usize, u64) {
+    let (store, record) = pair.recorded();
+    open(&store, PushOptions::default(), &[update(name, commit)]);
+    store.have(&pair.closure(commit)).unwrap();
+    pair.stage_all(&store, commit);
+    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
+    let ops = record.ops.lock().unwrap();
+    let bytes = ops.iter().map(|op| match op {
+        Op::Open(path) if path.starts_with("objects/") => {
+            fs::metadata(pair.target().join(path)).map_or(0, |found| found.len())
+        }
+        _ => 0,
+    });
+    (record.calls.load(Ordering::Relaxed), bytes.sum())
+}
+
+/// Makes four commits of one kind, which might all be suggested to a push beside them.
+fn neighbours(made: &mut Made, kind: &str) -> Vec<Checksum> {
+    let leaf = made.dir(&[]);
+    (0..4)
+        .map(|commit| {
+            let names: Vec<_> = match kind {
+                "many directories" => (0..100).map(|n| format!("{commit}-{n}")).collect(),
+                "wide directories" => (0..1_000).map(|n| format!("{commit}-{n}")).collect(),
+                _ => vec![commit.to_string()],
+            };
+            let dirs: Vec<_> = names
+                .iter()
+                .map(|name| match kind {
+                    "many directories" => (name.as_str(), made.dir(&[(name, leaf)])),
+                    _ => (name.as_str(), leaf),
+                })
+                .collect();
+            let dirs: BTreeSet<_> = dirs.into_iter().collect();
+            let tree = made.dir(&dirs.into_iter().collect::<Vec<_>>());
+            let tree = match kind {
+                "deep directories" => made.chain(tree, 80),
+                _ => tree,
+            };
+            let body = match kind {
+                "long commits" => "x".repeat(200_000),
+                _ => String::new(),
+            };
+            made.commit_as(Commit {
+                tree,
+                body,
+                timestamp: commit,
+                ..made.model()
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn no_neighbours_tree_or_commit_costs_a_small_push_more_than_little() {
+    let kinds = [
+        "many directories",
+        "wide directories",
+        "deep directories",
+        "long commits",
+    ];
+    for kind in kinds {
+        let pair = Pair::new();
+        // It is here, and beneath none of those that might be suggested: what would be looked for.
+        let known = pair.commit(None, &[("a", "known")]);
+        assert_eq!(pair.push("elsewhere", known), RefOutcome::Updated);
+        let (calls, bytes) = push_small(&pair, "p/a/before", known);
+        let mut made = Made::new(&pair);
+        let commits = neighbours(&mut made, kind);
+        let store = pair.store();
+        let names = commits.iter().enumerate();
+        let updates: Vec<_> = names
+            .map(|(n, commit)| update(&format!("p/a/{n}"), *commit))
+            .collect();
+        open(&store, PushOptions::default(), &updates);
+        made.stage(&store);
+        done(store.publish().unwrap());
+        drop(store);
+        let (calls_after, bytes_after) = push_small(&pair, "p/a/after", known);
+        assert!(
+            calls_after < calls + 200,
+            "{kind}: {calls_after} calls, {calls} before"
+        );
+        assert!(
+            bytes_after < bytes + 200_000,
+            "{kind}: {bytes_after} bytes, {bytes} before"
+        );
+    }
+}
+
+#[test]
+fn of_refs_in_one_directory_each_costs_the_same_however_deep_that_is() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("a", "a")]);
+    let calls = |top: &str, refs: usize| {
+        let (store, record) = pair.recorded();
+        let dir = format!("{top}/{}", "d/".repeat(13));
+        let updates = (0..refs).map(|n| update(&format!("{dir}{n}"), commit));
+        open(&store, PushOptions::default(), &updates.collect::<Vec<_>>());
+        pair.stage_all(&store, commit);
+        let outcomes = done(store.publish().unwrap());
+        assert!(outcomes.iter().all(|o| *o == RefOutcome::Updated));
+        record.calls.load(Ordering::Relaxed)
+    };
+    let (few, many) = (calls("few", 50), calls("many", 250));
+    let each = (many - few) as f64 / 200.0;
+    assert!(each < 16.0, "{each} calls for each ref");
+}
+
+/// Counts the files of all staging directories.
+fn staged(target: &Path) -> usize {
+    let dirs = fs::read_dir(target.join("extensions/artifact-cache/staging")).unwrap();
+    dirs.map(|dir| fs::read_dir(dir.unwrap().path()).unwrap().count())
+        .sum()
+}
+
+#[test]
+fn nobody_waits_until_all_that_others_left_is_gone_and_it_goes_in_the_end() {
+    let pair = Pair::new();
+    let mut made = Made::new(&pair);
+    // More than are kept of one identity, so that a later session removes some.
+    for number in 0..300 {
+        made.dir(&[(&format!("{number}"), Checksum::new([1; 32]))]);
+    }
+    for _ in 0..4 {
+        let store = pair.store_of("mallory");
+        made.stage(&store);
+    }
+    let target = pair.target();
+    let staging = target.join("extensions/artifact-cache/staging");
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3600);
+    for dir in fs::read_dir(&staging).unwrap() {
+        let dir = fs::File::open(dir.unwrap().path()).unwrap();
+        dir.set_modified(old).unwrap();
+    }
+    let before = staged(&target);
+    assert!(before > 1_200, "{before}");
+    drop(pair.store_of("bob"));
+    let removed = before - staged(&target);
+    assert!((100..500).contains(&removed), "{removed} files removed");
+    for _ in 0..before.div_ceil(removed) {
+        drop(pair.store_of("bob"));
+    }
+    assert_eq!(pair.staging_dirs(), 0);
+}
