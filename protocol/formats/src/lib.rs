@@ -33,7 +33,7 @@ pub use dirtree::Dirtree;
 pub use error::FormatError;
 pub use file::FileHeader;
 pub use object::{Checksum, NameError, ObjectId, ObjectKind};
-pub use quantity::{Bytes, Share, Size, counted};
+pub use quantity::{Bytes, Share, Size, counted, grouped};
 pub use ref_name::RefName;
 pub use ref_pattern::RefPattern;
 pub use repo_config::{ConfigError, LockTimeout, MinFree, RepoConfig, RepoMode};

@@ -42,6 +42,12 @@ impl fmt::Display for Size {
 
 /// Writes a number of things, such as `1 ref` or `10,959 objects`.
 pub fn counted(count: u64, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", grouped(count))
+}
+
+/// Writes a number such as `10,959`.
+pub fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -50,8 +56,7 @@ pub fn counted(count: u64, thing: &str) -> String {
         }
         text.push(digit);
     }
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{text} {thing}{plural}")
+    text
 }
 
 /// Parses a number and a unit.

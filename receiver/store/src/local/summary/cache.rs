@@ -232,6 +232,7 @@ impl<'a> Input<'a> {
                 true => Some(self.facts()?),
                 false => None,
             },
+            modified: None,
         })
     }
 
@@ -300,6 +301,7 @@ mod tests {
                 stamp,
                 value,
                 facts,
+                modified: None,
             })
     }
 

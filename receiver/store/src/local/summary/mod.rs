@@ -11,6 +11,7 @@
 
 mod build;
 mod cache;
+pub(crate) mod catalogue;
 mod commit_info;
 pub(crate) mod config;
 mod facts;

@@ -54,6 +54,8 @@ pub(crate) struct File {
     pub(crate) value: Option<Checksum>,
     /// What is known of the commit, if it is here and whole.
     pub(crate) facts: Option<Facts>,
+    /// Seconds since 1970 at its last modification, as it was seen here: a record does not keep it.
+    pub(crate) modified: Option<i64>,
 }
 
 /// What tells one state of a file or directory from its other states.
@@ -72,9 +74,20 @@ impl Scan {
     /// Brings everything up to date; returns whether something has changed. `now` must be from
     /// before this is called.
     pub(crate) fn refresh<F: Fs>(&mut self, fs: &F, now: Moment) -> Result<bool, Error> {
+        let tops = [RepoPath::heads(), RepoPath::mirrors(), RepoPath::deltas()];
+        self.refresh_below(fs, now, tops)
+    }
+
+    /// The same, and leaves out what does not lie below one of these.
+    pub(crate) fn refresh_below<F: Fs>(
+        &mut self,
+        fs: &F,
+        now: Moment,
+        tops: impl IntoIterator<Item = RepoPath>,
+    ) -> Result<bool, Error> {
         let mut before = mem::take(&mut self.dirs);
         let mut todo = Vec::new();
-        for top in [RepoPath::heads(), RepoPath::mirrors(), RepoPath::deltas()] {
+        for top in tops {
             let stat = there(fs.stat(&top)).map_err(Error::io("looking at", &top))?;
             todo.push((top, stat));
         }
@@ -215,6 +228,7 @@ impl<F: Fs> Look<'_, F> {
                 continue;
             };
             changed |= file.take(self.stamp(&stat), self.read(&path, stat.kind)?);
+            file.modified = Some(stat.modified.0);
         }
         Ok(changed)
     }
@@ -249,6 +263,7 @@ impl<F: Fs> Look<'_, F> {
                 let value = self.read(&self.path.child(&file.name), stat.kind)?;
                 changed |= file.take(self.stamp(&stat), value);
             }
+            file.modified = Some(stat.modified.0);
             dir.files.push(file);
         }
         changed |= before.files.len() != dir.files.len() || before.dirs != dir.dirs;
@@ -294,6 +309,7 @@ impl File {
             stamp: None,
             value: None,
             facts: None,
+            modified: None,
         }
     }
 

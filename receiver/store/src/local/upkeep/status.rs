@@ -51,17 +51,7 @@ impl Count {
 pub fn status(path: &Path) -> Result<Status, Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
     repository::read_config(&fs)?;
-    let (mut objects, mut others) = (Count::default(), Count::default());
-    for first in 0..=u8::MAX {
-        count_dir(&fs, &RepoPath::fan_out(first), |name, len| {
-            match stored::look(first, name, FileKind::File) {
-                Stored::Object(_) => objects.add(len),
-                Stored::Detached(_) | Stored::Companion | Stored::Foreign => others.add(len),
-                // Files have not that shape.
-                Stored::Misshapen(_) => {}
-            }
-        })?;
-    }
+    let (objects, others) = count(&fs)?;
     let (mut staged, mut sessions) = (Count::default(), 0);
     let all = RepoPath::all_staging();
     for entry in list(&fs, &all)? {
@@ -88,6 +78,28 @@ pub fn status(path: &Path) -> Result<Status, Error> {
         summary: stat.map(|stat| (stat.len, stat.modified.0)),
         room,
     })
+}
+
+/// Counts the objects in the repository at `path`, and what else lies among them. It looks at every
+/// file, which takes seconds where there are a million, and needs no right but to read.
+pub fn count_objects(path: &Path) -> Result<(Count, Count), Error> {
+    let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
+    count(&fs)
+}
+
+fn count<F: Fs>(fs: &F) -> Result<(Count, Count), Error> {
+    let (mut objects, mut others) = (Count::default(), Count::default());
+    for first in 0..=u8::MAX {
+        count_dir(fs, &RepoPath::fan_out(first), |name, len| {
+            match stored::look(first, name, FileKind::File) {
+                Stored::Object(_) => objects.add(len),
+                Stored::Detached(_) | Stored::Companion | Stored::Foreign => others.add(len),
+                // Files have not that shape.
+                Stored::Misshapen(_) => {}
+            }
+        })?;
+    }
+    Ok((objects, others))
 }
 
 /// Counts the files of a directory, each by its name and length.
