@@ -6,6 +6,7 @@
 mod authorize;
 mod fsck;
 mod init;
+mod page;
 mod prune;
 mod remove;
 mod server;
@@ -37,6 +38,7 @@ enum Command {
     Fsck(fsck::Fsck),
     Remove(remove::Remove),
     Prune(prune::Prune),
+    Page(page::WritePage),
     Status(status::StatusArgs),
     Summary(summary::MakeSummary),
 }
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Fsck(fsck) => fsck::run(&fsck),
         Command::Remove(remove) => remove::run(&remove),
         Command::Prune(prune) => prune::run(&prune),
+        Command::Page(page) => page::run(&page),
         Command::Status(status) => status::run(&status),
         Command::Summary(summary) => summary::run(&summary),
     };

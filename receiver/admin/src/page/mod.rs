@@ -1,0 +1,78 @@
+//! `artifact-cache-admin page`.
+
+mod place;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use artifact_formats::counted;
+use artifact_page::{Options, PullUrl, Site};
+use artifact_protocol::exit;
+
+use crate::page::place::Place;
+use crate::server::Server;
+use crate::{complain, say};
+
+/// Write the pages that show people the cache as files, for a web server or CDN to serve.
+///
+/// `artifact-cache-serve` shows the same pages by itself, always as they are; these are as the
+/// cache was when they were written. They lead to each other by relative links, so that DIR may be
+/// served from anywhere. They are written beside DIR and then put in its place at once: no reader
+/// sees half.
+///
+/// DIR must not be there yet, be empty, or hold nothing but what this command wrote into it.
+/// Nothing else is ever removed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WritePage {
+    #[command(flatten)]
+    server: Server,
+    /// The directory to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Where everybody may pull from [default: `pull-url` of the configuration]
+    #[arg(long, value_name = "URL")]
+    pull_url: Option<PullUrl>,
+    /// What the cache is called [default: the host of the pull URL]
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+    /// The repository
+    repo: PathBuf,
+}
+
+pub(crate) fn run(args: &WritePage) -> anyhow::Result<u8> {
+    let config = args.server.read()?;
+    let pull_url = match (&args.pull_url, &config.pull_url) {
+        (Some(url), _) => Some(url.clone()),
+        (None, Some(url)) => Some(url.parse().context("`pull-url` of the configuration")?),
+        (None, None) => None,
+    };
+    let options = Options {
+        title: args.title.clone(),
+        pull_url,
+        audit: config.audit.file,
+        ..Options::default()
+    };
+    let site = Site::open(&args.repo, options)?;
+    site.count();
+    let mut place = match Place::prepare(&args.out)? {
+        Ok(place) => place,
+        Err(refusal) => {
+            complain(&format!("artifact-cache-admin: {refusal}"));
+            return Ok(exit::USAGE);
+        }
+    };
+    let written = site.files(|path, content| {
+        let mut file = File::create_new(place.take(path)?)?;
+        file.write_all(content)
+    });
+    let count = written.with_context(|| format!("cannot write {}", place.shown()))?;
+    place.publish()?;
+    say(&format!(
+        "wrote {} to {}",
+        counted(count as u64, "page"),
+        args.out.display()
+    ));
+    Ok(exit::DONE)
+}
