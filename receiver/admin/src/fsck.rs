@@ -11,17 +11,18 @@ use crate::say;
 
 /// Check a whole repository as strictly as a push is checked.
 ///
-/// Every object is read and verified, with its container; every ref and commit must reach all that
-/// belongs to it. Prints a line for each fault, and what was looked at; what does no harm, such as
-/// files that other programs left, is a remark. `ostree fsck` passes file
-/// objects that nobody can pull; this does not. Exits with 9 when there are faults.
+/// Reads and verifies every object and its container, and checks that every ref and commit reaches
+/// all of its objects. Prints a line for each fault, and a summary of the check. Harmless findings,
+/// such as files that other programs left, are printed as remarks. Stricter than `ostree fsck`,
+/// which accepts some file objects that nobody can pull. Exits with 9 if there are faults.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Fsck {
-    /// Print nothing but faults
+    /// Print only faults
     #[arg(short, long)]
     quiet: bool,
-    /// Mark commits that are not whole as partial, and put damaged objects into
-    /// extensions/artifact-cache/quarantine, so that a push of what is missing makes all whole again
+    /// Mark commits with missing objects as partial, and move damaged objects to
+    /// extensions/artifact-cache/quarantine, so that a push of what is missing completes the
+    /// commits again
     #[arg(long)]
     repair: bool,
     /// The repository
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
     })
 }
 
-/// Says what was done, and what is to be done next.
+/// Prints what the repair did, and what is left to do.
 fn show(repaired: &Repaired, repo: &Path) {
     for (from, to) in &repaired.moved {
         say(&escape(&format!("moved {from} to {to}")));
@@ -77,14 +78,16 @@ fn show(repaired: &Repaired, repo: &Path) {
         say(&format!("marked commit {commit} as partial"));
     }
     for commit in &repaired.unmarked {
-        say(&format!("commit {commit} is whole again"));
+        say(&format!("commit {commit} is complete again"));
     }
     if repaired.refs.is_empty() {
         return;
     }
-    say("these refs lack something; whoever has them makes them whole with `artifact-cache push`,");
+    say(
+        "these refs lack objects; have somebody who has them push them with `artifact-cache push`,",
+    );
     say(&format!(
-        "and then `artifact-cache-admin fsck --repair {}` says whether all is well:",
+        "then check again with `artifact-cache-admin fsck --repair {}`:",
         repo.display()
     ));
     for name in &repaired.refs {

@@ -11,16 +11,16 @@ use ostree::gio;
 
 use crate::say;
 
-/// Make the repository of a cache.
+/// Create the repository of a cache.
 ///
-/// An archive repository that `ostree init` made will do as well: it is left as it is, but for
-/// directories that it lacks, as one does that was copied without those that were empty.
+/// Accepts an archive repository that `ostree init` made, and leaves it as it is, except that it
+/// creates missing directories: a copy of a repository may lack empty ones.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Init {
-    /// The user who is to own it, and whom pushes come in as; needs root
+    /// User that owns the repository and that clients log in as; needs root
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
-    /// A directory that does not exist yet, or is empty
+    /// Directory to create; it may exist if it is empty
     repo: PathBuf,
 }
 
@@ -34,34 +34,38 @@ pub(crate) fn run(args: &Init) -> anyhow::Result<u8> {
         crate::become_owner_of(path)?;
         artifact_store::mend(path)?;
         say(&format!(
-            "{shown} is an archive repository already, and good for a cache"
+            "{shown} is an archive repository already, and can serve as a cache"
         ));
         return Ok(exit::DONE);
     }
     if path.is_dir() && path.read_dir()?.next().is_some() {
-        bail!("{shown} is not empty, and not a repository: choose another directory");
+        bail!("{shown} is neither empty nor a repository: choose another directory");
     }
-    std::fs::create_dir_all(path).with_context(|| format!("cannot make {shown}"))?;
+    std::fs::create_dir_all(path).with_context(|| format!("cannot create {shown}"))?;
     match &owner {
         Some(user) => {
-            // What comes next is made by that user, who may turn out not to reach it.
+            // That user creates everything below, and may turn out to be unable to reach the
+            // directory.
             std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
                 .with_context(|| format!("cannot give {shown} to {}", user.name))?;
             if nix::unistd::geteuid().is_root() {
                 privilege::become_user(user.uid.as_raw(), user.gid.as_raw())
-                    .with_context(|| format!("cannot become {}", user.name))?;
+                    .with_context(|| format!("cannot switch to user {}", user.name))?;
             }
         }
         None => crate::become_owner_of(path)?,
     }
     ostree::Repo::new_for_path(path)
         .create(ostree::RepoMode::Archive, gio::Cancellable::NONE)
-        .with_context(|| format!("cannot make a repository in {shown}"))?;
+        .with_context(|| format!("cannot create a repository in {shown}"))?;
     let path = path.canonicalize().unwrap_or_else(|_| path.clone());
-    say(&format!("made an archive repository in {}", path.display()));
+    say(&format!(
+        "created an archive repository in {}",
+        path.display()
+    ));
     let user = args.owner.as_deref().unwrap_or("artifacts");
     say("");
-    say("For sshd, in /etc/ssh/sshd_config (receiver/MANUAL.md has all of it):");
+    say("Add this to /etc/ssh/sshd_config (receiver/MANUAL.md explains it):");
     say("");
     say(&format!("  Match User {user}"));
     say(&format!(
@@ -76,30 +80,31 @@ fn look_up(name: &str) -> anyhow::Result<User> {
     User::from_name(name)?.with_context(|| format!("there is no user {name}"))
 }
 
-/// Checks that a repository that is there is whose it is to be.
+/// Checks that an existing repository belongs to `owner`.
 fn check_owner(path: &Path, owner: Option<&User>) -> anyhow::Result<()> {
     use std::os::unix::fs::MetadataExt;
     let shown = path.display();
     let metadata = path
         .metadata()
-        .with_context(|| format!("cannot look at {shown}"))?;
+        .with_context(|| format!("cannot inspect {shown}"))?;
     match owner {
         Some(user) if metadata.uid() != user.uid.as_raw() => bail!(
-            "{shown} is a repository already, and not {0}'s: `chown -R {0} {shown}` if it is to be",
+            "{shown} is a repository already, but {0} does not own it: `chown -R {0} {shown}` \
+             changes that",
             user.name
         ),
         _ => Ok(()),
     }
 }
 
-/// Checks that a repository can be used for a cache.
+/// Checks that an existing repository can serve as a cache.
 fn check(path: &Path) -> anyhow::Result<()> {
     let shown = path.display();
     let config = path.join("config");
     let text = std::fs::read_to_string(&config)
         .with_context(|| format!("cannot read {}", config.display()))?;
     let config = RepoConfig::parse(&text)
-        .with_context(|| format!("{shown} holds a repository that cannot be used"))?;
+        .with_context(|| format!("the repository {shown} cannot serve as a cache"))?;
     if config.mode != RepoMode::Archive {
         bail!(
             "{shown} is a repository of mode {}, and only archives can be pulled from over https: \

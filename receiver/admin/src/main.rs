@@ -1,7 +1,7 @@
-//! `artifact-cache-admin`: what the operator of a cache does on the server.
+//! `artifact-cache-admin`: the commands that the operator of a cache runs on the server.
 //!
-//! One file a subcommand. The only program of this crate that may use libostree, where libostree is
-//! the authority.
+//! One file a subcommand. This is the only program of the receiver's that may use libostree, where
+//! libostree is the authority.
 
 mod authorize;
 mod fsck;
@@ -23,7 +23,7 @@ use artifact_protocol::exit;
 use artifact_receiver::{privilege, ulimits};
 use clap::{Parser, Subcommand};
 
-/// Make and look after a shared artifact cache: an OSTree repository that is pushed to over ssh.
+/// Create and maintain a shared artifact cache: an OSTree repository that users push to over ssh
 #[derive(Debug, Parser)]
 #[command(name = "artifact-cache-admin", version)]
 struct Args {
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints what was asked for in the place of a command, such as help; or what is wrong with it.
+/// Prints the help that was asked for, or the mistake in the command line.
 fn print(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     if error.use_stderr() {
@@ -97,19 +97,18 @@ fn print(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Goes on as the owner of the repository, where root was told to work on somebody else's.
+/// Becomes the owner of the repository if root runs the program on another user's repository.
 fn become_owner_of(repo: &Path) -> anyhow::Result<()> {
     privilege::become_owner_of(repo)
-        .with_context(|| format!("cannot become the owner of {}", repo.display()))?;
+        .with_context(|| format!("cannot switch to the owner of {}", repo.display()))?;
     Ok(())
 }
 
-/// Prints a result. One that cannot be printed is told at the end; a reader that is gone is no error.
+/// Prints a result. `main` reports a failure to print at the end; a closed pipe is no failure.
 fn say(line: &str) {
     note_failure(writeln!(std::io::stdout(), "{line}"));
 }
 
-/// Prints what went wrong.
 fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -128,5 +127,5 @@ fn complain_of_output(why: &str) {
     ));
 }
 
-/// Why a result could not be printed, if one could not.
+/// The reason why a result could not be printed.
 static UNWRITABLE: OnceLock<String> = OnceLock::new();

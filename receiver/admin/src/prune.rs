@@ -15,16 +15,16 @@ use crate::{complain, say};
 
 /// Remove old refs, and all objects that no ref reaches.
 ///
-/// Without --keep-younger-than and --keep no ref is removed. With either, a ref is kept if it was
-/// pushed within that time, or is one of the last so many of its element: of those that share all
-/// of their name but the last component, as in `project/element/KEY`. With both, a ref that either
-/// keeps is kept. So is a ref that an alias leads to.
+/// Removes refs only with --keep-younger-than or --keep. The first keeps refs that were pushed
+/// within that time; the second keeps the last N refs of each element, that is, of all refs whose
+/// names differ only in the last component, as in `project/element/KEY`. With both options, a ref
+/// stays if either keeps it. A ref that an alias points to always stays.
 ///
-/// What would leave no ref of a project, or remove more than half of all refs, is refused unless
+/// Refuses to remove all refs of a project, or more than half of all refs, unless
 /// --allow-remove-all is given.
 ///
-/// Pushes may run beside it: they wait while objects are removed, and what they have sent is not
-/// touched.
+/// Pushes may run at the same time: they wait while objects are removed, and keep what they have
+/// sent.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Prune {
     #[command(flatten)]
@@ -35,13 +35,13 @@ pub(crate) struct Prune {
     /// Keep the last N refs of each element
     #[arg(long, value_name = "N")]
     keep: Option<usize>,
-    /// Remove only refs that match one of these, such as 'project/**'
+    /// Remove only refs that match one of these patterns, such as 'project/**'
     #[arg(long = "refs", value_name = "PATTERN")]
     patterns: Vec<RefPattern>,
-    /// Change nothing; say which refs would go, and how much room that would make
+    /// Show which refs would go and how much space that would free, and change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Also where that leaves no ref of a project, or removes more than half of all refs
+    /// Proceed even if that removes all refs of a project, or more than half of all refs
     #[arg(long)]
     allow_remove_all: bool,
     /// The repository
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Prune) -> anyhow::Result<u8> {
     let too_much = too_much(&refs, &old).filter(|_| !args.allow_remove_all);
     if let (Some(why), false) = (&too_much, args.dry_run) {
         complain(&format!(
-            "artifact-cache-admin: nothing is removed: {why}; --dry-run shows what would go, and \
+            "artifact-cache-admin: nothing was removed: {why}; --dry-run shows the refs, and \
              --allow-remove-all lets it"
         ));
         return Ok(exit::USAGE);
@@ -83,9 +83,7 @@ pub(crate) fn run(args: &Prune) -> anyhow::Result<u8> {
         bytes,
     } = pruned.with_context(|| {
         let repo = args.repo.display();
-        format!(
-            "no objects are removed; artifact-cache-admin fsck --repair {repo} says what is wrong"
-        )
+        format!("no objects were removed; `artifact-cache-admin fsck --repair {repo}` shows why")
     })?;
     let done = if args.dry_run {
         "would remove"
@@ -98,7 +96,9 @@ pub(crate) fn run(args: &Prune) -> anyhow::Result<u8> {
         Size(bytes)
     ));
     if let Some(why) = too_much {
-        say(&format!("without --allow-remove-all, nothing is: {why}"));
+        say(&format!(
+            "without --allow-remove-all, nothing would be removed: {why}"
+        ));
     }
     Ok(exit::DONE)
 }
@@ -127,7 +127,7 @@ fn kept_for(name: &RefName, alias: &str) -> String {
     escape(&format!("kept {name}: {alias} is an alias of it"))
 }
 
-/// Returns why so many refs are not removed without being told twice.
+/// Returns why removing `old` needs --allow-remove-all.
 fn too_much(refs: &[StoredRef], old: &[&StoredRef]) -> Option<String> {
     let project = |r: &StoredRef| {
         let name = r.name.as_str();
@@ -150,7 +150,7 @@ fn too_much(refs: &[StoredRef], old: &[&StoredRef]) -> Option<String> {
     (going * 2 > all).then(|| format!("it would remove {going} of {}", counted(all as u64, "ref")))
 }
 
-/// Returns the refs that nothing keeps.
+/// Returns the refs that no option keeps.
 fn expired<'a>(refs: &'a [StoredRef], args: &Prune, now: i64) -> Vec<&'a StoredRef> {
     if args.keep_younger_than.is_none() && args.keep.is_none() {
         return Vec::new();

@@ -10,10 +10,10 @@ use artifact_store::Removal;
 use crate::say;
 use crate::server::Server;
 
-/// Remove refs, and with them what they name from the summary.
+/// Remove refs from the repository and from the summary.
 ///
-/// Pushes may run beside it. Objects stay, for whoever is pulling them, until `prune` removes what
-/// no ref reaches any more.
+/// Pushes may run at the same time. The objects stay, for clients that are pulling them, until
+/// `prune` removes those that no ref reaches.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Remove {
     #[command(flatten)]
@@ -39,18 +39,19 @@ pub(crate) fn run(args: &Remove) -> anyhow::Result<u8> {
             }
             Removal::RemovedOther => {
                 removed += 1;
-                say(&format!("removed {name}, which held no commit itself"));
+                say(&format!("removed {name}, which held no commit of its own"));
             }
             Removal::LedTo(alias) => left.push(format!(
-                "{name} was left: {alias} is an alias of it, and has to go before it or with it"
+                "{name} was kept: {alias} is an alias of it, and must be removed before it or \
+                 with it"
             )),
             Removal::NotThere => left.push(format!("there is no ref {name}")),
-            Removal::Kept => left.push(format!("{name} was left: it is no ref")),
+            Removal::Kept => left.push(format!("{name} was kept: it is not a ref")),
         }
     }
     if removed > 0 {
         let repo = args.repo.display();
-        say(&format!("to make room: artifact-cache-admin prune {repo}"));
+        say(&format!("to free space: artifact-cache-admin prune {repo}"));
     }
     if !left.is_empty() {
         bail!("{}", left.join("; "));

@@ -1,4 +1,4 @@
-//! What the commands that change a repository want to know of the server's configuration.
+//! The settings of the server's configuration that commands need to change a repository.
 
 use std::path::PathBuf;
 
@@ -7,18 +7,18 @@ use artifact_store::SummaryConfig;
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Server {
-    /// The configuration [default: /etc/artifact-cache.toml, if it is there]
+    /// Configuration file [default: /etc/artifact-cache.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 impl Server {
-    /// Reads the configuration; the default without one.
+    /// Reads the configuration; without a file, returns the default.
     pub(crate) fn read(&self) -> anyhow::Result<Config> {
         Ok(Config::read(self.config.as_deref())?.unwrap_or_default())
     }
 
-    /// Reads how the summary is made, its key included.
+    /// Reads the settings of the summary, and its key.
     pub(crate) fn summary(&self) -> anyhow::Result<SummaryConfig> {
         Ok(self.read()?.summary.load()?)
     }

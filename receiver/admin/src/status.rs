@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::say;
 
-/// Say what there is: refs, objects, room, the last pushes, what is staged, the summary.
+/// Show the state of a cache: refs, objects, space, the last pushes, staging, the summary
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatusArgs {
     /// Print one JSON object
@@ -109,12 +109,12 @@ fn print_text(status: &Status, last: &[&StoredRef]) {
     }
 }
 
-/// Writes seconds since 1970 as people do.
+/// Formats seconds since 1970 for people.
 fn time(seconds: i64) -> String {
     let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     let time = UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::now());
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// How many of the last pushed refs are shown.
+/// How many of the last pushed refs to show.
 const LAST: usize = 5;

@@ -15,30 +15,31 @@ use crate::say;
 
 /// Make the summary of a repository again, and sign it.
 ///
-/// The receiver keeps the summary up to date by itself, as the table `[summary]` of the configuration
-/// says. This makes it from nothing but the repository: after other programs have changed refs, and to
-/// find out whether it was right. What says the same already is left as it is.
+/// The receiver keeps the summary up to date by itself, as the table `[summary]` of the
+/// configuration says. This command makes it from the repository alone: run it after other programs
+/// have changed refs, or to find out whether the summary was right. It leaves a summary alone that
+/// says the same already.
 ///
-/// It also signs with GPG, which the receiver cannot: a push removes that signature, and clients that
-/// want one refuse the summary until this has run again. Let systemd run it whenever the summary
-/// changes; a run that changes nothing does not wake it:
+/// It also signs with GPG, which the receiver cannot do: each push removes that signature, and
+/// clients that require one refuse the summary until this command has run again. Let systemd run it
+/// whenever the summary changes; a run that changes nothing does not trigger another:
 ///
-///   [Path]
-///   PathChanged=/srv/artifacts/summary
-///   Unit=artifact-cache-summary.service
+///     [Path]
+///     PathChanged=/srv/artifacts/summary
+///     Unit=artifact-cache-summary.service
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct MakeSummary {
-    /// Sign with this key of GPG as well; may be given more than once
+    /// Also sign with this GPG key; may be given more than once
     #[arg(long, value_name = "KEYID")]
     gpg_sign: Vec<String>,
-    /// Where GPG keeps its keys, readable by the owner of the repository
+    /// Directory of GPG's keys, readable by the owner of the repository
     #[arg(long, value_name = "DIR", requires = "gpg_sign")]
     gpg_homedir: Option<String>,
-    /// The file of an ed25519 key to sign with, instead of the configuration's
+    /// File of the ed25519 key to sign with, instead of the configured one
     #[arg(long, value_name = "FILE")]
     sign_key: Option<PathBuf>,
-    /// The configuration [default: /etc/artifact-cache.toml, if it is there]
+    /// Configuration file [default: /etc/artifact-cache.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The repository
@@ -51,11 +52,12 @@ pub(crate) fn run(args: &MakeSummary) -> anyhow::Result<u8> {
     if let Some(path) = &args.sign_key {
         let shown = path.display();
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-        let key = SummaryKey::parse(&text).with_context(|| format!("cannot use {shown}"))?;
+        let key =
+            SummaryKey::parse(&text).with_context(|| format!("cannot use the key in {shown}"))?;
         summary.sign_key = Some(key);
     }
     let is_none = summary.mode == SummaryMode::None;
-    privilege::become_owner_of(&args.repo).context("cannot become the repository's owner")?;
+    privilege::become_owner_of(&args.repo).context("cannot switch to the repository's owner")?;
     let store = LocalStore::open(
         &args.repo,
         StoreConfig {
@@ -87,7 +89,8 @@ pub(crate) fn run(args: &MakeSummary) -> anyhow::Result<u8> {
     });
     if left_out > 0 {
         crate::complain(&format!(
-            "artifact-cache-admin: the summary has no room for {left_out} refs more, which stock clients \
+            "artifact-cache-admin: the summary has no room for {left_out} more refs, which stock \
+             clients \
              cannot pull: remove refs (`artifact-cache-admin prune {}`)",
             args.repo.display()
         ));
@@ -95,7 +98,7 @@ pub(crate) fn run(args: &MakeSummary) -> anyhow::Result<u8> {
     Ok(exit::DONE)
 }
 
-/// Adds signatures to those beside the summary, unless they are there: each push removes them.
+/// Adds signatures beside the summary, unless it has some: each push removes them.
 fn sign_with_gpg(args: &MakeSummary) -> anyhow::Result<()> {
     if has_gpg_signature(&args.repo) {
         return Ok(());
@@ -109,7 +112,8 @@ fn sign_with_gpg(args: &MakeSummary) -> anyhow::Result<()> {
     let homedir = args.gpg_homedir.as_deref();
     repo.add_gpg_signature_summary(&keys, homedir, gio::Cancellable::NONE)
         .with_context(|| format!("with {}", escape(&keys.join(", "))))?;
-    // Of the date of the summary, each of which has a later one; later than a signature of the same.
+    // Give the signature the date of the summary, since each new summary has a later one, but a
+    // later date than a previous signature of the same summary.
     let mut date = summary_dated?;
     if let Ok(before) = signature_dated {
         date = date.max(before + Duration::from_secs(1));

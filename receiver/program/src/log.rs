@@ -1,7 +1,7 @@
-//! The log: lines on standard error, each with the session it belongs to.
+//! The log: lines on standard error, each with its session's id.
 //!
-//! What standard error leads to may be drained by the client, or by nobody, while locks are held and
-//! timers run. So nothing but one thread ever waits for it (`stderr.rs`).
+//! The client may drain standard error slowly, or nobody may drain it, while locks are held and
+//! timers run. So only one thread ever waits for it (`stderr.rs`).
 
 use std::sync::Arc;
 use std::{fmt, io};
@@ -21,13 +21,13 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Starts to take lines of this level or worse, and panics.
+    /// Starts to collect lines of this level or a more severe one, and panics.
     ///
-    /// Where standard error is the journal, or a file that several sessions share, the session's id
-    /// tells whose line is whose.
+    /// If standard error is the journal, or a file that several sessions share, the session's id
+    /// tells the lines apart.
     pub(crate) fn start(level: Level, session: &str) -> Self {
         let format = Format::default().with_ansi(false).with_target(false);
-        // What goes into a file is read later; the client and the journal know what time it is.
+        // A file is read later, so its lines need the time; the client and the journal know it.
         let into_file = rustix::fs::fstat(rustix::stdio::stderr()).is_ok_and(|stat| {
             rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
         });
@@ -39,7 +39,7 @@ impl Log {
         let log = tracing_subscriber::fmt()
             .with_max_level(level)
             .with_writer(line)
-            // It would be told to standard error.
+            // It would print them to standard error, and could block there.
             .log_internal_errors(false);
         let session = session.to_owned();
         if into_file {
@@ -58,7 +58,8 @@ impl Log {
         Self { queue }
     }
 
-    /// Begins to write. Until then lines wait: a thread that starts earlier would not be confined.
+    /// Starts to write. Lines wait until then: a thread that started earlier would escape the
+    /// sandbox.
     pub(crate) fn write(&self) {
         self.queue.run();
     }
@@ -70,7 +71,6 @@ impl Drop for Log {
     }
 }
 
-/// Takes one line.
 struct Line(Arc<Queue>);
 
 impl io::Write for Line {
@@ -84,7 +84,7 @@ impl io::Write for Line {
     }
 }
 
-/// A line's format, after the session's id. A span would be of one thread only.
+/// A line's format, with the session's id in front. A span would cover one thread only.
 struct Prefixed<F> {
     session: String,
     inner: F,
@@ -106,7 +106,7 @@ where
     }
 }
 
-/// Writes down what happened in a session.
+/// Logs an event of a session.
 pub(crate) fn event(event: &ReceiverEvent) {
     match event {
         ReceiverEvent::Greeted(hello) => {
@@ -119,7 +119,10 @@ pub(crate) fn event(event: &ReceiverEvent) {
                     .current
                     .map_or_else(|| "none".to_owned(), |c| c.to_hex());
                 let verdict = format!("{:?}", state.verdict);
-                tracing::info!(%current, new = %update.commit, verdict, "announced {}", update.name);
+                tracing::info!(
+                    %current, new = %update.commit, verdict,
+                    "announced {}", update.name
+                );
             }
             let more = announcement.refs.len().saturating_sub(REFS_MAX);
             if more > 0 {
@@ -136,5 +139,5 @@ pub(crate) fn event(event: &ReceiverEvent) {
     }
 }
 
-/// Announced refs that get a line; a client may announce ten thousand.
+/// How many announced refs get a line each: a client may announce ten thousand.
 const REFS_MAX: usize = 100;

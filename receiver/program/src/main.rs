@@ -1,7 +1,7 @@
-//! `bst-artifact-receive`: takes one push on standard input and output, as sshd runs it.
+//! `bst-artifact-receive`: receives one push on standard input and output; sshd runs it.
 //!
-//! Standard output is the wire; everything else goes to standard error. Nothing of libostree is in
-//! this program.
+//! Standard output is the wire; everything else goes to standard error. This program does not link
+//! libostree.
 
 mod log;
 mod refuse;
@@ -38,54 +38,54 @@ use self::surroundings::Surroundings;
 
 /// Receive a push of OSTree commits into an archive repository.
 ///
-/// Meant to be run by sshd, which says who the client is; it speaks the artifact cache protocol on
+/// sshd runs this program and tells it who the client is. It speaks the artifact cache protocol on
 /// standard input and output. In sshd_config:
 ///
-///   Match User artifacts
-///       ForceCommand bst-artifact-receive --pull-url https://example.com/artifacts REPO
-///       ExposeAuthInfo yes
+///     Match User artifacts
+///         ForceCommand bst-artifact-receive --pull-url https://example.com/artifacts REPO
+///         ExposeAuthInfo yes
 ///
-/// The last line lets it know which key was used. Without a configuration every key may push;
+/// The last line tells it which key the client used. Without a configuration every key may push;
 /// `artifact-cache-admin authorize` writes one.
 ///
-/// Clients of BuildStream 1.x push to the same command. Those of ostree-push before 0.1 wait for the
-/// server to speak: give them `bst-artifact-receive --repo=REPO`, or a link to this program that is
-/// named ostree-receive.
+/// Clients of BuildStream 1.x push to the same command. Those of ostree-push before 0.1 wait for
+/// the server to speak first: give them `bst-artifact-receive --repo=REPO`, or a link to this
+/// program named ostree-receive.
 ///
-/// Objects are verified as they arrive, and a ref moves only when everything it reaches is in the
-/// repository and on the disk.
+/// It verifies objects as they arrive, and moves a ref only when everything that the ref reaches is
+/// in the repository and on the disk.
 #[derive(Debug, Parser)]
 #[command(name = "bst-artifact-receive", version, verbatim_doc_comment)]
 struct Args {
-    /// Say on standard error what happens
+    /// Log progress to standard error
     #[arg(short, long)]
     verbose: bool,
-    /// Say all of it
+    /// Log at debug level
     #[arg(short, long)]
     debug: bool,
-    /// Where everybody may pull from; clients are told
+    /// Address to pull from, for clients
     #[arg(long, value_name = "URL")]
     pull_url: Option<String>,
-    /// The configuration: who may do what [default: /etc/artifact-cache.toml, if it is there]
+    /// Configuration file: who may do what [default: /etc/artifact-cache.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Who the client is; for a command="..." of the key's own in authorized_keys
+    /// Identity of the client, for a command="..." of its key in authorized_keys
     #[arg(long, value_name = "NAME")]
     identity: Option<String>,
-    /// Threads that verify and publish objects [default: the number of processors]
+    /// Number of threads that verify and publish objects [default: the number of processors]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// The oldest version of the protocol that may push: 0 is ostree-push's, 1 BuildStream 1.x's
+    /// Oldest protocol version that may push: 0 is ostree-push's, 1 is BuildStream 1.x's
     #[arg(long, value_name = "N", default_value_t = 0,
           value_parser = clap::value_parser!(u16).range(..=i64::from(Version::NEWEST.0)))]
     protocol_min: u16,
-    /// The repository, for clients of ostree-push before 0.1
+    /// Repository, for clients of ostree-push before 0.1
     #[arg(long, value_name = "REPO", conflicts_with = "positional")]
     repo: Option<PathBuf>,
-    /// Do not confine this process: for systems where that fails, and to trace it
+    /// Do not confine this process, for systems where confining fails, and for tracing
     #[arg(long)]
     no_sandbox: bool,
-    /// The repository: a directory that `artifact-cache-admin init` or `ostree init` made
+    /// Repository: a directory that `artifact-cache-admin init` or `ostree init` made
     #[arg(value_name = "REPO", required_unless_present = "repo")]
     positional: Option<PathBuf>,
 }
@@ -116,7 +116,9 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, surroundings: &Surroundings, id: &str, log: &Log) -> anyhow::Result<u8> {
     if io::stdin().is_terminal() {
-        tracing::error!("this is for sshd to run, not for a terminal; --help says how");
+        tracing::error!(
+            "sshd runs this program, not people at a terminal; --help explains the setup"
+        );
         return Ok(exit::USAGE);
     }
     if let Some(command) = &surroundings.original_command {
@@ -128,15 +130,16 @@ fn run(args: &Args, surroundings: &Surroundings, id: &str, log: &Log) -> anyhow:
             );
         }
     }
-    // The sandbox takes away the files that are looked at first, and the sockets by which a signal
-    // wakes a thread.
+    // Everything that needs files or sockets comes before `confine`: the sandbox denies both, and a
+    // signal wakes its thread through a socket.
     let ready = prepare(args, surroundings, id).and_then(|prepared| {
-        let signals = Signals::new(TERM_SIGNALS)
-            .map_err(|error| Unready::new("a fault of the server", error))?;
+        let signals = Signals::new(TERM_SIGNALS).map_err(|error| {
+            Unready::new("the server cannot handle signals; its log says why", error)
+        })?;
         confine(args, prepared.confinement)?;
         Ok((prepared, signals))
     });
-    // Threads that start now are confined as well.
+    // Threads that start from now on are confined as well.
     log.write();
     match ready {
         Ok((prepared, signals)) => serve(args, prepared, signals),
@@ -164,7 +167,8 @@ fn serve(args: &Args, prepared: Prepared, mut signals: Signals) -> anyhow::Resul
     };
     let turned_away = config.session.turns_away.as_ref();
     let turned_away = turned_away.map_or_else(String::new, |text| text.as_raw().to_owned());
-    let (input, output) = wire().context("cannot use standard input and output as the wire")?;
+    let (input, output) =
+        wire().context("cannot duplicate standard input and output for the protocol")?;
     let event = |event| {
         log::event(&event);
         spoken.event(&event);
@@ -201,11 +205,12 @@ fn serve(args: &Args, prepared: Prepared, mut signals: Signals) -> anyhow::Resul
     Ok(spoken.exit_code(code))
 }
 
-/// Confines this process, as far as the kernel can, or as far as the configuration demands.
+/// Confines this process as far as the kernel supports it, and fails if that is less than the
+/// configuration requires.
 fn confine(args: &Args, confinement: Confinement) -> Result<(), Unready> {
     let mut absent = Vec::new();
     if args.no_sandbox {
-        tracing::debug!("sandbox: none, as told");
+        tracing::debug!("sandbox: disabled by --no-sandbox");
         absent.push("--no-sandbox was given".to_owned());
     } else {
         for layer in sandbox::enter(args.repo()) {
@@ -218,7 +223,7 @@ fn confine(args: &Args, confinement: Confinement) -> Result<(), Unready> {
     }
     if confinement == Confinement::Required && !absent.is_empty() {
         let cause = anyhow::anyhow!(
-            "the configuration says `sandbox = \"required\"`, and not all of it can be had: {}",
+            "the configuration says `sandbox = \"required\"`, but some layers are missing: {}",
             absent.join("; ")
         );
         let text = "the server's configuration cannot be used; its log says why";
@@ -227,7 +232,7 @@ fn confine(args: &Args, confinement: Confinement) -> Result<(), Unready> {
     Ok(())
 }
 
-/// Prints what was asked for in the place of a session, such as help; or what is wrong.
+/// Prints the help that was asked for, or the mistake in the command line.
 fn print(error: &clap::Error) -> ExitCode {
     use std::io::{ErrorKind, Write};
     let printed = error.print().and_then(|()| io::stdout().flush());
@@ -238,12 +243,12 @@ fn print(error: &clap::Error) -> ExitCode {
     })
 }
 
-/// All that a session needs.
+/// Everything that a session needs.
 struct Prepared {
-    /// `None` for a client that may push nothing.
+    /// `None` for a client without any right to push.
     store: Option<Arc<LocalStore>>,
     session: ReceiverConfig,
-    /// The oldest version that may push.
+    /// The oldest protocol version that may push.
     oldest: Version,
     audit: Audit,
     confinement: Confinement,
@@ -257,12 +262,12 @@ impl Args {
 
     fn repo(&self) -> &Path {
         let repo = self.repo.as_deref().or(self.positional.as_deref());
-        // One of both is there: the parser sees to it.
+        // The parser ensures that one of the two is set.
         repo.unwrap_or_else(|| Path::new(""))
     }
 
-    /// Returns whether clients wait for the server to speak: only how this program was started can
-    /// tell, and that is the operator's doing.
+    /// Returns whether clients wait for the server to speak first. The operator decides that by how
+    /// the program is started; nothing else tells.
     fn server_first(&self) -> bool {
         self.repo.is_some() || spoken::is_ostree_receive(std::env::args_os().next().as_deref())
     }
@@ -276,14 +281,14 @@ impl Args {
     }
 }
 
-/// Why there is no session, for the client and for the log.
+/// Why no session is possible, for the client and for the log.
 struct Unready {
     fault: Fault,
     cause: anyhow::Error,
 }
 
 impl Unready {
-    /// A mistake of the operator's, of which the client is told as much as helps.
+    /// A mistake of the operator's: `text` is all that the client is told.
     fn new(text: &str, cause: impl Into<anyhow::Error>) -> Self {
         Self {
             fault: Fault {
@@ -295,7 +300,7 @@ impl Unready {
     }
 }
 
-/// Finds out who the client is and what it may do, and opens the repository for it.
+/// Identifies the client and its rights, and opens the repository for it.
 fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepared, Unready> {
     let misconfigured = |error| {
         let text = "the server's configuration cannot be used; its log says why";
@@ -314,10 +319,10 @@ fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepare
     let summary = summary.transpose().map_err(misconfigured)?;
     let become_owner = privilege::become_owner_of(args.repo());
     if let Some(user) = become_owner
-        .context("cannot become the repository's owner")
+        .context("cannot switch to the repository's owner")
         .map_err(|cause| Unready::new("the server's repository cannot be used", cause))?
     {
-        tracing::debug!("gone from root to the repository's owner, user {user}");
+        tracing::debug!("switched from root to the repository's owner, user {user}");
     }
     let config = config.unwrap_or_default();
     let oldest = Version(config.protocol_min.unwrap_or_default());
@@ -364,13 +369,14 @@ fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepare
     })
 }
 
-/// Opens the audit, before the file is out of reach.
+/// Opens the audit file before the sandbox puts it out of reach.
 fn audit(surroundings: &Surroundings, id: &str, client: &Client, config: &Config) -> Audit {
     let file = config.audit.file.as_deref().and_then(|path| {
         let opened = audit::open(path);
         opened
             .inspect_err(|error| {
-                tracing::warn!(%error, "cannot open {}: the audit goes to the log", path.display());
+                tracing::warn!(%error, "cannot open the audit file {}: audit lines go to the log \
+                    instead", path.display());
             })
             .ok()
     });
@@ -409,32 +415,32 @@ fn agent() -> Text {
     Text::new(concat!("bst-artifact-receive ", env!("CARGO_PKG_VERSION")))
 }
 
-/// Returns what tells this session from all others in the log.
+/// Returns an id that tells this session's lines in the log from all others.
 fn session_id() -> String {
     let mut random = [0; 4];
     match getrandom::fill(&mut random) {
         Ok(()) => format!("{:08x}", u32::from_ne_bytes(random)),
-        // What needs chance for more than this will fail by itself.
+        // Everything else that needs random bytes will fail by itself.
         Err(_) => format!("pid{}", std::process::id()),
     }
 }
 
-/// Takes the descriptors themselves: no buffer and no lock of the standard library's between.
+/// Duplicates the descriptors, to avoid the standard library's buffers and locks.
 fn wire() -> io::Result<(File, File)> {
     let input = rustix::io::dup(rustix::stdio::stdin())?;
     let output = rustix::io::dup(rustix::stdio::stdout())?;
     for end in [&input, &output] {
-        // Only pipes have a size, and a small one works as well.
+        // Setting the size works only on pipes, and a small pipe works as well.
         let _ = rustix::pipe::fcntl_setpipe_size(end, PIPE_LEN);
     }
     Ok((input.into(), output.into()))
 }
 
 const PIPE_LEN: usize = 1024 * 1024;
-/// By which a process is told to stop.
+/// Signals that tell a process to stop.
 const TERM_SIGNALS: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
 
-/// Tells a client why there is no session for it, and returns the exit code.
+/// Tells a client why it gets no session, and returns the exit code.
 fn tell(args: &Args, fault: Fault) -> anyhow::Result<u8> {
     let code = exit::of_close(fault.code);
     let session = ReceiverConfig {

@@ -1,4 +1,4 @@
-//! A session for a client that cannot be served: it is told why, in whatever version it speaks.
+//! A session that refuses: it tells the client why, in whatever version the client speaks.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use artifact_protocol::frame::CloseCode;
 use artifact_protocol::session::{ReceiverConfig, ReceiverEvent, ReceiverOutput};
 use bytes::BytesMut;
 
-/// Tells the client, which is waited for as long as for an announcement.
+/// Tells the client the reason, and waits for it as long as for an announcement.
 pub(crate) fn tell(
     session: ReceiverConfig,
     openness: Openness,
@@ -20,7 +20,7 @@ pub(crate) fn tell(
 ) -> anyhow::Result<()> {
     let mut session = AnyReceiver::new(session, openness);
     let (report, reads) = channel();
-    // It ends with the process.
+    // The thread ends with the process.
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(len) = input.read(&mut buffer) {
@@ -37,14 +37,14 @@ pub(crate) fn tell(
             match sent {
                 ReceiverOutput::Transmit(bytes) => output.write_all(&bytes)?,
                 ReceiverOutput::Event(happened) => event(happened),
-                // A session that refuses asks for nothing.
+                // A session that refuses makes no store requests.
                 ReceiverOutput::Store(_) => {}
             }
         }
         if session.is_finished() {
             return Ok(());
         }
-        // Why it ends is what the client is told, and known here already.
+        // Ignore how the session ends: we know the reason already, and the client is told.
         let _ = match reads.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(bytes) if !bytes.is_empty() => {
                 unread.extend_from_slice(&bytes);

@@ -1,5 +1,5 @@
-//! Which version a client speaks, and what that changes beside the wire: how the program was
-//! started, what is said on standard error, and the exit code.
+//! The version that a client speaks, and its effects outside the wire: how the program was started,
+//! its messages on standard error, and its exit code.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -9,11 +9,11 @@ use artifact_protocol::frame::{RefOutcome, Verdict};
 use artifact_protocol::session::{Announcement, ReceiverEvent};
 use artifact_protocol::{Text, exit};
 
-/// What is known of a session in an old version.
+/// The state of a session in an old version.
 #[derive(Debug, Default)]
 pub(crate) struct Spoken {
     dialect: Option<Dialect>,
-    /// Some refs were refused, which is all that such a client may hear of it.
+    /// Whether some refs were refused: the exit code is the only other way to tell such a client.
     refused: bool,
     announced: Announcement,
     has_pull_url: bool,
@@ -27,14 +27,14 @@ impl Spoken {
         }
     }
 
-    /// Takes note of what happened, and says what an old client cannot be told otherwise.
+    /// Records an event, and logs what the old protocol has no message for.
     pub(crate) fn event(&mut self, event: &ReceiverEvent) {
         match event {
             ReceiverEvent::Greeted(hello) => {
                 self.dialect = Dialect::of_version(hello.version_max);
                 if self.dialect == Some(Dialect::V1) && !self.has_pull_url {
                     tracing::warn!(
-                        "BuildStream 1.x does without a cache that has no pull URL: add --pull-url"
+                        "BuildStream 1.x ignores a cache without a pull URL: add --pull-url"
                     );
                 }
             }
@@ -57,7 +57,7 @@ impl Spoken {
         }
     }
 
-    /// Returns the exit code: of an old version, 1 for whatever went wrong, like the originals.
+    /// Returns the exit code: in an old version, 1 for any failure, as the originals did.
     pub(crate) const fn exit_code(&self, code: u8) -> u8 {
         match self.dialect {
             Some(_) if code != exit::DONE || self.refused => exit::OTHER,

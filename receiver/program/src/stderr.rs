@@ -1,7 +1,7 @@
-//! Standard error, as something that may take no bytes for ever.
+//! Standard error, which may stop taking bytes at any time.
 //!
-//! Lines wait in a queue of bounded length for the one thread that writes them. What does not fit is
-//! dropped and counted: whoever logs may hold a lock, or be the session's loop, and goes on at once.
+//! Lines wait in a bounded queue for the one thread that writes them. A line that does not fit is
+//! dropped and counted: whoever logs may hold a lock, or run the session's loop, and must not wait.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,24 +14,23 @@ use std::time::Duration;
 use artifact_protocol::escape_line;
 use rustix::fs::{Mode, OFlags};
 
-/// Lines on their way to standard error.
 #[derive(Debug)]
 pub(crate) struct Queue {
     state: Mutex<State>,
-    /// There is a line to write.
+    /// Signals that a line is waiting.
     filled: Condvar,
-    /// There is none, and none is being written.
+    /// Signals that no line is waiting or being written.
     drained: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Where to write; taken by the thread that does.
+    /// Until the writing thread takes it.
     stderr: Option<File>,
     lines: VecDeque<String>,
-    /// Bytes of these lines.
+    /// Sum of the lines' lengths, in bytes.
     len: usize,
-    /// Lines that did not fit since the last that did.
+    /// Lines dropped since the last one that fitted.
     dropped: u64,
     writing: bool,
     /// Standard error is closed: lines have nowhere to go.
@@ -39,8 +38,8 @@ struct State {
 }
 
 impl Queue {
-    /// Takes standard error over. What else writes there, such as a run-time library at its end,
-    /// does not wait from now on: its words are lost where there is no room for them.
+    /// Takes over standard error. Anything else that writes there, such as a run-time library at
+    /// its end, no longer blocks; if there is no room for its bytes, they are lost.
     pub(crate) fn claim_stderr() -> Self {
         let stderr = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3);
         if stderr.is_ok()
@@ -63,7 +62,7 @@ impl Queue {
         }
     }
 
-    /// Takes a line, or drops it. Never waits for whoever reads it.
+    /// Queues a line, or drops it. Never waits for the reader.
     pub(crate) fn push(&self, line: &str) {
         let line = escape_line(line.trim_end_matches('\n'));
         let mut state = self.lock();
@@ -79,7 +78,7 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Starts to write what there is and what comes. Does nothing the second time.
+    /// Starts the writing thread. Does nothing the second time.
     pub(crate) fn run(self: &Arc<Self>) {
         if let Some(stderr) = self.lock().stderr.take() {
             let queue = Arc::clone(self);
@@ -87,7 +86,7 @@ impl Queue {
         }
     }
 
-    /// Waits until all is written, but not for longer than a reader that lives would let it.
+    /// Waits until all lines are written, but no longer than a live reader would need.
     pub(crate) fn flush(self: &Arc<Self>) {
         self.run();
         let mut state = self.lock();
@@ -143,8 +142,8 @@ impl State {
     }
 }
 
-/// Opens standard error once more so that writing there fails where it would have to wait. Where that
-/// cannot be, as with a socket, what is written goes nowhere.
+/// Opens standard error again so that a write fails where it would block. If that is impossible, as
+/// with a socket, what is written is discarded.
 fn never_blocking() -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
     rustix::fs::open("/proc/self/fd/2", flags, Mode::empty())
@@ -158,7 +157,7 @@ fn write(stderr: &mut File, line: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(written) => rest = rest.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Whoever started this process made it so.
+            // Whoever started this process made the descriptor non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
             Err(error) => return Err(error),
         }
@@ -166,9 +165,9 @@ fn write(stderr: &mut File, line: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Bytes of lines that wait. The longest line, an audit of a hundred refs, fits.
+/// Most bytes of waiting lines. The longest line, an audit of a hundred refs, fits.
 const QUEUE_LEN_MAX: usize = 1024 * 1024;
-/// How long the end of a process waits for its last lines to be read.
+/// How long a process waits at its end for the last lines to be read.
 const FLUSH: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(20);
 

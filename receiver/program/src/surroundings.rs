@@ -1,16 +1,16 @@
-//! What sshd says in the environment. It is read here, once, before anything else, and nowhere else.
+//! The variables that sshd sets. The program reads them here, once, before anything else, and
+//! nowhere else.
 
 use std::env;
 use std::path::PathBuf;
 
-/// What sshd has said.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
-    /// The file that says by what the client was let in.
+    /// The file in which sshd lists the keys that let the client in.
     pub(crate) user_auth: Option<PathBuf>,
     /// Addresses and ports of both ends of the connection.
     pub(crate) connection: Option<String>,
-    /// What the client asked for, where something else is run for it. For the log alone.
+    /// The client's command, if sshd runs another in its place. Only for the log.
     pub(crate) original_command: Option<String>,
 }
 

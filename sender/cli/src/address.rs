@@ -1,16 +1,16 @@
-//! Where a cache is: at a receiver, which writes it, or on the web, where it can only be read.
+//! The address of a cache: a receiver, which writes it, or a web server, which only serves it.
 
 use std::fmt;
 use std::str::FromStr;
 
 use artifact_sender::Remote;
 
-/// Where a cache is.
+/// The address of a cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
-    /// Written through a receiver, and read from where that says.
+    /// A receiver, which writes the cache and says where to read it.
     Receiver(Remote),
-    /// Read only.
+    /// A web server: read-only.
     Web(WebUrl),
 }
 
@@ -19,7 +19,7 @@ pub(crate) enum Address {
 pub(crate) struct WebUrl(Box<str>);
 
 impl Address {
-    /// Returns whether a cache there can be pushed to.
+    /// Returns whether the client can push to this address.
     pub(crate) const fn can_push(&self) -> bool {
         matches!(self, Self::Receiver(_))
     }
@@ -61,10 +61,10 @@ impl FromStr for WebUrl {
             return refuse("it names no host");
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return refuse("only printable ASCII may be in it, all else is written as %XX");
+            return refuse("it may contain only printable ASCII; write anything else as %XX");
         }
         if text.contains(['?', '#']) {
-            return refuse("files are looked for below it, so it has no '?' or '#'");
+            return refuse("it must not contain '?' or '#', since file names are appended to it");
         }
         Ok(Self(text.trim_end_matches('/').into()))
     }

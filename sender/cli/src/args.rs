@@ -12,16 +12,16 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::address::Address;
 
-/// Share what was built: push OSTree commits to a cache that everybody pulls from.
+/// Share build results: push OSTree commits to a cache that everybody pulls from
 #[derive(Debug, Parser)]
 #[command(name = "artifact-cache", version, after_help = HELP)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// Where the caches are named, in the place of the usual files
+    /// Configuration file to use instead of the usual ones
     #[arg(long, global = true, display_order = 99, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Command to use in the place of `ssh`, with its arguments
+    /// Command to run instead of `ssh`, with its arguments
     #[arg(
         long,
         global = true,
@@ -30,8 +30,8 @@ pub(crate) struct Args {
         env = "ARTIFACT_CACHE_SSH"
     )]
     pub(crate) ssh: Option<String>,
-    /// Speak this version of the protocol: 0 is that of ostree-push before 0.1, 1 that of BuildStream
-    /// 1.x. Without it: the newest that the server knows, found out by trying
+    /// Protocol version to speak: 0 is that of ostree-push before 0.1, 1 that of BuildStream 1.x
+    /// [default: the newest that the server knows, found by trying]
     #[arg(
         long,
         global = true,
@@ -41,10 +41,10 @@ pub(crate) struct Args {
         value_parser = clap::value_parser!(u16).range(..=i64::from(Version::NEWEST.0))
     )]
     pub(crate) protocol: Option<u16>,
-    /// Print one JSON object a line on standard output, and nothing else there
+    /// Print one JSON object a line to standard output, and nothing else there
     #[arg(long, global = true, display_order = 101)]
     pub(crate) json: bool,
-    /// Print nothing but errors and refusals
+    /// Print only errors and refusals
     #[arg(
         short,
         long,
@@ -53,20 +53,20 @@ pub(crate) struct Args {
         conflicts_with = "verbose"
     )]
     pub(crate) quiet: bool,
-    /// Print also what the server and ssh have to say
+    /// Also print the messages of the server and of ssh
     #[arg(short, long, global = true, display_order = 103)]
     pub(crate) verbose: bool,
 }
 
 impl Args {
-    /// Returns the old version that is asked for.
+    /// Returns the old version that `--protocol` selects.
     pub(crate) fn dialect(&self) -> Option<Dialect> {
         self.protocol
             .and_then(|number| Dialect::of_version(Version(number)))
     }
 
-    /// Reads the command line, and the environment where it says nothing. A variable that is set to
-    /// nothing is as good as one that is not set.
+    /// Reads the command line, and the environment for options that it does not set. A variable
+    /// that is set to an empty string counts as unset.
     pub(crate) fn read() -> Result<Self, clap::Error> {
         let matches = ignore_empty_variables(Self::command()).try_get_matches()?;
         Self::from_arg_matches(&matches)
@@ -95,125 +95,127 @@ pub(crate) enum Command {
     Check(Check),
 }
 
-/// Push refs of a local repository.
+/// Push refs of a local repository
 ///
-/// Only objects that the server lacks travel. The server verifies each, and moves a ref when
-/// everything it reaches is on its disk: when this command says "updated", it is there.
-/// Interrupted at any moment, the cache is as before; the same command again goes on.
+/// Sends only the objects that the server lacks. The server verifies each object, and moves a ref
+/// once everything that the ref reaches is on its disk: when this command prints "updated", the
+/// update survives a power cut. If the push is interrupted, the cache stays as it was; run the same
+/// command again to resume.
 #[derive(Debug, clap::Args)]
 #[command(after_help = PUSH_EXAMPLES)]
 pub(crate) struct Push {
-    /// The local repository: archive, bare-user, bare or bare-user-only
+    /// Local repository: archive, bare-user, bare or bare-user-only
     #[arg(long, value_name = "PATH", env = "OSTREE_REPO", default_value = ".")]
     pub(crate) repo: PathBuf,
-    /// Where to push to: ssh://[user@]host[:port]/path, [user@]host:path, or a local path.
-    /// Several are pushed to one after the other. Without it: each cache of the configuration that
-    /// has `push: true`
+    /// Cache to push to: ssh://[user@]host[:port]/path, [user@]host:path, or a local path. Give it
+    /// several times to push to several caches in turn [default: each configured cache that has
+    /// `push: true`]
     #[arg(long, value_name = "URL")]
     pub(crate) remote: Vec<Remote>,
-    /// Fail if a cache of the configuration cannot be reached, also if others can
+    /// Fail if any configured cache cannot be reached, even if others can
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Change nothing; say what would be sent and set. What is refused only once the server has the
-    /// commit, such as a move that is no fast-forward, does not show
+    /// Show what would be sent and set, and change nothing. Does not show refusals for which the
+    /// server needs the commit, such as of a move that is not a fast-forward
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
-    /// Send this many ancestors of each commit along
+    /// Also send this many ancestors of each commit
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) depth: u32,
-    /// Move refs also to commits that do not descend from their current ones
+    /// Also move refs to commits that do not descend from their current ones
     #[arg(long)]
     pub(crate) force: bool,
-    /// How hard to compress content of a repository that is no archive: 0 to 9
+    /// How hard to compress content of a repository that is not an archive: 0 to 9
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(0..=9),
           default_value_t = artifact_sender::Repository::DEFAULT_COMPRESSION)]
     pub(crate) compression: u32,
-    /// Send at most this many bytes a second; K, M and G stand for thousands, millions and so on
+    /// Send at most this many bytes a second; K, M and G stand for thousands, millions and billions
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(crate) limit_rate: Option<NonZeroU64>,
-    /// When the connection is lost, the server too busy or the cache locked, try so many times more,
-    /// with growing pauses. What the server has verified is not sent again
+    /// How often to retry, with growing pauses, if the connection is lost, the server is too busy
+    /// or the cache is locked. Objects that the server has verified are not sent again
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) retries: u32,
-    /// Refs of the local repository
+    /// Refs of the local repository to push
     #[arg(value_name = "REF", required = true)]
     pub(crate) refs: Vec<RefName>,
 }
 
-/// Pull refs into a local repository.
+/// Pull refs into a local repository
 ///
-/// Each ref is taken from the first cache that has it, and becomes a ref of the same name here. All
-/// that is pulled is verified against its checksum, and a ref is set when everything it reaches is
-/// here. A ref that holds something here that the cache does not know of is left as it is, unless
-/// `--force` is given. Interrupted at any moment, the refs are as before; the same command again goes
-/// on. Signatures are not looked at: for that, use `ostree pull` with a remote that has keys.
+/// Takes each ref from the first cache that has it, and creates a ref of the same name here.
+/// Verifies everything against its checksum, and sets a ref once everything that it reaches is
+/// here. Leaves a ref alone if it holds something that the cache does not know, unless `--force` is
+/// given. If the pull is interrupted, the refs stay as they were; run the same command again to
+/// resume. Does not check signatures: for that, use `ostree pull` with a remote that has keys.
 #[cfg(feature = "pull")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = PULL_EXAMPLES)]
 pub(crate) struct Pull {
-    /// The local repository, of any mode. One that does not exist is made, of mode bare-user
+    /// Local repository, of any mode. If it does not exist, it is created, with mode bare-user
     #[arg(long, value_name = "PATH", env = "OSTREE_REPO", default_value = ".")]
     pub(crate) repo: PathBuf,
-    /// Where to pull from: https://host/path, a local path, or an address to push to, whose server
-    /// says where to pull from. Several are tried in turn. Without it: those of the configuration
+    /// Cache to pull from: https://host/path, a local path, or an address to push to, whose server
+    /// names the place to pull from. Give it several times to try several caches in turn [default:
+    /// the configured caches]
     #[arg(long, value_name = "URL")]
     pub(crate) remote: Vec<Address>,
-    /// Fail if a cache cannot be used, in the place of trying the next
+    /// Fail if a cache cannot be used, instead of trying the next one
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Pull also this many ancestors of each commit, as far as the cache has them
+    /// Also pull this many ancestors of each commit, as far as the cache has them
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) depth: u16,
-    /// Pull every ref of this pattern: `*` is any part of a name between slashes, `**` any
-    /// number of parts
+    /// Pull every ref that matches this pattern: `*` stands for any part of a name between slashes,
+    /// `**` for any number of parts
     #[arg(long, value_name = "PATTERN", conflicts_with = "refs")]
     pub(crate) all: Option<RefPattern>,
-    /// Move refs also where what they hold here is not in the history of what the cache has. It is
-    /// lost with the next `ostree prune`, unless another ref holds it
+    /// Also move refs that hold a commit which is not in the history of the cache's. The next
+    /// `ostree prune` deletes that commit, unless another ref holds it
     #[arg(long)]
     pub(crate) force: bool,
-    /// When the connection is lost, the web server in trouble or the cache locked, try so many times
-    /// more, with growing pauses
+    /// How often to retry, with growing pauses, if the connection is lost, the web server fails or
+    /// the cache is locked
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) retries: u32,
-    /// Refs of the cache
+    /// Refs of the cache to pull
     #[arg(value_name = "REF", required_unless_present = "all")]
     pub(crate) refs: Vec<RefName>,
 }
 
-/// List the refs of a cache: name, age and size.
+/// List the refs of a cache: name, age and size
 ///
-/// A ref that several caches have is listed once, as `pull` would find it.
+/// Lists a ref that several caches have once, as `pull` would find it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = LIST_EXAMPLES)]
 pub(crate) struct List {
-    /// The cache: https://host/path, a local path, or an address to push to. Without it: those of
-    /// the configuration
+    /// Cache to list: https://host/path, a local path, or an address to push to [default: the
+    /// configured caches]
     #[arg(long, value_name = "URL")]
     pub(crate) remote: Vec<Address>,
-    /// Fail if a cache cannot be used, in the place of leaving it out
+    /// Fail if a cache cannot be used, instead of leaving it out
     #[arg(long)]
     pub(crate) strict: bool,
-    /// When the connection is lost, the web server in trouble or the cache locked, try so many times
-    /// more, with growing pauses
+    /// How often to retry, with growing pauses, if the connection is lost, the web server fails or
+    /// the cache is locked
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) retries: u32,
-    /// List only refs of this pattern: `*` is any part of a name between slashes, `**` any
-    /// number of parts
+    /// List only refs that match this pattern: `*` stands for any part of a name between slashes,
+    /// `**` for any number of parts
     #[arg(value_name = "PATTERN")]
     pub(crate) pattern: Option<RefPattern>,
 }
 
-/// Connect to a cache and say who is there, or what is wrong and how to mend it.
+/// Connect to a cache, and show which server answers, or what is wrong and how to fix it
 #[derive(Debug, clap::Args)]
 #[command(after_help = CHECK_EXAMPLES)]
 pub(crate) struct Check {
-    /// The cache, as for push or pull. Without it: each of the configuration
+    /// Cache to check, as for push or pull [default: each configured cache]
     #[arg(long, value_name = "URL")]
     pub(crate) remote: Vec<Address>,
 }
 
-/// Reads a number of bytes, perhaps with a unit.
+/// Parses a number of bytes, with an optional unit.
 fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     let (number, unit) = match text.char_indices().next_back() {
         Some((end, 'k' | 'K')) => (text.get(..end), 1_000),
@@ -224,7 +226,7 @@ fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     number
         .and_then(|number| number.parse::<u64>().ok())
         .and_then(|number| NonZeroU64::new(number.checked_mul(unit)?))
-        .ok_or_else(|| "a rate is a number of bytes above 0, such as 500K or 2M".to_owned())
+        .ok_or_else(|| "a rate must be a number of bytes above 0, such as 500K or 2M".to_owned())
 }
 
 const PUSH_EXAMPLES: &str = "\
@@ -251,25 +253,25 @@ Examples:
   artifact-cache check --remote ssh://artifacts@cache.example.com/artifacts";
 
 const HELP: &str = "\
-Caches are named with --remote, or once and for all in ~/.config/artifact-cache.yaml:
+Name caches with --remote, or once and for all in ~/.config/artifact-cache.yaml:
 
   artifacts:                      # one cache
     url: ssh://artifacts@cache.example.com/artifacts
 
-  artifacts:                      # or several: tried in this order, pushed to where it says so
+  artifacts:                      # or several: tried in this order; only some are pushed to
   - url: https://near.example.com/artifacts
   - url: ssh://artifacts@cache.example.com/artifacts
     push: true
 
-The `artifacts` of ~/.config/buildstream.conf will do as well, and after these
-artifact-cache.yaml in /etc/xdg.
+The client also reads the `artifacts` of ~/.config/buildstream.conf and, after these two
+files, artifact-cache.yaml in /etc/xdg.
 
 Exit codes:
   0  done, or already there          6  the other side does not speak this protocol
   1  output cannot be written, or    7  the local repository lacks something, or is damaged
-     a bug                           8  the server refused what was sent
+     a bug                           8  the server refused the data sent
   2  wrong usage or configuration    9  the server's repository cannot be used: full, locked,
-  3  some refs were refused             damaged, not there
+  3  some refs were refused             damaged, missing
   4  no cache has the ref          130  interrupted (143 by SIGTERM); it says what was kept
   5  no connection, or it was lost";
 

@@ -1,4 +1,4 @@
-//! Which caches a command is about: those of the command line, or those of the configuration.
+//! Chooses the caches of a command: those of the command line, or the configured ones.
 
 use artifact_protocol::exit;
 use artifact_sender::Remote;
@@ -8,16 +8,15 @@ use crate::args::Args;
 use crate::config::{Config, Directories, load};
 use crate::trouble::Trouble;
 
-/// Caches to push to.
 #[derive(Debug)]
 pub(crate) struct Targets {
-    /// The caches, at least one.
+    /// At least one.
     pub(crate) remotes: Vec<Remote>,
-    /// Whether the user named each of them just now.
+    /// Whether the user named them all on the command line.
     pub(crate) named: bool,
 }
 
-/// Returns the caches to push to: those named, or all of the configuration that have `push: true`.
+/// Returns the caches to push to: those named, or all configured ones that have `push: true`.
 pub(crate) fn to_push(named: &[Remote], args: &Args) -> Result<Targets, Trouble> {
     if !named.is_empty() {
         return Ok(Targets {
@@ -38,7 +37,9 @@ pub(crate) fn to_push(named: &[Remote], args: &Args) -> Result<Targets, Trouble>
             may_pass: false,
             code: exit::USAGE,
             text: format!("{} names no cache to push to", config.file.display()),
-            advice: Some("add `push: true` to one with an ssh:// url, or give --remote URL".into()),
+            advice: Some(
+                "add `push: true` to a cache with an ssh:// url, or give --remote URL".into(),
+            ),
         });
     }
     Ok(Targets {
@@ -47,7 +48,7 @@ pub(crate) fn to_push(named: &[Remote], args: &Args) -> Result<Targets, Trouble>
     })
 }
 
-/// Returns the caches to read, the preferred one first: those named, or all of the configuration.
+/// Returns the caches to read, the preferred one first: those named, or all configured ones.
 pub(crate) fn to_read(named: &[Address], args: &Args) -> Result<Vec<Address>, Trouble> {
     if !named.is_empty() {
         return Ok(named.to_vec());

@@ -11,7 +11,7 @@ use crate::output::{Output, counted};
 use crate::trouble::Trouble;
 use crate::{AGENT, caches, session};
 
-/// Looks at each cache in turn, and returns the exit code: the first that is not 0.
+/// Checks each cache in turn, and returns the first exit code that is not 0.
 pub(crate) async fn run(check: &args::Check, args: &Args, output: &Output) -> u8 {
     let caches = match caches::to_read(&check.remote, args) {
         Ok(caches) => caches,
@@ -30,8 +30,8 @@ pub(crate) async fn run(check: &args::Check, args: &Args, output: &Output) -> u8
     code
 }
 
-/// Talks to the cache's receiver, if it has one, and reads from where it is to be read. What is in
-/// everybody's way is said before what is in this user's.
+/// Connects to the cache's receiver, if it has one, and reads the repository. Problems that affect
+/// everybody are reported before those of this user.
 async fn look_at(cache: &Address, args: &Args, output: &Output) -> Result<(), Trouble> {
     let Address::Receiver(remote) = cache else {
         let origin = Origin::of(cache, args, output).await?;
@@ -48,7 +48,8 @@ async fn look_at(cache: &Address, args: &Args, output: &Output) -> Result<(), Tr
     let origin = Origin::announced(remote, &server)?;
     read(&origin, output)?;
     match server.rights() {
-        // Nor does it say what a ref holds.
+        // Such a server does not tell this client what refs hold, either, so there is nothing to
+        // compare.
         Some(rights) if rights.is_empty() => Err(Trouble {
             may_pass: false,
             code: exit::REFUSED_REF,
@@ -59,13 +60,13 @@ async fn look_at(cache: &Address, args: &Args, output: &Output) -> Result<(), Tr
                     .to_owned(),
             ),
         }),
-        // Nor do servers of old versions.
+        // Servers of old versions do not tell, either.
         _ if Dialect::of_version(server.version).is_some() => Ok(()),
         _ => must_agree(remote, &origin, args, output).await,
     }
 }
 
-/// Compares what the web server and the receiver say of one ref: are they of the same repository?
+/// Compares one ref at the web server and at the receiver: do both serve the same repository?
 async fn must_agree(
     remote: &Remote,
     origin: &Origin,
@@ -108,12 +109,12 @@ async fn must_agree(
             may_pass: false,
             code: exit::STORAGE,
             text: format!(
-                "{origin} is another repository, or an old copy: {name} is {served} there, and \
-                 {held} at {remote}"
+                "{origin} serves another repository, or an old copy: {name} is {served} there, \
+                 but {held} at {remote}"
             ),
             advice: Some(
-                "does the web server serve the repository that the receiver writes, and does \
-                 nothing in between keep an old summary?"
+                "make the web server serve the repository that the receiver writes, and let no \
+                 proxy cache the summary"
                     .to_owned(),
             ),
         });
@@ -151,7 +152,7 @@ fn show(server: &Welcome, remote: &Remote, output: &Output) {
     }));
 }
 
-/// Reads what every puller reads first.
+/// Reads the files that every puller reads first.
 fn read(origin: &Origin, output: &Output) -> Result<(), Trouble> {
     let config = origin.config()?;
     let summary = origin.summary()?;

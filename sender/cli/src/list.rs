@@ -17,7 +17,8 @@ use crate::output::Output;
 use crate::retry::retrying;
 use crate::trouble::Trouble;
 
-/// Prints the refs of all caches, each as the first that has it says.
+/// Prints the refs of all caches. If several caches have a ref, prints it as the first of them has
+/// it.
 pub(crate) async fn run(list: &args::List, args: &Args, output: &Output) -> u8 {
     let caches = match caches::to_read(&list.remote, args) {
         Ok(caches) => caches,
@@ -48,11 +49,11 @@ pub(crate) async fn run(list: &args::List, args: &Args, output: &Output) -> u8 {
         }
     }
     if !answered {
-        output.error("no cache could be read", None);
+        output.error("could not read any cache", None);
         return exit::CONNECTION;
     }
     if refs.is_empty() {
-        let of = (list.pattern.as_ref()).map_or(String::new(), |p| format!(" of the pattern {p}"));
+        let of = (list.pattern.as_ref()).map_or(String::new(), |p| format!(" that matches {p}"));
         output.note(&match &caches[..] {
             [cache] => format!("{cache} has no ref{of}"),
             _ => format!("none of the caches has a ref{of}"),

@@ -1,6 +1,6 @@
 //! `artifact-cache`: pushes commits of a local OSTree repository to a shared cache, and pulls them.
 //!
-//! Arguments, printing and exit codes only; the work is the library's.
+//! Arguments, printing and exit codes only; the library does the work.
 
 mod address;
 mod args;
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     ExitCode::from(output.finish(code))
 }
 
-/// Prints what was asked for in the place of a command, such as help; or what is wrong with it.
+/// Prints the help that was asked for, or the mistake in the command line.
 fn print(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| io::stdout().flush());
     match printed {
@@ -69,5 +69,5 @@ fn print(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// What this program calls itself to servers.
+/// The agent that this program sends to servers.
 const AGENT: &str = concat!("artifact-cache ", env!("CARGO_PKG_VERSION"));

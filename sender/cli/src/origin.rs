@@ -1,6 +1,7 @@
-//! Where a cache is read from: its files, over the web or by path.
+//! The source that a cache is read from: its files, over the web or by path.
 //!
-//! What is read is not believed: the summary is parsed strictly, and pulling verifies every object.
+//! Nothing read from it is trusted: the summary is parsed strictly, and pulling verifies every
+//! object.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,9 +27,7 @@ use crate::{AGENT, session};
 /// The repository of a cache, for reading.
 #[derive(Debug)]
 pub(crate) enum Origin {
-    /// Behind a web server.
     Web(Web),
-    /// On this machine.
     Path(PathBuf),
 }
 
@@ -40,7 +39,7 @@ pub(crate) struct Web {
 }
 
 impl Origin {
-    /// Finds out where a cache is read from. A receiver behind ssh is asked for it.
+    /// Finds the place to read a cache from, and asks its receiver if the address is one of ssh.
     pub(crate) async fn of(
         address: &Address,
         args: &Args,
@@ -58,32 +57,36 @@ impl Origin {
         Self::announced(remote, &server)
     }
 
-    /// Returns where a server says to pull from.
+    /// Returns the place to pull from that a server has announced.
     pub(crate) fn announced(remote: &Remote, server: &Welcome) -> Result<Self, Trouble> {
-        let trouble = |text| Trouble {
+        let trouble = |text| {
+            Trouble {
             may_pass: false,
             code: exit::STORAGE,
             text,
             advice: Some(
-                "name the web address yourself, with --remote https://...; the operator sets it \
+                "name the web address yourself, with --remote https://...; the operator can set it \
                  with --pull-url in the server's ForceCommand"
                     .to_owned(),
             ),
+        }
         };
         let Some(announced) = &server.pull_url else {
-            return Err(trouble(format!("{remote} does not say where to pull from")));
+            return Err(trouble(format!(
+                "{remote} does not announce a place to pull from"
+            )));
         };
         // Only the web: no server may make us read files of this machine.
         let url = announced.as_raw().parse::<WebUrl>().map_err(|_| {
             let announced = announced.escaped();
             trouble(format!(
-                "{remote} says to pull from {announced:?}, which is no web address"
+                "{remote} says to pull from {announced:?}, which is not a web address"
             ))
         })?;
         Ok(Self::Web(Web::new(url)))
     }
 
-    /// Reads the summary, if there is one.
+    /// Reads the summary, if the cache has one.
     pub(crate) fn summary(&self) -> Result<Option<Summary>, Trouble> {
         let Some(bytes) = self.read("summary", SUMMARY_LEN_MAX)? else {
             return Ok(None);
@@ -94,12 +97,12 @@ impl Origin {
             .map_err(|error| self.bad("summary", &error.to_string()))
     }
 
-    /// Reads the refs that the summary names.
+    /// Reads the refs that the summary lists.
     pub(crate) fn refs(&self) -> Result<BTreeMap<String, SummaryRef>, Trouble> {
         if let Some(summary) = self.summary()? {
             return Ok(summary.refs);
         }
-        // If there is no repository either, that is what is to be said.
+        // If the repository itself is missing, report that instead.
         self.config()?;
         if let Self::Path(path) = self
             && is_without_files(&path.join("refs/heads"))
@@ -111,27 +114,26 @@ impl Origin {
             code: exit::STORAGE,
             text: format!("{self} has no summary, so its refs cannot be listed"),
             advice: Some(
-                "the first push makes one; a ref whose name you know can be pulled all the same"
-                    .into(),
+                "the first push creates it; until then you can pull a ref by its name".into(),
             ),
         })
     }
 
-    /// Reads the repository's configuration, without which there is no repository.
+    /// Reads the repository's configuration; a repository without one is an error.
     pub(crate) fn config(&self) -> Result<RepoConfig, Trouble> {
         let Some(bytes) = self.read("config", CONFIG_LEN_MAX)? else {
             return Err(Trouble {
                 may_pass: false,
                 code: exit::STORAGE,
-                text: format!("there is no OSTree repository at {self}: it has no config"),
-                advice: Some("is it the address of the repository's own directory?".into()),
+                text: format!("{self} is not an OSTree repository: it has no config"),
+                advice: Some("give the address of the repository's own directory".into()),
             });
         };
         let text = String::from_utf8_lossy(&bytes);
         RepoConfig::parse(&text).map_err(|error| self.bad("config", &error.to_string()))
     }
 
-    /// Reads what a ref holds, if it is there.
+    /// Reads the commit that a ref holds, if the ref exists.
     #[cfg(feature = "pull")]
     pub(crate) fn commit_of(&self, name: &RefName) -> Result<Option<Checksum>, Trouble> {
         let file = format!("refs/heads/{name}");
@@ -142,10 +144,10 @@ impl Origin {
         let commit = text.trim_end().parse();
         commit
             .map(Some)
-            .map_err(|_| self.bad(&file, "it holds no checksum"))
+            .map_err(|_| self.bad(&file, "it does not contain a checksum"))
     }
 
-    /// Reads a commit of the repository, if it is there.
+    /// Reads a commit object, if it exists.
     #[cfg(feature = "pull")]
     pub(crate) fn commit(&self, commit: Checksum) -> Result<Option<Commit>, Trouble> {
         let id = ObjectId::new(ObjectKind::Commit, commit);
@@ -154,7 +156,7 @@ impl Origin {
             return Ok(None);
         };
         if Checksum::of(&bytes) != commit {
-            return Err(self.bad(&file, "it has another checksum"));
+            return Err(self.bad(&file, "its checksum does not match its name"));
         }
         let parsed = Commit::parse(&bytes);
         parsed
@@ -162,7 +164,7 @@ impl Origin {
             .map_err(|error| self.bad(&file, &error.to_string()))
     }
 
-    /// Reads a file of the repository, if it is there.
+    /// Reads a file of the repository, if it exists.
     fn read(&self, file: &str, len_max: u64) -> Result<Option<Vec<u8>>, Trouble> {
         match self {
             Self::Web(web) => web.read(file, len_max),
@@ -211,7 +213,6 @@ impl Web {
         }
     }
 
-    /// Returns where it is.
     #[cfg(feature = "pull")]
     pub(crate) const fn url(&self) -> &WebUrl {
         &self.url
@@ -229,11 +230,11 @@ impl Web {
             404 | 410 => return Ok(None),
             401 | 403 => (
                 exit::STORAGE,
-                Some("the web server has to let everybody read it"),
+                Some("the web server must let everybody read it"),
             ),
             429 | 500.. => (
                 exit::CONNECTION,
-                Some("the web server is in trouble: try again later"),
+                Some("the web server has failed: try again later"),
             ),
             _ => (exit::STORAGE, None),
         };
@@ -246,7 +247,7 @@ impl Web {
     }
 }
 
-/// Puts a failed request into words.
+/// Describes a failed request.
 fn unreachable(url: &str, error: &ureq::Error) -> Trouble {
     let reason = match error {
         ureq::Error::Io(error) => error.to_string(),
@@ -254,16 +255,16 @@ fn unreachable(url: &str, error: &ureq::Error) -> Trouble {
     };
     let advice = match error {
         _ if reason.contains("failed to lookup") => {
-            Some("the host's name is not known: is it spelled right?")
+            Some("the host's name is unknown: check its spelling")
         }
-        _ if reason.contains("refused") => Some("nobody listens there: is the port right?"),
+        _ if reason.contains("refused") => Some("no server listens there: check the port"),
         _ if reason.contains("certificate") => {
-            Some("is its authority among those this machine trusts, below /etc/ssl/certs?")
+            Some("add its authority to those that this machine trusts, below /etc/ssl/certs")
         }
         _ => None,
     };
     Trouble {
-        // A name that is not known, a port that is closed or a certificate stays so for a while.
+        // An unknown name, a closed port or a bad certificate will not change soon.
         may_pass: advice.is_none() && !matches!(error, ureq::Error::BodyExceedsLimit(_)),
         code: match error {
             ureq::Error::BodyExceedsLimit(_) => exit::STORAGE,
@@ -274,7 +275,7 @@ fn unreachable(url: &str, error: &ureq::Error) -> Trouble {
     }
 }
 
-/// Returns whether there is no file in a directory and those below it.
+/// Returns whether a directory and its subdirectories contain no file.
 fn is_without_files(directory: &Path) -> bool {
     let entries = std::fs::read_dir(directory).into_iter().flatten();
     entries.flatten().all(|entry| {

@@ -1,7 +1,7 @@
-//! All that is printed: for people, on a terminal or not, or for programs.
+//! Everything that the program prints: for people, on a terminal or not, or for programs.
 //!
 //! Text of the other side goes through `escape`. Results go to standard output, everything else to
-//! standard error; a closed pipe is no error, and a full disk is.
+//! standard error. A closed pipe is not an error; a full disk is.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -21,9 +21,9 @@ pub(crate) struct Output {
     json: bool,
     quiet: bool,
     bar: bool,
-    /// Why a result could not be printed.
+    /// The reason why a result could not be printed.
     unwritable: OnceLock<String>,
-    /// What is so if it all ends now.
+    /// The state that an interruption would leave now, in words.
     meanwhile: Mutex<String>,
 }
 
@@ -39,7 +39,7 @@ impl Output {
         }
     }
 
-    /// Says what is so from now on, should the user interrupt.
+    /// Sets the text to print if the user interrupts from now on.
     pub(crate) fn meanwhile(&self, text: String) {
         *self
             .meanwhile
@@ -59,8 +59,8 @@ impl Output {
         let _ = writeln!(io::stderr(), "{clear}artifact-cache: {text}");
     }
 
-    /// Returns the exit code: a result that nobody could read is none. A reader that has read enough
-    /// is content.
+    /// Returns the exit code: if a result could not be printed, the command has failed. A reader
+    /// that closes the pipe has read enough.
     pub(crate) fn finish(&self, code: u8) -> u8 {
         self.note_failure(io::stdout().flush());
         let Some(why) = self.unwritable.get() else {
@@ -100,7 +100,7 @@ impl Output {
         }
     }
 
-    /// Prints what went wrong, and what to do about it.
+    /// Prints an error, and what to do about it.
     pub(crate) fn error(&self, text: &str, advice: Option<&str>) {
         self.object(&json!({ "event": "error", "text": text, "advice": advice }));
         let _ = writeln!(io::stderr(), "artifact-cache: {text}");
@@ -123,7 +123,7 @@ impl Output {
         }
     }
 
-    /// Prints what went wrong without being in the way.
+    /// Prints a problem that did not stop the command.
     pub(crate) fn warning(&self, text: &str) {
         self.object(&json!({ "event": "warning", "text": text }));
         if !self.quiet {
@@ -131,7 +131,7 @@ impl Output {
         }
     }
 
-    /// Prints what this program does of its own accord, or did not find.
+    /// Prints a decision that this program took by itself, or an empty result.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
             let _ = writeln!(io::stderr(), "artifact-cache: {text}");
@@ -146,8 +146,8 @@ impl Output {
     #[cfg(feature = "pull")]
     pub(crate) fn pull_progress(&self) -> PullProgress {
         self.meanwhile(
-            "no ref was set that is not named above, and what came is kept: the same command again \
-             fetches the rest"
+            "only the refs named above were set, and all fetched objects are kept: run the same \
+             command again to fetch the rest"
                 .to_owned(),
         );
         let bar = hidden_bar();
@@ -176,7 +176,7 @@ impl Output {
     }
 }
 
-/// The line that moves while a pull is under way; only on a terminal.
+/// The progress line of a pull; only on a terminal.
 #[cfg(feature = "pull")]
 #[derive(Clone, Debug)]
 pub(crate) struct PullProgress {
@@ -203,7 +203,7 @@ impl PullProgress {
     }
 }
 
-/// The line that moves while a push is under way; only on a terminal.
+/// The progress line of a push; only on a terminal.
 pub(crate) struct Progress<'a> {
     output: &'a Output,
     remote: &'a Remote,
@@ -234,7 +234,7 @@ impl Progress<'_> {
             }
             SenderEvent::Missing(count) => self.wanted += count,
             SenderEvent::Staged(staged) if staged.objects == self.wanted => {
-                self.bar.set_message("the server makes it durable");
+                self.bar.set_message("the server syncs to disk");
             }
             SenderEvent::Staged(_) => {}
             SenderEvent::Finalized(_) => self.bar.set_message("the server updates its summary"),
@@ -247,18 +247,18 @@ impl Progress<'_> {
         self.started.elapsed()
     }
 
-    /// Says what an interruption would leave.
+    /// Sets the text to print if the user interrupts.
     fn foresee(&self, event: &SenderEvent) {
         let remote = self.remote;
         let text = match event {
             SenderEvent::Welcomed(_) => format!("nothing was changed at {remote}"),
             SenderEvent::Staged(staged) if staged.objects == self.wanted => format!(
-                "{remote} has all objects, and may have set the refs by now: the same command \
-                 again makes sure"
+                "{remote} has all objects, and may have set the refs by now: run the same command \
+                 again to make sure"
             ),
             SenderEvent::Staged(staged) => format!(
-                "no ref was changed at {remote}, which keeps the {} that it has verified: the \
-                 same command again sends the rest",
+                "no ref was changed at {remote}, which keeps the {} that it has verified: run \
+                 the same command again to send the rest",
                 counted(staged.objects, "object")
             ),
             SenderEvent::Finalized(_) => format!("{remote} has set the refs"),
@@ -271,7 +271,7 @@ impl Progress<'_> {
         self.output.meanwhile(text);
     }
 
-    /// Until the server answers, the terminal is for the questions of `ssh`.
+    /// Until the server answers, the terminal belongs to the questions of `ssh`.
     fn begin(&mut self) {
         self.started = Instant::now();
         if self.visible {
@@ -293,13 +293,13 @@ impl Progress<'_> {
     }
 }
 
-/// Returns a number with what it is of.
+/// Formats a number with its noun.
 pub(crate) fn counted(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", HumanCount(number))
 }
 
-/// What is said where standard output takes nothing.
+/// The error if standard output cannot be written.
 pub(crate) fn unwritable(why: impl Display) -> String {
     format!("cannot write to standard output: {why}")
 }

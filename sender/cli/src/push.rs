@@ -17,9 +17,9 @@ use crate::retry::retrying;
 use crate::trouble::{Trouble, Witness};
 use crate::{AGENT, caches, session, signals};
 
-/// Pushes to each cache in turn, and returns the exit code: the first that is not 0.
+/// Pushes to each cache in turn, and returns the first exit code that is not 0.
 ///
-/// A cache that is only configured may be out of reach, as long as another is not.
+/// A configured cache may be unreachable, as long as another is not.
 pub(crate) async fn run(push: &args::Push, args: &Args, output: &Output) -> u8 {
     let targets = match caches::to_push(&push.remote, args) {
         Ok(targets) => targets,
@@ -43,7 +43,7 @@ pub(crate) async fn run(push: &args::Push, args: &Args, output: &Output) -> u8 {
         }
     }
     if !reached {
-        output.error("no cache could be reached", None);
+        output.error("could not reach any cache", None);
         return exit::CONNECTION;
     }
     code
@@ -65,8 +65,8 @@ async fn push_to(
     }
 }
 
-/// Asks what became of a push whose answer was lost, and changes nothing: it was done if all of it is
-/// up to date now.
+/// Finds out the outcome of a push whose answer was lost, without changing anything: the push
+/// succeeded if all its refs are up to date now.
 async fn ask(
     remote: &Remote,
     args: &args::Push,
@@ -74,7 +74,10 @@ async fn ask(
     output: &Output,
     trouble: Trouble,
 ) -> Result<Report, Trouble> {
-    output.warning(&format!("{}; asking whether it is done", trouble.text));
+    output.warning(&format!(
+        "{}; asking the server whether the push is done",
+        trouble.text
+    ));
     let Ok(push) = prepare(args) else {
         return Err(trouble);
     };
@@ -119,10 +122,10 @@ async fn push_once(
         let show = |event: &SenderEvent| progress.show(event);
         let result = push.over_until(connection, show, stop).await;
         if is_stopped(&result) {
-            // Whoever waits for the signal ends the program.
+            // The thread that waits for the signal ends the program.
             std::future::pending::<()>().await;
         }
-        // It may have been done all the same.
+        // The push may have succeeded all the same.
         *is_unsettled = matches!(&result, Err(Error::Unsettled(_)));
         result
     })
@@ -211,7 +214,7 @@ fn show(report: &Report, remote: &Remote, dry_run: bool, took: Duration, output:
             took.as_secs_f64(),
         ));
     } else if refused == 0 {
-        // Whether each object is there was not looked at: refs are trusted to be whole.
+        // The server trusts that refs are complete: nobody checked each object.
         output.line(&format!("nothing to send: {remote} is up to date"));
     }
     if let (Some(url), true) = (&report.server.pull_url, refused < report.refs.len()) {
@@ -219,7 +222,7 @@ fn show(report: &Report, remote: &Remote, dry_run: bool, took: Duration, output:
     }
     if let Some(error) = &report.lost {
         output.warning(&format!(
-            "this is done, but whether the server's summary shows it is not known: {error:#}"
+            "the push is done, but the server's summary may not list it yet: {error:#}"
         ));
     }
     if let Some(SummaryDone::Failed(text)) = &report.summary {
@@ -241,15 +244,15 @@ fn show(report: &Report, remote: &Remote, dry_run: bool, took: Duration, output:
     }));
 }
 
-/// What to do about a refusal.
+/// Returns what the user can do about a refusal.
 const fn advise(code: RefusalCode) -> Option<&'static str> {
     Some(match code {
-        RefusalCode::NOT_PERMITTED => "the operator of the cache decides who may set it",
+        RefusalCode::NOT_PERMITTED => "the operator of the cache decides who may set this ref",
         RefusalCode::NOT_FAST_FORWARD => {
-            "if what the server has is to be replaced, push with --force"
+            "to replace the commit that the server has, push with --force"
         }
         RefusalCode::LOST_RACE => {
-            "somebody else has moved it: look at what it is now, and push again"
+            "somebody else has moved the ref: look at its commit, and push again"
         }
         RefusalCode::NAME_CONFLICT => "push under another name",
         RefusalCode::BINDING => {

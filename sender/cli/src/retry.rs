@@ -1,12 +1,12 @@
-//! Trying again what may pass.
+//! Retries failures that may pass.
 
 use std::time::Duration;
 
 use crate::output::Output;
 use crate::trouble::Trouble;
 
-/// Does something, and does it again so many times while that can help. The pauses grow, and differ
-/// from client to client: a fleet that was turned away together must not come back together.
+/// Runs `act` again, up to `retries` times, while that can help. The pauses grow, and differ
+/// between clients: a fleet that was turned away together must not come back together.
 pub(crate) async fn retrying<T>(
     retries: u32,
     output: &Output,

@@ -7,9 +7,9 @@ use crate::args::Args;
 use crate::output::Output;
 use crate::trouble::{self, Trouble, Witness};
 
-/// Connects to `remote` and lets `talk` do what it wants; what goes wrong is put into words.
+/// Connects to `remote`, runs `talk`, and describes a failure.
 ///
-/// A server that turns out to know only an old version is talked to once more, in that one.
+/// If the server turns out to know only an old version, connects again in that version.
 pub(crate) async fn run<T>(
     remote: &Remote,
     args: &Args,
@@ -19,7 +19,7 @@ pub(crate) async fn run<T>(
     run_in(args.dialect(), remote, args, output, talk).await
 }
 
-/// The same where the old version that the server speaks may be known.
+/// Like `run`, if the server's old version may be known already.
 pub(crate) async fn run_in<T>(
     known: Option<Dialect>,
     remote: &Remote,
@@ -33,7 +33,7 @@ pub(crate) async fn run_in<T>(
     }
     let connector = connector.adapt_to(remote).await;
     if let (true, Some(ciphers)) = (args.verbose, connector.ciphers()) {
-        output.note(&format!("ssh is told to prefer these ciphers: {ciphers}"));
+        output.note(&format!("telling ssh to prefer these ciphers: {ciphers}"));
     }
     let mut attempt = async |dialect| {
         let connector = connector.clone().dialect(dialect);
@@ -47,7 +47,7 @@ pub(crate) async fn run_in<T>(
         if args.verbose {
             said.iter().for_each(|line| output.remote_line(line));
         }
-        // What came of a push of version 0 is only there.
+        // In version 0, only the exit code tells the outcome of a push.
         let is_well = dialect != Some(Dialect::V0) || status.is_some_and(|s| s.success());
         let error = match result {
             Ok(done) if is_well => return Ok(done),
@@ -70,7 +70,7 @@ pub(crate) async fn run_in<T>(
         .filter(|_| args.protocol.is_none() && known.is_none());
     if let Some((dialect, is_certain)) = older {
         output.note(&format!(
-            "the server knows only version {} of the protocol, of {}",
+            "the server speaks only version {} of the protocol, that of {}",
             dialect.version(),
             match dialect {
                 Dialect::V0 => "ostree-push before 0.1",
@@ -91,7 +91,7 @@ pub(crate) async fn run_in<T>(
     Err(Trouble::new(error, remote, &witness))
 }
 
-/// A session that failed, and what is known of the other side.
+/// A session that failed, and the evidence about the other side.
 struct Failed {
     error: Error,
     witness: Witness,
@@ -105,11 +105,11 @@ impl Failed {
         }
     }
 
-    /// Returns the old version that the server may speak, and whether it surely does.
+    /// Returns the old version that the server may speak, and whether that is certain.
     fn older(&self) -> Option<(Dialect, bool)> {
         let Witness { status, said, .. } = &self.witness;
         match &self.error {
-            // Servers of version 0 speak first, whatever is said to them.
+            // Servers of version 0 speak first, whatever the client sends.
             Error::Session(SessionError::Decode(DecodeError::Preamble { got }))
                 if got.starts_with("l\0") || got.starts_with("B\0") =>
             {
@@ -118,7 +118,7 @@ impl Failed {
             Error::Session(SessionError::Truncated) if trouble::is_refused_by_version_1(said) => {
                 Some((Dialect::V1, true))
             }
-            // There may be a receiver of another name.
+            // The server may have a receiver of another name.
             Error::Session(SessionError::Truncated)
                 if status.and_then(|status| status.code()) == Some(127) =>
             {
@@ -129,7 +129,7 @@ impl Failed {
     }
 }
 
-/// Whether only the other side's own words can tell what happened.
+/// Returns whether only the other side's own messages can explain the failure.
 fn is_unexplained(error: &Error) -> bool {
     let (Error::Session(session) | Error::Unsettled(session)) = error else {
         return false;

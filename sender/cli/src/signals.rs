@@ -1,4 +1,4 @@
-//! What happens when the user interrupts, or the machine is shut down.
+//! Handles interruption by the user, and shutdown of the machine.
 
 use std::process::exit;
 use std::sync::Arc;
@@ -9,16 +9,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::output::Output;
 
-/// Waits for a signal on a thread of its own, since libostree may have the main one; says what was
-/// kept, and ends the program as a shell would have it. Nothing has to be tidied up: a push or pull
-/// may end at any moment, and `ssh` ends when we do. A push has a moment to say goodbye.
+/// Waits for a signal on a thread of its own, since libostree may block the main one. Then prints
+/// what was kept, and ends the program with the exit code that a shell expects. Nothing needs
+/// tidying up: a push or pull may end at any moment, and `ssh` ends with this process. A push gets
+/// a moment to say goodbye.
 pub(crate) fn watch(output: &Arc<Output>) {
     let output = Arc::clone(output);
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
-        // Without it the signal ends the program all the same.
+        // Without the runtime, the signal ends the program all the same.
         let Ok(runtime) = runtime else { return };
         runtime.block_on(async {
             let code = told_to_stop().await;
@@ -29,7 +30,7 @@ pub(crate) fn watch(output: &Arc<Output>) {
     });
 }
 
-/// Waits for a signal to stop, and returns the exit code it leads to.
+/// Waits for a signal to stop, and returns its exit code.
 pub(crate) async fn told_to_stop() -> i32 {
     let signals = (
         signal(SignalKind::interrupt()),
@@ -44,7 +45,7 @@ pub(crate) async fn told_to_stop() -> i32 {
     }
 }
 
-/// 128 and the number of the signal.
+/// 128 plus the number of the signal.
 const INTERRUPTED: i32 = 130;
 const TERMINATED: i32 = 143;
 const FAREWELL: Duration = Duration::from_millis(200);

@@ -1,4 +1,5 @@
-//! What went wrong, in one line; what to do about it, in another; and the exit code.
+//! Failures, as the user sees them: a line that says what went wrong, a line of advice, and the
+//! exit code.
 
 use std::process::ExitStatus;
 
@@ -6,24 +7,24 @@ use artifact_protocol::exit;
 use artifact_protocol::frame::{CloseCode, DecodeError};
 use artifact_sender::{Error, Remote, SessionError, SshRemote};
 
-/// A failure, fit to be shown.
+/// A failure, ready to be printed.
 #[derive(Debug)]
 pub(crate) struct Trouble {
     pub(crate) code: u8,
     pub(crate) text: String,
     pub(crate) advice: Option<String>,
-    /// Whether the same again may go well.
+    /// Whether a retry may succeed.
     pub(crate) may_pass: bool,
 }
 
-/// What is known of the other side when a session has failed.
+/// What the client knows about the other side when a session has failed.
 #[derive(Debug, Default)]
 pub(crate) struct Witness {
-    /// How the receiver or `ssh` ended.
+    /// The exit status of the receiver or of `ssh`.
     pub(crate) status: Option<ExitStatus>,
-    /// What it wrote to standard error.
+    /// The lines it wrote to standard error.
     pub(crate) said: Vec<String>,
-    /// Whether any byte came from it.
+    /// Whether it sent any byte.
     pub(crate) was_heard: bool,
 }
 
@@ -32,8 +33,8 @@ impl Witness {
         self.said.iter().any(|line| line.contains(text))
     }
 
-    /// Whether sshd, or what is before it, hung up before it asked for a key: too many others were
-    /// about to connect (`MaxStartups`), or it is being started.
+    /// Returns whether sshd, or a host on the way to it, hung up before it asked for a key: too
+    /// many others were about to connect (`MaxStartups`), or it is just starting.
     fn was_dropped(&self) -> bool {
         let dropped = [
             "kex_exchange_identification:",
@@ -42,7 +43,7 @@ impl Witness {
             "Connection reset by",
             "Not allowed at this time",
         ];
-        // These stay as they are: another try only fills the log of the server.
+        // A retry cannot help with these, and would only fill the server's log.
         let lasting = [
             "Permission denied",
             "Too many authentication failures",
@@ -67,17 +68,18 @@ impl Trouble {
                 advise(session, remote, witness)
             }
             Error::Unsettled(_) => Some(
-                "push the same again: what is done already is found to be, and the rest is done"
+                "push the same again: that completes the push, and skips whatever is done already"
                     .to_owned(),
             ),
             _ if is_older => Some(
-                "the receiver there is an older one, of BuildStream 1.x or ostree-push: install \
+                "the receiver there is an older one, that of BuildStream 1.x or ostree-push: \
+                 install \
                  this project's in its place"
                     .to_owned(),
             ),
             Error::Session(session) => advise(session, remote, witness),
             Error::Start { .. } => Some(
-                "is it installed? `--ssh` names another program for hosts, and a local path needs \
+                "install it, or name another program for hosts with `--ssh`; a local path needs \
                  bst-artifact-receive beside artifact-cache or on PATH"
                     .to_owned(),
             ),
@@ -86,7 +88,7 @@ impl Trouble {
         let may_pass = !is_older && may_pass(&error, witness);
         let text = match error {
             Error::Session(SessionError::Truncated) => ended_early(remote, witness.status),
-            // A server that says what went wrong is believed until it is asked again.
+            // Believe a server that says what went wrong, until we ask again.
             Error::Session(session) | Error::Unsettled(session @ SessionError::PeerClosed(_)) => {
                 format!("{:#}", anyhow::Error::new(session))
             }
@@ -101,15 +103,15 @@ impl Trouble {
     }
 }
 
-/// Returns whether the same again may go well. A server that has never answered will not either
-/// then, but for one that was too busy to.
+/// Returns whether a retry may succeed. If the server has never answered, it will not answer a
+/// retry either, unless it was only too busy.
 fn may_pass(error: &Error, witness: &Witness) -> bool {
     let passing = [CloseCode::BUSY, CloseCode::TIMEOUT, CloseCode::INTERRUPTED];
     match error {
         Error::Session(SessionError::Truncated) => witness.was_heard || witness.was_dropped(),
         Error::Session(SessionError::PeerClosed(close))
         | Error::Unsettled(SessionError::PeerClosed(close)) => passing.contains(&close.code),
-        // Asking again tells what became of it.
+        // Asking again tells the outcome.
         Error::Unsettled(_) => true,
         Error::Session(SessionError::Fault(fault)) => {
             witness.was_heard && passing.contains(&fault.code)
@@ -124,7 +126,7 @@ fn exit_code(error: &Error) -> u8 {
         Error::Session(session) | Error::Unsettled(session) => match session {
             SessionError::Truncated => exit::CONNECTION,
             SessionError::Decode(_) | SessionError::Violation(_) => exit::NOT_THE_PROTOCOL,
-            // Whatever a server calls done before it is, is not.
+            // A server that says DONE too early has not finished anything.
             SessionError::PeerClosed(close) if close.code == CloseCode::DONE => {
                 exit::NOT_THE_PROTOCOL
             }
@@ -133,13 +135,13 @@ fn exit_code(error: &Error) -> u8 {
             _ => exit::OTHER,
         },
         Error::Internal(_) => exit::OTHER,
-        // All others are of the local repository.
+        // All other errors concern the local repository.
         _ => exit::SOURCE,
     }
 }
 
-/// Whether the other side is a receiver of BuildStream 1.x, which gives up on what it does not
-/// know, or of ostree-push before 0.1, which speaks first.
+/// Returns whether the other side is a receiver of BuildStream 1.x, which ends at messages it does
+/// not know, or of ostree-push before 0.1, which speaks first.
 fn is_answered_by_an_older_receiver(error: &Error, said: &[String]) -> bool {
     match error {
         Error::Session(SessionError::Truncated) => is_refused_by_version_1(said),
@@ -159,7 +161,7 @@ fn ended_early(remote: &Remote, status: Option<ExitStatus>) -> String {
     }
 }
 
-/// What to do about a server's key that ssh does not take.
+/// Returns what to do about a server's key that ssh does not accept.
 fn advise_on_host_key(remote: &SshRemote, witness: &Witness) -> Option<String> {
     let known = match remote.port {
         None | Some(22) => remote.host.clone(),
@@ -168,7 +170,8 @@ fn advise_on_host_key(remote: &SshRemote, witness: &Witness) -> Option<String> {
     let is_revoked = |line: &String| line.to_ascii_lowercase().contains("revoked");
     if witness.said.iter().any(is_revoked) {
         return Some(format!(
-            "the server's key was revoked, since somebody else may have it: do not accept it, and \
+            "the server's key was revoked, because somebody else may have it: do not accept it, \
+             and \
              do not connect by hand either. Ask the operator for the server's new key; whoever \
              revoked the old one did so in known_hosts (`ssh-keygen -F '{known}'` shows the line) \
              or in RevokedHostKeys"
@@ -176,7 +179,8 @@ fn advise_on_host_key(remote: &SshRemote, witness: &Witness) -> Option<String> {
     }
     if witness.heard("HOST IDENTIFICATION HAS CHANGED") {
         return Some(format!(
-            "the server's key is another than before: ask its operator whether that is right, and \
+            "the server's key is not the same as before: ask its operator whether that is right, \
+             and \
              only then remove the old one with `ssh-keygen -R '{known}'`"
         ));
     }
@@ -190,14 +194,14 @@ fn advise_on_host_key(remote: &SshRemote, witness: &Witness) -> Option<String> {
             .map_or(String::new(), |user| format!("{user}@"));
         return Some(format!(
             "ssh does not know the server's key yet: connect once by hand with `ssh{port} \
-             {user}{}`, and compare what it shows with what the operator says",
+             {user}{}`, and compare the fingerprint with the one that the operator gave you",
             remote.host
         ));
     }
     None
 }
 
-/// What to do, from what is known of the other side.
+/// Returns what to do, from the evidence about the other side.
 fn advise(error: &SessionError, remote: &Remote, witness: &Witness) -> Option<String> {
     let heard = |text: &str| witness.heard(text);
     let code = witness.status.and_then(|status| status.code());
@@ -212,7 +216,7 @@ fn advise(error: &SessionError, remote: &Remote, witness: &Witness) -> Option<St
              start files, or set ForceCommand bst-artifact-receive for this user"
         }
         SessionError::Truncated if heard("Too many authentication failures") => {
-            "ssh offers more keys than the server lets: name the one, with --ssh 'ssh -o \
+            "ssh offers more keys than the server accepts: name the right one with --ssh 'ssh -o \
              IdentitiesOnly=yes -i KEY'"
         }
         SessionError::Truncated if heard("Permission denied") => {
@@ -220,54 +224,61 @@ fn advise(error: &SessionError, remote: &Remote, witness: &Witness) -> Option<St
              name it with --ssh 'ssh -i KEY'"
         }
         SessionError::Truncated if heard("Unable to negotiate with") => {
-            "ssh and the server have no way in common, of those that ssh names: one of the two is \
-             too old, or is told to be strict"
+            "ssh and the server have no algorithm in common, of those that ssh lists: one of the \
+             two is too old, or is configured to be strict"
         }
         SessionError::Truncated if witness.was_dropped() && heard("UNKNOWN port") => {
-            "what leads to the server (ProxyJump or ProxyCommand of ssh's configuration) fails, or the \
-             server takes no more connections at the moment (MaxStartups of its sshd)"
+            "the way to the server (ProxyJump or ProxyCommand of ssh's configuration) fails, or \
+             the server accepts no more connections at the moment (MaxStartups of its sshd)"
         }
         SessionError::Truncated if witness.was_dropped() => {
-            "the server takes no more connections at the moment (MaxStartups of its sshd): try \
+            "the server accepts no more connections at the moment (MaxStartups of its sshd): try \
              again in a while"
         }
         SessionError::Truncated if heard("Could not resolve hostname") => {
-            "the host's name is not known: is it spelled right?"
+            "the host's name is unknown: check its spelling"
         }
         SessionError::Truncated if heard("Connection refused") => {
-            "nobody listens there: is the port right, and does sshd run?"
+            "no server listens there: check the port, and that sshd is running"
         }
         SessionError::Truncated if heard("timed out") || heard("No route to host") => {
-            "nothing answers there: is the host up, and does a firewall let ssh pass?"
+            "the host does not answer: check that it is up, and that no firewall blocks ssh"
         }
         SessionError::Truncated if code == Some(127) => {
             "either bst-artifact-receive is not on the PATH that sshd gives (install it below \
              /usr/local, or write its full path into ForceCommand), or --ssh names a program that \
-             is not there"
+             does not exist"
         }
         SessionError::Truncated if code == Some(2) => {
-            "the receiver does not like its arguments: a path to the repository has to be in the \
-             URL, or in the server's ForceCommand"
+            "the receiver rejects its arguments: put the path of the repository into the URL, or \
+             into the server's ForceCommand"
         }
         SessionError::Truncated if matches!(remote, Remote::Ssh(_)) && code == Some(255) => {
-            "try `ssh` to the same host by hand, with -v"
+            "run `ssh -v` to the same host by hand to see why"
         }
-        SessionError::Truncated => "push again: what was not finished is not in the cache",
+        SessionError::Truncated => {
+            "push again: the cache holds only complete pushes, and keeps the objects that it has \
+             verified"
+        }
         SessionError::PeerClosed(close) => match close.code {
-            CloseCode::BUSY => "another program has the cache locked: push again later",
-            CloseCode::STORAGE_FULL => "the operator has to make room on the server",
+            CloseCode::BUSY => {
+                "another program has locked the cache, or too many sessions are running: push \
+                 again later"
+            }
+            CloseCode::STORAGE_FULL => "the operator must free space on the server",
             CloseCode::STORAGE_FAILED => {
-                "is it the path of an archive repository that the server's user may write? what the \
-                 receiver said is above, or in the server's log"
+                "check that the path is that of an archive repository which the server's user may \
+                 write; the receiver's messages are above, or in the server's log"
             }
             CloseCode::TIMEOUT | CloseCode::INTERRUPTED => "push again",
             CloseCode::NOT_PERMITTED => {
-                "the server's operator grants rights with `artifact-cache-admin authorize`; pulling \
+                "the server's operator grants rights with `artifact-cache-admin authorize`; \
+                 pulling \
                  needs none"
             }
-            CloseCode::UNSUPPORTED => "one of the two programs is too old for the other",
+            CloseCode::UNSUPPORTED => "update the older of the two programs",
             CloseCode::OBJECT_REFUSED => {
-                "`ostree fsck` shows whether the local repository is sound"
+                "`ostree fsck` shows whether the local repository is intact"
             }
             _ => return None,
         },
@@ -276,7 +287,7 @@ fn advise(error: &SessionError, remote: &Remote, witness: &Witness) -> Option<St
     Some(advice.to_owned())
 }
 
-/// Whether a receiver of BuildStream 1.x gave up on what it does not know.
+/// Returns whether a receiver of BuildStream 1.x ended at a message that it does not know.
 pub(crate) fn is_refused_by_version_1(said: &[String]) -> bool {
     let text = "PushException: Unrecognized message byteorder";
     said.iter().any(|line| line.contains(text))

@@ -84,12 +84,12 @@ fn a_repository_is_made_for_a_user_or_found_good_or_refused() {
         assert_eq!(ran.code, Some(9), "{ran}");
         assert!(ran.stderr.contains(why), "{ran}");
     };
-    refused(&["init", "--owner", "root", "server"], "not root's");
+    refused(&["init", "--owner", "root", "server"], "root does not own it");
     refused(
         &["init", "--owner", "no-such-user", "x"],
         "no user no-such-user",
     );
-    refused(&["init", "."], "not empty");
+    refused(&["init", "."], "neither empty");
     Repo::init(&place.dir.path().join("bare"), Mode::BareUser).unwrap();
     refused(&["init", "bare"], "bare-user");
     assert!(!place.dir.path().join("x").exists());
@@ -289,7 +289,7 @@ fn an_authorized_key_is_in_both_files_whole_and_once() {
     let said = authorize(&["--push", "alpha/**", "--write"])
         .success()
         .unwrap();
-    assert_eq!(said.matches("there already").count(), 2, "{said}");
+    assert_eq!(said.matches("nothing to add").count(), 2, "{said}");
     assert_eq!(fs::read_to_string(at("config")).unwrap(), config);
     authorize(&["--sign", "beta", "--write"]).success().unwrap();
     let grown = fs::read_to_string(at("config")).unwrap();

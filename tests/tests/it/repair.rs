@@ -211,7 +211,7 @@ fn what_two_commits_lack_is_healed_by_the_push_of_one_and_found_whole() {
         }
         scene.place.push(&["a/1"]).must_exit(0).unwrap();
         let ran = scene.place.admin(&["fsck", "--repair", "server"]);
-        assert!(ran.stdout.contains("is whole again"), "{path:?}: {ran}");
+        assert!(ran.stdout.contains("is complete again"), "{path:?}: {ran}");
         scene.must_be_whole(&format!("{path:?}"));
     }
 }

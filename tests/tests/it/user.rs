@@ -507,7 +507,7 @@ fn a_list_of_nothing_says_so_and_numbers_agree_with_their_nouns() {
     scene.push(&[]).must_exit(0).unwrap();
     let ran = client(&scene.cache, "list", &["nothing/**"]);
     assert!(
-        ran.stderr.contains("no ref of the pattern nothing/**"),
+        ran.stderr.contains("no ref that matches nothing/**"),
         "{ran}"
     );
     let ran = client(&scene.cache, "check", &[]);

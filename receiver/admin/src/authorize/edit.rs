@@ -1,4 +1,4 @@
-//! The two entries, as changes of text. What people wrote besides stays as it is.
+//! Edits the texts of the two files: adds entries, and keeps everything else as people wrote it.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use artifact_receiver::access::{Fingerprint, PublicKey};
 use artifact_receiver::config::Config;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
 
-/// What is to be in the configuration.
+/// The identity that the configuration must contain.
 pub(super) struct Identity<'a> {
     pub(super) name: &'a str,
-    /// As it is written.
+    /// As the configuration writes it.
     pub(super) key: String,
     pub(super) fingerprint: Fingerprint,
     pub(super) push: &'a [RefPattern],
@@ -19,7 +19,7 @@ pub(super) struct Identity<'a> {
     pub(super) sign: &'a [RefPattern],
 }
 
-/// Adds an identity, or to one, and returns a configuration that can be used.
+/// Adds an identity, or extends an existing one, and returns a configuration that parses.
 pub(super) fn add_identity(
     text: &str,
     identity: &Identity<'_>,
@@ -37,14 +37,19 @@ pub(super) fn add_identity(
             path.display()
         );
     }
-    let mut document: DocumentMut = text.parse().context("the configuration is no TOML")?;
-    // Comments at the end stay before what is added.
+    let mut document: DocumentMut = text.parse().context("the configuration is not TOML")?;
+    // Keeps comments at the end of the file before the added table.
     let end = document.trailing().as_str().unwrap_or_default().to_owned();
     let tables = document
         .entry("identity")
         .or_insert(Item::ArrayOfTables(ArrayOfTables::new()))
         .as_array_of_tables_mut()
-        .with_context(|| format!("{}: [[identity]] tables are expected", path.display()))?;
+        .with_context(|| {
+            format!(
+                "{}: `identity` must be tables headed [[identity]]",
+                path.display()
+            )
+        })?;
     let is_it = |table: &Table| table.get("name").and_then(Item::as_str) == Some(identity.name);
     let known = tables.iter().position(is_it);
     if known.is_none() {
@@ -55,7 +60,9 @@ pub(super) fn add_identity(
         tables.push(table);
     }
     let place = known.unwrap_or(tables.len() - 1);
-    let table = tables.get_mut(place).context("a table that is there")?;
+    let table = tables
+        .get_mut(place)
+        .context("cannot find the identity in the configuration")?;
     if owner.is_none() {
         list(table, "keys")?.push(identity.key.as_str());
     }
@@ -86,11 +93,11 @@ pub(super) fn add_identity(
         document.set_trailing("");
     }
     let after = document.to_string();
-    Config::parse(&after, path).context("what would be written cannot be read again")?;
+    Config::parse(&after, path).context("the edited configuration would not be valid")?;
     Ok(after)
 }
 
-/// Adds a line to an `authorized_keys`, unless the key is there.
+/// Adds a line to an `authorized_keys`, unless it contains the key already.
 pub(super) fn add_line(text: &str, key: &PublicKey, name: &str) -> String {
     let key = key.to_text();
     let known = text
@@ -109,7 +116,7 @@ pub(super) fn add_line(text: &str, key: &PublicKey, name: &str) -> String {
 fn list<'a>(table: &'a mut Table, key: &str) -> anyhow::Result<&'a mut Array> {
     let item = table.entry(key).or_insert(value(Array::new()));
     item.as_array_mut()
-        .with_context(|| format!("{key} of an identity is no list"))
+        .with_context(|| format!("`{key}` of an identity must be a list"))
 }
 
 #[cfg(test)]
@@ -149,7 +156,8 @@ mod tests {
         assert_eq!(
             first,
             format!(
-                "{text}\n[[identity]]\nname = \"ci\"\nkeys = [\"{KEY} ci\"]\npush = [\"alpha/**\"]\n"
+                "{text}\n[[identity]]\nname = \"ci\"\nkeys = [\"{KEY} ci\"]\npush = \
+                 [\"alpha/**\"]\n"
             )
         );
         assert_eq!(add(&first, KEY, "ci", &["alpha/**"], &[]).unwrap(), first);

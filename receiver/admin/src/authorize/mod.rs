@@ -19,58 +19,64 @@ use self::edit::Identity;
 use self::replace::{Replacement, lock_dir_of, read_if_there};
 use crate::say;
 
-/// Let a key in, and say what it may do.
+/// Let a key in, and grant it rights.
 ///
-/// Makes two entries: the identity with its key and rights in the configuration, and the key in the
-/// user's authorized_keys, and shows what it adds. Said again of a name that is
-/// there, it adds keys and rights; it takes none away, and changes nothing that is as wanted.
+/// Adds two entries and shows them: the identity, with its key and rights, in the configuration,
+/// and the key in the user's authorized_keys. If the name exists already, adds keys and rights to
+/// it. Never takes any away, and leaves a file alone if nothing is missing.
 ///
-/// A PATTERN is a ref, with `*` for any part of a name between slashes and `**` for any number of
-/// whole names: 'alpha/**' is all below alpha.
+/// A PATTERN matches refs: `*` stands for any part of a name between slashes, `**` for any number
+/// of whole parts, so 'alpha/**' covers everything below alpha.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Authorize {
-    /// The file with the public key, such as id_ed25519.pub; `-` is standard input
+    /// File with the public key, such as id_ed25519.pub; `-` reads standard input
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// What its owner is called, in refusals and logs
+    /// Name of the key's owner, for messages and logs
     #[arg(long)]
     name: String,
-    /// Refs that may be created
+    /// Refs that the key may create
     #[arg(long, value_name = "PATTERN")]
     push: Vec<RefPattern>,
-    /// Refs that may be moved to other commits, and created
+    /// Refs that the key may create, and move to other commits
     #[arg(long, value_name = "PATTERN")]
     replace: Vec<RefPattern>,
-    /// Refs by which signatures of commits that are there may be changed
+    /// Refs whose existing commits' signatures the key may replace
     #[arg(long, value_name = "PATTERN")]
     sign: Vec<RefPattern>,
-    /// Write nothing; show what would be added
+    /// Show what would be added, and write nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// What is done anyway. Older manuals say it
+    /// Has no effect: writing is the default. Older manuals use it
     #[arg(long, hide = true, conflicts_with = "dry_run")]
     write: bool,
-    /// The configuration
+    /// Configuration to add the identity to
     #[arg(long, value_name = "FILE", default_value = Config::DEFAULT_PATH)]
     config: PathBuf,
-    /// The user whom pushes come in as
+    /// User that clients log in as
     #[arg(long, default_value = "artifacts")]
     user: String,
-    /// [default: .ssh/authorized_keys of the user]
+    /// File to add the key to [default: .ssh/authorized_keys in the user's home]
     #[arg(long, value_name = "FILE")]
     authorized_keys: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Authorize) -> anyhow::Result<u8> {
     if !config::is_name(&args.name) {
-        bail!("--name is made of letters, digits and ._@+- and begins with a letter or digit");
+        bail!(
+            "--name may contain letters, digits and ._@+- only, and must begin with a letter or \
+             digit"
+        );
     }
     let key = read_key(&args.key)?;
     let user = User::from_name(&args.user)?;
     let keys_path = match (&args.authorized_keys, &user) {
         (Some(path), _) => path.clone(),
         (None, Some(user)) => user.dir.join(".ssh/authorized_keys"),
-        (None, None) => bail!("there is no user {}: --user names another", args.user),
+        (None, None) => bail!(
+            "there is no user {}: name an existing one with --user",
+            args.user
+        ),
     };
     let identity = Identity {
         name: &args.name,
@@ -80,7 +86,7 @@ pub(crate) fn run(args: &Authorize) -> anyhow::Result<u8> {
         replace: &args.replace,
         sign: &args.sign,
     };
-    // Whoever authorizes at the same time waits, from before this reads until it has written.
+    // Holds off other runs of this command from before we read until we have written.
     let locked = (!args.dry_run)
         .then(|| lock_dir_of(&args.config))
         .transpose()?;
@@ -118,13 +124,14 @@ pub(crate) fn run(args: &Authorize) -> anyhow::Result<u8> {
                 )
             })??
         }
-        // sshd reads root's files as the user.
+        // sshd reads files that root owns as the user, so the user must be able to read them.
         None if geteuid().is_root() && !user.is_some_and(|user| user.uid.is_root()) => {
             add_key(0o644)?;
         }
         None => add_key(0o600)?,
     }
-    // After the key: what lets nobody in harms nobody, and is all there when this fails.
+    // The key is already in place: an identity without a key lets nobody in, so failing between the
+    // two does no harm.
     match config {
         Some(config) => config.put()?,
         None => say("nothing is written"),
@@ -132,8 +139,9 @@ pub(crate) fn run(args: &Authorize) -> anyhow::Result<u8> {
     Ok(exit::DONE)
 }
 
-/// Returns whom to act as, being root, where `path` is: a place of somebody else's, who could lead root
-/// astray there, is entered as its owner. The default is in the directory of `user`.
+/// Returns the user and group to become before root writes to `path`: a directory's owner could
+/// lead root astray there, so we enter it as its owner. The default path lies in the directory of
+/// `user`.
 fn owner_of_place(path: &Path, user: Option<&User>) -> anyhow::Result<Option<(u32, u32)>> {
     if !geteuid().is_root() {
         return Ok(None);
@@ -143,10 +151,10 @@ fn owner_of_place(path: &Path, user: Option<&User>) -> anyhow::Result<Option<(u3
         return Ok(other.then(|| (user.uid.as_raw(), user.gid.as_raw())));
     }
     let path = std::path::absolute(path)?;
-    // The last may be still to be made.
+    // The last component may not exist yet.
     let mut dirs = path.ancestors().skip(1);
     let dir = dirs.find(|dir| dir.exists()).unwrap_or(&path);
-    // Where it says to be, and where it is.
+    // Check the path as given and the path it resolves to: either may belong to another user.
     let real = dir.canonicalize();
     let real = real.with_context(|| format!("cannot look at {}", dir.display()))?;
     for place in [dir, &real] {
@@ -171,14 +179,14 @@ fn read_key(path: &Path) -> anyhow::Result<PublicKey> {
     };
     read.with_context(|| format!("cannot read the key {shown}"))?;
     if text.contains("PRIVATE KEY") {
-        bail!("{shown} is the private key: it stays where it is, and its .pub is wanted");
+        bail!("{shown} is the private key: keep it where it is, and give the .pub file beside it");
     }
     text.trim()
         .parse()
-        .with_context(|| format!("{shown} does not hold a key"))
+        .with_context(|| format!("{shown} does not contain a public key"))
 }
 
-/// A file, as it is and as it is to be.
+/// A file's old and new text.
 struct Change<'a> {
     path: &'a Path,
     new: String,
@@ -200,11 +208,11 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Shows the lines that are new.
+    /// Shows the added lines.
     fn show(&self) {
         let shown = self.path.display();
         if !self.changed {
-            say(&format!("{shown}: all of it is there already"));
+            say(&format!("{shown}: nothing to add"));
             return;
         }
         say(&format!("{shown}:"));
@@ -213,7 +221,7 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Writes what will replace the file, if it is to change.
+    /// Writes the replacement beside the file, if the text changes.
     fn prepare(&self, mode: u32) -> anyhow::Result<Replacement> {
         match self.changed {
             true => Replacement::prepare(self.path, &self.new, mode),

@@ -1,4 +1,4 @@
-//! Replacing a file as a whole: who reads it meanwhile, or after a power cut, has the old or the new.
+//! Replaces a file atomically: readers, and a power cut, see the old or the new text.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -9,7 +9,7 @@ use anyhow::Context;
 use nix::libc;
 use rustix::fs::{FlockOperation, flock};
 
-/// Reads a file; one that is not there is empty.
+/// Reads a file; a missing file reads as empty.
 pub(super) fn read_if_there(path: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     let opened = OpenOptions::new()
@@ -23,15 +23,16 @@ pub(super) fn read_if_there(path: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// What is to take a file's place, written and durable, and removed unless it does.
+/// A file's replacement, written and durable. Dropping it without `put` removes it.
 pub(super) struct Replacement {
     path: PathBuf,
-    /// `None` when nothing is left to be done.
+    /// `None` if nothing is left to do.
     temporary: Option<PathBuf>,
 }
 
 impl Replacement {
-    /// Writes it beside the file. It keeps the file's mode and owner; a new one gets `mode`.
+    /// Writes the new content beside the file, with the file's mode and owner; a new file gets
+    /// `mode`.
     pub(super) fn prepare(path: &Path, content: &str, mode: u32) -> anyhow::Result<Self> {
         let temporary = path.with_extension(format!("new.{}", std::process::id()));
         let replacement = Self {
@@ -43,7 +44,7 @@ impl Replacement {
         Ok(replacement)
     }
 
-    /// Of a file that stays as it is.
+    /// For a file that does not change.
     pub(super) fn nothing(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -70,17 +71,17 @@ impl Replacement {
 impl Drop for Replacement {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
-            // It may not have been made.
+            // Creating it may have failed.
             let _ = std::fs::remove_file(temporary);
         }
     }
 }
 
-/// A directory in which nobody else replaces files, until this is dropped.
+/// The lock of a directory: nobody else replaces files there until it is dropped.
 pub(super) struct DirLock(File);
 
 impl DirLock {
-    /// Returns whether the directory is the one that a file is in.
+    /// Returns whether the lock covers the directory of `path`.
     pub(super) fn is_of(&self, path: &Path) -> bool {
         let id = |found: Metadata| (found.dev(), found.ino());
         let (own, other) = (self.0.metadata(), dir_of(path).metadata());
@@ -88,7 +89,7 @@ impl DirLock {
     }
 }
 
-/// Waits for the lock of the directory that a file is in.
+/// Waits for the lock of the directory that contains `path`.
 pub(super) fn lock_dir_of(path: &Path) -> anyhow::Result<DirLock> {
     let dir = dir_of(path);
     let lock = |file| {
@@ -126,7 +127,7 @@ fn write(temporary: &Path, path: &Path, content: &str, mode: u32) -> io::Result<
     file.sync_all()
 }
 
-/// Makes the directory that a file is in, if it is not there.
+/// Creates the directory that contains `path`, if it is missing.
 pub(super) fn make_dir_of(path: &Path, mode: u32) -> anyhow::Result<()> {
     let Some(dir) = path.parent().filter(|dir| *dir != Path::new("")) else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What a configuration file says, with the line of whatever is wrong.
+//! Parses a configuration file; each error has its line.
 //!
 //! ```yaml
 //! artifacts:                # one cache ...
@@ -10,47 +10,46 @@
 //!   push: true
 //! ```
 //!
-//! A cache that stands alone is pushed to where that is possible, as BuildStream 1.0 did; in a list
-//! only those with `push: true` are, as since 1.1.
+//! The client pushes to a single cache if its address allows that, as BuildStream 1.0 did; in a
+//! list, it pushes to those with `push: true`, as BuildStream has done since 1.1.
 
 use artifact_sender::Remote;
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 
 use crate::address::Address;
 
-/// One cache of the configuration.
+/// One configured cache.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Cache {
-    /// Where it is.
     pub(crate) address: Address,
-    /// Whether `push` without `--remote` goes there. Only where it can.
+    /// Whether `push` without `--remote` pushes to it. Only if its address allows that.
     pub(crate) push: bool,
 }
 
-/// Whose file it is.
+/// Whose configuration file it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// Ours: what is not known is an error.
+    /// Ours: unknown keys are errors.
     Ours,
-    /// BuildStream's: only `artifacts` concerns us, and it may be there for nothing.
+    /// BuildStream's: only `artifacts` concerns us, and it may be empty.
     BuildStream,
 }
 
-/// What is wrong, and in which line, counted from 1.
+/// A mistake, and its line, counted from 1.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) line: usize,
     pub(super) text: String,
 }
 
-/// Reads the caches that a file names; there may be none.
+/// Reads the caches that a file names, possibly none.
 pub(super) fn parse(text: &str, dialect: Dialect) -> Result<Vec<Cache>, Fault> {
     let documents = MarkedYaml::load_from_str(text).map_err(|error| Fault {
         line: error.marker().line(),
-        text: format!("this is not YAML: {}", error.info()),
+        text: format!("not valid YAML: {}", error.info()),
     })?;
     if let [_, second, ..] = documents.as_slice() {
-        return fault(second, "only one document may be in this file");
+        return fault(second, "the file must contain only one document");
     }
     let Some(root) = documents.first().filter(|root| !is_null(root)) else {
         return Ok(Vec::new());
@@ -63,7 +62,7 @@ pub(super) fn parse(text: &str, dialect: Dialect) -> Result<Vec<Cache>, Fault> {
             _ => {
                 return fault(
                     key,
-                    format!("{} is not known here, only artifacts is", shown(key)),
+                    format!("unknown key {}: the only key here is artifacts", shown(key)),
                 );
             }
         }
@@ -87,7 +86,7 @@ fn caches(node: &MarkedYaml<'_>, dialect: Dialect) -> Result<Vec<Cache>, Fault> 
         .collect())
 }
 
-/// Reads one cache. BuildStream's own defaults have one whose URL is empty, which is none.
+/// Reads one cache. BuildStream's own defaults contain one with an empty URL, which does not count.
 fn cache(
     node: &MarkedYaml<'_>,
     dialect: Dialect,
@@ -101,19 +100,23 @@ fn cache(
             Some("servers" | "override-project-caches") => {
                 return fault(
                     key,
-                    "this is for the caches of BuildStream 2, which are of another \
-                    kind: name yours in artifact-cache.yaml, as artifacts: {url: ...}",
+                    "this key is for the caches of BuildStream 2, which are of another \
+                    kind: name your cache in artifact-cache.yaml, as artifacts: {url: ...}",
                 );
             }
             Some("server-cert" | "client-cert" | "client-key") => {
                 return fault(
                     key,
-                    "this is for the caches of BuildStream 1.2 and later, which are \
-                    of another kind: name yours in artifact-cache.yaml, as artifacts: {url: ...}",
+                    "this key is for the caches of BuildStream 1.2 and later, which are \
+                    of another kind: name your cache in artifact-cache.yaml, as artifacts: {url: \
+                    ...}",
                 );
             }
             _ => {
-                let text = format!("{} is not known here, only url and push are", shown(key));
+                let text = format!(
+                    "unknown key {}: the only keys here are url and push",
+                    shown(key)
+                );
                 return fault(key, text);
             }
         }
@@ -124,7 +127,7 @@ fn cache(
     let Some(text) = string(url) else {
         return fault(
             url,
-            "a url is text, such as https://cache.example.com/artifacts",
+            "a url must be a text, such as https://cache.example.com/artifacts",
         );
     };
     if text.is_empty() && dialect == Dialect::BuildStream {
@@ -137,8 +140,7 @@ fn cache(
     if let Address::Receiver(Remote::Local(path)) = &address
         && !path.is_absolute()
     {
-        let text =
-            format!("{text:?} is a path from wherever you are: write one that begins with /");
+        let text = format!("{text:?} is a relative path: write one that begins with /");
         return fault(url, text);
     }
     let push = match push {
@@ -149,14 +151,14 @@ fn cache(
                     return fault(
                         node,
                         format!(
-                            "{address} can only be pulled from: push to \
+                            "{address} only allows pulling: push to \
                         ssh://[user@]host[:port]/path"
                         ),
                     );
                 }
                 *push
             }
-            _ => return fault(node, "push is true or false"),
+            _ => return fault(node, "push must be true or false"),
         },
     };
     Ok(Some(Cache { address, push }))
@@ -170,7 +172,7 @@ fn mapping<'a, 'y>(
         YamlData::Mapping(entries) => Ok(entries.iter()),
         _ => fault(
             node,
-            format!("{what} is a mapping of keys to values, such as url: https://..."),
+            format!("{what} must be a mapping of keys to values, such as url: https://..."),
         ),
     }
 }
@@ -187,10 +189,7 @@ fn is_null(node: &MarkedYaml<'_>) -> bool {
 }
 
 fn shown(key: &MarkedYaml<'_>) -> String {
-    string(key).map_or_else(
-        || "a key that is not text".to_owned(),
-        |text| format!("{text:?}"),
-    )
+    string(key).map_or_else(|| "that is not text".to_owned(), |text| format!("{text:?}"))
 }
 
 fn fault<T>(node: &MarkedYaml<'_>, text: impl Into<String>) -> Result<T, Fault> {
@@ -204,7 +203,7 @@ fn fault<T>(node: &MarkedYaml<'_>, text: impl Into<String>) -> Result<T, Fault> 
 mod tests {
     use super::*;
 
-    /// What the caches of a file come to: the URL, and `+` where it is pushed to.
+    /// The caches of a file in short: the URL, and `+` if the client pushes to it.
     fn read(text: &str, dialect: Dialect) -> Result<Vec<String>, String> {
         let caches = parse(text, dialect).map_err(|f| format!("{}: {}", f.line, f.text))?;
         let shown =
@@ -235,7 +234,8 @@ mod tests {
                 &["ssh://h/c +"],
             ),
             (
-                "artifacts:\n- url: https://near/c\n- url: ssh://far/c\n  push: true\n- url: ssh://h/c\n",
+                "artifacts:\n- url: https://near/c\n- url: ssh://far/c\n  push: true\n- url: \
+                 ssh://h/c\n",
                 &["https://near/c", "ssh://far/c +", "ssh://h/c"],
             ),
             ("---\nartifacts: &a\n  url: https://h\n", &["https://h"]),
@@ -248,28 +248,25 @@ mod tests {
     #[test]
     fn bad_files_are_refused_with_the_line_and_the_reason() {
         for (text, expected) in [
-            ("artifacts: [", "not YAML"),
-            ("artifacts:\n\turl: x\n", "not YAML"),
+            ("artifacts: [", "not valid YAML"),
+            ("artifacts:\n\turl: x\n", "not valid YAML"),
             (
                 "artifacts: {url: /a}\nartifacts: {url: /b}\n",
-                "2: this is not YAML",
+                "2: not valid YAML",
             ),
-            ("hello\n", "1: the file is a mapping"),
-            ("- artifacts\n", "1: the file is a mapping"),
-            (
-                "\nartefacts: {url: /a}\n",
-                "2: \"artefacts\" is not known here",
-            ),
-            ("1: 2\n", "1: a key that is not text is not known here"),
-            ("artifacts: /srv/cache\n", "1: a cache is a mapping"),
-            ("artifacts:\n- /srv/cache\n", "2: a cache is a mapping"),
+            ("hello\n", "1: the file must be a mapping"),
+            ("- artifacts\n", "1: the file must be a mapping"),
+            ("\nartefacts: {url: /a}\n", "2: unknown key \"artefacts\""),
+            ("1: 2\n", "1: unknown key that is not text"),
+            ("artifacts: /srv/cache\n", "1: a cache must be a mapping"),
+            ("artifacts:\n- /srv/cache\n", "2: a cache must be a mapping"),
             (
                 "artifacts:\n- url: /a\n- uri: /b\n",
-                "3: \"uri\" is not known here, only url and push",
+                "3: unknown key \"uri\": the only keys here are url and push",
             ),
             ("artifacts: {push: true}\n", "1: a cache has no url"),
             ("artifacts:\n- push: true\n", "2: a cache has no url"),
-            ("artifacts:\n  url: 7\n", "2: a url is text"),
+            ("artifacts:\n  url: 7\n", "2: a url must be a text"),
             (
                 "artifacts:\n  url: ''\n",
                 "2: \"\" is not a place to push to: it is empty",
@@ -288,29 +285,32 @@ mod tests {
             ),
             (
                 "artifacts:\n  url: cache\n",
-                "2: \"cache\" is a path from wherever you are",
+                "2: \"cache\" is a relative path",
             ),
             (
                 "artifacts:\n  url: ~/cache\n",
-                "2: \"~/cache\" is a path from wherever you are",
+                "2: \"~/cache\" is a relative path",
             ),
             (
                 "artifacts:\n  url: /c\n  push: yes\n",
-                "3: push is true or false",
+                "3: push must be true or false",
             ),
             (
                 "artifacts:\n  url: https://h/c\n  push: true\n",
-                "3: https://h/c can only be pulled from",
+                "3: https://h/c only allows pulling",
             ),
             (
                 "artifacts:\n  servers:\n  - url: https://h/c\n",
-                "2: this is for the caches of BuildStream 2",
+                "2: this key is for the caches of BuildStream 2",
             ),
             (
                 "artifacts:\n  url: https://h:11002\n  server-cert: x\n",
-                "3: this is for the caches of BuildStream 1.2",
+                "3: this key is for the caches of BuildStream 1.2",
             ),
-            ("artifacts: {url: /a}\n---\nb: c\n", "3: only one document"),
+            (
+                "artifacts: {url: /a}\n---\nb: c\n",
+                "3: the file must contain only one document",
+            ),
         ] {
             let said = read(text, Dialect::Ours).unwrap_err();
             assert!(

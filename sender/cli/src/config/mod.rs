@@ -1,7 +1,6 @@
-//! The user's configuration: which caches there are, and which of them are pushed to.
+//! The user's configuration: the caches, and which of them to push to.
 //!
-//! Here is where it is looked for; what a file says is read in `file`. The library knows nothing
-//! of it.
+//! This module finds the file; `file` parses it. The library knows nothing of it.
 
 mod file;
 
@@ -10,16 +9,14 @@ use std::{env, fmt};
 
 pub(crate) use file::Cache;
 
-/// A configuration: caches in the order of preference, at least one.
+/// A configuration: at least one cache, in the order of preference.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// The file it is from.
     pub(crate) file: PathBuf,
-    /// The caches.
     pub(crate) caches: Vec<Cache>,
 }
 
-/// What is wrong with a configuration, and where.
+/// A mistake in a configuration, and its place.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ConfigError {
     pub(crate) file: PathBuf,
@@ -38,7 +35,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// The directories for configuration, by the XDG base directory specification.
+/// The configuration directories of the XDG base directory specification.
 #[derive(Debug)]
 pub(crate) struct Directories {
     user: Option<PathBuf>,
@@ -46,10 +43,9 @@ pub(crate) struct Directories {
 }
 
 impl Directories {
-    /// Reads the environment.
     pub(crate) fn of_environment() -> Self {
         let directory = |name| env::var_os(name).map(PathBuf::from);
-        // What is not absolute is to be ignored, says the specification; so is what is empty.
+        // The specification says to ignore relative paths; an empty variable counts as unset.
         let absolute = |name| directory(name).filter(|dir| dir.is_absolute());
         let home = || absolute("HOME").map(|home| home.join(".config"));
         let system = env::var_os("XDG_CONFIG_DIRS").filter(|dirs| !dirs.is_empty());
@@ -62,13 +58,13 @@ impl Directories {
         }
     }
 
-    /// Returns the file a user would write.
+    /// Returns the file that a user would write.
     pub(crate) fn users_file(&self) -> PathBuf {
         let dir = self.user.clone();
         dir.unwrap_or_else(|| "~/.config".into()).join(OURS)
     }
 
-    /// Returns the files that may name caches. The first that does is used, and no other.
+    /// Returns the files that may name caches. Only the first that does is used.
     fn files(&self) -> impl Iterator<Item = PathBuf> {
         let user = self
             .user
@@ -78,7 +74,7 @@ impl Directories {
     }
 }
 
-/// Reads the configuration: `explicit`, or the first file found that names caches.
+/// Reads the configuration: `explicit`, or the first file that names caches.
 pub(crate) fn load(
     explicit: Option<&Path>,
     directories: &Directories,
@@ -89,9 +85,9 @@ pub(crate) fn load(
             line: None,
             text: text.to_owned(),
         };
-        let caches = read(path)?.ok_or_else(|| error("there is no such file"))?;
+        let caches = read(path)?.ok_or_else(|| error("the file does not exist"))?;
         if caches.is_empty() {
-            return Err(error("it names no cache"));
+            return Err(error("the file names no cache"));
         }
         return Ok(Some(Config {
             file: path.to_owned(),
@@ -106,7 +102,7 @@ pub(crate) fn load(
     Ok(None)
 }
 
-/// Reads a file, if it is there.
+/// Reads a file, if it exists.
 fn read(path: &Path) -> Result<Option<Vec<Cache>>, ConfigError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -115,7 +111,7 @@ fn read(path: &Path) -> Result<Option<Vec<Cache>>, ConfigError> {
             return Err(ConfigError {
                 file: path.to_owned(),
                 line: None,
-                text: format!("cannot read it: {error}"),
+                text: format!("cannot read the file: {error}"),
             });
         }
     };
@@ -192,7 +188,7 @@ mod tests {
         fs::write(&path, b"\xff").unwrap();
         let said = load(None, &directories).unwrap_err().to_string();
         assert!(
-            said.starts_with(&format!("{}: cannot read it", path.display())),
+            said.starts_with(&format!("{}: cannot read the file", path.display())),
             "{said}"
         );
     }
@@ -206,14 +202,14 @@ mod tests {
             load()
                 .unwrap_err()
                 .to_string()
-                .ends_with("there is no such file")
+                .ends_with("the file does not exist")
         );
         fs::write(&path, "artifacts: []\n").unwrap();
         assert!(
             load()
                 .unwrap_err()
                 .to_string()
-                .ends_with("it names no cache")
+                .ends_with("the file names no cache")
         );
         fs::write(&path, "artifacts: {url: /srv/cache}\n").unwrap();
         assert_eq!(load().unwrap().unwrap().caches.len(), 1);

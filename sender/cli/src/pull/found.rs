@@ -1,8 +1,6 @@
-//! Refs that a cache has.
-
 use std::collections::BTreeMap;
 
 use artifact_sender::{Checksum, RefName};
 
-/// Refs of a cache.
+/// Refs that a cache has.
 pub(super) type Found = BTreeMap<RefName, Checksum>;

@@ -1,7 +1,7 @@
-//! The local repository that is pulled into, through libostree.
+//! The local repository that a pull writes, through libostree.
 //!
-//! libostree verifies every object against its checksum, sets the refs when all of them are there,
-//! and takes up what an interrupted pull has left.
+//! libostree verifies every object against its checksum, sets the refs when all objects are there,
+//! and continues an interrupted pull.
 
 use std::collections::HashMap;
 use std::ops::AddAssign;
@@ -19,7 +19,6 @@ use crate::origin::Origin;
 use crate::output::PullProgress;
 use crate::trouble::Trouble;
 
-/// A repository that is pulled into.
 #[derive(Debug)]
 pub(super) struct LocalRepo {
     path: PathBuf,
@@ -27,7 +26,7 @@ pub(super) struct LocalRepo {
     refs: HashMap<String, String>,
 }
 
-/// What a pull fetched.
+/// The amount that a pull fetched.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
     pub(super) objects: u64,
@@ -42,21 +41,22 @@ impl AddAssign for Stats {
 }
 
 impl LocalRepo {
-    /// Opens a repository, or makes one where there is nothing, and says whether it did.
+    /// Opens a repository, or creates one in a new or empty directory, and returns whether it did.
     ///
-    /// Only one directory is made: a path that leads nowhere is more likely a slip.
+    /// It creates one directory at most: if the parent is missing too, the path is probably a
+    /// typing mistake.
     pub(super) fn open_or_make(path: &Path) -> Result<(Self, bool), Trouble> {
         let made = match fs::create_dir(path) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => is_empty(path),
-            Err(error) => return Err(broken(format!("cannot make {}: {error}", path.display()))),
+            Err(error) => return Err(broken(format!("cannot create {}: {error}", path.display()))),
         };
         let repo = ostree::Repo::new_for_path(path);
         if made {
             let create = repo.create(ostree::RepoMode::BareUser, gio::Cancellable::NONE);
             create.map_err(|error| {
                 broken(format!(
-                    "cannot make a repository in {}: {error}",
+                    "cannot create a repository in {}: {error}",
                     path.display()
                 ))
             })?;
@@ -78,13 +78,13 @@ impl LocalRepo {
         Ok((Self { path, repo, refs }, made))
     }
 
-    /// Returns what a ref held when the repository was opened. It is looked up among the refs, since
-    /// libostree would take some names for the beginning of a checksum.
+    /// Returns the commit that a ref held when the repository was opened. Looks only among the
+    /// refs: libostree would take some names for an abbreviated checksum.
     pub(super) fn commit_of(&self, name: &RefName) -> Option<Checksum> {
         self.refs.get(name.as_str())?.parse().ok()
     }
 
-    /// Reads a commit, if it is here.
+    /// Reads a commit, if the repository has it.
     pub(super) fn commit(&self, commit: Checksum) -> Option<Commit> {
         let id = ObjectId::new(ObjectKind::Commit, commit);
         let path = self.path.join("objects").join(id.loose_path("commit"));
@@ -92,13 +92,13 @@ impl LocalRepo {
         Commit::parse(&bytes).ok()
     }
 
-    /// Returns what a ref was last set to by a pull: that is no work of the user's.
+    /// Returns the commit that the last pull set a ref to: that one is not the user's work.
     pub(super) fn pulled_before(&self, name: &RefName) -> Option<Checksum> {
         let text = fs::read_to_string(self.mark(name)).ok()?;
         text.trim_end().parse().ok()
     }
 
-    /// Keeps what refs were set to. Where that cannot be written, the next pull looks at histories
+    /// Records the commits that refs were set to. If that fails, the next pull relies on histories
     /// alone.
     pub(super) fn remember(&self, refs: &Found) {
         for (name, commit) in refs {
@@ -111,18 +111,18 @@ impl LocalRepo {
                 .and_then(|()| fs::write(&new, format!("{commit}\n")))
                 .and_then(|()| fs::rename(&new, &mark));
             if let Err(error) = written {
-                tracing::debug!(%name, %error, "it is not kept what the ref was set to");
+                tracing::debug!(%name, %error, "cannot record what the ref was set to");
             }
         }
     }
 
-    /// One file a ref, of one name whatever the ref's: none is ever in the way of another.
+    /// One file for each ref, named by a digest, so that no two get in each other's way.
     fn mark(&self, name: &RefName) -> PathBuf {
         let digest = Checksum::of(name.as_str().as_bytes());
         self.path.join(MARKS).join(digest.to_hex())
     }
 
-    /// Pulls commits with all they reach, and sets refs to them.
+    /// Pulls commits with everything they reach, and sets refs to them.
     pub(super) fn pull(
         &self,
         origin: &Origin,
@@ -147,8 +147,8 @@ impl LocalRepo {
         Ok(Stats::of(&reports))
     }
 
-    /// Sets refs that libostree has left unset: where a ref of a remote has the same name and holds
-    /// the commit, it takes that for ours.
+    /// Sets refs that libostree has left unset: if a remote's ref has the same name and holds the
+    /// commit, libostree takes that ref for ours.
     fn set_left_out(&self, refs: &Found) -> Result<(), Trouble> {
         let held = self.repo.list_refs(None, gio::Cancellable::NONE);
         let held = held.map_err(|error| broken(format!("cannot read the refs: {error}")))?;
@@ -173,7 +173,7 @@ impl Stats {
     fn of(reports: &ostree::AsyncProgress) -> Self {
         let count = |key| u64::from(reports.uint(key));
         Self {
-            // What comes from a path is not fetched, but imported.
+            // libostree counts objects from a path as imported, not fetched.
             objects: count("fetched")
                 + count("metadata-fetched-localcache")
                 + count("content-fetched-localcache"),
@@ -195,7 +195,7 @@ fn options(
     options.insert("refs", names);
     options.insert("override-commit-ids", commits);
     options.insert("depth", i32::from(depth));
-    // Else objects on this machine would be believed.
+    // Without this flag libostree trusts objects on this machine.
     options.insert("flags", ostree::RepoPullFlags::UNTRUSTED.bits() as i32);
     let url = match origin {
         Origin::Path(path) => {
@@ -211,7 +211,7 @@ fn options(
                     may_pass: false,
                     code: exit::STORAGE,
                     text: format!(
-                        "{origin} is of mode {}, and only an archive can be pulled over the web",
+                        "{origin} has mode {}, but only an archive can be pulled over the web",
                         config.mode.as_str()
                     ),
                     advice: None,
@@ -219,8 +219,8 @@ fn options(
             }
             options.insert("override-url", web.url().to_string());
             options.insert("append-user-agent", AGENT);
-            // The refs are known already, so the summary, which may be large, need not be fetched.
-            // What else libostree wants of it is here.
+            // The refs are known already, so libostree need not fetch the summary, which may be
+            // large. This one contains everything else that libostree reads from it.
             let summary = Summary {
                 mode: Some(config.mode.as_str().to_owned()),
                 tombstone_commits: Some(config.tombstone_commits),
@@ -228,8 +228,8 @@ fn options(
             };
             options.insert_value("summary-bytes", &bytes(&summary.serialize()));
             options.insert_value("summary-sig-bytes", &bytes(&[]));
-            // For a name that begins so, libostree does not look for a remote in the repository's
-            // configuration, and the refs are set as plain ones.
+            // If the name begins with this, libostree does not look for a remote in the
+            // repository's configuration, and sets plain refs.
             "file://".to_owned()
         }
     };
@@ -240,7 +240,7 @@ fn bytes(bytes: &[u8]) -> glib::Variant {
     glib::Variant::array_from_fixed_array(bytes)
 }
 
-/// Puts a failed pull into words: whose fault is it?
+/// Describes a failed pull, and whose fault it is.
 fn failed(origin: &Origin, error: &glib::Error) -> Trouble {
     let text = escape(&error.to_string());
     let (code, advice) = match error.kind::<gio::IOErrorEnum>() {
@@ -248,24 +248,24 @@ fn failed(origin: &Origin, error: &glib::Error) -> Trouble {
             gio::IOErrorEnum::NoSpace
             | gio::IOErrorEnum::PermissionDenied
             | gio::IOErrorEnum::ReadOnly,
-        ) => return broken(format!("cannot store what {origin} has: {text}")),
+        ) => return broken(format!("cannot store the objects of {origin}: {text}")),
         _ if text.contains("invalid mode") => {
             return Trouble {
-                advice: Some("a repository of mode bare-user can hold it".to_owned()),
-                ..broken(format!("cannot store what {origin} has: {text}"))
+                advice: Some("pull into a repository of mode bare-user".to_owned()),
+                ..broken(format!("cannot store the objects of {origin}: {text}"))
             };
         }
         Some(gio::IOErrorEnum::NotFound) => (
             exit::STORAGE,
-            "the cache lacks something that a commit of it needs: tell its operator",
+            "the cache lacks an object that one of its commits needs: tell its operator",
         ),
         _ if text.contains("orrupt") => (
             exit::STORAGE,
-            "the cache is damaged, and nothing was set here: tell its operator",
+            "the cache is damaged, and no ref was set here: tell its operator",
         ),
         _ => (
             exit::CONNECTION,
-            "pull again: what is here already is not fetched twice",
+            "pull again: objects that are here already are not fetched twice",
         ),
     };
     Trouble {
@@ -288,7 +288,7 @@ fn broken(text: String) -> Trouble {
     }
 }
 
-/// Below the repository; what is in `extensions` libostree leaves alone.
+/// Below the repository. libostree ignores `extensions`.
 const MARKS: &str = "extensions/artifact-cache/pulled";
 
 fn is_empty(path: &Path) -> bool {

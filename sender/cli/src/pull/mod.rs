@@ -1,4 +1,4 @@
-//! `artifact-cache pull`: which ref comes from which cache. How it comes is in `local`.
+//! `artifact-cache pull`: decides which ref comes from which cache. `local` does the pulling.
 
 mod found;
 mod local;
@@ -40,7 +40,7 @@ pub(crate) async fn run(pull: &args::Pull, args: &Args, output: &Output) -> u8 {
         });
         match pulled.await {
             Ok(()) => {}
-            // Another cache does not help.
+            // The fault is in the local repository, so another cache would not help.
             Err(trouble) if strict || trouble.code == exit::SOURCE => {
                 return output.trouble(&trouble);
             }
@@ -62,14 +62,14 @@ fn prepare(
     let (repo, made) = LocalRepo::open_or_make(&pull.repo)?;
     if made {
         output.line(&format!(
-            "made a repository of mode bare-user in {}",
+            "created a repository of mode bare-user in {}",
             pull.repo.display()
         ));
     }
     Ok((caches, repo))
 }
 
-/// Pulls what a cache has of what is still wanted.
+/// Pulls the wanted refs that this cache has.
 async fn pull_from(
     cache: &Address,
     repo: &LocalRepo,
@@ -153,7 +153,7 @@ fn entry(name: &RefName, commit: Checksum, status: &str, reason: Option<&str>) -
     entry
 }
 
-/// What came of some refs.
+/// The result of pulling some refs.
 #[derive(Default)]
 struct Pulled {
     refs: Found,
@@ -161,8 +161,8 @@ struct Pulled {
     stats: Stats,
 }
 
-/// Pulls refs together; where that fails, one by one, so that one that cannot be stored, or is not
-/// whole at the cache, does not keep the others away.
+/// Pulls refs together. If that fails, pulls them one by one, so that a ref that cannot be stored,
+/// or that the cache has only in part, does not stop the others.
 fn pull_each(
     found: &Found,
     origin: &Origin,
@@ -198,13 +198,13 @@ fn pull_each(
     Ok(pulled)
 }
 
-/// What is to be pulled, less what was.
+/// The refs still to pull.
 struct Wanted {
     names: BTreeSet<RefName>,
     pattern: Option<RefPattern>,
-    // Or refused: no other cache is asked.
+    // Pulled or refused: no other cache is asked for these.
     settled: BTreeSet<RefName>,
-    // At the caches so far, with the exit code.
+    // Failed at the caches so far, with the exit code.
     failed: BTreeMap<RefName, u8>,
     code: u8,
 }
@@ -220,12 +220,12 @@ impl Wanted {
         }
     }
 
-    /// Of a pattern, the next cache may always have more.
+    /// With a pattern, the next cache may always have more.
     fn is_satisfied(&self) -> bool {
         self.pattern.is_none() && self.names.is_empty()
     }
 
-    /// Returns what a cache has of it.
+    /// Returns the wanted refs that a cache has.
     fn find(&self, origin: &Origin, output: &Output) -> Result<Found, Trouble> {
         let Some(pattern) = &self.pattern else {
             return self.find_names(origin);
@@ -247,7 +247,7 @@ impl Wanted {
     }
 
     fn find_names(&self, origin: &Origin) -> Result<Found, Trouble> {
-        // The summary may be large, and name no more than the operator wants it to.
+        // The summary may be large, and may list only some of the refs.
         let summary = match self.names.len() {
             ..=FEW => None,
             _ => origin.summary()?,
@@ -270,7 +270,7 @@ impl Wanted {
         }
     }
 
-    /// Is done with a ref, for good or bad.
+    /// Marks a ref as done, whether it succeeded or not.
     fn settle(&mut self, name: &RefName, code: u8) {
         self.names.remove(name);
         self.failed.remove(name);
@@ -280,14 +280,14 @@ impl Wanted {
         }
     }
 
-    /// Could not pull a ref from this cache; perhaps from the next.
+    /// Notes that this cache could not provide a ref; the next may.
     fn fail(&mut self, name: &RefName, code: u8) {
         self.failed.entry(name.clone()).or_insert(code);
     }
 
-    /// Says what was not found anywhere, and returns the exit code.
+    /// Prints the refs that no cache had, and returns the exit code.
     fn conclude(&self, unusable: Option<u8>, output: &Output) -> u8 {
-        // It may be where nobody answered.
+        // A cache that did not answer may have it.
         let not_found = unusable.unwrap_or(exit::NOT_FOUND);
         let mut code = self.code;
         for name in &self.names {
@@ -299,10 +299,7 @@ impl Wanted {
         if let (Some(pattern), true) = (&self.pattern, self.settled.is_empty())
             && self.failed.is_empty()
         {
-            output.error(
-                &format!("no cache has a ref of the pattern {pattern}"),
-                None,
-            );
+            output.error(&format!("no cache has a ref that matches {pattern}"), None);
             code = not_found;
         }
         match self.failed.values().next() {
@@ -312,5 +309,5 @@ impl Wanted {
     }
 }
 
-/// So many refs are asked for one by one.
+/// Up to this many refs are asked for one by one.
 const FEW: usize = 8;

@@ -1,7 +1,7 @@
-//! Which refs a pull may move: none that holds work of the user's.
+//! Decides which refs a pull may move: none that holds work of the user's.
 //!
-//! A ref may hold commits that were made here and are nowhere else. Once it is moved to what the cache
-//! has, the next prune takes them away.
+//! A ref may hold commits that were made here and exist nowhere else. If the pull moved it, the
+//! next prune would delete them.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ use crate::trouble::Trouble;
 /// Why a ref is not moved.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    /// What the cache has.
+    /// The commit that the cache has.
     pub(super) commit: Checksum,
     pub(super) text: String,
     pub(super) advice: String,
 }
 
-/// Sorts what a cache has into what may be pulled, and what may not unless that is forced.
+/// Separates the refs that may be pulled from those that need `--force`.
 pub(super) fn sort(
     found: Found,
     origin: &Origin,
@@ -49,12 +49,12 @@ fn refuse(name: &RefName, commit: Checksum, held: Checksum) -> Refusal {
     Refusal {
         commit,
         text: format!(
-            "it holds {held} here, which is not in the history of what the cache has, as far as \
-             that is there"
+            "it holds {held} here, which is not in the history of the cache's commit, as far as \
+             that history is available"
         ),
         advice: format!(
-            "push it first; or pull with --force to take what the cache has, and keep what is here \
-             under another name: `ostree refs --create=NAME {name}`"
+            "push it first; or keep it under another name (`ostree refs --create=NAME {name}`), \
+             and pull with --force to take the cache's commit"
         ),
     }
 }
@@ -81,5 +81,5 @@ fn descends(
     Ok(false)
 }
 
-/// So many commits are looked at: each may be a request.
+/// Most commits to look at: each may cost a request.
 const STEPS_MAX: usize = 1_000;
