@@ -5,8 +5,8 @@ use crate::gvariant::{Layout, array, be_u32, split_array, split_members, tuple};
 
 /// Owner, mode and extended attributes: `(uuua(ayay))`, the numbers big-endian.
 ///
-/// That is a dirmeta, and the `user.ostreemeta` of a bare-user repository. Which modes make sense
-/// is for [`crate::dirmeta::Dirmeta`] and [`crate::file::FileHeader`] to say.
+/// A dirmeta has this form, and so has the `user.ostreemeta` of a bare-user repository.
+/// [`crate::dirmeta::Dirmeta`] and [`crate::file::FileHeader`] check the mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attributes {
     /// Numeric owner.
@@ -35,7 +35,7 @@ impl Attributes {
         ])
     }
 
-    /// Returns whether these are of a symbolic link.
+    /// Returns whether these attributes belong to a symbolic link.
     pub const fn is_symlink(&self) -> bool {
         self.mode & S_IFMT == S_IFLNK
     }
@@ -51,18 +51,18 @@ impl Attributes {
         })
     }
 
-    /// Returns whether the type is `kind` and no bits but type and permissions are set.
+    /// Returns whether the type is `kind` and the mode has no bits but type and permissions.
     pub(crate) const fn has_type(&self, kind: u32) -> bool {
         self.mode & !PERMISSIONS == kind
     }
 }
 
-/// Extended attributes, sorted by name; names are unique, not empty, and hold no NUL.
+/// Extended attributes, sorted by name; names are unique, not empty, and contain no NUL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Xattrs(Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Xattrs {
-    /// Takes names and values as the file system has them, in any order; names without NUL.
+    /// Sorts names and values, as the file system returns them; the names come without NUL.
     pub fn new(mut pairs: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Self, FormatError> {
         pairs.sort_unstable();
         let xattrs = Self(pairs);
@@ -85,7 +85,7 @@ impl Xattrs {
             let [name, value] = split_members([Layout::BYTES, Layout::BYTES], element)?;
             match name.split_last() {
                 Some((0, name)) => Ok((name.to_vec(), value.to_vec())),
-                _ => Err("an extended attribute's name is not ended by NUL"),
+                _ => Err("an extended attribute's name does not end with NUL"),
             }
         };
         let pairs = split_array(Layout::BYTES, data)?.iter().map(pair);
@@ -105,13 +105,13 @@ impl Xattrs {
 
     fn check(&self) -> Result<(), &'static str> {
         if !self.0.is_sorted_by(|(a, _), (b, _)| a < b) {
-            return Err("extended attributes are not sorted by name, or one is there twice");
+            return Err("extended attributes are not sorted by name, or one occurs twice");
         }
         if self.0.first().is_some_and(|(name, _)| name.is_empty()) {
             return Err("an extended attribute's name is empty");
         }
         if self.0.iter().any(|(name, _)| name.contains(&0)) {
-            return Err("an extended attribute's name holds a NUL");
+            return Err("an extended attribute's name contains a NUL");
         }
         Ok(())
     }

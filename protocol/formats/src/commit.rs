@@ -8,9 +8,9 @@ use crate::gvariant::{
 use crate::limits::MAX_DETACHED_LEN;
 use crate::object::Checksum;
 
-/// A commit object, `(a{sv}aya(say)sstayay)`, as far as a cache needs to know it.
+/// The parts of a commit object, `(a{sv}aya(say)sstayay)`, that a cache uses.
 ///
-/// Metadata under other keys is checked and not kept.
+/// Metadata under other keys is checked and dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
     /// The commit before this one.
@@ -21,15 +21,15 @@ pub struct Commit {
     pub meta: Checksum,
     /// Seconds since 1970.
     pub timestamp: u64,
-    /// One line about it.
+    /// A line that describes the commit.
     pub subject: String,
-    /// More about it.
+    /// The rest of the description.
     pub body: String,
-    /// `ostree.ref-binding`: the refs it may be published under.
+    /// `ostree.ref-binding`: the refs that may hold this commit.
     pub ref_bindings: Option<Vec<String>>,
-    /// `ostree.collection-binding`: the collection it may be published in.
+    /// `ostree.collection-binding`: the collection that the commit belongs to.
     pub collection_binding: Option<String>,
-    /// `version`, if that is a string.
+    /// `version`, if it is a string.
     pub version: Option<String>,
 }
 
@@ -77,7 +77,7 @@ impl Commit {
         Ok(commit)
     }
 
-    /// Serializes a commit with the metadata that has a field here.
+    /// Serializes a commit with the metadata that this type has fields for.
     pub fn serialize(&self) -> Vec<u8> {
         let mut metadata = Vec::new();
         if let Some(refs) = &self.ref_bindings {
@@ -103,7 +103,7 @@ impl Commit {
         ])
     }
 
-    /// Keeps a value of the metadata if there is a field for it.
+    /// Keeps a value of the metadata that this type has a field for.
     fn take(&mut self, key: &str, kind: &[u8], value: &[u8]) -> Result<(), &'static str> {
         match (key, kind) {
             (REF_BINDING, b"as") => {
@@ -114,15 +114,16 @@ impl Commit {
             (COLLECTION_BINDING, b"s") => {
                 set_once(&mut self.collection_binding, string(value)?.to_owned())
             }
-            // Readers differ in which bindings they see then: none, or the next ones.
-            (REF_BINDING | COLLECTION_BINDING, _) => Err("a binding is of another type"),
+            // Readers disagree on the bindings then: some see none, others the next ones.
+            (REF_BINDING | COLLECTION_BINDING, _) => Err("a binding has the wrong type"),
             (VERSION, b"s") => set_once(&mut self.version, string(value)?.to_owned()),
             _ => Ok(()),
         }
     }
 }
 
-/// Checks a commit's detached metadata, `a{sv}`: signatures, and what else may be replaced.
+/// Checks a commit's detached metadata, `a{sv}`: signatures and other replaceable data. Keeps
+/// LIM-10.
 pub fn check_detached(data: &[u8]) -> Result<(), FormatError> {
     let part = FormatError::part("detached metadata");
     if data.len() > MAX_DETACHED_LEN {
@@ -131,18 +132,18 @@ pub fn check_detached(data: &[u8]) -> Result<(), FormatError> {
     for_each_entry(data, |_, _, _| Ok(())).map_err(part)
 }
 
-/// Returns the mark that libostree leaves in the place of a deleted commit, where the repository's
-/// `core.tombstone-commits` is set.
+/// Returns the mark that libostree leaves for a deleted commit, if the repository sets
+/// `core.tombstone-commits`.
 pub fn serialize_tombstone(commit: &Checksum) -> Vec<u8> {
     let name = string_bytes(&commit.to_hex());
     array(Layout::ALIGNED, [entry("commit", "ay", &name)])
 }
 
-/// Refuses a key that is there twice: readers differ in which of the values they take.
+/// Refuses a key that occurs twice: readers differ in which of the values they take.
 fn set_once<T>(field: &mut Option<T>, value: T) -> Result<(), &'static str> {
     match field.replace(value) {
         None => Ok(()),
-        Some(_) => Err("a key is there twice"),
+        Some(_) => Err("a key occurs twice"),
     }
 }
 

@@ -8,12 +8,12 @@ use crate::error::FormatError;
 pub struct Dirmeta(Attributes);
 
 impl Dirmeta {
-    /// Takes attributes, which must be of a directory.
+    /// Takes attributes, whose mode must be a directory's.
     pub fn new(attributes: Attributes) -> Result<Self, FormatError> {
         if attributes.has_type(S_IFDIR) {
             Ok(Self(attributes))
         } else {
-            let rule = "the mode is not of a directory, or has bits outside of 07777";
+            let rule = "the mode is not a directory's, or has bits outside of 07777";
             Err(FormatError::new("dirmeta", rule))
         }
     }

@@ -1,7 +1,7 @@
-//! Dirtree objects: the names in a directory, and the objects they stand for.
+//! Dirtree objects: the names in a directory, and the objects that they name.
 //!
-//! Stricter than libostree, which takes names that are empty, unsorted, twice there, or of a file
-//! and a directory at once. Its own writers make none of these. Control characters are legitimate.
+//! Stricter than libostree, which accepts names that are empty, unsorted, repeated, or both a
+//! file's and a directory's. Its own writers make none of these. Control characters are legitimate.
 
 use std::cmp::Ordering;
 
@@ -12,7 +12,7 @@ use crate::gvariant::{
 use crate::limits::MAX_FILE_NAME_LEN;
 use crate::object::{Checksum, ObjectId, ObjectKind};
 
-/// A dirtree object, `(a(say)a(sayay))`, read in place.
+/// A dirtree object, `(a(say)a(sayay))`, parsed in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Dirtree<'a> {
     files: Array<'a>,
@@ -25,7 +25,7 @@ impl<'a> Dirtree<'a> {
         Self::parse_rule(data).map_err(FormatError::part("dirtree"))
     }
 
-    /// Serializes a dirtree. Names are unique among both lists, and each list is sorted by name.
+    /// Serializes a dirtree. Names must be unique among both lists, and each list sorted by name.
     pub fn serialize<'n>(
         files: impl IntoIterator<Item = (&'n str, Checksum)>,
         dirs: impl IntoIterator<Item = (&'n str, Checksum, Checksum)>,
@@ -55,22 +55,22 @@ impl<'a> Dirtree<'a> {
         ])
     }
 
-    /// Returns name and checksum of each file, sorted by name.
+    /// Returns the name and checksum of each file, sorted by name.
     pub fn files(&self) -> impl Iterator<Item = (&'a str, Checksum)> + use<'a> {
-        // `parse` has read every element, so none is left out here or in `dirs`.
+        // `parse` has read every element, so this drops none; nor does `dirs`.
         self.files
             .iter()
             .filter_map(|element| parse_file(element).ok())
     }
 
-    /// Returns name, dirtree and dirmeta of each directory, sorted by name.
+    /// Returns the name, dirtree and dirmeta of each directory, sorted by name.
     pub fn dirs(&self) -> impl Iterator<Item = (&'a str, Checksum, Checksum)> + use<'a> {
         self.dirs
             .iter()
             .filter_map(|element| parse_dir(element).ok())
     }
 
-    /// Returns every object named here, as often as it is named.
+    /// Returns every object that the dirtree names, as often as it is named.
     pub fn children(&self) -> impl Iterator<Item = ObjectId> + use<'a> {
         let files = self
             .files()
@@ -134,7 +134,8 @@ fn file_name(data: &[u8]) -> Result<&str, &'static str> {
     match string(data)? {
         "" => Err("a name is empty"),
         "." | ".." => Err("a name is '.' or '..'"),
-        name if name.contains('/') => Err("a name holds a slash"),
+        name if name.contains('/') => Err("a name contains a slash"),
+        // LIM-13.
         name if name.len() > MAX_FILE_NAME_LEN => Err("a name is longer than 255 bytes"),
         name => Ok(name),
     }
@@ -147,7 +148,7 @@ fn check_sorted<'a>(
     for name in names {
         let name = name?;
         if name <= before {
-            return Err("names are not sorted, or one is there twice");
+            return Err("names are not sorted, or one occurs twice");
         }
         before = name;
     }

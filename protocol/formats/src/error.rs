@@ -1,7 +1,6 @@
-//! The one error of the parsers: a part of some bytes breaks a rule.
+//! The error of all parsers: some part of the bytes breaks a rule.
 
-/// The bytes of an object or of a summary break a rule of their format; whoever made them is at
-/// fault.
+/// The bytes of an object or a summary break a rule of their format; whoever made them is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad {part}: {rule}")]
 pub struct FormatError {
@@ -15,12 +14,12 @@ impl FormatError {
         Self { part, rule }
     }
 
-    /// Returns a function that says so of `part`, for `map_err`.
+    /// Returns a function that makes such an error for `part`, for `map_err`.
     pub(crate) fn part(part: &'static str) -> impl Fn(&'static str) -> Self {
         move |rule| Self { part, rule }
     }
 
-    /// Returns the rule that is broken.
+    /// Returns the broken rule.
     pub const fn rule(&self) -> &'static str {
         self.rule
     }

@@ -1,15 +1,16 @@
-//! Headers of file objects: what is hashed before the content, and what an archive repository
-//! stores before the deflated content.
+//! Headers of file objects: the form that is hashed before the content, and the form that an
+//! archive repository stores before the deflated content.
 //!
-//! Both are a GVariant behind its length (u32, big-endian) and four zero bytes. The stored one says
-//! the unpacked size as well, which no checksum covers: whoever reads content must hold it to it.
+//! Both forms are a GVariant after its length (u32, big-endian) and four zero bytes. The stored
+//! form also has the unpacked size, which no checksum covers: readers must compare the content with
+//! it.
 
 use crate::attributes::{Attributes, S_IFLNK, S_IFREG, Xattrs};
 use crate::error::FormatError;
 use crate::gvariant::{Layout, be_u32, be_u64, split_members, string, string_bytes, tuple};
 use crate::limits::{MAX_FILE_HEADER_LEN, MAX_SYMLINK_LEN};
 
-/// What is known of a regular file or symbolic link, other than its content.
+/// The header of a regular file or symbolic link: everything but its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileHeader {
     attributes: Attributes,
@@ -17,7 +18,7 @@ pub struct FileHeader {
 }
 
 impl FileHeader {
-    /// Joins attributes and, for a symbolic link and for nothing else, its target.
+    /// Combines attributes with the target of a symbolic link; nothing else has a target.
     pub fn new(
         attributes: Attributes,
         symlink_target: Option<String>,
@@ -30,8 +31,9 @@ impl FileHeader {
         Ok(header)
     }
 
-    /// Joins attributes and what a bare-user repository keeps as the content of a symbolic link: its
-    /// target, and a NUL so that it can be mapped (`ostree-repo-commit.c`, `write_content_object`).
+    /// Combines attributes with the content that a bare-user repository stores for a symbolic link:
+    /// its target, and a NUL so that it can be mapped (`ostree-repo-commit.c`,
+    /// `write_content_object`).
     pub fn bare_user_link(attributes: Attributes, content: &[u8]) -> Result<Self, FormatError> {
         let target = content.strip_suffix(b"\0").unwrap_or(content);
         let target = str::from_utf8(target)
@@ -49,10 +51,10 @@ impl FileHeader {
         self.symlink_target.as_deref()
     }
 
-    /// Returns how many bytes are missing from the beginning of a stored file object until
-    /// [`Self::parse_archive`] can be called with the header; 0 if none.
+    /// Returns how many more bytes of a stored file object [`Self::parse_archive`] needs to parse
+    /// its header; 0 if none.
     ///
-    /// Asked with fewer than 8 bytes it answers what is missing to tell.
+    /// With fewer than 8 bytes so far, it returns how many are missing to tell.
     pub fn archive_bytes_needed(so_far: &[u8]) -> Result<usize, FormatError> {
         let Some(len) = framed_len(so_far).map_err(FormatError::part(PART))? else {
             return Ok(FRAME_LEN.saturating_sub(so_far.len()));
@@ -60,8 +62,8 @@ impl FileHeader {
         Ok(len.saturating_sub(so_far.len()))
     }
 
-    /// Returns the unpacked size that the beginning of a stored file object says; `None` if its
-    /// header is not all there, or none.
+    /// Returns the unpacked size in the header of a stored file object; `None` if the header is
+    /// incomplete, or not one.
     pub fn archive_size(stored: &[u8]) -> Option<u64> {
         let len = framed_len(stored).ok()??;
         stored.get(..len)?;
@@ -69,25 +71,26 @@ impl FileHeader {
         Some(u64::from_be_bytes(*size))
     }
 
-    /// Parses the header of a stored file object, all of `framed`, and returns it with the unpacked
-    /// size of the content in bytes, which is 0 for a symbolic link.
+    /// Parses the header of a stored file object, which is all of `framed`, and returns it with the
+    /// unpacked size of the content in bytes, which is 0 for a symbolic link.
     pub fn parse_archive(framed: &[u8]) -> Result<(Self, u64), FormatError> {
         Self::parse_archive_rule(framed).map_err(FormatError::part(PART))
     }
 
-    /// Returns the header of a stored file object; `size` is the content's, unpacked, in bytes.
+    /// Returns the header of a stored file object; `size` is that of the unpacked content, in
+    /// bytes.
     pub fn to_archive(&self, size: u64) -> Vec<u8> {
         self.serialize(Some(size))
     }
 
-    /// Returns the bytes that are hashed before the content.
+    /// Returns the bytes to hash before the content.
     pub fn to_hashed(&self) -> Vec<u8> {
         self.serialize(None)
     }
 
     fn parse_archive_rule(framed: &[u8]) -> Result<(Self, u64), &'static str> {
         if framed_len(framed)? != Some(framed.len()) {
-            return Err("its length is not the one it says");
+            return Err("its length differs from the stated one");
         }
         let variant = framed.get(FRAME_LEN..).unwrap_or_default();
         let layouts = [
@@ -136,7 +139,7 @@ impl FileHeader {
             Some(_) => tuple(&[&[(Layout::U64, &unpacked[..])], &hashed[..]].concat()),
             None => tuple(&hashed),
         };
-        // Longer than any header can be: `parse_archive` takes the limit's length at most.
+        // More than any header can have: `parse_archive` accepts at most LIM-11.
         let len = u32::try_from(variant.len()).unwrap_or(u32::MAX);
         [&len.to_be_bytes(), &[0; 4], &variant[..]].concat()
     }
@@ -147,12 +150,12 @@ impl FileHeader {
             None if self.attributes.has_type(S_IFLNK) => Err("a symbolic link has no target"),
             Some(target) if self.attributes.has_type(S_IFLNK) => check_target(target),
             Some(_) if self.attributes.has_type(S_IFREG) => Err("a regular file has a target"),
-            _ => Err("the mode is not of a regular file or symbolic link, or has unknown bits"),
+            _ => Err("the mode is not a regular file's or symbolic link's, or has unknown bits"),
         }
     }
 }
 
-/// Returns the length of a header with its frame, once the 8 bytes of that are there.
+/// Returns the length of a header with its frame, once the frame's 8 bytes are there.
 fn framed_len(so_far: &[u8]) -> Result<Option<usize>, &'static str> {
     let Some((frame, _)) = so_far.split_first_chunk::<FRAME_LEN>() else {
         return Ok(None);
@@ -163,6 +166,7 @@ fn framed_len(so_far: &[u8]) -> Result<Option<usize>, &'static str> {
     }
     let len = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
     if len > MAX_FILE_HEADER_LEN {
+        // LIM-11.
         return Err("it is longer than 256 KiB");
     }
     Ok(Some(FRAME_LEN + len))
@@ -173,17 +177,18 @@ fn check_target(target: &str) -> Result<(), &'static str> {
         return Err("a symbolic link has no target");
     }
     if target.contains('\0') {
-        return Err("the target of a symbolic link holds a NUL");
+        return Err("the target of a symbolic link contains a NUL");
     }
     if target.len() > MAX_SYMLINK_LEN {
-        return Err("the target of a symbolic link is longer than 4096 bytes");
+        // LIM-12.
+        return Err("the target of a symbolic link is longer than 4095 bytes");
     }
     Ok(())
 }
 
 const PART: &str = "header of a file";
 
-/// The header's length, and zeros that align what follows.
+/// The header's length, and zeros that align the rest.
 const FRAME_LEN: usize = 8;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Strict: libostree accepts everything that these parsers accept, and serializing it again gives
 //! the same bytes. The crate knows nothing of the wire and opens no file; it is not a general
-//! GVariant library. `protocol/SPEC.md` says what each format must look like.
+//! GVariant library. `protocol/SPEC.md` specifies each format.
 #![warn(
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,

@@ -1,7 +1,7 @@
-//! Names of OSTree objects: what kind a thing is, and the SHA-256 that identifies it.
+//! Names of OSTree objects: their kind, and the SHA-256 that identifies them.
 //!
-//! Parsed once, valid ever after: there is no way to hold a malformed checksum or an unknown kind.
-//! This module does not look at an object's bytes; [`crate::error`] does.
+//! A name is parsed once and valid ever after: no value can hold a malformed checksum or an unknown
+//! kind. Other modules parse the objects' bytes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -95,7 +95,7 @@ impl<'de> Deserialize<'de> for Checksum {
     }
 }
 
-/// The four kinds of object a push carries, with libostree's numbers (`ostree-core.h`,
+/// The four kinds of object that a push carries, with the numbers of libostree (`ostree-core.h`,
 /// `OstreeObjectType`), which are also the wire's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -119,7 +119,7 @@ impl ObjectKind {
         self as u8
     }
 
-    /// Returns the kind a wire number stands for.
+    /// Returns the kind with this number on the wire.
     pub const fn from_wire(number: u8) -> Option<Self> {
         match number {
             1 => Some(Self::File),
@@ -166,9 +166,9 @@ impl fmt::Display for ObjectKind {
 /// One object: its kind and its checksum. 33 bytes on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectId {
-    /// What it is.
+    /// Its kind.
     pub kind: ObjectKind,
-    /// What names it.
+    /// The SHA-256 that identifies it.
     pub checksum: Checksum,
 }
 
@@ -194,7 +194,7 @@ impl ObjectId {
         wire
     }
 
-    /// Reads 33 bytes of the wire; `None` for an unknown kind.
+    /// Reads 33 bytes from the wire; `None` for an unknown kind.
     pub fn from_wire(wire: &[u8; Self::WIRE_LEN]) -> Option<Self> {
         let [kind, checksum @ ..] = wire;
         Some(Self::new(
@@ -208,8 +208,8 @@ impl ObjectId {
         self.loose_path(self.kind.archive_extension())
     }
 
-    /// Returns the path below `objects/` with another extension; content of a bare repository
-    /// ends in `file`.
+    /// Returns the path below `objects/` with another extension: content in a bare repository ends
+    /// in `file`.
     pub fn loose_path(&self, extension: &str) -> String {
         let mut path = self.checksum.to_hex();
         path.insert(2, '/');
@@ -271,25 +271,25 @@ impl<'de> Visitor<'de> for ObjectIdVisitor {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// A checksum is 64 digits long.
+    /// A checksum does not have 64 digits.
     #[error("a checksum has 64 hexadecimal digits, not {got}")]
     ChecksumLen {
         /// Length found, in bytes.
         got: usize,
     },
-    /// A checksum is written in `0-9a-f`.
-    #[error("a checksum is written in lower-case hexadecimal digits")]
+    /// A checksum has a character outside of `0-9a-f`.
+    #[error("a checksum consists of lower-case hexadecimal digits")]
     ChecksumDigit,
-    /// A ref name is not within the grammar; the text says which rule it breaks.
+    /// A ref name breaks a rule of the grammar.
     #[error("bad ref name: {rule}")]
     RefName {
-        /// The rule that is broken.
+        /// The broken rule.
         rule: &'static str,
     },
-    /// A pattern over ref names cannot be one; the text says why.
+    /// A pattern over ref names breaks a rule.
     #[error("bad pattern: {rule}")]
     RefPattern {
-        /// The rule that is broken.
+        /// The broken rule.
         rule: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! Numbers of bytes as people write them, and as they are written for people.
+//! Quantities of bytes, parsed from and formatted for people.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ use serde::de::Error as _;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes(pub u64);
 
-/// A part of a disk: a number of bytes, or a percentage such as `"3%"`.
+/// A share of a disk: a number of bytes, or a percentage such as `"3%"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// So many bytes.
+    /// A number of bytes.
     Bytes(u64),
-    /// So much of the whole, from 0 to 99.
+    /// A percentage of the total, from 0 to 99.
     Percent(u8),
 }
 
 impl Share {
-    /// Returns how many bytes it is of a whole of `total` bytes.
+    /// Returns the share's bytes of a disk of `total` bytes.
     pub fn of(self, total: u64) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes,
@@ -35,12 +35,12 @@ pub struct Size(pub u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In two steps, so that a width is kept to.
+        // `pad` keeps a requested width.
         f.pad(&ByteSize::b(self.0).display().si().to_string())
     }
 }
 
-/// Writes a number of things, such as `1 ref` or `10,959 objects`.
+/// Formats a number of things, such as `1 ref` or `10,959 objects`.
 pub fn counted(count: u64, thing: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {thing}{plural}", grouped(count))
@@ -82,9 +82,9 @@ const UNITS: [(&str, u64); 10] = [
     ("TB", 1000 * 1000 * 1000 * 1000),
     ("TiB", 1 << 40),
 ];
-const EXPECTED: &str = "a number of bytes is expected, such as 1048576, \"64MiB\" or \"1GB\"";
+const EXPECTED: &str = "expected a number of bytes, such as 1048576, \"64MiB\" or \"1GB\"";
 
-/// What TOML can hold for a quantity.
+/// The TOML types of a quantity.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {

@@ -1,8 +1,8 @@
 //! Names of refs, parsed once and safe to use as a path below `refs/heads`.
 //!
-//! The grammar is narrower than libostree's, which takes non-ASCII letters, a trailing newline and
-//! names longer than a file name may be (SPEC "Ref names"). Every name accepted here is accepted
-//! there.
+//! The grammar is narrower than libostree's, which accepts non-ASCII letters, a trailing newline
+//! and names longer than a file name (SPEC "Ref names"). libostree accepts every name that this
+//! module accepts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,26 +23,26 @@ impl RefName {
         &self.0
     }
 
-    /// Returns the components between slashes, of which there is at least one.
+    /// Returns the components between slashes, at least one.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('/')
     }
 
-    /// Parses a name that is in a repository already, which may have more components than one that is
-    /// pushed: earlier versions took them, and they must be got rid of.
+    /// Parses a name from a repository, which may have more components than a push may use: earlier
+    /// versions accepted such names, and the operator must be able to remove them.
     pub fn parse_stored(text: &str) -> Result<Self, NameError> {
         Self::check(text).map(|()| Self(text.into()))
     }
 
     /// Returns the name without its last component: `project/element` of `project/element/key`.
-    /// Refs that share it are likely to share objects, so it is where bases are sought.
+    /// Refs that share it are likely to share objects, so bases are searched there.
     pub fn parent(&self) -> Option<&str> {
         self.0.rsplit_once('/').map(|(parent, _)| parent)
     }
 
     fn check(text: &str) -> Result<(), NameError> {
         let refuse = |rule| Err(NameError::RefName { rule });
-        // REQ-43.
+        // REQ-43, LIM-15, LIM-16; `from_str` keeps LIM-24.
         if text.is_empty() {
             return refuse("it is empty");
         }
@@ -52,8 +52,8 @@ impl RefName {
         // libostree takes 1 to 64 such digits for a commit before it looks for a ref.
         if text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return refuse(
-                "nothing but the digits 0-9 and a-f is in it, which ostree takes for a commit's \
-                 checksum, cut short; give it another name, with `ostree refs --create=NEW OLD`",
+                "it consists of the digits 0-9 and a-f alone, which ostree takes for an \
+                 abbreviated checksum; give it another name, with `ostree refs --create=NEW OLD`",
             );
         }
         for component in text.split('/') {

@@ -1,6 +1,6 @@
-//! Patterns over names of refs, as users and operators write them.
+//! Patterns over ref names, as users and operators write them.
 //!
-//! A pattern binds whole components: `team` is neither `team2` nor `team/x`. So a right that is
+//! A pattern matches whole components: `team` matches neither `team2` nor `team/x`. So a right
 //! granted by pattern is never wider than it looks.
 
 use std::fmt;
@@ -14,9 +14,9 @@ use crate::object::NameError;
 
 /// A pattern over ref names, such as `project/*/main` or `team/**`.
 ///
-/// `*` stands for any characters within one component, also for none. `**` as a component stands
-/// for any number of components, also for none; at the end of a pattern for at least one, so that
-/// `team/**` is what lies below `team` and not `team` itself. All else stands for itself.
+/// `*` matches any characters within one component, possibly none. `**` as a component matches any
+/// number of components, possibly none; at the end of a pattern it matches at least one, so that
+/// `team/**` matches everything below `team` but not `team` itself. Everything else matches itself.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RefPattern(Box<str>);
 
@@ -26,8 +26,8 @@ impl RefPattern {
         &self.0
     }
 
-    /// Returns whether the whole of `name` is of this pattern. A name that is no
-    /// [`RefName`](crate::ref_name::RefName), as other programs may make them, is of a pattern as well.
+    /// Returns whether the pattern matches the whole of `name`. It may also match a name that other
+    /// programs have made and that is not a valid [`RefName`](crate::ref_name::RefName).
     pub fn matches(&self, name: &str) -> bool {
         let mut pattern: Vec<&str> = self.0.split('/').collect();
         if pattern.last() == Some(&ANY_COMPONENTS) {
@@ -40,10 +40,10 @@ impl RefPattern {
     }
 }
 
-/// Returns whether `text` is of `pattern`, where `star` stands for any number of items.
+/// Returns whether `pattern` matches all of `text`, where `star` stands for any number of items.
 ///
-/// Only the last star passed is ever tried again: what an earlier one could take more, the later
-/// one can take as well. So the work is at most the product of the lengths.
+/// Only the last star passed is ever tried again: the later star can take over any items that an
+/// earlier one could take. So the work is at most the product of the lengths.
 fn wild<T: PartialEq>(
     mut pattern: &[T],
     mut text: &[T],
@@ -62,7 +62,7 @@ fn wild<T: PartialEq>(
             }
             (None, None) => return true,
             _ => {
-                // The star takes one item more.
+                // The star takes one more item.
                 let Some((rest, [_, items @ ..])) = last_star else {
                     return false;
                 };
@@ -90,16 +90,16 @@ impl FromStr for RefPattern {
                 return refuse("a component between slashes is empty");
             };
             if component != ANY_COMPONENTS && component.contains(ANY_COMPONENTS) {
-                return refuse("'**' has to be a whole component between slashes");
+                return refuse("'**' must be a whole component between slashes");
             }
             if !(first.is_ascii_alphanumeric() || b"_*".contains(first)) {
-                return refuse("no ref has a component that begins so");
+                return refuse("no ref has a component that begins like this");
             }
             if !bytes
                 .iter()
                 .all(|b| b.is_ascii_alphanumeric() || b"-._*".contains(b))
             {
-                return refuse("only '*', '**' and what may be in the name of a ref may be used");
+                return refuse("only '*', '**' and the characters of ref names may be used");
             }
         }
         Ok(Self(text.into()))
@@ -126,7 +126,7 @@ impl Serialize for RefPattern {
 
 impl<'de> Deserialize<'de> for RefPattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Configuration files are read by parsers that lend no text.
+        // The parsers of configuration files do not lend text.
         String::deserialize(deserializer)?
             .parse()
             .map_err(D::Error::custom)

@@ -1,35 +1,34 @@
-//! The `config` file of a repository, as far as it binds whoever reads or writes there.
+//! The `config` file of a repository, as far as it binds programs that read or write there.
 
-/// What a repository's `config` says.
+/// The settings of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepoConfig {
     /// `core.mode`: how objects are stored.
     pub mode: RepoMode,
-    /// `core.locking`: whether `.lock` is to be taken; true if not said.
+    /// `core.locking`: whether programs take `.lock`; true by default.
     pub locking: bool,
-    /// `core.lock-timeout-secs`: how long to wait for `.lock`; 300 seconds if not said.
+    /// `core.lock-timeout-secs`: how long to wait for `.lock`; 300 seconds by default.
     pub lock_timeout: LockTimeout,
-    /// `core.fsync`: whether to sync; true if not said.
+    /// `core.fsync`: whether to sync; true by default.
     pub fsync: bool,
-    /// `core.tombstone-commits`: whether deleted commits leave a mark; false if not said.
+    /// `core.tombstone-commits`: whether deleted commits leave a mark; false by default.
     pub tombstone_commits: bool,
     /// `core.collection-id`: the collection the refs belong to.
     pub collection_id: Option<String>,
-    /// `core.no-deltas-in-summary`: whether the summary leaves static deltas out; false if not
-    /// said.
+    /// `core.no-deltas-in-summary`: whether the summary leaves static deltas out; false by default.
     pub no_deltas_in_summary: bool,
-    /// `core.parent`: the repository that has what is not in this one.
+    /// `core.parent`: the repository that has the objects that this one lacks.
     pub parent: Option<String>,
-    /// `core.min-free-space-size` or `-percent`: what is to be kept free, if either is said.
+    /// `core.min-free-space-size` or `-percent`: how much to keep free, if either is set.
     pub min_free: Option<MinFree>,
 }
 
-/// How much of a repository's disk is to be kept free.
+/// How much of a repository's disk to keep free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MinFree {
-    /// So many bytes.
+    /// A number of bytes.
     Bytes(u64),
-    /// So many hundredths of all.
+    /// A percentage of the disk.
     Percent(u8),
 }
 
@@ -49,42 +48,42 @@ pub enum RepoMode {
 /// How long to wait for a repository's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockTimeout {
-    /// So many seconds.
+    /// A number of seconds.
     Seconds(u32),
     /// For ever.
     Never,
 }
 
-/// A repository's `config` is malformed, or of a repository this project cannot work with.
+/// A repository's `config` is malformed, or this project cannot work with the repository.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// A line is neither empty, a comment, a group nor a key with a value.
-    #[error("line {line} of the repository's config is not understood")]
+    #[error("line {line} of the repository's config is neither a group nor a key with a value")]
     Line {
         /// Counted from 1.
         line: usize,
     },
-    /// A key that must be there is not.
+    /// A required key is missing.
     #[error("the repository's config does not set core.{key}")]
     Missing {
         /// The key.
         key: &'static str,
     },
-    /// A key has a value that cannot be used.
+    /// A key has an unusable value.
     #[error("the repository's config sets core.{key} to {value:?}: {rule}")]
     Value {
         /// The key.
         key: &'static str,
         /// Its value.
         value: String,
-        /// Why that cannot be used.
+        /// The rule that the value breaks.
         rule: &'static str,
     },
 }
 
 impl RepoConfig {
-    /// Parses the text of `config`. Of a key that is there twice, the last value counts.
+    /// Parses the text of `config`. If a key occurs twice, the last value counts.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let mut core = Core::default();
         let mut in_core = false;
@@ -121,7 +120,7 @@ impl RepoMode {
     }
 }
 
-/// The values of the group `core`, as they are written.
+/// The values of the group `core`, as the file writes them.
 #[derive(Default)]
 struct Core<'a> {
     repo_version: Option<&'a str>,
@@ -165,7 +164,7 @@ impl<'a> Core<'a> {
             return Err(refuse(key, version, "only version 1 is known"));
         }
         if boolean("archive", self.archive, false)? {
-            let rule = "this format was given up in 2013, convert to archive-z2";
+            let rule = "ostree abandoned this format in 2013; convert it to archive-z2";
             return Err(refuse("archive", "true", rule));
         }
         Ok(RepoConfig {
@@ -180,7 +179,7 @@ impl<'a> Core<'a> {
                 self.no_deltas_in_summary,
                 false,
             )?,
-            // libostree takes an empty one for none (`ostree-repo.c`, `reload_core_config`).
+            // libostree takes an empty path for none (`ostree-repo.c`, `reload_core_config`).
             parent: self
                 .parent
                 .filter(|path| !path.is_empty())
@@ -189,7 +188,7 @@ impl<'a> Core<'a> {
         })
     }
 
-    /// The size counts if both are there (`ostree-repo.c`, `reload_core_config`).
+    /// If both are set, the size counts (`ostree-repo.c`, `reload_core_config`).
     fn min_free(&self) -> Result<Option<MinFree>, ConfigError> {
         if let Some(size) = self.min_free_space_size {
             let rule = "it must be a number of MB, GB or TB";
@@ -206,7 +205,7 @@ impl<'a> Core<'a> {
     }
 }
 
-/// Parses a mode; libostree takes one that is missing for `bare`.
+/// Parses a mode; libostree takes a missing one for `bare`.
 fn parse_mode(text: &str) -> Result<RepoMode, ConfigError> {
     match text {
         "archive" | "archive-z2" => Ok(RepoMode::Archive),
@@ -214,7 +213,7 @@ fn parse_mode(text: &str) -> Result<RepoMode, ConfigError> {
         "bare-user" => Ok(RepoMode::BareUser),
         "bare-user-only" => Ok(RepoMode::BareUserOnly),
         _ => {
-            let rule = "known are archive-z2, bare, bare-user and bare-user-only";
+            let rule = "it must be archive-z2, bare, bare-user or bare-user-only";
             Err(refuse("mode", text, rule))
         }
     }
@@ -290,7 +289,8 @@ mod tests {
         let config = core(
             "mode = archive\r\n# locking=true\n\nlocking=0\nlock-timeout-secs=-1\nfsync=false\n\
              tombstone-commits=1 \ncollection-id=org.example.Id\nno-deltas-in-summary=true\n\
-             min-free-space-size=2GB\nmin-free-space-percent=7\n[remote \"origin\"]\nmode=nonsense\n[archive]\nlocking=maybe\n[core]\nfsync=true",
+             min-free-space-size=2GB\nmin-free-space-percent=7\n[remote \
+             \"origin\"]\nmode=nonsense\n[archive]\nlocking=maybe\n[core]\nfsync=true",
         );
         assert_eq!(
             config.unwrap(),

@@ -1,14 +1,14 @@
-//! Dictionaries of the type `a{sv}`, as the two old protocols send them for messages.
+//! Dictionaries of the type `a{sv}`, which the two old protocols send as messages.
 //!
-//! Read strictly, like every GVariant here: one serialization of each value, no key twice. Numbers
-//! are handed out as they lie, since their byte order is the message's.
+//! Parsed strictly, like every GVariant here: one serialization of each value, no key twice.
+//! Numbers are returned as bytes, because the message determines their byte order.
 
 use crate::error::FormatError;
 use crate::gvariant::{
     Layout, array, entry, for_each_entry, split_array, split_members, string, string_bytes, tuple,
 };
 
-/// A dictionary that was read.
+/// A parsed dictionary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vardict<'a> {
     entries: Vec<(&'a str, Value<'a>)>,
@@ -26,7 +26,7 @@ impl<'a> Vardict<'a> {
     ///
     /// # Errors
     ///
-    /// Whoever wrote it is at fault: it is not in normal form, or has a key twice.
+    /// Whoever wrote the dictionary is at fault: it is not in normal form, or a key occurs twice.
     pub fn parse(data: &'a [u8]) -> Result<Self, FormatError> {
         let part = FormatError::part("dictionary");
         let mut entries = Vec::new();
@@ -38,18 +38,18 @@ impl<'a> Vardict<'a> {
         let mut keys: Vec<_> = entries.iter().map(|(key, _)| *key).collect();
         keys.sort_unstable();
         if keys.windows(2).any(|pair| pair.first() == pair.last()) {
-            return Err(part("a key is there twice"));
+            return Err(part("a key occurs twice"));
         }
         Ok(Self { entries })
     }
 
-    /// Returns the value of a key, if it is there.
+    /// Returns the value of a key, if the dictionary has it.
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
         let mut entries = self.entries.iter();
         entries.find(|(k, _)| *k == key).map(|(_, value)| *value)
     }
 
-    /// Returns all entries, in the order they were written.
+    /// Returns all entries, in their order in the dictionary.
     pub fn entries(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> {
         self.entries.iter().copied()
     }
@@ -60,7 +60,7 @@ impl<'a> Value<'a> {
     ///
     /// # Errors
     ///
-    /// It is of another type.
+    /// The value has another type.
     pub fn string(self) -> Result<&'a str, FormatError> {
         self.of("s")
             .and_then(string)
@@ -71,17 +71,17 @@ impl<'a> Value<'a> {
     ///
     /// # Errors
     ///
-    /// It is of another type.
+    /// The value has another type.
     pub fn boolean(self) -> Result<bool, FormatError> {
         let data = self.of("b").map_err(FormatError::part("value"))?;
         Ok(data == [1])
     }
 
-    /// Returns the bytes of an `i` or `t`, given by `kind` and its length `N`.
+    /// Returns the bytes of an `i` or `t`; `kind` is its type and `N` its length.
     ///
     /// # Errors
     ///
-    /// It is of another type.
+    /// The value has another type.
     pub fn number<const N: usize>(self, kind: &str) -> Result<[u8; N], FormatError> {
         self.of(kind)
             .and_then(|data| data.try_into().map_err(|_| OTHER_TYPE))
@@ -92,7 +92,7 @@ impl<'a> Value<'a> {
     ///
     /// # Errors
     ///
-    /// It is of another type.
+    /// The value has another type.
     pub fn string_pair(self) -> Result<(&'a str, &'a str), FormatError> {
         self.of("(ss)")
             .and_then(string_pair)
@@ -103,7 +103,7 @@ impl<'a> Value<'a> {
     ///
     /// # Errors
     ///
-    /// It is of another type.
+    /// The value has another type.
     pub fn string_map(self) -> Result<Vec<(&'a str, &'a str)>, FormatError> {
         self.of("a{ss}")
             .and_then(|data| {
@@ -124,14 +124,14 @@ impl<'a> Value<'a> {
     }
 }
 
-const OTHER_TYPE: &str = "it is of another type than its key stands for";
+const OTHER_TYPE: &str = "it has another type than its key requires";
 
 fn string_pair(data: &[u8]) -> Result<(&str, &str), &'static str> {
     let [first, second] = split_members([Layout::BYTES, Layout::BYTES], data)?;
     Ok((string(first)?, string(second)?))
 }
 
-/// A dictionary to be written. No text may hold a NUL.
+/// A dictionary under construction. No text may contain a NUL.
 #[derive(Clone, Debug, Default)]
 pub struct VardictWriter {
     entries: Vec<Vec<u8>>,
@@ -148,7 +148,7 @@ impl VardictWriter {
         self.add(key, "b", &[u8::from(value)]);
     }
 
-    /// Adds an `i` or `t`, whose bytes these are.
+    /// Adds an `i` or `t`, given as bytes.
     pub fn number(&mut self, key: &str, kind: &str, bytes: &[u8]) {
         self.add(key, kind, bytes);
     }
@@ -170,7 +170,7 @@ impl VardictWriter {
         self.add(key, "a{ss}", &array(Layout::BYTES, pairs));
     }
 
-    /// Serializes what was added, in that order.
+    /// Serializes the added entries, in order.
     pub fn finish(self) -> Vec<u8> {
         array(Layout::ALIGNED, self.entries)
     }

@@ -573,11 +573,7 @@ mod tests {
                 3,
                 "expected a sequence",
             ),
-            (
-                "[[identity]]\nname='a'\npush=['x/***']",
-                3,
-                "'**' has to be",
-            ),
+            ("[[identity]]\nname='a'\npush=['x/***']", 3, "'**' must be"),
             (
                 "[[identity]]\nname='a'\npush=[\n 'x',\n '/y']",
                 5,

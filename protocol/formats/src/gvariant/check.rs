@@ -1,23 +1,23 @@
-//! Checking a value of any type, as commits carry them in their metadata.
+//! Checks values of any type, as they occur in the metadata of commits.
 
 use crate::error::FormatError;
 use crate::gvariant::frame::{WRONG_LEN, split_tuple};
 use crate::gvariant::{Layout, split_array, split_members, string};
 use crate::limits::MAX_VARIANT_DEPTH;
 
-/// Checks that `data` is the one serialization of a value of the type `kind`, as in `a{sv}`.
+/// Checks that `data` is the only serialization of a value of type `kind`, such as `a{sv}`.
 ///
-/// At least as strict as GLib's `g_variant_is_normal_form`, in time linear in the length.
+/// At least as strict as GLib's `g_variant_is_normal_form`; takes time linear in the length.
 pub(crate) fn check(kind: &str, data: &[u8]) -> Result<(), FormatError> {
     Type::parse(kind.as_bytes(), 0)
         .and_then(|kind| kind.check(data, 0))
         .map_err(|rule| FormatError::new("variant", rule))
 }
 
-/// Checks a variant, and returns the type it holds (as text) and that value's bytes. What is in it
-/// lies `depth` containers deep.
+/// Checks a variant, and returns the type of its value (as text) and the value's bytes. The
+/// variant's content lies `depth` containers deep.
 fn check_variant(data: &[u8], depth: usize) -> Result<(&[u8], &[u8]), &'static str> {
-    // The search is as short as a type is, so that variants within variants cost no more.
+    // Searches no further than a type is long, so that nested variants cost no more.
     let tail = data.len().saturating_sub(MAX_TYPE_LEN + 1);
     let separator = data
         .iter()
@@ -30,7 +30,7 @@ fn check_variant(data: &[u8], depth: usize) -> Result<(&[u8], &[u8]), &'static s
     Ok((kind, value))
 }
 
-/// Checks an `a{sv}`, and hands each key to `take` with the type of its value and the value.
+/// Checks an `a{sv}`, and passes each key, the type of its value and the value to `take`.
 pub(crate) fn for_each_entry<'a>(
     data: &'a [u8],
     mut take: impl FnMut(&'a str, &'a [u8], &'a [u8]) -> Result<(), &'static str>,
@@ -47,17 +47,17 @@ pub(crate) fn for_each_entry<'a>(
     Ok(())
 }
 
-/// The longest type inside a variant, in bytes: D-Bus has the same bound on a signature.
+/// The longest type inside a variant, in bytes. D-Bus bounds a signature alike.
 const MAX_TYPE_LEN: usize = 255;
 
-/// A type, taken apart once so that each of an array's elements is checked in time linear in it.
+/// A type, parsed once, so that checking each element of an array takes time linear in the element.
 struct Type {
     layout: Layout,
     form: Form,
 }
 
 enum Form {
-    /// Numbers: every value of the right length is good.
+    /// Numbers: any value of the right length is valid.
     Number,
     Bool,
     String,
@@ -66,7 +66,7 @@ enum Form {
     Variant,
     Maybe(Box<Type>),
     Array(Box<Type>),
-    /// Dictionary entries too.
+    /// Also dictionary entries.
     Tuple(Vec<Type>),
 }
 
@@ -78,11 +78,11 @@ impl Type {
         }
         match Self::parse_first(text, depth)? {
             (kind, []) => Ok(kind),
-            _ => Err("more than one type where one is wanted"),
+            _ => Err("more than one type where one is expected"),
         }
     }
 
-    /// Parses the first complete type, and returns what follows it.
+    /// Parses the first complete type, and returns the rest.
     fn parse_first(text: &[u8], depth: usize) -> Result<(Self, &[u8]), &'static str> {
         let (first, rest) = text.split_first().ok_or("a type is cut off")?;
         let (layout, form) = match first {
@@ -124,7 +124,7 @@ impl Type {
         Ok((Self { layout, form }, rest))
     }
 
-    /// Parses types up to `close`, and returns what follows it.
+    /// Parses types up to `close`, and returns the rest.
     fn parse_members(
         mut rest: &[u8],
         depth: usize,
@@ -163,7 +163,7 @@ impl Type {
             Form::Maybe(inner) if inner.layout.fixed.is_some() => inner.check(data, depth + 1),
             Form::Maybe(inner) => match data.split_last() {
                 Some((0, value)) => inner.check(value, depth + 1),
-                _ => Err("a present maybe is not ended by zero"),
+                _ => Err("a present maybe does not end with zero"),
             },
             Form::Array(element) => {
                 let array = split_array(element.layout, data)?;
@@ -186,7 +186,7 @@ impl Type {
     }
 }
 
-/// Returns the depth of what a container `depth` deep holds.
+/// Returns the depth inside a container that lies `depth` deep. Keeps LIM-14.
 fn deeper(depth: usize) -> Result<usize, &'static str> {
     if depth < MAX_VARIANT_DEPTH {
         Ok(depth + 1)
@@ -195,7 +195,7 @@ fn deeper(depth: usize) -> Result<usize, &'static str> {
     }
 }
 
-/// `/`, or components of `[A-Za-z0-9_]` each after a slash.
+/// `/`, or components of `[A-Za-z0-9_]`, each after a slash.
 fn check_object_path(path: &str) -> Result<(), &'static str> {
     let good = |component: &str| {
         !component.is_empty()
@@ -210,7 +210,7 @@ fn check_object_path(path: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Complete types one after the other, without maybes, which D-Bus does not have.
+/// Complete types in sequence, without maybes, which D-Bus does not have.
 fn check_signature(signature: &str) -> Result<(), &'static str> {
     let mut rest = signature.as_bytes();
     if rest.len() > MAX_TYPE_LEN || rest.contains(&b'm') {
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
     use crate::gvariant::{array, tuple, variant};
 
-    /// A value of the type `kind`, made of the bytes of `seed`.
+    /// A value of the type `kind`, made from the bytes of `seed`.
     fn make(kind: &Type, seed: &mut impl Iterator<Item = u8>) -> Vec<u8> {
         let mut next = || seed.next().unwrap_or_default();
         let count = usize::from(next() % 4);
@@ -256,7 +256,7 @@ mod tests {
         }
     }
 
-    /// Takes a value apart and puts it together again.
+    /// Splits a value and joins it again.
     fn rebuild(kind: &Type, data: &[u8]) -> Vec<u8> {
         match &kind.form {
             Form::Variant => {
@@ -421,8 +421,8 @@ mod tests {
 
     #[test]
     fn framing_offsets_are_of_the_least_width() {
-        // 200 bytes of body and 40 offsets fit one-byte offsets; written with two, the container
-        // is 280 bytes long and reads as well.
+        // 200 bytes of body and 40 offsets fit one-byte offsets. With two-byte offsets, the
+        // container is 280 bytes long and could be read as well.
         let element = [b"aaaa", &b"\0"[..]].concat();
         let narrow = array(Layout::BYTES, vec![&element; 40]);
         assert_eq!(narrow.len(), 240);
@@ -492,7 +492,7 @@ mod tests {
 
     #[test]
     fn checking_takes_time_linear_in_the_length() {
-        // Elements that are empty but of a long type; each costs one byte.
+        // Empty elements of a long type; each costs one byte.
         let kind = format!("aa(m({}))", "y".repeat(240));
         let data = array(Layout::variable(1), vec![[0u8; 0]; 200_000]);
         let empty = data.len();

@@ -1,4 +1,4 @@
-//! Taking containers apart: all the rules of framing.
+//! Splits containers: all the rules of framing.
 
 use crate::gvariant::{Layout, align_up, least_offset_width, offset_width};
 
@@ -37,7 +37,7 @@ pub(crate) fn split_array(element: Layout, data: &[u8]) -> Result<Array<'_>, &'s
     Ok(array)
 }
 
-/// Splits a tuple (or dictionary entry) into its members, and hands each to `each` in order.
+/// Splits a tuple (or dictionary entry) into its members, and passes each to `each` in order.
 pub(crate) fn split_tuple<'a>(
     members: impl ExactSizeIterator<Item = Layout> + Clone,
     data: &'a [u8],
@@ -59,7 +59,7 @@ pub(crate) fn split_tuple<'a>(
     let (body, table) = data.split_at(body);
 
     let mut position = 0;
-    // The table lies backwards: the first member's end is the last offset.
+    // The table is in reverse order: the last offset is the end of the first member.
     let mut offset_at = table.len();
     for (index, member) in members.enumerate() {
         let start = skip_padding(body, position, member.align)?;
@@ -100,13 +100,13 @@ pub(crate) fn split_members<const N: usize>(
     Ok(values)
 }
 
-/// Reads a string: UTF-8, ended by its only NUL.
+/// Reads a string: UTF-8 that ends with its only NUL.
 pub(crate) fn string(data: &[u8]) -> Result<&str, &'static str> {
     let Some((0, text)) = data.split_last() else {
-        return Err("a string is not ended by NUL");
+        return Err("a string does not end with NUL");
     };
     if text.contains(&0) {
-        return Err("a string holds a NUL");
+        return Err("a string contains a NUL");
     }
     std::str::from_utf8(text).map_err(|_| "a string is not UTF-8")
 }
@@ -129,7 +129,7 @@ pub(crate) struct Array<'a> {
     element: Layout,
     body: &'a [u8],
     table: &'a [u8],
-    // Of a framing offset; of an element if these are of fixed size.
+    // Width of a framing offset, or of an element of fixed size.
     width: usize,
     count: usize,
 }
@@ -156,7 +156,7 @@ impl<'a> Array<'a> {
         self.count
     }
 
-    /// Returns one element, without going through those before it.
+    /// Returns one element without visiting those before it.
     pub(crate) fn get(self, index: usize) -> Option<&'a [u8]> {
         let end = |index: usize| match self.element.fixed {
             Some(len) => Some((index + 1) * len),
@@ -181,7 +181,7 @@ impl<'a> Array<'a> {
                 None => read_offset(self.table, at, self.width).unwrap_or(start),
             };
             position = end;
-            // Never empty for want of bytes: `split_array` has walked the same offsets.
+            // The range is always inside: `split_array` has checked the same offsets.
             self.body.get(start..end).unwrap_or_default()
         })
     }
@@ -195,8 +195,8 @@ fn read_offset(table: &[u8], at: usize, width: usize) -> Option<usize> {
     usize::try_from(u64::from_le_bytes(wide)).ok()
 }
 
-/// Returns where a value aligned to `align` begins at or after `position`, if what lies between is
-/// zero.
+/// Returns the position of a value aligned to `align` at or after `position`, if the bytes between
+/// are zero.
 fn skip_padding(body: &[u8], position: usize, align: usize) -> Result<usize, &'static str> {
     let start = align_up(position, align);
     let padding = body.get(position..start).ok_or("padding is cut off")?;

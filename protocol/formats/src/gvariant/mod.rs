@@ -1,11 +1,11 @@
 //! The GVariant container format: strict reading, and writing.
 //!
-//! Two functions hold every rule of framing, `split_array` and `split_tuple`; the rest is
-//! built on them. What they accept, the functions of `write` give back to the byte, so there is
-//! one serialization of each value and a hash of it means the value (GLib calls that the normal
-//! form). Scalars stay as they lie: the OSTree formats say themselves which are big-endian.
+//! Two functions hold every rule of framing, `split_array` and `split_tuple`; the rest builds on
+//! them. The functions of `write` reproduce accepted bytes exactly, so every value has one
+//! serialization, and a hash of that identifies the value (GLib calls it the normal form). Scalars
+//! keep their byte order: the OSTree formats say which are big-endian.
 //!
-//! Errors are the rule that is broken, as text; the caller knows which part of what it was reading.
+//! An error is the broken rule, as text; the caller knows which part it was reading.
 
 mod check;
 mod frame;
@@ -18,12 +18,12 @@ pub(crate) use frame::{Array, be_u32, be_u64, split_array, split_members, string
 pub(crate) use write::variant;
 pub(crate) use write::{append_member, array, entry, string_bytes, tuple};
 
-/// How a type lies in its container.
+/// The layout of a type in its container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// Alignment in bytes: 1, 2, 4 or 8.
     align: usize,
-    /// Length in bytes if it is the same for every value.
+    /// Length in bytes, if all values have the same.
     fixed: Option<usize>,
 }
 
@@ -34,9 +34,9 @@ impl Layout {
     pub(crate) const U32: Self = Self::scalar(4);
     /// `t`, `x` and `d`.
     pub(crate) const U64: Self = Self::scalar(8);
-    /// Of any length, not aligned: `s`, `ay`, and containers of nothing but these.
+    /// Of any length, not aligned: `s`, `ay`, and containers of only these.
     pub(crate) const BYTES: Self = Self::variable(1);
-    /// Of any length, aligned to 8 bytes: `v`, and containers with a `v` or `t` among others.
+    /// Of any length, aligned to 8 bytes: `v`, and containers with a `v` or `t` in them.
     pub(crate) const ALIGNED: Self = Self::variable(8);
 
     const fn scalar(len: usize) -> Self {
@@ -62,7 +62,7 @@ impl Layout {
         }
         Self {
             align,
-            // The unit is one byte long: no element of an array may be empty and of fixed size.
+            // The unit type takes one byte, so no element of an array is empty and of fixed size.
             fixed: end.map(|end| align_up(end, align).max(1)),
         }
     }
@@ -73,7 +73,7 @@ const fn align_up(position: usize, align: usize) -> usize {
     position.next_multiple_of(align)
 }
 
-/// Returns how wide each framing offset is in a container of `total` bytes.
+/// Returns the width of a framing offset in a container of `total` bytes.
 const fn offset_width(total: usize) -> usize {
     match total {
         0 => 0,
@@ -84,8 +84,8 @@ const fn offset_width(total: usize) -> usize {
     }
 }
 
-/// Returns the least width of `count` framing offsets behind a body of `body` bytes: the width the
-/// container's whole length then stands for.
+/// Returns the least width of `count` framing offsets after a body of `body` bytes: the width that
+/// the container's total length then implies.
 fn least_offset_width(body: usize, count: usize) -> usize {
     [1, 2, 4]
         .into_iter()

@@ -1,4 +1,4 @@
-//! Putting containers together, for what this crate writes itself.
+//! Joins containers, for the formats that this crate writes itself.
 
 use crate::gvariant::{Layout, align_up, least_offset_width};
 
@@ -44,7 +44,7 @@ pub(crate) fn tuple(members: &[(Layout, &[u8])]) -> Vec<u8> {
     body
 }
 
-/// Serializes a tuple of two members of [`Layout::ALIGNED`], in the room of the first.
+/// Serializes a tuple of two members of [`Layout::ALIGNED`], reusing the buffer of the first.
 pub(crate) fn append_member(first: Vec<u8>, second: &[u8]) -> Vec<u8> {
     let mut body = first;
     let end = body.len();
@@ -67,7 +67,7 @@ pub(crate) fn variant(kind: &str, value: &[u8]) -> Vec<u8> {
     [value, b"\0", kind.as_bytes()].concat()
 }
 
-/// Serializes a string, which must hold no NUL.
+/// Serializes a string, which must contain no NUL.
 pub(crate) fn string_bytes(text: &str) -> Vec<u8> {
     [text.as_bytes(), b"\0"].concat()
 }

@@ -1,7 +1,8 @@
-//! The summary of a repository: its refs, and what else a puller may want to know first.
+//! The summary of a repository: its refs, and other facts that pullers read first.
 //!
-//! Written as `ostree summary -u` does (`ostree-repo.c`, `regenerate_metadata`), to the byte but
-//! for the order of static deltas, which libostree leaves to a hash table; here they are sorted.
+//! Written as `ostree summary -u` writes it (`ostree-repo.c`, `regenerate_metadata`), byte for byte
+//! except for the order of static deltas, which libostree leaves to a hash table; here they are
+//! sorted.
 
 mod signature;
 
@@ -19,10 +20,10 @@ pub use crate::summary::signature::{ed25519_signatures, serialize_signature};
 
 /// A summary, `(a(s(taya{sv}))a{sv})`.
 ///
-/// Keys without a field here are checked and not kept.
+/// Keys without a field here are checked and dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Refs by name; those of the collection, if the repository has one.
+    /// Refs by name; those of the repository's collection, if it has one.
     pub refs: BTreeMap<String, SummaryRef>,
     /// How the repository stores objects, as in its `config`.
     pub mode: Option<String>,
@@ -34,13 +35,13 @@ pub struct Summary {
     pub static_deltas: BTreeMap<String, Checksum>,
     /// Refs of other collections, by collection and name.
     pub collection_map: BTreeMap<String, BTreeMap<String, SummaryRef>>,
-    /// Whether there are indexes of static deltas to look into.
+    /// Whether the repository has indexes of static deltas.
     pub indexed_deltas: Option<bool>,
-    /// The collection the refs belong to.
+    /// The collection that the refs belong to.
     pub collection_id: Option<String>,
 }
 
-/// What a summary says of one ref.
+/// A summary's entry for one ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SummaryRef {
     /// The commit.
@@ -51,7 +52,8 @@ pub struct SummaryRef {
     pub timestamp: Option<u64>,
     /// The commit's version.
     pub version: Option<String>,
-    /// Stored bytes of all that the commit reaches. Of this project alone: others skip it.
+    /// Stored bytes of everything that the commit reaches. Only this project writes it; others skip
+    /// it.
     pub size: Option<u64>,
 }
 
@@ -59,7 +61,7 @@ impl Summary {
     /// Serializes the summary.
     pub fn serialize(&self) -> Vec<u8> {
         let mut keys = Vec::new();
-        // The order in which libostree's hash table gives them back, whichever of them are there.
+        // The order in which libostree's hash table returns them, whichever of them are set.
         if let Some(mode) = &self.mode {
             keys.push(entry(MODE, "s", &string_bytes(mode)));
         }
@@ -90,12 +92,12 @@ impl Summary {
         if let Some(id) = &self.collection_id {
             keys.push(entry(COLLECTION_ID, "s", &string_bytes(id)));
         }
-        // Of thousands of refs: they are not copied.
+        // Avoids a copy: a summary may have thousands of refs.
         let refs = serialize_refs(&self.refs);
         append_member(refs, &array(Layout::ALIGNED, keys))
     }
 
-    /// Parses a summary. Of any other program's as well, if it is well-formed.
+    /// Parses a summary, also one of another program, if it is well-formed.
     pub fn parse(data: &[u8]) -> Result<Self, FormatError> {
         Self::parse_rule(data).map_err(FormatError::part("summary"))
     }
@@ -110,7 +112,7 @@ impl Summary {
         Ok(summary)
     }
 
-    /// Returns the commit that a serialized summary names for a ref, without looking at most others.
+    /// Returns the commit of a ref in a serialized summary, without reading most other refs.
     pub fn find(data: &[u8], name: &str) -> Result<Option<Checksum>, FormatError> {
         Self::find_rule(data, name).map_err(FormatError::part("summary"))
     }
@@ -132,7 +134,7 @@ impl Summary {
         Ok(None)
     }
 
-    /// Keeps a global value if there is a field for it.
+    /// Keeps a global value that this type has a field for.
     fn take(&mut self, key: &str, kind: &[u8], value: &[u8]) -> Result<(), &'static str> {
         match (key, kind) {
             (MODE, b"s") => self.mode = Some(string(value)?.to_owned()),
@@ -167,7 +169,7 @@ impl SummaryRef {
             keys.push(entry(SIZE, "t", &size.to_be_bytes()));
         }
         tuple(&[
-            // Written as the machine has it; the machines that matter are little-endian.
+            // In the machine's byte order; the machines that matter are little-endian.
             (Layout::U64, &self.commit_len.to_le_bytes()),
             (Layout::BYTES, self.commit.as_bytes()),
             (Layout::ALIGNED, &array(Layout::ALIGNED, keys)),
@@ -197,8 +199,8 @@ impl SummaryRef {
     }
 }
 
-/// Parses the index of the static deltas to a commit: the digest of each superblock, by the name
-/// that it has in a summary.
+/// Parses the index of the static deltas to a commit: the digest of each superblock, by the delta's
+/// name in a summary.
 pub fn parse_delta_index(data: &[u8]) -> Result<BTreeMap<String, Checksum>, FormatError> {
     let mut deltas = BTreeMap::new();
     for_each_entry(data, |key, kind, value| {
@@ -238,9 +240,9 @@ fn parse_refs(data: &[u8]) -> Result<BTreeMap<String, SummaryRef>, &'static str>
     for element in split_array(Layout::ALIGNED, data)?.iter() {
         let [name, entry] = split_members([Layout::BYTES, Layout::ALIGNED], element)?;
         let name = string(name)?;
-        // Pullers look a ref up by bisection.
+        // Pullers find a ref by bisection.
         if name <= before {
-            return Err("refs are not sorted, or one is there twice, or has no name");
+            return Err("refs are not sorted, or one occurs twice or has no name");
         }
         before = name;
         refs.insert(name.to_owned(), SummaryRef::parse(entry)?);
@@ -264,9 +266,9 @@ const SIZE: &str = "artifact-cache.size";
 mod tests {
     use super::*;
 
-    /// What `ostree summary -u` of 2022.7 wrote for a repository with nothing but refs, and for one
-    /// with a collection, mirrored refs of others and static deltas (one, so that there is no order
-    /// among them).
+    /// The output of `ostree summary -u` 2022.7 for a repository with only refs, and for one with a
+    /// collection, mirrored refs of others and static deltas (one, so that their order does not
+    /// matter).
     const RECORDED: [&[u8]; 2] = [
         include_bytes!("../../testdata/ostree/summary-plain"),
         include_bytes!("../../testdata/ostree/summary-full"),

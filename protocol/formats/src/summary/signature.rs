@@ -1,4 +1,4 @@
-//! The signatures of a summary, which lie beside it in a file of their own.
+//! The signatures of a summary, in a file beside it.
 
 use crate::error::FormatError;
 use crate::gvariant::{Layout, array, entry, for_each_entry, split_array};
@@ -10,7 +10,7 @@ pub fn serialize_signature(ed25519: &[u8; 64]) -> Vec<u8> {
     array(Layout::ALIGNED, [entry(ED25519, "aay", &signatures)])
 }
 
-/// Returns the ed25519 signatures in a `summary.sig`, of whatever length they are.
+/// Returns the ed25519 signatures in a `summary.sig`, whatever their length.
 pub fn ed25519_signatures(data: &[u8]) -> Result<Vec<&[u8]>, FormatError> {
     let mut found = Vec::new();
     for_each_entry(data, |key, kind, value| {
