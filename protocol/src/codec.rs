@@ -1,7 +1,7 @@
 //! Frames over an asynchronous stream: the only file that names tokio-util.
 //!
-//! For programs that look at frames without a session, such as a proxy or a test. The sessions
-//! have a reader of their own and do not need this.
+//! For programs that read frames without a session, such as a proxy or a test. The sessions have a
+//! reader of their own and do not need this one.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use tokio_util::codec::{Decoder, Encoder};
 use crate::frame::deframer::Deframer;
 use crate::frame::{DecodeError, Frame, PREAMBLE};
 
-/// Writes and reads the preamble, and then frames.
+/// Reads and writes the preamble, and then frames.
 #[derive(Debug)]
 pub struct FrameCodec {
     deframer: Deframer,
@@ -19,8 +19,8 @@ pub struct FrameCodec {
 }
 
 impl FrameCodec {
-    /// Makes the codec of a new connection. A longer payload than `payload_len_max` bytes is
-    /// refused.
+    /// Makes the codec of a new connection. It refuses payloads longer than `payload_len_max`
+    /// bytes.
     pub const fn new(payload_len_max: u32) -> Self {
         Self {
             deframer: Deframer::new(payload_len_max),
@@ -55,7 +55,7 @@ impl Decoder for FrameCodec {
     }
 }
 
-/// Why a stream yields no further frame.
+/// The reason why a stream yields no further frame.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {

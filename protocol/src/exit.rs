@@ -1,29 +1,29 @@
-//! Exit codes of the programs at both ends, by what can be done about them.
+//! Exit codes of the programs at both ends. Each tells what the user can do.
 
 use crate::frame::CloseCode;
 
 /// Done, or nothing to do.
 pub const DONE: u8 = 0;
-/// None of the others: a bug, most likely.
+/// No other code applies: most likely a bug.
 pub const OTHER: u8 = 1;
 /// The command line or the configuration is wrong.
 pub const USAGE: u8 = 2;
-/// The server's rules do not let all of the refs be set; the others are.
+/// The server's rules refuse some of the refs; the others are set.
 pub const REFUSED_REF: u8 = 3;
-/// No cache has what was asked for.
+/// No cache has the ref.
 pub const NOT_FOUND: u8 = 4;
 /// The connection was lost, or the other side gave up or was silent: try again.
 pub const CONNECTION: u8 = 5;
 /// The other side does not speak this protocol, or not this version of it.
 pub const NOT_THE_PROTOCOL: u8 = 6;
-/// The source of the push is broken: its repository is damaged, or lacks what was named.
+/// The source of the push is broken: its repository is damaged, or lacks a named ref or object.
 pub const SOURCE: u8 = 7;
-/// What was sent is wrong or incomplete.
+/// The data sent is wrong or incomplete.
 pub const REFUSED_OBJECT: u8 = 8;
-/// The server's repository cannot be used: full, locked, damaged, not there.
+/// The server's repository cannot be used: full, locked, damaged, missing.
 pub const STORAGE: u8 = 9;
 
-/// Returns the exit code for the reason a session was closed.
+/// Returns the exit code for the code that closed a session.
 pub const fn of_close(code: CloseCode) -> u8 {
     match code {
         CloseCode::DONE => DONE,
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn every_reason_to_close_has_the_exit_code_of_what_can_be_done_about_it() {
         let codes: Vec<_> = (0..=16).map(|code| of_close(CloseCode(code))).collect();
-        // In the order of SPEC "Close"; the last is not known.
+        // In the order of SPEC "Close"; the last code is unknown.
         assert_eq!(codes, [0, 6, 6, 6, 6, 8, 8, 8, 9, 9, 9, 5, 5, 7, 1, 3, 1]);
     }
 }

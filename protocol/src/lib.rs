@@ -1,17 +1,17 @@
 //! The wire protocol of the artifact cache, as a pure function of bytes and completions.
 //!
 //! A *push* sets refs of an OSTree repository on a server to commits that a client holds, and
-//! carries what the server lacks. This crate is what both ends agree on: frames, limits, names of
-//! objects and refs, OSTree's formats, and a state machine for either end. It has no I/O, clock,
-//! thread or file system: a *driver* moves the bytes, and does what the session asks of storage.
-//! `protocol/SPEC.md` defines the bytes.
+//! carries the objects that the server lacks. This crate is what both ends agree on: frames,
+//! limits, names of objects and refs, OSTree's formats, and a state machine for either end. It has
+//! no I/O, clock, thread or file system: a *driver* moves the bytes, and executes the session's
+//! storage requests. `protocol/SPEC.md` defines the bytes.
 //!
 //! ```text
 //!          client                                   server
 //!   Hello, Announce ------------------------------------>
-//!                   <------------------ Welcome, RefStatus     what each ref holds, may it move
+//!                   <------------------ Welcome, RefStatus     the ref's value, and a verdict
 //!   Basis, Offer, Offer, ... --------------------------->      ids, parents before children
-//!                   <-------------------------- Want, Want     what is not had
+//!                   <-------------------------- Want, Want     objects that the server lacks
 //!   Pack, ObjectBegin, ObjectChunk, ObjectEnd, ... ----->      verified, and staged
 //!                   <------------------------------ Staged
 //!   Finalize ------------------------------------------->      closure, sync, publish, refs
@@ -20,15 +20,16 @@
 //!   Close ---------------------------------------------->
 //! ```
 //!
-//! Work of storage is an output of a session and its completion an input, so that nothing is
-//! acknowledged before it is done: the server says `Finalized` when its driver hands in the
-//! completed `Publish`, and on no other ground.
+//! Storage work is an output of a session, and its completion is an input, so that a session
+//! acknowledges nothing before it is done: the server says `Finalized` only when its driver returns
+//! the completed `Publish`.
 //!
 //! **The drain rule: after every input, call `poll_output` until it returns `None`**, also after an
-//! error, since the `Close` that tells the other end is among the outputs.
+//! error, because the `Close` that tells the other end is among the outputs.
 //!
-//! Here both ends talk to each other without a network. The source holds one commit, whose bytes
-//! stand for themselves; a real source reads a repository, and a real store verifies what it takes.
+//! In this example both ends talk to each other without a network. The source holds one commit,
+//! made of arbitrary bytes; a real source reads a repository, and a real store verifies what it
+//! receives.
 //!
 //! ```
 //! use artifact_protocol::frame::{Expect, RefOutcome, RefState, RefUpdate, SummaryDone, Verdict};

@@ -1,32 +1,32 @@
-//! Every size the protocol knows, and what each one bounds.
+//! Every size limit of the protocol, and what each one bounds.
 //!
-//! Nothing is reserved before it is measured against one of these. The numbers carry the `LIM-n`
+//! Code compares a size with its limit before it reserves anything. The numbers carry the `LIM-n`
 //! of SPEC "Limits"; no other file repeats them.
 
 use artifact_formats::limits::{MAX_DETACHED_LEN, MAX_REF_LEN};
 use serde::{Deserialize, Serialize};
 
-/// LIM-1: payload of a frame sent before the server's `Welcome` was read, in bytes. Frozen for ever.
+/// LIM-1: payload of a frame sent before the client has read `Welcome`, in bytes. Never changes.
 pub const MAX_EARLY_FRAME_LEN: u32 = 64 * 1024;
 
-/// LIM-2: the smallest `frame_len_max` a server may announce, in bytes: a `Detached` fits.
+/// LIM-2: the smallest `frame_len_max` that a server may announce, in bytes: a `Detached` fits.
 pub const MIN_FRAME_LEN_MAX: u32 = 1024 * 1024 + 1024;
 
-/// LIM-3: the largest `frame_len_max` a client need accept, in bytes. It bounds the read buffer at
-/// either end.
+/// LIM-3: the largest `frame_len_max` that a client must accept, in bytes. It bounds the read
+/// buffer at either end.
 pub const MAX_FRAME_LEN_MAX: u32 = 4 * 1024 * 1024;
 
 /// LIM-4: refs in one push. A server keeps at most this many names and checksums.
 pub const MAX_REFS: usize = 10_000;
 
-/// LIM-5: bases a client may propose, and bases a server may suggest.
+/// LIM-5: bases that a client may propose, and bases that a server may suggest.
 pub const MAX_BASES: usize = 16;
 
-/// LIM-23: commits a server may call complete in one push, and commits a client may rely on: what
-/// was proposed, what the server suggests, and current values of refs.
+/// LIM-23: commits that a server may call complete in one push, and that a client may rely on:
+/// proposed bases, the server's suggestions, and current values of refs.
 pub const MAX_COMPLETE: usize = 4 * MAX_BASES;
 
-/// LIM-6: ids in one `Offer` frame; its payload is below 64 KiB.
+/// LIM-6: ids in one `Offer` frame; its payload stays below 64 KiB.
 pub const MAX_OFFER_IDS: usize = 1_024;
 
 /// LIM-7: ids offered and not yet settled, that is, neither answered *have* nor received. It bounds
@@ -36,7 +36,7 @@ pub const MAX_UNSETTLED_IDS: usize = 65_536;
 /// LIM-8: object streams open at once in one session; each holds an inflater and its buffers.
 pub const MAX_OPEN_STREAMS: usize = 4;
 
-/// LIM-17: text for a person, in bytes: agents, identities, reasons.
+/// LIM-17: text for people, in bytes: agents, identities, reasons.
 pub const MAX_TEXT_LEN: usize = 1_024;
 
 /// LIM-18: the extension list of a `Hello`, `Welcome` or `Announce`, in bytes: all values together,
@@ -49,37 +49,37 @@ pub const MAX_FINALIZE_ROUNDS: u32 = 3;
 /// LIM-20: ids in one `Missing` frame.
 pub const MAX_MISSING_IDS: usize = 16_384;
 
-/// Arguments of one message of the old protocols, in bytes: what 16 bits can say (DIALECTS.md).
+/// Arguments of one message of the old protocols, in bytes: the largest 16-bit length
+/// (DIALECTS.md).
 pub const MAX_MESSAGE_LEN: usize = u16::MAX as usize;
 
 /// An extended header, or a long name, in a tar stream of version 1, in bytes.
 pub const MAX_TAR_HEADER_LEN: usize = 16 * 1024;
 
-/// Headers for all files in a tar stream of version 1: there is no use for one, and some writers
-/// begin with one.
+/// Headers for all files in a tar stream of version 1. None is useful, but some writers begin with
+/// one.
 pub const MAX_TAR_GLOBAL_HEADERS: u32 = 16;
 
-/// Ids that a client offers along with its announcement. Not a rule of the wire: with so many, the
-/// announcement still fits into what TCP sends before it hears from the other end.
+/// Ids that a client offers along with its announcement. Not a rule of the wire: with this many,
+/// the announcement still fits into what TCP sends before it hears from the other end.
 pub const MAX_EARLY_IDS: usize = 256;
 
-/// Stored bytes that a source hands to a sender session at once, as a whole object or as a piece. Not
-/// a rule of the wire: it lets whatever is made of them fit the smallest
-/// [`frame_len_max`](MIN_FRAME_LEN_MAX).
+/// Stored bytes that a source may return at once, as a whole object or as a piece. Not a rule of
+/// the wire: any frame made of them fits the smallest [`frame_len_max`](MIN_FRAME_LEN_MAX).
 pub const MAX_PIECE_LEN: usize = 512 * 1024;
 
-/// States or outcomes of refs in one frame; each is below 1.1 KiB.
+/// States or outcomes of refs in one frame; each takes less than 1.1 KiB.
 pub(crate) const REFS_PER_FRAME: usize = 512;
 
-/// Stored bytes that make a `Pack` worth sending.
+/// Stored bytes at which a `Pack` is worth sending.
 pub(crate) const PACK_LEN: usize = 128 * 1024;
 
-/// What a server holds a client to in this session; sent in `Welcome`.
+/// The limits that a server enforces in this session; `Welcome` announces them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Payload of one frame, in bytes, either way.
     pub frame_len_max: u32,
-    /// One object, in bytes: as stored, and inflated.
+    /// One object, in bytes: both as stored and as unpacked.
     pub object_len_max: u64,
     /// Objects received in one push.
     pub push_objects_max: u64,
@@ -88,7 +88,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Returns whether a client can live with these.
+    /// Returns whether a client can work with these limits.
     pub const fn is_acceptable(&self) -> bool {
         self.frame_len_max >= MIN_FRAME_LEN_MAX && self.frame_len_max <= MAX_FRAME_LEN_MAX
     }

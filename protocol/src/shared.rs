@@ -1,30 +1,30 @@
-//! Bytes that are handed on out of the buffer they were read into.
+//! Bytes that are passed on from the buffer they were read into.
 //!
-//! Such bytes keep the whole buffer in memory for as long as they wait to be worked on. A client
-//! could have one byte wait in each of many buffers, so that few bytes are copied out.
+//! Such bytes keep their whole buffer in memory while they wait. A client could make one byte wait
+//! in each of many buffers, so small pieces are copied.
 
 use bytes::{Bytes, BytesMut};
 
-/// How large the buffer is of which the input is what is left.
+/// The size of the buffer whose remainder the input is.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     len: usize,
 }
 
 impl Shared {
-    /// What is handed on keeps at most so many times its own length in memory.
+    /// Bytes that are passed on keep at most this many times their own length in memory.
     const TIMES: usize = 4;
 
     pub(crate) const fn new() -> Self {
         Self { len: 0 }
     }
 
-    /// Looks at the input, as is to be done before anything is taken off it in another way. Where
-    /// it was put into another buffer meanwhile, the larger one counts until it is used up.
+    /// Records the input's buffer. Call it before anything else takes bytes off the input. If the
+    /// input has moved to another buffer, the larger one counts until it is used up.
     pub(crate) fn look(&mut self, input: &mut BytesMut) {
         if input.is_empty() {
-            // Of a buffer that is read into again behind what was taken, nobody could say how large
-            // it is.
+            // If new bytes were read into this buffer behind those taken, nobody could tell its
+            // size, so use a new buffer.
             *input = BytesMut::new();
             self.len = 0;
         }
@@ -63,7 +63,7 @@ mod tests {
                 input.extend_from_slice(&vec![7; read]);
                 for len in takes {
                     let whole = input.capacity();
-                    // Until it is used up, it is a part of the largest it was.
+                    // Until it is used up, the input is a part of the largest buffer so far.
                     largest = whole.max(largest);
                     let place = input.as_ptr();
                     let len = len.min(input.len());

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits::MAX_TEXT_LEN;
 
-/// Text for a person, at most [`MAX_TEXT_LEN`] bytes. It may come from the other side, so it has no
-/// `Display`: it reaches a terminal or a log through [`Text::escaped`] only.
+/// Text for people, at most [`MAX_TEXT_LEN`] bytes (LIM-17). It may come from the other side, so it
+/// has no `Display`: it reaches a terminal or a log only through [`Text::escaped`].
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Text(Box<str>);
 
@@ -23,13 +23,13 @@ impl Text {
         Self(text.get(..end).unwrap_or_default().into())
     }
 
-    /// Returns the text with every character that could move a cursor, change a colour, reorder
-    /// or hide its neighbours written as an escape.
+    /// Returns the text with an escape for every character that could move a cursor, change a
+    /// colour, or reorder or hide its neighbours.
     pub fn escaped(&self) -> String {
         escape(&self.0)
     }
 
-    /// Returns the text as it came, to be compared or passed on, never to be shown.
+    /// Returns the original text, to compare or to pass on, never to show.
     pub fn as_raw(&self) -> &str {
         &self.0
     }
@@ -40,8 +40,7 @@ impl Text {
     }
 }
 
-/// Writes every character of `text` that is not plainly printable as an escape.
-/// REQ-33.
+/// Escapes every character of `text` that is not plainly printable (REQ-33).
 pub fn escape(text: &str) -> String {
     rewrite(text, |character, escaped| match character {
         '\\' => escaped.push_str("\\\\"),
@@ -49,7 +48,8 @@ pub fn escape(text: &str) -> String {
     })
 }
 
-/// The same for text that holds escapes already, such as a line of a log: a backslash stays.
+/// Like `escape`, for text that contains escapes already, such as a line of a log: keeps
+/// backslashes.
 pub fn escape_line(text: &str) -> String {
     rewrite(text, |character, escaped| match character {
         '\\' => escaped.push(character),
@@ -57,8 +57,8 @@ pub fn escape_line(text: &str) -> String {
     })
 }
 
-/// Writes JSON so that it means the same and can be shown: what JSON leaves as it is, and a terminal
-/// acts upon or does not show, becomes an escape of JSON's own.
+/// Makes JSON safe to show without changing its meaning: characters that a terminal acts upon or
+/// does not show become escapes of JSON.
 pub fn escape_json(json: &str) -> String {
     rewrite(json, |character, escaped| match character {
         '\\' => escaped.push(character),
@@ -70,7 +70,7 @@ pub fn escape_json(json: &str) -> String {
     })
 }
 
-/// Copies what is plainly printable but for backslashes, and has the rest written by `otherwise`.
+/// Copies plainly printable characters except backslashes, and lets `otherwise` write the rest.
 fn rewrite(text: &str, mut otherwise: impl FnMut(char, &mut String)) -> String {
     let mut rewritten = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! Protocol versions, optional features, and how two ends agree on both (SPEC "Versioning").
+//! Protocol versions, optional features, and how two ends agree on them (SPEC "Versioning").
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 pub struct Version(pub u16);
 
 impl Version {
-    /// The oldest version this crate speaks with the preamble. 0 and 1 are the old protocols,
-    /// which have none.
+    /// The oldest version that this crate speaks with the preamble. The old protocols, 0 and 1,
+    /// have none.
     pub const OLDEST: Self = Self(2);
     /// The newest version this crate speaks.
     pub const NEWEST: Self = Self(2);
 
-    /// Returns the newest version that both this crate and a peer's range hold.
+    /// Returns the newest version that both this crate and a peer's range contain.
     pub fn negotiate(peer_min: Self, peer_max: Self) -> Option<Self> {
         let version = peer_max.min(Self::NEWEST);
         (version >= peer_min.max(Self::OLDEST)).then_some(version)
@@ -31,17 +31,17 @@ impl fmt::Display for Version {
     }
 }
 
-/// Optional features, a bit each. Unknown bits are kept as they came, so that a newer peer's are
-/// neither refused nor lost.
+/// Optional features, a bit each. Unknown bits are kept, so that a newer peer's are neither refused
+/// nor lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Features(pub u64);
 
 impl Features {
-    /// What this crate can do beyond version 2's base: nothing yet.
+    /// The features that this crate has beyond version 2's base: none yet.
     pub const SUPPORTED: Self = Self(0);
 
-    /// Returns what both ends can do.
+    /// Returns the features that both ends have.
     #[must_use]
     pub const fn common(self, other: Self) -> Self {
         Self(self.0 & other.0)

@@ -1,8 +1,8 @@
-//! How a control message becomes bytes: the only file that names bincode.
+//! The encoding of control messages: the only file that names bincode.
 //!
 //! Little-endian integers of fixed width, lengths as `u64`, variants as `u32`, nothing after the
-//! last field (SPEC "Encoding"). The bytes are defined there; the crate is replaceable, and nothing
-//! of it or of serde shows in an error.
+//! last field (SPEC "Encoding"). SPEC defines the bytes, so bincode is replaceable, and no error
+//! shows anything of it or of serde.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian, standard};
 use bincode::error::DecodeError;
@@ -18,22 +18,22 @@ const CONFIG: Configuration<LittleEndian, Fixint, Limit<{ MAX_FRAME_LEN_MAX as u
         .with_fixed_int_encoding()
         .with_limit();
 
-/// Why a payload is not the message its head says.
+/// The reason why a payload is not the message that its head announces.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadError {
     /// A field cannot be read.
     #[error("{field}: {reason}")]
     Field {
-        /// Its name in the SPEC, with its place in a list, as in `refs[3].name`.
+        /// Its name in SPEC, with its place in a list, as in `refs[3].name`.
         field: String,
-        /// Which rule it breaks.
+        /// The rule that it breaks.
         reason: String,
     },
-    /// Bytes outside the control messages are not in their layout; the text says which rule.
+    /// Bytes of a raw payload break its layout.
     #[error("{0}")]
     Raw(&'static str),
-    /// The message ends before its payload does.
+    /// Bytes follow the message's last field.
     #[error("the payload goes on after the last field, for so many bytes: {extra}")]
     Trailing {
         /// Bytes left over.
@@ -41,14 +41,14 @@ pub enum PayloadError {
     },
 }
 
-/// The names of what a message consists of.
+/// The names of a message's fields.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fields {
     /// One value.
     Leaf,
     /// Fields, in order.
     Struct(&'static [(&'static str, Self)]),
-    /// Any number of these.
+    /// Any number of elements of this shape.
     List(&'static Self),
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn encode(message: &impl Serialize, out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes);
 }
 
-/// Reads a message that fills `payload`; `fields` are for the error.
+/// Decodes a message that fills `payload`; `fields` are for the error.
 pub(crate) fn decode<'a, T: Deserialize<'a>>(
     payload: &'a [u8],
     fields: Fields,
@@ -73,7 +73,7 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(
     }
 }
 
-/// Reads the payload once more, to find out where it went wrong: only what fails takes the time.
+/// Decodes the payload again to find the bad field: only failures take this time.
 fn explain<'a, T: Deserialize<'a>>(
     payload: &'a [u8],
     fields: Fields,
@@ -88,7 +88,7 @@ fn explain<'a, T: Deserialize<'a>>(
     }
 }
 
-/// Writes a path of numbers with the names of the fields they stand for.
+/// Formats a path of numbers with the names of the fields.
 fn name(path: &Path, mut fields: Fields) -> String {
     let mut text = String::new();
     for segment in path {
@@ -119,7 +119,7 @@ fn name(path: &Path, mut fields: Fields) -> String {
     text
 }
 
-/// Says in words of the SPEC what is wrong.
+/// Describes the error in the words of SPEC.
 fn reason(error: &DecodeError) -> String {
     match error {
         DecodeError::UnexpectedEnd { .. } => "the payload ends before it does".to_owned(),
@@ -133,8 +133,8 @@ fn reason(error: &DecodeError) -> String {
         DecodeError::UnexpectedVariant { found, .. } => {
             format!("an option is 0 or 1, not {found}")
         }
-        // Our own rules come as text, and so does the one of serde's that can come here: the number
-        // of an alternative that does not exist.
+        // Our own rules come as text. So does the only one of serde's that can occur here: the
+        // number of an alternative that does not exist.
         DecodeError::OtherString(text) if text.starts_with("invalid value") => {
             "there is no alternative of this number".to_owned()
         }

@@ -1045,7 +1045,7 @@ fn what_was_wanted_and_did_not_come_is_told_to_the_store_before_it_publishes() {
     assert!(matches!(requests[0].op(), StoreOp::Publish));
 }
 
-/// What either end says of the mistakes that are made most (their texts reach who has to find them).
+/// The texts of the most common mistakes: whoever has to find them reads these.
 #[test]
 fn a_violation_says_which_rule_was_broken() {
     let says = |mut state: Receiving, frame: Frame| state.handle(frame).unwrap_err();
@@ -1078,18 +1078,18 @@ fn a_violation_says_which_rule_was_broken() {
     let summary = Frame::SummaryDone(SummaryDone::Current);
     assert_eq!(
         says(Sending::expect_finalized(), summary),
-        "SummaryDone before an outcome for each announced ref"
+        "SummaryDone came before an outcome for each announced ref"
     );
     assert_eq!(
         says(Sending::expect_finalized(), missing(0)),
-        "a Missing without an id"
+        "a Missing has no id"
     );
     assert_eq!(
         says(Sending::planning(), want(1)),
-        "Want before anything was offered"
+        "Want came before anything was offered"
     );
     assert_eq!(
         says(Sending::expect_welcome(), want(1)),
-        "Want came where Welcome may come"
+        "Want came, but the session expects Welcome"
     );
 }

@@ -1,4 +1,4 @@
-//! Sessions of any version, so that a driver need not know which is spoken.
+//! Sessions of any version, so that a driver need not know which one is spoken.
 
 use bytes::BytesMut;
 
@@ -12,15 +12,15 @@ use crate::session::{
 };
 use crate::version::Version;
 
-/// Which versions a receiver speaks.
+/// The versions that a receiver speaks.
 #[derive(Clone, Debug, Default)]
 pub struct Openness {
-    /// The oldest version that may push; to clients of older ones just that is said.
+    /// The oldest version that may push; clients of older ones are only told so.
     pub oldest: Version,
-    /// The client was started to push in version 0, where the server speaks first: nothing that it
-    /// sends could tell.
+    /// Whether the client was told to start a server of version 0, in which the server speaks
+    /// first, so that no byte of the client's could tell.
     pub server_first: bool,
-    /// Why nobody may push now, whatever the version.
+    /// A reason to refuse everybody, in any version.
     pub refusal: Option<Fault>,
 }
 
@@ -31,7 +31,8 @@ pub struct Openness {
 #[derive(Debug)]
 pub struct AnyReceiver {
     session: Receiver,
-    /// How often a session of an old version took bytes. None of them is a mere sign of life.
+    /// How often a session of an old version took bytes. None of its messages is a mere sign of
+    /// life.
     taken: u64,
 }
 
@@ -53,7 +54,7 @@ impl AnyReceiver {
         Self { session, taken: 0 }
     }
 
-    /// Takes what `input` holds, like [`ReceiverSession::handle_bytes`].
+    /// Takes the bytes of `input`, like [`ReceiverSession::handle_bytes`].
     ///
     /// # Errors
     ///
@@ -102,7 +103,7 @@ impl AnyReceiver {
         }
     }
 
-    /// Returns the next output, if there is one.
+    /// Returns the next output, if any.
     pub fn poll_output(&mut self) -> Option<ReceiverOutput> {
         match &mut self.session {
             Receiver::Undecided(_) => None,
@@ -111,7 +112,7 @@ impl AnyReceiver {
         }
     }
 
-    /// Returns whether more bytes should be read; `false` is back-pressure.
+    /// Returns whether the driver should read more bytes; `false` is back-pressure.
     pub const fn wants_input(&self) -> bool {
         match &self.session {
             Receiver::Undecided(_) => true,
@@ -120,7 +121,7 @@ impl AnyReceiver {
         }
     }
 
-    /// Returns whether nothing more will come of this session.
+    /// Returns whether the session will produce nothing more.
     pub const fn is_finished(&self) -> bool {
         match &self.session {
             Receiver::Undecided(_) => false,
@@ -129,8 +130,8 @@ impl AnyReceiver {
         }
     }
 
-    /// Returns whether refs may be moving, or the summary is written for them: a driver that is told
-    /// to stop, or loses its client, then waits.
+    /// Returns whether refs may be moving, or their summary is being written: a driver that is told
+    /// to stop, or loses its client, waits until then.
     pub const fn is_publishing(&self) -> bool {
         match &self.session {
             Receiver::Undecided(_) => false,
@@ -139,7 +140,7 @@ impl AnyReceiver {
         }
     }
 
-    /// Returns a number that grows when the client says more than that it lives.
+    /// Returns a number that grows when the client sends more than a sign of life.
     pub const fn progress(&self) -> u64 {
         match &self.session {
             Receiver::Undecided(_) => 0,
@@ -148,15 +149,15 @@ impl AnyReceiver {
         }
     }
 
-    /// Puts out a sign of life, if the client may have one now: one of an old version never may.
+    /// Queues a sign of life, if the client may get one now. A client of an old version never may.
     pub fn ping(&mut self) {
         if let Receiver::Current(session) = &mut self.session {
             session.ping();
         }
     }
 
-    /// Ends the session for a reason of the driver's, such as a timer, and tells the client if there
-    /// is a word for it.
+    /// Ends the session for a reason of the driver's, such as a timer, and tells the client if its
+    /// version has a message for that.
     pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
         if let Err(refused) = self.decide(false) {
             return refused;
@@ -168,8 +169,8 @@ impl AnyReceiver {
         }
     }
 
-    /// Settles which version is spoken, if that is open. A client that has said nothing is taken for
-    /// one of a version that can be told why it is sent away.
+    /// Decides on the version, if it is open. A client that has sent nothing counts as one of a
+    /// version that can be told why it is refused.
     fn decide(&mut self, old: bool) -> Result<(), Error> {
         let Receiver::Undecided(undecided) = &mut self.session else {
             return Ok(());
@@ -216,8 +217,8 @@ impl Receiver {
 
 /// The sending end of a push, in any version.
 ///
-/// **The drain rule: after it was made and after every `handle_*`, call
-/// [`poll_output`](Self::poll_output) until it returns `None`**, also after an error.
+/// **The drain rule: after `new` and every `handle_*`, call [`poll_output`](Self::poll_output)
+/// until it returns `None`**, also after an error.
 #[derive(Debug)]
 pub struct AnySender {
     session: Sender,
@@ -248,7 +249,7 @@ impl AnySender {
         matches!(self.session, Sender::Current(_))
     }
 
-    /// Takes what `input` holds, like [`SenderSession::handle_bytes`].
+    /// Takes the bytes of `input`, like [`SenderSession::handle_bytes`].
     ///
     /// # Errors
     ///
@@ -289,7 +290,7 @@ impl AnySender {
         }
     }
 
-    /// Returns the next output, if there is one.
+    /// Returns the next output, if any.
     pub fn poll_output(&mut self) -> Option<SenderOutput> {
         match &mut self.session {
             Sender::Current(session) => session.poll_output(),
@@ -297,7 +298,7 @@ impl AnySender {
         }
     }
 
-    /// Returns whether the push is over and all is said.
+    /// Returns whether the push is over and nothing remains to be sent.
     pub const fn is_finished(&self) -> bool {
         match &self.session {
             Sender::Current(session) => session.is_finished(),
@@ -305,7 +306,7 @@ impl AnySender {
         }
     }
 
-    /// Returns a number that grows when the server says more than that it lives.
+    /// Returns a number that grows when the server sends more than a sign of life.
     pub const fn progress(&self) -> u64 {
         match &self.session {
             Sender::Current(session) => session.progress(),
@@ -313,7 +314,7 @@ impl AnySender {
         }
     }
 
-    /// Returns whether the server may have set refs and has not said so.
+    /// Returns whether the server may have set refs without having said so.
     pub const fn is_unsettled(&self) -> bool {
         match &self.session {
             Sender::Current(session) => session.is_unsettled(),
@@ -321,7 +322,7 @@ impl AnySender {
         }
     }
 
-    /// Puts out a sign of life, if the version has one.
+    /// Queues a sign of life, if the version has one.
     pub fn ping(&mut self) {
         if let Sender::Current(session) = &mut self.session {
             session.ping();

@@ -1,20 +1,20 @@
-//! Bytes of a known length between messages, taken as they come.
+//! Bytes of a known length between messages.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::limits::PACK_LEN;
 use crate::shared::Shared;
 
-/// What is still to come of a file.
+/// The rest of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Content {
     left: u64,
-    /// Of how many bytes it is said to be, if these are to be handed out together.
+    /// Whether its bytes are handed out together.
     whole: bool,
 }
 
 impl Content {
-    /// Content that is handed out in pieces; together where it is short.
+    /// Content that is handed out in pieces, or together if it is short.
     pub(super) const fn new(len: u64) -> Self {
         Self {
             left: len,
@@ -30,12 +30,12 @@ impl Content {
         }
     }
 
-    /// Returns whether all of it comes together.
+    /// Returns whether all of it is handed out together.
     pub(super) const fn is_whole(&self) -> bool {
         self.whole
     }
 
-    /// Takes what there is, and says whether that was the last; `None` if more is needed.
+    /// Takes the available bytes, and returns whether they are the last; `None` if more are needed.
     pub(super) fn take(
         &mut self,
         input: &mut BytesMut,

@@ -6,20 +6,20 @@ use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use super::error::DialectError;
 use crate::limits::Limits;
 
-/// What a file carries, by its name.
+/// The content of a file, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Member {
     /// An object.
     Object(ObjectId),
     /// The detached metadata of a commit.
     Detached(Checksum),
-    /// A file of Endless's beside a commit: `.sig` or `.sizes2`. Nothing vouches for it, and nothing
-    /// reads it any more: it is taken, and dropped.
+    /// A file that Endless's programs put beside a commit: `.sig` or `.sizes2`. Nothing vouches for
+    /// it, and no program reads it any more: it is accepted, and dropped.
     Companion(Checksum),
 }
 
 impl Member {
-    /// Reads a name: 64 digits, a full stop, and what it is. Nothing else is one.
+    /// Parses a name: 64 digits, a full stop, and a known extension.
     ///
     /// # Errors
     ///
@@ -51,7 +51,7 @@ impl Member {
         }
     }
 
-    /// Returns the most bytes that may follow the name.
+    /// Returns the largest length of the file: LIM-9, LIM-10 or the announced limits.
     pub(super) const fn len_max(&self, limits: &Limits) -> u64 {
         match self {
             Self::Object(id) if id.kind.is_metadata() => MAX_METADATA_LEN as u64,

@@ -6,12 +6,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::error::{DialectError, MessageTooLong};
 use super::version::Dialect;
 
-/// One message. What its texts stand for is not looked at here.
+/// A message. Its texts are not parsed here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Who this end is.
+    /// This end's repository.
     Info(Info),
-    /// Refs to be set.
+    /// Refs to set.
     Update(Vec<Change>),
     /// Objects follow, as a tar stream. Version 1.
     PutObjects,
@@ -22,45 +22,45 @@ pub enum Message {
         /// Its stored bytes.
         len: u64,
     },
-    /// Whether what was asked for is or will be done.
+    /// The answer to a request.
     Status {
-        /// Whether.
+        /// Whether the server has done or will do what was asked.
         result: bool,
         /// Why not.
         text: String,
     },
-    /// Nothing more to say; of a server of version 1: everything is in place.
+    /// Nothing more to say; from a server of version 1: everything is in place.
     Done,
 }
 
-/// What an end says of its repository.
+/// An end's description of its repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Info {
-    /// The repository's mode, as libostree counts them: 1 is an archive.
+    /// The repository's mode, in libostree's numbers: 1 is an archive.
     pub mode: i32,
-    /// Refs and their commits: of a server of version 0 all, otherwise those that this is about.
+    /// Refs and their commits: from a server of version 0 all of them, otherwise those in question.
     pub refs: Vec<(String, String)>,
-    /// Where everybody may pull from.
+    /// The address to pull from.
     pub pull_url: Option<String>,
 }
 
 impl Info {
-    /// The mode of an archive repository, the only one that is pushed to.
+    /// The mode of an archive repository, the only one that can be pushed to.
     pub const ARCHIVE: i32 = 1;
 }
 
-/// A ref to be set.
+/// An update of a ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Its name.
     pub name: String,
-    /// The commit it is believed to hold, or 64 zeros.
+    /// The commit that the ref is believed to hold, or 64 zeros.
     pub old: String,
-    /// The commit it shall hold.
+    /// The commit that it shall hold.
     pub new: String,
 }
 
-/// The order of the bytes of a message's numbers.
+/// The byte order of a message's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByteOrder {
     /// `l`, which this crate writes.
@@ -85,7 +85,7 @@ impl ByteOrder {
         }
     }
 
-    /// Turns little-endian bytes into this order, or back.
+    /// Converts between little-endian bytes and this order.
     fn arrange<const N: usize>(self, mut bytes: [u8; N]) -> [u8; N] {
         if self == Self::Big {
             bytes.reverse();
@@ -95,11 +95,11 @@ impl ByteOrder {
 }
 
 impl Message {
-    /// Takes the next whole message out of `input`; `None` if it is not all there.
+    /// Takes the next complete message off `input`; `None` if it is incomplete.
     ///
     /// # Errors
     ///
-    /// Nothing after it can be read.
+    /// The bytes are not a message; nothing after them can be read.
     pub fn decode(dialect: Dialect, input: &mut BytesMut) -> Result<Option<Self>, DialectError> {
         let [order, rest @ ..] = &**input else {
             return Ok(None);
@@ -129,16 +129,16 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// It does not fit its header's length.
+    /// The message exceeds the length that its header can state.
     pub fn encode(&self, dialect: Dialect) -> Result<Bytes, MessageTooLong> {
         self.encode_in(dialect, ByteOrder::Little)
     }
 
-    /// Serializes the message in an order.
+    /// Serializes the message in the given byte order.
     ///
     /// # Errors
     ///
-    /// It does not fit its header's length.
+    /// The message exceeds the length that its header can state.
     pub fn encode_in(&self, dialect: Dialect, order: ByteOrder) -> Result<Bytes, MessageTooLong> {
         let (command, payload) = self.arguments(order);
         let len =

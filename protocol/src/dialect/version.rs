@@ -1,4 +1,4 @@
-//! Which old protocol.
+//! The old protocols.
 
 use crate::version::Version;
 
@@ -20,12 +20,12 @@ impl Dialect {
         }
     }
 
-    /// Returns the version of the protocol that it is.
+    /// Returns the dialect as a version.
     pub fn version(self) -> Version {
         Version(self.number().into())
     }
 
-    /// Returns the dialect that a version is, if it is one.
+    /// Returns the dialect of a version, if that is an old one.
     pub const fn of_version(version: Version) -> Option<Self> {
         match version.0 {
             0 => Some(Self::V0),

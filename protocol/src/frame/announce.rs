@@ -1,5 +1,5 @@
-//! `Announce` and `RefStatus`: what the client wants of refs, and what the server says to it
-//! (SPEC "Announce", "RefStatus").
+//! `Announce` and `RefStatus`: the refs that the client wants to set, and the server's answer (SPEC
+//! "Announce", "RefStatus").
 
 use std::fmt;
 
@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 use super::greeting::Extensions;
 use crate::text::Text;
 
-/// What a push is to do. Sent once or, when it does not fit one frame, several times in a row; then
-/// refs and bases add up and `options` is the same in each.
+/// The announcement of a push. If it does not fit one frame, the client sends several in a row;
+/// their refs and bases add up, and `options` is the same in each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announce {
-    /// How the push is to be done.
+    /// Options of the push.
     pub options: PushOptions,
     /// Refs to set, each at most once in a push.
     pub refs: Vec<RefUpdate>,
-    /// Commits the client holds, where it believes the server holds them too.
+    /// Commits that the client holds, and believes that the server holds too.
     pub bases: Vec<Base>,
     /// Whether another `Announce` follows.
     pub more: bool,
-    /// What later versions add.
+    /// Additions of later versions.
     pub extensions: Extensions,
 }
 
@@ -37,19 +37,20 @@ impl Announce {
     }
 }
 
-/// Options of a push, a bit each. A server refuses bits it does not know.
+/// Options of a push, a bit each. A server refuses unknown bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PushOptions(pub u32);
 
 impl PushOptions {
-    /// Move refs to commits that do not descend from their current ones, where the server lets.
+    /// Move refs to commits that do not descend from their current ones, where the server allows
+    /// it.
     pub const FORCE: Self = Self(1);
-    /// Change nothing; say what would be done.
+    /// Change nothing; report what would be done.
     pub const DRY_RUN: Self = Self(2);
 
-    /// Not of the wire: a client of version 1 gives one commit several names, and does not know of
-    /// bindings. A commit that is bound to one ref of the push may be set to its others.
+    /// Never on the wire: a client of version 1 gives one commit several names, and knows nothing
+    /// of bindings. A commit that is bound to one ref of the push may be set to its others.
     pub const ALIASES: Self = Self(1 << 31);
 
     const KNOWN: u32 = Self::FORCE.0 | Self::DRY_RUN.0;
@@ -60,42 +61,42 @@ impl PushOptions {
         Self(self.0 | other.0)
     }
 
-    /// Returns whether all of `other` is set.
+    /// Returns whether all bits of `other` are set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Returns whether every bit that is set has a meaning.
+    /// Returns whether every set bit has a meaning.
     pub const fn is_known(self) -> bool {
         self.0 & !Self::KNOWN == 0
     }
 }
 
-/// One ref and what it shall be.
+/// A ref and its new value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefUpdate {
     /// The ref.
     pub name: RefName,
     /// Its new value.
     pub commit: Checksum,
-    /// SHA-256 of the commit's detached metadata, where the client has some.
+    /// SHA-256 of the commit's detached metadata, if the client has some.
     pub detached: Option<Checksum>,
-    /// What the ref must hold before.
+    /// The value that the ref must hold before.
     pub expect: Expect,
 }
 
-/// What a ref must hold for an update to be done.
+/// The value that a ref must hold before an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Expect {
-    /// Whatever it holds when the server answers the announcement.
+    /// Any value that it holds when the server answers the announcement.
     Any,
-    /// Nothing: the ref is to be created.
+    /// Nothing: the update creates the ref.
     Absent,
     /// This commit.
     Is(Checksum),
 }
 
-/// A commit, and the ref it is believed to be the current value of.
+/// A commit, and the ref whose current value it is believed to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     /// The ref.
@@ -104,38 +105,38 @@ pub struct Base {
     pub commit: Checksum,
 }
 
-/// The server's answer to `Announce`: a state for each ref, in the order announced. Sent several
-/// times when it does not fit one frame.
+/// The server's answer to `Announce`: a state for each ref, in the order announced. If it does not
+/// fit one frame, the server sends several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefStatus {
     /// The states of the next refs.
     pub refs: Vec<RefState>,
-    /// Commits that are complete on the server and may serve as bases: of those proposed, and
-    /// others that the server suggests. Only in the first `RefStatus`.
+    /// Complete commits of the server that may serve as bases: proposed ones, and others that the
+    /// server suggests. Only in the first `RefStatus`.
     pub complete: Vec<Checksum>,
 }
 
-/// What the server holds and thinks of one announced ref.
+/// The server's value of an announced ref, and its verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefState {
-    /// The ref's current value, which the update is compared with when it is published.
+    /// The ref's current value. Publication compares the ref with it.
     pub current: Option<Checksum>,
-    /// What will become of the update.
+    /// The server's decision on the update.
     pub verdict: Verdict,
 }
 
-/// What the server says to an update before anything is sent.
+/// The server's decision on an update, before the client sends anything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// The ref holds the commit, and the detached metadata is the same: nothing to do.
+    /// The ref holds the commit, with the same detached metadata: nothing to do.
     UpToDate,
-    /// It may be pushed.
+    /// The client may push it.
     Accepted,
-    /// It will not be done.
+    /// The update is refused.
     Refused(Refusal),
 }
 
-/// Why an update of a ref is not done.
+/// The reason why an update is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The reason, for programs.
@@ -145,7 +146,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Joins a code and a text.
+    /// Combines a code and a text.
     pub fn new(code: RefusalCode, text: &str) -> Self {
         Self {
             code,
@@ -154,7 +155,7 @@ impl Refusal {
     }
 }
 
-/// Why an update of a ref is not done, for programs. Unknown codes are kept.
+/// The reason why an update is refused, for programs. Unknown codes are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RefusalCode(pub u16);
@@ -164,11 +165,11 @@ impl RefusalCode {
     pub const NOT_PERMITTED: Self = Self(1);
     /// The new commit does not descend from the current one.
     pub const NOT_FAST_FORWARD: Self = Self(2);
-    /// The ref does not hold what was expected, or was moved by another push meanwhile.
+    /// The ref does not hold the expected value, or another push has moved it meanwhile.
     pub const LOST_RACE: Self = Self(3);
     /// The name is a directory of other refs, or a component of it is a ref.
     pub const NAME_CONFLICT: Self = Self(4);
-    /// The commit is bound to other refs, so that nobody could pull it by this one.
+    /// The commit is bound to other refs, so nobody could pull it by this one.
     pub const BINDING: Self = Self(5);
 }
 

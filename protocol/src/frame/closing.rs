@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::announce::Refusal;
 use crate::text::Text;
 
-/// The client sent all that was wanted: publish.
+/// The client has sent every wanted object: publish.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finalize {}
 
-/// Objects the push needs and the server does not have (any more). The client sends them and
+/// Objects that the push needs and the server does not have (any more). The client sends them and
 /// finalizes again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
@@ -20,37 +20,37 @@ pub struct Missing {
     pub ids: Vec<ObjectId>,
 }
 
-/// What became of each announced ref, in the order announced. Durable: what is `Updated` here is
-/// there after a power cut. Sent several times when it does not fit one frame.
+/// The outcome of each announced ref, in the order announced. Durable: an `Updated` ref survives a
+/// power cut (INV-3). If it does not fit one frame, the server sends several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finalized {
     /// The outcomes of the next refs.
     pub refs: Vec<RefOutcome>,
 }
 
-/// What became of one announced ref.
+/// The outcome of one announced ref.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RefOutcome {
-    /// It holds the new commit.
+    /// The ref holds the new commit.
     Updated,
-    /// It held the commit already.
+    /// The ref held the commit already.
     Unchanged,
-    /// It would have been updated, had this not been a dry run.
+    /// The ref would be updated if this were not a dry run.
     WouldUpdate,
-    /// It was not changed.
+    /// The ref was not changed.
     Refused(Refusal),
 }
 
 /// The state of the repository's summary after the push.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SummaryDone {
-    /// It names the refs that were updated.
+    /// It lists the updated refs.
     Current,
     /// It could not be written; the push itself is done and durable.
     Failed(Text),
 }
 
-/// A sign of life. It needs no answer.
+/// A sign of life, which needs no answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {}
 
@@ -63,33 +63,33 @@ pub struct Close {
     pub text: Text,
 }
 
-/// Why a session ends. Unknown codes are kept.
+/// The reason why a session ends. Unknown codes are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CloseCode(pub u16);
 
 impl CloseCode {
-    /// All was said.
+    /// The session is complete.
     pub const DONE: Self = Self(0);
-    /// The bytes are not this protocol's.
+    /// The bytes do not belong to this protocol.
     pub const NOT_THE_PROTOCOL: Self = Self(1);
-    /// No common version, or an option that is not known.
+    /// No common version, or an unknown option.
     pub const UNSUPPORTED: Self = Self(2);
     /// A frame that cannot be decoded.
     pub const BAD_FRAME: Self = Self(3);
-    /// A frame that may not come now, or says what it may not.
+    /// A frame that is not allowed now, or whose content is not allowed.
     pub const VIOLATION: Self = Self(4);
-    /// More than a limit lets.
+    /// A limit is exceeded.
     pub const LIMIT: Self = Self(5);
     /// An object whose checksum, container or structure is wrong.
     pub const OBJECT_REFUSED: Self = Self(6);
-    /// Something the commits reach was never sent.
+    /// The client never sent an object that the commits reach.
     pub const INCOMPLETE: Self = Self(7);
     /// The server's disk or quota is full.
     pub const STORAGE_FULL: Self = Self(8);
     /// The server's repository cannot be read or written.
     pub const STORAGE_FAILED: Self = Self(9);
-    /// The repository is locked by another program; trying again later can help.
+    /// Another program has locked the repository; a later attempt may succeed.
     pub const BUSY: Self = Self(10);
     /// The other end was silent for too long.
     pub const TIMEOUT: Self = Self(11);
@@ -97,15 +97,14 @@ impl CloseCode {
     pub const INTERRUPTED: Self = Self(12);
     /// The client's own repository cannot be read.
     pub const SOURCE_FAILED: Self = Self(13);
-    /// A fault of the program itself.
+    /// A bug of the program itself.
     pub const INTERNAL: Self = Self(14);
-    /// The server lets this client do nothing at all.
+    /// The client has no right at all on the server.
     pub const NOT_PERMITTED: Self = Self(15);
 }
 
 impl CloseCode {
-    /// Returns whether a server that closes with this code in the place of `Finalized` has set no
-    /// ref.
+    /// Returns whether a server that closes with this code instead of `Finalized` has set no ref.
     pub const fn comes_before_publication(self) -> bool {
         matches!(
             self,

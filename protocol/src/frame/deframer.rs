@@ -1,4 +1,4 @@
-//! The reader that takes the preamble and frames off a stream (SPEC "Preamble", "Frames").
+//! The reader of the preamble and the frames of a stream (SPEC "Preamble", "Frames").
 
 use bytes::{Buf, BytesMut};
 
@@ -8,12 +8,12 @@ use super::preamble::PREAMBLE;
 use super::{DecodeError, Frame};
 use crate::shared::Shared;
 
-/// Takes whole frames off a growing buffer.
+/// Takes complete frames off a growing buffer.
 #[derive(Debug)]
 pub(crate) struct Deframer {
     greeted: bool,
     pub(crate) payload_len_max: u32,
-    /// Of an `ObjectChunk` that was handed out in part.
+    /// Of an `ObjectChunk` that was returned in part.
     stream: u8,
     lacking: usize,
     shared: Shared,
@@ -30,7 +30,7 @@ impl Deframer {
         }
     }
 
-    /// Returns the next frame, or nothing when there is none yet.
+    /// Returns the next frame, or `None` if it is incomplete.
     pub(crate) fn next(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
         if self.greet(input)? {
             Frame::decode(input, self.payload_len_max)
@@ -39,9 +39,9 @@ impl Deframer {
         }
     }
 
-    /// Does the same, but returns an `ObjectChunk` in as many as its bytes come in: their boundaries
-    /// say nothing, and to put large ones together is to copy them. Bytes of objects wait for long, and
-    /// keep little more than themselves in memory.
+    /// Like `next`, but returns an `ObjectChunk` in parts, as its bytes arrive: chunk boundaries
+    /// mean nothing, and joining large chunks would copy them. The parts may wait for long, so they
+    /// keep little more than their own bytes in memory.
     pub(crate) fn next_part(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
         self.shared.look(input);
         if !self.greet(input)? {
@@ -72,8 +72,8 @@ impl Deframer {
         )
     }
 
-    /// Returns how many bytes of an object follow the head and the stream; `None` if it is the head
-    /// of no `ObjectChunk`, or of one to be refused.
+    /// Returns the number of object bytes after the head and the stream number; `None` if the head
+    /// is not an `ObjectChunk`'s, or must be refused.
     const fn len_of_chunk(&self, head: Head) -> Option<usize> {
         let Head { kind, flags, len } = head;
         if kind.0 == FrameKind::OBJECT_CHUNK.0
@@ -86,7 +86,7 @@ impl Deframer {
         None
     }
 
-    /// Takes the preamble; returns whether it has come.
+    /// Takes the preamble; returns whether it is complete.
     fn greet(&mut self, input: &mut BytesMut) -> Result<bool, DecodeError> {
         if !self.greeted {
             let seen = input.len().min(PREAMBLE.len());
@@ -106,7 +106,7 @@ impl Deframer {
     }
 }
 
-/// What stands in the place of the preamble, for the error message.
+/// Returns the first line of the bytes that came instead of the preamble, for the error message.
 fn first_line(input: &[u8]) -> String {
     let line = input
         .split(|byte| *byte == b'\n')
@@ -160,7 +160,7 @@ mod tests {
                         others.push(frame);
                     }
                 }
-                // Nothing of a chunk waits for the rest of it.
+                // No byte of a chunk waits for the rest of it.
                 let came = split
                     .saturating_sub(PREAMBLE.len() + 2 * Head::LEN + 1)
                     .min(6);
@@ -204,7 +204,7 @@ mod tests {
                 let mut input = BytesMut::with_capacity(READ);
                 input.extend_from_slice(&frame.encode());
                 while input.len() + Head::LEN < READ {
-                    // Frames that nothing is kept of.
+                    // Frames that leave nothing behind.
                     input.extend_from_slice(&Frame::Ping(Ping {}).encode());
                 }
                 let place = input.as_ptr() as usize;

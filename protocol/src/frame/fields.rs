@@ -1,10 +1,9 @@
-//! The names of the fields of each message, as the SPEC has them: whoever sent a frame is told by
-//! these what is wrong with it.
+//! The names of each message's fields, as in SPEC: an error names the bad field to the sender.
 
 use super::head::FrameKind;
 use crate::wire::Fields::{self, Leaf, List, Struct};
 
-/// Returns the fields of a message that is not raw, in order.
+/// Returns the fields, in order, of a message that is not raw.
 pub(super) const fn of(kind: FrameKind) -> Fields {
     match kind {
         FrameKind::HELLO => Struct(HELLO),
@@ -18,7 +17,7 @@ pub(super) const fn of(kind: FrameKind) -> Fields {
         FrameKind::STAGED => Struct(&[("objects", Leaf), ("bytes", Leaf)]),
         FrameKind::FINALIZED => Struct(&[("refs", List(&REFUSAL))]),
         FrameKind::CLOSE => REFUSAL,
-        // These have no field, or one without a name, or are raw.
+        // The message has no field, has one without a name, or is raw.
         FrameKind(_) => Leaf,
     }
 }
@@ -71,5 +70,5 @@ const REF_STATUS: &[(&str, Fields)] = &[
     ("complete", List(&Leaf)),
 ];
 
-/// Also what a `Close` says.
+/// Also the fields of `Close`.
 const REFUSAL: Fields = Struct(&[("code", Leaf), ("text", Leaf)]);

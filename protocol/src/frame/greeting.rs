@@ -1,4 +1,4 @@
-//! `Hello` and `Welcome`: who speaks, which version, which limits (SPEC "Hello", "Welcome").
+//! `Hello` and `Welcome`: agents, version, limits (SPEC "Hello", "Welcome").
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -7,7 +7,7 @@ use crate::limits::{Limits, MAX_EXTENSIONS_LEN};
 use crate::text::Text;
 use crate::version::{Features, Version};
 
-/// The client's first frame. Its layout is frozen for ever: only extensions may be added.
+/// The client's first frame. Its layout never changes: later versions may only add extensions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Oldest version the client speaks.
@@ -18,48 +18,48 @@ pub struct Hello {
     pub features: Features,
     /// Program and version, for logs.
     pub agent: Text,
-    /// What later versions add.
+    /// Additions of later versions.
     pub extensions: Extensions,
 }
 
 /// The server's answer to `Hello`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// The version that is spoken from here on.
+    /// The version that both ends speak from here on.
     pub version: Version,
-    /// Optional features both may use in this session.
+    /// Optional features that both ends may use in this session.
     pub features: Features,
-    /// What the client must keep within.
+    /// The limits that the client must keep.
     pub limits: Limits,
     /// Program and version, for logs.
     pub agent: Text,
-    /// Where everybody may pull from.
+    /// The address to pull from.
     pub pull_url: Option<Text>,
-    /// Who the server takes the client for.
+    /// The identity that the server has assigned to the client.
     pub identity: Option<Text>,
-    /// What later versions add.
+    /// Additions of later versions.
     pub extensions: Extensions,
 }
 
 impl Welcome {
-    /// The extension with what the client may do here: a line of text for each right.
+    /// The extension with the client's rights here: a line of text for each.
     pub const RIGHTS: u16 = 1;
 
-    /// Returns what the server says the client may do, each as [`Self::RIGHTS`] has it; `None`
-    /// where it does not say.
+    /// Returns the client's rights, each as [`Self::RIGHTS`] has it; `None` if the server does not
+    /// tell.
     pub fn rights(&self) -> Option<Vec<Text>> {
         let lines = str::from_utf8(self.extensions.get(Self::RIGHTS)?).ok()?;
         Some(lines.lines().map(Text::new).collect())
     }
 }
 
-/// Tagged values at the end of a message, kept though unknown: bincode's structs cannot grow. Tags
-/// ascend, so that there is one encoding of each message.
+/// Tagged values at the end of a message. Unknown ones are kept. bincode's structs cannot grow, so
+/// messages grow here. Tags ascend, so that each message has one encoding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Extensions(Vec<(u16, Vec<u8>)>);
 
 impl Extensions {
-    /// Returns the value behind a tag.
+    /// Returns the value of a tag.
     pub fn get(&self, tag: u16) -> Option<&[u8]> {
         self.0
             .iter()
@@ -67,8 +67,8 @@ impl Extensions {
             .map(|(_, value)| value.as_slice())
     }
 
-    /// Sets the value behind a tag. All values, and 10 bytes for each, must be within
-    /// [`MAX_EXTENSIONS_LEN`], or the peer refuses.
+    /// Sets the value of a tag. All values, and 10 bytes for each, must stay within
+    /// [`MAX_EXTENSIONS_LEN`], or the peer refuses the message.
     pub fn set(&mut self, tag: u16, value: Vec<u8>) {
         match self.0.binary_search_by_key(&tag, |(found, _)| *found) {
             Ok(place) => {
@@ -88,7 +88,7 @@ impl<'de> Deserialize<'de> for Extensions {
         if total > MAX_EXTENSIONS_LEN {
             return Err(D::Error::custom("extensions are larger than 8 KiB"));
         }
-        // REQ-6.
+        // REQ-6. The check above keeps LIM-18.
         if !entries.is_sorted_by(|(before, _), (tag, _)| before < tag) {
             return Err(D::Error::custom("tags ascend, and none comes twice"));
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a frame is. Unknown kinds are kept, so that an error can name them.
+/// The kind of a frame. Unknown kinds are kept, so that an error can name them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FrameKind(pub u16);
 
@@ -13,11 +13,11 @@ impl FrameKind {
     pub const WELCOME: Self = Self(0x0002);
     /// Client to server: refs to set.
     pub const ANNOUNCE: Self = Self(0x0003);
-    /// Server to client: what it says to them.
+    /// Server to client: its answer to them.
     pub const REF_STATUS: Self = Self(0x0004);
-    /// Client to server: commits the offers are a difference to.
+    /// Client to server: commits that the offers are a difference to.
     pub const BASIS: Self = Self(0x0010);
-    /// Client to server: ids.
+    /// Client to server: object ids.
     pub const OFFER: Self = Self(0x0011);
     /// Server to client: which of them to send.
     pub const WANT: Self = Self(0x0012);
@@ -48,7 +48,7 @@ impl FrameKind {
 }
 
 impl fmt::Display for FrameKind {
-    /// Writes the message's name in the SPEC.
+    /// Writes the message's name in SPEC.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match *self {
             Self::HELLO => "Hello",
@@ -93,7 +93,7 @@ pub(crate) struct Head {
 impl Head {
     /// Length in bytes.
     pub(crate) const LEN: usize = 8;
-    /// Flag: a receiver that does not know the kind skips the frame.
+    /// Flag: an end that does not know the kind skips the frame.
     pub(crate) const IGNORABLE: u16 = 1;
 
     pub(crate) fn to_wire(self) -> [u8; Self::LEN] {

@@ -1,8 +1,8 @@
 //! Frames: every message of the protocol, to bytes and back (SPEC "Frames", "Messages").
 //!
-//! One file per group of messages. `encode` and `decode` are inverses; `decode` measures before it
-//! takes, and copies no object bytes. Nothing here knows which frame may come when: that is
-//! [`crate::session`]'s.
+//! One file per group of messages. `encode` and `decode` are inverses; `decode` checks lengths
+//! before it takes bytes, and copies no object bytes. Nothing here knows when a frame may come:
+//! [`crate::session`] does.
 
 mod announce;
 mod closing;
@@ -65,27 +65,27 @@ pub enum Frame {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The peer did not begin with the preamble: another program, or a shell that prints.
+    /// The peer did not begin with the preamble: it is another program, or a shell that prints.
     #[error("no preamble; the other side began with \"{}\"", escape(got))]
     Preamble {
-        /// The first line of what came instead.
+        /// The first line that came instead.
         got: String,
     },
-    /// The head states more than the limit. Nothing was reserved.
+    /// The head states a length above the limit. Nothing was reserved.
     #[error("a frame of {got} bytes, where {limit} is the limit")]
     TooLong {
-        /// Bytes allowed.
+        /// The limit, in bytes.
         limit: u32,
-        /// Bytes stated.
+        /// The stated length, in bytes.
         got: u32,
     },
-    /// A kind that is not known and may not be skipped.
+    /// A kind that is unknown and may not be skipped.
     #[error("a frame of unknown kind {:#06x}", kind.0)]
     UnknownKind {
         /// The kind.
         kind: FrameKind,
     },
-    /// A flag where there must be none.
+    /// A flag that is not allowed.
     #[error("flags {flags:#06x} on {kind}")]
     Flags {
         /// The kind.
@@ -93,18 +93,18 @@ pub enum DecodeError {
         /// The flags.
         flags: u16,
     },
-    /// The payload is not the message its head says.
+    /// The payload is not the message that its head announces.
     #[error("{kind} cannot be decoded")]
     Payload {
         /// The kind.
         kind: FrameKind,
-        /// What is wrong.
+        /// The rule that the payload breaks.
         source: PayloadError,
     },
 }
 
 impl Frame {
-    /// Returns the number that stands for this message on the wire.
+    /// Returns this message's number on the wire.
     pub const fn kind(&self) -> FrameKind {
         match self {
             Self::Hello(_) => FrameKind::HELLO,
@@ -145,20 +145,21 @@ impl Frame {
         out.into()
     }
 
-    /// Takes the next whole frame off the front of `input`, or nothing when there is none yet.
+    /// Takes the next complete frame off the front of `input`, or returns `None` if it is
+    /// incomplete.
     ///
-    /// Frames of unknown kind that may be skipped are skipped. `payload_len_max` is in bytes.
+    /// Skips frames of unknown kind that are marked ignorable. `payload_len_max` is in bytes.
     ///
     /// # Errors
     ///
-    /// The peer's fault; the rest of `input` has no meaning any more.
+    /// The peer's fault; the rest of `input` is meaningless.
     pub fn decode(input: &mut BytesMut, payload_len_max: u32) -> Result<Option<Self>, DecodeError> {
         Self::decode_by(input, payload_len_max, |input, len| {
             input.split_to(len).freeze()
         })
     }
 
-    /// Does the same; `take` takes the payload off the input.
+    /// Like `decode`; `take` takes the payload off the input.
     fn decode_by(
         input: &mut BytesMut,
         payload_len_max: u32,
@@ -166,7 +167,7 @@ impl Frame {
     ) -> Result<Option<Self>, DecodeError> {
         while let Some(wire) = input.first_chunk() {
             let Head { kind, flags, len } = Head::from_wire(*wire);
-            // REQ-2.
+            // REQ-2; the caller passes LIM-1, LIM-3 or the announced limit.
             if len > payload_len_max {
                 return Err(DecodeError::TooLong {
                     limit: payload_len_max,
@@ -183,8 +184,8 @@ impl Frame {
             let len = len as usize;
             let missing = len.saturating_sub(input.len() - Head::LEN);
             if missing > 0 {
-                // Room for the rest at once: what grows bit by bit is copied again and again, and
-                // ends up twice as large.
+                // Reserve space for the whole payload: a buffer that grows bit by bit is copied
+                // again and again, and ends up twice as large.
                 input.reserve(missing);
                 return Ok(None);
             }

@@ -5,15 +5,15 @@ use artifact_formats::{Checksum, ObjectId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// The complete commits that the client's offers are a difference to: nothing beneath them will be
-/// offered.
+/// The complete commits that the client's offers are a difference to: it offers nothing beneath
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Basis {
-    /// Of those the server called complete.
+    /// Commits that the server called complete.
     pub commits: Vec<Checksum>,
 }
 
-/// Objects the client can send, each offered once, parents before children.
+/// Objects that the client can send. It offers each once, parents before children.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// At most [`MAX_OFFER_IDS`](crate::limits::MAX_OFFER_IDS).
@@ -24,16 +24,17 @@ pub struct Offer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Want {
     /// For each id of the offer: `true` asks for the object; `false` means *have*, and on a dirtree
-    /// or commit that everything below it is had as well.
+    /// or commit it also means that the server has everything below.
     pub wanted: Vec<bool>,
 }
 
-/// Detached metadata of a commit: the bytes of a `.commitmeta`, which replace what is there.
+/// Detached metadata of a commit: the bytes of a `.commitmeta`, which replace existing ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detached {
     /// The commit it belongs to.
     pub commit: Checksum,
-    /// A serialized `a{sv}`, at most [`MAX_DETACHED_LEN`](artifact_formats::limits::MAX_DETACHED_LEN) bytes.
+    /// A serialized `a{sv}`, at most
+    /// [`MAX_DETACHED_LEN`](artifact_formats::limits::MAX_DETACHED_LEN) bytes.
     pub metadata: Bytes,
 }
 
@@ -49,7 +50,7 @@ impl Pack {
     pub const ENTRY_HEAD_LEN: usize = ObjectId::WIRE_LEN + 4;
 }
 
-/// The start of an object that is sent in pieces.
+/// The start of an object that the client sends in pieces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectBegin {
     /// A number below [`MAX_OPEN_STREAMS`](crate::limits::MAX_OPEN_STREAMS) that is not in use.
@@ -74,7 +75,7 @@ pub struct ObjectEnd {
     pub stream: u8,
 }
 
-/// How far the server got: verified, **not** durable.
+/// The server's progress: objects verified, **not** durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Staged {
     /// Objects verified in this session.

@@ -1,4 +1,4 @@
-//! Payloads: control messages through [`crate::wire`], object bytes as they are.
+//! Payloads: control messages through [`crate::wire`], object bytes unchanged.
 
 use artifact_formats::{Checksum, ObjectId};
 use bytes::{Buf, BufMut, Bytes};
@@ -71,7 +71,7 @@ pub(super) fn decode(kind: FrameKind, payload: Bytes) -> Result<Frame, PayloadEr
     Ok(frame)
 }
 
-/// Count of answers as `u32`, then a bit each, lowest first; unused bits are zero.
+/// Number of answers as `u32`, then a bit for each, lowest first; unused bits are zero.
 fn encode_want(want: &Want, out: &mut Vec<u8>) {
     out.put_u32_le(u32::try_from(want.wanted.len()).unwrap_or(u32::MAX));
     for eight in want.wanted.chunks(8) {
@@ -164,7 +164,7 @@ fn decode_chunk(mut payload: Bytes) -> Result<ObjectChunk, PayloadError> {
     })
 }
 
-/// `Bytes::split_to` that answers `None` instead of panicking.
+/// `Bytes::split_to` that returns `None` instead of panicking.
 trait SplitChecked {
     fn split_to_checked(&mut self, len: usize) -> Option<Bytes>;
 }

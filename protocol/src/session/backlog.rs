@@ -1,21 +1,22 @@
-//! How much a receiving session has asked of its store, and when that is too much.
+//! The amount of work that a receiving session has requested of its store, and when that is too
+//! much.
 
 use super::store::StoreRequest;
 
-/// Requests that are out.
+/// Requests in progress.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     requests: usize,
-    /// Object bytes within them.
+    /// Their object bytes.
     bytes: usize,
-    /// There were so many that no input is taken until half of that is done.
+    /// Whether the session takes no input: set above the limits, cleared at half of them.
     busy: bool,
 }
 
 impl Backlog {
-    /// Object bytes in requests above which no input is taken.
+    /// Object bytes in requests above which the session takes no input.
     const BUSY_BYTES: usize = 4 * 1024 * 1024;
-    /// Requests above which no input is taken.
+    /// Number of requests above which the session takes no input.
     const BUSY_REQUESTS: usize = 256;
 
     pub(crate) const fn new() -> Self {
@@ -32,14 +33,14 @@ impl Backlog {
         self.busy |= self.is_above(Self::BUSY_BYTES, Self::BUSY_REQUESTS);
     }
 
-    /// Where input were taken again at once, it would be in as small pieces as there is room for.
+    /// Hysteresis: resuming at the first free byte would make us read in tiny pieces.
     pub(crate) fn completed(&mut self, request: &StoreRequest) {
         self.requests -= 1;
         self.bytes -= request.weight();
         self.busy &= self.is_above(Self::BUSY_BYTES / 2, Self::BUSY_REQUESTS / 2);
     }
 
-    /// Returns whether no input is to be taken.
+    /// Returns whether the session must take no input.
     pub(crate) const fn is_busy(&self) -> bool {
         self.busy
     }

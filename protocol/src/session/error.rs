@@ -1,54 +1,54 @@
-//! Why a session ends other than well, sorted by whose fault it is.
+//! The reasons why a session fails, sorted by whose fault they are.
 
 use artifact_formats::ObjectId;
 
 use crate::dialect::error::DialectError;
 use crate::frame::{Close, CloseCode, DecodeError, FrameKind};
 
-/// Why a session cannot go on. After the first one the session is closed; what is still to be
-/// transmitted (a `Close` for the peer) may be polled, and every input is
+/// The reason why a session cannot continue. After the first one the session is closed: the driver
+/// may poll the remaining outputs (a `Close` for the peer), and every input is
 /// [`ApiMisuse::Closed`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The peer's bytes are not the protocol's.
+    /// The peer's bytes are not of this protocol.
     #[error("the bytes received are not the protocol's")]
     Decode(#[from] DecodeError),
-    /// The peer's bytes are not those of the old protocol that it speaks.
+    /// The peer's bytes are not of the old protocol that it speaks.
     #[error("the bytes received are not the old protocol's")]
     Dialect(#[from] DialectError),
-    /// The peer did what it may not do.
+    /// The peer broke a rule.
     #[error("the other side broke a rule of the protocol")]
     Violation(#[from] Violation),
-    /// The peer ended the session with a reason of its own.
+    /// The peer closed the session with a reason of its own.
     #[error("the other side gave up ({}): {}", .0.code, .0.text.escaped())]
     PeerClosed(Close),
     /// The bytes ended in the middle of a push.
     #[error("the connection ended before the push was done")]
     Truncated,
-    /// Our own side, store or source, cannot go on.
+    /// Our own store or source cannot continue.
     #[error("{}", .0.text)]
     Fault(Fault),
     /// The driver's fault.
-    #[error("the session was driven wrongly")]
+    #[error("the driver misused the session")]
     Misuse(#[from] ApiMisuse),
 }
 
 impl Error {
-    /// Returns what the other side is told, if it is there to be told.
+    /// Returns the `Close` to send to the other side, if it can be told.
     pub(super) fn to_close(&self) -> Option<(CloseCode, String)> {
         match self {
             Self::Decode(decode) => Some((decode.into(), with_causes(decode))),
             Self::Violation(violation) => Some((violation.into(), violation.to_string())),
             Self::Fault(fault) => Some((fault.code, fault.text.clone())),
             Self::Misuse(misuse) => Some((CloseCode::INTERNAL, misuse.to_string())),
-            // The old protocols have no word for it.
+            // The old protocols have no message for this.
             Self::Dialect(_) | Self::PeerClosed(_) | Self::Truncated => None,
         }
     }
 }
 
-/// Joins what an error and its causes say, for the other side.
+/// Joins the texts of an error and its causes, for the other side.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -60,7 +60,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Why a store or a source cannot go on, in words fit for the other side: no paths.
+/// The reason why a store or a source cannot continue, in words fit for the other side: no paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The reason, for programs.
@@ -75,44 +75,44 @@ impl From<Fault> for Error {
     }
 }
 
-/// A well-formed frame that may not come, or may not come now: the peer's fault.
+/// A well-formed frame that is not allowed, or not allowed now: the peer's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
-    /// A frame that does not belong here.
-    #[error("{got} came where {awaited} may come")]
+    /// A frame that this state does not take.
+    #[error("{got} came, but the session expects {awaited}")]
     Unexpected {
-        /// What the state waits for.
+        /// The frames that the state takes.
         awaited: &'static str,
-        /// What came.
+        /// The frame that came.
         got: FrameKind,
     },
-    /// More than a limit lets.
-    #[error("{what}: {got}, where {limit} is the limit")]
+    /// A limit is exceeded.
+    #[error("{what}: {got} exceeds the limit of {limit}")]
     Limit {
-        /// What was counted.
+        /// The thing counted.
         what: &'static str,
-        /// How many are allowed.
+        /// The limit.
         limit: u64,
-        /// How many came.
+        /// The count.
         got: u64,
     },
-    /// An object that was not asked for.
+    /// An object that the session did not ask for.
     #[error("{id} was not wanted, or has come already")]
     NotWanted {
         /// The object.
         id: ObjectId,
     },
-    /// An object that was not asked for yet.
+    /// An object that the session has not asked for yet.
     #[error("{id} came before the Want that answers its Offer, or was never offered")]
     NotWantedYet {
         /// The object.
         id: ObjectId,
     },
-    /// Versions or options with nothing in common.
+    /// The peer's versions or options are not supported.
     #[error("{0}")]
     Unsupported(String),
-    /// Another rule of SPEC "Sessions", which the text states.
+    /// Another rule of SPEC "Sessions", stated in the text.
     #[error("{0}")]
     Rule(&'static str),
 }
@@ -155,14 +155,14 @@ impl From<&DecodeError> for CloseCode {
     }
 }
 
-/// A call the session does not allow: a bug of the driver.
+/// A call that the session does not allow: a bug of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiMisuse {
     /// The session is closed.
     #[error("an input after the session was closed")]
     Closed,
-    /// A request was completed with another's outcome, or with more than it asked for.
+    /// A request was completed with the outcome of another, or with more than it asked for.
     #[error("a request was completed with an outcome that does not answer it")]
     Outcome,
 }

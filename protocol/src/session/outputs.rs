@@ -1,4 +1,4 @@
-//! What a session has ready for its driver.
+//! The outputs that a session has ready for its driver.
 
 use std::collections::VecDeque;
 
@@ -7,12 +7,11 @@ use bytes::Bytes;
 use crate::frame::{Close, CloseCode, Frame, PREAMBLE, Ping};
 use crate::text::Text;
 
-/// The outputs of a session, first in first out.
 #[derive(Debug)]
 pub(crate) struct Outputs<O> {
     queue: VecDeque<O>,
     greeted: bool,
-    /// `Close` was queued: nothing follows it.
+    /// Whether a `Close` was queued: nothing follows it.
     closed: bool,
 }
 
@@ -29,7 +28,7 @@ impl<O: From<Bytes>> Outputs<O> {
         self.queue.push_back(output.into());
     }
 
-    /// Queues a frame, and the preamble before the first. Nothing follows a `Close`.
+    /// Queues a frame, with the preamble before the first one. Nothing follows a `Close`.
     pub(crate) fn send(&mut self, frame: &Frame) {
         // REQ-32.
         if self.closed {
@@ -42,7 +41,7 @@ impl<O: From<Bytes>> Outputs<O> {
         self.push(frame.encode());
     }
 
-    /// Queues the last frame.
+    /// Queues a `Close`.
     pub(crate) fn close(&mut self, code: CloseCode, text: &str) {
         self.send(&Frame::Close(Close {
             code,
@@ -51,15 +50,15 @@ impl<O: From<Bytes>> Outputs<O> {
         self.closed = true;
     }
 
-    /// Queues a sign of life, if the greeting is over.
+    /// Queues a `Ping`, if the greeting is over.
     pub(crate) fn ping(&mut self) {
         if self.greeted {
             self.send(&Frame::Ping(Ping {}));
         }
     }
 
-    /// Replaces the newest output where `is_older` says that the new one makes it worthless: what
-    /// a peer can repeat at will takes no more room than once.
+    /// Queues an output in place of the newest, if `is_older` says that it supersedes that one: a
+    /// peer must not fill memory by repeating itself.
     pub(crate) fn push_latest(&mut self, output: impl Into<O>, is_older: impl Fn(&O) -> bool) {
         if self.queue.back().is_some_and(is_older) {
             self.queue.pop_back();
@@ -71,7 +70,7 @@ impl<O: From<Bytes>> Outputs<O> {
         self.queue.pop_front()
     }
 
-    /// Drops what is not bytes for the peer: nobody will act on it any more.
+    /// Drops outputs that nobody will act on any more.
     pub(crate) fn keep(&mut self, keep: impl FnMut(&O) -> bool) {
         self.queue.retain(keep);
     }

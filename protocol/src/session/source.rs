@@ -1,33 +1,33 @@
-//! What a [`SenderSession`](super::SenderSession) asks of its source, the local repository, and
-//! what it is answered. Linear like the store's requests: each is completed once.
+//! The requests of a [`SenderSession`](super::SenderSession) to its source, the local repository,
+//! and their outcomes. Linear like the store's requests: each is completed once.
 
 use artifact_formats::{Checksum, ObjectId};
 use bytes::Bytes;
 
 use super::error::Fault;
 
-/// One thing for the source to do.
+/// A request to the source.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SourceOp {
-    /// Say of each pair whether the first commit descends from the second, as far as history is
-    /// here. Answered by [`SourceOutcome::Descends`]. For servers of the old protocols, which do
-    /// not look themselves.
+    /// Tell for each pair whether the first commit descends from the second, as far as the local
+    /// history goes. Answered by [`SourceOutcome::Descends`]. For servers of the old protocols,
+    /// which do not check this themselves.
     Descends(Vec<(Checksum, Checksum)>),
-    /// Prepare to offer what `targets` reach. Answered by [`SourceOutcome::Planned`].
+    /// Prepare to offer everything that `targets` reach. Answered by [`SourceOutcome::Planned`].
     Plan(PlanRequest),
-    /// Learn the answers to earlier offers, and name at most `max` further ids. Answered by
+    /// Take the answers to earlier offers, and name at most `max` further ids. Answered by
     /// [`SourceOutcome::Offered`].
     Offer {
         /// Ids offered earlier, and whether the server has them.
         answers: Vec<(ObjectId, bool)>,
-        /// Objects that the server found missing. They are being sent; what is beneath them may be
-        /// gone from the server as well, and is to be offered again.
+        /// Objects that the server found missing. The session sends them; objects beneath them may
+        /// be gone from the server as well, so the source must offer them again.
         missing: Vec<ObjectId>,
-        /// How many ids may be offered now.
+        /// How many ids it may offer now.
         max: usize,
     },
-    /// Say whether what is planned reaches all of these. The server asks for them by their names,
-    /// and is given nothing else. Answered by [`SourceOutcome::Vouched`].
+    /// Tell whether the plan reaches all of these objects. The server asks for them by their names,
+    /// and must get nothing else. Answered by [`SourceOutcome::Vouched`].
     Vouch(Vec<ObjectId>),
     /// Read objects. Answered by [`SourceOutcome::Fetched`].
     Fetch(Vec<ObjectId>),
@@ -35,39 +35,39 @@ pub enum SourceOp {
     Next(ObjectId),
 }
 
-/// What a push is about, once the server has spoken.
+/// The content of a push, once the server's verdicts are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanRequest {
-    /// Commits to be pushed, and what their refs hold on the server.
+    /// Commits to push, and the values of their refs on the server.
     pub targets: Vec<(Checksum, Option<Checksum>)>,
     /// Commits that are complete on the server.
     pub complete: Vec<Checksum>,
     /// Announced commits whose detached metadata the server wants.
     pub detached: Vec<Checksum>,
-    /// Objects that were offered along with the announcement: not to be offered again.
+    /// Objects of the early offer: the source must not offer them again.
     pub offered: Vec<ObjectId>,
 }
 
-/// What came of a [`SourceOp`].
+/// The outcome of a [`SourceOp`].
 #[derive(Debug)]
 pub enum SourceOutcome {
     /// Of `Descends`: an answer for each pair, in order.
     Descends(Vec<bool>),
     /// Of `Plan`.
     Planned {
-        /// Those of the complete commits that the offers will be a difference to.
+        /// The complete commits that the offers will be a difference to.
         basis: Vec<Checksum>,
-        /// The detached metadata asked for.
+        /// The requested detached metadata.
         detached: Vec<(Checksum, Bytes)>,
     },
     /// Of `Offer`.
     Offered {
         /// The next ids, at most `max`; none is offered twice.
         ids: Vec<ObjectId>,
-        /// There is nothing left to offer, whatever the answers will be.
+        /// Nothing is left to offer, whatever the answers will be.
         exhausted: bool,
     },
-    /// Of `Vouch`: whether each lies in the closure of a planned commit.
+    /// Of `Vouch`: whether each object lies in the closure of a planned commit.
     Vouched(bool),
     /// Of `Fetch`: an answer for each id, in order.
     Fetched(Vec<Fetched>),
@@ -75,23 +75,23 @@ pub enum SourceOutcome {
     Piece {
         /// The next stored bytes, at most [`MAX_PIECE_LEN`](crate::limits::MAX_PIECE_LEN).
         bytes: Bytes,
-        /// They are the object's last.
+        /// Whether they are the object's last.
         last: bool,
     },
 }
 
-/// One object of a [`SourceOp::Fetch`].
+/// An object, as [`SourceOp::Fetch`] returns it.
 #[derive(Debug)]
 pub enum Fetched {
-    /// All its stored bytes, at most [`MAX_PIECE_LEN`](crate::limits::MAX_PIECE_LEN); what is not
-    /// small is better read in pieces, since several such answers are held at once.
+    /// All its stored bytes, at most [`MAX_PIECE_LEN`](crate::limits::MAX_PIECE_LEN). Larger
+    /// objects are better read in pieces, because the session holds several such answers at once.
     Whole(Bytes),
-    /// To be read in pieces, with [`SourceOp::Next`]; its length in bytes, where that is known.
+    /// An object to read in pieces, with [`SourceOp::Next`]; its length in bytes, if known.
     Large(Option<u64>),
 }
 
-/// A [`SourceOp`] on its way. It must be completed, once. Of `Plan`, `Offer` and `Vouch` never two
-/// are out at a time, nor is `Next` for one object; `Fetch` may be.
+/// A [`SourceOp`] in progress. It must be completed once. At most one of `Plan`, `Offer` and
+/// `Vouch` is in progress at a time, and one `Next` for each object; several `Fetch` may be.
 #[derive(Debug)]
 #[must_use = "the session waits for the completion"]
 pub struct SourceRequest {
@@ -99,12 +99,12 @@ pub struct SourceRequest {
 }
 
 impl SourceRequest {
-    /// Returns what is to be done.
+    /// Returns the operation.
     pub const fn op(&self) -> &SourceOp {
         &self.op
     }
 
-    /// Says what came of it; a fault ends the session.
+    /// Completes the request; a fault ends the session.
     pub fn complete(self, outcome: Result<SourceOutcome, Fault>) -> SourceDone {
         SourceDone {
             request: self,

@@ -1,7 +1,7 @@
-//! What a [`ReceiverSession`](super::ReceiverSession) asks of its store, and what it is answered.
+//! The requests of a [`ReceiverSession`](super::ReceiverSession) to its store, and their outcomes.
 //!
-//! A request leaves the session as an output and comes back completed as an input. Requests cannot
-//! be invented or completed twice: they are not `Clone`, and completing consumes them.
+//! A request leaves the session as an output and comes back, completed, as an input. Nobody can
+//! invent a request or complete one twice: they are not `Clone`, and completing consumes them.
 
 use artifact_formats::{Checksum, ObjectId, RefName};
 use bytes::Bytes;
@@ -9,54 +9,55 @@ use bytes::Bytes;
 use super::error::Fault;
 use crate::frame::{Base, PushOptions, RefOutcome, RefState, RefUpdate, SummaryDone};
 
-/// All that a client announced.
+/// Everything that a client announced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Announcement {
-    /// How the push is to be done.
+    /// Options of the push.
     pub options: PushOptions,
     /// Refs to set, each once.
     pub refs: Vec<RefUpdate>,
-    /// Commits that the client holds and believes to be current values of these refs.
+    /// Commits that the client holds, and believes to be the current values of these refs.
     pub bases: Vec<Base>,
     /// How many ancestors of each commit the client may offer: a ref that holds its commit is not
     /// up to date while one of them is missing.
     pub history: u32,
 }
 
-/// What a store says to an announcement.
+/// A store's answer to an announcement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opened {
     /// A state for each announced ref, in order.
     pub refs: Vec<RefState>,
-    /// Commits that are complete here: of those proposed, and others that may help. At most
+    /// Commits that are complete here: proposed ones, and others that may help. At most
     /// [`MAX_COMPLETE`](crate::limits::MAX_COMPLETE).
     pub complete: Vec<Checksum>,
 }
 
-/// Which refs a store is asked about before a push is open; the old protocols tell their clients.
+/// The refs that a session asks for before a push is open, to tell a client of an old protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefQuery {
-    /// These.
+    /// These refs.
     Named(Vec<RefName>),
-    /// As many as there are, until they and their commits are so many bytes of text.
+    /// All refs, up to `len_max` bytes of names and commits as text.
     All {
-        /// How many.
+        /// The limit in bytes.
         len_max: usize,
     },
 }
 
-/// One thing for the store to do.
+/// A request to the store.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StoreOp {
-    /// Look up what refs hold, of which the commits are complete. Answered by
-    /// [`StoreOutcome::Refs`]. Only from clients of the old protocols, and before `Open`.
+    /// Look up the commits of refs, if they are complete. Answered by [`StoreOutcome::Refs`]. Only
+    /// for clients of the old protocols, and before `Open`.
     Refs(RefQuery),
     /// Look up the announced refs and judge the updates. Answered by [`StoreOutcome::Opened`].
     Open(Announcement),
-    /// The client's offers are a difference to these commits. Answered by
-    /// [`StoreOutcome::Relied`], or by a fault when one of them is not complete.
+    /// The client's offers are a difference to these commits. Answered by [`StoreOutcome::Relied`],
+    /// or by a fault if one of them is not complete.
     Rely(Vec<Checksum>),
-    /// Which of these are had, everything below included. Answered by [`StoreOutcome::Have`].
+    /// Tell which of these objects are here, with everything below them. Answered by
+    /// [`StoreOutcome::Have`].
     Have(Vec<ObjectId>),
     /// Verify and stage whole objects. Answered by [`StoreOutcome::Staged`].
     Stage(Vec<(ObjectId, Bytes)>),
@@ -68,8 +69,8 @@ pub enum StoreOp {
     End(u8),
     /// Stage detached metadata. Answered by [`StoreOutcome::Staged`].
     Detached(Checksum, Bytes),
-    /// These were wanted and have not come: they are not here, whatever they lie beneath. Answered
-    /// by [`StoreOutcome::Relied`].
+    /// These objects were wanted and have not come: they count as missing, whatever they lie
+    /// beneath. Answered by [`StoreOutcome::Relied`].
     Unsent(Vec<ObjectId>),
     /// Check the closure of the accepted refs, make everything durable, and move them. Answered by
     /// [`StoreOutcome::Published`].
@@ -78,33 +79,33 @@ pub enum StoreOp {
     Summarize,
 }
 
-/// Where a request may run. Requests of one lane run in the order they were put out; those of
-/// different lanes in any order, or at the same time.
+/// The order in which requests may run. Requests of one lane run in the order they were put out;
+/// those of different lanes run in any order, or at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
     /// Refs, negotiation, publication.
     Control,
     /// One object stream.
     Stream(u8),
-    /// Anywhere, in any order.
+    /// Any order.
     Any,
 }
 
-/// What came of a [`StoreOp`].
+/// The outcome of a [`StoreOp`].
 #[derive(Debug)]
 pub enum StoreOutcome {
-    /// Of `Refs`: those that are there.
+    /// Of `Refs`: the existing ones.
     Refs {
         /// Names and commits.
         refs: Vec<(RefName, Checksum)>,
-        /// None was left out for want of room.
+        /// Whether none was left out for lack of space.
         all: bool,
     },
     /// Of `Open`.
     Opened(Opened),
     /// Of `Rely` and `Unsent`.
     Relied,
-    /// Of `Have`: for each id whether it is had.
+    /// Of `Have`: for each id, whether the store has it.
     Have(Vec<bool>),
     /// Of `Begin` and `Append`.
     Appended,
@@ -116,16 +117,17 @@ pub enum StoreOutcome {
     Summarized(SummaryDone),
 }
 
-/// What came of a publication.
+/// The outcome of a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Published {
-    /// For each announced ref what became of it, durably.
+    /// The outcome of each announced ref, durably.
     Done(Vec<RefOutcome>),
-    /// Nothing was changed: these are reached by an accepted commit and not here. Each once.
+    /// Nothing was changed: an accepted commit reaches these objects, and they are not here. Each
+    /// once.
     Missing(Vec<ObjectId>),
 }
 
-/// A [`StoreOp`] on its way. It must be completed, once.
+/// A [`StoreOp`] in progress. It must be completed once.
 #[derive(Debug)]
 #[must_use = "the session waits for the completion"]
 pub struct StoreRequest {
@@ -137,8 +139,8 @@ impl StoreRequest {
         Self { op }
     }
 
-    /// Returns the bytes of objects that the request holds in memory. Tiny ones take up less than
-    /// what is noted of each.
+    /// Returns the memory in bytes that the request's objects take, with the bookkeeping of each:
+    /// for tiny objects it exceeds their bytes.
     pub fn weight(&self) -> usize {
         match &self.op {
             StoreOp::Stage(objects) => {
@@ -158,12 +160,12 @@ impl StoreRequest {
         }
     }
 
-    /// Returns what is to be done.
+    /// Returns the operation.
     pub const fn op(&self) -> &StoreOp {
         &self.op
     }
 
-    /// Returns where it may run.
+    /// Returns the lane it runs in.
     pub const fn lane(&self) -> Lane {
         match self.op {
             StoreOp::Begin(stream, _) | StoreOp::Append(stream, _) | StoreOp::End(stream) => {
@@ -181,7 +183,7 @@ impl StoreRequest {
         }
     }
 
-    /// Says what came of it; a fault ends the session.
+    /// Completes the request; a fault ends the session.
     pub fn complete(self, outcome: Result<StoreOutcome, Fault>) -> StoreDone {
         StoreDone {
             request: self,

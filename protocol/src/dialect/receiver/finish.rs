@@ -1,4 +1,4 @@
-//! The states after the client's last word.
+//! The states after the client's last message.
 
 use super::super::message::Message;
 use super::super::version::Dialect;
@@ -83,14 +83,15 @@ impl Publishing {
     }
 }
 
-/// Tells a client of version 1 that everything is in place. One of version 0 waits for the end.
+/// Tells a client of version 1 that everything is in place. A client of version 0 waits for the
+/// end.
 fn say_done(core: &mut Core) {
     if core.dialect == Dialect::V1 {
         core.send(&Message::Done);
     }
 }
 
-/// Waits for the store to bring the summary up to date.
+/// Waits for the store to update the summary.
 #[derive(Debug)]
 pub(super) struct Summarizing;
 
@@ -103,11 +104,11 @@ impl Summarizing {
     }
 }
 
-/// The client was told that nothing will be done. It answers, and a session that ended before would
-/// hide the reason from it behind a broken pipe.
+/// The client was told that nothing will be done, and will answer. If the session ended before
+/// that, the client would see a broken pipe instead of the reason.
 #[derive(Debug)]
 pub(super) struct Refused {
-    /// What the session ends with; `None` after a refusal by the rules.
+    /// The fault that the session ends with; `None` after a refusal by the rules.
     fault: Option<Fault>,
 }
 

@@ -1,4 +1,4 @@
-//! The states before objects travel: who is there, and which refs are to be set.
+//! The states before objects travel: greeting, and the refs to set.
 
 use std::collections::BTreeSet;
 
@@ -17,11 +17,11 @@ use crate::session::{
 };
 use crate::text::{Text, escape};
 
-/// Room for refs in an `info`; the rest is for its other entries.
+/// Bytes for refs in an `info`; the rest is for its other entries.
 pub(super) const REFS_LEN_MAX: usize = MAX_MESSAGE_LEN - 2_048;
 
-/// Answers a client of version 1 that said who it is. It asks about the refs that it names: none, if
-/// it only wants to know whether somebody is there.
+/// Answers the greeting of a client of version 1. The client asks about the refs that it names:
+/// none, if it only wants to know whether the server answers.
 pub(super) fn handle_info(info: Info, core: &mut Core) -> Result<State, Error> {
     core.greet();
     let names = info.refs.iter().filter_map(|(name, _)| name.parse().ok());
@@ -32,13 +32,13 @@ pub(super) fn handle_info(info: Info, core: &mut Core) -> Result<State, Error> {
     Ok(core.look(RefQuery::Named(names)))
 }
 
-/// Says who the server is, and nothing of refs.
+/// Introduces the server, without any refs.
 pub(super) fn tell_nothing(core: &mut Core) -> State {
     send_info(core, Vec::new());
     State::ExpectUpdate(ExpectUpdate { all: false })
 }
 
-/// Says who the server is, and what refs hold.
+/// Introduces the server, with the values of refs.
 pub(super) fn tell_refs(outcome: StoreOutcome, core: &mut Core) -> Result<State, Error> {
     let StoreOutcome::Refs { refs, all } = outcome else {
         return Err(ApiMisuse::Outcome.into());
@@ -61,7 +61,7 @@ pub(super) fn tell_refs(outcome: StoreOutcome, core: &mut Core) -> Result<State,
     Ok(State::ExpectUpdate(ExpectUpdate { all }))
 }
 
-/// Bytes of an entry in an `a{ss}` of refs, with its framing offset and that of the array.
+/// Bytes of an entry in an `a{ss}` of refs, with its framing offset and the array's.
 const fn entry_len(name: &str) -> usize {
     name.len() + 1 + 2 * Checksum::LEN + 1 + 2 + 2
 }
@@ -71,17 +71,17 @@ fn send_info(core: &mut Core, refs: Vec<(String, String)>) {
     core.send(&Message::Info(Info {
         mode: Info::ARCHIVE,
         refs,
-        // Clients of version 0 pull from where they are told to by hand.
+        // Users of version 0 configure by hand where to pull from.
         pull_url: url
             .filter(|url| core.dialect == Dialect::V1 && !url.contains('\0'))
             .map(str::to_owned),
     }));
 }
 
-/// Waits for the refs that are to be set.
+/// Waits for the refs to set.
 #[derive(Debug)]
 pub(super) struct ExpectUpdate {
-    /// The client was told of every ref there is.
+    /// Whether the client was told of every existing ref.
     all: bool,
 }
 
@@ -108,8 +108,8 @@ impl ExpectUpdate {
             .iter()
             .map(|change| self.update(change))
             .collect::<Result<_, _>>()?;
-        // Clients of BuildStream 1.0 to 1.1.3 never know what a ref holds, and those programs set it
-        // to whatever they were told; what this one may do is for the server's rules to say.
+        // Clients of BuildStream 1.0 to 1.1.3 never know what a ref holds, and the original servers
+        // set it to whatever they were told. Here the server's rules decide what a client may do.
         let knows_nothing = refs.iter().all(|update| update.expect == Expect::Any);
         let options = match dialect {
             Dialect::V0 => PushOptions::default(),
@@ -170,8 +170,8 @@ impl Opening {
         }
         core.outputs
             .push(ReceiverEvent::Opened(announcement.clone(), opened.clone()));
-        // There is one answer for all of them, and a client that hears nothing of a ref that is
-        // refused takes it for set.
+        // One answer covers all refs, and a client takes a ref that it hears nothing about as set.
+        // So one refusal refuses the push.
         if let Some(text) = refusals(&announcement, &opened) {
             return Ok(Refused::tell(&text, None, core));
         }
@@ -184,7 +184,7 @@ impl Opening {
     }
 }
 
-/// Says which refs are refused and why, if any is.
+/// Lists the refused refs and the reasons, if any ref is refused.
 fn refusals(announcement: &Announcement, opened: &Opened) -> Option<String> {
     let mut said = BTreeSet::new();
     for (update, state) in announcement.refs.iter().zip(&opened.refs) {

@@ -14,7 +14,7 @@ use crate::frame::CloseCode;
 use crate::session::{Error, Fault, StoreOp, StoreOutcome, Violation};
 use crate::shared::Shared;
 
-/// Waits for a client of version 1 to say that objects follow, or that none do.
+/// Waits for a client of version 1 to announce objects, or to decline.
 #[derive(Debug)]
 pub(super) struct ExpectObjects {
     push: Push,
@@ -40,7 +40,7 @@ impl ExpectObjects {
                 };
                 Ok(State::Objects(Box::new(objects)))
             }
-            // Some clients say so for one ref, and go on with the others.
+            // Some clients decline for one ref, and go on with the others.
             Message::Done => {
                 self.push.withdrawn = true;
                 Ok(State::ExpectObjects(self))
@@ -53,28 +53,28 @@ impl ExpectObjects {
     }
 }
 
-/// Takes objects.
+/// Receives objects.
 #[derive(Debug)]
 pub(super) struct Objects {
     push: Push,
     form: Form,
-    /// Why the object that is coming is not taken.
+    /// The reason why the current object is refused.
     failed: Option<Fault>,
-    /// The input of version 0: for version 1 the reader keeps its own.
+    /// The input of version 0; in version 1 the tar reader keeps its own.
     shared: Shared,
 }
 
 #[derive(Debug)]
 enum Form {
-    /// Version 1: a stream of all.
+    /// Version 1: one stream for all objects.
     Tar(Reader),
-    /// Version 1: it is over, and `done` is awaited.
+    /// Version 1: the stream has ended, and `done` must follow.
     TarOver,
-    /// Version 0: a message before each.
+    /// Version 0: a message precedes each object.
     Between,
-    /// Version 0: the bytes of one.
+    /// Version 0: the bytes of an object.
     Within(Content),
-    /// Version 0: it has come, and the store has it.
+    /// Version 0: the object has come, and the store is working on it.
     Storing,
 }
 
@@ -97,7 +97,7 @@ impl Objects {
         !matches!(self.form, Form::Storing)
     }
 
-    /// Takes something out of `input`; returns whether there was something.
+    /// Takes the next item off `input`; returns whether there was one.
     pub(super) fn handle_bytes(
         mut self: Box<Self>,
         input: &mut BytesMut,
@@ -109,7 +109,7 @@ impl Objects {
         match &mut self.form {
             Form::Tar(reader) => {
                 let Some(item) = reader.next(input)? else {
-                    // Nothing waits for what may come late.
+                    // Do not hold back objects while the rest is late.
                     self.push.flush(core);
                     return Ok((State::Objects(self), false));
                 };
@@ -151,7 +151,7 @@ impl Objects {
                 self.begin(&name, len, core)?;
                 Ok(State::Objects(self))
             }
-            // Of version 0, a client that has sent nothing has thought better of it.
+            // In version 0, a client that sends `done` before any object has changed its mind.
             Message::Done if core.dialect == Dialect::V0 && !self.push.has_objects() => {
                 Ok(State::Finished)
             }
@@ -164,8 +164,8 @@ impl Objects {
         }
     }
 
-    /// Begins an object of version 0. One that is refused is passed over, so that the client, which
-    /// sends it before it listens, can be told.
+    /// Begins an object of version 0. If it is refused, its bytes are skipped: the client sends
+    /// them before it listens for the answer.
     fn begin(&mut self, name: &str, len: u64, core: &mut Core) -> Result<(), Error> {
         if len > core.config.limits.push_len_max {
             return Err(Error::Violation(Violation::Limit {
@@ -213,7 +213,7 @@ impl Objects {
         Ok(self.answer(core))
     }
 
-    /// Tells a client of version 0 what became of an object, once that is known.
+    /// Tells a client of version 0 the outcome for an object, once it is known.
     fn answer(mut self: Box<Self>, core: &mut Core) -> State {
         if !matches!(self.form, Form::Storing) || !self.push.is_stored() {
             return State::Objects(self);

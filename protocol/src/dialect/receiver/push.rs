@@ -1,5 +1,5 @@
-//! One push on its way in: what was announced, and what has come of it. Every limit on an old
-//! client's objects is kept here.
+//! An incoming push: the announcement, and the objects so far. Enforces every limit on an old
+//! client's objects (INV-6).
 
 use std::collections::HashSet;
 
@@ -14,26 +14,26 @@ use crate::session::{
     Announcement, ApiMisuse, Error, Fault, Opened, StoreOp, StoreOutcome, Violation,
 };
 
-/// A push that was accepted.
+/// An accepted push.
 #[derive(Debug)]
 pub(super) struct Push {
     limits: Limits,
     expectations: Vec<Expect>,
-    /// The commits that refs are set to: of these, detached metadata is taken.
+    /// The commits that refs are set to: only their detached metadata is accepted.
     commits: HashSet<Checksum>,
-    /// Every ref holds its commit already: what comes is not needed.
+    /// Every ref holds its commit already: no object is needed.
     up_to_date: bool,
-    /// The client said that it withdraws, and went on.
+    /// The client has withdrawn, and gone on.
     pub(super) withdrawn: bool,
     objects: u64,
     bytes: u64,
-    /// Objects that are handed to the store together.
+    /// Objects to hand to the store together.
     batch: Vec<(ObjectId, Bytes)>,
     batch_len: usize,
     open: Open,
     /// Store requests that are not completed.
     pending: usize,
-    /// Detached metadata was handed to the store.
+    /// Whether detached metadata was handed to the store.
     detached: bool,
 }
 
@@ -43,9 +43,9 @@ enum Open {
     Nothing,
     /// Its bytes come together.
     Whole(Member),
-    /// The store has begun it.
+    /// The store has begun it as a stream.
     Stream,
-    /// It is passed over.
+    /// Its bytes are skipped.
     Skipped,
 }
 
@@ -101,7 +101,7 @@ impl Push {
         Ok(())
     }
 
-    /// Takes bytes of the file that began.
+    /// Takes bytes of the current file.
     pub(super) fn take(&mut self, bytes: Bytes, last: bool, core: &mut Core) {
         match self.open {
             Open::Whole(Member::Object(id)) => {
@@ -130,12 +130,12 @@ impl Push {
         }
     }
 
-    /// Passes over the rest of the file that began.
+    /// Skips the rest of the current file.
     pub(super) const fn skip(&mut self) {
         self.open = Open::Skipped;
     }
 
-    /// Hands to the store what waits to be handed over together.
+    /// Hands the collected objects to the store.
     pub(super) fn flush(&mut self, core: &mut Core) {
         if !self.batch.is_empty() {
             self.batch_len = 0;
@@ -159,7 +159,7 @@ impl Push {
         }
     }
 
-    /// Returns whether the store has done all that it was asked for.
+    /// Returns whether the store has completed every request.
     pub(super) const fn is_stored(&self) -> bool {
         self.pending == 0
     }
@@ -169,16 +169,16 @@ impl Push {
         self.objects > 0
     }
 
-    /// Returns whether there is nothing to publish.
+    /// Returns whether nothing needs publishing.
     pub(super) const fn is_needless(&self) -> bool {
         self.up_to_date && !self.detached
     }
 
-    /// Returns whether what became of the refs is what the client wants to hear.
+    /// Returns whether the outcomes are what the client expects to hear as success.
     ///
-    /// One that knew nothing of a ref's value wants the last of all pushes to stand: where another
-    /// came in between, that one is the last. One that withdrew what is no fast-forward, and went
-    /// on with the rest, knows of that.
+    /// A client that did not know a ref's value wants the last of all pushes to stand: if another
+    /// push came in between, that one is the last. A client that withdrew an update that is no
+    /// fast-forward, and went on with the rest, knows about it.
     pub(super) fn is_done(&self, outcomes: &[RefOutcome]) -> bool {
         let mut expected = self.expectations.iter().zip(outcomes);
         expected.all(|(expect, outcome)| match outcome {
@@ -197,9 +197,9 @@ impl Push {
     }
 }
 
-/// Files come one after the other, so that one number does for all.
+/// Files come one after the other, so one stream number serves all.
 const STREAM: u8 = 0;
-/// Objects that are handed to the store together, at most.
+/// Most objects to hand to the store together.
 const BATCH_OBJECTS: usize = 256;
 
 const fn limit(what: &'static str, limit: u64, got: u64) -> Result<(), Violation> {

@@ -1,4 +1,4 @@
-//! What the server's refs hold, and what is to become of each.
+//! Decides the outcome of each ref from the values that the server holds.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::session::{ApiMisuse, Error, Fault, SenderEvent, SourceOp, SourceOutcome};
 use crate::text::Text;
 
-/// What is known of each ref, in the order they were announced.
+/// The state of each ref, in the order announced.
 #[derive(Debug)]
 pub(super) struct Pending {
     refs: Vec<PendingRef>,
@@ -24,26 +24,26 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) struct PendingRef {
     pub(super) update: RefUpdate,
-    /// What it holds, as far as the server says.
+    /// The ref's value, as far as the server tells.
     pub(super) current: Option<Checksum>,
-    /// `None` if it is to be set.
+    /// `None` if the ref is to be set.
     outcome: Option<RefOutcome>,
 }
 
 impl Pending {
-    /// Returns the refs that are to be set.
+    /// Returns the refs to set.
     pub(super) fn open(&self) -> impl Iterator<Item = &PendingRef> {
         self.refs.iter().filter(|one| one.outcome.is_none())
     }
 
-    /// Decides what becomes of those that are to be set.
+    /// Decides the outcome of the refs to set.
     pub(super) fn settle(&mut self, outcome: impl Fn(&PendingRef) -> RefOutcome) {
         for one in self.refs.iter_mut().filter(|one| one.outcome.is_none()) {
             one.outcome = Some(outcome(one));
         }
     }
 
-    /// Ends the session with what became of each.
+    /// Ends the session with the outcome of each ref.
     pub(super) fn finish(self, core: &mut Core) -> State {
         let outcomes = self.refs.into_iter().filter_map(|one| one.outcome);
         core.tell(SenderEvent::Finalized(outcomes.collect()));
@@ -64,7 +64,7 @@ impl Pending {
         ));
     }
 
-    /// Asks for what is left to be set, unless nothing is or this is a trial.
+    /// Asks the server to set the remaining refs, unless none is left or this is a dry run.
     fn go_on(mut self, core: &mut Core) -> State {
         self.tell_status(core);
         if core.options().contains(PushOptions::DRY_RUN) {
@@ -91,7 +91,7 @@ fn change(one: &PendingRef) -> Change {
 
 const ZEROS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Takes what the server says of itself.
+/// Takes the server's introduction.
 pub(super) fn handle_info(info: Info, core: &mut Core) -> Result<State, Error> {
     core.tell(SenderEvent::Welcomed(Welcome {
         version: core.dialect.version(),
@@ -108,7 +108,8 @@ pub(super) fn handle_info(info: Info, core: &mut Core) -> Result<State, Error> {
     if info.mode != Info::ARCHIVE {
         return Err(Error::Fault(Fault {
             code: CloseCode::STORAGE_FAILED,
-            text: "the server's repository is no archive, and cannot be pushed to".to_owned(),
+            text: "the server's repository is not an archive, so nothing can be pushed to it"
+                .to_owned(),
         }));
     }
     let told: HashMap<_, Checksum> = info
@@ -139,7 +140,7 @@ pub(super) fn handle_info(info: Info, core: &mut Core) -> Result<State, Error> {
     Ok(State::Comparing(Comparing { pending }))
 }
 
-/// Decides about a ref by what it holds, as a server of version 2 would.
+/// Decides about a ref by its value, as a server of version 2 would.
 fn judge(update: &RefUpdate, current: Option<Checksum>, dialect: Dialect) -> Option<RefOutcome> {
     if current == Some(update.commit) {
         return Some(RefOutcome::Unchanged);
@@ -148,18 +149,18 @@ fn judge(update: &RefUpdate, current: Option<Checksum>, dialect: Dialect) -> Opt
         let refusal = Refusal::new(RefusalCode::LOST_RACE, text);
         Some(RefOutcome::Refused(refusal))
     };
-    // Servers of version 1 say nothing of refs that are there, but for the last ones made.
+    // Servers of version 1 report none of the existing refs, except those made last.
     match (update.expect, current, dialect) {
         (Expect::Any, ..) | (Expect::Absent, None, Dialect::V0) => None,
         (Expect::Is(expected), Some(current), _) if expected == current => None,
         (Expect::Absent | Expect::Is(_), None, Dialect::V1) => refuse(
-            "what the ref holds cannot be compared: the server is an old one, and does not say",
+            "the ref's value cannot be compared: the server is an old one, and does not tell it",
         ),
         (Expect::Absent | Expect::Is(_), ..) => refuse("the ref does not hold what was expected"),
     }
 }
 
-/// Waits for the source to say which refs would move forward.
+/// Waits for the source to tell which refs would move forward.
 #[derive(Debug)]
 pub(super) struct Comparing {
     pending: Pending,

@@ -1,4 +1,4 @@
-//! How a file is put on the wire: behind a tar header, or behind a message of its own.
+//! Writes files to the wire: after a tar header, or after a message of its own.
 
 use bytes::Bytes;
 
@@ -9,20 +9,20 @@ use super::super::version::Dialect;
 use super::Core;
 use crate::session::SenderEvent;
 
-/// What was written of files.
+/// The state of the written files.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    /// Bytes of the tar stream.
+    /// Position in the tar stream, in bytes.
     position: u64,
-    /// Bytes that are to come of the file that began.
+    /// Missing bytes of the current file.
     left: u64,
     len: u64,
-    /// Of version 0: files that the server has not answered.
+    /// In version 0: files that the server has not answered.
     unanswered: u64,
 }
 
 impl Files {
-    /// Says that files follow.
+    /// Announces that files follow.
     pub(super) fn begin_all(core: &mut Core) -> Self {
         if core.dialect == Dialect::V1 {
             core.send(&Message::PutObjects);
@@ -49,7 +49,7 @@ impl Files {
         }
     }
 
-    /// Writes a piece of the file that began; `false` if it is more than was said.
+    /// Writes a piece of the current file; returns `false` if it exceeds the stated length.
     pub(super) fn append(&mut self, bytes: Bytes, core: &mut Core) -> bool {
         let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
             return false;
@@ -64,7 +64,7 @@ impl Files {
         true
     }
 
-    /// Ends the file; `false` if it is less than was said.
+    /// Ends the file; returns `false` if it is shorter than stated.
     pub(super) fn end(&mut self, core: &mut Core) -> bool {
         if core.dialect == Dialect::V1 {
             self.send(tar::padding(self.len), core);
@@ -72,7 +72,7 @@ impl Files {
         self.left == 0
     }
 
-    /// Says that no more files follow.
+    /// Announces that no more files follow.
     pub(super) fn end_all(&mut self, core: &mut Core) {
         if core.dialect == Dialect::V1 {
             self.send(tar::end(self.position), core);
@@ -80,7 +80,7 @@ impl Files {
         core.send(&Message::Done);
     }
 
-    /// Takes the server's answer to a file of version 0; `false` if there is none to be answered.
+    /// Takes the server's answer to a file of version 0; returns `false` if none is unanswered.
     pub(super) const fn answered(&mut self) -> bool {
         let expected = self.unanswered > 0;
         self.unanswered = self.unanswered.saturating_sub(1);

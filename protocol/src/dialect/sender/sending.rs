@@ -1,4 +1,4 @@
-//! The states in which objects travel, and the last one.
+//! The states in which objects travel, and the last state.
 
 use std::collections::VecDeque;
 
@@ -70,15 +70,15 @@ impl Planning {
 pub(super) struct Sending {
     pending: Pending,
     files: Files,
-    /// The source is asked for further ids.
+    /// Whether the source has been asked for further ids.
     offering: bool,
-    /// It has no more.
+    /// Whether the source has no more ids.
     exhausted: bool,
-    /// Ids of which the source does not know yet that they are sent.
+    /// Ids that were sent, which the source has not been told yet.
     answers: Vec<(ObjectId, bool)>,
-    /// Ids to be fetched.
+    /// Ids to fetch.
     ids: VecDeque<ObjectId>,
-    /// `Fetch` requests out.
+    /// `Fetch` requests in progress.
     fetches: usize,
     /// Objects that wait until a large one is sent.
     whole: VecDeque<(ObjectId, Bytes)>,
@@ -87,7 +87,7 @@ pub(super) struct Sending {
     current: Option<Large>,
 }
 
-/// The large object whose turn it is.
+/// The large object being sent.
 #[derive(Debug)]
 struct Large {
     id: ObjectId,
@@ -96,10 +96,9 @@ struct Large {
 
 #[derive(Debug)]
 enum Step {
-    /// It is read to the end, because nobody knows how long it is once it is compressed, and that
-    /// has to be said first.
+    /// Reading it to the end: nobody knows its compressed length, which must be stated first.
     Measuring(u64),
-    /// It is opened again.
+    /// Opening it again.
     Opening(u64),
     Sending,
 }
@@ -113,7 +112,7 @@ impl Sending {
     ) -> Result<State, Error> {
         match (op, outcome) {
             (SourceOp::Offer { .. }, SourceOutcome::Offered { ids, exhausted }) => {
-                // With nothing unanswered, a source has more, or nothing ever.
+                // With nothing unanswered, a source either has more ids or is exhausted.
                 if ids.len() > MAX_OFFER_IDS || (ids.is_empty() && !exhausted) {
                     return Err(ApiMisuse::Outcome.into());
                 }
@@ -140,8 +139,8 @@ impl Sending {
         Ok(self.go_on(core))
     }
 
-    /// Takes the server's answer to a file of version 0. What comes after one that it refused is of
-    /// no use.
+    /// Takes the server's answer to a file of version 0. After a refusal, anything further is
+    /// useless.
     pub(super) fn handle_status(
         mut self: Box<Self>,
         result: bool,
@@ -222,7 +221,7 @@ impl Sending {
         Ok(())
     }
 
-    /// Does whatever can be done next.
+    /// Takes every step that is possible now.
     fn go_on(mut self: Box<Self>, core: &mut Core) -> State {
         while self.current.is_none() {
             if let Some((id, bytes)) = self.whole.pop_front() {
@@ -277,7 +276,7 @@ impl Sending {
     }
 }
 
-/// Waits for the server to say that everything is in place.
+/// Waits for the server to confirm that everything is in place.
 #[derive(Debug)]
 pub(super) struct Ending {
     pending: Pending,
@@ -335,6 +334,6 @@ fn changed(id: ObjectId) -> Error {
     })
 }
 
-/// `Fetch` requests out at once, and ids in each.
+/// `Fetch` requests in progress at once, and ids in each.
 const FETCHES: usize = 4;
 const FETCH_IDS: usize = 8;

@@ -1,13 +1,13 @@
-//! The header of one member.
+//! The header of one tar member.
 
 use super::BLOCK;
 use crate::dialect::error::DialectError;
 
-/// A member's header, as far as it matters.
+/// The parts of a member's header that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: u8,
-    /// As it stands there: bytes of anything.
+    /// As in the header: arbitrary bytes.
     pub(super) name: Vec<u8>,
     pub(super) len: u64,
 }
@@ -22,22 +22,22 @@ impl Header {
         if octal(field(block, 148, 8)) != Some(u64::from(sum)) {
             return Err(DialectError::Tar("the checksum of a header is wrong"));
         }
-        // Old archives have no magic, and neither GNU's has a prefix of this meaning.
+        // Old archives have no magic, and in neither GNU format does this field hold a prefix.
         let is_posix = field(block, 257, 6) == b"ustar\0";
         let prefix = text(field(block, 345, 155));
         if is_posix && !prefix.is_empty() {
-            return Err(DialectError::Tar("a name in a directory"));
+            return Err(DialectError::Tar("a name has a directory"));
         }
         let len = number(field(block, 124, 12));
         Ok(Some(Self {
             kind: field(block, 156, 1).first().copied().unwrap_or_default(),
             name: text(field(block, 0, 100)).to_vec(),
-            len: len.ok_or(DialectError::Tar("a length that is no number"))?,
+            len: len.ok_or(DialectError::Tar("a length is not a number"))?,
         }))
     }
 }
 
-/// Returns the sum of a header's bytes, those of the sum itself counted as spaces.
+/// Returns the sum of a header's bytes, with spaces in place of the checksum itself.
 pub(super) fn checksum(block: &[u8; BLOCK]) -> u32 {
     let byte = |(at, byte): (usize, &u8)| match at {
         148..156 => u32::from(b' '),
@@ -50,12 +50,12 @@ fn field(block: &[u8; BLOCK], at: usize, len: usize) -> &[u8] {
     block.get(at..at + len).unwrap_or_default()
 }
 
-/// Returns what stands before the first NUL.
+/// Returns the bytes before the first NUL.
 fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-/// Reads a number: octal digits, or GNU's base 256 for what those cannot hold.
+/// Reads a number: octal digits, or GNU's base 256 for larger ones.
 fn number(field: &[u8]) -> Option<u64> {
     match field {
         [0x80, rest @ ..] => {

@@ -1,5 +1,5 @@
-//! The part of the tar format in which version 1 sends objects: plain files with names of objects,
-//! in records of 10,240 bytes. It is read from and written for Python's `tarfile`.
+//! The subset of the tar format in which version 1 sends objects: plain files with names of
+//! objects, in records of 10,240 bytes. Compatible with Python's `tarfile`.
 
 mod header;
 mod pax;
@@ -9,9 +9,9 @@ mod write;
 pub(super) use read::{Item, Reader};
 pub(super) use write::{end, file_header, padding};
 
-/// Length of a block: headers are one, and content fills whole ones.
+/// Length of a block: a header is one block, and content fills whole blocks.
 const BLOCK: usize = 512;
 
-/// Length of a record. Python pads to it and reads in it, and so waits for ever where a stream ends
-/// in the middle of one.
+/// Length of a record. Python pads to it and reads in it, so it would wait for ever if a stream
+/// ended in the middle of one.
 const RECORD: u64 = 10_240;

@@ -1,8 +1,8 @@
-//! Extended headers: records `LENGTH KEY=VALUE\n` that overrule fields of the next header.
+//! Extended headers: records `LENGTH KEY=VALUE\n` that override fields of the next header.
 
 use crate::dialect::error::DialectError;
 
-/// What an extended header overrules.
+/// The fields that an extended header overrides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Overrides {
     pub(super) name: Option<Vec<u8>>,
@@ -29,7 +29,7 @@ impl Overrides {
                     overrides.len = Some(len.ok_or(MALFORMED)?);
                 }
                 _ if key.starts_with(b"GNU.sparse.") => {
-                    return Err(DialectError::Tar("a sparse file"));
+                    return Err(DialectError::Tar("a file is sparse"));
                 }
                 // Times, owners and the like, which an object does not have.
                 _ => {}
@@ -43,9 +43,9 @@ impl Overrides {
     }
 }
 
-const MALFORMED: DialectError = DialectError::Tar("a malformed extended header");
+const MALFORMED: DialectError = DialectError::Tar("an extended header is malformed");
 
-/// Splits the first record off, and returns what stands between its length and its line end.
+/// Splits off the first record, and returns the bytes between its length and its line end.
 fn split_record(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let digits = data.iter().position(|byte| *byte == b' ')?;
     let len = decimal(std::str::from_utf8(data.get(..digits)?).ok()?)?;

@@ -1,4 +1,4 @@
-//! Reading a tar stream as it comes.
+//! Reads a tar stream as it arrives.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -11,33 +11,33 @@ use crate::dialect::member::Member;
 use crate::limits::{Limits, MAX_TAR_GLOBAL_HEADERS, MAX_TAR_HEADER_LEN};
 use crate::shared::Shared;
 
-/// What comes of a stream.
+/// An item of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::dialect) enum Item {
     /// A file begins.
     Begin {
-        /// What it carries.
+        /// Its content.
         member: Member,
         /// Its length in bytes, within its limit.
         len: u64,
-        /// Its bytes come together.
+        /// Whether its bytes come together.
         whole: bool,
     },
-    /// Bytes of the file that began, and whether they are the last.
+    /// Bytes of the current file, and whether they are the last.
     Bytes(Bytes, bool),
-    /// The stream is over, its padding included.
+    /// The end of the stream, after its padding.
     End,
 }
 
-/// Reads a stream. It keeps no more of it than the headers before one file.
+/// Reads a stream. Keeps no more of it than the headers of one file.
 #[derive(Debug)]
 pub(in crate::dialect) struct Reader {
     state: State,
     limits: Limits,
-    /// Bytes of the stream that were taken.
+    /// Bytes taken off the stream.
     position: u64,
     overrides: Overrides,
-    /// There was a header for the next file, of this kind: each comes once.
+    /// Whether the next file had an extended header: each kind may come once.
     extended: bool,
     long_name: Option<Vec<u8>>,
     global_headers: u32,
@@ -47,7 +47,7 @@ pub(in crate::dialect) struct Reader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Header,
-    /// What describes the next file is to come.
+    /// The data of a header that describes the next file.
     Description {
         kind: u8,
         len: usize,
@@ -56,11 +56,11 @@ enum State {
         content: Content,
         padding: usize,
     },
-    /// Bytes to be passed over, up to the next header.
+    /// Bytes to skip up to the next header.
     Padding(usize),
     /// One block of zeros has come.
     SecondZeros,
-    /// Bytes to be passed over, up to the end of the record.
+    /// Bytes to skip up to the end of the record.
     LastPadding(usize),
     Over,
 }
@@ -132,7 +132,9 @@ impl Reader {
                         let len = self.position.next_multiple_of(RECORD) - self.position;
                         self.state = State::LastPadding(usize::try_from(len).unwrap_or(0));
                     }
-                    Some(_) => return Err(DialectError::Tar("a single block of zeros")),
+                    Some(_) => {
+                        return Err(DialectError::Tar("only one block of zeros ends the stream"));
+                    }
                 },
                 State::LastPadding(len) => {
                     let Some(left) = self.skip(input, len) else {
@@ -150,7 +152,9 @@ impl Reader {
     fn take_header(&mut self, block: &[u8; BLOCK]) -> Result<Option<Item>, DialectError> {
         let Some(header) = Header::parse(block)? else {
             if self.extended || self.long_name.is_some() {
-                return Err(DialectError::Tar("a header for a file that does not come"));
+                return Err(DialectError::Tar(
+                    "a header describes a file that does not come",
+                ));
             }
             self.state = State::SecondZeros;
             return Ok(None);
@@ -161,15 +165,15 @@ impl Reader {
                 let len = usize::try_from(header.len)
                     .ok()
                     .filter(|len| *len <= MAX_TAR_HEADER_LEN)
-                    .ok_or(DialectError::Tar("an extended header that is too long"))?;
+                    .ok_or(DialectError::Tar("an extended header is too long"))?;
                 self.state = State::Description { kind, len };
                 Ok(None)
             }
-            _ => Err(DialectError::Tar("what is no plain file")),
+            _ => Err(DialectError::Tar("a member is not a plain file")),
         }
     }
 
-    /// Begins a file: nothing of it is taken before its name and length are found to be right.
+    /// Begins a file: its name and length are checked before any byte of it is taken.
     fn begin(&mut self, header: Header) -> Result<Item, DialectError> {
         self.extended = false;
         let Overrides { name, len } = std::mem::take(&mut self.overrides);
@@ -177,12 +181,12 @@ impl Reader {
         let len = len.unwrap_or(header.len);
         let member = Member::parse(&String::from_utf8_lossy(&name))?;
         if len > member.len_max(&self.limits) {
-            return Err(DialectError::Tar("a file longer than it may be"));
+            return Err(DialectError::Tar("a file is longer than allowed"));
         }
         let content = match member {
             Member::Object(_) => Content::new(len),
             Member::Detached(_) => Content::whole(len),
-            // Passed over as it comes.
+            // Skipped as it arrives.
             Member::Companion(_) => Content::new(len),
         };
         let padding = len.next_multiple_of(BLOCK as u64) - len;
@@ -198,7 +202,8 @@ impl Reader {
     }
 
     fn describe(&mut self, kind: u8, data: &[u8]) -> Result<(), DialectError> {
-        const TWICE: DialectError = DialectError::Tar("two headers of a kind for one file");
+        const TWICE: DialectError =
+            DialectError::Tar("two headers of one kind describe the same file");
         match kind {
             b'x' if self.extended => return Err(TWICE),
             b'x' => {
@@ -210,7 +215,7 @@ impl Reader {
                 if self.global_headers > MAX_TAR_GLOBAL_HEADERS
                     || !Overrides::parse(data)?.is_nothing()
                 {
-                    return Err(DialectError::Tar("a header for all files"));
+                    return Err(DialectError::Tar("a header applies to all files"));
                 }
             }
             _ if self.long_name.is_some() => return Err(TWICE),
@@ -233,7 +238,7 @@ impl Reader {
         input.split_to(len)
     }
 
-    /// Passes over what there is of `len` bytes; returns how many are left, `None` if none is.
+    /// Skips the available bytes of `len`; returns how many are left, `None` if none.
     fn skip(&mut self, input: &mut BytesMut, len: usize) -> Option<usize> {
         let here = len.min(input.len());
         input.advance(here);
@@ -261,7 +266,7 @@ mod tests {
         block.to_vec()
     }
 
-    /// Reads to the end, or to what is refused; returns the items, and what is left.
+    /// Reads to the end, or to a refusal; returns the items, and the rest.
     fn read(stream: &[u8]) -> Result<(Vec<Item>, usize), DialectError> {
         let mut reader = Reader::new(Limits::default());
         let (mut input, mut items) = (BytesMut::from(stream), Vec::new());

@@ -1,4 +1,4 @@
-//! Writing a tar stream.
+//! Writes a tar stream.
 
 use bytes::Bytes;
 
@@ -36,12 +36,13 @@ pub(in crate::dialect) fn file_header(name: &str, len: u64) -> Bytes {
     Bytes::copy_from_slice(&block)
 }
 
-/// Returns what fills the last block of a file.
+/// Returns the padding after a file's last block.
 pub(in crate::dialect) fn padding(len: u64) -> Bytes {
     zeros(len.next_multiple_of(BLOCK as u64) - len)
 }
 
-/// Returns what ends a stream of so many bytes: two blocks of zeros, and more up to a record's end.
+/// Returns the end of a stream of `position` bytes: two blocks of zeros, and padding up to a
+/// record's end.
 pub(in crate::dialect) fn end(position: u64) -> Bytes {
     let end = position.saturating_add(2 * BLOCK as u64);
     zeros(end.next_multiple_of(RECORD).saturating_sub(position))

@@ -63,7 +63,7 @@ impl Summarizing {
     }
 }
 
-/// Tells a client of a dry run what would have become of its refs.
+/// Tells the client of a dry run what would become of its refs.
 pub(super) fn finish_without_publishing(outcomes: Vec<RefOutcome>, core: &mut Core) -> State {
     send_outcomes(&outcomes, core);
     say_goodbye(SummaryDone::Current, core)

@@ -1,4 +1,4 @@
-//! The states before objects travel: `Hello`, `Announce`, and the store's look at the refs.
+//! The states before objects travel: `Hello`, `Announce`, and the store's look-up of the refs.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use crate::frame::{
 use crate::limits::{MAX_BASES, MAX_COMPLETE, MAX_REFS, REFS_PER_FRAME};
 use crate::version::{Features, Version};
 
-/// Waits for the client to say who it is.
+/// Waits for the client's `Hello`.
 #[derive(Debug)]
 pub(super) struct ExpectHello;
 
@@ -28,10 +28,10 @@ impl ExpectHello {
             ..
         } = hello;
         let Some(version) = Version::negotiate(version_min, version_max) else {
-            // REQ-8.
-            // The beginning is for programs (SPEC "Versions").
+            // REQ-8: the text begins with numbers for programs.
             return Err(Violation::Unsupported(format!(
-                "versions {} {}: this server speaks no other, and the client {version_min} to \
+                "versions {} {}: this server speaks no others, and the client speaks \
+                 {version_min} to \
                  {version_max}",
                 Version::OLDEST,
                 Version::NEWEST
@@ -87,18 +87,24 @@ impl ExpectAnnounce {
         let mut whole = match self.so_far {
             // REQ-11.
             Some(so_far) if so_far.options == options => so_far,
-            Some(_) => return Err(Violation::Rule("options changed while announcing").into()),
+            Some(_) => {
+                return Err(Violation::Rule(
+                    "the options of a push changed between its Announce frames",
+                )
+                .into());
+            }
             None => Announcement {
                 options,
                 history,
                 ..Announcement::default()
             },
         };
+        // LIM-4, LIM-5.
         Violation::limit("refs in a push", MAX_REFS, whole.refs.len() + refs.len())?;
         Violation::limit("bases proposed", MAX_BASES, whole.bases.len() + bases.len())?;
         // REQ-13.
         if refs.is_empty() && more {
-            return Err(Violation::Rule("an announcement that goes on without a ref").into());
+            return Err(Violation::Rule("an Announce that another follows has no ref").into());
         }
         whole.refs.extend(refs);
         whole.bases.extend(bases);
@@ -112,7 +118,7 @@ impl ExpectAnnounce {
     }
 }
 
-/// Every ref is announced once, and every commit with one and the same detached metadata.
+/// Checks that each ref is announced once, and each commit with only one detached metadata.
 fn check_unambiguous(announcement: &Announcement) -> Result<(), Violation> {
     let mut names = HashSet::new();
     let mut metadata = HashMap::new();
@@ -125,11 +131,11 @@ fn check_unambiguous(announcement: &Announcement) -> Result<(), Violation> {
     {
         // REQ-12.
         if !names.insert(name) {
-            return Err(Violation::Rule("a ref announced twice"));
+            return Err(Violation::Rule("a ref was announced twice"));
         }
         if metadata.entry(commit).or_insert(detached) != &detached {
             return Err(Violation::Rule(
-                "a commit announced with two detached metadata",
+                "a commit was announced with different detached metadata",
             ));
         }
     }
@@ -167,7 +173,7 @@ impl Opening {
     }
 }
 
-/// Sends a state for each ref, in as many frames as it takes; one at least.
+/// Sends a state for each ref, in as many frames as it takes, at least one.
 fn send_status(opened: &Opened, core: &mut Core) {
     let mut chunks = opened.refs.chunks(REFS_PER_FRAME);
     let first = chunks.next().unwrap_or_default().to_vec();

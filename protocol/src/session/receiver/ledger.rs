@@ -1,5 +1,5 @@
-//! The account of what was offered, wanted and received in one push: every limit on a client's
-//! objects is kept here.
+//! Counts what a push has offered, wanted and received, and enforces the limits on a client's
+//! objects (INV-6).
 
 use std::collections::HashSet;
 
@@ -12,20 +12,20 @@ use crate::limits::{Limits, MAX_MISSING_IDS, MAX_OPEN_STREAMS, MAX_UNSETTLED_IDS
 #[derive(Debug)]
 pub(super) struct Ledger {
     limits: Limits,
-    /// Nothing will come, so that nothing that is wanted need be remembered.
+    /// Set in a dry run: no objects will come, so the wanted ones need not be remembered.
     dry_run: bool,
-    /// Offered, and not yet answered.
+    /// Ids offered and not yet answered.
     unanswered: usize,
-    /// Asked for, and not yet come.
+    /// Ids wanted and not yet received.
     wanted: HashSet<ObjectId>,
-    /// Come, in whole or in part, and not verified yet: at most what a session takes before it is
-    /// busy.
+    /// Ids received, in whole or in part, and not verified yet: at most what a session takes before
+    /// it is busy.
     coming: HashSet<ObjectId>,
     streams: [Option<Stream>; MAX_OPEN_STREAMS],
     received: Staged,
 }
 
-/// An object on its way in pieces.
+/// An object that arrives in pieces.
 #[derive(Debug)]
 struct Stream {
     len: u64,
@@ -50,11 +50,12 @@ impl Ledger {
     pub(super) fn offer(&mut self, count: usize) -> Result<(), Violation> {
         self.unanswered += count;
         let unsettled = self.unanswered + self.wanted.len();
+        // LIM-7.
         Violation::limit("ids offered and not settled", MAX_UNSETTLED_IDS, unsettled)
     }
 
-    /// Settles an answered offer. What is wanted already, or is not verified yet, is on its way, and
-    /// not wanted twice.
+    /// Settles an answered offer. An id that is wanted already, or not verified yet, is on its way,
+    /// so it is not wanted again.
     pub(super) fn answer(&mut self, ids: &[ObjectId], have: &[bool]) -> Vec<bool> {
         self.unanswered -= ids.len();
         ids.iter()
@@ -63,7 +64,7 @@ impl Ledger {
             .collect()
     }
 
-    /// Notes that an object which came is verified: whether it is had is for the store to say now.
+    /// Notes that a received object is verified: from now on the store answers for it.
     pub(super) fn verified(&mut self, id: &ObjectId) {
         self.coming.remove(id);
     }
@@ -77,13 +78,13 @@ impl Ledger {
         self.wanted.extend(ids);
     }
 
-    /// Takes a whole object.
+    /// Counts a complete object.
     pub(super) fn receive(&mut self, id: ObjectId, len: usize) -> Result<(), Violation> {
         self.take_wanted(id)?;
         self.count_bytes(len as u64, len as u64)
     }
 
-    /// Takes detached metadata: not an object, and yet bytes of the push.
+    /// Counts detached metadata: not an object, but bytes of the push.
     pub(super) fn receive_detached(&mut self, len: usize) -> Result<(), Violation> {
         self.count_bytes(len as u64, 0)
     }
@@ -108,20 +109,22 @@ impl Ledger {
         self.slot(stream)?.take().ok_or(NOT_OPEN).map(|_| ())
     }
 
-    /// Says whether a client may finalize: nothing is under way in its direction.
+    /// Checks that the client may finalize: it has no open stream and no unanswered offer.
     pub(super) fn check_settled(&self) -> Result<(), Violation> {
         if self.streams.iter().any(Option::is_some) {
-            return Err(Violation::Rule("Finalize while a stream is open"));
+            return Err(Violation::Rule("Finalize came while a stream was open"));
         }
         // REQ-24.
         if self.unanswered > 0 {
-            return Err(Violation::Rule("Finalize before every offer was answered"));
+            return Err(Violation::Rule(
+                "Finalize came before every offer was answered",
+            ));
         }
         Ok(())
     }
 
-    /// Expects nothing any more: the client says that it has sent what its refs need. Returns what
-    /// was wanted and has not come.
+    /// Returns the wanted ids that have not come, and stops waiting for them: the client says that
+    /// it has sent everything that its refs need (REQ-25).
     pub(super) fn take_unsent(&mut self) -> Vec<ObjectId> {
         let mut unsent: Vec<_> = std::mem::take(&mut self.wanted).into_iter().collect();
         unsent.sort_unstable();
@@ -156,13 +159,13 @@ impl Ledger {
     }
 
     fn slot(&mut self, stream: u8) -> Result<&mut Option<Stream>, Violation> {
-        // REQ-22.
-        let rule = Violation::Rule("a stream number above the limit");
+        // REQ-22, LIM-8.
+        let rule = Violation::Rule("a stream number is not below the limit");
         self.streams.get_mut(usize::from(stream)).ok_or(rule)
     }
 }
 
-const NOT_OPEN: Violation = Violation::Rule("a stream that is not open");
+const NOT_OPEN: Violation = Violation::Rule("a stream is not open");
 
 const fn limit_u64(what: &'static str, limit: u64, got: u64) -> Result<(), Violation> {
     if got <= limit {

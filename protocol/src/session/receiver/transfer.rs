@@ -1,4 +1,4 @@
-//! The state in which objects travel: offers are answered while earlier objects arrive.
+//! The state in which objects travel: the session answers offers while earlier objects arrive.
 
 use std::collections::HashMap;
 
@@ -18,10 +18,10 @@ use crate::limits::{
     Limits, MAX_COMPLETE, MAX_FINALIZE_ROUNDS, MAX_MISSING_IDS, MAX_OFFER_IDS, MAX_OPEN_STREAMS,
 };
 
-/// What becomes of a commit's detached metadata.
+/// The state of a commit's detached metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Metadata {
-    /// It is to have this checksum.
+    /// It must come, with this checksum.
     Awaited(Checksum),
     /// It has come.
     Came,
@@ -35,19 +35,19 @@ pub(super) struct Transfer {
     dry_run: bool,
     verdicts: Vec<Verdict>,
     ledger: Ledger,
-    /// Announced commits with detached metadata, and how that stands.
+    /// Announced commits with detached metadata, and its state.
     detached: HashMap<Checksum, Metadata>,
-    /// Whether the client may still name its basis: it does so once, before it offers.
+    /// Whether the client may still send its `Basis`: once, before it offers.
     may_rely: bool,
     /// Store requests of this state that are not completed.
     pending: usize,
     staged: Staged,
-    /// The objects on their way in pieces, by stream, and their stored bytes: they count once the
+    /// For each stream, the object on its way and its stored bytes so far: they count once the
     /// object is verified.
     appended: [(Option<ObjectId>, u64); MAX_OPEN_STREAMS],
-    /// What the client was last told of `staged`.
+    /// The `staged` that the client was last told.
     told: Staged,
-    /// The client has sent `Finalize`; it is acted on when nothing is pending.
+    /// Whether the client has sent `Finalize`; the session acts on it when nothing is pending.
     finalizing: bool,
     /// `Missing` answers given.
     rounds: u32,
@@ -80,12 +80,12 @@ impl Transfer {
         }
     }
 
-    /// Returns whether the client has said that it is done.
+    /// Returns whether the client has sent `Finalize`.
     pub(super) const fn is_finalizing(&self) -> bool {
         self.finalizing
     }
 
-    /// Returns whether these may answer a `Finalize` of a push that is no dry run.
+    /// Returns whether these outcomes may answer a `Finalize` outside of a dry run.
     pub(super) fn is_answered_by(&self, outcomes: &[RefOutcome]) -> bool {
         outcomes.len() == self.verdicts.len() && !outcomes.contains(&RefOutcome::WouldUpdate)
     }
@@ -183,14 +183,14 @@ impl Transfer {
         Ok(self.finalize_when_idle(core))
     }
 
-    /// Asks for what a publication found missing.
+    /// Asks for the objects that a publication found missing.
     pub(super) fn ask_again(
         mut self: Box<Self>,
         ids: Vec<ObjectId>,
         core: &mut Core,
     ) -> Result<State, Error> {
         self.rounds += 1;
-        // REQ-27.
+        // REQ-27, LIM-19, LIM-20.
         if self.rounds > MAX_FINALIZE_ROUNDS || ids.len() > MAX_MISSING_IDS || ids.is_empty() {
             let first = ids.first().map(ToString::to_string).unwrap_or_default();
             return Err(Error::Fault(Fault {
@@ -208,9 +208,11 @@ impl Transfer {
     }
 
     fn handle_basis(&mut self, basis: Basis, core: &mut Core) -> Result<(), Violation> {
-        // REQ-16.
+        // REQ-16, LIM-23.
         if !std::mem::take(&mut self.may_rely) {
-            return Err(Violation::Rule("Basis comes once, before the first Offer"));
+            return Err(Violation::Rule(
+                "Basis may come only once, before the first Offer",
+            ));
         }
         Violation::limit("commits of a basis", MAX_COMPLETE, basis.commits.len())?;
         self.request(StoreOp::Rely(basis.commits), core);
@@ -220,8 +222,9 @@ impl Transfer {
     fn handle_offer(&mut self, offer: Offer, core: &mut Core) -> Result<(), Violation> {
         self.may_rely = false;
         if offer.ids.is_empty() {
-            return Err(Violation::Rule("an Offer without an id"));
+            return Err(Violation::Rule("an Offer has no id"));
         }
+        // LIM-6.
         Violation::limit("ids in an offer", MAX_OFFER_IDS, offer.ids.len())?;
         self.ledger.offer(offer.ids.len())?;
         self.request(StoreOp::Have(offer.ids), core);
@@ -240,10 +243,14 @@ impl Transfer {
         // REQ-17.
         let rule = match self.detached.insert(commit, Metadata::Came) {
             Some(Metadata::Awaited(announced)) if announced == Checksum::of(&metadata) => None,
-            Some(Metadata::Awaited(_)) => Some("detached metadata other than announced"),
+            Some(Metadata::Awaited(_)) => {
+                Some("detached metadata differs from the announced checksum")
+            }
             Some(Metadata::Came) => Some("detached metadata of a commit came twice"),
-            Some(Metadata::Unneeded) => Some("detached metadata of a ref that is not accepted"),
-            None => Some("detached metadata that was not announced"),
+            Some(Metadata::Unneeded) => {
+                Some("detached metadata came for a ref that is not accepted")
+            }
+            None => Some("detached metadata came that was not announced"),
         };
         if let Some(rule) = rule {
             return Err(Violation::Rule(rule));
@@ -273,7 +280,9 @@ impl Transfer {
     fn check_detached(&self) -> Result<(), Violation> {
         let is_awaited = |metadata: &Metadata| matches!(metadata, Metadata::Awaited(_));
         if !self.dry_run && self.detached.values().any(is_awaited) {
-            return Err(Violation::Rule("Finalize before the announced metadata"));
+            return Err(Violation::Rule(
+                "Finalize came before the announced detached metadata",
+            ));
         }
         Ok(())
     }
@@ -291,7 +300,7 @@ impl Transfer {
         Ok(())
     }
 
-    /// Tells the client how far verification is, now and then.
+    /// Sends `Staged` now and then.
     fn tell_staged(&mut self, core: &mut Core) {
         let news = self.staged.bytes - self.told.bytes >= STAGED_STEP_BYTES
             || self.staged.objects - self.told.objects >= STAGED_STEP_OBJECTS;

@@ -1,7 +1,7 @@
-//! What is offered along with the announcement: all of a small push (SPEC "Early offers").
+//! The early offer: all of a small push, sent along with the announcement (SPEC "Early offers").
 //!
-//! It is offered before the server has said what it thinks of the refs. Once it has, the objects
-//! that no accepted ref needs are not sent, even where the server wants them.
+//! The client sends it before it knows the server's verdicts. Afterwards it does not send objects
+//! that no accepted ref needs, even if the server wants them.
 
 use std::collections::HashSet;
 
@@ -10,12 +10,12 @@ use artifact_formats::{Checksum, ObjectId};
 use crate::frame::{Frame, Offer};
 use crate::limits::MAX_EARLY_IDS;
 
-/// An announced commit that reaches so little that it can be offered at once.
+/// An announced commit that reaches so few objects that the client can offer them at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmallCommit {
     /// The commit.
     pub commit: Checksum,
-    /// Its closure: each object once, a commit or dirtree before what it holds.
+    /// Its closure: each object once, a commit or dirtree before its children.
     pub closure: Vec<ObjectId>,
 }
 
@@ -23,12 +23,12 @@ pub struct SmallCommit {
 #[derive(Debug)]
 pub(super) struct Early {
     commits: Vec<SmallCommit>,
-    /// All their objects, as offered.
+    /// The ids of their objects, as offered.
     ids: Vec<ObjectId>,
 }
 
 impl Early {
-    /// Puts an offer together, if there is anything to offer and it is as small as it should be.
+    /// Builds an early offer, unless there is nothing to offer or too much.
     pub(super) fn new(commits: Vec<SmallCommit>) -> Option<Self> {
         let mut seen = HashSet::new();
         let closures = commits.iter().flat_map(|small| &small.closure);
@@ -44,12 +44,12 @@ impl Early {
         })
     }
 
-    /// Returns what was offered, as it was.
+    /// Returns the ids that were offered, in order.
     pub(super) fn ids(&self) -> &[ObjectId] {
         &self.ids
     }
 
-    /// Returns what none of these commits reaches.
+    /// Returns the offered objects that no accepted commit reaches.
     pub(super) fn unneeded(&self, mut accepted: impl FnMut(Checksum) -> bool) -> HashSet<ObjectId> {
         let mut unneeded: HashSet<_> = self.ids.iter().copied().collect();
         for small in self.commits.iter().filter(|small| accepted(small.commit)) {

@@ -29,14 +29,14 @@ impl ExpectFinalized {
         }
         let Frame::Finalized(finalized) = frame else {
             if matches!(frame, Frame::SummaryDone(_)) {
-                let rule = "SummaryDone before an outcome for each announced ref";
+                let rule = "SummaryDone came before an outcome for each announced ref";
                 return Err(Violation::Rule(rule).into());
             }
             return unexpected("Finalized", &frame);
         };
         core.check_outcomes(&finalized.refs)?;
         if finalized.refs.is_empty() {
-            return Err(Violation::Rule("a Finalized without an outcome").into());
+            return Err(Violation::Rule("a Finalized has no outcome").into());
         }
         self.outcomes.extend(finalized.refs);
         let announced = core.announcement.refs.len();
@@ -49,30 +49,31 @@ impl ExpectFinalized {
     }
 
     fn handle_missing(self, missing: Missing, core: &mut Core) -> Result<State, Error> {
+        // LIM-20.
         Violation::limit("missing objects", MAX_MISSING_IDS, missing.ids.len())?;
         if core.is_dry_run() {
-            return Err(Violation::Rule("Missing in a dry run").into());
+            return Err(Violation::Rule("Missing came in a dry run").into());
         }
         if !self.outcomes.is_empty() {
-            return Err(Violation::Rule("Missing after an outcome").into());
+            return Err(Violation::Rule("Missing came after an outcome").into());
         }
         if missing.ids.is_empty() {
-            return Err(Violation::Rule("a Missing without an id").into());
+            return Err(Violation::Rule("a Missing has no id").into());
         }
         if self.transfer.rounds == MAX_FINALIZE_ROUNDS {
-            return Err(Violation::Rule("more Missing than one push may be answered with").into());
+            return Err(Violation::Rule("Missing came more often than the limit allows").into());
         }
-        // The source reads an object for one stream at a time.
+        // REQ-27. The source reads an object for one stream at a time.
         let mut named = HashSet::new();
         if !missing.ids.iter().all(|id| named.insert(*id)) {
-            return Err(Violation::Rule("an object is missing twice").into());
+            return Err(Violation::Rule("a Missing lists an object twice").into());
         }
         core.is_unsettled = false;
         self.transfer.send_again(missing.ids, core)
     }
 }
 
-/// Waits for the summary to be brought up to date.
+/// Waits for the server to update its summary.
 #[derive(Debug)]
 pub(super) struct ExpectSummary;
 
@@ -98,13 +99,13 @@ fn say_goodbye(core: &mut Core) -> State {
 }
 
 impl Core {
-    /// The outcomes of a dry run are foretold, and those of any other push are not.
+    /// Checks that outcomes are those of a dry run if and only if this is one.
     fn check_outcomes(&self, outcomes: &[RefOutcome]) -> Result<(), Violation> {
         let (alien, rule) = match self.is_dry_run() {
-            true => (RefOutcome::Updated, "Updated in a dry run"),
+            true => (RefOutcome::Updated, "Updated came in a dry run"),
             false => (
                 RefOutcome::WouldUpdate,
-                "WouldUpdate in a push that is no dry run",
+                "WouldUpdate came outside of a dry run",
             ),
         };
         // REQ-28.

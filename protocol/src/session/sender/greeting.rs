@@ -19,7 +19,7 @@ use crate::limits::{MAX_COMPLETE, MAX_EARLY_FRAME_LEN};
 use crate::text::Text;
 use crate::version::{Features, Version};
 
-/// Puts out the first flight: it waits for nothing.
+/// Sends the first flight, which waits for nothing.
 pub(super) fn send(
     agent: Text,
     announcement: &Announcement,
@@ -76,13 +76,13 @@ pub(super) fn send(
     }
 }
 
-/// Room for entries in an early frame; the rest is for its other fields.
+/// Bytes for entries in an early frame (LIM-1); the rest is for its other fields.
 const EARLY_LEN: usize = MAX_EARLY_FRAME_LEN as usize - 1_024;
-/// At most this much of a `RefUpdate` or `Base` is not its name: length, two checksums with their
-/// tags, expectation.
+/// Upper bound of a `RefUpdate` or `Base` without its name: length, two checksums with their tags,
+/// expectation.
 const ENTRY_LEN: usize = 8 + 32 + 33 + 36;
 
-/// Waits for the server to say who it is.
+/// Waits for the server's `Welcome`.
 #[derive(Debug)]
 pub(super) struct ExpectWelcome {
     early: Option<Early>,
@@ -100,10 +100,10 @@ impl ExpectWelcome {
         let Welcome {
             version, limits, ..
         } = &welcome;
-        // REQ-9.
+        // REQ-9, LIM-2, LIM-3.
         if *version < Version::OLDEST || *version > Version::NEWEST {
             return Err(Violation::Unsupported(format!(
-                "the server chose version {version}, which was not on offer"
+                "the server chose version {version}, which this client did not offer"
             ))
             .into());
         }
@@ -138,12 +138,13 @@ impl ExpectRefStatus {
         let announced = core.announcement.refs.len();
         let whole = match self.so_far {
             None => {
+                // LIM-23.
                 Violation::limit("complete commits", MAX_COMPLETE, status.complete.len())?;
                 status
             }
             // REQ-14.
             Some(_) if !status.complete.is_empty() || status.refs.is_empty() => {
-                return Err(Violation::Rule("a further RefStatus holds just refs").into());
+                return Err(Violation::Rule("a further RefStatus must have only refs").into());
             }
             Some(mut whole) => {
                 whole.refs.extend(status.refs);
@@ -178,7 +179,7 @@ impl ExpectRefStatus {
     }
 }
 
-/// What the source is to plan: the refs the server accepted.
+/// Builds the source's task: the refs that the server accepted.
 fn plan_request(status: &RefStatus, core: &Core) -> PlanRequest {
     let mut plan = PlanRequest {
         complete: status.complete.clone(),
@@ -197,7 +198,7 @@ fn plan_request(status: &RefStatus, core: &Core) -> PlanRequest {
     plan
 }
 
-/// The outcome of a ref about which nothing more is said.
+/// Returns the outcome of a ref that no later frame mentions.
 fn settled_outcome(state: RefState) -> RefOutcome {
     match state.verdict {
         Verdict::UpToDate | Verdict::Accepted => RefOutcome::Unchanged,
@@ -211,13 +212,13 @@ pub(super) struct Planning {
     early: Option<EarlyOffer>,
 }
 
-/// What was offered before the server had said what it thinks of the refs.
+/// The objects that were offered before the server's verdicts were known.
 #[derive(Debug)]
 pub(super) struct EarlyOffer {
     pub(super) ids: Vec<ObjectId>,
     /// Those of them that no accepted ref needs: they are not sent.
     pub(super) unneeded: HashSet<ObjectId>,
-    /// It may come before the plan is made.
+    /// The answer may come before the plan is made.
     pub(super) answer: Option<Want>,
 }
 
@@ -229,10 +230,10 @@ impl Planning {
                 Ok(State::Planning(self))
             }
             (Frame::Want(_), None) => {
-                Err(Violation::Rule("Want before anything was offered").into())
+                Err(Violation::Rule("Want came before anything was offered").into())
             }
             (Frame::Want(_), Some(_)) => {
-                Err(Violation::Rule("Want without an unanswered Offer").into())
+                Err(Violation::Rule("Want came without an unanswered Offer").into())
             }
             (frame, _) => unexpected("Want", &frame),
         }
@@ -246,7 +247,8 @@ impl Planning {
         let SourceOutcome::Planned { basis, detached } = outcome else {
             return Err(ApiMisuse::Outcome.into());
         };
-        // A basis comes before the first offer, and that is made: the server relies on all it has.
+        // A basis must come before the first offer, which has been sent already: the server relies
+        // on all commits that it called complete.
         if !basis.is_empty() && self.early.is_none() {
             core.outputs.send(&Frame::Basis(Basis { commits: basis }));
         }

@@ -1,4 +1,4 @@
-//! Puts small objects together until they are worth a frame.
+//! Collects small objects until they are worth a frame.
 
 use artifact_formats::ObjectId;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    /// Adds an object; returns a pack when there is enough for one.
+    /// Adds an object; returns a pack once it is large enough.
     pub(super) fn push(&mut self, id: ObjectId, stored: Bytes) -> Option<Pack> {
         self.len += Pack::ENTRY_HEAD_LEN + stored.len();
         self.objects.push((id, stored));
@@ -24,12 +24,12 @@ impl Packer {
         }
     }
 
-    /// Returns how many objects wait for a pack.
+    /// Returns the number of objects that wait for a pack.
     pub(super) fn waiting(&self) -> usize {
         self.objects.len()
     }
 
-    /// Returns what was put together so far, if anything.
+    /// Returns the objects collected so far as a pack, if any.
     pub(super) fn flush(&mut self) -> Option<Pack> {
         let Self { objects, .. } = std::mem::take(self);
         (!objects.is_empty()).then_some(Pack { objects })

@@ -1,17 +1,17 @@
-//! The limits on a push that the server announced (SPEC "Welcome"): a client ends a push as soon as
-//! it knows that it goes beyond, and sends nothing of that.
+//! The limits that the server announced for a push (SPEC "Welcome"). A client closes as soon as it
+//! knows that the push exceeds one, and sends nothing beyond it.
 
 use super::super::error::Fault;
 use crate::frame::CloseCode;
 use crate::limits::Limits;
 use artifact_formats::{FileHeader, ObjectId, ObjectKind};
 
-/// What of a push counts.
+/// The counts of a push that the limits bound.
 #[derive(Debug, Default)]
 pub(super) struct Quota {
     /// Objects that the server has asked for.
     objects: u64,
-    /// Stored bytes that were sent.
+    /// Stored bytes sent.
     bytes: u64,
 }
 
@@ -27,7 +27,7 @@ impl Quota {
         )
     }
 
-    /// Looks how long an object is once it is unpacked, by the first of its stored bytes.
+    /// Checks the unpacked length of an object, given its first stored bytes.
     pub(super) fn begin(id: ObjectId, stored: &[u8], limits: &Limits) -> Result<(), Fault> {
         match id.kind {
             ObjectKind::File => {
@@ -38,7 +38,7 @@ impl Quota {
         }
     }
 
-    /// Counts stored bytes of an object, of which so many are sent then.
+    /// Counts stored bytes of an object; `bytes` more are sent now.
     pub(super) fn send(
         &mut self,
         id: ObjectId,
@@ -63,6 +63,6 @@ fn keep(who: &str, what: &str, count: u64, limit: u64) -> Result<(), Fault> {
     }
     Err(Fault {
         code: CloseCode::LIMIT,
-        text: format!("{who} {count} {what} or more, and the server takes {limit} at most"),
+        text: format!("{who} at least {count} {what}, but the server accepts at most {limit}"),
     })
 }

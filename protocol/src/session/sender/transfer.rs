@@ -18,27 +18,27 @@ use crate::limits::{MAX_OFFER_IDS, MAX_PIECE_LEN, MAX_UNSETTLED_IDS};
 /// Waits for answers to offers, and for the source.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    /// The source is naming ids, or was told to once answers come.
+    /// The state of the source's offers.
     offering: Offering,
     unanswered: VecDeque<Vec<ObjectId>>,
     unanswered_ids: usize,
-    /// Offered with the announcement, and of no use to a ref that was accepted.
+    /// Objects of the early offer that no accepted ref needs.
     unneeded: HashSet<ObjectId>,
-    /// Answers the source was not told of yet.
+    /// Answers that the source has not been told yet.
     answers: Vec<(ObjectId, bool)>,
-    /// Missing objects the source was not told of yet.
+    /// Missing objects that the source has not been told yet.
     missing: Vec<ObjectId>,
     wanted: VecDeque<ObjectId>,
-    /// Ids in `Fetch` requests that are out.
+    /// Ids in `Fetch` requests in progress.
     fetching: usize,
     fetches: usize,
     packer: Packer,
     /// Large objects that wait for a stream.
     large: VecDeque<ObjectId>,
     streams: [Option<Stream>; STREAMS],
-    /// `Missing` answers so far; the server asks for nothing twice in one.
+    /// `Missing` answers so far (LIM-19).
     pub(super) rounds: u32,
-    /// What of this push counts for the limits that the server announced.
+    /// Counts for the limits that the server announced.
     quota: Quota,
 }
 
@@ -50,14 +50,14 @@ struct Stream {
     len: u64,
 }
 
-/// What the source has to say about further offers.
+/// Whether the source has more to offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Offering {
-    /// A request is out.
+    /// A request is in progress.
     Asked,
     /// It may have more.
     Ready,
-    /// It has nothing until it learns of an answer.
+    /// It has nothing until it learns an answer.
     Waiting,
     /// It has nothing more.
     Exhausted,
@@ -145,8 +145,9 @@ impl Transfer {
         Ok(self.go_on(core))
     }
 
-    /// Sends what a finalization found missing, offers what is beneath it, and finalizes again; but
-    /// first asks the source whether it belongs to what was announced. A server may name any id.
+    /// Sends the objects that a finalization found missing, offers what lies beneath them, and
+    /// finalizes again. First asks the source whether they belong to what was announced: a hostile
+    /// server may name any id.
     pub(super) fn send_again(
         mut self,
         ids: Vec<ObjectId>,
@@ -166,7 +167,9 @@ impl Transfer {
         core: &mut Core,
     ) -> Result<(), Violation> {
         if !all {
-            return Err(Violation::Rule("Missing asks for what was not announced"));
+            return Err(Violation::Rule(
+                "Missing names an object that the announced commits do not reach",
+            ));
         }
         core.outputs.push(SenderEvent::Missing(ids.len() as u64));
         self.wanted.extend(&ids);
@@ -177,11 +180,11 @@ impl Transfer {
 
     fn handle_want(&mut self, want: Want, core: &mut Core) -> Result<(), Error> {
         let Some(offered) = self.unanswered.pop_front() else {
-            return Err(Violation::Rule("Want without an unanswered Offer").into());
+            return Err(Violation::Rule("Want came without an unanswered Offer").into());
         };
         // REQ-18.
         if offered.len() != want.wanted.len() {
-            let rule = "Want does not answer as many ids as were offered";
+            let rule = "Want answers another number of ids than were offered";
             return Err(Violation::Rule(rule).into());
         }
         self.unanswered_ids -= offered.len();
@@ -220,7 +223,7 @@ impl Transfer {
         }
         self.offering = match (exhausted, ids.is_empty() && self.answers.is_empty()) {
             (true, _) => Offering::Exhausted,
-            // A source that waits for an answer when none is to come would wait for ever.
+            // Nothing is unanswered, so the source would wait for ever.
             (false, true) if self.unanswered.is_empty() => return Err(ApiMisuse::Outcome),
             (false, true) => Offering::Waiting,
             (false, false) => Offering::Ready,
@@ -233,7 +236,7 @@ impl Transfer {
         Ok(())
     }
 
-    /// Does whatever can be done next.
+    /// Takes every step that is possible now.
     fn go_on(mut self, core: &mut Core) -> State {
         self.ask_for_offers(core);
         self.open_streams(core);
@@ -262,7 +265,7 @@ impl Transfer {
         let open = self.streams.iter().flatten().count();
         let unsent = self.wanted.len() + self.fetching + self.packer.waiting() + self.large.len();
         let unsettled = self.unanswered_ids + unsent + open;
-        // REQ-19.
+        // REQ-19, LIM-7, LIM-6.
         if self.offering == Offering::Ready && unsettled + MAX_OFFER_IDS <= MAX_UNSETTLED_IDS {
             self.offering = Offering::Asked;
             let answers = std::mem::take(&mut self.answers);
@@ -276,7 +279,7 @@ impl Transfer {
     }
 
     fn fetch(&mut self, core: &mut Core) {
-        // Each of those that are fetched may prove large, and then waits, open, for a stream.
+        // Each fetched object may prove large, and then waits, open, for a stream.
         while !self.wanted.is_empty()
             && self.large.len() + self.fetching + FETCH_IDS <= FETCHES * FETCH_IDS
         {
@@ -369,7 +372,7 @@ impl Transfer {
     }
 }
 
-/// Sends a pack, and says behind it that it is sent.
+/// Sends a pack, and then an event about it.
 fn send_pack(pack: Pack, core: &mut Core) {
     let lens = pack.objects.iter().map(|(_, stored)| stored.len() as u64);
     let sent = SenderEvent::Sent {
@@ -384,10 +387,10 @@ fn stream(number: usize) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX)
 }
 
-/// Streams this sender opens at once: enough to keep two cores of a server busy.
+/// Streams that this sender opens at once: enough to keep two cores of a server busy.
 const STREAMS: usize = 2;
-/// `Fetch` requests out at once, and ids in each. With small objects of 32 KiB at most they hold
-/// 1 MiB; as many large ones hold a file and a compressor each.
+/// `Fetch` requests in progress at once, and ids in each. With small objects of at most 32 KiB they
+/// hold 1 MiB; as many large ones hold a file and a compressor each.
 const FETCHES: usize = 4;
 const FETCH_IDS: usize = 8;
 

@@ -368,7 +368,7 @@ fn detached_metadata_is_carried_and_refused_when_other_than_announced() {
     assert!(matches!(
         pair.receiver_error,
         Some(Error::Violation(Violation::Rule(
-            "detached metadata other than announced"
+            "detached metadata differs from the announced checksum"
         )))
     ));
     assert!(pair.store.repository.refs.is_empty());
