@@ -1,4 +1,4 @@
-//! A build tool that shares what it has built: the whole of embedding the sender.
+//! A build tool that shares what it has built: everything that embedding the sender takes.
 //!
 //! ```text
 //! cargo run -p artifact-sender --example embed -- REPO ssh://artifacts@example.com/cache REF...
@@ -54,11 +54,11 @@ async fn share(
         push = push.reference(&name.parse()?)?;
     }
 
-    // Any `AsyncRead + AsyncWrite` will do; this one is the user's own ssh, or a local receiver.
+    // Any `AsyncRead + AsyncWrite` works; this one is the user's own ssh, or a local receiver.
     let mut connection = Connector::default().connect(remote)?;
     let result = push.over(&mut connection, show).await;
 
-    // What ssh and the server wrote to standard error often says why it did not work.
+    // The standard error of ssh and the server often explains a failure.
     let (_, lines) = connection.finish().await?;
     if result.is_err() {
         lines
@@ -68,7 +68,7 @@ async fn share(
     Ok(result?)
 }
 
-/// Progress comes as events; a library prints nothing by itself.
+/// Receives progress as events; a library prints nothing by itself.
 fn show(event: &SenderEvent) {
     if let SenderEvent::Answered { wanted, had } = event {
         eprintln!("the server wants {wanted} objects more, and has {had}");

@@ -1,11 +1,11 @@
-//! Which ciphers `ssh` should try first.
+//! Chooses the ciphers that `ssh` should try first.
 //!
-//! Encryption is what a large push spends most time on, and OpenSSH's first choice, ChaCha20, costs
-//! about twice what AES-GCM does where the processor has instructions for AES. The order is changed
-//! only where it is OpenSSH's own: whoever chose ciphers, user or operator, has a reason.
+//! A large push spends most of its time on encryption, and OpenSSH's first choice, ChaCha20, costs
+//! about twice as much as AES-GCM on a processor with instructions for AES. We change the order
+//! only if it is OpenSSH's default: users and operators have reasons for their choices.
 
-/// Returns the ciphers to ask `ssh` for, given what `ssh -G` says its configuration is; `None`
-/// where they are to stay as they are.
+/// Returns the ciphers to request of `ssh`, given the configuration that `ssh -G` shows; `None` to
+/// leave them alone.
 pub(crate) fn preferred(configuration: &str) -> Option<String> {
     let has_instructions = has_aes();
     reordered(configuration).filter(|_| has_instructions)
@@ -27,7 +27,7 @@ fn reordered(configuration: &str) -> Option<String> {
     )
 }
 
-/// Returns whether the processor encrypts with AES by itself.
+/// Returns whether the processor has instructions for AES.
 fn has_aes() -> bool {
     #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
     return std::arch::is_x86_feature_detected!("aes")
@@ -40,8 +40,7 @@ fn has_aes() -> bool {
 
 const FASTEST: [&str; 2] = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"];
 
-/// What OpenSSH's client has when nobody chose (`myproposal.h`, `KEX_CLIENT_ENCRYPT`): up to 9.9,
-/// and from 10.0 on.
+/// OpenSSH's defaults (`myproposal.h`, `KEX_CLIENT_ENCRYPT`): up to 9.9, and from 10.0 on.
 const DEFAULTS: [&str; 2] = [
     "chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr,aes128-gcm@openssh.com,\
      aes256-gcm@openssh.com",

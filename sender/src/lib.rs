@@ -1,9 +1,9 @@
 //! Pushes commits of a local OSTree repository to a shared artifact cache.
 //!
-//! A [`Push`] says which refs are to be set to which commits. [`Push::over`] does it over any byte
-//! stream at whose other end a receiver listens; a [`Connector`] makes such a stream, by running
-//! the user's own `ssh` or a receiver on this machine. What happens meanwhile comes as
-//! [`SenderEvent`]s, what came of it as a [`Report`].
+//! A [`Push`] says which refs to set to which commits. [`Push::over`] executes it over any byte
+//! stream with a receiver at the other end; a [`Connector`] opens such a stream, by running the
+//! user's own `ssh` or a receiver on this machine. Progress arrives as [`SenderEvent`]s, and the
+//! result is a [`Report`].
 //!
 //! ```no_run
 //! use artifact_sender::{Connector, Push, Remote, RefOutcome, Repository};
@@ -28,14 +28,15 @@
 //! # }
 //! ```
 //!
-//! `Updated` means durable: verified by the server, complete, and on its disk. Whatever ends a push
-//! before that, an error here or a cut connection, leaves the server's repository as it was; the
-//! same push again sends what is missing.
+//! `Updated` means durable: the server has verified everything, and has it on its disk. If a push
+//! ends before that, with an error here or a cut connection, the server's repository stays as it
+//! was; the same push again sends the missing objects.
 //!
 //! The library reads archive, bare, bare-user and bare-user-only repositories without libostree or,
-//! unless the feature `libdeflate` is on, any other C library. It prints nothing, reads no configuration and has no global state; it needs
-//! a tokio runtime with time and, for a [`Connector`], I/O enabled. Reading and compressing happen
-//! on threads of its own. `examples/embed.rs` is a whole program.
+//! unless the feature `libdeflate` is on, any other C library. It prints nothing, reads no
+//! configuration and has no global state; it needs a tokio runtime with time and, for a
+//! [`Connector`], I/O enabled. Threads of its own read and compress. `examples/embed.rs` is a
+//! complete program.
 //!
 //! Text from the server is [`Text`], which can only be shown escaped.
 

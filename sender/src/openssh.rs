@@ -1,24 +1,24 @@
-//! What OpenSSH's client is told, so that the stream is ours whatever its configuration says.
+//! The options for OpenSSH's client that keep the stream clean, whatever its configuration says.
 //!
-//! A user's `ssh_config` may be meant for a person at a terminal: it may ask for one, run another
-//! command, forward ports, go into the background. What spoils a stream of bytes, or starts something
-//! else, is overridden; keys, hosts, proxies, ciphers and all else stay the user's.
+//! A user's `ssh_config` may be meant for a person at a terminal: it may request one, run another
+//! command, forward ports, or go into the background. We override settings that spoil a byte stream
+//! or start something else; keys, hosts, proxies, ciphers and everything else stay the user's.
 
 /// Options that every OpenSSH has.
 pub(crate) const ALWAYS: [&str; 9] = [
-    "-T", // no terminal, and with that no escape character
-    "-a", // neither agent nor display is any business of the server's
+    "-T", // no terminal, and hence no escape character
+    "-a", // forward neither the agent nor the display
     "-x",
     "-oEscapeChar=none",
     "-oClearAllForwardings=yes",
     "-oTunnel=no",
-    "-oPermitLocalCommand=no", // what it prints would be taken for the server's words
-    "-oControlMaster=no",      // one that is there is used, and none is left behind
+    "-oPermitLocalCommand=no", // its output would mix with the server's
+    "-oControlMaster=no",      // uses an existing master, leaves none behind
     "-oControlPersist=no",
 ];
 
-/// Returns the options that not every OpenSSH knows and that the configuration, as `ssh -G` shows
-/// it, makes necessary: what is shown is known.
+/// Returns further options that the configuration, as `ssh -G` shows it, makes necessary. Not every
+/// OpenSSH knows them, but one that shows a setting does.
 pub(crate) fn overrides(configuration: &str) -> Vec<&'static str> {
     let value = |key: &str| {
         let mut lines = configuration.lines();
@@ -30,14 +30,14 @@ pub(crate) fn overrides(configuration: &str) -> Vec<&'static str> {
             options.push(option);
         }
     }
-    // A reason that ssh does not print is one that nobody can act on.
+    // If ssh does not print a reason, nobody can act on it.
     if value("loglevel").is_some_and(|level| ["SILENT", "QUIET", "FATAL"].contains(&level)) {
         options.push("-oLogLevel=ERROR");
     }
     options
 }
 
-/// What `ssh -G` shows, the value that does no harm, and what sets it.
+/// A setting that `ssh -G` shows, its harmless value, and the option that sets that.
 const NEWER: [(&str, &str, &str); 4] = [
     ("remotecommand", "none", "-oRemoteCommand=none"),
     ("sessiontype", "default", "-oSessionType=default"),

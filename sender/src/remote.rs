@@ -1,4 +1,4 @@
-//! Where a push goes, as users write it.
+//! The places that a push can go to, as users write them.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -16,33 +16,33 @@ pub enum Remote {
     Local(PathBuf),
 }
 
-/// A host, and what to ask of it.
+/// A host, and the repository on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SshRemote {
-    /// The account there; `ssh` decides where it is not said.
+    /// The account there; if `None`, `ssh` decides.
     pub user: Option<String>,
     /// Name or address, as `ssh` takes it.
     pub host: String,
-    /// `ssh` decides where it is not said.
+    /// If `None`, `ssh` decides.
     pub port: Option<u16>,
     /// The repository there. A server with a `ForceCommand` has its own and ignores this.
     pub path: String,
 }
 
-/// A text that is no remote.
+/// A text that is not a remote.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a place to push to: {reason}")]
 pub struct RemoteError {
     /// The text.
     pub text: String,
-    /// What is wrong with it, and what would be right.
+    /// What is wrong with it, and how to write it.
     pub reason: &'static str,
 }
 
 impl FromStr for Remote {
     type Err = RemoteError;
 
-    /// Reads `ssh://[user@]host[:port]/path`, `[user@]host:path`, `/path`, `./path` or
+    /// Parses `ssh://[user@]host[:port]/path`, `[user@]host:path`, `/path`, `./path` or
     /// `file:///path`, as git, ssh and ostree do.
     fn from_str(text: &str) -> Result<Self, RemoteError> {
         parse(text).map_err(|reason| RemoteError {
@@ -61,12 +61,13 @@ fn parse(text: &str) -> Result<Remote, &'static str> {
             "ssh" | "git+ssh" | "ssh+git" => parse_ssh_url(rest),
             "file" => parse_file_url(rest),
             "http" | "https" => Err("https is for pulling; push to ssh://[user@]host[:port]/path"),
-            _ => Err("the scheme is not known; use ssh://[user@]host[:port]/path"),
+            _ => Err("the scheme is unknown; use ssh://[user@]host[:port]/path"),
         };
     }
-    // As scp reads it: a colon before the first slash makes it a host. Nothing in it is encoded.
+    // As scp does: a colon before the first slash makes it a host. Nothing in it is
+    // percent-encoded.
     if let Some((user, inside, path)) = split_brackets(text) {
-        // Git's way to name a port here: [user@host:port]:path.
+        // Git's way to write a port here: [user@host:port]:path.
         let (inner_user, host_port) = split_user(inside);
         let (host, port) = split_port(host_port)?;
         return ssh(user.or(inner_user), host, port, path);
@@ -77,12 +78,12 @@ fn parse(text: &str) -> Result<Remote, &'static str> {
             ssh(user, host, None, path)
         }
         _ if text.is_empty() => Err("it is empty"),
-        _ if text.contains('\0') => Err("it holds a control character"),
+        _ if text.contains('\0') => Err("it contains a control character"),
         _ => Ok(Remote::Local(text.into())),
     }
 }
 
-/// Reads what follows `ssh://`, where `%XX` stands for a byte.
+/// Parses the rest of an `ssh://` URL, where `%XX` stands for a byte.
 fn parse_ssh_url(rest: &str) -> Result<Remote, &'static str> {
     let (authority, path) = match rest.find('/') {
         Some(slash) => rest.split_at(slash),
@@ -91,12 +92,12 @@ fn parse_ssh_url(rest: &str) -> Result<Remote, &'static str> {
     let (user, host_port) = split_user(authority);
     let (host, port) = split_port(host_port)?;
     let user = user.map(decode_text).transpose()?;
-    // Of an IPv6 address only the percent sign before its zone is encoded (RFC 6874).
+    // In an IPv6 address, only the percent sign before its zone is encoded (RFC 6874).
     let host = match host.contains(':') {
         true => host.replacen("%25", "%", 1),
         false => decode_text(host)?,
     };
-    // As git does it: behind the slash there may be somebody's home.
+    // As git does: after the slash there may be a user's home.
     let path = path
         .strip_prefix('/')
         .filter(|path| path.starts_with('~'))
@@ -104,20 +105,20 @@ fn parse_ssh_url(rest: &str) -> Result<Remote, &'static str> {
     ssh(user.as_deref(), &host, port, &decode_text(path)?)
 }
 
-/// Reads what follows `file://`, where `%XX` stands for a byte.
+/// Parses the rest of a `file://` URL, where `%XX` stands for a byte.
 fn parse_file_url(rest: &str) -> Result<Remote, &'static str> {
     let path = rest.strip_prefix("localhost").unwrap_or(rest);
     if !path.starts_with('/') {
-        return Err("a file:// URL names an absolute path, as in file:///srv/cache");
+        return Err("a file:// URL must have an absolute path, as in file:///srv/cache");
     }
     let bytes = decode(path);
     if bytes.contains(&0) {
-        return Err("it holds a control character");
+        return Err("it contains a control character");
     }
     Ok(Remote::Local(OsString::from_vec(bytes).into()))
 }
 
-/// Splits off what comes before `://`, if that can be a scheme.
+/// Splits off the text before `://`, if it can be a scheme.
 fn split_scheme(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once("://")?;
     let is_letter = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
@@ -128,7 +129,7 @@ fn split_scheme(text: &str) -> Option<(&str, &str)> {
 /// Splits `[inside]:path` and `user@[inside]:path`.
 fn split_brackets(text: &str) -> Option<(Option<&str>, &str, &str)> {
     let (before, rest) = text.split_once('[')?;
-    // Within, an address with a port has brackets of its own.
+    // Inside, an address with a port has brackets of its own.
     let nested = rest
         .starts_with('[')
         .then(|| rest.find(']'))
@@ -146,8 +147,8 @@ fn split_brackets(text: &str) -> Option<(Option<&str>, &str, &str)> {
     }
 }
 
-/// Puts bytes in the place of `%XX`. A percent sign that two hexadecimal digits do not follow is
-/// itself, as to git.
+/// Decodes `%XX` to bytes. Like git, keeps a percent sign that two hexadecimal digits do not
+/// follow.
 fn decode(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -169,7 +170,7 @@ fn decode_text(text: &str) -> Result<String, &'static str> {
     String::from_utf8(decode(text)).map_err(|_| "its %XX do not stand for UTF-8")
 }
 
-/// Writes what [`decode`] reads.
+/// The inverse of [`decode`].
 fn encode(text: &str, plain: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
@@ -191,9 +192,9 @@ fn ssh(
         return Err("it names no host");
     }
     if host.contains(['[', ']']) {
-        return Err("an address in brackets is written [address]:path or ssh://[address]/path");
+        return Err("write an address in brackets as [address]:path or ssh://[address]/path");
     }
-    // What begins with a dash would be an option to ssh.
+    // ssh would take a leading dash for an option.
     if host.starts_with('-') || user.is_some_and(|user| user.starts_with('-')) {
         return Err("a host or user that begins with '-' would be an option to ssh");
     }
@@ -209,7 +210,7 @@ fn ssh(
         .iter()
         .any(|part| part.contains(char::is_control))
     {
-        return Err("it holds a control character");
+        return Err("it contains a control character");
     }
     Ok(Remote::Ssh(SshRemote {
         user: user.map(str::to_owned),
@@ -226,8 +227,8 @@ fn split_user(authority: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// Splits `host`, `host:port`, `[v6]` and `[v6]:port`, and `v6` where it can be nothing else. An
-/// empty port is none.
+/// Splits `host`, `host:port`, `[v6]`, `[v6]:port`, and `v6` if it is unambiguous. An empty port
+/// counts as none.
 fn split_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -235,7 +236,7 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
             match after.strip_prefix(':') {
                 Some(port) => (host, port),
                 None if after.is_empty() => (host, ""),
-                None => return Err("after ']' comes ':port' or nothing"),
+                None => return Err("only ':port' may follow ']'"),
             }
         }
         None if is_ipv6(text) => (text, ""),
@@ -266,7 +267,8 @@ impl fmt::Display for Remote {
 }
 
 impl SshRemote {
-    /// Returns whether the path begins at the user's home, which has no form with a scheme.
+    /// Returns whether the path is relative to the user's home, for which URLs with a scheme have
+    /// no form.
     fn is_relative(&self) -> bool {
         !self.path.is_empty() && !self.path.starts_with(['/', '~'])
     }
@@ -303,7 +305,7 @@ impl fmt::Display for SshRemote {
             write!(f, ":{port}")?;
         }
         let encoded = encode(path, "/-._~!$&'()*+,;=:@");
-        // Behind the first slash a tilde would be a home.
+        // After the first slash, a tilde would mean a home.
         match path.strip_prefix("/~") {
             Some(_) => f.write_str(&encoded.replacen('~', "%7E", 1)),
             None if path.starts_with('~') => write!(f, "/{encoded}"),

@@ -1,7 +1,7 @@
-//! A receiver to talk to: started through `ssh`, or as a child on this machine.
+//! Starts a receiver to talk to, through `ssh` or as a child on this machine.
 //!
-//! The user's own `ssh` runs, with the user's own configuration, keys and agent; nothing of ssh is
-//! done here. Nothing here knows the protocol.
+//! Runs the user's own `ssh`, with the user's configuration, keys and agent; implements nothing of
+//! ssh. Knows nothing of the protocol.
 
 use std::ffi::OsString;
 use std::io;
@@ -24,13 +24,13 @@ use crate::error::Error;
 use crate::openssh;
 use crate::remote::{Remote, SshRemote};
 
-/// The program that a server runs, and its name here.
+/// The program that a server runs, also its name here.
 pub const RECEIVER: &str = "bst-artifact-receive";
 
 /// The program that a server of version 0 runs.
 const OLD_RECEIVER: &str = "ostree-receive";
 
-/// How receivers are started.
+/// Starts receivers.
 #[derive(Clone, Debug, Default)]
 pub struct Connector {
     ssh: Option<String>,
@@ -41,34 +41,34 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Uses `command` in the place of `ssh`: a program with its arguments, read by a shell, like
-    /// git's `GIT_SSH_COMMAND`.
+    /// Runs `command` instead of `ssh`: a program with its arguments, parsed by a shell, like git's
+    /// `GIT_SSH_COMMAND`.
     #[must_use]
     pub fn ssh_command(mut self, command: impl Into<String>) -> Self {
         self.ssh = Some(command.into());
         self
     }
 
-    /// Starts what receives pushes in an old version. Clients of [`Dialect::V0`] name another program
-    /// and say the path in another way; those of the others do alike.
+    /// Starts a receiver for pushes in an old version. For [`Dialect::V0`], clients name another
+    /// program and pass the path in another way; for other versions they do not differ.
     #[must_use]
     pub fn dialect(mut self, dialect: Option<Dialect>) -> Self {
         self.server_first = dialect == Some(Dialect::V0);
         self
     }
 
-    /// Uses `program` as the receiver for repositories on this machine, in the place of the one
-    /// beside this program or on `PATH`.
+    /// Runs `program` as the receiver for repositories on this machine, instead of the one beside
+    /// this program or on `PATH`.
     #[must_use]
     pub fn receiver(mut self, program: impl Into<OsString>) -> Self {
         self.receiver = Some(program.into());
         self
     }
 
-    /// Looks up with `ssh -G` what the user's configuration says. What of it would spoil the stream
-    /// is overridden; and where it leaves the ciphers to OpenSSH, the fastest are tried first:
-    /// AES-GCM, on a processor with instructions for it. Does nothing for a remote on this machine,
-    /// and where the command is another than `ssh`.
+    /// Reads the user's configuration with `ssh -G`, and overrides settings that would spoil the
+    /// stream. If it leaves the ciphers to OpenSSH, tries the fastest first: AES-GCM, on a
+    /// processor with instructions for it. Does nothing for a remote on this machine, or if the
+    /// command is not `ssh`.
     pub async fn adapt_to(mut self, remote: &Remote) -> Self {
         let Remote::Ssh(remote) = remote else {
             return self;
@@ -81,7 +81,7 @@ impl Connector {
         destination(&mut command, remote);
         command.stdin(Stdio::null()).stderr(Stdio::null());
         command.kill_on_drop(true);
-        // What is wrong with it shows when it is run in earnest.
+        // Any problem shows when the real command runs.
         if let Ok(Ok(output)) = tokio::time::timeout(LOOK_UP, command.output()).await
             && output.status.success()
         {
@@ -92,7 +92,7 @@ impl Connector {
         self
     }
 
-    /// Returns the ciphers that `ssh` is told to try, in order; `None` leaves them to it.
+    /// Returns the ciphers that `ssh` will try, in order; `None` leaves the choice to it.
     pub fn ciphers(&self) -> Option<&str> {
         self.ciphers.as_deref()
     }
@@ -101,7 +101,7 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// `Start`, if the program cannot be run. That nothing answers shows only later.
+    /// `Start`, if the program cannot be run. A server that does not answer shows only later.
     pub fn connect(&self, remote: &Remote) -> Result<Connection, Error> {
         let mut command = match remote {
             Remote::Ssh(remote) => self.ssh(remote),
@@ -156,8 +156,8 @@ impl Connector {
         command
     }
 
-    /// Returns whether OpenSSH's client is what runs, perhaps by way of another program: only then
-    /// its options are known. A wrapper of another name is given none.
+    /// Returns whether the command runs OpenSSH's client, perhaps through another program: we know
+    /// the options of no other. A wrapper with another name gets none.
     fn is_openssh(&self) -> bool {
         let words = self.ssh.as_deref().unwrap_or("ssh");
         let mut words = words.split_whitespace();
@@ -203,8 +203,8 @@ impl Connector {
     }
 }
 
-/// Makes a path one word to the shell on the other side, whatever it holds. That shell knows where
-/// homes are: `~` and `~user` at the beginning are left to it, as git does.
+/// Quotes a path as one word for the shell on the other side. Like git, leaves `~` and `~user` at
+/// the beginning to that shell, which knows the homes.
 fn quoted(path: &str) -> String {
     let home = path.split('/').next().unwrap_or_default();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -219,7 +219,7 @@ fn quoted(path: &str) -> String {
     }
 }
 
-/// Adds to a command of `ssh` where it is to go.
+/// Adds the destination to an `ssh` command.
 fn destination(command: &mut Command, remote: &SshRemote) {
     if let Some(port) = remote.port {
         command.arg("-p").arg(port.to_string());
@@ -231,7 +231,7 @@ fn destination(command: &mut Command, remote: &SshRemote) {
     command.arg("--").arg(host);
 }
 
-/// A receiver that was started, as a byte stream.
+/// A running receiver, as a byte stream.
 #[derive(Debug)]
 pub struct Connection {
     child: Child,
@@ -242,8 +242,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Waits for the receiver to end, and returns how it did and the last lines it, or `ssh`, wrote
-    /// to standard error. They are the other side's: escape them before showing them.
+    /// Waits for the receiver to end, and returns its exit status and the last lines that it, or
+    /// `ssh`, wrote to standard error. The other side wrote them: escape them before you show them.
     pub async fn finish(mut self) -> io::Result<(ExitStatus, Vec<String>)> {
         drop(self.stdin.take());
         let status = match tokio::time::timeout(FINISH, self.child.wait()).await {
@@ -257,14 +257,14 @@ impl Connection {
         loop {
             match tokio::time::timeout(LAST_LINES, self.messages.recv()).await {
                 Ok(Ok(line)) => lines.push(line),
-                // Of very many lines the last are kept: there the reason is.
+                // If there are too many lines, the last ones are kept: they contain the reason.
                 Ok(Err(RecvError::Lagged(_))) => {}
                 Ok(Err(RecvError::Closed)) | Err(_) => return Ok((status, lines)),
             }
         }
     }
 
-    /// Returns whether any byte came from the other side, be it the receiver's or not.
+    /// Returns whether any byte came from the other side, from the receiver or not.
     pub const fn was_heard(&self) -> bool {
         self.heard
     }
@@ -303,7 +303,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Only closing a pipe tells the other end that nothing more will come.
+        // Only closing the pipe tells the other end that nothing more will come.
         self.stdin = None;
         Poll::Ready(Ok(()))
     }
@@ -322,37 +322,37 @@ async fn read_lines(stderr: ChildStderr, said: broadcast::Sender<String>) {
             return;
         }
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        // Whether anybody listens or not, the pipe is emptied to the end, or the other side would
-        // stop in the middle of a word.
+        // Empty the pipe to the end, whether anybody listens or not: otherwise the other side would
+        // block in the middle of a word.
         let _ = said.send(line);
     }
 }
 
-/// Makes what a child reads from: our end, and its own.
+/// Creates the standard input of a child: our end, and its own.
 ///
-/// It is no pipe, because who writes to a full pipe is woken for every page that is read, and to a
-/// full socket once most of it is.
+/// It is a socket, because a writer to a full pipe wakes up for every page that is read, and a
+/// writer to a full socket only once most of it is.
 fn socket_pair() -> io::Result<(UnixStream, OwnedFd)> {
     let (ours, theirs) = UnixStream::pair()?;
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&ours, SOCKET_LEN);
-    // A child expects a standard input that waits.
+    // A child expects a blocking standard input.
     let theirs = theirs.into_std()?;
     theirs.set_nonblocking(false)?;
     Ok((ours, theirs.into()))
 }
 
-/// Makes a pipe larger where the system lets: fewer, longer reads and writes.
+/// Enlarges a pipe, if the system allows it: fewer, longer reads and writes.
 fn enlarge(pipe: &impl std::os::fd::AsFd) {
     let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_LEN);
 }
 
-/// How long `ssh -G` may take before nothing is made of it.
+/// How long to wait for `ssh -G` before ignoring it.
 const LOOK_UP: Duration = Duration::from_secs(5);
 const SOCKET_LEN: usize = 1024 * 1024;
 const PIPE_LEN: usize = 1024 * 1024;
 const LINES_MAX: usize = 512;
 const LINE_LEN_MAX: u64 = 4_096;
-/// How long a receiver may take to end after all was said.
+/// How long to wait for a receiver to end after the session.
 const FINISH: Duration = Duration::from_secs(10);
 const LAST_LINES: Duration = Duration::from_millis(200);
 
@@ -362,7 +362,7 @@ mod tests {
 
     use super::*;
 
-    /// Starts shell text in the place of a receiver.
+    /// Runs shell text instead of a receiver.
     fn start(text: &str) -> Connection {
         let remote = "host:path".parse().unwrap();
         Connector::default()

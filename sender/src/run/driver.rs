@@ -1,8 +1,9 @@
-//! Runs a sender session over a byte stream: the only I/O and the only timers of the sender.
+//! Runs a sender session over a byte stream, with the session's timers. Threads of [`Pool`] read
+//! the repository.
 //!
-//! It takes no decision of the protocol's. Bytes are read while others are written, so that two
-//! full pipes never wait for each other; draining the session pauses while bytes wait to be
-//! written, which is all the back-pressure there is.
+//! The driver decides nothing about the protocol. It reads while it writes, so that two full pipes
+//! never wait for each other (REQ-36). The only back-pressure: it pauses draining the session while
+//! bytes wait to be written.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -48,7 +49,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
         greeted: false,
     };
     let result = driver.run(stop).await;
-    // What caused a fault of ours is known here, better than the words told to the server.
+    // The pool knows the cause of our own fault better than the words sent to the server.
     match (result, driver.pool.take_failure()) {
         (Err(SessionError::Fault(_)), Some(cause)) => Err(cause),
         // REQ-30.
@@ -61,7 +62,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
 /// An output that waits for its turn.
 enum Unwritten {
     Bytes(Bytes),
-    /// To be told once the bytes before it are written.
+    /// An event to report once the bytes before it are written.
     Event(SenderEvent),
 }
 
@@ -73,16 +74,16 @@ struct Driver<S, E> {
     event: E,
     throttle: Option<Throttle>,
     unread: BytesMut,
-    /// What the session put out and was not carried out; bytes come first.
+    /// Outputs of the session that are not carried out yet; bytes come first.
     unwritten: VecDeque<Unwritten>,
     unwritten_len: usize,
-    /// The server still takes bytes.
+    /// Whether the server still accepts bytes.
     writable: bool,
     last_heard: Instant,
-    /// When the server last said more than that it lives.
+    /// When the server last sent more than a sign of life.
     last_progress: Instant,
     last_said: Instant,
-    /// Anything was heard from the server.
+    /// Whether the server has sent anything.
     greeted: bool,
 }
 
@@ -92,7 +93,7 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
         loop {
             self.drain();
             if self.session.is_finished() && self.unwritten.is_empty() {
-                // Nothing follows; the server sees the end, and ends as well.
+                // Nothing follows; the server sees the end of our bytes, and ends as well.
                 let _ = self.writer.shutdown().await;
                 return Ok(());
             }
@@ -105,7 +106,8 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
                 stepped = self.step() => stepped,
             };
             if let Err(error) = stepped {
-                // What came before it in the same bytes counts, such as the outcomes of the push.
+                // Deliver what came before the error in the same bytes, such as the outcomes of the
+                // push.
                 self.unwritten_len = 0;
                 self.drain();
                 self.part(&error).await;
@@ -114,13 +116,13 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
         }
     }
 
-    /// Waits for one thing to happen, and takes it in.
+    /// Waits for one event, and handles it.
     async fn step(&mut self) -> Result<(), SessionError> {
         let now = Instant::now();
         let patience = match self.greeted {
             false => GREETING,
             true if self.session.expects_pings() => SILENCE,
-            // One of an old version gives none while it works.
+            // A server of an old version sends no sign of life while it works.
             true => IDLENESS,
         };
         let (give_up, ping) = (self.last_heard + patience, self.last_said + PING);
@@ -130,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
         }
         let give_up_idle = self.last_progress + IDLENESS;
         if now >= give_up_idle {
-            let text = "the server said nothing but that it lives for too long";
+            let text = "the server sent only signs of life for too long";
             return Err(self.session.abort(CloseCode::TIMEOUT, text));
         }
         if now >= ping {
@@ -179,7 +181,8 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
                 match written {
                     Ok(len) => self.take_written(len),
                     Err(error) => {
-                        // Why the server hung up is in what it said before: it is read to the end.
+                        // The reason why the server hung up is among its earlier bytes: read them
+                        // to the end.
                         tracing::debug!(%error, "the server takes no more bytes");
                         self.stop_writing();
                     }
@@ -191,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
         }
     }
 
-    /// Nobody is there to take what waits, and nothing may wait for it.
+    /// Drops everything that waits: nobody will take it, and nothing may wait for that.
     fn stop_writing(&mut self) {
         self.writable = false;
         self.unwritten.clear();
@@ -207,7 +210,7 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
             return;
         };
         if front.len() > PING_LEN {
-            // A large object takes long, and needs no answer meanwhile.
+            // Sending a large object takes long, and needs no answer meanwhile.
             self.last_progress = Instant::now();
         }
         if len < front.len() {
@@ -226,7 +229,7 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
         }
     }
 
-    /// Carries out what the session puts out, until enough waits to be written.
+    /// Carries out the session's outputs, until enough bytes wait to be written.
     fn drain(&mut self) {
         while self.unwritten_len < UNWRITTEN_LEN_MAX {
             match self.session.poll_output() {
@@ -236,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
                 }
                 Some(SenderOutput::Transmit(_)) => {}
                 Some(SenderOutput::Source(request)) => self.pool.submit(request),
-                // What is not written is not sent.
+                // Report objects as sent only once they are written.
                 Some(SenderOutput::Event(event @ SenderEvent::Sent { .. }))
                     if !self.unwritten.is_empty() =>
                 {
@@ -248,7 +251,7 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
         }
     }
 
-    /// Tells the server why there will be no more, if it still listens.
+    /// Tells the server why the session ends, if it still listens.
     async fn part(&mut self, error: &SessionError) {
         if !self.writable || matches!(error, SessionError::PeerClosed(_) | SessionError::Truncated)
         {
@@ -269,16 +272,16 @@ impl<S: AsyncRead + AsyncWrite, E: FnMut(SenderEvent)> Driver<S, E> {
 }
 
 const READ_LEN: usize = 64 * 1024;
-/// Bytes that may wait to be written before draining the session pauses.
+/// Bytes that may wait to be written before draining pauses.
 const UNWRITTEN_LEN_MAX: usize = 1024 * 1024;
-/// For the server's first byte: a person may be typing a password to `ssh`.
+/// How long to wait for the server's first byte: a person may be typing a password to `ssh`.
 const GREETING: Duration = Duration::from_secs(180);
-/// For the next sign of life of a server, which sends one every 15 seconds.
+/// How long to wait for a server's next sign of life; it sends one every 15 seconds.
 const SILENCE: Duration = Duration::from_secs(60);
-/// For more than signs of life, while nothing is sent either. A server that waits for a lock, or makes
-/// much durable, needs minutes.
+/// How long to wait for more than signs of life, while we send nothing either. A server that waits
+/// for a lock, or syncs much data, needs minutes.
 const IDLENESS: Duration = Duration::from_secs(3600);
-/// Bytes of our own sign of life.
+/// Length of our own `Ping`, in bytes.
 const PING_LEN: usize = 8;
 const PING: Duration = Duration::from_secs(15);
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -299,7 +302,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that said all it had to say and is gone when it is answered.
+    /// A server that has sent everything, and is gone when the client answers.
     struct Gone {
         said: Vec<u8>,
     }
@@ -336,7 +339,7 @@ mod tests {
         }
     }
 
-    /// A server that takes every byte, and keeps when it came.
+    /// A server that accepts every byte, and records when it came.
     struct Clocked {
         taken: Vec<(Instant, usize)>,
     }
@@ -383,7 +386,7 @@ mod tests {
         };
         let (started, rate) = (Instant::now(), 1_000);
         let mut server = Clocked { taken: Vec::new() };
-        // It never answers: what is written before it is given up is the greeting and an offer.
+        // The server never answers, so only the greeting and an offer are written before the end.
         let never = run(
             config,
             None,
@@ -400,7 +403,7 @@ mod tests {
             let lets = (when - started).as_secs_f64() * 1_000.0;
             assert!(
                 total as f64 <= lets + 1.0,
-                "{total} bytes where {lets} are let"
+                "{total} bytes, but the rate allows {lets}"
             );
             assert!(
                 total > 6_600 || total as f64 >= lets - 100.0,
@@ -410,7 +413,7 @@ mod tests {
         assert!(total > 6_600, "{total}");
     }
 
-    /// A server that is welcoming, and then says every 15 seconds that it lives.
+    /// A server that answers the greeting, and then only sends a `Ping` every 15 seconds.
     struct Pinging {
         said: Vec<u8>,
         next: Pin<Box<tokio::time::Sleep>>,
@@ -479,7 +482,11 @@ mod tests {
         let kept = tokio::time::timeout(10 * IDLENESS, kept).await.unwrap();
         let error = kept.unwrap_err();
         assert!(
-            matches!(&error, Error::Session(SessionError::Fault(fault)) if fault.code == CloseCode::TIMEOUT),
+            matches!(
+                &error,
+                Error::Session(SessionError::Fault(fault))
+                    if fault.code == CloseCode::TIMEOUT
+            ),
             "{error:?}"
         );
         assert!(started.elapsed() >= IDLENESS);

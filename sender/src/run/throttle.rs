@@ -1,23 +1,23 @@
-//! A limit to how many bytes are sent in a second: a bucket that fills steadily and holds little, so
-//! that the rate is even at any scale a person or a link would notice.
+//! Limits the number of bytes sent in a second: a bucket that fills steadily and holds little, so
+//! that the rate is even at any scale that a person or a link would notice.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many bytes may be sent, and when there may be more.
+/// The bytes that may be sent now.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     rate: NonZeroU64,
-    /// Bytes that may be sent now; at most the `burst`.
+    /// Bytes that may be sent now, at most the `burst`.
     allowance: u64,
-    /// Up to when what had come in is in the allowance.
+    /// The time up to which the allowance includes what came in.
     filled: Instant,
 }
 
 impl Throttle {
-    /// Starts with an empty bucket, so that no push is above its rate from its first byte on.
+    /// Starts with an empty bucket, so that a push keeps its rate from the first byte on.
     pub(crate) fn new(rate: NonZeroU64) -> Self {
         Self {
             rate,
@@ -33,7 +33,7 @@ impl Throttle {
         let gained = u64::try_from(gained).unwrap_or(u64::MAX);
         if gained > 0 {
             self.allowance = self.burst().min(self.allowance.saturating_add(gained));
-            // What was not worth a byte counts next time.
+            // A fraction of a byte counts next time.
             self.filled = if self.allowance == self.burst() {
                 now
             } else {
@@ -43,18 +43,18 @@ impl Throttle {
         self.allowance
     }
 
-    /// Takes account of bytes that were sent.
+    /// Subtracts bytes that were sent.
     pub(crate) fn take(&mut self, len: u64) {
         self.allowance = self.allowance.saturating_sub(len);
     }
 
-    /// Returns when the bucket is half full: a write is worth its while then.
+    /// Returns when the bucket will be half full, which makes a write worthwhile.
     pub(crate) fn ready_at(&self) -> Instant {
         let half = self.burst().div_ceil(2);
         self.filled + self.time_for(half.saturating_sub(self.allowance))
     }
 
-    /// The bytes of a twentieth of a second, one at least.
+    /// The bytes of a twentieth of a second, at least one.
     const fn burst(&self) -> u64 {
         self.rate.get().div_ceil(20)
     }
@@ -71,7 +71,7 @@ const NANOS: u128 = 1_000_000_000;
 mod tests {
     use super::*;
 
-    /// Sends as much as is allowed for so long; returns what was sent in each tenth of a second.
+    /// Sends as much as the throttle allows; returns the bytes of each tenth of a second.
     fn send(rate: u64, tenths: usize) -> Vec<u64> {
         let start = Instant::now();
         let mut throttle = Throttle {
