@@ -1,7 +1,7 @@
-//! The audit: one line of JSON for each push, whatever became of it.
+//! The audit: one line of JSON for each push, whatever its outcome.
 //!
-//! Written when the session is over, by whoever runs the driver; a process that is killed writes
-//! none. A line that cannot be written is a warning in the log, and no failure of the push.
+//! The driver's caller writes it when the session is over; a process that is killed writes none.
+//! Failing to write a line is a warning in the log, and does not fail the push.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -15,39 +15,39 @@ use artifact_protocol::{Text, Version, escape_json};
 use artifact_store::Received;
 use serde::{Deserialize, Serialize};
 
-/// What is written down of one push. Text of clients is escaped in the file, and has to be again
-/// when what was read from there is shown.
+/// The audit's record of one push. Text of clients is escaped in the file, and must be escaped
+/// again when a program shows what it has read from there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// When the session was over, as in `2026-01-31T12:00:00Z`.
+    /// The end of the session, as in `2026-01-31T12:00:00Z`.
     pub time: String,
-    /// The session, as in the log.
+    /// The session's id, as in the log.
     pub session: String,
-    /// Who pushed.
+    /// The client's identity.
     pub identity: String,
-    /// Fingerprints of the keys that were used, where sshd tells.
+    /// Fingerprints of the keys that the client has used, if sshd tells.
     #[serde(default)]
     pub keys: Vec<String>,
-    /// Address and port of the client, where sshd tells.
+    /// Address and port of the client, if sshd tells.
     pub client: Option<String>,
     /// The client's program and version.
     pub agent: Option<String>,
     /// The version of the protocol.
     pub protocol: Option<u16>,
-    /// `done`, `refused` where the rules did not let some refs be set, `withdrawn`, or `failed`.
+    /// `done`, `refused` if the rules refused some refs, `withdrawn`, or `failed`.
     pub outcome: String,
-    /// Why it failed.
+    /// The reason of a failure.
     pub error: Option<String>,
-    /// What was announced: the first [`REFS_MAX`].
+    /// The announced refs: the first [`REFS_MAX`].
     pub refs: Vec<RefRecord>,
     /// How many more refs were announced.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more_refs: usize,
-    /// Objects that came.
+    /// Objects received.
     pub objects: u64,
     /// Their stored bytes.
     pub bytes: u64,
-    /// How long the session was.
+    /// Duration of the session.
     pub duration_ms: u64,
 }
 
@@ -58,11 +58,11 @@ pub struct RefRecord {
     pub name: String,
     /// The commit it held before.
     pub old: Option<String>,
-    /// The commit it was to hold.
+    /// The commit that the push set it to, or would have.
     pub new: String,
-    /// `updated`, `unchanged`, `would-update`, `refused`, or `open` where the session ended before.
+    /// `updated`, `unchanged`, `would-update`, `refused`, or `open` if the session ended before.
     pub outcome: String,
-    /// Why it was refused.
+    /// The reason of a refusal.
     pub why: Option<String>,
 }
 
@@ -76,7 +76,7 @@ pub struct Audit {
     turned_away: bool,
 }
 
-/// What became of all refs, those that are only counted included.
+/// The outcomes of all refs, including those that the line only counts.
 #[derive(Debug, Default)]
 struct Left {
     open: bool,
@@ -84,7 +84,7 @@ struct Left {
 }
 
 impl Audit {
-    /// Begins to listen. Lines go to `file`, or as events of the target `audit` to the log.
+    /// Starts to record. Lines go to `file`, or to the log as events of the target `audit`.
     pub fn new(file: Option<File>, record: Record) -> Self {
         Self {
             file,
@@ -95,7 +95,7 @@ impl Audit {
         }
     }
 
-    /// Takes note of what happened in the session.
+    /// Records an event of the session.
     pub fn event(&mut self, event: &ReceiverEvent) {
         match event {
             ReceiverEvent::Greeted(hello) => {
@@ -130,12 +130,12 @@ impl Audit {
         }
     }
 
-    /// Takes note that the client was sent away without having been asked what it wants.
+    /// Records that the client was turned away before it could announce anything.
     pub fn turned_away(&mut self) {
         self.turned_away = true;
     }
 
-    /// Writes the line; none for a client that only asked who the server is.
+    /// Writes the line. A client that only asked which server this is leaves none.
     pub fn finish(mut self, received: Received, error: Option<String>) {
         let record = &mut self.record;
         if record.refs.is_empty() && error.is_none() {
@@ -157,7 +157,7 @@ impl Audit {
             .map(|json| escape_json(&json))
             .map_err(io::Error::other)
             .and_then(|line| match &mut self.file {
-                // In one piece, so that lines of several sessions do not mix.
+                // In one write, so that lines of several sessions do not mix.
                 Some(file) => file.write_all(format!("{line}\n").as_bytes()),
                 None => {
                     tracing::info!(target: "audit", "{line}");
@@ -165,13 +165,13 @@ impl Audit {
                 }
             });
         if let Err(error) = written {
-            tracing::warn!(%error, "the audit of this push could not be written");
+            tracing::warn!(%error, "cannot write the audit line of this push");
         }
     }
 }
 
-/// Opens the file of an audit, and makes it if it is not there. A pipe or a terminal is refused:
-/// whoever reads there could hold a session up.
+/// Opens the audit file, and creates it if it is missing. Refuses a pipe or a terminal: its reader
+/// could hold a session up.
 pub fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .append(true)
@@ -182,7 +182,7 @@ pub fn open(path: &Path) -> io::Result<File> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(
             ErrorKind::InvalidInput,
-            "it is no regular file",
+            "it is not a regular file",
         ));
     }
     Ok(file)
@@ -207,8 +207,8 @@ fn announced(announcement: &Announcement, opened: &Opened) -> Vec<RefRecord> {
     .collect()
 }
 
-/// Returns as much of a text as a line of the audit may hold of it: a client chooses how long its
-/// own is, and part of what it is told.
+/// Cuts a text to the length that a line of the audit allows: the client chooses the length of its
+/// own texts, and of parts of the server's.
 fn shortened(text: &str) -> String {
     cut(text, TEXT_CHARS_MAX)
 }
@@ -225,11 +225,11 @@ const fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// Refs written down of a push; others are counted. A client may announce ten thousand.
+/// Refs that the line of a push lists; the others are counted. A client may announce ten thousand.
 pub const REFS_MAX: usize = 100;
-/// Characters of one text in a line.
+/// Most characters of one text in a line.
 const TEXT_CHARS_MAX: usize = 300;
-/// The same of the client's program.
+/// Most characters of the client's agent.
 const AGENT_CHARS_MAX: usize = 100;
 const OPEN: &str = "open";
 
@@ -269,7 +269,7 @@ mod tests {
         ReceiverEvent::Opened(announcement, opened)
     }
 
-    /// Returns what is written of a session with these events.
+    /// Returns the records of a session with these events.
     fn written(events: &[ReceiverEvent], error: Option<&str>) -> Vec<Record> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit");
@@ -361,7 +361,7 @@ mod tests {
         let line = write(&many, None);
         let record: Record = serde_json::from_str(&line).unwrap();
         assert_eq!((record.refs.len(), record.more_refs), (REFS_MAX, 9_900));
-        // Also for what is only counted.
+        // Refs that are only counted matter, too.
         assert_eq!(record.outcome, "refused");
         let all_refused = opened(&vec![refused; 10_000]);
         for line in [line, write(&[all_refused], Some(hostile.clone()))] {

@@ -1,4 +1,4 @@
-//! The sandbox, from inside: a push has all it needs, and nothing else is left.
+//! The sandbox, from inside: a push has everything it needs, and nothing else.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "the store's own tests use the rest")]
@@ -27,10 +27,10 @@ use rustix::process::Resource;
 
 use self::support::{Pair, done, open, update};
 
-/// Set in the process that confines itself; it names the directory of the pair.
+/// Set in the process that confines itself: the directory of the pair.
 const INSIDE: &str = "ARTIFACT_TESTS_CONFINED";
 
-/// The test runs itself once more, since there is no way out of the sandbox.
+/// The test runs itself again as a child, since there is no way out of the sandbox.
 #[test]
 fn a_confined_receiver_can_do_all_of_a_push_and_nothing_else() {
     if let Some(dir) = env::var_os(INSIDE) {
@@ -76,7 +76,7 @@ fn confined(dir: &Path) {
     assert_eq!(layers.len(), 6);
 
     push(first, "moved/ref", pushes[0].0, &pushes[0].1);
-    // Another one finds objects here, and moves the ref.
+    // Another push finds objects here, and moves the ref.
     push(second, "moved/ref", pushes[1].0, &pushes[1].1);
     push(third, "other", pushes[1].0, &pushes[1].1);
     files_outside_are_out_of_reach(dir, &pair.target());

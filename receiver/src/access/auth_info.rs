@@ -1,4 +1,4 @@
-//! What sshd has authenticated a client by: the file that `$SSH_USER_AUTH` names.
+//! The keys with which sshd has authenticated a client, from the file that `$SSH_USER_AUTH` names.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -9,29 +9,29 @@ use nix::libc;
 
 use crate::access::key::{Fingerprint, KeyError, PublicKey};
 
-/// The keys a client has used.
+/// The keys that a client has used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthInfo {
-    /// Their fingerprints; of a certificate, that of the key it certifies.
+    /// Fingerprints; for a certificate, that of the certified key.
     pub keys: Vec<Fingerprint>,
 }
 
-/// Why the file cannot be believed.
+/// The reason why the file is not trusted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthInfoError {
-    /// It cannot be read.
-    #[error("the file of sshd's that says who the client is cannot be read")]
+    /// The file cannot be read.
+    #[error("cannot read the file in which sshd lists the client's keys")]
     Read(#[source] io::Error),
-    /// It is not as sshd makes it: a plain file that only its owner may read.
-    #[error("what SSH_USER_AUTH names is no file of sshd's")]
+    /// The file is not as sshd makes it: a plain file that only its owner may read.
+    #[error("SSH_USER_AUTH names a file that sshd did not make")]
     Foreign,
     /// A line is not one of sshd's.
-    #[error("line {line} of the file of sshd's that says who the client is cannot be understood")]
+    #[error("cannot parse line {line} of the file in which sshd lists the client's keys")]
     Line {
         /// Counted from 1.
         line: usize,
-        /// What is wrong with its key, if it is one of a key.
+        /// The reason, if the line is that of a key.
         source: Option<KeyError>,
     },
 }
@@ -39,9 +39,9 @@ pub enum AuthInfoError {
 impl AuthInfo {
     /// Reads the file.
     ///
-    /// sshd sets the variable itself. Where it does not (`ExposeAuthInfo no`), a careless `AcceptEnv`
-    /// may let a client set it; so the file is not believed unless it is as sshd makes it, in its
-    /// mode and to its last byte, which nothing is that a client can have put on a server.
+    /// sshd sets the variable itself. If it does not (`ExposeAuthInfo no`), a careless `AcceptEnv`
+    /// may let a client set it. So we trust the file only if it is as sshd makes it, in its mode
+    /// and to its last byte: no client can have put such a file on a server.
     pub fn read(path: &Path) -> Result<Self, AuthInfoError> {
         let file = OpenOptions::new()
             .read(true)
@@ -73,7 +73,7 @@ impl AuthInfo {
     }
 }
 
-/// Reads what sshd may have made; `None` if it has not.
+/// Reads a file that sshd may have made; returns `None` for any other.
 fn read(file: &File) -> io::Result<Option<String>> {
     let metadata = file.metadata()?;
     let ours = metadata.uid() == rustix::process::geteuid().as_raw() || metadata.uid() == 0;
@@ -97,7 +97,7 @@ const OTHERS: [&str; 5] = [
     "gssapi-with-mic",
     "none",
 ];
-/// Of a file with some keys, in bytes.
+/// Bounds a file with some keys, in bytes.
 const MAX_LEN: u64 = 64 * 1024;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Who the client is, by what sshd says: never by what the client says.
+//! Identifies the client by what sshd says, never by what the client says.
 //!
-//! There are two ways, as there are two ways to run the receiver. With `ForceCommand`, the key comes
-//! from the file that `$SSH_USER_AUTH` names (`ExposeAuthInfo yes` in sshd_config). With a
-//! `command="..."` of the key's own in `authorized_keys`, its line says `--identity NAME`. sshd
-//! ignores the second where there is the first.
+//! There are two ways, one for each way to run the receiver. With `ForceCommand`, the file that
+//! `$SSH_USER_AUTH` names lists the key (`ExposeAuthInfo yes` in sshd_config). With a
+//! `command="..."` for each key in `authorized_keys`, that line says `--identity NAME`. If both are
+//! present, sshd ignores the second.
 
 use artifact_store::policy::{Grants, Policy};
 
@@ -11,35 +11,36 @@ use crate::access::auth_info::AuthInfo;
 use crate::access::key::Fingerprint;
 use crate::config::{Config, Identity};
 
-/// A client, as far as its rights go.
+/// A client and its rights.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// What it is called: to it, in logs, and where what it staged is kept for it.
+    /// Its identity's name: told to the client, used in logs and for its staging.
     pub name: String,
-    /// The keys it has used, where sshd tells.
+    /// The keys it has used, if sshd tells.
     pub keys: Vec<Fingerprint>,
-    /// What it may do.
+    /// Its rights.
     pub policy: Policy,
-    /// Most refs it may have, as far as that is limited.
+    /// Its quota of refs, if limited.
     pub refs_max: Option<u64>,
 }
 
-/// Why a server that has a configuration cannot tell who a client is.
+/// The reason why a server with a configuration cannot identify a client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
-    /// Neither way was taken.
+    /// sshd tells neither a key nor a name.
     #[error(
-        "the server cannot tell who its clients are: its sshd_config needs `ExposeAuthInfo yes`, or \
+        "the server cannot tell who its clients are: its sshd_config needs `ExposeAuthInfo yes`, \
+         or \
          its authorized_keys `--identity NAME` in each key's command=\"...\""
     )]
     NoKey,
-    /// Several keys were asked for, and they belong to several identities.
+    /// The client used several keys, and they belong to several identities.
     #[error("the keys used belong to several identities: {0}")]
     Ambiguous(String),
 }
 
-/// Finds out who the client is: by the name on the command line, or by the keys it has used.
+/// Identifies the client by the name on the command line, or by the keys it has used.
 ///
 /// Without a configuration everybody may do everything; with one, only what it grants.
 pub fn identify(
@@ -112,7 +113,7 @@ fn nobody_with(keys: &[Fingerprint]) -> Client {
     nobody(&keys, &format!("the key {keys}"))
 }
 
-/// Somebody that sshd lets in and the configuration does not know.
+/// A client that sshd lets in and the configuration does not know.
 fn nobody(name: &str, called: &str) -> Client {
     let who = format!("{called}, which the server's configuration does not name,");
     Client {
@@ -123,10 +124,10 @@ fn nobody(name: &str, called: &str) -> Client {
     }
 }
 
-/// Most refs of an identity of which the configuration does not say it. Two hundred bytes each in a
-/// summary of at most 10 MiB: four such identities fill no more than it holds.
+/// The quota of an identity for which the configuration sets none. Each ref takes some two hundred
+/// bytes of a summary of at most 10 MiB, so four such identities do not overfill it.
 const DEFAULT_REFS_MAX: u64 = 10_000;
-/// What everybody is called where there is no configuration.
+/// Everybody's name if there is no configuration.
 const ANYONE: &str = "anyone";
 
 #[cfg(test)]
@@ -173,7 +174,7 @@ mod tests {
         assert_eq!(name(&config, None, Some(&with(&[2]))), "dev");
         assert_eq!(name(&config, None, Some(&with(&[1, 2, 4]))), "dev");
         assert_eq!(name(&config, Some("ci"), None), "ci");
-        // Whose command line it is, sshd has decided by the key.
+        // sshd chose the command line by the key.
         assert_eq!(name(&config, Some("ci"), Some(&with(&[1]))), "ci");
         assert!(name(&config, None, Some(&with(&[0, 1]))).contains("ci, dev"));
     }

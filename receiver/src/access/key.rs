@@ -1,7 +1,7 @@
-//! Public keys as OpenSSH writes them, read strictly, and their fingerprints.
+//! Public keys as OpenSSH writes them, parsed strictly, and their fingerprints.
 //!
-//! Nothing here proves that anybody has a key: sshd has done that. A key is only told from others,
-//! and for that its fingerprint does.
+//! Nothing here proves that anybody holds a key: sshd has done that. We only tell keys apart, and
+//! the fingerprint suffices for that.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,13 +17,13 @@ pub struct PublicKey {
     blob: Vec<u8>,
 }
 
-/// What tells one key from all others: the SHA-256 of its encoding, as `ssh-keygen -l` shows it.
+/// The SHA-256 of a key's encoding, as `ssh-keygen -l` shows it. It identifies the key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
-/// Why text is no public key or fingerprint.
+/// The reason why a text is not a public key or fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no public key: {0}")]
+#[error("not a public key: {0}")]
 pub struct KeyError(&'static str);
 
 /// A type of key, and how many fields follow its name in the encoding.
@@ -34,7 +34,7 @@ struct Kind {
     fields: usize,
 }
 
-/// Those sshd lets in by default.
+/// The types that sshd accepts by default.
 const KINDS: &[Kind] = &[
     Kind {
         name: "ssh-ed25519",
@@ -79,24 +79,24 @@ impl PublicKey {
         Fingerprint(Sha256::digest(&self.blob).into())
     }
 
-    /// Returns the type and the encoding, as they are written in `authorized_keys`.
+    /// Returns the type and the encoding, as `authorized_keys` has them.
     pub fn to_text(&self) -> String {
         format!("{} {}", self.kind.name, STANDARD.encode(&self.blob))
     }
 
-    /// Parses the type and the encoding of a key, or of a certificate, of which the key counts that
-    /// it certifies.
+    /// Parses the type and the encoding of a key or certificate. Of a certificate, returns the
+    /// certified key.
     pub(super) fn parse_parts(kind: &str, encoding: &str) -> Result<Self, KeyError> {
         let known = KINDS
             .iter()
             .find(|known| known.name == kind || known.certificate == kind)
-            .ok_or(KeyError("its type is not known"))?;
+            .ok_or(KeyError("its type is unknown"))?;
         let blob = STANDARD
             .decode(encoding)
-            .map_err(|_| KeyError("what follows the type is not base64"))?;
+            .map_err(|_| KeyError("the text after the type is not base64"))?;
         let mut rest = blob.as_slice();
         if field(&mut rest)? != kind.as_bytes() {
-            return Err(KeyError("its encoding is of another type"));
+            return Err(KeyError("its encoding has another type"));
         }
         if kind == known.certificate {
             field(&mut rest)?; // A nonce.
@@ -107,7 +107,7 @@ impl PublicKey {
         }
         let again = known.encode(&mut rest)?;
         if !rest.is_empty() || again != blob {
-            return Err(KeyError("its encoding goes on after its end"));
+            return Err(KeyError("bytes follow the end of its encoding"));
         }
         Ok(Self { kind: known, blob })
     }
@@ -131,7 +131,7 @@ impl FromStr for PublicKey {
     /// Parses `TYPE BASE64 [COMMENT]` of one line.
     fn from_str(text: &str) -> Result<Self, KeyError> {
         if text.contains(['\n', '\r']) {
-            return Err(KeyError("there is more than one line"));
+            return Err(KeyError("it has more than one line"));
         }
         let mut words = text.split_ascii_whitespace();
         match (words.next(), words.next()) {
@@ -139,7 +139,7 @@ impl FromStr for PublicKey {
                 KeyError("it is a certificate: name the key that it certifies"),
             ),
             (Some(kind), Some(encoding)) => Self::parse_parts(kind, encoding),
-            _ => Err(KeyError("a type and base64 are expected")),
+            _ => Err(KeyError("it must consist of a type and base64")),
         }
     }
 }
@@ -157,7 +157,9 @@ impl FromStr for Fingerprint {
             .ok()
             .and_then(|bytes| bytes.try_into().ok())
             .map(Self)
-            .ok_or(KeyError("a fingerprint is SHA256: and 43 digits of base64"))
+            .ok_or(KeyError(
+                "a fingerprint consists of SHA256: and 43 digits of base64",
+            ))
     }
 }
 
@@ -173,7 +175,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// Takes a field off the front: a length of four bytes, big-endian, and so many bytes.
+/// Takes a field off the front: a length of four bytes, big-endian, then that many bytes.
 fn field<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], KeyError> {
     let taken = rest.split_first_chunk().and_then(|(len, after)| {
         let len = usize::try_from(u32::from_be_bytes(*len)).ok()?;
@@ -194,7 +196,7 @@ fn put(blob: &mut Vec<u8>, field: &[u8]) {
 mod tests {
     use super::*;
 
-    /// Made by `ssh-keygen`; fingerprints and certificates as it showed and signed them.
+    /// Made by `ssh-keygen`, with the fingerprints it shows and the certificates it signed.
     const KEYS: &str = include_str!("testdata/keys.txt");
 
     fn parts(line: &str) -> (&str, &str) {

@@ -1,7 +1,7 @@
-//! Who the client is, by what sshd says: never by what the client says.
+//! Identifies the client by what sshd says, never by what the client says.
 //!
-//! `key` reads public keys, `auth_info` the file in which sshd names the keys that were used, and
-//! `identity` decides whose they are.
+//! `key` parses public keys, `auth_info` the file in which sshd lists the keys that were used, and
+//! `identity` maps them to an identity.
 
 mod auth_info;
 mod identity;

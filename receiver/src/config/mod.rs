@@ -1,8 +1,8 @@
-//! The server's configuration file: who may do what, within which bounds.
+//! The server's configuration file: who may do what, and within which limits.
 //!
-//! Whatever is not understood is an error with its line: a right that is misspelt is none, but a
-//! limit that is misspelt must not be no limit. It is read once, before the receiver confines
-//! itself; where to start is [`Config::read`].
+//! Unknown keys are errors, with their line: a misspelt right merely grants nothing, but a misspelt
+//! limit would silently be no limit. The file is read once, before the receiver confines itself;
+//! start at [`Config::read`].
 
 mod trust;
 
@@ -26,41 +26,41 @@ use toml::Spanned;
 use crate::access::key::Fingerprint;
 pub use crate::config::trust::Untrusted;
 
-/// What the configuration file says.
+/// The content of the configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Where everybody may pull from.
+    /// The address to pull from.
     pub pull_url: Option<String>,
     /// The oldest version of the protocol that may push.
     pub protocol_min: Option<u16>,
-    /// Whether a receiver works where it cannot confine itself.
+    /// What the receiver does if it cannot confine itself.
     pub sandbox: Confinement,
-    /// Bounds on pushes.
+    /// Limits on pushes.
     pub limits: LimitsSection,
-    /// What is written down of each push.
+    /// Where audit lines go.
     pub audit: AuditSection,
-    /// What the summary is like.
+    /// What the summary contains.
     pub summary: SummarySection,
-    /// Those who may push.
+    /// The identities, with their keys and rights.
     pub identities: Vec<Identity>,
 }
 
-/// What a receiver does where the kernel has not all that it confines itself with.
+/// What a receiver does if the kernel lacks a layer of the sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Confinement {
-    /// It works, as far confined as it can be.
+    /// Works with the layers that the kernel has.
     #[default]
     BestEffort,
-    /// It takes no push.
+    /// Refuses every push.
     Required,
 }
 
-/// The table `[limits]`. What is not said is as without a configuration.
+/// The table `[limits]`. A missing key has the same default as without a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LimitsSection {
-    /// Largest object, as stored and as unpacked.
+    /// Largest object, both as stored and as unpacked.
     pub object_len_max: Option<Bytes>,
     /// Most stored bytes in one push.
     pub push_len_max: Option<Bytes>,
@@ -68,11 +68,11 @@ pub struct LimitsSection {
     pub push_objects_max: Option<u64>,
     /// Most sessions at once, of all identities together.
     pub sessions_max: Option<u32>,
-    /// Most refs of one identity, where it says nothing itself ([`Identity::refs_max`]).
+    /// Quota of refs of each identity that has no [`Identity::refs_max`] of its own.
     pub refs_max: Option<u64>,
-    /// Most sessions at once of one identity.
+    /// Most sessions at once of each identity.
     pub sessions_max_each: Option<u32>,
-    /// Room that must be free for a push to be accepted.
+    /// Space that must be free for a push to be accepted.
     pub min_free_space: Option<Share>,
     /// Inodes that must be free for a push to be accepted.
     pub min_free_inodes: Option<u64>,
@@ -82,78 +82,78 @@ pub struct LimitsSection {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AuditSection {
-    /// The file that gets a line for each push; without one it goes to the log.
+    /// The file that gets a line for each push; without one, the lines go to the log.
     #[serde(default, deserialize_with = "absolute")]
     pub file: Option<PathBuf>,
 }
 
 /// The table `[summary]`: `mode = "full"`, `"without-timestamps"`, `"matching"` with `patterns`, or
-/// `"none"`; and the file of a key to sign it with.
+/// `"none"`; and the file of the key to sign it with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SummarySection {
-    /// Which refs it names, and what it says of them.
+    /// The refs that the summary lists, and what it says of each.
     pub mode: SummaryMode,
-    /// The file of the key it is signed with.
+    /// The file of the signing key.
     pub sign_key: Option<PathBuf>,
 }
 
 /// One `[[identity]]`: a person or machine, and its rights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// What it is called. Not empty; ASCII letters, digits and `._@+-`.
+    /// Its name. Not empty; ASCII letters, digits and `._@+-`.
     pub name: String,
     /// Its keys. Each belongs to one identity only.
     pub keys: Vec<Fingerprint>,
-    /// Whether it is everybody that sshd lets in and no other identity has a key of (`keys = ["*"]`).
-    /// At most one is.
+    /// Whether it is everybody whom sshd lets in and whose key no other identity has (`keys =
+    /// ["*"]`). At most one identity is.
     pub any_key: bool,
-    /// What it may do.
+    /// Its rights.
     pub grants: Grants,
-    /// Most refs that it has set and that are there, long names and directories counting more.
+    /// Quota of existing refs that it has set; long names and directories count more.
     pub refs_max: Option<u64>,
 }
 
-/// Why a configuration cannot be used.
+/// The reason why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Somebody else on the machine could give himself rights.
+    /// Other users of the machine could change the file and give themselves rights.
     #[error(transparent)]
     Untrusted(#[from] Untrusted),
-    /// The key for the summary is none.
+    /// The signing key of the summary is invalid.
     #[error("{} cannot sign the summary", path.display())]
     Key {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         source: KeyError,
     },
-    /// It is not a configuration.
+    /// The text is not a valid configuration.
     #[error("{}:{line}: {why}", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
         /// Counted from 1.
         line: usize,
-        /// What is wrong there.
+        /// The mistake.
         why: String,
     },
 }
 
 impl Config {
-    /// Where the configuration is if nothing else is said.
+    /// The configuration's default path.
     pub const DEFAULT_PATH: &str = "/etc/artifact-cache.toml";
 
-    /// Reads the file at `path`, which must be there; without one, that at
-    /// [`DEFAULT_PATH`](Self::DEFAULT_PATH) if it is there.
+    /// Reads the file at `path`, which must exist; without a path, reads
+    /// [`DEFAULT_PATH`](Self::DEFAULT_PATH) if it exists.
     pub fn read(path: Option<&Path>) -> Result<Option<Self>, ConfigError> {
         match path {
             Some(path) => Self::parse(&read_text(path)?, path).map(Some),
@@ -164,8 +164,8 @@ impl Config {
     fn read_if_there(path: &Path) -> Result<Option<Self>, ConfigError> {
         match read_text(path) {
             Ok(text) => Self::parse(&text, path).map(Some),
-            // Without a configuration everybody may do everything: a link that leads nowhere is none
-            // that is not there.
+            // A dangling symlink is an error, not a missing file: a missing file would let
+            // everybody push.
             Err(ConfigError::Read { source, .. })
                 if source.kind() == io::ErrorKind::NotFound && !path.is_symlink() =>
             {
@@ -202,7 +202,7 @@ impl Config {
 }
 
 impl LimitsSection {
-    /// Returns what must be free for a push to be accepted.
+    /// Returns the space and inodes that must be free for a push to be accepted.
     pub const fn head_room(&self) -> HeadRoom {
         HeadRoom {
             space: self.min_free_space,
@@ -210,7 +210,7 @@ impl LimitsSection {
         }
     }
 
-    /// Returns how many sessions there may be at once.
+    /// Returns the limits on concurrent sessions.
     pub const fn places(&self) -> Places {
         Places {
             of_all: self.sessions_max,
@@ -218,7 +218,7 @@ impl LimitsSection {
         }
     }
 
-    /// Returns the limits a client is told and held to.
+    /// Returns the limits that the server announces to clients and enforces.
     pub fn of_wire(&self) -> Limits {
         let default = Limits::default();
         let bytes = |limit: Option<Bytes>, default| limit.map_or(default, |Bytes(bytes)| bytes);
@@ -235,8 +235,9 @@ impl SummarySection {
     /// Reads the key.
     pub fn load(&self) -> Result<SummaryConfig, ConfigError> {
         let key = |path: &PathBuf| {
-            // Whoever owns the key could only spoil signatures: it grants no rights, and belongs to the
-            // repository's owner, who signs with it.
+            // The trust check does not apply here: whoever owns the key could only spoil
+            // signatures. The key grants no rights, and belongs to the repository's owner, who
+            // signs with it.
             let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
                 path: path.clone(),
                 source,
@@ -306,10 +307,10 @@ struct RawIdentity {
     refs_max: Option<u64>,
 }
 
-/// Something wrong, and where.
+/// A mistake, and its place.
 struct Fault(Range<usize>, String);
 
-/// Reads a version of the protocol, of which none later than ours may be asked for: nobody could push.
+/// Reads a version of the protocol. Refuses one later than ours: nobody could push.
 fn known_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
     let version = u16::deserialize(deserializer)?;
     if version <= Version::NEWEST.0 {
@@ -322,17 +323,17 @@ fn known_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u1
     }
 }
 
-/// Reads a path that means the same wherever the program is run.
+/// Reads an absolute path: it means the same in whatever directory the program runs.
 fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
     let path = PathBuf::deserialize(deserializer)?;
     if path.is_absolute() {
         Ok(Some(path))
     } else {
-        Err(D::Error::custom("an absolute path is expected"))
+        Err(D::Error::custom("expected an absolute path"))
     }
 }
 
-/// Checks that patterns are there if, and only if, the mode wants them.
+/// Checks that `patterns` is present if, and only if, the mode needs it.
 fn summarize(raw: RawSummary) -> Result<SummarySection, Fault> {
     let (mode, span) = raw
         .mode
@@ -343,7 +344,7 @@ fn summarize(raw: RawSummary) -> Result<SummarySection, Fault> {
             return Err(Fault(span, "mode matching needs patterns".to_owned()));
         }
         (_, Some(patterns)) => {
-            let why = "patterns are for mode matching alone".to_owned();
+            let why = "patterns are only for mode matching".to_owned();
             return Err(Fault(patterns.span(), why));
         }
         (RawMode::Full, None) => SummaryMode::Full,
@@ -356,23 +357,21 @@ fn summarize(raw: RawSummary) -> Result<SummarySection, Fault> {
     })
 }
 
-/// Checks what binds identities to each other: names and keys are each of one only.
+/// Checks that names and keys are unique among identities.
 fn gather(raw: Vec<RawIdentity>) -> Result<Vec<Identity>, Fault> {
     let mut identities: Vec<Identity> = Vec::with_capacity(raw.len());
-    // By key; `None` is any.
+    // By key; `None` is any key.
     let mut owners: BTreeMap<Option<Fingerprint>, String> = BTreeMap::new();
     for raw in raw {
         let (span, name) = (raw.name.span(), raw.name.into_inner());
         if !is_name(&name) {
-            let why = "the name of an identity is made of letters, digits and ._@+- and begins \
+            let why = "the name of an identity may contain letters, digits and ._@+- only, and \
+                must begin \
                        with a letter or digit";
             return Err(Fault(span, why.to_owned()));
         }
         if identities.iter().any(|identity| identity.name == name) {
-            return Err(Fault(
-                span,
-                format!("there are two identities named {name}"),
-            ));
+            return Err(Fault(span, format!("two identities are named {name}")));
         }
         let mut keys = Vec::new();
         for key in raw.keys {
@@ -411,21 +410,23 @@ fn parse<T: FromStr<Err: fmt::Display>>(text: &Spanned<String>) -> Result<T, Fau
     parsed.map_err(|error| Fault(text.span(), format!("{:?}: {error}", text.as_ref())))
 }
 
-/// Returns whether text may be the name of an identity. It can stand in a `command="..."` as it is.
+/// Returns whether text may be the name of an identity. Such a name needs no quotes in a
+/// `command="..."`.
 pub fn is_name(text: &str) -> bool {
     let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
     let goes_on = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
     begins && text.len() <= MAX_NAME_LEN && text.chars().all(goes_on)
 }
 
-/// Reads a file that nobody else can write.
+/// Reads a file that no untrusted user can write.
 fn read_text(path: &Path) -> Result<String, ConfigError> {
     let failed = |source| ConfigError::Read {
         path: path.to_owned(),
         source,
     };
     let mut file = File::open(path).map_err(failed)?;
-    // Whoever is not trusted here could not have changed the file since it was opened.
+    // Checking after opening is enough: users who are not trusted now could not have changed the
+    // file since then.
     trust::check(path).map_err(failed)??;
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(failed)?;
@@ -558,7 +559,7 @@ mod tests {
             ("[audit]\nfil = '/log'", 2, "unknown field `fil`"),
             ("[summary]\nmode = 'small'", 2, "unknown variant `small`"),
             ("[summary]\nmode = 'matching'", 2, "needs patterns"),
-            ("[summary]\npatterns = ['a']", 2, "for mode matching alone"),
+            ("[summary]\npatterns = ['a']", 2, "only for mode matching"),
             ("[summary]\nsign-key = 'key'", 2, "absolute path"),
             ("[[identity]]\n", 1, "missing field `name`"),
             ("[[identity]]\nname = 'a b'", 2, "the name of an identity"),
@@ -566,7 +567,7 @@ mod tests {
             (
                 "[[identity]]\nname='a'\n\n[[identity]]\nname='a'",
                 5,
-                "two identities named a",
+                "two identities are named a",
             ),
             (
                 "[[identity]]\nname='a'\npush='x/**'",
@@ -592,7 +593,7 @@ mod tests {
             (
                 "[[identity]]\nname='a'\nkeys=['ssh-ed25519']",
                 3,
-                "no public key",
+                "not a public key",
             ),
             ("identity = 1\n", 1, "expected a sequence"),
             ("x", 1, ""),

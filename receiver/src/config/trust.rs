@@ -1,5 +1,5 @@
-//! Who else could change what a file says: whoever may write it, or a directory or link on the way to
-//! it, could give himself rights.
+//! Checks who else could change a file: whoever may write to it, or to a directory or link on its
+//! path, could give himself rights.
 
 use std::fmt;
 use std::fs::{Metadata, read_link, symlink_metadata};
@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::process::geteuid;
 
-/// A file that somebody else can change: neither root nor the user that reads it.
+/// A file that somebody other than root and its reader can change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Untrusted {
     path: PathBuf,
@@ -40,10 +40,10 @@ impl fmt::Display for Untrusted {
     }
 }
 
-/// Looks at a file, and at every directory and symbolic link that leads there.
+/// Checks a file, and every directory and symbolic link on its path.
 pub(super) fn check(path: &Path) -> io::Result<Result<(), Untrusted>> {
     let mut links = 0;
-    // What is left to go, the next component last.
+    // Remaining components, the next one last.
     let mut rest: Vec<_> = parts(&std::path::absolute(path)?);
     let mut at = PathBuf::from("/");
     let untrusted = |place: &Path, why| {
@@ -66,7 +66,7 @@ pub(super) fn check(path: &Path) -> io::Result<Result<(), Untrusted>> {
         }
         links += 1;
         if links > MAX_LINKS {
-            return Err(io::Error::other("too many symbolic links lead there"));
+            return Err(io::Error::other("too many symbolic links on the path"));
         }
         let target = read_link(&next)?;
         if target.is_absolute() {
@@ -90,11 +90,11 @@ fn fault(metadata: &Metadata) -> Option<Why> {
     if ![0, geteuid().as_raw()].contains(&metadata.uid()) {
         return Some(Why::Owner(metadata.uid()));
     }
-    // Of a link there is no mode. In a directory such as /tmp nobody replaces what is another's, and
-    // of what is in there the owner was looked at.
+    // A link has no mode of its own. In a directory such as /tmp, nobody can replace another user's
+    // file, and we check each file's owner.
     let is_shared = metadata.is_dir() && metadata.mode() & STICKY != 0;
     let is_writable = metadata.mode() & 0o022 != 0;
-    // What is written to a device such as /dev/null is not what is read from it.
+    // Writing to a device such as /dev/null does not change what is read from it.
     let is_content = !metadata.is_symlink() && !metadata.file_type().is_char_device();
     (is_writable && !is_shared && is_content).then_some(Why::Mode)
 }
@@ -151,7 +151,7 @@ mod tests {
         ] {
             assert_eq!(place_of(&at(path)), place.map(at), "{path}");
         }
-        // As /tmp is: only its owner, and root, can take away what is there.
+        // As /tmp is: only the owner of a file, and root, can remove it.
         set_permissions(at("open"), Permissions::from_mode(0o1777)).unwrap();
         assert_eq!(place_of(&at("open/deep/file")), None);
         symlink("loop", at("loop")).unwrap();
