@@ -1,4 +1,4 @@
-//! What can go wrong in a store, sorted by whose fault it is.
+//! The errors of a store, sorted by whose fault they are.
 
 use std::{fmt, io};
 
@@ -9,16 +9,16 @@ use nix::errno::Errno;
 
 use crate::verify::Rejection;
 
-/// Why a store could not do what it was asked.
+/// The reason why a store could not execute a request.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The peer's fault: an object's bytes are not what its name says.
+    /// The peer's fault: an object's bytes do not match its name.
     #[error("{id} is refused")]
     Refused {
         /// The object.
         id: ObjectId,
-        /// What is wrong with it.
+        /// The rule that it breaks.
         source: Rejection,
     },
     /// The peer's fault: detached metadata is malformed.
@@ -26,144 +26,148 @@ pub enum Error {
     DetachedMalformed {
         /// The commit.
         commit: Checksum,
-        /// What is wrong with it.
+        /// The rule that it breaks.
         source: FormatError,
     },
-    /// The peer's fault: detached metadata is not what was announced.
-    #[error("the detached metadata of commit {commit} is not the one that was announced")]
+    /// The peer's fault: detached metadata differs from the announced checksum.
+    #[error("the detached metadata of commit {commit} differs from the announced checksum")]
     DetachedDiffers {
         /// The commit.
         commit: Checksum,
     },
-    /// The peer's fault: detached metadata was announced and neither sent nor here.
-    #[error("the detached metadata of commit {commit} was announced and not sent")]
+    /// The peer's fault: it announced detached metadata, but did not send it, and it is not here.
+    #[error("the detached metadata of commit {commit} was announced, but not sent")]
     DetachedMissing {
         /// The commit.
         commit: Checksum,
     },
-    /// The peer's fault: it relies on a commit that was not called complete.
-    #[error("commit {commit} was not called complete")]
+    /// The peer's fault: it relies on a commit that the store did not call complete.
+    #[error("the client relies on commit {commit}, which the server did not call complete")]
     NotComplete {
         /// The commit.
         commit: Checksum,
     },
-    /// The peer's fault: directories nest too deep.
+    /// The peer's fault: directories nest too deep (LIM-21).
     #[error("directories nest deeper than {limit} levels at {id}")]
     TooDeep {
-        /// The first object below the limit.
+        /// The first object beyond the limit.
         id: ObjectId,
         /// The limit, in levels.
         limit: usize,
     },
-    /// The peer's fault: more directories have to be kept in mind along one path than may be.
-    #[error("too many directories are in and above {id}")]
+    /// The peer's fault: too many directories along one path would have to be remembered.
+    #[error("{id} and the directories above it contain too many directories")]
     TooWide {
-        /// The directory where there are too many.
+        /// The directory that exceeds the limit.
         id: ObjectId,
     },
-    /// The summary is as long as pullers read, and does not name a ref that it ought to.
+    /// The summary is as long as pullers accept, and does not list a ref that it should.
     #[error(
-        "the summary has no room left to name {name}: those who have most refs must have some \
+        "the summary has no room left for {name}: remove refs of the identities that have most \
          removed (`artifact-cache-admin prune`)"
     )]
     NoRoomInSummary {
         /// The ref.
         name: String,
     },
-    /// Not even without refs were the summary short enough to be read.
-    #[error("the summary would take {len} bytes without any ref, and pullers read 10 MiB")]
+    /// Even without any ref the summary would be too long for pullers.
+    #[error(
+        "the summary would take {len} bytes even without any ref, but pullers accept at most 10 MiB"
+    )]
     SummaryTooLong {
-        /// Its length.
+        /// Its length in bytes.
         len: usize,
     },
-    /// The peer's fault: its objects, and the directories its refs need, are more than a push may have.
-    #[error("objects and new directories of refs in a push: more than the limit of {limit}")]
+    /// The peer's fault: the push has too many objects, with the directories that its refs need.
+    #[error(
+        "the push exceeds the limit of {limit} objects, to which new directories of refs count"
+    )]
     TooManyObjects {
         /// The limit.
         limit: u64,
     },
-    /// The caller's fault: it asked out of order.
+    /// The caller's fault: a request out of order.
     #[error("the store was asked to {what}")]
     Misuse {
-        /// What may not be asked now.
+        /// The request that is not allowed now.
         what: &'static str,
     },
-    /// Another program holds a lock for longer than is to be waited.
+    /// Another program holds a lock for longer than the store may wait.
     #[error("another program holds {lock}")]
     Busy {
         /// The lock's path in the repository.
         lock: String,
     },
-    /// As many sessions as there may be are at work.
-    #[error("the server takes {max} pushes at once, and has as many; try again later")]
+    /// The server runs as many sessions as it may.
+    #[error("the server accepts only {max} pushes at once, and all are in use; try again later")]
     TooManySessions {
-        /// How many there may be.
+        /// The limit.
         max: u32,
     },
-    /// As many sessions as one identity may have are at work.
-    #[error("you have {max} pushes under way at once, and may have no more; try again later")]
+    /// The identity has as many sessions as it may.
+    #[error("you may run only {max} pushes at once, and all are in use; try again later")]
     TooManyOfOne {
-        /// How many there may be.
+        /// The limit.
         max: u32,
     },
-    /// The storage is full, a quota is used up, or a file may not be that large.
-    #[error("no room left while {doing} {what}")]
+    /// The storage is full, a quota is exhausted, or a file would exceed a size limit.
+    #[error("no space left while {doing} {what}")]
     Full {
-        /// What was being done.
+        /// The failed action.
         doing: &'static str,
-        /// To what.
+        /// Its object.
         what: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Less room is left on the storage than is to be kept free.
-    #[error("{free} {what} are free on the server's storage, and {needed} must be for a push")]
+    /// The storage has less free space than must stay free.
+    #[error("only {free} {what} are free on the server's storage, but a push needs {needed}")]
     NoRoom {
         /// Bytes or inodes.
         what: &'static str,
-        /// How many are free.
+        /// The free amount.
         free: u64,
-        /// How many must be.
+        /// The required amount.
         needed: u64,
     },
     /// The storage failed.
     #[error("failed {doing} {what}")]
     Io {
-        /// What was being done.
+        /// The failed action.
         doing: &'static str,
-        /// To what.
+        /// Its object.
         what: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// What was staged could not be made durable before, so that none of it can be trusted.
-    #[error("what was staged is lost, since it could not be made durable")]
+    /// An earlier sync of the staged objects failed, so none of them can be trusted.
+    #[error("the staged objects are lost, because they could not be synced")]
     StagingLost,
-    /// Something is missing or damaged beneath a commit that counts as whole.
-    #[error("commit {commit} is not whole: {id} is missing or damaged")]
+    /// Something is missing or damaged beneath a commit that is not marked partial.
+    #[error("commit {commit} lacks {id}, which is missing or damaged")]
     NotWhole {
         /// The commit.
         commit: Checksum,
-        /// What is missing.
+        /// The missing object.
         id: ObjectId,
     },
-    /// The directory is no archive repository.
+    /// The directory is not an archive repository.
     #[error("not a repository: {why}")]
     NotARepository {
-        /// What is not as it should be.
+        /// The reason.
         why: &'static str,
     },
     /// The repository's `config` cannot be used.
-    #[error("the repository's config cannot be used")]
+    #[error("cannot use the repository's config")]
     Config {
-        /// What is wrong with it.
+        /// The reason.
         #[from]
         source: ConfigError,
     },
 }
 
 impl Error {
-    /// Returns a function that wraps what the system said while `doing` something to `what`.
+    /// Returns a function that wraps the system's error while `doing` something to `what`.
     pub(crate) fn io(
         doing: &'static str,
         what: &impl fmt::Display,
@@ -187,8 +191,8 @@ impl Error {
         }
     }
 
-    /// Returns what to tell the client: whose fault it is and, where it is the client's, what is
-    /// wrong. No path of the server, and nothing the system said.
+    /// Returns the fault to send to the client: whose fault it is and, if it is the client's, the
+    /// rule that it broke. Contains no path of the server, and nothing that the system said.
     pub fn to_fault(&self) -> Fault {
         let (code, text) = match self {
             Self::Refused { .. }
@@ -233,8 +237,8 @@ impl Error {
     }
 }
 
-/// Returns which limit of the receiver's process or user an error comes of, if it does; that is for
-/// the server's operator to mend, and a client that is told so can say it.
+/// Returns the limit of the receiver's process or user that caused an error, if one did. The
+/// operator can raise it, and a client that knows it can tell the operator.
 fn limit_of(error: &io::Error) -> Option<&'static str> {
     let by_kind = match error.kind() {
         io::ErrorKind::QuotaExceeded => Some("the disk quota of the server's user is used up"),
@@ -255,7 +259,7 @@ fn limit_of(error: &io::Error) -> Option<&'static str> {
     })
 }
 
-/// Joins what an error and its causes say.
+/// Joins the texts of an error and its causes.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -283,7 +283,7 @@ fn a_commit_of_a_history_that_is_not_whole_is_a_fault_until_it_is() {
     fs::write(place.server.path().join(marked), "f").unwrap();
     let ran = place.admin(&["fsck", "server"]);
     assert!(
-        ran.code == Some(9) && ran.stdout.contains("was found not to be whole"),
+        ran.code == Some(9) && ran.stdout.contains("was found to lack objects"),
         "{ran}"
     );
     assert!(place.server.fsck().is_err());

@@ -1,45 +1,46 @@
-//! What one identity may do to which refs, and the words for what it may not.
+//! The rights of one identity to refs, and the text of its refusals.
 
 use artifact_formats::{RefName, RefPattern};
 use artifact_protocol::frame::{Refusal, RefusalCode};
 
-/// The rights of one identity. The default: none.
+/// The rights of one identity. None by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
-    /// Refs it may create.
+    /// Refs that it may create.
     pub push: Vec<RefPattern>,
-    /// Refs it may move to another commit, and create.
+    /// Refs that it may move to another commit, or create.
     pub replace: Vec<RefPattern>,
-    /// Refs by which it may replace the detached metadata of any commit that is here already.
+    /// Refs through which it may replace the detached metadata of any commit that is here already.
     pub sign: Vec<RefPattern>,
-    /// Where it may move refs to.
+    /// Where it may move refs.
     pub rule: Rule,
 }
 
-/// Where a ref may be moved to.
+/// Where a ref may be moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
-    /// To descendants of its commit only, whatever the client asks for.
+    /// Only to descendants of its commit, whatever the client asks for.
     #[default]
     FastForward,
-    /// To any commit, if the client asks for that.
+    /// To any commit, if the client asks for it.
     Any,
 }
 
-/// What an update does to a ref.
+/// The effect of an update on a ref.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Gives it its first commit, or completes the one it has.
+    /// Sets its first commit, or completes its current one.
     Create,
-    /// Gives it another commit.
+    /// Moves it to another commit.
     Move,
-    /// Replaces the detached metadata of a commit that is here already, and somebody else's.
+    /// Replaces the detached metadata of a commit that is here already, and belongs to somebody
+    /// else.
     Sign,
 }
 
 impl Action {
-    /// Returns the word for it, in refusals and where rights are listed.
+    /// Returns the word for it, in refusals and lists of rights.
     const fn verb(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -50,7 +51,8 @@ impl Action {
 }
 
 impl Grants {
-    /// Returns a line for each right, such as `create team/**`; not more than fit a `Welcome`.
+    /// Returns a line for each right, such as `create team/**`, at most as much as fits a
+    /// `Welcome`.
     pub(super) fn to_text(&self) -> String {
         let mut text = String::new();
         for action in [Action::Create, Action::Move, Action::Sign] {
@@ -80,7 +82,7 @@ impl Grants {
             .any(|pattern| pattern.matches(name.as_str()))
     }
 
-    /// Says that an action is not granted to `who`, and what is.
+    /// Refuses an action to `who`, and lists what is granted.
     pub(super) fn refusal(&self, who: &str, action: Action, name: &RefName) -> Refusal {
         let verb = action.verb();
         let granted: Vec<_> = self.lists(action).into_iter().flatten().collect();
@@ -94,8 +96,8 @@ impl Grants {
         Refusal::new(RefusalCode::NOT_PERMITTED, &text)
     }
 
-    /// Returns the patterns that grant an action: who may replace a ref may create it as well, since
-    /// it would only have to wait for somebody to do so.
+    /// Returns the patterns that grant an action. A right to replace a ref includes creating it:
+    /// its holder would only have to wait for somebody else to create it.
     fn lists(&self, action: Action) -> [&[RefPattern]; 2] {
         match action {
             Action::Create => [&self.push, &self.replace],
@@ -105,7 +107,7 @@ impl Grants {
     }
 }
 
-/// Of all rights as text, in bytes. The longest pattern fits.
+/// Limit of all rights as text, in bytes. The longest pattern fits.
 const MAX_TEXT_LEN: usize = 4 * 1024;
-/// Patterns named in a refusal.
+/// Most patterns to name in a refusal.
 const MAX_SHOWN: usize = 5;

@@ -1,8 +1,8 @@
-//! Who may set which ref to what: pure rules, no storage.
+//! The rules about who may set which ref to what: pure, without storage.
 //!
-//! An update is judged twice. When it is announced only names and current values are known; when it
-//! is published the commit is here, so that its bindings and its history can be looked at. Whoever
-//! the client says it is changes nothing: rights come from the server's configuration.
+//! An update is judged twice: at its announcement, when only names and current values are known;
+//! and at its publication, when the commit is here, so that its bindings and its history are known.
+//! Rights come from the server's configuration alone; nothing that the client says changes them.
 
 mod grants;
 
@@ -11,8 +11,8 @@ use artifact_protocol::frame::{Expect, PushOptions, RefUpdate, Refusal, RefusalC
 
 pub use crate::policy::grants::{Action, Grants, Rule};
 
-/// The rules that hold for one client. The default is that of a server without a configuration:
-/// whoever was let in may create refs, move them forward, and with [`PushOptions::FORCE`] anywhere.
+/// The rules for one client. By default those of a server without a configuration: any client may
+/// create refs, move them forward, and with [`PushOptions::FORCE`] anywhere.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     limited: Option<Limited>,
@@ -24,61 +24,61 @@ struct Limited {
     grants: Grants,
 }
 
-/// What is there when an update is judged.
+/// The state of the repository when an update is judged.
 #[derive(Clone, Debug, Default)]
 pub struct Current {
-    /// The commit that the ref holds, if the ref is there.
+    /// The commit that the ref holds, if the ref exists.
     pub commit: Option<Checksum>,
-    /// Whether everything that commit reaches is here.
+    /// Whether everything that this commit reaches is here.
     pub complete: bool,
-    /// What is here of the new commit, if anything is, by whatever ref: all of it, or part, or its
-    /// detached metadata alone.
+    /// The parts of the new commit that are here already, through whatever ref: all of it, or a
+    /// part, or only its detached metadata.
     pub new: Option<Existing>,
 }
 
-/// A commit that is announced and here already.
+/// An announced commit that is here already.
 #[derive(Clone, Debug)]
 pub struct Existing {
-    /// SHA-256 of its detached metadata, if there is some.
+    /// SHA-256 of its detached metadata, if it has some.
     pub detached: Option<Checksum>,
-    /// The refs it is bound to, if that was looked at: it need only be where there are other
-    /// detached metadata than announced.
+    /// The refs that it is bound to, if known: needed only if its detached metadata differs from
+    /// the announced one.
     pub bound: Option<Vec<String>>,
 }
 
-/// How a new commit stands to the one it replaces.
+/// The relation of a new commit to the one that it replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ancestry {
-    /// There is none to replace, or it is the same.
+    /// It replaces none, or the same.
     Nothing,
-    /// The new one descends from it.
+    /// It descends from that one.
     Descends,
-    /// The new one's history does not lead to it, as far as that history is here.
+    /// Its history does not lead to that one, as far as the history is here.
     Unrelated,
 }
 
 impl Policy {
-    /// The rules for a client that has these rights, and what to call it.
+    /// Returns the rules for a client with these rights; `who` is its name in refusals.
     pub const fn limited(who: String, grants: Grants) -> Self {
         Self {
             limited: Some(Limited { who, grants }),
         }
     }
 
-    /// Returns whether the client has no right at all, and what to tell it then.
+    /// Returns the text for a client without any right; `None` if it has some.
     pub fn turns_away(&self) -> Option<String> {
         let limited = self.limited.as_ref()?;
         (limited.grants.is_empty()).then(|| format!("{} may do nothing here", limited.who))
     }
 
-    /// Returns what the client may do, a line for each right, as far as that is limited.
+    /// Returns the client's rights, a line for each, if they are limited.
     pub fn rights(&self) -> Option<String> {
         self.limited
             .as_ref()
             .map(|limited| limited.grants.to_text())
     }
 
-    /// Judges an update by what is known when it is announced.
+    /// Judges an update at its announcement.
     pub fn judge_announced(&self, update: &RefUpdate, current: Current) -> Verdict {
         let same = current.commit == Some(update.commit) && current.complete;
         let new = current.new.as_ref();
@@ -111,8 +111,8 @@ impl Policy {
         Verdict::Accepted
     }
 
-    /// Judges detached metadata by what is here of the commit. Where the commit itself is not, it is
-    /// judged when it has come.
+    /// Judges detached metadata by what is here of the commit. If the commit itself is missing,
+    /// publication judges it.
     pub fn judge_detached(
         &self,
         update: &RefUpdate,
@@ -130,8 +130,8 @@ impl Policy {
         }
     }
 
-    /// Returns whether the client may create one of these refs: a commit that is bound to them is
-    /// the client's.
+    /// Returns whether the client may create one of these refs: then a commit that is bound to them
+    /// belongs to the client.
     pub fn may_create_any<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> bool {
         let Some(limited) = &self.limited else {
             return true;
@@ -140,9 +140,9 @@ impl Policy {
         names.any(|name| name.parse().is_ok_and(may_create))
     }
 
-    /// Judges whether the client may replace detached metadata of a commit that is the client's, or
-    /// not. They belong to the commit, whatever refs hold it: who may create other refs must not
-    /// change them.
+    /// Judges whether the client may replace the detached metadata of a commit; `is_theirs` tells
+    /// whether the commit belongs to the client. Detached metadata belongs to the commit, whatever
+    /// refs hold it: the right to create other refs must not allow changing it.
     pub fn judge_signer(&self, update: &RefUpdate, is_theirs: bool) -> Result<(), Refusal> {
         match is_theirs {
             true => Ok(()),
@@ -164,7 +164,7 @@ impl Policy {
         {
             return Err(Refusal::new(
                 RefusalCode::BINDING,
-                "the commit is bound to other refs, so that nobody could pull it by this one",
+                "the commit is bound to other refs, so nobody could pull it by this one",
             ));
         }
         if ancestry != Ancestry::Unrelated {
@@ -194,13 +194,14 @@ impl Policy {
     }
 }
 
-/// Refuses a commit that says it is of another collection than this repository's: clients that know
-/// the collection refuse it.
+/// Refuses a commit that is bound to another collection than this repository's: clients that know
+/// the collection would refuse it.
 pub fn judge_collection(own: Option<&str>, commit: &Commit) -> Result<(), Refusal> {
     match (own, commit.collection_binding.as_deref()) {
         (Some(own), Some(bound)) if own != bound => {
             let text = format!(
-                "the commit is bound to the collection {bound}, and this repository is {own}: nobody \
+                "the commit is bound to the collection {bound}, and this repository is {own}: \
+                 nobody \
                  could pull it from here"
             );
             Err(Refusal::new(RefusalCode::BINDING, &text))
@@ -209,14 +210,14 @@ pub fn judge_collection(own: Option<&str>, commit: &Commit) -> Result<(), Refusa
     }
 }
 
-/// Returns whether an update would change what is attached to a commit that is here.
+/// Returns whether an update would change the detached metadata of a commit that is here.
 fn changes_detached(update: &RefUpdate, existing: Option<&Existing>) -> bool {
     existing
         .is_some_and(|existing| update.detached.is_some() && update.detached != existing.detached)
 }
 
-/// Returns whether an update would take away these detached metadata, which are there. Where there
-/// are none, whoever has some may attach them.
+/// Returns whether an update would replace existing detached metadata. If there is none, anybody
+/// may attach some.
 pub fn replaces(update: &RefUpdate, detached: Option<Checksum>) -> bool {
     detached.is_some() && update.detached.is_some() && update.detached != detached
 }
@@ -300,7 +301,7 @@ mod tests {
         assert_eq!(judge(Expect::Is(OLD), holds(OLD)), None);
         assert_eq!(judge(Expect::Is(OLD), Current::default()), lost);
         assert_eq!(judge(Expect::Is(OLD), holds(SIGNATURE)), lost);
-        // A retry whose first try was done, and its acknowledgement lost.
+        // A retry whose first attempt succeeded, but whose acknowledgement was lost.
         assert_eq!(judge(Expect::Is(OLD), holds(NEW)), None);
     }
 
@@ -325,14 +326,14 @@ mod tests {
             (bob, "", Some(&[]), refused),
             (bob, "a/*", Some(&[]), None),
             (bob, "b/*", Some(&["a/b"]), refused),
-            // Not known yet: it is judged when the commit has come.
+            // Not known yet: publication judges it.
             (bob, "", None, None),
         ] {
             let existing = |detached| Existing {
                 detached,
                 bound: bound.map(|names| names.iter().map(|&n| n.to_owned()).collect()),
             };
-            // The ref holds it, so that only the metadata is to change.
+            // The ref holds the commit, so that only the metadata changes.
             let current = |detached| Current {
                 commit: Some(NEW),
                 complete: true,

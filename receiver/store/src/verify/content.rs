@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use crate::verify::rejection::Rejection;
 
-/// Moves what the header lacks from the beginning of `stored` to `collected`, and returns the rest.
+/// Moves missing bytes of the header from the beginning of `stored` to `collected`, and returns the
+/// rest.
 pub(super) fn collect_header<'a>(
     collected: &mut Vec<u8>,
     stored: &'a [u8],
@@ -25,21 +26,21 @@ pub(super) fn collect_header<'a>(
     Ok(rest)
 }
 
-/// The content of a file whose header has been read.
+/// The content of a file whose header has been parsed.
 #[derive(Debug)]
 pub(super) struct Content {
-    // Of the header without the size, then the content.
+    // Over the header without the size, then the content.
     hash: Sha256,
     size: u64,
     // inflated <= size
     inflated: u64,
-    // How much longer the deflate stream may be.
+    // Bytes that the deflate stream may still have (LIM-25).
     deflated_left: u64,
     has_ended: bool,
 }
 
 impl Content {
-    /// Begins with what follows `header`, to be inflated by an [`Inflation`] that was reset.
+    /// Begins after `header`; an [`Inflation`] that was reset must inflate the content.
     pub(super) fn begin(header: &[u8], object_len_max: u64) -> Result<Self, Rejection> {
         let (header, size) = FileHeader::parse_archive(header).map_err(Rejection::Structure)?;
         if size > object_len_max {
@@ -56,7 +57,7 @@ impl Content {
         })
     }
 
-    /// Returns how long the content will be, in bytes, if it is what its header says.
+    /// Returns the length of the content according to its header, in bytes.
     pub(super) const fn size(&self) -> u64 {
         self.size
     }
@@ -116,7 +117,7 @@ impl Content {
     }
 }
 
-/// An inflater, and where it writes to.
+/// An inflater and its output buffer.
 #[derive(Debug)]
 pub(super) struct Inflation {
     inflater: Decompress,
@@ -124,12 +125,12 @@ pub(super) struct Inflation {
 }
 
 impl Inflation {
-    /// For one file after the other, each of which comes whole and is small.
+    /// For a sequence of small files, each of which comes whole.
     pub(super) fn of_small_files() -> Self {
         Self::new(SMALL_OUTPUT_LEN)
     }
 
-    /// For one file of so many bytes.
+    /// For one file of `size` bytes.
     pub(super) fn of_one_file(size: u64) -> Self {
         let most = usize::try_from(size).unwrap_or(usize::MAX);
         Self::new(most.saturating_add(1).min(LARGE_OUTPUT_LEN))
@@ -142,13 +143,13 @@ impl Inflation {
         }
     }
 
-    /// Makes ready for another file.
+    /// Prepares for another file.
     pub(super) fn reset(&mut self) {
         self.inflater.reset(false);
     }
 }
 
-/// What one call of the inflater came to.
+/// The result of one call of the inflater.
 struct Step<'o> {
     consumed: usize,
     output: &'o [u8],
@@ -157,9 +158,9 @@ struct Step<'o> {
 }
 
 impl Inflation {
-    /// Inflates up to a buffer full, and never more than one byte beyond `wanted`.
+    /// Inflates at most a buffer full, and never more than one byte beyond `wanted`.
     fn step(&mut self, deflated: &[u8], wanted: u64) -> Result<Step<'_>, Rejection> {
-        // The one byte more tells content that is too long from content that ends here.
+        // The extra byte distinguishes content that is too long from content that ends here.
         let room = usize::try_from(wanted)
             .unwrap_or(usize::MAX)
             .saturating_add(1);
@@ -183,7 +184,7 @@ impl Inflation {
     }
 }
 
-/// Returns how many bytes are missing from a header.
+/// Returns how many bytes of a header are missing.
 pub(super) fn header_needs(collected: &[u8]) -> Result<usize, Rejection> {
     FileHeader::archive_bytes_needed(collected).map_err(Rejection::Structure)
 }
@@ -192,10 +193,10 @@ const fn malformed(rule: &'static str) -> Rejection {
     Rejection::Container { rule }
 }
 
-/// Length of the buffer that content is inflated to and hashed from, in bytes.
+/// Length of the buffer into which content is inflated and from which it is hashed, in bytes.
 const SMALL_OUTPUT_LEN: usize = 64 * 1024;
-/// The same for a file that comes in pieces. Whenever it is full the inflater copies the last
-/// 32 KiB, for what comes next to refer to: to half of all content, if it had the other length.
+/// The same for a file that comes in pieces. Whenever the buffer is full, the inflater copies the
+/// last 32 KiB for back-references: with the smaller buffer, it would copy half of all content.
 const LARGE_OUTPUT_LEN: usize = 256 * 1024;
 
 #[cfg(test)]
@@ -225,7 +226,7 @@ mod tests {
         let mut state = 1u32;
         for byte in &mut noise {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            // Bytes above 143 have nine bits in the fixed code.
+            // The fixed code spends nine bits on bytes above 143.
             *byte = (state >> 24) as u8 | 0x90;
         }
         for len in (0..2_000)

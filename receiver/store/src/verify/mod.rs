@@ -1,10 +1,10 @@
-//! Verification of one object's stored bytes, in bounded memory: nothing reaches the repository
-//! that has not passed here.
+//! Verification of one object's stored bytes, in bounded memory: no object reaches the repository
+//! without it (INV-1).
 //!
-//! Checks the checksum, the structure, and the container of a file object, which no checksum
-//! covers and `ostree fsck` does not look at. It does not look at other objects: whether what a
-//! dirtree names is there is for the closure walk to say. Of two deflate streams that inflate to
-//! the same content it takes either: clients differ in how they compress.
+//! Checks the checksum, the structure, and the container of a file object, which no checksum covers
+//! and `ostree fsck` does not check. Does not look at other objects: the closure walk checks that a
+//! dirtree's children exist. Accepts any deflate stream that inflates to the right content: clients
+//! compress differently.
 
 #![warn(
     clippy::indexing_slicing,
@@ -24,12 +24,12 @@ use crate::verify::content::{Content, Inflation};
 
 pub use crate::verify::rejection::Rejection;
 
-/// The proof that the stored bytes of an object are good. Nothing outside of this module makes one.
+/// The proof that the stored bytes of an object are valid. Only this module can make one.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verified {
     id: ObjectId,
     stored_len: u64,
-    // Inflated.
+    // Unpacked.
     len: u64,
 }
 
@@ -50,8 +50,7 @@ impl Verified {
     }
 }
 
-/// Verifies an object whose stored bytes are all at hand.
-/// REQ-42.
+/// Verifies an object, given all its stored bytes (REQ-42).
 pub fn verify(
     id: ObjectId,
     stored: &[u8],
@@ -72,13 +71,13 @@ pub fn verify(
     outcome
 }
 
-/// What verifications can share, one after the other: an inflater and buffers, about 110 KiB once
-/// a file was verified.
+/// Resources that consecutive verifications share: an inflater and buffers, about 110 KiB once a
+/// file was verified.
 #[derive(Debug, Default)]
 pub struct Scratch {
     // A metadata object that comes in pieces, or the header of a file.
     collected: Vec<u8>,
-    // Made for the first file.
+    // Created for the first file.
     inflation: Option<Inflation>,
 }
 
@@ -88,14 +87,14 @@ pub struct Verifier {
     id: ObjectId,
     object_len_max: u64,
     stored_len: u64,
-    // Of a file whose header has been read.
+    // Of a file whose header has been parsed.
     content: Option<Content>,
     rejected: Option<Rejection>,
     scratch: Scratch,
 }
 
 impl Verifier {
-    /// Begins with an object that may have `object_len_max` bytes, as stored and inflated.
+    /// Begins an object of at most `object_len_max` bytes, both as stored and as unpacked.
     pub fn new(id: ObjectId, object_len_max: u64) -> Self {
         Self::with_scratch(id, object_len_max, Scratch::default())
     }
@@ -112,7 +111,7 @@ impl Verifier {
         }
     }
 
-    /// Takes the next stored bytes. Once it has rejected any, it rejects whatever comes.
+    /// Takes the next stored bytes. After the first rejection, rejects everything.
     pub fn append(&mut self, stored: &[u8]) -> Result<(), Rejection> {
         if let Some(rejection) = &self.rejected {
             return Err(rejection.clone());
@@ -129,6 +128,7 @@ impl Verifier {
 
     fn count(&mut self, stored: &[u8]) -> Result<(), Rejection> {
         let limit = if self.id.kind.is_metadata() {
+            // LIM-9.
             self.object_len_max.min(MAX_METADATA_LEN as u64)
         } else {
             self.object_len_max

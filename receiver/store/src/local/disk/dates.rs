@@ -1,9 +1,9 @@
-//! Times of modification by which readers tell two versions of a file apart.
+//! Modification times by which readers tell two versions of a file apart.
 //!
-//! Web servers and proxies tell them by whole seconds and the length (`ETag` of nginx,
-//! `Last-Modified`): a file that is replaced twice within a second is read once. So each version is
-//! dated at least a second after the one before, ahead of the clock where need be, but never more than
-//! [`AHEAD`]: whoever makes versions faster than that for so long has to wait.
+//! Web servers and proxies compare whole seconds and the length (`ETag` of nginx, `Last-Modified`):
+//! they would miss the second of two replacements within a second. So each version is dated at
+//! least a second after the previous one, ahead of the clock if necessary, but never by more than
+//! [`AHEAD`]: a writer that makes versions faster for that long has to wait.
 
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,14 +12,14 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there};
 
-/// Returns when a file was modified, in seconds since 1970, if it is there.
+/// Returns the modification time of a file in seconds since 1970, if the file exists.
 pub(crate) fn of<F: Fs>(fs: &F, path: &RepoPath) -> Result<Option<i64>, Error> {
     let stat = if_there(fs.stat(path)).map_err(Error::io("looking at", path))?;
     Ok(stat.map(|stat| stat.modified.0))
 }
 
-/// Dates a file that was just written and is to replace others, later than these. What can only be
-/// dated too far ahead keeps the date it has.
+/// Dates a new file later than the others, which it will replace. If its date would be too far
+/// ahead, leaves it alone.
 pub(crate) fn later_than<F: Fs>(
     fs: &F,
     file: &RepoPath,
@@ -34,14 +34,14 @@ pub(crate) fn later_than<F: Fs>(
     Ok(wanted)
 }
 
-/// Dates a file.
+/// Sets the modification time of a file.
 pub(crate) fn set<F: Fs>(fs: &F, file: &RepoPath, seconds: i64) -> Result<(), Error> {
     fs.set_modified(file, seconds)
         .map_err(Error::io("dating", file))
 }
 
-/// Waits until a file may be replaced by one that is dated later, and not too far ahead. To be called
-/// without a lock that others need.
+/// Waits until the successor of a file may be dated later without being too far ahead. Call it
+/// without holding a lock that others need.
 pub(crate) fn pace<F: Fs>(fs: &F, path: &RepoPath) -> Result<(), Error> {
     let Some(before) = of(fs, path)? else {
         return Ok(());
@@ -59,7 +59,7 @@ fn wait(before: i64, now: Duration) -> Duration {
     let limit = now + Duration::from_secs(AHEAD.unsigned_abs());
     let wanted = Duration::from_secs(u64::try_from(before + 1).unwrap_or(0));
     let wait = wanted.saturating_sub(limit);
-    // What is further ahead was dated by a clock that was wrong: it is not waited for.
+    // A date further ahead comes from a wrong clock: do not wait for it.
     if wait > Duration::from_secs(1) {
         Duration::ZERO
     } else {

@@ -1,8 +1,8 @@
-//! Directories that a session comes back to for each object, kept open.
+//! Open directories that a session needs for each object.
 //!
-//! Opening one costs more than what is done in it. Only directories are kept that nobody removes or
-//! moves while a session lives: those of objects, and its own in staging. All others, those of refs
-//! above all, are looked up each time.
+//! Opening a directory costs more than the operation in it. Only directories that nobody removes or
+//! moves during a session are kept: those of objects, and the session's own in staging. All others,
+//! above all those of refs, are opened each time.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,17 +23,17 @@ pub(crate) struct Dirs {
 }
 
 impl Dirs {
-    /// Begins with none. What the process may open besides is left to others.
+    /// Starts empty, and never uses more than half of the process's descriptors.
     ///
-    /// Makes room for the descriptors as long as there is only one thread: later, the kernel has each
-    /// of them wait some 10 milliseconds whenever it must enlarge the table (`expand_fdtable`).
+    /// Enlarges the descriptor table while the process has only one thread: later, each enlargement
+    /// makes the kernel wait some 10 milliseconds (`expand_fdtable`).
     pub(crate) fn new(any: BorrowedFd<'_>) -> Self {
         let files = getrlimit(Resource::Nofile).current;
         let files = files.map_or(usize::MAX, |files| {
             usize::try_from(files).unwrap_or(usize::MAX)
         });
         let max = MAX_OPEN.min(files / 2);
-        // Without it everything works as well.
+        // Works without it, only slower.
         let _ = fcntl_dupfd_cloexec(any, i32::try_from(max).unwrap_or_default() + BESIDE);
         Self {
             open: Mutex::default(),
@@ -41,7 +41,7 @@ impl Dirs {
         }
     }
 
-    /// Returns a directory, by `open` unless it is kept.
+    /// Returns a directory, and opens it with `open` if it is not kept.
     pub(crate) fn get(
         &self,
         path: &str,
@@ -62,15 +62,15 @@ impl Dirs {
         Ok(dir)
     }
 
-    /// Lets go of a directory that is to be removed.
+    /// Drops a directory that is about to be removed.
     pub(crate) fn forget(&self, path: &RepoPath) {
         self.open.lock().remove(path.as_str());
     }
 }
 
-/// Those of objects, and some of staging.
+/// The directories of objects, and some of staging.
 const MAX_OPEN: usize = 256 + 16;
-/// Other descriptors that a session may have.
+/// Descriptors that a session may use otherwise.
 const BESIDE: i32 = 64;
 
 #[cfg(test)]
@@ -84,7 +84,7 @@ mod tests {
     use crate::local::disk::Fs;
     use crate::local::disk::real::RealFs;
 
-    /// A file system with a directory that is kept, and the path of a file in there.
+    /// A file system with a kept directory, and the path of a file in it.
     fn kept(dir: &TempDir) -> (RealFs, RepoPath) {
         let real = RealFs::open(dir.path()).unwrap();
         let file = RepoPath::fan_out(1).child("file");

@@ -1,7 +1,7 @@
-//! Waiting for locks, bounded. That the client hears of it meanwhile is for the driver to see to.
+//! Bounded waiting for locks. The driver keeps the client informed meanwhile.
 //!
-//! The locks themselves are the kernel's (open file description locks, as libostree takes them on
-//! `.lock`); they die with their holder. None is ever held while waiting for a peer.
+//! The locks are the kernel's (open-file-description locks, as libostree takes them on `.lock`);
+//! they die with their holder (INV-7). No lock is ever held while waiting for a peer (REQ-45).
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::local::disk::{Fs, LockMode};
 
 /// Waits for a lock.
 ///
-/// Fails with [`Error::Busy`] when somebody else holds it for all of `timeout`.
+/// Fails with [`Error::Busy`] if somebody else holds it for all of `timeout`.
 pub(crate) fn acquire<F: Fs>(
     fs: &F,
     path: &RepoPath,
@@ -44,6 +44,6 @@ pub(crate) fn acquire<F: Fs>(
     }
 }
 
-/// Most locks are held for less than this: whoever waits longer looks less often.
+/// Most locks are held for less than this; longer waits poll less often.
 const PAUSE: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);

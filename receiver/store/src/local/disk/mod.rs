@@ -1,8 +1,9 @@
-//! The seam between the store and a file system: what the store may ask. `real.rs` is the real thing.
+//! The seam between the store and a file system: every operation that the store may use. `real.rs`
+//! implements it for this machine.
 //!
-//! Thin on purpose: it decides nothing, so that a model which loses and reorders what was not
-//! synced can stand in for it. Beside this wing, only threads and clocks of the store reach the
-//! operating system.
+//! Thin on purpose: it decides nothing, so that a model which loses and reorders unsynced data can
+//! replace it. Outside of this wing, the store uses only threads and clocks of the operating
+//! system.
 
 pub(crate) mod dates;
 pub(crate) mod dirs;
@@ -22,64 +23,67 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 
 /// A file system as a store sees it, rooted at the repository. No operation follows a symbolic
-/// link, in any component.
+/// link, in any component (INV-5).
 pub trait Fs: fmt::Debug + Send + Sync + 'static {
     /// An open regular file.
     type File: Read + Write + fmt::Debug + Send;
     /// A held lock; dropping it releases it, and so does the death of the process.
     type Lock: fmt::Debug + Send + Sync;
 
-    /// Makes a file that must not exist, with this mode less the process's umask, to be written.
+    /// Creates a file for writing, which must not exist; the process's umask reduces the mode.
     fn create(&self, path: &RepoPath, mode: u32) -> io::Result<Self::File>;
-    /// Gives a file another mode.
+    /// Changes the mode of a file.
     fn set_mode(&self, file: &Self::File, mode: u32) -> io::Result<()>;
-    /// Opens a regular file to be read.
+    /// Opens a regular file for reading.
     fn open(&self, path: &RepoPath) -> io::Result<Self::File>;
     /// Makes a file's content durable.
     fn sync_data(&self, file: &Self::File) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &RepoPath) -> io::Result<()>;
-    /// Makes everything durable, and reports every failure to write back since this was opened.
+    /// Makes everything durable, and reports every failure to write back since the file system was
+    /// opened.
     fn sync_all(&self) -> io::Result<()>;
-    /// Gives a file another name, replacing what has it.
+    /// Renames a file, replacing any file of the new name.
     fn rename(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()>;
     /// Gives a file a second name, which must not exist.
     fn link(&self, from: &RepoPath, to: &RepoPath) -> io::Result<()>;
-    /// Takes a file's name away.
+    /// Removes a file's name.
     fn unlink(&self, path: &RepoPath) -> io::Result<()>;
-    /// Makes a directory that must not exist, with this mode less the process's umask.
+    /// Creates a directory, which must not exist; the process's umask reduces the mode.
     fn mkdir(&self, path: &RepoPath, mode: u32) -> io::Result<()>;
     /// Removes an empty directory.
     fn rmdir(&self, path: &RepoPath) -> io::Result<()>;
-    /// Looks at what has a name, at a symbolic link itself.
+    /// Returns the status of a file; does not follow a symbolic link.
     fn stat(&self, path: &RepoPath) -> io::Result<Stat>;
     /// Lists at most `max` entries of a directory, in no order.
     fn read_dir(&self, path: &RepoPath, max: usize) -> io::Result<Vec<DirEntry>>;
-    /// Lists a directory with what is known of each entry, in no order. What is said of the directory
-    /// itself was so before the first entry was looked at.
+    /// Lists a directory with the status of each entry, in no order. The status of the directory
+    /// itself was taken before that of any entry.
     fn survey(&self, path: &RepoPath) -> io::Result<(Stat, Vec<(String, Stat)>)>;
-    /// Looks at entries of a directory, each by its one component; `None` for what is not there.
+    /// Returns the status of entries of a directory, each named by its one component; `None` for
+    /// missing ones.
     fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>>;
     /// Reads the text of a symbolic link.
     fn read_link(&self, path: &RepoPath) -> io::Result<String>;
-    /// Sets the time of modification of what has a name, in seconds since 1970.
+    /// Sets the modification time of a file, in seconds since 1970.
     fn set_modified(&self, path: &RepoPath, seconds: i64) -> io::Result<()>;
-    /// Sets the root's time of modification to now.
+    /// Sets the root's modification time to now.
     fn touch_root(&self) -> io::Result<()>;
-    /// Returns what tells this boot from others, if that is known.
+    /// Returns an id of this boot, if known.
     fn boot_id(&self) -> Option<&str>;
-    /// Looks how much room there is.
+    /// Returns the free space.
     fn room(&self) -> io::Result<Room>;
-    /// Takes a lock on a file, which is made if need be; `None` if it is held otherwise.
+    /// Takes a lock on a file, and creates it if necessary; `None` if somebody holds a conflicting
+    /// lock.
     fn try_lock(&self, path: &RepoPath, mode: LockMode) -> io::Result<Option<Self::Lock>>;
-    /// Takes the exclusive lock on a file that must be there; `None` if it is held otherwise.
+    /// Takes the exclusive lock on an existing file; `None` if somebody holds a conflicting lock.
     fn try_lock_there(&self, path: &RepoPath) -> io::Result<Option<Self::Lock>>;
-    /// Takes the exclusive lock on the first of these bytes of a file that nobody holds, whether the
-    /// file is that long or not; it is made if need be. `None` if all are held.
+    /// Takes the exclusive lock on the first free byte of `bytes` in a file, whatever the file's
+    /// length; creates the file if necessary. `None` if all bytes are locked.
     fn try_lock_byte(&self, path: &RepoPath, bytes: Range<u64>) -> io::Result<Option<Self::Lock>>;
 }
 
-/// What has a name in a directory.
+/// The kind of a directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
@@ -88,25 +92,25 @@ pub enum FileKind {
     Dir,
     /// A symbolic link.
     Symlink,
-    /// Something no repository has.
+    /// Something that no repository contains.
     Other,
 }
 
-/// The room on a disk.
+/// The space on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// All its bytes.
+    /// Its total bytes.
     pub bytes: u64,
-    /// Those that are free to anybody.
+    /// Bytes that are free to any user.
     pub bytes_free: u64,
-    /// Files that can be made; `None` where that has no bound of its own.
+    /// Files that can still be created; `None` if the file system has no such bound.
     pub inodes_free: Option<u64>,
 }
 
-/// What is known of a file without opening it.
+/// The status of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// What it is.
+    /// Its kind.
     pub kind: FileKind,
     /// Its permissions, as `chmod` takes them.
     pub mode: u32,
@@ -114,31 +118,33 @@ pub struct Stat {
     pub len: u64,
     /// Seconds and nanoseconds since 1970 at the last modification.
     pub modified: (i64, u64),
-    /// The same at the last change of anything about it, its name included: nobody can set that.
+    /// The same for the last change of anything about it, including its name: no program can set
+    /// it.
     pub changed: (i64, u64),
-    /// Its number, which no other file has at the same time.
+    /// Its inode number, unique among existing files.
     pub inode: u64,
 }
 
-/// One entry of a directory.
+/// An entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirEntry {
-    /// Its name; what is not UTF-8 in it is replaced, and so cannot be opened by it.
+    /// Its name, with replacements for anything that is not UTF-8: such an entry cannot be opened
+    /// by it.
     pub name: String,
-    /// What has it.
+    /// Its kind.
     pub kind: FileKind,
 }
 
-/// How a lock is shared.
+/// The kind of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockMode {
-    /// With others that share it.
+    /// Others may hold a shared lock at the same time.
     Shared,
-    /// With nobody.
+    /// Nobody else may hold the lock.
     Exclusive,
 }
 
-/// Returns `None` for what is not there.
+/// Returns `None` if the file does not exist.
 pub(crate) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -147,12 +153,12 @@ pub(crate) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Returns whether an error says that a symbolic link was met, which no operation follows.
+/// Returns whether the operation met a symbolic link, which none follows.
 pub(crate) fn is_symlink(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ELOOP)
 }
 
-/// Returns what lies in a directory, or nothing where it is missing.
+/// Returns the entries of a directory; none if it is missing.
 pub(crate) fn list_dir<F: Fs>(fs: &F, dir: &RepoPath) -> Result<Vec<(String, FileKind)>, Error> {
     let entries = if_there(fs.read_dir(dir, usize::MAX)).map_err(Error::io("listing", dir))?;
     let entries = entries.unwrap_or_default();
@@ -162,7 +168,7 @@ pub(crate) fn list_dir<F: Fs>(fs: &F, dir: &RepoPath) -> Result<Vec<(String, Fil
         .collect())
 }
 
-/// Makes a directory unless it is there; returns whether it made it.
+/// Creates a directory unless it exists; returns whether it did.
 pub(crate) fn make_dir<F: Fs>(fs: &F, path: &RepoPath, mode: u32) -> io::Result<bool> {
     match fs.mkdir(path, mode) {
         Ok(()) => Ok(true),
@@ -171,7 +177,7 @@ pub(crate) fn make_dir<F: Fs>(fs: &F, path: &RepoPath, mode: u32) -> io::Result<
     }
 }
 
-/// Reads a whole file of at most `max` bytes; `None` if it is not there. A longer file is
+/// Reads a whole file of at most `max` bytes; `None` if it does not exist. A longer file is
 /// `InvalidData`.
 pub(crate) fn read_file<F: Fs>(fs: &F, path: &RepoPath, max: usize) -> io::Result<Option<Vec<u8>>> {
     let Some(file) = if_there(fs.open(path))? else {
@@ -188,8 +194,8 @@ pub(crate) fn read_file<F: Fs>(fs: &F, path: &RepoPath, max: usize) -> io::Resul
     Ok(Some(content))
 }
 
-/// Makes the names in directories durable, lower ones first. Of many directories each would cost a
-/// flush of the disk; then one sync of everything is cheaper.
+/// Makes the names in directories durable, lower ones first. Each directory costs a flush of the
+/// disk; if there are many, one sync of everything is cheaper.
 pub(crate) fn sync_dirs<F: Fs>(fs: &F, dirs: &BTreeSet<RepoPath>) -> Result<(), Error> {
     if dirs.len() > MAX_SINGLE_SYNCS {
         return fs
@@ -202,5 +208,5 @@ pub(crate) fn sync_dirs<F: Fs>(fs: &F, dirs: &BTreeSet<RepoPath>) -> Result<(), 
     Ok(())
 }
 
-/// Directories that are synced one by one.
+/// Up to this many directories are synced one by one.
 const MAX_SINGLE_SYNCS: usize = 16;

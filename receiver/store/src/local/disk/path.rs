@@ -1,7 +1,7 @@
-//! Every path the store touches, relative to the repository's root.
+//! Every path that the store uses, relative to the repository's root.
 //!
-//! A path is built here, from parsed names only, and nowhere else; so no byte of a peer can be a
-//! separator or a `..`. What a path stands for on disk is for [`Fs`](crate::local::disk::Fs) to say.
+//! Paths are built only here, and only from parsed names; so no byte of a peer can be a separator
+//! or a `..` (INV-5). [`Fs`](crate::local::disk::Fs) maps them to the disk.
 
 use std::fmt;
 
@@ -18,19 +18,19 @@ impl RepoPath {
         &self.0
     }
 
-    /// Returns the directory (empty: the root) and the name in it.
+    /// Returns the directory (empty for the root) and the name in it.
     pub fn split(&self) -> (&str, &str) {
         self.0.rsplit_once('/').unwrap_or(("", &self.0))
     }
 
-    /// Returns the directory that holds it; the root for the root.
+    /// Returns the directory that contains it; the root for the root.
     #[must_use]
     pub fn parent(&self) -> Self {
         Self(self.split().0.to_owned())
     }
 
-    /// Returns the path of an entry of this directory. What is not one component gives a path that
-    /// does not exist.
+    /// Returns the path of an entry of this directory. If `name` is not a single component, the
+    /// path does not exist.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
         let plain = !matches!(name, "" | "." | "..") && !name.contains(['/', '\0']);
@@ -72,8 +72,8 @@ impl RepoPath {
         Self(format!("objects/{first:02x}"))
     }
 
-    /// Returns whether a directory stays where it is while a session lives: that of objects, one in
-    /// there, or a staging directory, which its session alone removes.
+    /// Returns whether a directory stays in place during a session: `objects`, a directory in it,
+    /// or a staging directory, which only its session removes.
     pub(crate) fn is_steady(dir: &str) -> bool {
         dir == "objects"
             || dir.starts_with("objects/")
@@ -97,7 +97,7 @@ impl RepoPath {
         Self(format!("objects/{}", id.loose_path(extension)))
     }
 
-    /// libostree's, for what it is about to publish.
+    /// libostree's directory for objects that it is about to publish.
     pub(crate) fn tmp() -> Self {
         Self("tmp".to_owned())
     }
@@ -106,7 +106,7 @@ impl RepoPath {
         Self("state".to_owned())
     }
 
-    /// The mark of a commit whose objects are not all here.
+    /// The mark of a partial commit, some of whose objects are missing.
     pub(crate) fn partial(commit: Checksum) -> Self {
         Self(format!("state/{commit}.commitpartial"))
     }
@@ -143,12 +143,12 @@ impl RepoPath {
         Self("extensions".to_owned())
     }
 
-    /// The directory that is this project's own.
+    /// This project's own directory.
     pub(crate) fn own() -> Self {
         Self("extensions/artifact-cache".to_owned())
     }
 
-    /// Where damaged objects are put.
+    /// The directory for damaged objects.
     pub(crate) fn quarantine() -> Self {
         Self::own().child("quarantine")
     }
@@ -163,27 +163,27 @@ impl RepoPath {
         Self::own().child("summary.lock")
     }
 
-    /// What is kept from one summary to the next.
+    /// The data kept from one summary to the next.
     pub(crate) fn summary_record() -> Self {
         Self::own().child("summary.record")
     }
 
-    /// Where sizes wait for the next summary, each in a file named by its commit.
+    /// Sizes for the next summary, each in a file named by its commit.
     pub(crate) fn sizes() -> Self {
         Self::own().child("sizes")
     }
 
-    /// What identities have set, each in a file of its own.
+    /// The refs that identities have set, each identity's in a file of its own.
     pub(crate) fn accounts() -> Self {
         Self::own().child("accounts")
     }
 
-    /// Held while a staging directory is made, or judged dead.
+    /// Held while a staging directory is created, or judged dead.
     pub(crate) fn staging_lock() -> Self {
         Self::own().child("staging.lock")
     }
 
-    /// The file of which each session locks some bytes.
+    /// The file in which each session locks some bytes.
     pub(crate) fn sessions() -> Self {
         Self::own().child("sessions")
     }
@@ -197,14 +197,14 @@ impl RepoPath {
         self.child(&format!("{}.{}", id.checksum, id.kind.archive_extension()))
     }
 
-    /// Returns the path of staged detached metadata in this staging directory: where what goes with the
-    /// session lies, since nobody takes it over.
+    /// Returns the path of staged detached metadata in this staging directory. It lies among the
+    /// files that end with the session, because no other session takes it over.
     pub(crate) fn staged_detached(&self, commit: Checksum) -> Self {
         self.child(STAGED_TMP)
             .child(&format!("{commit}.{DETACHED}"))
     }
 
-    /// Returns what comes after `dir` and a slash.
+    /// Returns the rest of the path after `dir` and a slash.
     pub(crate) fn below(&self, dir: &Self) -> Option<&str> {
         self.0.strip_prefix(dir.as_str())?.strip_prefix('/')
     }
@@ -222,11 +222,11 @@ impl fmt::Debug for RepoPath {
     }
 }
 
-/// The directory in a staging directory that is emptied when its session is over.
+/// The part of a staging directory that is emptied when its session ends.
 pub(crate) const STAGED_TMP: &str = "tmp";
 /// Extension of a commit's detached metadata.
 pub(crate) const DETACHED: &str = "commitmeta";
-/// Extension of the mark that a deleted commit leaves where `core.tombstone-commits` is set.
+/// Extension of the mark that a deleted commit leaves if `core.tombstone-commits` is set.
 pub(crate) const TOMBSTONE: &str = "tombstone-commit";
 
 #[cfg(test)]

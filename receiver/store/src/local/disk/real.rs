@@ -22,17 +22,17 @@ use crate::local::disk::{DirEntry, FileKind, Fs, LockMode, Room, Stat, if_there}
 /// The real file system, below one directory.
 #[derive(Debug)]
 pub struct RealFs {
-    // Opened before the first staged byte, so that `syncfs` through it reports every later failure.
+    // Opened before the first staged byte, so that `syncfs` on it reports every later failure.
     root: OwnedFd,
     boot_id: Option<String>,
     pub(crate) dirs: Dirs,
 }
 
 impl RealFs {
-    /// Opens the directory of a repository. Symbolic links in `path` itself are followed.
+    /// Opens the directory of a repository. Follows symbolic links in `path` itself.
     ///
-    /// Fails with `Unsupported` where the kernel has no `openat2` (before Linux 5.6): without it
-    /// nothing keeps paths below the root.
+    /// Fails with `Unsupported` if the kernel lacks `openat2` (before Linux 5.6): nothing else
+    /// keeps paths below the root.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())?;
@@ -40,7 +40,7 @@ impl RealFs {
             Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
                 return Err(io::Error::new(
                     io::ErrorKind::Unsupported,
-                    "openat2 is not there",
+                    "the kernel lacks openat2",
                 ));
             }
             other => other?,
@@ -68,15 +68,15 @@ impl RealFs {
         )
     }
 
-    /// Opens a file to be locked, as libostree does (`ostree-repo.c`, `push_repo_lock`).
+    /// Opens a file for locking, as libostree does (`ostree-repo.c`, `push_repo_lock`).
     fn open_lock(&self, path: &RepoPath, make: OFlags) -> io::Result<OwnedFd> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | make;
-        // A mode may only be given where a file may be made.
+        // The kernel accepts a mode only if the call may create a file.
         let mode = if make.is_empty() { 0 } else { 0o660 };
         self.open_at(path, flags, Mode::from_raw_mode(mode))
     }
 
-    /// Opens the directory that holds `path`; returns it with the name there.
+    /// Opens the directory of `path`; returns it with the name in it.
     fn parent<'p>(&self, path: &'p RepoPath) -> io::Result<(Parent<'_>, &'p str)> {
         let (dir, name) = path.split();
         if dir.is_empty() {
@@ -121,7 +121,7 @@ impl Fs for RealFs {
     }
 
     fn open(&self, path: &RepoPath) -> io::Result<File> {
-        // A FIFO must not hold us.
+        // Opening a FIFO must not block.
         let file =
             File::from(self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?);
         let kind = file.metadata()?.file_type();
@@ -285,7 +285,7 @@ impl Fs for RealFs {
         Ok(Room {
             bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
             bytes_free: stat.f_bavail.saturating_mul(stat.f_frsize),
-            // Some make inodes as they need them, and say that they have none.
+            // Some file systems create inodes on demand, and report none.
             inodes_free: (stat.f_files > 0).then_some(stat.f_favail),
         })
     }
@@ -312,14 +312,14 @@ impl Fs for RealFs {
     }
 }
 
-/// Locks so many bytes of a file, 0 meaning all from there on; returns false if they are held
-/// otherwise.
+/// Locks `len` bytes of a file, 0 meaning all from `start` on; returns false if somebody holds a
+/// conflicting lock.
 fn set_lock(file: &OwnedFd, mode: LockMode, start: i64, len: i64) -> io::Result<bool> {
     let kind = match mode {
         LockMode::Shared => libc::F_RDLCK,
         LockMode::Exclusive => libc::F_WRLCK,
     };
-    // Constants of the C library that fit `c_short`, as their man page shows them used.
+    // Constants of the C library that fit `c_short`, as its man page uses them.
     let wanted = libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
@@ -367,7 +367,7 @@ fn openat2(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> io::Re
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     loop {
         match rustix::fs::openat2(dir, path, flags, mode, resolve) {
-            // The kernel could not tell whether a concurrent rename led outside: look again.
+            // The kernel could not tell whether a concurrent rename led outside: try again.
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             other => return Ok(other?),
         }

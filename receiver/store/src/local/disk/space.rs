@@ -1,7 +1,7 @@
-//! Room on the disk: how much there must be before a push is accepted.
+//! The free space that the disk must have before a push is accepted.
 //!
-//! A full disk ends a push as well, and harms nothing; but it takes other programs along, and
-//! whoever pushed has sent everything for nothing.
+//! A full disk ends a push as well, and harms nothing; but it affects other programs, and the
+//! client has sent everything in vain.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,27 +11,27 @@ use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
 
-/// What must be free for a push to be accepted.
+/// The space that must be free for a push to be accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadRoom {
-    /// Room for data.
+    /// Bytes.
     pub space: Option<Share>,
-    /// Room for files, whatever their length.
+    /// Inodes, that is, files of any length.
     pub inodes: Option<u64>,
 }
 
-/// Looks at the room again and again while a push fills it.
+/// Checks the free space repeatedly while a push fills the disk.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     head_room: HeadRoom,
     bytes: AtomicU64,
     files: AtomicU64,
-    // When it is time to look again.
+    // The counts at which to check again.
     bytes_next: AtomicU64,
     files_next: AtomicU64,
 }
 
-/// What is free of something, and what ought to be.
+/// The free and the required amount of a resource.
 #[derive(Clone, Copy, Debug)]
 struct Standing {
     what: &'static str,
@@ -40,7 +40,7 @@ struct Standing {
 }
 
 impl Meter {
-    /// Begins to watch a push.
+    /// Starts to watch a push.
     pub(crate) fn new(head_room: HeadRoom) -> Self {
         Self {
             head_room,
@@ -48,7 +48,7 @@ impl Meter {
         }
     }
 
-    /// Fails if there is too little room for a push to begin, also without what `make_room` gives up.
+    /// Fails if a push must not begin, even after `make_room` has freed what it can.
     pub(crate) fn check<F: Fs>(
         &self,
         fs: &F,
@@ -66,8 +66,8 @@ impl Meter {
         }
     }
 
-    /// Takes note of what a push is about to stage. Fails if it is this push that leaves too little:
-    /// one that has taken much is over as soon as there is less than must be free, and any push when
+    /// Counts bytes and files that a push is about to stage. Fails if this push leaves too little:
+    /// a push that has taken much ends as soon as less is free than must be, and any push ends when
     /// half of that is gone.
     pub(crate) fn count<F: Fs>(
         &self,
@@ -94,7 +94,7 @@ impl Meter {
         if let Some(standing) = standings.iter().find(|standing| is_over(standing)) {
             return Err((*standing).into());
         }
-        // Others fill it as well: so it is looked at when half of what is left may be gone.
+        // Others fill the disk as well, so check again when half of the rest may be gone.
         let step = |what, (least, most): (u64, u64)| {
             let standing = standings.iter().find(|standing| standing.what == what);
             standing.map_or(u64::MAX, |s| {
@@ -115,7 +115,8 @@ impl From<Standing> for Error {
     }
 }
 
-/// Looks at all that the operator, or the repository's own `config`, wants free.
+/// Compares the free space with the requirements of the operator and of the repository's own
+/// `config`.
 fn standings<F: Fs>(
     fs: &F,
     head_room: HeadRoom,
@@ -143,7 +144,7 @@ fn standings<F: Fs>(
 
 const BYTES: &str = "bytes";
 const INODES: &str = "inodes";
-/// The room is looked at after so many bytes at least, and at most.
+/// Least and most bytes between two checks.
 const BYTES_STEP: (u64, u64) = (64 * 1024, 64 * 1024 * 1024);
 /// The same for files.
 const FILES_STEP: (u64, u64) = (64, 4096);

@@ -1,7 +1,8 @@
 //! Aliases: symbolic links among the refs, by which one ref stands for another.
 //!
-//! They are followed here, by their text and below `refs` only, as the kernel would follow them for
-//! libostree; no operation of [`Fs`] does. Nothing makes one but `ostree refs --alias` and people.
+//! Followed here, by their text and only below `refs`, as the kernel would follow them for
+//! libostree; no operation of [`Fs`] follows them. Only `ostree refs --alias` and people create
+//! aliases.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,22 +15,21 @@ use crate::local::repository::refs::is_fragment;
 /// A symbolic link among the refs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Alias {
-    /// Where it is.
     pub(crate) path: RepoPath,
-    /// Where it leads, by way of which other links; or why it leads nowhere.
+    /// The target and the links on the way, or the reason why it leads nowhere.
     pub(crate) way: Result<Way, Lost>,
 }
 
-/// Where a link leads.
+/// The way from a link to its target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Way {
     /// The file at the end.
     pub(crate) file: RepoPath,
-    /// Links that are passed, the first one included.
+    /// The links on the way, including the first.
     pub(crate) links: Vec<RepoPath>,
 }
 
-/// Why a link leads to no ref.
+/// The reason why a link leads to no ref.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lost {
     Nothing,
@@ -44,12 +44,12 @@ impl Lost {
             Self::Nothing => "is an alias that leads to nothing",
             Self::Circle => "is an alias that leads in a circle",
             Self::Outside => "is an alias that leads out of the refs",
-            Self::NoFile => "is an alias of what is no ref",
+            Self::NoFile => "is an alias of something that is not a ref",
         }
     }
 }
 
-/// Lists all aliases, those in mirrors and remotes too.
+/// Lists all aliases, including those in mirrors and remotes.
 pub(crate) fn list<F: Fs>(fs: &F) -> Result<Vec<Alias>, Error> {
     let mut found = Vec::new();
     let mut dirs = vec![RepoPath::refs()];
@@ -70,7 +70,7 @@ pub(crate) fn list<F: Fs>(fs: &F) -> Result<Vec<Alias>, Error> {
     Ok(found)
 }
 
-/// Returns what aliases lead to, directly or by way of others, each with one that does.
+/// Returns the targets of aliases, direct and indirect, each with one of its aliases.
 pub(crate) fn targets(aliases: &[Alias]) -> HashMap<&RepoPath, &RepoPath> {
     let mut targets = HashMap::new();
     for alias in aliases {
@@ -135,7 +135,7 @@ pub(crate) fn follow<F: Fs>(fs: &F, path: &RepoPath) -> Result<Result<Way, Lost>
     })
 }
 
-/// Links that the kernel follows in one path.
+/// Most links that the kernel follows in one path.
 const MAX_LINKS: usize = 40;
 
 #[cfg(test)]

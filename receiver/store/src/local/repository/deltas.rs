@@ -1,4 +1,4 @@
-//! Static deltas, which libostree makes and this project only names and removes.
+//! Static deltas. libostree makes them; this project only lists and removes them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, read_file};
 
-/// From which commit, if from any, a static delta leads to which.
+/// The commits of a static delta: where it begins, if anywhere, and where it leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DeltaName {
     pub(crate) from: Option<Checksum>,
@@ -27,7 +27,7 @@ impl fmt::Display for DeltaName {
     }
 }
 
-/// Reads the name of a delta's directory, as it is below `deltas`: `XX/YYYY` or `XX/YYYY-ZZZZ`.
+/// Parses the path of a delta's directory below `deltas`: `XX/YYYY` or `XX/YYYY-ZZZZ`.
 pub(crate) fn name(path: &str) -> Option<DeltaName> {
     let encoded = path.replacen('/', "", 1);
     let checksums: Option<Vec<_>> = encoded.split('-').map(from_base64).collect();
@@ -41,7 +41,7 @@ pub(crate) fn name(path: &str) -> Option<DeltaName> {
     }
 }
 
-/// Returns the index of the deltas that lead to a commit.
+/// Returns the path of the index of the deltas that lead to a commit.
 pub(crate) fn index(to: Checksum) -> RepoPath {
     let encoded = STANDARD_NO_PAD.encode(to.as_bytes()).replace('/', "_");
     let (first, rest) = encoded.split_at(2);
@@ -50,13 +50,13 @@ pub(crate) fn index(to: Checksum) -> RepoPath {
         .child(&format!("{rest}.index"))
 }
 
-/// Returns whether there are static deltas, and indexes that name each with the digest it has.
+/// Returns whether there are static deltas, and indexes list each with its digest.
 pub(crate) fn are_indexed<F: Fs>(fs: &F, deltas: &[(DeltaName, Checksum)]) -> bool {
     let mut indexes: HashMap<Checksum, BTreeMap<String, Checksum>> = HashMap::new();
     let mut is_indexed = |(name, digest): &(DeltaName, Checksum)| {
         let index = indexes.entry(name.to).or_insert_with(|| {
             let content = read_file(fs, &index(name.to), MAX_METADATA_LEN);
-            // One that cannot be read is as good as none.
+            // An unreadable index counts as none.
             let content = content.ok().flatten().unwrap_or_default();
             parse_delta_index(&content).unwrap_or_default()
         });
@@ -65,7 +65,7 @@ pub(crate) fn are_indexed<F: Fs>(fs: &F, deltas: &[(DeltaName, Checksum)]) -> bo
     !deltas.is_empty() && deltas.iter().all(&mut is_indexed)
 }
 
-/// Decodes a checksum of 43 digits, `_` standing for `/` (`ostree-core.c`,
+/// Decodes a checksum of 43 digits, with `_` in place of `/` (`ostree-core.c`,
 /// `ostree_checksum_b64_inplace_to_bytes`).
 fn from_base64(text: &str) -> Option<Checksum> {
     let bytes = STANDARD_NO_PAD.decode(text.replace('_', "/")).ok()?;

@@ -1,18 +1,19 @@
-//! A walk through directories, all below one before itself: so its height is known when it is done
-//! with, whichever way it was reached first.
+//! A depth-first walk through directories that finishes everything below a directory before the
+//! directory itself. So the height of a directory is known when it is finished, whichever way it
+//! was reached first.
 //!
-//! It does not recurse, and keeps what leads to where it is: never more levels than it is told, nor
-//! more directories that wait to be entered.
+//! It does not recurse, and keeps only the path to its position: never more levels than allowed,
+//! nor more pending directories.
 
 use artifact_formats::limits::MAX_TREE_DEPTH;
 use artifact_formats::{ObjectId, ObjectKind};
 
-/// Where a walk is.
+/// The position of a walk.
 #[derive(Debug)]
 pub(crate) struct Descent {
-    // From the root to where it is.
+    // From the root to the current directory.
     path: Vec<Step>,
-    // Directories in all steps that are not looked at yet.
+    // Directories of all steps that are still to be visited.
     pending: usize,
     levels_max: usize,
 }
@@ -20,49 +21,50 @@ pub(crate) struct Descent {
 #[derive(Debug)]
 struct Step {
     id: ObjectId,
-    // Directories in it that are not looked at yet.
+    // Directories in it that are still to be visited.
     rest: Vec<ObjectId>,
     levels: Levels,
 }
 
-/// What comes next.
+/// The next event of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// A directory is named: it is to be entered or, where its levels are known, settled.
+    /// A directory is named: enter it or, if its levels are known, settle it.
     Look(ObjectId),
-    /// A directory is done with, and all below it.
+    /// A directory is finished, with everything below it.
     Done(ObjectId, Levels),
 }
 
-/// How many levels of directories there are below one, as far as that is told from too many.
+/// The number of levels of directories below one, up to the number that counts as too many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Levels(u8);
 
-/// A walk would take too much.
+/// The walk exceeds a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TooMuch {
-    /// Directories lead deeper than it may go.
+    /// Directories nest deeper than allowed.
     Deep,
-    /// More directories wait to be looked at than it may keep.
+    /// More directories are pending than the walk may keep.
     Wide,
 }
 
 impl Levels {
     const TOO_MANY: u8 = u8::MAX;
 
-    /// Returns whether a directory with so many below it nests deeper than a push may bring (LIM-21).
+    /// Returns whether a directory with this many levels below it nests deeper than a push may
+    /// (LIM-21).
     pub(crate) const fn are_too_many(self) -> bool {
         self.0 == Self::TOO_MANY
     }
 
-    /// Returns those below a directory that holds one with these.
+    /// Returns the levels below a directory that contains one with these levels.
     const fn above(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 }
 
 impl Descent {
-    /// Begins nowhere, and will go only so many levels deep.
+    /// Creates a walk that goes at most `levels_max` levels deep.
     pub(crate) const fn new(levels_max: usize) -> Self {
         Self {
             path: Vec::new(),
@@ -71,7 +73,7 @@ impl Descent {
         }
     }
 
-    /// Goes into a directory, given all that it names. The first one is the root.
+    /// Enters a directory, given everything it names. The first one is the root.
     pub(crate) fn enter(
         &mut self,
         id: ObjectId,
@@ -94,14 +96,14 @@ impl Descent {
         Ok(())
     }
 
-    /// Says that a directory which was to be looked at has these levels below it.
+    /// Settles a directory without entering it: it has these levels below it.
     pub(crate) fn settle(&mut self, levels: Levels) {
         if let Some(step) = self.path.last_mut() {
             step.levels = step.levels.max(levels.above());
         }
     }
 
-    /// Goes on; `None` when the root is done with.
+    /// Returns the next event; `None` when the root is finished.
     pub(crate) fn next(&mut self) -> Option<Next> {
         let step = self.path.last_mut()?;
         if let Some(child) = step.rest.pop() {
@@ -116,7 +118,7 @@ impl Descent {
 
 const _: () = assert!(MAX_TREE_DEPTH == Levels::TOO_MANY as usize);
 
-/// Ids that wait at once: 17 MiB.
+/// Most pending ids: 17 MiB.
 const MAX_PENDING: usize = 512 * 1024;
 
 #[cfg(test)]
@@ -134,7 +136,8 @@ mod tests {
         ObjectId::new(ObjectKind::Dirtree, Checksum::new(digest))
     }
 
-    /// Walks directories that name each other; returns the levels below each, or why not.
+    /// Walks directories that contain each other; returns the levels below each, or the exceeded
+    /// limit.
     fn walk(
         dirs: &BTreeMap<ObjectId, Vec<ObjectId>>,
         root: ObjectId,
@@ -160,7 +163,7 @@ mod tests {
         fn each_directory_is_done_once_with_its_longest_way_down(
             names in proptest::collection::vec((0..60u16, 0..60u16), 1..200)
         ) {
-            // A directory names only those of higher numbers, so that there are no circles.
+            // A directory contains only those of higher numbers, so that there are no circles.
             let mut dirs: BTreeMap<_, Vec<_>> = (0..60).map(|n| (dir(n), Vec::new())).collect();
             for (a, b) in names.into_iter().filter(|(a, b)| a != b) {
                 dirs.entry(dir(a.min(b))).or_default().push(dir(a.max(b)));
@@ -179,7 +182,7 @@ mod tests {
 
     #[test]
     fn levels_are_counted_however_a_chain_is_met_and_no_path_is_longer_than_it_may_be() {
-        // Each in a row names the next, and the root names all of them.
+        // Each one contains the next, and the root contains all of them.
         let dirs: BTreeMap<_, _> = (0..=300u16)
             .map(|n| match n {
                 0 => (dir(0), (1..=300).map(dir).collect()),

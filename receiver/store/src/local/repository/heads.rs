@@ -1,4 +1,4 @@
-//! What refs hold, for clients of the old protocols, which are told before they ask for anything.
+//! Reads refs for clients of the old protocols, which are told before they announce anything.
 
 use artifact_formats::{Checksum, RefName};
 use artifact_protocol::session::RefQuery;
@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::repository::{listing, objects, refs};
 
-/// Returns refs with complete commits, and whether there was room for all.
+/// Returns refs with complete commits, and whether all of them fitted.
 pub(crate) fn heads<F: Fs>(
     fs: &F,
     query: &RefQuery,

@@ -1,7 +1,7 @@
 //! A set of object ids that takes little more than the 32 bytes of each checksum.
 //!
-//! A hash set of a million ids needs twice that, and briefly three times while it grows. Here each
-//! of many small sorted arrays grows by itself and by little.
+//! A hash set of a million ids needs twice that, and briefly three times while it grows. This one
+//! consists of many small sorted arrays, each of which grows by itself and by little.
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
@@ -10,13 +10,12 @@ use artifact_formats::{Checksum, ObjectId, ObjectKind};
 
 use crate::local::repository::descent::Levels;
 
-/// A set of object ids, of which each can be marked, with the levels of directories below it, and
-/// flagged.
+/// A set of object ids. Each can be marked, with the levels of directories below it, and flagged.
 #[derive(Debug, Default)]
 pub(crate) struct IdSet {
     // Keyed, so that nobody can choose checksums that all fall into one array.
     hasher: RandomState,
-    // One a kind, in the order of `ObjectKind::ALL`.
+    // One for each kind, in the order of `ObjectKind::ALL`.
     kinds: [Vec<Vec<Member>>; ObjectKind::ALL.len()],
 }
 
@@ -29,7 +28,7 @@ struct Member {
 }
 
 impl IdSet {
-    /// Adds an id; returns whether it was not there.
+    /// Adds an id; returns whether it is new.
     pub(crate) fn insert(&mut self, id: ObjectId) -> bool {
         let slot = self.slot(&id.checksum);
         let arrays = &mut self.kinds[index(id.kind)];
@@ -53,14 +52,14 @@ impl IdSet {
         true
     }
 
-    /// Returns whether an id is there.
+    /// Returns whether the set contains an id.
     pub(crate) fn contains(&self, id: &ObjectId) -> bool {
         self.kinds[index(id.kind)]
             .get(self.slot(&id.checksum))
             .is_some_and(|array| find(array, &id.checksum).is_ok())
     }
 
-    /// Marks an id; returns whether it was marked already, and `None` if it is not there.
+    /// Marks an id; returns whether it was marked already, and `None` if the set lacks it.
     pub(crate) fn mark(&mut self, id: &ObjectId, levels: Levels) -> Option<bool> {
         let slot = self.slot(&id.checksum);
         let array = self.kinds[index(id.kind)].get_mut(slot)?;
@@ -70,26 +69,26 @@ impl IdSet {
         Some(mem::replace(&mut member.marked, true))
     }
 
-    /// Returns what an id is marked with, `None` if it is not there.
+    /// Returns the mark of an id, and `None` if the set lacks it.
     pub(crate) fn look(&self, id: &ObjectId) -> Option<Option<Levels>> {
         let array = self.kinds[index(id.kind)].get(self.slot(&id.checksum))?;
         let member = &array[find(array, &id.checksum).ok()?];
         Some(member.marked.then_some(member.levels))
     }
 
-    /// Takes every mark away.
+    /// Removes every mark.
     pub(crate) fn unmark_all(&mut self) {
         for member in self.kinds.iter_mut().flatten().flatten() {
             member.marked = false;
         }
     }
 
-    /// Returns how many ids there are.
+    /// Returns the number of ids.
     pub(crate) fn len(&self) -> usize {
         self.kinds.iter().flatten().map(Vec::len).sum()
     }
 
-    /// Flags an id, if it is there.
+    /// Flags an id, if the set contains it.
     pub(crate) fn flag(&mut self, id: &ObjectId) {
         let slot = self.slot(&id.checksum);
         if let Some(array) = self.kinds[index(id.kind)].get_mut(slot)
@@ -99,7 +98,7 @@ impl IdSet {
         }
     }
 
-    /// Returns whether an id is flagged, `None` if it is not there.
+    /// Returns whether an id is flagged, and `None` if the set lacks it.
     pub(crate) fn flagged(&self, id: &ObjectId) -> Option<bool> {
         let array = self.kinds[index(id.kind)].get(self.slot(&id.checksum))?;
         let member = &array[find(array, &id.checksum).ok()?];
@@ -116,7 +115,7 @@ impl IdSet {
         })
     }
 
-    /// Returns one of `parts` about equal parts of the marked ids of one kind, in no order.
+    /// Returns one of `parts` roughly equal parts of the marked ids of one kind, in no order.
     pub(crate) fn marked_of_kind(
         &self,
         kind: ObjectKind,
@@ -131,7 +130,7 @@ impl IdSet {
     }
 
     fn slot(&self, checksum: &Checksum) -> usize {
-        // Truncation is meant: any bits of the hash will do.
+        // Truncation is intended: any bits of the hash will do.
         self.hasher.hash_one(checksum) as usize % ARRAYS
     }
 }

@@ -1,4 +1,4 @@
-//! Objects as they lie in `objects/`: read and checked again, since a disk may have changed them.
+//! Objects in `objects/`: read and verified again, since a disk may have changed them.
 
 use std::io::{self, Read};
 
@@ -11,7 +11,7 @@ use crate::local::disk::path::RepoPath;
 use crate::local::disk::{FileKind, Fs, if_there, read_file};
 use crate::verify::{Rejection, Scratch, Verified, Verifier, verify};
 
-/// Reads a dirtree, dirmeta or commit; `None` if it is not there or damaged.
+/// Reads a dirtree, dirmeta or commit; `None` if it is missing or damaged.
 pub(crate) fn read_metadata<F: Fs>(fs: &F, id: ObjectId) -> Result<Option<Vec<u8>>, Error> {
     let path = RepoPath::object(&id);
     let content = match read_file(fs, &path, MAX_METADATA_LEN) {
@@ -34,7 +34,7 @@ pub(crate) fn read_metadata<F: Fs>(fs: &F, id: ObjectId) -> Result<Option<Vec<u8
     }
 }
 
-/// Verifies what lies under a path as an object, in bounded memory.
+/// Verifies the file at a path as an object, in bounded memory.
 pub(crate) fn verify_file<F: Fs>(
     fs: &F,
     path: &RepoPath,
@@ -57,7 +57,7 @@ pub(crate) fn verify_file<F: Fs>(
     }
 }
 
-/// Returns what an object names: of a commit its tree, of a dirtree its entries.
+/// Returns the objects that an object names: a commit's tree, or a dirtree's entries.
 pub(crate) fn children(id: ObjectId, content: &[u8]) -> Result<Vec<ObjectId>, FormatError> {
     match id.kind {
         ObjectKind::Commit => {
@@ -72,29 +72,28 @@ pub(crate) fn children(id: ObjectId, content: &[u8]) -> Result<Vec<ObjectId>, Fo
     }
 }
 
-/// Returns whether something lies under a path.
+/// Returns whether a regular file exists at a path.
 pub(crate) fn is_there<F: Fs>(fs: &F, path: &RepoPath) -> Result<bool, Error> {
     let stat = if_there(fs.stat(path)).map_err(Error::io("looking at", path))?;
     Ok(stat.is_some_and(|stat| stat.kind == FileKind::File))
 }
 
-/// Returns whether a commit is here and not marked as partial.
+/// Returns whether a commit is here and not marked partial.
 pub(crate) fn is_whole<F: Fs>(fs: &F, commit: Checksum) -> Result<bool, Error> {
     let id = ObjectId::new(ObjectKind::Commit, commit);
     Ok(is_there(fs, &RepoPath::object(&id))? && !is_there(fs, &RepoPath::partial(commit))?)
 }
 
-/// Why a commit is marked as not whole.
+/// The reason why a commit is marked partial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Partial {
-    /// A check found that something is missing (`ostree-repo.h`,
-    /// `OSTREE_REPO_COMMIT_STATE_FSCK_PARTIAL`).
+    /// A check found an object missing (`ostree-repo.h`, `OSTREE_REPO_COMMIT_STATE_FSCK_PARTIAL`).
     Found,
-    /// It was pulled in part, or is being pulled.
+    /// It was pulled in part, or a pull is running.
     Pulled,
 }
 
-/// Returns why a commit is marked as not whole, if it is.
+/// Returns why a commit is marked partial, if it is.
 pub(crate) fn partial<F: Fs>(fs: &F, commit: Checksum) -> Result<Option<Partial>, Error> {
     let path = RepoPath::partial(commit);
     match read_file(fs, &path, PARTIAL_FOUND.len()) {
@@ -106,13 +105,13 @@ pub(crate) fn partial<F: Fs>(fs: &F, commit: Checksum) -> Result<Option<Partial>
     }
 }
 
-/// Returns the SHA-256 of a commit's stored detached metadata, if there is some.
+/// Returns the SHA-256 of a commit's stored detached metadata, if it has some.
 pub(crate) fn detached_checksum<F: Fs>(
     fs: &F,
     commit: Checksum,
 ) -> Result<Option<Checksum>, Error> {
     let path = RepoPath::detached(commit);
-    // libostree knows no limit for it. What is longer than ours is none that is announced.
+    // libostree has no limit for it. Metadata longer than ours can never equal an announced one.
     match read_file(fs, &path, MAX_METADATA_LEN) {
         Ok(content) => Ok(content.map(|content| checksum(&content))),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -127,7 +126,7 @@ pub(crate) fn checksum(content: &[u8]) -> Checksum {
     Checksum::new(Sha256::digest(content).into())
 }
 
-/// What the mark holds that a check makes (`ostree-repo-commit.c`,
+/// The content of a mark that a check makes (`ostree-repo-commit.c`,
 /// `ostree_repo_mark_commit_partial_reason`).
 pub(crate) const PARTIAL_FOUND: &[u8] = b"f";
 const READ_LEN: usize = 64 * 1024;

@@ -1,28 +1,28 @@
-//! What a name in a directory of objects stands for, by the rules of libostree, which passes over
-//! whatever is none of its own (`ostree-repo.c`, `list_loose_objects_at`).
+//! Classifies names in a directory of objects by the rules of libostree, which ignores names that
+//! are not its own (`ostree-repo.c`, `list_loose_objects_at`).
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 
 use crate::local::disk::FileKind;
 use crate::local::disk::path::{DETACHED, TOMBSTONE};
 
-/// What lies under a name in one of the 256 directories of objects.
+/// The kind of an entry in one of the 256 directories of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
     /// An object.
     Object(ObjectId),
-    /// The name of an object, or of a commit's detached metadata, and no file.
+    /// The name of an object, or of a commit's detached metadata, but not a regular file.
     Misshapen(ObjectId),
     /// The detached metadata of a commit.
     Detached(Checksum),
-    /// Something else of libostree's: the mark of a deleted commit, a link from a payload to the
-    /// file that has it, attributes or sizes kept apart.
+    /// Another file of libostree's: the mark of a deleted commit, a link from a payload to its
+    /// file, or separate attributes or sizes.
     Companion,
-    /// What another program left, such as rsync its temporary files. libostree does not see it.
+    /// A file of another program, such as a temporary file of rsync. libostree ignores it.
     Foreign,
 }
 
-/// Looks at a name in the directory of this number.
+/// Classifies a name in the directory of this number.
 pub(crate) fn look(first: u8, name: &str, kind: FileKind) -> Stored {
     let Some((digits, extension)) = name.split_once('.') else {
         return Stored::Foreign;
@@ -49,7 +49,7 @@ pub(crate) fn look(first: u8, name: &str, kind: FileKind) -> Stored {
 
 /// Extensions of libostree's links (`ostree-core.c`, `ostree_object_type_to_string`).
 const LINKS: [&str; 2] = ["payload-link", "file-xattrs-link"];
-/// Extensions of its files; the last is one of its old versions.
+/// Extensions of libostree's other files; the last is of old versions.
 const FILES: [&str; 3] = [TOMBSTONE, "file-xattrs", "sizes2"];
 
 #[cfg(test)]
@@ -84,7 +84,7 @@ mod tests {
         for name in others.map(|name| name.to_owned()) {
             assert_eq!(look(0xaa, &name, FileKind::File), Stored::Foreign, "{name}");
         }
-        // The mode bare keeps files under this name; an archive does not look at them.
+        // The mode bare uses these names; an archive ignores them.
         for extension in ["file", "commit-tombstone", "filez.gz"] {
             assert_eq!(
                 looked(extension, FileKind::File),

@@ -1,5 +1,5 @@
-//! What a summary says of commits: each is read once, and that is carried over as long as a ref
-//! holds it.
+//! The summary's data about commits. Each commit is read once, and its data carried over as long as
+//! a ref holds it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,10 +14,10 @@ use crate::local::summary::facts::Facts;
 use crate::local::summary::scan::{self, Scan};
 use crate::local::summary::sizes;
 
-/// Learns what is not known yet of the commits that are to be named. Those that are not whole, or
-/// not any more as far as they are marked, are left without.
+/// Reads the commits to list for which the scan has no data yet. Leaves out partial ones, including
+/// those that were marked since.
 ///
-/// `sizes` are believed where nothing better is known.
+/// `sizes` are used if nothing better is known.
 pub(crate) fn learn<F: Fs>(
     fs: &F,
     scan: &mut Scan,
@@ -41,7 +41,8 @@ pub(crate) fn learn<F: Fs>(
                 }
             };
             if file.facts.is_none() {
-                tracing::warn!(%dir, name = %file.name, %commit, "a ref's commit is not whole: left out");
+                tracing::warn!(%dir, name = %file.name, %commit, "a ref's commit is partial: \
+                    leaving the ref out of the summary");
             }
         }
         if let Some(facts) = &mut file.facts
@@ -53,7 +54,7 @@ pub(crate) fn learn<F: Fs>(
     Ok(())
 }
 
-/// Counts what has no size yet.
+/// Counts the sizes that are still missing.
 pub(crate) fn count<F: Fs>(fs: &F, scan: &mut Scan) -> Result<(), Error> {
     let mut counted: HashMap<Checksum, Option<u64>> = HashMap::new();
     for (_, file) in scan.refs_mut() {
@@ -93,7 +94,7 @@ fn read<F: Fs>(fs: &F, commit: Checksum) -> Result<Option<Facts>, Error> {
     Ok(facts)
 }
 
-/// Returns the commits that are marked as not whole.
+/// Returns the commits that are marked partial.
 fn partial_commits<F: Fs>(fs: &F) -> Result<HashSet<Checksum>, Error> {
     let state = RepoPath::state();
     let entries =
@@ -106,7 +107,7 @@ fn partial_commits<F: Fs>(fs: &F) -> Result<HashSet<Checksum>, Error> {
         .collect())
 }
 
-/// A longer version is none, in bytes: it would be in the summary once for each ref that holds the
-/// commit.
+/// A version longer than this, in bytes, is dropped: the summary would repeat it for each ref that
+/// holds the commit.
 const MAX_VERSION_LEN: usize = 256;
 const PARTIAL: &str = ".commitpartial";

@@ -1,42 +1,42 @@
-//! What a summary holds, and who signs it: the table `[summary]` of the configuration.
+//! The content of a summary, and its signing key: the table `[summary]` of the configuration.
 
 use artifact_formats::RefPattern;
 
 use crate::local::summary::key::SummaryKey;
 
-/// How the summary of a repository is made.
+/// How to make the summary of a repository.
 #[derive(Clone, Debug, Default)]
 pub struct SummaryConfig {
-    /// Which refs it names, and what it says of them.
+    /// The refs that it lists, and what it says of each.
     pub mode: SummaryMode,
-    /// The key it is signed with, if it is.
+    /// The signing key, if any.
     pub sign_key: Option<SummaryKey>,
 }
 
-/// Which refs a summary names, and what it says of them.
+/// The refs that a summary lists, and what it says of each.
 ///
-/// Clients of Debian 12 read no summary of more than 10 MiB. When one grows towards that, the other
-/// modes make it smaller; a ref that it does not name can be pulled by `artifact-cache`, by its name,
-/// and not by stock ostree.
+/// Clients of Debian 12 refuse a summary of more than 10 MiB. If one grows towards that, the other
+/// modes make it smaller. `artifact-cache` can pull a ref by its name that the summary does not
+/// list; stock ostree cannot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SummaryMode {
-    /// All refs, with timestamps, versions, and up to 25,000 of them with sizes. Right up to some
-    /// 40,000 refs with names as long as those of build tools.
+    /// All refs, with timestamps, versions, and up to 25,000 of them with sizes. Suitable up to
+    /// some 40,000 refs with names as long as those of build tools.
     #[default]
     Full,
-    /// All refs, with no more than what a pull needs: a fifth shorter. `ostree remote refs` works,
-    /// and a listing has no ages and no sizes.
+    /// All refs, with only what a pull needs: a fifth shorter. `ostree remote refs` works, but a
+    /// listing has no ages and no sizes.
     WithoutTimestamps,
-    /// Only the refs that one of these matches: for a large cache of which few refs are looked for
-    /// in a list, such as releases.
+    /// Only the refs that one of these patterns matches: for a large cache of which people look up
+    /// only few refs in a list, such as releases.
     Matching(Vec<RefPattern>),
-    /// There is none, and one that is there is removed: for a cache whose clients know the names of
-    /// what they want, as build tools do. Nothing can be listed then, nor mirrored as a whole.
+    /// No summary; an existing one is removed. For a cache whose clients know the names of the refs
+    /// they need, as build tools do. Nobody can list the refs, nor mirror the whole cache.
     None,
 }
 
 impl SummaryMode {
-    /// Returns whether a ref of this name is to be in the summary.
+    /// Returns whether the summary must list a ref of this name.
     pub fn names(&self, name: &str) -> bool {
         match self {
             Self::Full | Self::WithoutTimestamps => true,
@@ -45,7 +45,7 @@ impl SummaryMode {
         }
     }
 
-    /// Returns whether the summary says when commits were made.
+    /// Returns whether the summary has the timestamps of commits.
     pub(crate) fn has_timestamps(&self) -> bool {
         *self != Self::WithoutTimestamps
     }

@@ -1,8 +1,8 @@
-//! What the summary knows of one commit.
+//! The summary's data about one commit.
 
 use artifact_formats::{Checksum, SummaryRef};
 
-/// What is known of a commit that is whole.
+/// The data about a commit that is not partial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// Length of the commit object in bytes.
@@ -11,12 +11,12 @@ pub(crate) struct Facts {
     pub(crate) timestamp: u64,
     /// At most [`MAX_VERSION_LEN`] bytes.
     pub(crate) version: Option<Box<str>>,
-    /// Stored bytes of all that the commit reaches; nothing relies on it.
+    /// Stored bytes of everything that the commit reaches; nothing relies on it.
     pub(crate) size: Option<u64>,
 }
 
 impl Facts {
-    /// Returns what the summary says of a ref that holds this commit.
+    /// Returns the summary's entry for a ref that holds this commit.
     pub(crate) fn entry(&self, commit: Checksum, timestamps: bool) -> SummaryRef {
         SummaryRef {
             commit,

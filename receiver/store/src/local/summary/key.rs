@@ -1,4 +1,4 @@
-//! The key that a summary is signed with, in the form libostree keeps it.
+//! The key that signs a summary, in libostree's format.
 
 use std::fmt;
 
@@ -8,15 +8,15 @@ use ed25519_dalek::{Signature, Signer, SigningKey};
 
 /// An ed25519 key that signs summaries.
 ///
-/// libostree keeps one as base64 of 64 bytes, the secret seed and the public key
-/// (`ostree-sign-ed25519.c`); `openssl` makes both, as the manual shows.
+/// libostree stores it as base64 of 64 bytes, the secret seed and the public key
+/// (`ostree-sign-ed25519.c`); `openssl` can generate both, as the manual shows.
 #[derive(Clone)]
 pub struct SummaryKey(SigningKey);
 
-/// A text is no key to sign with. It says nothing of the text, which may be most of a secret.
+/// A text is not a signing key. The error does not show the text, which may be most of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// It is not base64 of 64 bytes on one line.
+    /// The text is not base64 of 64 bytes on one line.
     #[error("not a secret ed25519 key: base64 of 64 bytes on one line")]
     Malformed,
     /// The public key is not that of the seed.
@@ -25,7 +25,7 @@ pub enum KeyError {
 }
 
 impl SummaryKey {
-    /// Parses the content of a file that holds one key.
+    /// Parses the content of a key file.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let bytes = STANDARD
             .decode(text.trim_ascii())
@@ -36,8 +36,8 @@ impl SummaryKey {
             .map_err(|_| KeyError::Mismatch)
     }
 
-    /// Returns the public key in base64, as `ostree remote add --set=verification-ed25519-key=` wants
-    /// it.
+    /// Returns the public key in base64, as `ostree remote add --set=verification-ed25519-key=`
+    /// expects it.
     pub fn public(&self) -> String {
         STANDARD.encode(self.0.verifying_key().as_bytes())
     }
@@ -47,7 +47,7 @@ impl SummaryKey {
         self.0.sign(content).to_bytes()
     }
 
-    /// Returns whether this is a signature of the content by this key.
+    /// Returns whether `signature` is one of the content by this key.
     pub fn has_signed(&self, content: &[u8], signature: &[u8]) -> bool {
         let signature = Signature::from_slice(signature);
         signature.is_ok_and(|signature| self.0.verify(content, &signature).is_ok())

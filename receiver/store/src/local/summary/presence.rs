@@ -1,8 +1,8 @@
-//! Whether the commits that a summary is to name are still there.
+//! Checks that the commits which a summary is to list still exist.
 //!
-//! What is known of a commit is carried over as long as a ref holds it; that the commit lies where it
-//! lay nobody promises. Looking for each costs too much where there are many. A file that is taken
-//! away changes its directory: so only those are looked for whose directory has changed.
+//! The data about a commit is carried over as long as a ref holds it, but nobody promises that the
+//! commit object stays in place. Checking each would cost too much if there are many. Removing a
+//! file changes its directory, so only commits in changed directories are checked.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,7 +13,7 @@ use crate::local::disk::path::RepoPath;
 use crate::local::disk::{FileKind, Fs};
 use crate::local::summary::scan::{Moment, Scan, Stamp, there};
 
-/// Forgets what is known of commits that are gone (INV-8). `now` must be from before this is called.
+/// Forgets the data about missing commits (INV-8). `now` must be from before the call.
 pub(crate) fn confirm<F: Fs>(fs: &F, scan: &mut Scan, now: Moment) -> Result<(), Error> {
     let changed = changed(fs, scan, now)?;
     let mut doubtful: BTreeMap<u8, HashSet<Checksum>> = BTreeMap::new();
@@ -52,8 +52,8 @@ pub(crate) fn confirm<F: Fs>(fs: &F, scan: &mut Scan, now: Moment) -> Result<(),
     Ok(())
 }
 
-/// Returns for each directory of objects whether it may have changed since the scan was recorded, and
-/// has the scan keep how they are now.
+/// Returns for each directory of objects whether it may have changed since the scan was recorded,
+/// and records its current state in the scan.
 fn changed<F: Fs>(fs: &F, scan: &mut Scan, now: Moment) -> Result<[bool; 256], Error> {
     let objects = RepoPath::objects();
     let names = (0..=u8::MAX).map(|first| Box::from(RepoPath::fan_out(first).split().1));

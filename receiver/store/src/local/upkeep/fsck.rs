@@ -1,8 +1,8 @@
-//! A strict check of a whole repository: every object verified as on receipt, every whole commit
-//! with all it reaches, every ref and the summary naming what is there.
+//! A strict check of a whole repository: verifies every object as on receipt, and checks the
+//! closure of every commit that is not partial, every ref, and the summary.
 //!
-//! Read-only, in bounded memory but for the ids of dirtrees. Stricter than `ostree fsck`, which
-//! does not look at how a file object is stored.
+//! Read-only, in bounded memory except for the ids of dirtrees. Stricter than `ostree fsck`, which
+//! does not check how a file object is stored.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -24,46 +24,46 @@ use crate::local::repository::objects::{self, Partial};
 use crate::local::repository::stored::{self, Stored};
 use crate::verify::Rejection;
 
-/// Something in a repository that is not as a push leaves it.
+/// A difference between a repository and what pushes leave there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How much it matters.
+    /// Its importance.
     pub weight: Weight,
-    /// Where: a path in the repository, a ref, or an object.
+    /// Its place: a path in the repository, a ref, or an object.
     pub what: String,
-    /// What is wrong with it.
+    /// The difference.
     pub why: String,
 }
 
-/// How much it matters that something is not as a push leaves it.
+/// The importance of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
-    /// Something that was pushed is damaged or missing, or other programs fail because of it.
+    /// Pushed data is damaged or missing, or other programs fail because of the finding.
     Fault,
-    /// Nothing that was pushed is touched by it.
+    /// Pushed data is not affected.
     Remark,
 }
 
-/// What was looked at.
+/// The counts of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
     /// Objects.
     pub objects: u64,
-    /// Bytes of them, as stored.
+    /// Their stored bytes.
     pub bytes: u64,
-    /// Commits that are not marked as partial.
+    /// Commits that are not marked partial.
     pub commits: u64,
     /// Refs.
     pub refs: u64,
-    /// Faults that were reported.
+    /// Reported faults.
     pub faults: u64,
-    /// Remarks that were reported.
+    /// Reported remarks.
     pub remarks: u64,
 }
 
-/// Checks the repository at `path`, and reports each finding; from several threads.
+/// Checks the repository at `path`, and reports each finding, from several threads.
 ///
-/// Fails when the repository cannot be read. Objects larger than `object_len_max` are faults.
+/// Fails if the repository cannot be read. Objects larger than `object_len_max` are faults.
 pub fn fsck(
     path: &Path,
     object_len_max: u64,
@@ -73,7 +73,7 @@ pub fn fsck(
     check(&fs, object_len_max, report).map(|(checked, _)| checked)
 }
 
-/// The same; returns what is damaged as well.
+/// Like `fsck`; also returns the damaged files.
 pub(crate) fn check<F: Fs>(
     fs: &F,
     object_len_max: u64,
@@ -106,21 +106,21 @@ pub(crate) fn check<F: Fs>(
     Ok((checked, check.damaged.into_inner()))
 }
 
-/// A file among the objects that is not what its name says.
+/// A file among the objects that does not match its name.
 #[derive(Clone, Debug)]
 pub(crate) struct Damaged {
     pub(crate) path: RepoPath,
     pub(crate) stored: Stored,
 }
 
-/// What is wrong with a file among the objects.
+/// The fault of a file among the objects.
 pub(crate) struct Wrong {
     why: String,
-    /// Whether nobody can have any use for it.
+    /// Whether the file is useless to everybody.
     pub(crate) is_damaged: bool,
 }
 
-/// Returns the length of an object or detached metadata, or what is wrong with it.
+/// Returns the length of an object or detached metadata, or its fault.
 pub(crate) fn judge<F: Fs>(fs: &F, damaged: &Damaged, object_len_max: u64) -> Result<u64, Wrong> {
     let Damaged { path, stored } = damaged;
     let wrong = |why: String| Wrong {
@@ -153,7 +153,7 @@ pub(crate) fn judge<F: Fs>(fs: &F, damaged: &Damaged, object_len_max: u64) -> Re
             }
             Err(error) => read(error),
         },
-        Stored::Misshapen(_) => Err(wrong("has an object's name, and is no file".to_owned())),
+        Stored::Misshapen(_) => Err(wrong("has an object's name, but is not a file".to_owned())),
         Stored::Companion | Stored::Foreign => Ok(0),
     }
 }
@@ -209,8 +209,8 @@ impl<F: Fs> Check<'_, F> {
         Ok(commits)
     }
 
-    /// Looks for what is in `objects` and not one of the 256 directories. Others pass it over, unless
-    /// it has the name of one.
+    /// Checks for entries of `objects` that are not one of the 256 directories. Other programs
+    /// ignore them, unless they have the name of one.
     fn top_names(&self) -> Result<(), Error> {
         let objects = RepoPath::objects();
         for (name, kind) in list_dir(self.fs, &objects)? {
@@ -219,14 +219,17 @@ impl<F: Fs> Check<'_, F> {
             let is_one = name.len() == 2 && digits.all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
             match (is_one, kind) {
                 (true, FileKind::Dir) => {}
-                (true, _) => self.fault(&path, &"is no directory, and has the name of one"),
+                (true, _) => self.fault(
+                    &path,
+                    &"has the name of a directory of objects, but is not one",
+                ),
                 (false, _) => self.remark(&path, &LEFT),
             }
         }
         Ok(())
     }
 
-    /// Verifies the objects of one directory after the other, until all were taken.
+    /// Verifies the objects of one directory after the other, until all are taken.
     fn some_objects(&self) -> Result<Vec<Checksum>, Error> {
         let mut commits = Vec::new();
         loop {
@@ -249,7 +252,7 @@ impl<F: Fs> Check<'_, F> {
                     Stored::Foreign => self.remark(&path, &LEFT),
                     Stored::Companion => {}
                     Stored::Detached(commit) if !self.has(commit)? => {
-                        self.remark(&path, &"belongs to a commit that is not there");
+                        self.remark(&path, &"belongs to a commit that does not exist");
                     }
                     Stored::Object(_) | Stored::Detached(_) | Stored::Misshapen(_) => {
                         if let Stored::Object(id) = stored {
@@ -277,15 +280,17 @@ impl<F: Fs> Check<'_, F> {
         }
     }
 
-    /// Checks that commits which are not marked as partial have all they reach; returns how many.
+    /// Checks that commits which are not marked partial have their closure; returns how many there
+    /// are.
     fn closures(&self, commits: &[Checksum]) -> Result<u64, Error> {
         let mut walked = IdSet::default();
         let mut whole = 0;
         for &commit in commits {
             if !objects::is_whole(self.fs, commit)? {
-                // Of a history as well, to which no ref leads directly: stock ostree minds it.
+                // Also reported in a history that no ref reaches directly: stock ostree complains
+                // about it.
                 if objects::partial(self.fs, commit)? == Some(Partial::Found) {
-                    self.fault(&format!("commit {commit}"), &"was found not to be whole");
+                    self.fault(&format!("commit {commit}"), &"was found to lack objects");
                 }
                 continue;
             }
@@ -295,7 +300,7 @@ impl<F: Fs> Check<'_, F> {
         Ok(whole)
     }
 
-    /// Checks that a commit has all it reaches, as far as that was not looked at.
+    /// Checks the closure of a commit, except for parts already checked.
     fn closure(&self, commit: Checksum, walked: &mut IdSet) -> Result<(), Error> {
         let root = ObjectId::new(ObjectKind::Commit, commit);
         let mut too_many = false;
@@ -307,7 +312,7 @@ impl<F: Fs> Check<'_, F> {
                     Some(levels) => descent.settle(levels),
                     None => {
                         if descent.enter(id, self.children(id)?).is_err() {
-                            self.fault(&root, &"names too many directories to be looked at");
+                            self.fault(&root, &"names too many directories to check");
                             return Ok(());
                         }
                     }
@@ -322,7 +327,8 @@ impl<F: Fs> Check<'_, F> {
         }
         if too_many {
             let why = format!(
-                "nests deeper than {MAX_TREE_DEPTH} levels, where `ostree fsck` and `ostree prune` \
+                "nests deeper than {MAX_TREE_DEPTH} levels, at which `ostree fsck` and `ostree \
+                 prune` \
                  may crash: remove the refs that lead there"
             );
             self.fault(&root, &why);
@@ -330,9 +336,9 @@ impl<F: Fs> Check<'_, F> {
         Ok(())
     }
 
-    /// Returns what an object names and what is there.
+    /// Returns the existing objects that an object names.
     fn children(&self, id: ObjectId) -> Result<Vec<ObjectId>, Error> {
-        // One that is damaged or gone was reported where it lies, or where it is named.
+        // A damaged or missing object has been reported at its own place, or where it is named.
         let Some(content) = objects::read_metadata(self.fs, id)? else {
             return Ok(Vec::new());
         };
@@ -341,13 +347,13 @@ impl<F: Fs> Check<'_, F> {
             if objects::is_there(self.fs, &RepoPath::object(&child))? {
                 there.push(child);
             } else {
-                self.fault(&id, &format!("names {child}, which is not there"));
+                self.fault(&id, &format!("names {child}, which is missing"));
             }
         }
         Ok(there)
     }
 
-    /// Checks that refs are refs, and their commits here; returns how many there are.
+    /// Checks that refs are valid, and that their commits are here; returns how many there are.
     fn refs(&self) -> Result<u64, Error> {
         let all = listing::list(self.fs)?;
         for (path, broken) in &all.broken {
@@ -365,7 +371,7 @@ impl<F: Fs> Check<'_, F> {
             let what = format!("ref {name}");
             if !self.has(commit)? {
                 let id = ObjectId::new(ObjectKind::Commit, commit);
-                self.fault(&what, &format!("names {id}, which is not there"));
+                self.fault(&what, &format!("names {id}, which is missing"));
                 continue;
             }
             match objects::partial(self.fs, commit)? {
@@ -373,7 +379,7 @@ impl<F: Fs> Check<'_, F> {
                 Some(Partial::Found) => {
                     self.fault(
                         &what,
-                        &format!("its commit {commit} was found not to be whole"),
+                        &format!("its commit {commit} was found to lack objects"),
                     );
                 }
                 Some(Partial::Pulled) => {
@@ -410,7 +416,7 @@ impl<F: Fs> Check<'_, F> {
         for (name, entry) in refs {
             if !objects::is_whole(self.fs, entry.commit)? {
                 let why = format!(
-                    "names ref {name} with commit {}, which is not there",
+                    "lists ref {name} with commit {}, which is missing",
                     entry.commit
                 );
                 self.fault(&path, &why);
@@ -420,7 +426,7 @@ impl<F: Fs> Check<'_, F> {
     }
 }
 
-const LEFT: &str = "was left by another program; OSTree does not look at it";
+const LEFT: &str = "was left by another program; OSTree ignores it";
 const THREADS: usize = 2;
-/// A summary longer than any client reads, in bytes.
+/// Longer than any summary that a client reads, in bytes.
 const MAX_SUMMARY_LEN: usize = 128 * 1024 * 1024;

@@ -1,5 +1,4 @@
-//! What an administrator does with a repository between pushes: check, repair, remove, prune,
-//! count.
+//! The operator's work on a repository between pushes: check, repair, remove, prune, count.
 
 pub(crate) mod fsck;
 pub(crate) mod prune;

@@ -1,12 +1,12 @@
-//! Putting a damaged repository into a state that a push makes whole again.
+//! Repairs a damaged repository so far that pushes can complete it again.
 //!
-//! Changes no more than it must: a commit that is not whole is marked as partial, as `ostree fsck
-//! --delete` does, so that pushes take it again; a damaged object is put aside, so that nobody is
-//! served it; and a commit that was marked for that reason and is whole again loses its mark. Refs stay
-//! as they are. What is missing has to come from whoever has it.
+//! Changes no more than necessary: it marks a commit that lacks objects as partial, as `ostree fsck
+//! --delete` does, so that pushes accept it again; it moves a damaged object away, so that nobody
+//! is served it; and it unmarks a commit that was marked for that reason and has all its objects
+//! again. Refs stay as they are. Somebody who has the missing objects must push them.
 //!
-//! All is read without a lock. What was found is looked at again under the repository's lock, held
-//! exclusively and briefly: a push may have healed it meanwhile.
+//! Reads everything without a lock. Then checks each finding again under the repository's lock,
+//! held exclusively and briefly: a push may have healed it meanwhile.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io::Write;
@@ -25,20 +25,20 @@ use crate::local::repository::objects::{self, PARTIAL_FOUND, Partial};
 use crate::local::repository::stored::{self, Stored};
 use crate::local::upkeep::fsck::{self, Checked, Damaged, Finding};
 
-/// What was done, and what is left to do.
+/// The result of a repair, and what is left to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repaired {
-    /// Damaged files, and where each was put.
+    /// Damaged files, and where each was moved.
     pub moved: Vec<(String, String)>,
-    /// Commits that are not whole and were marked.
+    /// Commits that lack objects and were marked partial.
     pub marked: Vec<Checksum>,
-    /// Commits that were marked for that and are whole again.
+    /// Commits that were marked for that reason and have all their objects again.
     pub unmarked: Vec<Checksum>,
-    /// Refs whose commits are not whole, sorted: they have to be pushed again.
+    /// Refs whose commits lack objects, sorted: somebody must push them again.
     pub refs: Vec<String>,
 }
 
-/// Checks the repository at `path` as [`fsck`](crate::fsck()) does, and mends what it can.
+/// Checks the repository at `path` as [`fsck`](crate::fsck()) does, and repairs what it can.
 pub fn repair(
     path: &Path,
     object_len_max: u64,
@@ -79,7 +79,7 @@ struct Repair<'a, F: Fs> {
     damaged: Vec<Damaged>,
     // Objects that will be gone, and commits whose detached metadata will.
     bad: HashSet<ObjectId>,
-    // Dirtrees with all that is below them.
+    // Dirtrees with everything below them.
     good: IdSet,
     repaired: Repaired,
 }
@@ -94,7 +94,7 @@ impl<F: Fs> Repair<'_, F> {
         self.damaged.push(file);
     }
 
-    /// Marks commits that are not whole, durably, and takes the marks of those that are away.
+    /// Marks commits that lack objects as partial, durably, and unmarks those that no longer do.
     fn mark(&mut self) -> Result<(), Error> {
         let mut changed = false;
         for first in 0..=u8::MAX {
@@ -134,7 +134,7 @@ impl<F: Fs> Repair<'_, F> {
         Ok(())
     }
 
-    /// Returns whether all that a commit reaches is there and not damaged.
+    /// Returns whether everything that a commit reaches is there and undamaged.
     fn is_whole(&mut self, commit: ObjectId) -> Result<bool, Error> {
         let mut seen = vec![commit];
         let mut known: HashSet<ObjectId> = HashSet::from([commit]);
@@ -165,7 +165,7 @@ impl<F: Fs> Repair<'_, F> {
         Ok(true)
     }
 
-    /// Puts damaged objects where nobody looks for objects.
+    /// Moves damaged objects where nobody looks for objects.
     fn put_aside(&mut self) -> Result<(), Error> {
         if self.damaged.is_empty() {
             return Ok(());
