@@ -1,4 +1,4 @@
-//! A push, from the refs to be set to what became of them.
+//! A push, from the refs to set to their outcomes.
 
 use std::collections::HashSet;
 use std::future::pending;
@@ -22,14 +22,14 @@ use crate::plan;
 use crate::run::{self, Pool};
 use crate::source::Repository;
 
-/// A push that is being put together: which refs are to be set to which commits, and how.
+/// A push under construction: which refs to set to which commits, and how.
 #[derive(Clone, Debug)]
 pub struct Push {
     repository: Arc<Repository>,
     agent: Text,
     announcement: Announcement,
-    // What the announcement names, and the directories that were searched for bases: a push of
-    // thousands of refs of one directory looks into it once.
+    // The announced names, and the directories already searched for bases: a push of thousands of
+    // refs of one directory searches it once.
     named: HashSet<RefName>,
     searched: HashSet<String>,
     rate: Option<NonZeroU64>,
@@ -50,7 +50,7 @@ impl Push {
         }
     }
 
-    /// Sets the ref of the same name on the server to what `name` holds in the local repository.
+    /// Sets the ref of the same name on the server to the commit that `name` holds here.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl Push {
         self.update(name.clone(), commit, Expect::Any)
     }
 
-    /// Sets the ref `name` on the server to `commit`, if it holds what is expected then.
+    /// Sets the ref `name` on the server to `commit`, if the ref holds the expected value then.
     ///
     /// # Errors
     ///
@@ -96,44 +96,44 @@ impl Push {
         Ok(self)
     }
 
-    /// Moves refs also to commits that do not descend from their current ones, where the server
-    /// lets.
+    /// Also moves refs to commits that do not descend from their current ones, if the server allows
+    /// it.
     #[must_use]
     pub fn force(self, force: bool) -> Self {
         self.option(PushOptions::FORCE, force)
     }
 
-    /// Changes nothing on the server, and tells what would be done.
+    /// Changes nothing on the server, and reports what would be done.
     #[must_use]
     pub fn dry_run(self, dry_run: bool) -> Self {
         self.option(PushOptions::DRY_RUN, dry_run)
     }
 
-    /// Sends so many ancestors of each commit along, as far as the local repository has them.
+    /// Also sends this many ancestors of each commit, as far as the local repository has them.
     #[must_use]
     pub fn depth(mut self, depth: u32) -> Self {
         self.announcement.history = depth;
         self
     }
 
-    /// Sends at most so many bytes a second, evenly; everything counts, not only objects.
+    /// Sends at most this many bytes a second, evenly; all bytes count, not only objects.
     #[must_use]
     pub fn limit_rate(mut self, bytes_per_second: NonZeroU64) -> Self {
         self.rate = Some(bytes_per_second);
         self
     }
 
-    /// Speaks an old version, with a server that knows no other.
+    /// Speaks an old version, for a server that knows no other.
     ///
-    /// Of [`Dialect::V0`] what the server made of a push is in the exit code of its program alone:
-    /// one that reports `Updated` was done if that is 0.
+    /// In [`Dialect::V0`], only the exit code of the server's program tells the outcome: a push
+    /// that reports `Updated` has succeeded if that is 0.
     #[must_use]
     pub fn dialect(mut self, dialect: Option<Dialect>) -> Self {
         self.dialect = dialect;
         self
     }
 
-    /// Splits off what does not fit one session: in an old version few refs do.
+    /// Splits off the refs that do not fit one session: in an old version only few do.
     #[must_use]
     pub fn split(mut self) -> (Self, Option<Self>) {
         let count = match self.dialect {
@@ -152,25 +152,25 @@ impl Push {
         (self, Some(later))
     }
 
-    /// Says who pushes, for the server's log: a program and its version.
+    /// Sets the agent for the server's log: a program and its version.
     #[must_use]
     pub fn agent(mut self, agent: &str) -> Self {
         self.agent = Text::new(agent);
         self
     }
 
-    /// Does the push over a stream at whose other end a receiver is, or will be.
+    /// Executes the push over a stream with a receiver at the other end.
     ///
-    /// `progress` is told what happens as it happens; it should return soon.
+    /// `progress` is called for each event, and should return quickly.
     ///
-    /// Dropping the future ends the push: the server's repository is as before, unless everything
-    /// had been sent and finalized. [`Self::over_until`] says goodbye.
+    /// Dropping the future ends the push: the server's repository stays as it was, unless
+    /// everything was sent and finalized. [`Self::over_until`] says goodbye.
     ///
     /// # Errors
     ///
-    /// Why the push was not done, or [`Error::Unsettled`] when that is not known. Refs that were
-    /// refused one by one are no error, but in the report; nor is what happens once the server has
-    /// said what became of the refs.
+    /// The reason why the push failed, or [`Error::Unsettled`] if the outcome is unknown. Refusals
+    /// of single refs are not errors: the report lists them. Nor is a failure after the server has
+    /// told the outcomes of the refs.
     pub async fn over<S: AsyncRead + AsyncWrite>(
         self,
         stream: S,
@@ -179,12 +179,12 @@ impl Push {
         self.over_until(stream, progress, pending()).await
     }
 
-    /// Does the same, and ends the push when `stop` is there: the server is told that the client was
-    /// told to stop.
+    /// Like [`Self::over`], but ends the push when `stop` completes, and tells the server that the
+    /// client was told to stop.
     ///
     /// # Errors
     ///
-    /// As [`Self::over`]; a push that was stopped is a fault of the code INTERRUPTED.
+    /// As [`Self::over`]; stopping is a fault with the code INTERRUPTED.
     pub async fn over_until<S: AsyncRead + AsyncWrite>(
         self,
         stream: S,
@@ -221,8 +221,7 @@ impl Push {
         )
         .await;
         match ended {
-            // REQ-29.
-            // What came after the outcomes does not change them.
+            // REQ-29: whatever comes after the outcomes does not change them.
             Err(Error::Session(error)) if tally.is_settled => tally.lost = Some(error),
             ended => ended.map_err(|error| self.repository.explain(error, &commits))?,
         }
@@ -240,8 +239,8 @@ impl Push {
     }
 }
 
-/// Reads the closures of the commits of a small push, away from the caller's runtime. What cannot be
-/// read is of no matter yet: the server may have it.
+/// Reads the closures of the commits of a small push, off the caller's runtime. Unreadable objects
+/// do not matter yet: the server may have them.
 async fn small_commits(repository: &Arc<Repository>, commits: Vec<Checksum>) -> Vec<SmallCommit> {
     let repository = Arc::clone(repository);
     let read = move || plan::small_closures(&repository, commits.into_iter(), MAX_EARLY_IDS);
@@ -249,17 +248,17 @@ async fn small_commits(repository: &Arc<Repository>, commits: Vec<Checksum>) -> 
         Ok(Ok(Some(small))) => small,
         Ok(Ok(None)) | Err(_) => Vec::new(),
         Ok(Err(error)) => {
-            tracing::debug!(%error, "nothing is offered along with the announcement");
+            tracing::debug!(%error, "offering nothing along with the announcement");
             Vec::new()
         }
     }
 }
 
-/// Learns who the receiver at the other end of a stream is; in an old version, if it knows no other.
+/// Learns which receiver is at the other end of a stream; in an old version, if it knows no other.
 ///
 /// # Errors
 ///
-/// Why there was no answer.
+/// The reason why no answer came.
 pub async fn greet<S: AsyncRead + AsyncWrite>(
     stream: S,
     agent: &str,
@@ -286,7 +285,7 @@ pub async fn greet<S: AsyncRead + AsyncWrite>(
     )
     .await;
     match (met, server) {
-        // It lets this client do nothing, and has said who it is before it said so.
+        // The server allows this client nothing, but has introduced itself before it said so.
         (Err(Error::Session(SessionError::PeerClosed(close))), Some(server))
             if close.code == CloseCode::NOT_PERMITTED =>
         {
@@ -297,12 +296,12 @@ pub async fn greet<S: AsyncRead + AsyncWrite>(
     }
 }
 
-/// Learns what a ref holds on the server, where it is believed to hold `believed`. Changes nothing:
-/// this is a dry run of setting it to what it holds.
+/// Learns the value of a ref on the server that is believed to hold `believed`. Changes nothing: it
+/// is a dry run of setting the ref to that value.
 ///
 /// # Errors
 ///
-/// Why there was no answer.
+/// The reason why no answer came.
 pub async fn inquire<S: AsyncRead + AsyncWrite>(
     stream: S,
     agent: &str,
@@ -313,7 +312,7 @@ pub async fn inquire<S: AsyncRead + AsyncWrite>(
         name: name.clone(),
         commit: believed,
         detached: None,
-        // Whatever else it holds, nothing is to be sent.
+        // Nothing is to be sent, whatever the ref holds.
         expect: Expect::Is(believed),
     };
     let config = SenderConfig {
@@ -335,29 +334,30 @@ pub async fn inquire<S: AsyncRead + AsyncWrite>(
     current.ok_or(Error::Internal("a session without a RefStatus"))
 }
 
-/// What a push did.
+/// The result of a push.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// Who the server is, and what it said of itself.
+    /// The server's introduction.
     pub server: Welcome,
-    /// What became of each ref, in the order they were named. `Updated` is durable.
+    /// The outcome of each ref, in the order they were named. `Updated` is durable.
     pub refs: Vec<(RefName, RefOutcome)>,
     /// Objects sent.
     pub objects_sent: u64,
-    /// Stored bytes sent, without what the protocol adds.
+    /// Stored bytes sent, without the protocol's overhead.
     pub bytes_sent: u64,
-    /// Objects that the server wanted; in a dry run, those that would have been sent.
+    /// Objects that the server wanted; in a dry run, those that would be sent.
     pub objects_wanted: u64,
-    /// Whether the server's summary names the refs. `None`, where no ref was accepted, or where the
-    /// server did not come to say.
+    /// Whether the server's summary lists the refs. `None` if no ref was accepted, or if the server
+    /// did not get to say.
     pub summary: Option<SummaryDone>,
-    /// Why the session ended before all was said, if it did. What became of the refs was said.
+    /// The reason why the session ended early, if it did. The outcomes of the refs are known all
+    /// the same.
     pub lost: Option<SessionError>,
 }
 
 impl Report {
-    /// Adds what a later session of the same push did.
+    /// Adds the result of a later session of the same push.
     pub fn join(&mut self, later: Self) {
         self.refs.extend(later.refs);
         self.objects_sent += later.objects_sent;
@@ -366,7 +366,7 @@ impl Report {
         self.summary = later.summary.or(self.summary.take());
     }
 
-    /// Returns the refs that the server refused, and why.
+    /// Returns the refs that the server refused, and the reasons.
     pub fn refused(&self) -> impl Iterator<Item = (&RefName, &Refusal)> {
         self.refs
             .iter()
@@ -377,7 +377,7 @@ impl Report {
     }
 }
 
-/// What was heard so far.
+/// The events so far.
 #[derive(Debug, Default)]
 struct Tally {
     server: Option<Welcome>,

@@ -1,11 +1,11 @@
 //! The two protocols before this one, as codecs and as session machines without I/O.
 //!
-//! Version 0 is ostree-push's before 0.1, version 1 BuildStream's from 1.0 to 1.1.3. They know no
-//! negotiation, offers, or acknowledgements; both send all that a commit reaches. `DIALECTS.md`
-//! defines the bytes. At the server a session asks a store for the same as one of version 2, so
-//! that what comes of a push does not depend on the version it was spoken in (INV-1 to INV-8).
+//! Version 0 is ostree-push's before 0.1, version 1 BuildStream's from 1.0 to 1.1.3. They have no
+//! negotiation, offers, or acknowledgements; both send everything that a commit reaches.
+//! `DIALECTS.md` defines the bytes. On the server, a session makes the same requests to a store as
+//! one of version 2, so the result of a push does not depend on its version (INV-1 to INV-8).
 //!
-//! Not here: tunnels, as ostree-push has used since 0.1. The receiving machine is
+//! Not here: tunnels, which ostree-push has used since 0.1. The receiving machine is
 //! [`DialectReceiver`], the sending one [`DialectSender`]; [`AnyReceiver`] and [`AnySender`] stand
 //! for these and for version 2's.
 

@@ -1,11 +1,11 @@
-//! A session's state, and how it moves from one to the next.
+//! The state of a session, and its transitions.
 
 use super::error::{ApiMisuse, Error, Fault};
 use crate::frame::CloseCode;
 
-/// A state that each input consumes, and the core that every state needs.
+/// The state, which each input consumes, and the core, which every state needs.
 ///
-/// A session that has failed has no state left: no input can reach one.
+/// A failed session has no state, so no input can reach one.
 #[derive(Debug)]
 pub(crate) struct Machine<S, C> {
     /// `None` once the session has failed.
@@ -13,10 +13,10 @@ pub(crate) struct Machine<S, C> {
     pub(crate) core: C,
 }
 
-/// What a failed session still does.
+/// How a session fails.
 pub(crate) trait FailsWith {
-    /// Drops the requests nobody has taken, and tells the peer why, if the protocol has a word for
-    /// it.
+    /// Drops requests that nobody has taken, and tells the peer the reason, if the protocol has a
+    /// message for it.
     fn fail_with(&mut self, error: &Error);
 }
 
@@ -47,7 +47,7 @@ impl<S, C: FailsWith> Machine<S, C> {
         self.step_with(|state, core| Ok((next(state, core)?, ())))
     }
 
-    /// The same, where the step has more to say than its state.
+    /// Like `step`, for a step that returns a value besides its state.
     pub(crate) fn step_with<T>(
         &mut self,
         next: impl FnOnce(S, &mut C) -> Result<(S, T), Error>,

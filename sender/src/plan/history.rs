@@ -1,4 +1,4 @@
-//! Which commits of a line of history go along, as far as it is here.
+//! Chooses the commits of a history to push, as far as the history is here.
 
 use artifact_formats::Checksum;
 use artifact_formats::limits::MAX_HISTORY_LEN;
@@ -6,17 +6,17 @@ use artifact_formats::limits::MAX_HISTORY_LEN;
 use crate::error::Error;
 use crate::source::Repository;
 
-/// A commit to be pushed.
+/// A commit to push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The commit.
     pub commit: Checksum,
-    /// What the server's ref holds now. Whether it is complete there, it says itself.
+    /// The current value of the server's ref. The server itself says whether it is complete there.
     pub current: Option<Checksum>,
 }
 
-/// Returns for each pair whether the first commit descends from the second, as far as history is
-/// here.
+/// Returns for each pair whether the first commit descends from the second, as far as the history
+/// is here.
 pub(crate) fn descends(
     repository: &Repository,
     pairs: &[(Checksum, Checksum)],
@@ -46,7 +46,7 @@ pub(super) fn history(
     target: &Target,
     depth: u32,
 ) -> Result<Vec<Checksum>, Error> {
-    // Of what the ref holds already only the ancestors are of use.
+    // If the ref holds the commit already, only its ancestors are useful.
     let is_there = target.current == Some(target.commit);
     if is_there && depth == 0 {
         return Ok(Vec::new());
@@ -59,7 +59,7 @@ pub(super) fn history(
     })?;
     let mut commits = vec![target.commit];
     let mut parent = newest.parent;
-    // REQ-20.
+    // REQ-20, LIM-22.
     let mut between = None; // how many commits are newer than the current one
     while let Some(ancestor) = parent {
         if target.current == Some(ancestor) {

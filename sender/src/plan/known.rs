@@ -2,13 +2,13 @@
 
 use artifact_formats::ObjectId;
 
-/// The names of objects, shortened to their first 16 bytes: kind, and 120 bits of checksum.
+/// The names of objects, shortened to their first 16 bytes: the kind, and 120 bits of the checksum.
 ///
-/// Whole names would be 70 bytes an object in a large push. Should two ever agree in 120 bits, the
-/// second is not offered, and the server asks for it at the end as for any object that is missing.
+/// Full names would take 70 bytes an object in a large push. If two ever agree in 120 bits, the
+/// second is not offered, and at the end the server asks for it as for any missing object.
 ///
-/// Sorted arrays, of which each grows by itself and by little: a hash set of a million names takes 36
-/// bytes for each, and half as much again while it grows.
+/// Consists of sorted arrays, each of which grows by itself and by little: a hash set of a million
+/// names takes 36 bytes for each, and half as much again while it grows.
 #[derive(Debug, Default)]
 pub(super) struct Known(Vec<Vec<[u8; 16]>>);
 
@@ -47,7 +47,7 @@ mod tests {
         let mut known = Known::default();
         let id = |number: u32| {
             let mut digest = [0; 32];
-            // As evenly spread as the bytes of a checksum.
+            // As evenly distributed as the bytes of a checksum.
             let spread = (u64::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             digest[7..15].copy_from_slice(&spread.to_be_bytes());
             ObjectId::new(ObjectKind::File, Checksum::new(digest))

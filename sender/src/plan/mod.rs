@@ -1,11 +1,12 @@
-//! Which objects to offer, and in which order: breadth first, what the server has left out.
+//! Decides which objects to offer, and in which order: breadth first, without objects that the
+//! server has.
 //!
-//! The plan walks the local repository from the commits to be pushed. Beneath commits that both
-//! ends have (the basis) it offers nothing; of the rest it offers every object once. What is below a
-//! directory is looked at as late as possible, since a server that has the directory has all of it.
+//! The plan walks the local repository from the commits to push. It offers nothing beneath commits
+//! that both ends have (the basis), and every other object once. It looks into a directory as late
+//! as possible, because a server that has the directory has everything below it.
 //!
-//! In memory there are 16 bytes of each object's name, and the directories whose turn has not come:
-//! no paths, and no list of files longer than one directory's.
+//! Memory holds 16 bytes of each object's name, and the directories whose turn has not come: no
+//! paths, and no list of files longer than one directory's.
 
 mod history;
 mod known;
@@ -27,16 +28,16 @@ pub(crate) use self::small::small_closures;
 
 /// The objects still to be offered in one push.
 ///
-/// **Ask [`Plan::next`] for more after every [`Plan::answer`]**: it may have had nothing to say
-/// before, and have a lot to say after.
+/// **Call [`Plan::next`] after every [`Plan::answer`]**: it may have had nothing to offer before,
+/// and much after.
 #[derive(Debug)]
 pub struct Plan {
     repository: Arc<Repository>,
-    planned: Vec<Checksum>, // what the server may be given, each with its closure
+    planned: Vec<Checksum>, // the server may get these, each with its closure
     basis: Vec<Checksum>,
-    known: Known, // offered, in `ready`, or on the server as far as is known
+    known: Known, // offered, in `ready`, or known to be on the server
     ready: VecDeque<ObjectId>,
-    parent: Option<ObjectId>,       // what all of `ready` lies beneath
+    parent: Option<ObjectId>,       // parent of all of `ready`
     wanted: VecDeque<ObjectId>,     // directories and commits the server lacks, not expanded
     open: HashSet<ObjectId>,        // directories and commits neither answered nor expanded
     open_order: VecDeque<ObjectId>, // as offered; contains all of `open`
@@ -44,19 +45,19 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// How many ids may be unanswered before directories the server may have are looked into: below
-    /// it a slow link is kept busy, above it a fast link is kept free of what is not wanted.
+    /// How many ids may be unanswered before the plan looks into directories that the server may
+    /// have: a smaller number leaves a slow link idle, a larger one fills a fast link with useless
+    /// offers.
     pub const SPECULATION_MAX: usize = 1024;
 
     /// Plans a push of `targets` to a server that has the commits `held`, each with everything
     /// beneath it.
     ///
-    /// `depth` further ancestors of each commit go along, as far as they are complete here. So do
-    /// the commits between a target and the `current` one, if that is an ancestor; without them the
-    /// server could not see that the ref moves forward.
+    /// Up to `depth` further ancestors of each commit go along, as far as they are complete here.
+    /// So do the commits between a target and its `current` one, if that is an ancestor; without
+    /// them the server could not see that the ref moves forward.
     ///
-    /// Of a target that is partial here the server is to have the rest, or the plan comes to
-    /// nothing.
+    /// If a target is partial here, the server must have the rest, or the plan fails later.
     ///
     /// Fails if a target is missing here, or if something it needs cannot be read.
     pub fn new(
@@ -68,7 +69,8 @@ impl Plan {
         Self::after_offer(repository, targets, held, depth, &[])
     }
 
-    /// Plans like [`Plan::new`] after all these were offered, each with everything beneath it.
+    /// Plans like [`Plan::new`], after `offered` was offered, each commit with everything beneath
+    /// it.
     pub(crate) fn after_offer(
         repository: Arc<Repository>,
         targets: &[Target],
@@ -111,8 +113,8 @@ impl Plan {
                 is_partial |= plan.repository.is_partial(commit)?;
                 plan.leave_out(commit);
             }
-            // What is not here may lie beneath it. Without a basis the server relies on all that
-            // it has complete.
+            // Missing objects may lie beneath a base. Without a basis the server relies on all of
+            // its complete commits.
             if is_partial {
                 plan.basis.clear();
             }
@@ -120,14 +122,14 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Returns the commits that both ends have complete and beneath which nothing is offered.
+    /// Returns the complete commits of both ends beneath which the plan offers nothing.
     pub fn basis(&self) -> &[Checksum] {
         &self.basis
     }
 
-    /// Returns the next ids to offer, at most `max`; fewer, or none, while answers are awaited.
+    /// Returns the next ids to offer, at most `max`; fewer, or none, while it waits for answers.
     ///
-    /// Fails if the local repository lacks an object or holds it damaged. The plan is of no use
+    /// Fails if the local repository lacks an object or has a damaged one. The plan is useless
     /// then.
     pub fn next(&mut self, max: usize) -> Result<Vec<ObjectId>, Error> {
         let mut batch = Vec::new();
@@ -141,8 +143,8 @@ impl Plan {
                 batch.push(id);
             } else if let Some((id, is_wanted)) = self.next_to_expand() {
                 match self.expand(id) {
-                    // Only a part of the commit is here. The server may have it all the same: it
-                    // says so in its answer, which is waited for.
+                    // Only a part of the commit is here. The server may have this directory all the
+                    // same: wait for its answer.
                     Err(Error::MissingObject { .. }) if !is_wanted => drop(self.open.insert(id)),
                     expanded => expanded?,
                 }
@@ -153,8 +155,8 @@ impl Plan {
         Ok(batch)
     }
 
-    /// Takes the server's answer to an id that was offered: whether the server has it, and with a
-    /// directory or commit everything beneath it.
+    /// Takes the server's answer to an offered id: whether the server has it, and everything
+    /// beneath it if it is a directory or commit.
     pub fn answer(&mut self, id: ObjectId, have: bool) {
         self.unanswered = self.unanswered.saturating_sub(1);
         if self.open.remove(&id) && !have {
@@ -172,10 +174,10 @@ impl Plan {
         }
     }
 
-    /// Returns whether the planned commits reach all of these, as far as they are here. All else is
-    /// no business of the server's.
+    /// Returns whether the planned commits reach all of these objects, as far as they are here. The
+    /// server has no right to others.
     ///
-    /// Fails if the local repository holds an object damaged.
+    /// Fails if the local repository has a damaged object.
     pub fn reaches(&self, ids: &[ObjectId]) -> Result<bool, Error> {
         let mut sought: HashSet<_> = ids.iter().copied().collect();
         let mut seen = Known::default();
@@ -199,8 +201,8 @@ impl Plan {
         Ok(sought.is_empty())
     }
 
-    /// Takes up again what is beneath objects that the server found missing: what it had of that
-    /// before may be gone.
+    /// Offers again the objects beneath those that the server found missing: they may be gone as
+    /// well.
     pub fn offer_again(&mut self, missing: &[ObjectId]) {
         self.known = Known::default();
         for id in missing.iter().copied().filter(|id| id.kind.has_children()) {
@@ -210,7 +212,7 @@ impl Plan {
         }
     }
 
-    /// Returns whether there is nothing left to offer, now or after any answer.
+    /// Returns whether nothing is left to offer, now or after any answer.
     pub fn is_exhausted(&self) -> bool {
         self.ready.is_empty() && self.wanted.is_empty() && self.open.is_empty()
     }
@@ -231,8 +233,8 @@ impl Plan {
         }
     }
 
-    /// Makes the children of a directory or commit ready, directories first: on their answers
-    /// depends what comes after them.
+    /// Makes the children of a directory or commit ready, directories first: their answers decide
+    /// what comes next.
     fn expand(&mut self, id: ObjectId) -> Result<(), Error> {
         let below = self.repository.children(id)?;
         self.parent = Some(id);
@@ -245,7 +247,8 @@ impl Plan {
 
     /// Leaves out everything beneath a commit that the server has, if it is here as well.
     ///
-    /// Damage in it is no reason to fail: what was found before it is on the server all the same.
+    /// Damage in it is not a reason to fail: the objects found before the damage are on the server
+    /// all the same.
     fn leave_out(&mut self, commit: Checksum) {
         match self.try_leave_out(commit) {
             Ok(true) => self.basis.push(commit),

@@ -1,4 +1,4 @@
-//! What small commits reach, to be offered along with the announcement.
+//! The closures of small commits, to offer along with the announcement.
 
 use std::collections::HashSet;
 
@@ -8,8 +8,8 @@ use artifact_protocol::session::SmallCommit;
 use crate::error::Error;
 use crate::source::Repository;
 
-/// Returns all that commits reach, if together it is at most `max` objects; each commit once. Of a
-/// large commit it reads no more than that takes to see.
+/// Returns the closures of the commits, if together they have at most `max` objects; each commit
+/// once. Reads no more of a large commit than it needs to decide.
 pub(crate) fn small_closures(
     repository: &Repository,
     commits: impl Iterator<Item = Checksum>,

@@ -1,4 +1,4 @@
-//! The error behind the words that the server is told.
+//! The error behind the text that the server is told.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 
 use crate::error::Error;
 
-/// The first thing that went wrong, in full.
+/// The first error, in full.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Failure(Arc<Mutex<Option<Error>>>);
 
 impl Failure {
-    /// Keeps the error, and returns what the server is told.
+    /// Keeps the error, and returns the fault to tell the server.
     pub(super) fn keep(&self, error: Error) -> Fault {
         self.0.lock().get_or_insert(error);
         Fault {
@@ -22,7 +22,7 @@ impl Failure {
         }
     }
 
-    /// Returns what went wrong first, if anything did.
+    /// Returns the first error, if any.
     pub(super) fn take(&self) -> Option<Error> {
         self.0.lock().take()
     }

@@ -1,14 +1,14 @@
-//! One session at work: what happens between a connection and the local repository.
+//! One running session: everything between a connection and the local repository.
 //!
 //! ```text
 //! stream <-> driver <-> session
 //!               |
-//!              pool --> planner: what to offer
-//!               `-----> readers: objects, of which large ones in pieces (piece_order)
+//!              pool --> planner: the ids to offer
+//!               `-----> readers: the objects; large ones in pieces (piece_order)
 //! ```
 //!
 //! The driver has the only connection and the only timers, the planner and the readers the only
-//! threads. Bytes leave through the [`throttle`], where a rate was asked for.
+//! threads. Bytes leave through the [`throttle`], if the user has set a rate.
 
 mod driver;
 mod failure;

@@ -1,18 +1,18 @@
-//! The order in which pieces of one large object go out, whichever is ready first.
+//! Puts the pieces of one large object in order, whichever is ready first.
 
 use std::collections::BTreeMap;
 
-/// Pieces of a large object that are in work or ready, and which of them is next.
+/// Pieces of a large object that are in progress or ready, and the number of the next one.
 #[derive(Debug)]
 pub(crate) struct PieceOrder<P> {
     ready: BTreeMap<u64, P>,
-    next: u64,    // the piece to be handed out next
-    begun: u64,   // how many were; next <= begun <= next + ahead
-    ahead: usize, // of pieces begun and not handed out
+    next: u64,    // the next piece to hand out
+    begun: u64,   // pieces begun; next <= begun <= next + ahead
+    ahead: usize, // most pieces begun and not handed out
 }
 
 impl<P> PieceOrder<P> {
-    /// Begins with nothing in work, and never has more than `ahead` pieces at once.
+    /// Creates an empty order that never has more than `ahead` pieces at once.
     pub(crate) const fn new(ahead: usize) -> Self {
         Self {
             ready: BTreeMap::new(),
@@ -22,19 +22,19 @@ impl<P> PieceOrder<P> {
         }
     }
 
-    /// Returns how many more pieces to begin, and takes them as begun.
+    /// Returns how many more pieces to begin, and counts them as begun.
     pub(crate) fn begin(&mut self) -> u64 {
         let begun = self.begun;
         self.begun = self.next.saturating_add(self.ahead as u64);
         self.begun - begun
     }
 
-    /// Takes in a piece that is ready.
+    /// Adds a finished piece.
     pub(crate) fn put(&mut self, number: u64, piece: P) {
         self.ready.insert(number, piece);
     }
 
-    /// Hands out the next piece if it is ready.
+    /// Removes the next piece, if it is ready.
     pub(crate) fn take(&mut self) -> Option<P> {
         let piece = self.ready.remove(&self.next)?;
         self.next += 1;

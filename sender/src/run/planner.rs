@@ -1,4 +1,4 @@
-//! The thread that plans: which objects to offer, and what a server may be told of them.
+//! The planning thread: decides which objects to offer, and which ones the server may ask for.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::plan::{self, Plan, Target};
 use crate::source::Repository;
 
-/// Starts the thread. It reports each completion, and ends when nobody asks any more.
+/// Starts the thread. It reports each completion, and ends when the pool is gone.
 pub(super) fn start(
     repository: Arc<Repository>,
     depth: u32,

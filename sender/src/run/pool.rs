@@ -1,8 +1,8 @@
-//! What reads the local repository for a session: a thread that plans, and some that read.
+//! The threads that read the local repository for a session: one plans, some read.
 //!
-//! Of a large object that has to be compressed several pieces are in work at once; they go out in
-//! order ([`PieceOrder`]). That holds at most [`Pool::READERS_MAX`] compressors, and twice as many
-//! pieces for each of the streams a session has open.
+//! Several pieces of a large object that needs compressing are in progress at once; they go out in
+//! order ([`PieceOrder`]). That takes at most [`Pool::READERS_MAX`] compressors, and twice as many
+//! pieces for each open stream of a session.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,16 +20,16 @@ use super::readers::{OpenObject, Read, ReadPiece, Readers};
 use crate::error::Error;
 use crate::source::Repository;
 
-/// The threads, and what they are at.
+/// The threads, and their work.
 #[derive(Debug)]
 pub(crate) struct Pool {
     planner: Sender<SourceRequest>,
     readers: Readers,
     done: UnboundedReceiver<Completion>,
-    /// Requests that are completed and were not handed out.
+    /// Completed requests that were not handed out.
     settled: VecDeque<SourceDone>,
     large: HashMap<ObjectId, Large>,
-    /// How many pieces of an object that is compressed are in work at once.
+    /// How many pieces of a compressed object are in progress at once.
     ahead: usize,
     busy: usize,
     failure: Failure,
@@ -41,18 +41,18 @@ enum Completion {
     Read(Read),
 }
 
-/// A large object that a reader has opened and that was not all handed out.
+/// A large object that a reader has opened and that was not handed out in full.
 #[derive(Debug)]
 struct Large {
     object: Arc<OpenObject>,
     order: PieceOrder<ReadPiece>,
-    /// Waits for the next piece.
+    /// The request that waits for the next piece.
     request: Option<SourceRequest>,
 }
 
 impl Pool {
-    /// The most threads that read. More would wait for one another: a session fetches in four
-    /// requests and from two large objects at once.
+    /// Most reading threads. More would wait for one another: a session fetches with four requests
+    /// and from two large objects at once.
     const READERS_MAX: usize = 8;
 
     /// Starts no thread: for a session that sends nothing.
@@ -114,7 +114,7 @@ impl Pool {
         }
     }
 
-    /// Returns whether something is to be waited for.
+    /// Returns whether a completion is due.
     pub(crate) const fn is_busy(&self) -> bool {
         self.busy > 0
     }
@@ -128,13 +128,13 @@ impl Pool {
             }
             match self.done.recv().await {
                 Some(completion) => self.take_in(completion),
-                // The threads hold the other end while anything is to be waited for.
+                // The threads hold the other end while a completion is due.
                 None => return std::future::pending().await,
             }
         }
     }
 
-    /// Returns what went wrong first, if anything did.
+    /// Returns the first error, if any.
     pub(crate) fn take_failure(&self) -> Option<Error> {
         self.failure.take()
     }
@@ -170,10 +170,11 @@ impl Pool {
         }
     }
 
-    /// Sees to it that the next piece of a large object, and some behind it, get into work.
+    /// Starts the next piece of a large object, and some after it.
     fn ask(&mut self, id: ObjectId, request: SourceRequest) {
         let Some(large) = self.large.get_mut(&id) else {
-            let fault = (self.failure).keep(Error::Internal("a piece of what is not open"));
+            let fault =
+                (self.failure).keep(Error::Internal("a piece of an object that is not open"));
             self.settled.push_back(request.complete(Err(fault)));
             return;
         };
@@ -186,7 +187,7 @@ impl Pool {
         }
     }
 
-    /// Completes the request for the next piece of a large object if both are there.
+    /// Completes the request for the next piece of a large object, if both are there.
     fn settle(&mut self, id: ObjectId) {
         let Some(large) = self.large.get_mut(&id) else {
             return;

@@ -1,7 +1,7 @@
 //! The threads that read objects and compress them.
 //!
-//! All of them take from one queue. Several may work at one large object: each reads its piece
-//! while nobody else reads, and compresses it beside the others.
+//! All of them take from one queue. Several may work on one large object: each reads its piece
+//! alone, and compresses it while others read.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -22,15 +22,15 @@ use crate::source::{LargeObject, Object, Piece, Repository};
 #[derive(Debug)]
 pub(super) struct Readers(Sender<Job>);
 
-/// What a reader is given to do.
+/// A job for a reader.
 #[derive(Debug)]
 enum Job {
     Fetch(SourceRequest),
-    /// The next piece of an object, if it has one more.
+    /// The next piece of an object, if it has another.
     Piece(Arc<OpenObject>),
 }
 
-/// What a reader has done.
+/// The result of a job.
 #[derive(Debug)]
 pub(super) enum Read {
     Fetched {
@@ -44,19 +44,19 @@ pub(super) enum Read {
     },
 }
 
-/// A piece as it goes out, or why it does not.
+/// A piece to send, or the fault.
 #[derive(Debug)]
 pub(super) struct ReadPiece {
     pub(super) outcome: Result<Bytes, Fault>,
-    /// The object has no piece after this one.
+    /// Whether the object has no further piece.
     pub(super) last: bool,
 }
 
-/// A large object that pieces are read from.
+/// A large object whose pieces are being read.
 #[derive(Debug)]
 pub(super) struct OpenObject {
     pub(super) id: ObjectId,
-    /// Whether several pieces at once pay.
+    /// Whether reading several pieces at once is worthwhile.
     pub(super) is_divisible: bool,
     rest: Mutex<Rest>,
 }
@@ -69,7 +69,7 @@ struct Rest {
 }
 
 impl Readers {
-    /// Starts `count` threads. They report what they have done, and end when nobody asks any more.
+    /// Starts `count` threads. They report their results, and end when the pool is gone.
     pub(super) fn start(
         count: usize,
         repository: &Arc<Repository>,
@@ -95,13 +95,13 @@ impl Readers {
         Self(channel().0)
     }
 
-    /// Hands out a request for objects.
+    /// Queues a request for objects.
     pub(super) fn fetch(&self, request: SourceRequest) {
         // The threads live as long as the queue.
         let _ = self.0.send(Job::Fetch(request));
     }
 
-    /// Begins one more piece of an object.
+    /// Begins another piece of an object.
     pub(super) fn read_on(&self, object: &Arc<OpenObject>) {
         let _ = self.0.send(Job::Piece(Arc::clone(object)));
     }
@@ -115,7 +115,7 @@ struct Reader<F> {
 }
 
 impl<F: Fn(Read)> Reader<F> {
-    /// Does one job after another until nobody is left to want any.
+    /// Runs jobs until nobody can send any more.
     fn run(&self) {
         loop {
             let job = self.jobs.lock().recv();
@@ -166,7 +166,7 @@ impl<F: Fn(Read)> Reader<F> {
     /// Reads a piece while nobody else reads from the same object, and then compresses it.
     fn piece(&self, object: Arc<OpenObject>) -> Option<Read> {
         let mut rest = object.rest.lock();
-        // The object may have ended with a piece that was begun before.
+        // The object may have ended with an earlier piece.
         let piece = rest.object.next_piece()?;
         let number = rest.begun;
         rest.begun += 1;

@@ -1,6 +1,6 @@
-//! Content as an archive repository stores it, read as it lies.
+//! Content of an archive repository, read as it is stored.
 //!
-//! Nothing is inflated or hashed here: the server does both, and finds what is wrong.
+//! Nothing is inflated or hashed here: the server does both, and finds any damage.
 
 use std::os::fd::OwnedFd;
 
@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use super::fault::ObjectFault;
 use super::files::{Files, fill};
 
-/// The part of a `.filez` not read yet.
+/// The rest of a `.filez`.
 #[derive(Debug)]
 pub(super) struct ArchiveFile {
     file: OwnedFd,
@@ -33,7 +33,7 @@ impl ArchiveFile {
             remaining: len,
         };
         let first = file.next_chunk()?;
-        // A file emptied by a power cut ends before.
+        // A power cut may have emptied the file.
         if first.len() < HEADER_LEN_MIN {
             return Err(ObjectFault::Corrupt("it is too short for its header"));
         }
@@ -45,7 +45,7 @@ impl ArchiveFile {
         self.remaining == 0
     }
 
-    /// Returns how many bytes were not read yet.
+    /// Returns the number of unread bytes.
     pub(super) const fn remaining(&self) -> u64 {
         self.remaining
     }
@@ -64,5 +64,6 @@ impl ArchiveFile {
     }
 }
 
-/// Header length, padding, unpacked size (`ostree-core.c`, `_ostree_zlib_file_header_new`), in bytes.
+/// Header length, padding, unpacked size (`ostree-core.c`, `_ostree_zlib_file_header_new`), in
+/// bytes.
 const HEADER_LEN_MIN: usize = 16;

@@ -1,8 +1,9 @@
-//! Content of a bare repository, turned into the form of an archive repository as it is read.
+//! Content of a bare repository, converted to the form of an archive repository while it is read.
 //!
-//! A file is read once, in order, and in bounded memory: hashed, compressed block by block
-//! ([`super::deflate`]), handed out. A file whose length changes after it was opened, or whose
-//! checksum is not its name, ends in an error, so that no server is ever told that it is complete.
+//! Reads a file once, in order, and in bounded memory: hashes it, compresses it block by block
+//! ([`super::deflate`]), and hands it out. If a file's length changes after it was opened, or its
+//! checksum is not its name, reading ends with an error, so that no server ever takes it as
+//! complete.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -17,8 +18,8 @@ use super::deflate::{BLOCK_LEN, Compressor, Compressors, SHORT_LEN_MAX};
 use super::fault::{ObjectFault, verify};
 use super::files::{self, Files, fill, fill_slice};
 
-/// Opens an object's file. Of a long one it returns the header and the rest to be read, of any other
-/// all of it, as stored.
+/// Opens an object's file. Returns the header of a long file and its unread rest, or all of a short
+/// one, as stored.
 pub(super) fn open(
     files: &Files,
     mode: RepoMode,
@@ -51,14 +52,14 @@ pub(super) fn open(
     Ok((header.into(), Some(file)))
 }
 
-/// A header, and where it is that of a regular file, the file and its length in bytes.
+/// A header and, if it is that of a regular file, the file and its length in bytes.
 type Opened = (FileHeader, Option<(OwnedFd, u64)>);
 
-/// Opens an object whose attributes are in an extended attribute of a regular file.
+/// Opens an object whose attributes are stored in an extended attribute of a regular file.
 fn open_bare_user(files: &Files, relative: &str) -> Result<Opened, ObjectFault> {
     let (file, len) = open_regular(files, relative)?;
     let meta = files::xattr(&file, "user.ostreemeta")?.ok_or(ObjectFault::Corrupt(
-        "its attribute user.ostreemeta is lost",
+        "its attribute user.ostreemeta is missing",
     ))?;
     let attributes = Attributes::parse(&meta)?;
     if !attributes.is_symlink() {
@@ -66,14 +67,15 @@ fn open_bare_user(files: &Files, relative: &str) -> Result<Opened, ObjectFault> 
     }
     let mut target = Vec::with_capacity(MAX_SYMLINK_LEN + 1);
     fill(&file, &mut target).map_err(|error| ObjectFault::io("read", error))?;
-    // libostree writes the target with its final NUL, and reads as far as the first.
+    // libostree writes the target with its final NUL, and reads up to the first.
     if let Some(nul) = target.iter().position(|byte| *byte == 0) {
         target.truncate(nul);
     }
     Ok((symlink_header(attributes, target)?, None))
 }
 
-/// Opens an object that is the file itself; in mode bare-user-only, its content and permissions.
+/// Opens an object that is the file itself; in mode bare-user-only, only its content and
+/// permissions count.
 fn open_bare(files: &Files, mode: RepoMode, relative: &str) -> Result<Opened, ObjectFault> {
     let stat = files.stat(relative)?.ok_or(ObjectFault::Missing)?;
     let mut attributes = Attributes {
@@ -106,7 +108,7 @@ fn symlink_header(attributes: Attributes, target: Vec<u8>) -> Result<FileHeader,
     Ok(FileHeader::new(attributes, Some(target))?)
 }
 
-/// The part of a regular file not handed out yet.
+/// The rest of a regular file.
 #[derive(Debug)]
 pub(super) struct BareFile {
     checksum: Checksum,
@@ -115,7 +117,7 @@ pub(super) struct BareFile {
     len: u64,
     hashed: u64, // <= len
     hasher: Sha256,
-    window: Vec<u8>, // what a block may refer to
+    window: Vec<u8>, // the bytes that a block may refer to
 }
 
 impl BareFile {
@@ -124,7 +126,7 @@ impl BareFile {
         self.hashed == self.len
     }
 
-    /// Reads and hashes the next block; the last one only if the checksum is right.
+    /// Reads and hashes the next block; returns the last one only if the checksum is right.
     pub(super) fn next_block(&mut self) -> Result<Block, ObjectFault> {
         let mut compressor = self.compressors.take();
         let unread = self.len - self.hashed;
@@ -134,7 +136,7 @@ impl BareFile {
         };
         let len = len_max.min(usize::try_from(unread).unwrap_or(len_max));
         let last = len as u64 == unread;
-        // Behind the last block there is to be nothing.
+        // Nothing may follow the last block.
         let wanted = len + usize::from(last);
         let input = compressor.input().get_mut(..wanted).unwrap_or_default();
         let read = fill_slice(&self.file, input).map_err(|error| ObjectFault::io("read", error))?;
@@ -156,7 +158,7 @@ impl BareFile {
     }
 }
 
-/// A part of a regular file that is read and not compressed yet.
+/// A part of a regular file, read but not compressed yet.
 #[derive(Debug)]
 pub(crate) struct Block {
     compressors: Arc<Compressors>,
@@ -166,7 +168,7 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Returns the block's part of the deflate stream, behind `header`.
+    /// Returns the block's part of the deflate stream, after `header`.
     pub(super) fn deflate(mut self, header: &[u8]) -> Result<Bytes, ObjectFault> {
         let deflated = self.compressor.deflate(self.len, self.last);
         let deflated = deflated.map_err(|error| ObjectFault::io("compress", error))?;

@@ -1,12 +1,12 @@
-//! Compression of content in blocks, any number of which may be in work at once.
+//! Compression of content in blocks, any number of which may be in progress at once.
 //!
-//! Blocks put together in order are one raw deflate stream, as `pigz` makes it: each but the last
-//! ends in an empty stored block, and so at a whole byte, and may refer to the [`WINDOW_LEN`] bytes
-//! before it, which its compressor is told. That gives what compressing all of it in one go gives,
-//! to 0.03 %, in 4 % more time; without what went before it would be 1.2 % longer.
+//! Blocks joined in order are one raw deflate stream, as `pigz` makes it: each but the last ends
+//! with an empty stored block, and so at a whole byte, and may refer to the [`WINDOW_LEN`] bytes
+//! before it, which its compressor is given. The result is as small as compressing everything in
+//! one go, to 0.03 %, and takes 4 % more time; without the earlier bytes it would be 1.2 % longer.
 //!
-//! Content of [`SHORT_LEN_MAX`] at most is one block. Where the feature `libdeflate` is on, that
-//! library compresses it, which knows neither flush nor window.
+//! Content of at most [`SHORT_LEN_MAX`] is one block. If the feature `libdeflate` is on, that
+//! library compresses it; it has neither flush nor window.
 
 use std::{fmt, io};
 
@@ -14,12 +14,12 @@ use artifact_formats::limits::max_deflated_len;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use parking_lot::Mutex;
 
-/// A compressor and its buffers: for one block after another.
+/// A compressor and its buffers, for one block after another.
 pub(super) struct Compressor {
     compress: Compress,
     #[cfg(feature = "libdeflate")]
     short: libdeflater::Compressor,
-    /// What goes before the block, at most [`WINDOW_LEN`] bytes of it.
+    /// The bytes before the block, at most [`WINDOW_LEN`] of them.
     window: Vec<u8>,
     input: Box<[u8]>,
     output: Box<[u8]>,
@@ -43,12 +43,13 @@ impl Compressor {
         }
     }
 
-    /// Returns where a block goes, and one byte more to see whether anything follows.
+    /// Returns the buffer for a block, with one more byte to detect that something follows.
     pub(super) fn input(&mut self) -> &mut [u8] {
         &mut self.input
     }
 
-    /// Takes what goes before the block in the input, and leaves what goes before the next one.
+    /// Sets the bytes before the block in the input, and returns those before the next one in
+    /// `window`.
     pub(super) fn slide(&mut self, len: usize, window: &mut Vec<u8>) {
         std::mem::swap(&mut self.window, window);
         window.clear();
@@ -75,7 +76,7 @@ impl Compressor {
         }
         let status = self.compress.compress(input, &mut self.output, flush)?;
         let deflated_len = usize::try_from(self.compress.total_out()).unwrap_or(usize::MAX);
-        // A flush is complete when it leaves room.
+        // A flush is complete if it leaves space in the output.
         let flushed = self.compress.total_in() == len as u64 && deflated_len < self.output.len();
         if status != Status::StreamEnd && (last || !flushed) {
             return Err(io::Error::other(
@@ -88,12 +89,12 @@ impl Compressor {
 
 #[cfg(feature = "libdeflate")]
 fn short_compressor(level: u32) -> libdeflater::Compressor {
-    // It has all levels that the other one has, and three more.
+    // libdeflate has all levels of the other compressor, and three more.
     let level = i32::try_from(level).map(libdeflater::CompressionLvl::new);
     libdeflater::Compressor::new(level.ok().and_then(Result::ok).unwrap_or_default())
 }
 
-/// Compressors not in use: making one costs a quarter of what compressing a small file costs.
+/// Idle compressors: creating one costs a quarter of compressing a small file.
 #[derive(Debug)]
 pub(super) struct Compressors {
     level: u32,
@@ -108,7 +109,7 @@ impl Compressors {
         }
     }
 
-    /// Hands out a compressor whose window is empty.
+    /// Returns a compressor with an empty window.
     pub(super) fn take(&self) -> Compressor {
         let idle = self.idle.lock().pop();
         let mut compressor = idle.unwrap_or_else(|| Compressor::new(self.level));
@@ -124,10 +125,10 @@ impl Compressors {
 /// The longest content that is one block, in bytes.
 pub(super) const SHORT_LEN_MAX: usize = 256 * 1024;
 
-/// The length of each block of longer content, but for the last, in bytes.
+/// The length of each block of longer content, except the last, in bytes.
 pub(super) const BLOCK_LEN: usize = 128 * 1024;
 
-/// More than comes out of a block, in bytes.
+/// Upper bound of a compressed block, in bytes (LIM-25).
 const DEFLATED_LEN_MAX: usize = max_deflated_len(SHORT_LEN_MAX as u64) as usize;
 
 /// How far back a deflate stream can refer, in bytes.
@@ -172,7 +173,7 @@ mod tests {
         content
     }
 
-    /// Bytes of which runs repeat what lies up to two windows back, with noise between them.
+    /// Bytes with runs that repeat others up to two windows back, and noise between them.
     fn content(len: usize, mut state: u64, noise: u64) -> Vec<u8> {
         let mut content: Vec<u8> = Vec::with_capacity(len + 300);
         let mut random = move || {

@@ -1,4 +1,4 @@
-//! What is wrong with a file or an object, before anybody says which one.
+//! Faults of a file or an object, without its name.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 
-/// Why a file cannot be read.
+/// The reason why a file cannot be read.
 #[derive(Debug)]
 pub(super) enum FileFault {
     Io {
@@ -29,7 +29,7 @@ impl FileFault {
         }
     }
 
-    /// Says which file it is.
+    /// Adds the path.
     pub(super) fn at(self, path: PathBuf) -> Error {
         match self {
             Self::Io { action, source } => Error::Io {
@@ -42,14 +42,14 @@ impl FileFault {
     }
 }
 
-/// Why an object cannot be sent.
+/// The reason why an object cannot be sent.
 #[derive(Debug)]
 pub(super) enum ObjectFault {
     Missing,
     File(FileFault),
     Corrupt(&'static str),
     Unparsable(FormatError),
-    /// The file no longer has its length in bytes.
+    /// The file no longer has this length in bytes.
     Changed {
         len: u64,
     },
@@ -73,7 +73,7 @@ impl From<FormatError> for ObjectFault {
     }
 }
 
-/// Makes sure that the hashed bytes have the checksum that the object is named by.
+/// Checks that the hashed bytes have the checksum in the object's name.
 pub(super) fn verify(checksum: Checksum, hasher: Sha256) -> Result<(), ObjectFault> {
     if hasher.finalize().as_slice() == checksum.as_bytes() {
         Ok(())
@@ -82,7 +82,7 @@ pub(super) fn verify(checksum: Checksum, hasher: Sha256) -> Result<(), ObjectFau
     }
 }
 
-/// Which object is read, and where it lies.
+/// The object being read, and its path.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(super) id: ObjectId,
@@ -92,7 +92,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Says which object a fault is about.
+    /// Adds the object to a fault.
     pub(super) fn error(self, fault: ObjectFault) -> Error {
         let Self { id, path, parent } = self;
         match fault {

@@ -1,4 +1,4 @@
-//! How files of the repository are opened and read.
+//! Opens and reads files of the repository.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -32,7 +32,7 @@ impl Files {
         &self.path
     }
 
-    /// Opens a regular file; returns its length in bytes, too. `None` if there is none.
+    /// Opens a regular file, and returns it with its length in bytes; `None` if it does not exist.
     pub(super) fn regular(
         &self,
         relative: &str,
@@ -48,7 +48,7 @@ impl Files {
             .map_err(|errno| FileFault::io("ask for the length of", errno))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(Some((file, stat.st_size.unsigned_abs()))),
-            // It holds refs whose names begin with the one asked for.
+            // A directory holds refs whose names begin with the requested one.
             FileType::Directory => Ok(None),
             _ => {
                 let source = io::Error::other("it is neither file nor directory");
@@ -57,7 +57,7 @@ impl Files {
         }
     }
 
-    /// Reads a file of at most `limit` bytes; `None` if there is none.
+    /// Reads a file of at most `limit` bytes; `None` if it does not exist.
     pub(super) fn read(&self, relative: &str, limit: usize) -> Result<Option<Bytes>, FileFault> {
         let Some((file, len)) = self.regular(relative, OFlags::empty())? else {
             return Ok(None);
@@ -69,7 +69,7 @@ impl Files {
         Ok(Some(bytes.into()))
     }
 
-    /// Asks about a file without following a symbolic link; `None` if there is none.
+    /// Returns the status of a file without following a symbolic link; `None` if it does not exist.
     pub(super) fn stat(&self, relative: &str) -> Result<Option<Stat>, FileFault> {
         match rustix::fs::statat(&self.root, relative, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
@@ -78,7 +78,7 @@ impl Files {
         }
     }
 
-    /// Reads where a symbolic link leads.
+    /// Reads the target of a symbolic link.
     pub(super) fn link(&self, relative: &str) -> Result<Vec<u8>, FileFault> {
         rustix::fs::readlinkat(&self.root, relative, Vec::new())
             .map(std::ffi::CString::into_bytes)
@@ -131,7 +131,7 @@ pub(super) fn fill(file: &OwnedFd, bytes: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads until `bytes` is full or the file ends; returns how much that was.
+/// Reads until `bytes` is full or the file ends; returns the number of bytes read.
 pub(super) fn fill_slice(file: &OwnedFd, bytes: &mut [u8]) -> io::Result<usize> {
     let mut len = 0;
     while let Some(rest) = bytes.get_mut(len..).filter(|rest| !rest.is_empty()) {
@@ -145,5 +145,5 @@ pub(super) fn fill_slice(file: &OwnedFd, bytes: &mut [u8]) -> io::Result<usize> 
     Ok(len)
 }
 
-/// The longest value and the longest list of extended attributes Linux has, in bytes.
+/// The longest value and the longest list of extended attributes on Linux, in bytes.
 const XATTR_LEN_MAX: usize = 64 * 1024;

@@ -1,20 +1,21 @@
-//! The local repository a push reads from.
+//! The local repository that a push reads.
 //!
 //! ```text
-//! Repository -> Object -> archive: read as it lies
+//! Repository -> Object -> archive: read as it is stored
 //!                      -> bare: hashed, then compressed block by block
-//!                               files: what the operating system gives
+//!                               files: access to the operating system
 //! ```
 //!
-//! Every object comes out in the form an archive repository stores. Everything takes `&self` and
-//! may be called from many threads. Nothing is written and no lock is taken: an object never
-//! changes once it has its name, and an object that vanishes meanwhile is an error that names it.
+//! Every object comes out in the form that an archive repository stores. Everything takes `&self`
+//! and may be called from many threads. Nothing is written and no lock is taken: a named object
+//! never changes, and an object that vanishes meanwhile causes an error that names it.
 //!
 //! Metadata and the content of bare repositories are hashed again on their way out, so that local
 //! damage shows here and not at the server. The content of an archive repository is not hashed: it
-//! travels as it lies, and the server checks it.
+//! is sent as stored, and the server checks it.
 //!
-//! Below [`Repository`] nobody knows which object is being read: a fault gets the object's id and
+//! Code below [`Repository`] does not know which object it reads: a fault gets the object's id and
+//! path once, where it leaves.
 //! path once, where it leaves.
 
 mod archive;

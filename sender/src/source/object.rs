@@ -12,14 +12,14 @@ use crate::error::Error;
 /// An object as an archive repository stores it.
 #[derive(Debug)]
 pub enum Object {
-    /// All of it, at most [`Object::SMALL_LEN_MAX`] bytes.
+    /// The whole object, at most [`Object::SMALL_LEN_MAX`] bytes.
     Small(Bytes),
-    /// One that is longer, or may be, to be read bit by bit.
+    /// An object that is, or may be, longer, to be read in chunks.
     Large(LargeObject),
 }
 
 impl Object {
-    /// The longest stored object handed out at once, in bytes.
+    /// The longest stored object that is handed out at once, in bytes.
     pub const SMALL_LEN_MAX: usize = 32 * 1024;
 
     pub(super) fn new(read: Bytes, rest: Rest, place: impl FnOnce() -> Place) -> Self {
@@ -41,7 +41,7 @@ impl Object {
 #[derive(Debug)]
 pub struct LargeObject {
     place: Arc<Place>,
-    read: Bytes, // and not handed out yet
+    read: Bytes, // but not handed out yet
     rest: Rest,
 }
 
@@ -49,7 +49,7 @@ impl LargeObject {
     /// The longest chunk, in bytes.
     pub const CHUNK_LEN_MAX: usize = ArchiveFile::CHUNK_LEN_MAX;
 
-    /// Returns the length as stored, in bytes, where it is known before it is read.
+    /// Returns the stored length in bytes, if it is known before reading.
     pub(crate) fn stored_len(&self) -> Option<u64> {
         let rest = match &self.rest {
             Rest::Nothing => 0,
@@ -59,12 +59,12 @@ impl LargeObject {
         Some(rest + self.read.len() as u64)
     }
 
-    /// Returns whether pieces can be finished by several threads at once, and that pays.
+    /// Returns whether several threads can finish pieces at once, and should.
     pub(crate) const fn is_divisible(&self) -> bool {
         matches!(self.rest, Rest::Bare(_))
     }
 
-    /// Returns whether there is nothing more.
+    /// Returns whether nothing is left.
     pub(crate) const fn is_at_end(&self) -> bool {
         self.read.is_empty() && self.rest.is_at_end()
     }
@@ -104,7 +104,7 @@ impl Iterator for LargeObject {
     }
 }
 
-/// Where the chunks not yet read come from.
+/// The source of the unread chunks.
 #[derive(Debug)]
 pub(super) enum Rest {
     Nothing,
@@ -122,7 +122,7 @@ impl Rest {
     }
 }
 
-/// A chunk in the making. Several of one object may be, by different threads.
+/// A chunk in progress. Several threads may work on chunks of one object.
 #[derive(Debug)]
 pub(crate) enum Piece {
     Ready(Bytes),
@@ -130,7 +130,7 @@ pub(crate) enum Piece {
 }
 
 impl Piece {
-    /// Does what remains to be done for the chunk, which is most of the work.
+    /// Finishes the chunk, which is most of the work.
     pub(crate) fn finish(self) -> Result<Bytes, Error> {
         match self {
             Self::Ready(bytes) => Ok(bytes),

@@ -1,4 +1,4 @@
-//! The local refs: what they hold, and which of them are likely to share objects.
+//! The local refs: their commits, and which of them are likely to share objects.
 
 use std::time::SystemTime;
 use std::{fs, io};
@@ -11,9 +11,9 @@ use super::repository::Repository;
 use crate::error::Error;
 
 impl Repository {
-    /// Returns the commit that a ref below `refs/heads` holds, or that 64 digits spell.
+    /// Returns the commit that a ref below `refs/heads` holds, or that 64 digits name.
     ///
-    /// An alias, which is a symbolic link to another ref, is followed.
+    /// Follows an alias, which is a symbolic link to another ref.
     pub fn resolve(&self, revision: &str) -> Result<Checksum, Error> {
         if let Ok(commit) = revision.parse() {
             return Ok(commit);
@@ -29,10 +29,10 @@ impl Repository {
         }
     }
 
-    /// Returns the refs beside `name`, those that differ from it in their last component only, and
-    /// what they hold: at most [`MAX_BASES`] of the last written ones, newest first, no commit twice.
+    /// Returns the refs beside `name`, which differ from it only in their last component, with
+    /// their commits: at most [`MAX_BASES`] of those written last, newest first, no commit twice.
     ///
-    /// What is no ref is passed over.
+    /// Ignores files that are not refs.
     pub fn bases_beside(&self, name: &RefName) -> Result<Vec<Base>, Error> {
         let mut refs = self.refs_beside(name)?;
         refs.sort_unstable_by(|a, b| b.cmp(a));
@@ -71,7 +71,7 @@ impl Repository {
         commit.ok_or_else(bad).map(Some)
     }
 
-    /// Lists the refs in the directory of `name`, without `name`, with the time they were written.
+    /// Lists the refs in the directory of `name`, except `name`, with the time they were written.
     fn refs_beside(&self, name: &RefName) -> Result<Vec<(SystemTime, RefName)>, Error> {
         let prefix = name
             .parent()
@@ -90,7 +90,7 @@ impl Repository {
         for entry in entries {
             let entry = entry.map_err(unreadable)?;
             let metadata = match entry.metadata() {
-                // A ref that was deleted meanwhile.
+                // The ref was deleted meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 metadata => metadata.map_err(unreadable)?,
             };
@@ -107,7 +107,8 @@ impl Repository {
     }
 }
 
-/// Refs of one directory that are read for their commits, the last written ones: many may hold one.
+/// Most refs of one directory to read for their commits, those written last: many may hold one
+/// commit.
 const READ_BESIDE: usize = 16 * MAX_BASES;
 /// The length of a ref's file in bytes: 64 digits and a line end.
 const REF_FILE_LEN: usize = Checksum::LEN * 2 + 1;

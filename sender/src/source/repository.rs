@@ -24,24 +24,24 @@ pub struct Repository {
     files: Files,
     mode: RepoMode,
     compressors: Arc<Compressors>,
-    parent: Option<Box<Self>>, // has what is not here
+    parent: Option<Box<Self>>, // has the objects that this one lacks
 }
 
 impl Repository {
-    /// How hard content of bare repositories is compressed unless told otherwise.
+    /// The default level at which content of bare repositories is compressed.
     ///
-    /// Pushed over a pipe, on two cores, Debian's root file system takes 1.03 s with it and is 2.1 %
-    /// larger than libostree's level 6 makes it; 5 would take an eighth more time for 1.8 % less,
-    /// and 2 would save a sixteenth for 1.7 % more. Without the feature `libdeflate` it is 1.15 s
-    /// and 4.1 %.
+    /// Pushed over a pipe, on two cores, Debian's root file system takes 1.03 s with it and is 2.1
+    /// % larger than with libostree's level 6; level 5 would take an eighth more time for 1.8 %
+    /// less, and level 2 would save a sixteenth for 1.7 % more. Without the feature `libdeflate` it
+    /// takes 1.15 s and is 4.1 % larger.
     pub const DEFAULT_COMPRESSION: u32 = 3;
 
     /// Opens the repository at `path`.
     ///
-    /// What is not in it is read from its parent, if its `config` names one.
+    /// Reads objects that it lacks from its parent, if its `config` names one.
     ///
-    /// Fails if there is none, or if it is not the user's to read, or of a mode or version not
-    /// known here.
+    /// Fails if it does not exist, if the user may not read it, or if its mode or version is
+    /// unknown.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
         Self::open_nested(path.into(), 0)
     }
@@ -63,7 +63,7 @@ impl Repository {
         if let Some(parent) = config.parent {
             let opened = match above {
                 PARENTS_MAX.. => Err(Error::Internal("parents of parents without an end")),
-                // libostree takes it from where the program runs, too.
+                // libostree, too, resolves it from the program's working directory.
                 _ => Self::open_nested(parent.clone().into(), above + 1),
             };
             repository.parent = Some(Box::new(opened.map_err(|source| Error::Parent {
@@ -75,7 +75,8 @@ impl Repository {
         Ok(repository)
     }
 
-    /// Sets how hard content of bare repositories is compressed: 0 is not at all, 9 the most.
+    /// Sets the level at which content of bare repositories is compressed: 0 is not at all, 9 the
+    /// most.
     #[must_use]
     pub fn with_compression(mut self, level: u32) -> Self {
         self.compressors = Arc::new(Compressors::new(level.min(9)));
@@ -83,12 +84,12 @@ impl Repository {
         self
     }
 
-    /// Returns where the repository is.
+    /// Returns the repository's path.
     pub fn path(&self) -> &Path {
         self.files.path()
     }
 
-    /// Returns the repository that holds what is not here.
+    /// Returns the repository that has the objects which this one lacks.
     pub(super) fn parent(&self) -> Option<&Self> {
         self.parent.as_deref()
     }
@@ -98,7 +99,7 @@ impl Repository {
         self.mode
     }
 
-    /// Returns whether a commit is marked as one of which only a part is here.
+    /// Returns whether a commit is marked partial.
     pub fn is_partial(&self, commit: Checksum) -> Result<bool, Error> {
         let marker = format!("state/{commit}{PARTIAL}");
         if self.has(&marker)? {
@@ -111,8 +112,8 @@ impl Repository {
         }
     }
 
-    /// Says more of an error, if it is for an object that neither side has: whoever pulled only a
-    /// part of a commit did not lose anything.
+    /// Refines an error about an object that neither side has: a user who pulled only a part of a
+    /// commit has not lost anything.
     pub(crate) fn explain(&self, error: Error, pushed: &[Checksum]) -> Error {
         let Error::MissingObject { id, .. } = error else {
             return error;
@@ -128,7 +129,7 @@ impl Repository {
         }
     }
 
-    /// Lists the commits of which only a part is here, by their marks; of the parents as well.
+    /// Lists the commits that are marked partial, here or in the parents.
     fn partial_commits(&self) -> BTreeSet<Checksum> {
         let commit_of = |entry: io::Result<DirEntry>| {
             let name = entry.ok()?.file_name();
@@ -142,7 +143,7 @@ impl Repository {
         partial
     }
 
-    /// Reads a commit that is to be complete here; `None` if it is missing or partial.
+    /// Reads a commit that must be complete here; `None` if it is missing or partial.
     pub fn complete_commit(&self, commit: Checksum) -> Result<Option<Commit>, Error> {
         if self.is_partial(commit)? {
             return Ok(None);
@@ -160,8 +161,8 @@ impl Repository {
         Commit::parse(&self.metadata(id)?).map_err(|source| self.place(id).error(source.into()))
     }
 
-    /// Reads which objects a commit or dirtree names; other kinds name none, and the parent of a
-    /// commit is not among them.
+    /// Reads which objects a commit or dirtree names; other kinds name none. A commit's parent is
+    /// not among them.
     pub fn children(&self, id: ObjectId) -> Result<Vec<ObjectId>, Error> {
         match id.kind {
             ObjectKind::Commit => {
@@ -181,15 +182,15 @@ impl Repository {
         }
     }
 
-    /// Reads a commit's detached metadata, such as its signatures, if it has any.
+    /// Reads a commit's detached metadata, such as its signatures, if it has some.
     pub fn detached(&self, commit: Checksum) -> Result<Option<Bytes>, Error> {
         let id = ObjectId::commit(commit);
         let relative = format!("objects/{}", id.loose_path("commitmeta"));
         let detached = self.read_file(&relative, MAX_DETACHED_LEN)?;
         match (detached, &self.parent) {
             (None, Some(parent)) => parent.detached(commit),
-            // libostree writes an empty file, an empty dictionary, when the last entry is taken
-            // away.
+            // When the last entry is removed, libostree writes an empty file, that is, an empty
+            // dictionary.
             (detached, _) => Ok(detached.filter(|bytes| !bytes.is_empty())),
         }
     }
@@ -201,9 +202,9 @@ impl Repository {
         self.or_parent(own, |parent| parent.metadata(id))
     }
 
-    /// Reads an object in the form an archive repository stores.
+    /// Reads an object in the form that an archive repository stores.
     ///
-    /// Content of a bare repository is compressed here, by the calling thread.
+    /// Compresses content of a bare repository in the calling thread.
     pub fn read(&self, id: ObjectId) -> Result<Object, Error> {
         let own = match self.open_own(id) {
             Ok((read, rest)) => Ok(Object::new(read, rest, || self.place(id))),
@@ -212,7 +213,8 @@ impl Repository {
         self.or_parent(own, |parent| parent.read(id))
     }
 
-    /// Begins to read an object that is here: returns its first bytes, and where the rest is.
+    /// Starts to read an object of this repository: returns its first bytes, and the source of the
+    /// rest.
     fn open_own(&self, id: ObjectId) -> Result<(Bytes, Rest), ObjectFault> {
         if id.kind.is_metadata() {
             return Ok((self.own_metadata(id)?, Rest::Nothing));
@@ -235,7 +237,7 @@ impl Repository {
         Ok(bytes)
     }
 
-    /// Asks the parent, if there is one, for what is not here.
+    /// Asks the parent, if any, for something that this repository lacks.
     fn or_parent<'r, T>(
         &'r self,
         found: Result<T, Error>,
@@ -265,7 +267,7 @@ impl Repository {
             path: self.path().join("config"),
             source,
         })?;
-        // What keeps repositories for us, such as git, may have left out what was empty.
+        // Programs that keep repositories for us, such as git, may have left out empty directories.
         let is_bare = config.parent.is_none() && !self.has("refs")?;
         if is_bare && !self.has("objects")? {
             return Err(not_a_repository("objects"));
@@ -274,15 +276,15 @@ impl Repository {
     }
 }
 
-/// What lies where.
+/// Paths and files.
 impl Repository {
-    /// Reads a file of at most `limit` bytes; `None` if there is none.
+    /// Reads a file of at most `limit` bytes; `None` if it does not exist.
     pub(super) fn read_file(&self, relative: &str, limit: usize) -> Result<Option<Bytes>, Error> {
         let read = self.files.read(relative, limit);
         read.map_err(|fault| fault.at(self.path().join(relative)))
     }
 
-    /// Returns whether there is such a file.
+    /// Returns whether a file exists.
     fn has(&self, relative: &str) -> Result<bool, Error> {
         match self.files.stat(relative) {
             Ok(stat) => Ok(stat.is_some()),
@@ -318,9 +320,9 @@ impl fmt::Debug for Repository {
     }
 }
 
-/// The longest `config` that is read, in bytes.
+/// The longest `config` to read, in bytes.
 const CONFIG_LEN_MAX: usize = 1024 * 1024;
-/// How many parents there may be, one above the other; in a circle there are more.
+/// Most parents above one another; a circle has more.
 const PARENTS_MAX: usize = 16;
-/// What follows the checksum in the name of the mark of a commit that is partial.
+/// The end of the name of a partial commit's mark, after the checksum.
 const PARTIAL: &str = ".commitpartial";

@@ -84,7 +84,10 @@ fn a_repository_is_made_for_a_user_or_found_good_or_refused() {
         assert_eq!(ran.code, Some(9), "{ran}");
         assert!(ran.stderr.contains(why), "{ran}");
     };
-    refused(&["init", "--owner", "root", "server"], "root does not own it");
+    refused(
+        &["init", "--owner", "root", "server"],
+        "root does not own it",
+    );
     refused(
         &["init", "--owner", "no-such-user", "x"],
         "no user no-such-user",

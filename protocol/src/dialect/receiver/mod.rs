@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Keeps INV-3 like the machine of version 2: only a completed `Publish` leads to version 1's last
-//! `done`, or to the good end of a session of version 0. What has no word in a dialect is for the
-//! driver to put into its log, which the user sees.
+//! `done`, or to the successful end of a session of version 0. If a dialect has no message for an
+//! event, the driver must log it, where the user sees it.
 
 mod finish;
 mod greeting;
@@ -42,12 +42,12 @@ pub struct DialectReceiver {
     machine: Machine<State, Core>,
 }
 
-/// What every state needs.
+/// The data that every state needs.
 #[derive(Debug)]
 struct Core {
     dialect: Dialect,
     config: ReceiverConfig,
-    /// Why nothing will be done, whatever the client asks for.
+    /// The reason to refuse every request of the client.
     refusal: Option<Fault>,
     outputs: Outputs<ReceiverOutput>,
     backlog: Backlog,
@@ -69,8 +69,8 @@ enum State {
 }
 
 impl DialectReceiver {
-    /// Starts a session. With a `refusal` it asks nothing of a store, and refuses whatever the
-    /// client wants, as soon as the dialect has a word for that.
+    /// Starts a session. With a `refusal`, it makes no store requests, and refuses the client as
+    /// soon as the dialect has a message for that.
     pub fn new(dialect: Dialect, config: ReceiverConfig, refusal: Option<Fault>) -> Self {
         let mut core = Core {
             dialect,
@@ -93,13 +93,12 @@ impl DialectReceiver {
         }
     }
 
-    /// Takes what `input` holds of messages and objects, while
-    /// [`wants_input`](Self::wants_input), and leaves the rest: to be handed in again, with or
-    /// without more, when a completion lets it.
+    /// Takes messages and objects off `input` while [`wants_input`](Self::wants_input), and leaves
+    /// the rest: hand it in again, with or without more bytes, after a completion.
     ///
     /// # Errors
     ///
-    /// `Dialect`, `Violation`: the client's doing.
+    /// `Dialect`, `Violation`: the client's fault.
     pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
         self.machine.refuse_if_failed()?;
         while self.wants_input() {
@@ -123,11 +122,12 @@ impl DialectReceiver {
     ///
     /// # Errors
     ///
-    /// `Truncated`, when it comes before the client's `done`. What it asked for before that is
-    /// carried through all the same.
+    /// `Truncated`, if it comes before the client's `done`. The session completes anything that was
+    /// asked for before that all the same.
     pub fn handle_eof(&mut self) -> Result<(), Error> {
         self.machine.step(|state, core| match state {
-            // Who has asked for nothing, or sent nothing, may leave: some clients do without a word.
+            // A client that has asked for nothing, or sent nothing, may leave: some do without a
+            // word.
             State::ExpectUpdate(_) | State::ExpectObjects(_) if core.refusal.is_none() => {
                 Ok(State::Finished)
             }
@@ -150,7 +150,7 @@ impl DialectReceiver {
     ///
     /// # Errors
     ///
-    /// `Fault`, when the store cannot go on or refuses an object, and the client cannot be told.
+    /// `Fault`, if the store cannot continue or refuses an object, and the client cannot be told.
     pub fn handle_stored(&mut self, done: StoreDone) -> Result<(), Error> {
         self.machine.step(|state, core| {
             let StoreDone { request, outcome } = done;
@@ -171,19 +171,19 @@ impl DialectReceiver {
                 (State::Summarizing(state), StoreOp::Summarize) => outcome
                     .map_err(Error::Fault)
                     .and_then(|outcome| state.handle_summarized(outcome)),
-                // They were on their way when the push was refused.
+                // These requests were in progress when the push was refused.
                 (state @ State::Refused(_), _) => Ok(state),
                 _ => Err(ApiMisuse::Outcome.into()),
             }
         })
     }
 
-    /// Returns the next output, if there is one.
+    /// Returns the next output, if any.
     pub fn poll_output(&mut self) -> Option<ReceiverOutput> {
         self.machine.core.outputs.pop()
     }
 
-    /// Returns whether more bytes should be read; `false` is back-pressure.
+    /// Returns whether the driver should read more bytes; `false` is back-pressure.
     pub const fn wants_input(&self) -> bool {
         let awaits_client = match self.machine.state() {
             Some(
@@ -206,12 +206,12 @@ impl DialectReceiver {
         awaits_client && !self.machine.core.backlog.is_busy()
     }
 
-    /// Returns whether nothing more will come of this session.
+    /// Returns whether the session will produce nothing more.
     pub const fn is_finished(&self) -> bool {
         matches!(self.machine.state(), Some(State::Finished) | None)
     }
 
-    /// Returns whether refs may be moving, or the summary is written for them.
+    /// Returns whether refs may be moving, or their summary is being written.
     pub const fn is_publishing(&self) -> bool {
         matches!(
             self.machine.state(),
@@ -219,7 +219,7 @@ impl DialectReceiver {
         )
     }
 
-    /// Ends the session for a reason of the driver's, such as a timer. The dialects have no word
+    /// Ends the session for a reason of the driver's, such as a timer. The dialects have no message
     /// for that.
     pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
         self.machine.abort(code, text)
@@ -239,9 +239,9 @@ impl State {
             },
             (Self::ExpectObjects(state), message) => state.handle(message, core),
             (Self::Refused(state), Message::Done) => state.end(),
-            (Self::ExpectInfo, _) => Err(unexpected("a message before the client's info")),
-            (Self::ExpectUpdate(_), _) => Err(unexpected("neither update nor done after info")),
-            (Self::Refused(_), _) => Err(unexpected("a message after a refusal")),
+            (Self::ExpectInfo, _) => Err(unexpected("a message came before the client's info")),
+            (Self::ExpectUpdate(_), _) => Err(unexpected("neither update nor done followed info")),
+            (Self::Refused(_), _) => Err(unexpected("a message came after a refusal")),
             (
                 Self::Looking
                 | Self::Opening(_)
@@ -257,7 +257,7 @@ impl State {
 }
 
 impl Core {
-    /// Says who the client is, as far as the dialect does.
+    /// Reports the client's introduction, as far as the dialect has one.
     fn greet(&mut self) {
         let version = self.dialect.version();
         self.outputs.push(ReceiverEvent::Greeted(Hello {
@@ -269,7 +269,7 @@ impl Core {
         }));
     }
 
-    /// Looks up refs for the answer to a client's greeting, or for the server's own.
+    /// Looks up refs, to answer a client's greeting or for the server's own.
     fn look(&mut self, query: RefQuery) -> State {
         if self.refusal.is_some() {
             return greeting::tell_nothing(self);
@@ -285,7 +285,7 @@ impl Core {
     }
 
     fn send(&mut self, message: &Message) {
-        // All that a server says is cut to fit before.
+        // Every message of the server was shortened to fit before.
         if let Ok(bytes) = message.encode(self.dialect) {
             self.outputs.push(bytes);
         }

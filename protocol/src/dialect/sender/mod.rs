@@ -5,8 +5,9 @@
 //!      `------------`-- nothing to do ---------------------------------------^
 //! ```
 //!
-//! All that a commit reaches is sent, whatever the server has: servers of these versions do not look
-//! whether what they have is whole. They do not compare either, so that it is done here.
+//! Sends everything that a commit reaches, whatever the server has: servers of these versions do
+//! not check that their objects are complete. They do not compare refs either, so this machine
+//! does.
 
 mod compare;
 mod files;
@@ -37,13 +38,13 @@ pub struct DialectSender {
     machine: Machine<State, Core>,
 }
 
-/// What every state needs.
+/// The data that every state needs.
 #[derive(Debug)]
 struct Core {
     dialect: Dialect,
     announcement: Announcement,
     outputs: Outputs<SenderOutput>,
-    /// The last `done` was put out, and what came of it is not known.
+    /// Whether the last `done` was sent and its outcome is unknown.
     is_unsettled: bool,
 }
 
@@ -59,8 +60,8 @@ enum State {
 }
 
 impl DialectSender {
-    /// Starts a session for refs that [fit one](fits_one_session). Without refs it just learns who
-    /// the server is.
+    /// Starts a session for refs that [fit one](fits_one_session). Without refs it only learns
+    /// which server this is.
     pub fn new(dialect: Dialect, announcement: Announcement) -> Self {
         let mut core = Core {
             dialect,
@@ -88,11 +89,11 @@ impl DialectSender {
         }
     }
 
-    /// Takes the whole messages that `input` holds, and leaves the rest.
+    /// Takes the complete messages off `input`, and leaves the rest.
     ///
     /// # Errors
     ///
-    /// `Dialect`, `Violation`: the server's doing.
+    /// `Dialect`, `Violation`: the server's fault.
     pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
         self.machine.refuse_if_failed()?;
         while !matches!(self.machine.state(), Some(State::Finished)) {
@@ -108,12 +109,12 @@ impl DialectSender {
         Ok(())
     }
 
-    /// Takes the end of the server's bytes: of version 0, that is how a push ends well. Whether it
-    /// did, only the exit code of the server's program says.
+    /// Takes the end of the server's bytes: in version 0, a successful push ends like this. Only
+    /// the exit code of the server's program tells whether it succeeded.
     ///
     /// # Errors
     ///
-    /// `Truncated`, when it comes before the push is done.
+    /// `Truncated`, if it comes before the push is done.
     pub fn handle_eof(&mut self) -> Result<(), Error> {
         self.machine.step(|state, core| match state {
             State::Finished => Ok(State::Finished),
@@ -130,7 +131,7 @@ impl DialectSender {
     ///
     /// # Errors
     ///
-    /// `Fault`, when the source cannot be read.
+    /// `Fault`, if the source cannot be read.
     pub fn handle_source(&mut self, done: SourceDone) -> Result<(), Error> {
         self.machine.step(|state, core| {
             let SourceDone { request, outcome } = done;
@@ -146,23 +147,23 @@ impl DialectSender {
         })
     }
 
-    /// Returns the next output, if there is one.
+    /// Returns the next output, if any.
     pub fn poll_output(&mut self) -> Option<SenderOutput> {
         self.machine.core.outputs.pop()
     }
 
-    /// Returns whether the push is over and all is said.
+    /// Returns whether the push is over and nothing remains to be sent.
     pub const fn is_finished(&self) -> bool {
         matches!(self.machine.state(), Some(State::Finished) | None)
     }
 
-    /// Returns whether the server may have set refs and has not said so.
+    /// Returns whether the server may have set refs without having said so.
     pub const fn is_unsettled(&self) -> bool {
         self.machine.core.is_unsettled
     }
 
-    /// Ends the session for a reason of the driver's, such as a timer. The server is not told: the
-    /// dialects have no word for that.
+    /// Ends the session for a reason of the driver's, such as a timer. Does not tell the server:
+    /// the dialects have no message for that.
     pub fn abort(&mut self, code: CloseCode, text: &str) -> Error {
         self.machine.abort(code, text)
     }
@@ -236,10 +237,10 @@ impl FailsWith for Core {
 }
 
 const fn unexpected() -> Error {
-    Error::Violation(Violation::Rule("a message out of place"))
+    Error::Violation(Violation::Rule("a message came out of place"))
 }
 
-/// Returns how many of these refs fit one session of an old protocol: those that one `update` holds.
+/// Returns how many of these refs fit one session of an old protocol, that is, one `update`.
 pub fn fits_one_session(refs: &[RefUpdate]) -> usize {
     let mut len = 0;
     let fits = |update: &&RefUpdate| {
@@ -249,8 +250,8 @@ pub fn fits_one_session(refs: &[RefUpdate]) -> usize {
     refs.iter().take_while(fits).count()
 }
 
-/// Bytes of an entry of an `update`, at most: the name, filled up; a pair of checksums and its type;
-/// the framing offset and what fills the entry up; the offset in the array.
+/// Most bytes of an entry of an `update`: the padded name; a pair of checksums and its type; the
+/// framing offset and padding; the offset in the array.
 const fn entry_len(name: &str) -> usize {
     (name.len() + 1).next_multiple_of(8) + 136 + 8 + 2
 }

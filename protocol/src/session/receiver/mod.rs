@@ -6,8 +6,8 @@
 //!                                    `--- nothing accepted -----------------------------'
 //! ```
 //!
-//! Keeps INV-3: only a completed `Publish` leads to `Finalized`. It never sees a path, a lock or a
-//! clock, and does not verify: the store does, and says so in its completions.
+//! Keeps INV-3: only a completed `Publish` leads to `Finalized`. Never sees a path, a lock or a
+//! clock, and does not verify objects: the store does, and its completions say so.
 
 mod finish;
 mod greeting;
@@ -29,24 +29,24 @@ use crate::frame::{Close, CloseCode, Frame, Hello, RefOutcome};
 use crate::limits::{Limits, MAX_EARLY_FRAME_LEN};
 use crate::text::Text;
 
-/// What a receiver tells its clients.
+/// The configuration of a receiver session.
 #[derive(Clone, Debug, Default)]
 pub struct ReceiverConfig {
     /// Program and version.
     pub agent: Text,
-    /// Where everybody may pull from.
+    /// The address to pull from.
     pub pull_url: Option<Text>,
-    /// Who the client is taken for.
+    /// The client's identity.
     pub identity: Option<Text>,
-    /// What it may do, a line for each right; `None` if that is not said.
+    /// The client's rights, a line for each; `None` if they are not announced.
     pub rights: Option<String>,
-    /// Why the client is sent away once it has been told what it may do: it may do nothing.
+    /// Set for a client without any right: the reason to close the session after `Welcome`.
     pub turns_away: Option<Text>,
-    /// What the client must keep within.
+    /// The limits that the client must keep.
     pub limits: Limits,
 }
 
-/// What a receiver session has for its driver.
+/// The outputs of a receiver session.
 #[derive(Debug)]
 #[must_use]
 pub enum ReceiverOutput {
@@ -54,16 +54,16 @@ pub enum ReceiverOutput {
     Transmit(Bytes),
     /// Work for the store, to be completed.
     Store(StoreRequest),
-    /// Something worth a log line.
+    /// Something to log.
     Event(ReceiverEvent),
 }
 
-/// What happened in a receiver session.
+/// An event of a receiver session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReceiverEvent {
-    /// The client said who it is.
+    /// The client has introduced itself.
     Greeted(Hello),
-    /// The client said what it wants, and the store what it thinks of that.
+    /// The client has announced its push, and the store has answered.
     Opened(Announcement, Opened),
     /// Refs were published, durably.
     Published(Vec<RefOutcome>),
@@ -86,8 +86,8 @@ impl From<ReceiverEvent> for ReceiverOutput {
 /// **The drain rule: after every `handle_*`, call [`poll_output`](Self::poll_output) until it
 /// returns `None`**, also after an error: the `Close` for the client is among the outputs.
 ///
-/// A driver also stops reading while its client takes too little of what is to be transmitted.
-/// The sender reads at all times, so this cannot become a deadlock.
+/// A driver also stops reading while its client accepts too few bytes. The sender reads at all
+/// times (REQ-36), so this cannot deadlock.
 ///
 /// Inputs are `handle_bytes`, `handle_eof` and `handle_stored`; everything else is a getter.
 #[derive(Debug)]
@@ -96,15 +96,15 @@ pub struct ReceiverSession {
     machine: Machine<State, Core>,
 }
 
-/// What every state needs.
+/// The data that every state needs.
 #[derive(Debug)]
 struct Core {
     config: ReceiverConfig,
     outputs: Outputs<ReceiverOutput>,
     backlog: Backlog,
-    /// Frames that were more than a sign of life.
+    /// Frames received, except for signs of life.
     frames: u64,
-    /// The client's bytes ended where they may.
+    /// Whether the client's bytes have ended where they may.
     left: bool,
 }
 
@@ -135,13 +135,13 @@ impl ReceiverSession {
         }
     }
 
-    /// Takes the whole frames that `input` holds, and what it holds of an `ObjectChunk`, while
-    /// [`wants_input`](Self::wants_input), and leaves the rest: to be handed in again, with or
-    /// without more, when a completion lets it.
+    /// Takes complete frames, and available parts of an `ObjectChunk`, off `input` while
+    /// [`wants_input`](Self::wants_input), and leaves the rest: hand it in again, with or without
+    /// more bytes, after a completion.
     ///
     /// # Errors
     ///
-    /// `Decode`, `Violation`, `PeerClosed`: the client's doing.
+    /// `Decode`, `Violation`, `PeerClosed`: the client's fault.
     pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
         self.machine.refuse_if_failed()?;
         while self.wants_input() {
@@ -159,8 +159,8 @@ impl ReceiverSession {
     ///
     /// # Errors
     ///
-    /// `Truncated`, when it comes before `Finalize`. What the client finalized is carried through
-    /// all the same. The end comes after the bytes: not while `handle_bytes` leaves whole frames.
+    /// `Truncated`, if it comes before `Finalize`. The session completes a finalized push all the
+    /// same. Do not call this while `handle_bytes` leaves complete frames.
     pub fn handle_eof(&mut self) -> Result<(), Error> {
         self.machine.refuse_if_failed()?;
         self.machine.step(|state, core| {
@@ -182,7 +182,7 @@ impl ReceiverSession {
     ///
     /// # Errors
     ///
-    /// `Fault`, when the store cannot go on or refuses an object.
+    /// `Fault`, if the store cannot continue or refuses an object.
     pub fn handle_stored(&mut self, done: StoreDone) -> Result<(), Error> {
         self.machine.step(|state, core| {
             let StoreDone { request, outcome } = done;
@@ -206,15 +206,15 @@ impl ReceiverSession {
         })
     }
 
-    /// Returns the next output, if there is one.
+    /// Returns the next output, if any.
     pub fn poll_output(&mut self) -> Option<ReceiverOutput> {
         self.machine.core.outputs.pop()
     }
 
-    /// Returns whether more bytes should be read; `false` is back-pressure.
+    /// Returns whether the driver should read more bytes; `false` is back-pressure.
     ///
-    /// REQ-26: from `Finalize` until it is answered nothing is read: neither a goodbye nor a mistake of the
-    /// client's may come between the store and a publication that was asked for.
+    /// REQ-26: from `Finalize` until its answer the session reads nothing: neither a goodbye nor a
+    /// mistake of the client's may interfere with a requested publication.
     pub const fn wants_input(&self) -> bool {
         let awaits_client = match self.machine.state() {
             Some(State::ExpectHello(_) | State::ExpectAnnounce(_)) => true,
@@ -227,19 +227,19 @@ impl ReceiverSession {
         awaits_client && !self.machine.core.backlog.is_busy()
     }
 
-    /// Returns how many frames of the client were taken, and parts of objects, without its `Ping`s:
-    /// what keeps sending these alone gets nowhere.
+    /// Returns how many frames and parts of objects the client has sent, without its `Ping`s: a
+    /// client that sends only these makes no progress.
     pub const fn progress(&self) -> u64 {
         self.machine.core.frames
     }
 
-    /// Returns whether nothing more will come of this session.
+    /// Returns whether the session will produce nothing more.
     pub const fn is_finished(&self) -> bool {
         matches!(self.machine.state(), Some(State::Finished) | None)
     }
 
-    /// Returns whether refs may be moving, or the summary is written for them: a driver that is told
-    /// to stop, or loses its client, then waits.
+    /// Returns whether refs may be moving, or their summary is being written: a driver that is told
+    /// to stop, or loses its client, waits until then.
     pub const fn is_publishing(&self) -> bool {
         matches!(
             self.machine.state(),
@@ -247,7 +247,7 @@ impl ReceiverSession {
         )
     }
 
-    /// Puts out a sign of life, if the client may have one now.
+    /// Queues a sign of life, if the client may get one now.
     pub fn ping(&mut self) {
         if self.machine.state().is_some() {
             self.machine.core.outputs.ping();
@@ -289,7 +289,7 @@ impl State {
         !matches!(self, Self::ExpectHello(_))
     }
 
-    /// A client may withdraw before it finalizes.
+    /// Before it finalizes, a client may withdraw.
     fn handle_close(self, close: Close) -> Result<Self, Error> {
         match self {
             Self::Transfer(_) if close.code == CloseCode::DONE => Ok(Self::Finished),
@@ -322,7 +322,7 @@ impl FailsWith for Core {
     }
 }
 
-/// REQ-34: what a state does not take ends the session.
+/// REQ-34: a frame that a state does not take ends the session.
 fn unexpected<T>(awaited: &'static str, frame: &Frame) -> Result<T, Error> {
     Err(Violation::Unexpected {
         awaited,

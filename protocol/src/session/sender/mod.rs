@@ -6,7 +6,7 @@
 //!                         `------------------ nothing to do ----------------------> Finished
 //! ```
 //!
-//! It never opens a repository or a connection: the driver completes its source requests.
+//! Never opens a repository or a connection: the driver completes its source requests.
 
 mod early;
 mod finish;
@@ -32,20 +32,20 @@ use crate::frame::{Close, CloseCode, Frame, RefOutcome, RefState, Staged, Summar
 use crate::limits::{Limits, MAX_FRAME_LEN_MAX};
 use crate::text::Text;
 
-/// What a sender session is to do.
+/// The configuration of a sender session.
 #[derive(Clone, Debug, Default)]
 pub struct SenderConfig {
     /// Program and version.
     pub agent: Text,
-    /// The refs to set, and how. Without refs the session just learns who the server is.
+    /// The refs to set, and how. Without refs the session only learns which server this is.
     pub announcement: Announcement,
     /// The announced commits, if all of them together are small: offering them along with the
-    /// announcement saves a round trip. Above [`MAX_EARLY_IDS`](crate::limits::MAX_EARLY_IDS)
-    /// objects nothing comes of it.
+    /// announcement saves a round trip. With more than
+    /// [`MAX_EARLY_IDS`](crate::limits::MAX_EARLY_IDS) objects the session ignores this.
     pub small: Vec<SmallCommit>,
 }
 
-/// What a sender session has for its driver.
+/// The outputs of a sender session.
 #[derive(Debug)]
 #[must_use]
 pub enum SenderOutput {
@@ -53,38 +53,38 @@ pub enum SenderOutput {
     Transmit(Bytes),
     /// Work for the source, to be completed.
     Source(SourceRequest),
-    /// Something worth showing.
+    /// Something to show.
     Event(SenderEvent),
 }
 
-/// What happened in a sender session.
+/// An event of a sender session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SenderEvent {
-    /// The server said who it is.
+    /// The server has introduced itself.
     Welcomed(Welcome),
-    /// The server said what it thinks of each announced ref.
+    /// The server has given its verdict on each announced ref.
     RefStatus(Vec<RefState>),
     /// The server answered an offer.
     Answered {
         /// Ids that it wants.
         wanted: u64,
-        /// Ids that it has; what lies beneath them was not even offered.
+        /// Ids that it has; objects beneath them were not even offered.
         had: u64,
     },
-    /// Objects were handed out for transmission, by the outputs before this one.
+    /// The outputs before this one transmit these objects.
     Sent {
-        /// Whole objects, by this event.
+        /// Complete objects in this event.
         objects: u64,
-        /// Stored bytes, by this event.
+        /// Stored bytes in this event.
         bytes: u64,
     },
     /// The server verified objects; these are the totals.
     Staged(Staged),
-    /// The server found objects missing, and they are sent once more.
+    /// The server has found objects missing, and the session sends them again.
     Missing(u64),
-    /// What became of each announced ref; durable.
+    /// The outcome of each announced ref; durable.
     Finalized(Vec<RefOutcome>),
-    /// What became of the summary.
+    /// The outcome of the summary.
     Summary(SummaryDone),
 }
 
@@ -109,23 +109,24 @@ impl From<SenderEvent> for SenderOutput {
 /// The sending end of one push.
 ///
 /// **The drain rule: after `new` and every `handle_*`, call [`poll_output`](Self::poll_output)
-/// until it returns `None`**, also after an error. It reads at all times. A driver whose peer reads slowly may pause the
-/// draining: that is the back-pressure, since requests come out behind bytes to be transmitted.
+/// until it returns `None`**, also after an error. The session reads at all times. A driver whose
+/// peer reads slowly may pause the draining: that is the back-pressure, because requests come after
+/// bytes to transmit.
 #[derive(Debug)]
 pub struct SenderSession {
     deframer: Deframer,
     machine: Machine<State, Core>,
 }
 
-/// What every state needs.
+/// The data that every state needs.
 #[derive(Debug)]
 struct Core {
     announcement: Announcement,
     limits: Limits,
     outputs: Outputs<SenderOutput>,
-    /// Frames that were more than a sign of life.
+    /// Frames received, except for signs of life.
     frames: u64,
-    /// `Finalize` was put out and has no answer.
+    /// Whether `Finalize` was sent and has no answer yet.
     is_unsettled: bool,
 }
 
@@ -141,7 +142,7 @@ enum State {
 }
 
 impl SenderSession {
-    /// Starts a session: the greeting and the announcement are ready to be transmitted.
+    /// Starts a session: the greeting and the announcement are ready to transmit.
     pub fn new(config: SenderConfig) -> Self {
         let SenderConfig {
             agent,
@@ -164,11 +165,11 @@ impl SenderSession {
         }
     }
 
-    /// Takes the whole frames that `input` holds, and leaves the rest.
+    /// Takes the complete frames off `input`, and leaves the rest.
     ///
     /// # Errors
     ///
-    /// `Decode`, `Violation`, `PeerClosed`: the server's doing.
+    /// `Decode`, `Violation`, `PeerClosed`: the server's fault.
     pub fn handle_bytes(&mut self, input: &mut BytesMut) -> Result<(), Error> {
         self.machine.refuse_if_failed()?;
         loop {
@@ -184,7 +185,7 @@ impl SenderSession {
     ///
     /// # Errors
     ///
-    /// `Truncated`, when it comes before the push is done.
+    /// `Truncated`, if it comes before the push is done.
     pub fn handle_eof(&mut self) -> Result<(), Error> {
         self.machine.step(|state, _| match state {
             State::Finished => Ok(State::Finished),
@@ -201,7 +202,7 @@ impl SenderSession {
     ///
     /// # Errors
     ///
-    /// `Fault`, when the source cannot be read.
+    /// `Fault`, if the source cannot be read.
     pub fn handle_source(&mut self, done: SourceDone) -> Result<(), Error> {
         self.machine.step(|state, core| {
             let SourceDone { request, outcome } = done;
@@ -214,29 +215,29 @@ impl SenderSession {
         })
     }
 
-    /// Returns the next output, if there is one.
+    /// Returns the next output, if any.
     pub fn poll_output(&mut self) -> Option<SenderOutput> {
         self.machine.core.outputs.pop()
     }
 
-    /// Returns whether the push is over and all is said.
+    /// Returns whether the push is over and nothing remains to be sent.
     pub const fn is_finished(&self) -> bool {
         matches!(self.machine.state(), Some(State::Finished) | None)
     }
 
-    /// Returns how many frames of the server were taken, without its `Ping`s: what sends these alone
-    /// gets nowhere.
+    /// Returns how many frames the server has sent, without its `Ping`s: a server that sends only
+    /// these makes no progress.
     pub const fn progress(&self) -> u64 {
         self.machine.core.frames
     }
 
-    /// Returns whether the server may have set refs and has not said so: `Finalize` was put out, and
-    /// its answer has not come. Announcing the same push again tells.
+    /// Returns whether the server may have set refs without having said so: `Finalize` was sent,
+    /// and its answer has not come. Announcing the same push again tells.
     pub const fn is_unsettled(&self) -> bool {
         self.machine.core.is_unsettled
     }
 
-    /// Puts out a sign of life.
+    /// Queues a sign of life.
     pub fn ping(&mut self) {
         if !self.is_finished() {
             self.machine.core.outputs.ping();
