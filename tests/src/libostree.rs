@@ -1,5 +1,5 @@
-//! Our parsers against libostree's own validators: what we take it takes, and what it takes and we do
-//! not is for a reason that is on a list.
+//! Our parsers against libostree's own validators: libostree accepts what we accept, and what only
+//! libostree accepts breaks a rule on a list.
 
 use artifact_formats::{
     Commit, Dirmeta, Dirtree, FileHeader, FormatError, NameError, ObjectId, ObjectKind, RefName,
@@ -11,8 +11,8 @@ use artifact_store::verify::{Rejection, Scratch, verify};
 use ostree::gio::{Cancellable, MemoryInputStream};
 use ostree::glib::{self, Bytes, Variant, VariantTy};
 
-/// A commit, dirtree, dirmeta, summary, ref name or stored file, the first byte says which, that we
-/// take is one that libostree takes; one that only libostree takes breaks a rule of ours that is
+/// The claim: libostree accepts every commit, dirtree, dirmeta, summary, ref name and stored file
+/// (the first byte chooses) that we accept; one that only libostree accepts breaks a rule that is
 /// stricter on purpose.
 pub fn libostree_takes_what_we_take(input: &[u8]) {
     let Some((which, input)) = input.split_first() else {
@@ -36,7 +36,7 @@ pub fn libostree_takes_what_we_take(input: &[u8]) {
         }
         3 => {
             let ours = Summary::parse(input).map(drop);
-            // There is no validator but the type.
+            // libostree has no validator for it except the type.
             compare_variant(input, "(a(s(taya{sv}))a{sv})", ours, |_| Ok(()));
         }
         4 => compare_ref_name(&String::from_utf8_lossy(input)),
@@ -57,7 +57,7 @@ fn compare_variant(
 }
 
 fn compare_ref_name(text: &str) {
-    // To C, a text ends with its first NUL.
+    // In C, a text ends with its first NUL.
     let theirs = !text.contains('\0') && ostree::validate_rev(text).is_ok();
     let ours = text.parse::<RefName>().map(drop);
     let ours = ours.map_err(|error| match error {
@@ -73,7 +73,7 @@ fn compare_file(stored: &[u8]) {
     };
     let ours = FileHeader::parse_archive(head).map(drop);
     compare_variant(&head[8..], HEADER, ours, |_| Ok(()));
-    // The binding cannot hand out that a link has no content.
+    // The binding cannot tell that a link has no content.
     let kind = VariantTy::new(HEADER).expect("a type");
     let header = Variant::from_bytes_with_type(&Bytes::from(&head[8..]), kind);
     let mode = header.child_value(3).get::<u32>().map(u32::from_be);
@@ -93,7 +93,7 @@ fn compare_file(stored: &[u8]) {
     must_be_stricter(theirs, ours);
 }
 
-/// Unpacks and hashes a stored file as libostree does with what it does not trust.
+/// Unpacks and hashes a stored file as libostree does for untrusted ones.
 fn checksum_by_libostree(stored: &[u8]) -> Option<String> {
     let stream = MemoryInputStream::from_bytes(&Bytes::from(stored));
     let len = u64::try_from(stored.len()).expect("a usize is a u64");
@@ -122,22 +122,22 @@ const LIMIT: u64 = 1 << 20;
 
 /// Our rules that libostree does not have.
 const STRICTER: &[&str] = &[
-    // One value, one serialization: GLib lets framing offsets be as wide as they like.
+    // One value, one serialization: GLib accepts framing offsets of any width.
     "a tuple's framing offsets are wider than needed, or cut",
     "an array's framing offsets are wider than needed, or cut",
-    // Bounds on what a reader has to spend.
+    // Bounds on the reader's effort.
     "containers are nested deeper than 16",
     "a type is longer than 255 bytes",
     "a variant does not say its type within 255 bytes",
     "it is longer than 256 KiB",
     "larger than the limit",
-    // The container: pulls fail for these, though `ostree fsck` is content.
+    // The container: pulls fail with these, although `ostree fsck` accepts them.
     "padding is not zero",
     "bytes follow its end",
     "its content is longer than its header says",
     "its content is shorter than its header says",
     "its content takes up more than any compressor needs",
-    // No writer makes these, and readers differ in what they make of them.
+    // No writer makes these, and readers interpret them differently.
     "a key is empty",
     "a key occurs twice",
     "a binding has the wrong type",
@@ -159,11 +159,13 @@ const STRICTER: &[&str] = &[
     "an extended attribute's name does not end with NUL",
     "an extended attribute's name contains a NUL",
     "extended attributes are not sorted by name, or one occurs twice",
-    // Names that are a file's and a URL's everywhere (SPEC "Ref names").
+    // Names that are valid in file names and URLs everywhere (SPEC "Ref names").
     "a component between slashes is longer than 200 bytes",
     "a component must begin with a letter, a digit or an underscore",
     "components that begin with 'tmp.' are libostree's leftovers",
     "it is longer than 1024 bytes",
-    "it looks like a checksum",
+    "it has more than 16 components between slashes",
+    "it consists of the digits 0-9 and a-f alone, which ostree takes for an abbreviated checksum; \
+     give it another name, with `ostree refs --create=NEW OLD`",
     "only ASCII letters, digits, '-', '.', '_' and '/' may be used",
 ];
