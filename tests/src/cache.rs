@@ -1,4 +1,4 @@
-//! The whole scene: a shared cache that is written over ssh and read over http, and its users.
+//! The whole scene: a shared cache, written over ssh and read over http, and its users.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use crate::repo::{Mode, Repo};
 use crate::sshd::Sshd;
 use crate::{processes, programs};
 
-/// A shared cache with its servers, and a directory for its users' things.
+/// A shared cache with its servers, and a directory for its users' files.
 #[derive(Debug)]
 pub struct Cache {
-    // In the order of their end: first what writes, last what is written.
+    // Dropped in this order: first the writers, last the repository.
     sshd: Sshd,
     http: HttpServer,
     repo: Repo,
@@ -61,17 +61,17 @@ impl Cache {
         &self.sshd
     }
 
-    /// Returns where it is read.
+    /// Returns the address to read from.
     pub fn pull_url(&self) -> String {
         self.http.url()
     }
 
-    /// Returns where it is written.
+    /// Returns the address to write to.
     pub fn push_url(&self) -> String {
         self.sshd.url("artifacts")
     }
 
-    /// Returns a path for a user's things; nothing is there unless a test has put it there.
+    /// Returns a path for a user's files; nothing exists there unless a test has created it.
     pub fn scratch(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -84,7 +84,7 @@ impl Cache {
             .map_err(Failure::doing("write the configuration"))
     }
 
-    /// Returns the user's program with a subcommand, set up to reach this cache and nothing of the
+    /// Returns the user's program with a subcommand. It reaches this cache, and ignores the
     /// configuration of whoever runs the tests.
     pub fn client(&self, subcommand: &str) -> Result<Command, Failure> {
         let mut command = Command::new(programs::client()?);
@@ -127,23 +127,23 @@ impl Cache {
             .arg(self.repo.path()))
     }
 
-    /// Checks all there is in the cache: with stock ostree, and with our own stricter eye.
+    /// Checks the whole cache, with stock ostree and with our own stricter fsck.
     pub fn fsck(&self) -> Result<(), Failure> {
         self.repo.fsck()?;
         self.admin("fsck")?.success().map(drop)
     }
 
-    /// Lists the repository as others see it: not what the receiver keeps for itself.
+    /// Lists the repository as others see it, without the receiver's own files.
     pub fn listing(&self) -> Result<Listing, Failure> {
         self.repo.listing(&["extensions"])
     }
 
-    /// Returns how many bytes lie in the receiver's own corner of the repository.
+    /// Returns how many bytes the receiver's own directory holds.
     pub fn staged_len(&self) -> u64 {
         let mut pending = vec![self.repo.path().join("extensions")];
         let mut len = 0;
         while let Some(dir) = pending.pop() {
-            // What vanishes while it is counted is published or thrown away.
+            // A file that vanishes meanwhile was published or deleted.
             for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
                 match entry.metadata() {
                     Ok(metadata) if metadata.is_dir() => pending.push(entry.path()),
@@ -155,13 +155,13 @@ impl Cache {
         len
     }
 
-    /// Waits until no receiver works on this cache any more.
+    /// Waits until no receiver works on this cache.
     pub fn wait_idle(&self) -> Result<(), Failure> {
         processes::wait_gone(self.repo.path(), IDLE_TIMEOUT)
     }
 
-    /// Checks that users get the ref's commit and tree, by http and from the path, with stock
-    /// ostree into repositories like a build tool's.
+    /// Checks that users get the ref's commit and tree, over http and from the path, with stock
+    /// ostree, into repositories like a build tool's.
     pub fn must_give(&self, name: &str, from: &Repo, tree: &Path) -> Result<(), Failure> {
         let commit = from.commit_of(name)?;
         for way in ["http", "path"] {
@@ -187,21 +187,21 @@ impl Cache {
     }
 }
 
-/// What `artifact-cache push --json` said.
+/// The result of `artifact-cache push --json`.
 #[derive(Clone, Debug)]
 pub struct Pushed {
     /// The program's end.
     pub ran: Ran,
-    /// Objects sent, or `None` when the push did not come to its end.
+    /// Objects sent, or `None` if the push did not complete.
     pub objects_sent: Option<u64>,
     /// Bytes of stored objects sent.
     pub bytes_sent: Option<u64>,
-    /// What became of each ref: `updated`, `unchanged` or `refused`.
+    /// The outcome of each ref: `updated`, `unchanged` or `refused`.
     pub refs: BTreeMap<String, String>,
 }
 
 impl Pushed {
-    /// Reads the last line, which ends a push that came to its end.
+    /// Parses the last line, which only a complete push prints.
     pub fn read(ran: Ran) -> Result<Self, Failure> {
         let mut done = Value::Null;
         for line in ran.stdout.lines() {
@@ -225,7 +225,7 @@ impl Pushed {
         })
     }
 
-    /// Fails with all the program said unless the exit code is as given.
+    /// Fails with the program's output unless the exit code is `code`.
     pub fn must_exit(self, code: i32) -> Result<Self, Failure> {
         if self.ran.code == Some(code) {
             Ok(self)

@@ -7,7 +7,7 @@ use crate::libostree;
 /// A claim, by the name of its fuzz target.
 pub type Claim = (&'static str, fn(&[u8]));
 
-/// Every claim there is.
+/// All claims.
 pub const CLAIMS: [Claim; 14] = [
     ("frame", frames::a_frame_has_one_spelling),
     ("message", frames::a_message_has_one_spelling),

@@ -1,4 +1,4 @@
-//! Running programs and keeping what they said.
+//! Runs programs and keeps their output.
 //!
 //! A program's standard error is part of every failure, so that a failed test explains itself.
 
@@ -6,15 +6,15 @@ use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 use std::{fmt, io};
 
-/// Why a test could not be prepared, or what two things differ in. Read by people only, so the
-/// `Debug` form, which `unwrap` prints, is the readable one.
+/// The reason why a test could not be prepared, or the difference between two things. Only people
+/// read it, so its `Debug` form, which `unwrap` prints, is readable.
 pub struct Failure {
     what: String,
     source: Option<io::Error>,
 }
 
 impl Failure {
-    /// Says what is wrong.
+    /// Describes a failure.
     pub fn new(what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -22,7 +22,7 @@ impl Failure {
         }
     }
 
-    /// Returns a function that adds what was being done to an I/O error.
+    /// Returns a function that adds the failed action to an I/O error.
     pub fn doing(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
         move |source| Self {
             what: format!("cannot {what}"),
@@ -58,7 +58,7 @@ impl std::error::Error for Failure {
 pub struct Ran {
     /// The command line, for messages.
     pub command: String,
-    /// Exit code, or `None` when a signal ended it.
+    /// Exit code, or `None` if a signal ended it.
     pub code: Option<i32>,
     /// Standard output; bytes that are not UTF-8 are replaced.
     pub stdout: String,
@@ -67,7 +67,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Returns standard output, or a failure with standard error unless the exit code is 0.
+    /// Returns standard output, or fails with standard error unless the exit code is 0.
     pub fn success(self) -> Result<String, Failure> {
         if self.code == Some(0) {
             Ok(self.stdout)

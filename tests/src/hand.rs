@@ -1,6 +1,6 @@
-//! A client by hand: any frame at any time, to a real receiver over pipes.
+//! A client by hand: sends any frame at any time to a real receiver, over pipes.
 //!
-//! And artifacts by hand, so that they can be made wrong in one place and right in all others.
+//! Also artifacts by hand, which can be wrong in one place and right everywhere else.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -21,7 +21,7 @@ use flate2::write::DeflateEncoder;
 use crate::exec::Failure;
 use crate::programs;
 
-/// A receiver, and a client that obeys no rule of its own.
+/// A receiver, and a client that follows no rule.
 #[derive(Debug)]
 pub struct Hand {
     child: Child,
@@ -53,7 +53,7 @@ impl Hand {
         Self::start_by(receiver)
     }
 
-    /// Starts a receiver by a command of the caller's.
+    /// Starts a receiver with the caller's command.
     pub fn start_by(mut command: Command) -> Result<Self, Failure> {
         let mut child = command
             .stdin(Stdio::piped())
@@ -93,8 +93,8 @@ impl Hand {
         Err(Failure::new("the receiver did not answer the announcement"))
     }
 
-    /// Reads one byte; returns `None` at the end, and otherwise the frame that ends with it, if one
-    /// does.
+    /// Reads one byte; returns `None` at the end, and otherwise the frame that the byte completes,
+    /// if any.
     pub fn hear_byte(&mut self) -> Result<Option<Option<Frame>>, Failure> {
         let mut byte = [0];
         let read = self.from.read(&mut byte);
@@ -136,7 +136,7 @@ impl Hand {
         output.map_err(Failure::doing("wait for the receiver"))
     }
 
-    /// Writes bytes. That nobody reads them any more is for the test to find out.
+    /// Writes bytes. If nobody reads them any more, the test will find out.
     pub fn write(&mut self, bytes: &[u8]) {
         if let Some(to) = &mut self.to {
             let _ = to.write_all(bytes);
@@ -195,7 +195,7 @@ impl Hand {
         }
     }
 
-    /// Says nothing more, and lets the receiver know.
+    /// Sends nothing more, and lets the receiver know.
     pub fn hang_up(&mut self) {
         self.to = None;
     }
@@ -248,7 +248,7 @@ pub fn announce(name: &str, commit: Checksum, detached: Option<Checksum>) -> Fra
     })
 }
 
-/// Objects that make up an artifact.
+/// The objects of an artifact.
 #[derive(Clone, Debug)]
 pub struct Artifact {
     /// The commit.
@@ -314,7 +314,7 @@ pub fn file(content: &[u8]) -> (Checksum, Vec<u8>) {
     file_that_says(content, content.len() as u64)
 }
 
-/// Returns the checksum and stored bytes of a regular file that states a length.
+/// Returns the checksum and stored bytes of a regular file whose header states `len`.
 pub fn file_that_says(content: &[u8], len: u64) -> (Checksum, Vec<u8>) {
     let attributes = Attributes {
         uid: 0,

@@ -35,7 +35,7 @@ impl HttpServer {
                     return;
                 }
                 let root = root.clone();
-                // A client that goes away in the middle is not the server's affair.
+                // A client that goes away in the middle is not the server's concern.
                 thread::spawn(move || serve(&connection, &root));
             }
         });
@@ -115,7 +115,7 @@ fn answer(mut connection: &TcpStream, root: &Path, request: &str) -> io::Result<
     Ok(())
 }
 
-/// Returns the path a request means, unless it would lead out of the root.
+/// Returns the path that a request names, unless it leads out of the root.
 fn inside(root: &Path, target: &str) -> Option<PathBuf> {
     let relative = Path::new(target.split('?').next()?.strip_prefix('/')?);
     relative
@@ -149,7 +149,8 @@ mod tests {
         let answer = talk(
             &server,
             "GET /file?x HTTP/1.1\r\nHost: a\r\n\r\nHEAD /file HTTP/1.1\r\n\r\n\
-             GET /none HTTP/1.1\r\n\r\nGET /../secret HTTP/1.1\r\n\r\nGET //etc/passwd HTTP/1.1\r\n\r\n\
+             GET /none HTTP/1.1\r\n\r\nGET /../secret HTTP/1.1\r\n\r\nGET //etc/passwd \
+             HTTP/1.1\r\n\r\n\
              GET / HTTP/1.1\r\n\r\nPUT /file HTTP/1.1\r\nConnection: close\r\n\r\n",
         );
         let status: Vec<&str> = answer

@@ -1,8 +1,8 @@
-//! What must hold of a repository after any fault: the one judge of every fault test.
+//! The conditions that a repository must meet after any fault: the one judge of all fault tests.
 //!
-//! It is told what a push was to change and what the client was told of it, and says which promises
-//! are broken (SPEC "Invariants"). It trusts neither the receiver nor a single judge: our strict
-//! fsck, `ostree fsck` and a real pull of every ref look at the same repository.
+//! It is told the change that a push was to make and what the client was told, and lists the broken
+//! promises (SPEC "Invariants"). It trusts neither the receiver nor a single checker: our strict
+//! fsck, `ostree fsck` and a real pull of every ref check the same repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,41 +15,41 @@ use artifact_store::fsck;
 use crate::exec::Failure;
 use crate::repo::{Mode, Repo};
 
-/// What a push is to change.
+/// The change that a push was to make.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
     /// Each pushed ref with its old value, if it had one, and its new one.
     pub refs: BTreeMap<String, (Option<Checksum>, Checksum)>,
-    /// Refs that are nobody's business, with their values.
+    /// Other refs, which must keep their values.
     pub others: BTreeMap<String, Checksum>,
     /// New detached metadata of pushed commits.
     pub detached: BTreeMap<Checksum, Vec<u8>>,
 }
 
-/// A promise, as the results are counted.
+/// A promise, as results count it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
-    /// INV-4, and INV-2 as far as refs go: a ref is old or new, there, and can be pulled.
+    /// INV-4, and INV-2 as far as refs go: a ref is old or new, exists, and can be pulled.
     Refs,
-    /// INV-3: what was acknowledged is there.
+    /// INV-3: acknowledged changes are there.
     Acknowledged,
-    /// INV-1, INV-2: both checkers find nothing.
+    /// INV-1, INV-2: both checkers find no fault.
     Clean,
-    /// INV-5, INV-7, INV-8, and that a client is told: whatever else is promised.
+    /// INV-5, INV-7, INV-8, and that the client is told: every other promise.
     Other,
 }
 
 /// A broken promise.
 #[derive(Clone, Debug)]
 pub struct Breach {
-    /// Which.
+    /// The broken promise.
     pub promise: Promise,
-    /// What was found.
+    /// The finding.
     pub what: String,
 }
 
 impl Breach {
-    /// Says what was found.
+    /// Creates a breach.
     pub fn new(promise: Promise, what: impl Into<String>) -> Self {
         let what = what.into();
         Self { promise, what }
@@ -62,9 +62,9 @@ impl fmt::Display for Breach {
     }
 }
 
-/// Judges a repository after a push, finished or not. `acknowledged` are the refs the client was
-/// told to be updated. Where `scratch` names a path at which nothing is, the commit of every ref is
-/// pulled into a repository there, which is removed again.
+/// Judges a repository after a push, complete or not. `acknowledged` are the refs that the client
+/// was told are updated. If `scratch` names an unused path, pulls the commit of every ref into a
+/// repository there, and removes it again.
 pub fn judge(
     repo: &Repo,
     change: &Change,
@@ -101,9 +101,9 @@ pub fn judge(
     Ok(breaches)
 }
 
-/// Judges a repository after a push that must have succeeded: everything is new, the summary names
-/// it, and no staging is left but that of the one disturbed session, which is kept for its identity
-/// to take over. Pulls every ref by its name as [`judge`] does.
+/// Judges a repository after a push that must have succeeded: everything is new, the summary lists
+/// it, and no staging is left except that of the one disturbed session, which its identity may take
+/// over. Pulls every ref by its name, as [`judge`] does.
 pub fn judge_done(
     repo: &Repo,
     change: &Change,
@@ -132,7 +132,7 @@ pub fn judge_done(
     Ok(breaches)
 }
 
-/// Returns whether the summary names every ref of a change with its new value.
+/// Returns whether the summary lists every ref of a change with its new value.
 fn summary_is_current(repo: &Repo, change: &Change) -> bool {
     let content = fs::read(repo.path().join("summary")).unwrap_or_default();
     Summary::parse(&content).is_ok_and(|summary| {
@@ -177,8 +177,7 @@ fn judge_refs(
     }
 }
 
-/// Returns the content of every file in `refs/heads`, whatever it is; files elsewhere in `refs`
-/// are faults.
+/// Returns the content of every file in `refs/heads`; files elsewhere in `refs` are faults.
 fn refs(repo: &Repo, breaches: &mut Vec<Breach>) -> Result<BTreeMap<String, String>, Failure> {
     let mut held = BTreeMap::new();
     let refs = repo.path().join("refs");
@@ -198,7 +197,7 @@ fn refs(repo: &Repo, breaches: &mut Vec<Breach>) -> Result<BTreeMap<String, Stri
     Ok(held)
 }
 
-/// Our own check. What it says of the summary is INV-8's.
+/// Our own check. Its findings about the summary concern INV-8.
 fn strict_fsck(repo: &Repo) -> Result<Vec<Breach>, Failure> {
     let breaches = Mutex::new(Vec::new());
     let report = |fault: artifact_store::Finding| {
@@ -253,7 +252,7 @@ mod tests {
     use super::*;
     use crate::tree::Tree;
 
-    /// A judge that lets everything pass would make every other test worthless.
+    /// A judge that lets everything pass would make all other tests worthless.
     #[test]
     fn every_kind_of_damage_is_a_breach_of_the_right_promise() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,12 +1,12 @@
-//! What the tests share: a real sshd, real OSTree repositories, source trees and ways to compare.
+//! Shared by the tests: a real sshd, real OSTree repositories, source trees and comparisons.
 //!
-//! It runs the programs a user would run, over the channels a user would use. It does not imitate
-//! them, and it skips nothing: a program that is missing is a failure that names the Debian package
-//! to install. [`cache::Cache`] is the whole scene: an archive repository that is served over http
-//! and written through `sshd` with the manual's `ForceCommand`.
+//! It runs the programs that a user would run, over the channels that a user would use. It imitates
+//! nothing and skips nothing: a missing program is a failure that names the Debian package to
+//! install. [`cache::Cache`] is the whole scene: an archive repository that is served over http and
+//! written through `sshd` with the manual's `ForceCommand`.
 //!
 //! [`chaos`] disturbs the real receiver and cuts the power of real file systems; [`invariants`]
-//! judges what a repository looks like afterwards. [`claims`] lists what is fuzzed.
+//! judges the repository afterwards. [`claims`] lists the fuzzed claims.
 //!
 //! The tests are in `tests/tests`; models without I/O are in `artifact-models`.
 

@@ -1,8 +1,8 @@
-//! A link with a round-trip time, and a count of what it carries: a TCP proxy on 127.0.0.1.
+//! A link with a round-trip time, which counts its bytes: a TCP proxy on 127.0.0.1.
 //!
-//! It delays and does not throttle: whatever comes in leaves half a round trip later, however much
-//! it is. What bounds the bytes under way is the window of what runs over it, as with ssh on a real
-//! long link. What it leaves out: lost packets, and the slow start of TCP.
+//! It delays but does not throttle: any number of bytes leaves half a round trip after it came in.
+//! The window of the protocol above it bounds the bytes under way, as with ssh on a real long link.
+//! It simulates neither lost packets nor the slow start of TCP.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::exec::Failure;
 
-/// A proxy in front of one port of 127.0.0.1; it takes no new connections once it is dropped.
+/// A proxy in front of one port of 127.0.0.1; it accepts no new connections once it is dropped.
 #[derive(Debug)]
 pub struct Link {
     address: SocketAddr,
@@ -51,7 +51,7 @@ impl Link {
                     break;
                 }
                 let shared = Arc::clone(&of_listener);
-                // An end that is gone is for the other end to notice, as on any network.
+                // As on any network, an end notices by itself that the other is gone.
                 thread::spawn(move || carry(&connection, &shared));
             }
         });
@@ -100,8 +100,8 @@ fn carry(client: &TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     Ok(())
 }
 
-/// Carries one direction, by two threads: one takes bytes in as they come, the other gives them out
-/// when they are due.
+/// Carries one direction with two threads: one reads bytes as they come, the other writes them when
+/// they are due.
 fn pump(
     from: &TcpStream,
     to: &TcpStream,
@@ -143,7 +143,7 @@ const CHUNK_LEN: usize = 256 * 1024;
 mod tests {
     use super::*;
 
-    /// Answers each connection with all that it sent, once it has ended.
+    /// Echoes each connection's bytes, once it has ended.
     fn echo() -> u16 {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,7 +1,7 @@
-//! All there is in a directory tree, as a map that can be compared.
+//! The contents of a directory tree, as a map that can be compared.
 //!
-//! It shows that a checkout equals its source, and that a repository is exactly as it was. Times,
-//! owners and link counts are not part of it.
+//! It shows that a checkout equals its source, and that a repository has not changed. Times, owners
+//! and link counts are not part of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::exec::Failure;
 
-/// What lies at one path.
+/// The entry at one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     kind: Kind,
@@ -33,7 +33,7 @@ enum Kind {
     Other,
 }
 
-/// Every path below a directory, the directory itself included, with all that a test compares.
+/// Every path below a directory, including the directory itself, with all that a test compares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     entries: BTreeMap<PathBuf, Entry>,
@@ -45,7 +45,8 @@ impl Listing {
         Self::without(root, &[])
     }
 
-    /// Reads a tree except what lies at or below the given paths, which are relative to `root`.
+    /// Reads a tree except for everything at or below the given paths, which are relative to
+    /// `root`.
     pub fn without(root: &Path, left_out: &[&str]) -> Result<Self, Failure> {
         let mut entries = BTreeMap::new();
         let mut pending = vec![PathBuf::new()];
@@ -67,12 +68,12 @@ impl Listing {
         Ok(Self { entries })
     }
 
-    /// Returns how many paths there are, the root included.
+    /// Returns the number of paths, including the root.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Returns whether there is nothing, not even a root.
+    /// Returns whether nothing exists, not even a root.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

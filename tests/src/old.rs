@@ -1,5 +1,5 @@
-//! Clients of the two old protocols: recorded sessions of the original programs, and what such
-//! clients say made anew.
+//! Clients of the two old protocols: recorded sessions of the original programs, and new messages
+//! like theirs.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -19,20 +19,20 @@ pub const REFS: [&str; 2] = [
     "demo/hello/2222222222222222222222222222222222222222222222222222222222222222",
 ];
 
-/// What their servers say that everybody may pull from.
+/// The pull URL of their servers.
 pub const PULL_URL: &str = "http://127.0.0.1/none";
 
-/// Where the tar stream begins in what a recorded client of version 1 says.
+/// The offset of the tar stream in the bytes of a recorded client of version 1.
 pub const TAR_AT: usize = 493;
 
-/// Returns what was recorded of a session, in one direction: `c2s` or `s2c`.
+/// Returns the recording of a session in one direction: `c2s` or `s2c`.
 pub fn recorded(session: &str, direction: &str) -> Result<Vec<u8>, Failure> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol/testdata/legacy");
     let path = dir.join(session).join(format!("{direction}.bin"));
     std::fs::read(&path).map_err(Failure::doing(format!("read {}", path.display())))
 }
 
-/// Returns a message as it is sent.
+/// Returns the bytes of a message.
 pub fn message(dialect: Dialect, message: &Message) -> Vec<u8> {
     message
         .encode(dialect)
@@ -40,7 +40,7 @@ pub fn message(dialect: Dialect, message: &Message) -> Vec<u8> {
         .unwrap_or_default()
 }
 
-/// Returns what a client of version 1 says before its objects: it knows of no ref.
+/// Returns the messages of a client of version 1 before its objects: it knows of no ref.
 pub fn greeting<'a>(refs: impl IntoIterator<Item = &'a str>, commit: &str) -> Vec<u8> {
     let change = |name: &str| Change {
         name: name.to_owned(),
@@ -64,12 +64,12 @@ pub struct OldServer {
     child: Child,
 }
 
-/// How it ended.
+/// How a receiver ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// All it said to the client.
+    /// Its messages to the client.
     pub said: Vec<u8>,
-    /// What it said on standard error.
+    /// Its standard error.
     pub log: String,
     /// The exit code.
     pub code: Option<i32>,
@@ -107,14 +107,14 @@ impl OldServer {
         }
     }
 
-    /// Writes bytes; a receiver that has ended does not take them.
+    /// Writes bytes; a receiver that has ended does not accept them.
     pub fn write(&mut self, bytes: &[u8]) {
         if let Some(stdin) = &mut self.child.stdin {
             let _ = stdin.write_all(bytes);
         }
     }
 
-    /// Reads so many bytes of its answers.
+    /// Reads `len` bytes of its answers.
     pub fn read(&mut self, len: usize) -> Result<Vec<u8>, Failure> {
         let mut bytes = vec![0; len];
         let stdout = self.child.stdout.as_mut();
@@ -139,9 +139,9 @@ impl OldServer {
         })
     }
 
-    /// Says all of this, hangs up, and waits for the end.
+    /// Sends all bytes, hangs up, and waits for the end.
     pub fn converse(mut self, bytes: &[u8]) -> Result<Ended, Failure> {
-        // Answers are few, and fit the pipe.
+        // The answers are few, and fit the pipe.
         self.write(bytes);
         drop(self.child.stdin.take());
         self.wait()

@@ -1,4 +1,5 @@
-//! Processes as `/proc` shows them: to end all that a test started, and to prove that none is left.
+//! Processes as `/proc` shows them: to end everything that a test started, and to prove that
+//! nothing is left.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +30,7 @@ pub fn wait_gone(path: &Path, within: Duration) -> Result<(), Failure> {
     }
 }
 
-/// Returns the processes that name `path` on their command lines, with these lines; not this one.
+/// Returns the other processes that name `path` on their command lines, with these lines.
 pub fn naming(path: &Path) -> BTreeMap<u32, String> {
     let needle = path.to_string_lossy();
     all()
@@ -42,7 +43,7 @@ pub fn naming(path: &Path) -> BTreeMap<u32, String> {
         .collect()
 }
 
-/// Watches how much memory the processes that name a path have taken at most.
+/// Records the memory peaks of the processes that name a path.
 #[derive(Debug)]
 pub struct MemoryWatch {
     stopping: Arc<AtomicBool>,
@@ -50,7 +51,7 @@ pub struct MemoryWatch {
 }
 
 impl MemoryWatch {
-    /// Starts to watch, by looking again and again at the peaks the kernel keeps.
+    /// Starts to watch, by polling the peaks that the kernel keeps.
     pub fn start(path: &Path) -> Self {
         let stopping = Arc::new(AtomicBool::new(false));
         let (path, stop) = (path.to_owned(), Arc::clone(&stopping));
@@ -70,7 +71,7 @@ impl MemoryWatch {
         Self { stopping, watcher }
     }
 
-    /// Returns the largest resident size in bytes by the program's name, of which the kernel keeps
+    /// Returns the largest resident size in bytes for each program name, of which the kernel keeps
     /// 15 bytes.
     pub fn stop(self) -> Result<BTreeMap<String, u64>, Failure> {
         self.stopping.store(true, Ordering::Release);
@@ -90,20 +91,20 @@ fn memory_peak(pid: u32) -> Option<(String, u64)> {
     Some((field("Name:")?, kib * 1024))
 }
 
-/// Kills a process and all that descend from it, those in sessions of their own included.
+/// Kills a process and all its descendants, including those in sessions of their own.
 pub fn kill_tree(root: u32) {
-    // Found before the first is killed: orphans change their parent.
+    // Found before the first is killed: orphans get another parent.
     let children = descendants(root);
     kill(root);
     children.into_iter().for_each(kill);
 }
 
-/// Kills all that descend from a process, but not the process.
+/// Kills all descendants of a process, but not the process.
 pub fn kill_children(root: u32) {
     descendants(root).into_iter().for_each(kill);
 }
 
-/// Returns whether a process has children, ended ones that it has not waited for included.
+/// Returns whether a process has children, including ended ones that it has not waited for.
 pub fn has_children(pid: u32) -> bool {
     all().any(|child| parent(child) == Some(pid))
 }
@@ -122,7 +123,7 @@ fn descendants(root: u32) -> Vec<u32> {
 
 fn kill(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // It may have ended meanwhile, which is what is wanted.
+        // It may have ended meanwhile, which is fine.
         let _ = kill_process(pid, Signal::KILL);
     }
 }
@@ -134,7 +135,8 @@ fn all() -> impl Iterator<Item = u32> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// Reads the fourth field of `stat`; the second, the program's name, may hold spaces and brackets.
+/// Reads the fourth field of `stat`; the second, the program's name, may contain spaces and
+/// brackets.
 fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;

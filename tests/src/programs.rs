@@ -1,8 +1,9 @@
 //! The workspace's own programs, as Cargo builds them.
+//! The workspace's own programs, as Cargo builds them.
 //!
-//! They belong to other packages, so Cargo does not build them for these tests by itself. They are
-//! looked for in `ARTIFACT_TESTS_PROGRAMS`, which `make test` sets; without it they are built here,
-//! once in each process, in the profile the tests were built in.
+//! They belong to other packages, so Cargo does not build them for these tests.
+//! `ARTIFACT_TESTS_PROGRAMS`, which `make test` sets, is their directory; without it they are built
+//! here, once in each process, in the profile of the tests.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +11,7 @@ use std::sync::OnceLock;
 
 use crate::exec::{Failure, run};
 
-/// Returns the program at the server's end of the wire.
+/// Returns the server's end of the wire.
 pub fn receiver() -> Result<PathBuf, Failure> {
     program("bst-artifact-receive")
 }

@@ -1,4 +1,4 @@
-//! OSTree repositories, through the `ostree` program: the judge of what the receiver has written.
+//! OSTree repositories, through the `ostree` program: the judge of the receiver's work.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -14,9 +14,10 @@ use crate::listing::Listing;
 /// How a repository stores its objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Compressed, to be served over http; what a shared cache is.
+    /// Compressed, for serving over http; the mode of a shared cache.
     Archive,
-    /// As files of the current user with the real metadata in an attribute; what a build tool keeps.
+    /// Files of the current user with the real metadata in an attribute; the mode of a build tool's
+    /// cache.
     BareUser,
 }
 
@@ -35,22 +36,22 @@ impl Repo {
             Mode::BareUser => "--mode=bare-user",
         };
         repo.ostree("init", [mode])?;
-        // What a test needs to be durable it says itself; the rest of it need not wait for disks.
+        // Tests that need durability ask for it; the others need not wait for disks.
         repo.ostree("config", ["set", "core.fsync", "false"])?;
         Ok(repo)
     }
 
-    /// Names a repository that exists, or will.
+    /// Names a repository that exists or will exist.
     pub fn at(path: &Path) -> Self {
         Self { path: path.into() }
     }
 
-    /// Returns where it is.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Runs `ostree SUBCOMMAND --repo=... ARGUMENTS`, and returns what it printed.
+    /// Runs `ostree SUBCOMMAND --repo=... ARGUMENTS`, and returns its output.
     pub fn ostree<A: AsRef<OsStr>>(
         &self,
         subcommand: &str,
@@ -61,7 +62,7 @@ impl Repo {
             .arg(subcommand)
             .arg(self.argument())
             .args(arguments)
-            // A time zone and a language of its own, so that printed text can be compared.
+            // A fixed time zone and language, so that printed text can be compared.
             .env("LC_ALL", "C.UTF-8")
             .env("TZ", "UTC");
         run(&mut command)
@@ -69,7 +70,7 @@ impl Repo {
             .success()
     }
 
-    /// Commits a tree under a ref; `options` are more options of `ostree commit`, such as
+    /// Commits a tree under a ref; `options` are further options of `ostree commit`, such as
     /// `--parent=...`, `--canonical-permissions`, `--owner-uid=0`, `--bind-ref=...`,
     /// `--add-detached-metadata-string=...`.
     pub fn commit(&self, name: &str, tree: &Path, options: &[&str]) -> Result<Checksum, Failure> {
@@ -99,7 +100,7 @@ impl Repo {
         checksum(&self.ostree("rev-parse", [name])?)
     }
 
-    /// Returns the detached metadata of a commit as it is stored, if it has any.
+    /// Returns the stored detached metadata of a commit, if it has some.
     pub fn detached(&self, commit: &Checksum) -> Option<Vec<u8>> {
         let hex = commit.to_hex();
         let (head, tail) = hex.split_at(2);
@@ -111,7 +112,7 @@ impl Repo {
         self.ostree("fsck", ["--quiet"]).map(drop)
     }
 
-    /// Pulls refs from a web server, checking every object.
+    /// Pulls refs from a web server, verifying every object.
     pub fn pull_http(&self, url: &str, refs: &[&str]) -> Result<(), Failure> {
         let remote = ["add", "--if-not-exists", "--no-gpg-verify", "web", url];
         self.ostree("remote", remote)?;
@@ -119,7 +120,7 @@ impl Repo {
             .map(drop)
     }
 
-    /// Pulls refs from a repository on this machine, checking every object.
+    /// Pulls refs from a repository on this machine, verifying every object.
     pub fn pull_path(&self, source: &Path, refs: &[&str]) -> Result<(), Failure> {
         let source = source.to_string_lossy();
         self.ostree("pull-local", ["--untrusted", &source].iter().chain(refs))
@@ -134,7 +135,7 @@ impl Repo {
             .map(drop)
     }
 
-    /// Returns what the summary says, less the time it was made.
+    /// Returns the content of the summary, without its time.
     pub fn summary(&self) -> Result<Vec<String>, Failure> {
         let printed = self.ostree("summary", ["--view"])?;
         Ok(printed
@@ -144,12 +145,12 @@ impl Repo {
             .collect())
     }
 
-    /// Lists the whole repository but for its locks and, at the given paths, what may change.
+    /// Lists the whole repository except for its locks and the given paths, which may change.
     pub fn listing(&self, volatile: &[&str]) -> Result<Listing, Failure> {
         Listing::without(&self.path, &[&[".lock"], volatile].concat())
     }
 
-    /// Returns every object of a kind that lies in an archive repository, in no order.
+    /// Returns every object of a kind in an archive repository, in no order.
     pub fn objects(&self, kind: ObjectKind) -> Result<Vec<ObjectId>, Failure> {
         let listing = self.listing(&[])?;
         let extension = kind.archive_extension();
@@ -180,10 +181,11 @@ impl Repo {
 }
 
 fn checksum(printed: &str) -> Result<Checksum, Failure> {
-    printed
-        .trim()
-        .parse()
-        .map_err(|_| Failure::new(format!("ostree printed {printed:?}, which is no checksum")))
+    printed.trim().parse().map_err(|_| {
+        Failure::new(format!(
+            "ostree printed {printed:?}, which is not a checksum"
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -193,7 +195,7 @@ mod tests {
     use crate::listing::compare;
     use crate::tree::Tree;
 
-    /// What the end-to-end tests conclude from a checkout holds only if stock tools get it right.
+    /// The end-to-end tests conclude something from a checkout only if stock tools make it right.
     #[test]
     fn a_tree_survives_commit_pull_by_http_and_by_path_and_checkout() {
         let dir = tempfile::tempdir().unwrap();

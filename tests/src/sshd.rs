@@ -1,7 +1,8 @@
 //! A real sshd on 127.0.0.1, with keys and configuration of its own.
 //!
 //! It runs as the current user and lets the current user in, by a key made for it, to run one
-//! command: what the manual tells administrators to write. Lacking sshd is a failure, never a skip.
+//! command: the one that the manual tells administrators to write. A missing sshd is a failure,
+//! never a skip.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 use crate::exec::{Failure, run};
 use crate::processes;
 
-/// A running sshd; it and all its sessions end when it is dropped.
+/// A running sshd; dropping it ends it and all its sessions.
 #[derive(Debug)]
 pub struct Sshd {
     child: Child,
@@ -26,12 +27,12 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// Starts sshd so that whoever logs in runs `force_command`, a line for the user's shell.
+    /// Starts sshd so that every login runs `force_command`, a line for the user's shell.
     pub fn start(force_command: &str) -> Result<Self, Failure> {
         Self::start_with(&format!("ForceCommand {force_command}"))
     }
 
-    /// Starts sshd with a line of its configuration for the user who logs in.
+    /// Starts sshd with a line of configuration for the user who logs in.
     pub fn start_with(for_user: &str) -> Result<Self, Failure> {
         let sshd = program()?;
         prepare_privilege_separation()?;
@@ -48,7 +49,7 @@ impl Sshd {
         )
         .map_err(Failure::doing("authorize the user's key"))?;
         let mut last = None;
-        // Between finding a free port and sshd's taking it, another process may have taken it.
+        // Another process may take the free port before sshd does.
         for _ in 0..START_ATTEMPTS {
             let port = free_port()?;
             write_configuration(dir.path(), port, &user, for_user)?;
@@ -75,8 +76,8 @@ impl Sshd {
         )))
     }
 
-    /// Returns the command that logs in here, for `--ssh` and `ARTIFACT_CACHE_SSH`; nothing of the
-    /// user's own configuration, keys and known hosts is used.
+    /// Returns the command that logs in here, for `--ssh` and `ARTIFACT_CACHE_SSH`; it ignores the
+    /// user's own configuration, keys and known hosts.
     pub fn ssh_command(&self) -> String {
         self.ssh_command_with("user_key")
     }
@@ -90,7 +91,7 @@ impl Sshd {
         )
     }
 
-    /// Makes another key, and returns it as on a line of `authorized_keys`. It lets nobody in yet.
+    /// Makes another key, and returns it as a line of `authorized_keys`. It lets nobody in yet.
     pub fn make_key(&self, name: &str) -> Result<String, Failure> {
         let path = self.dir.path().join(name);
         make_key(&path)?;
@@ -100,7 +101,7 @@ impl Sshd {
         Ok(key.trim().to_owned())
     }
 
-    /// Returns the file that says whose keys are let in.
+    /// Returns the file of the keys that are let in.
     pub fn authorized_keys(&self) -> PathBuf {
         self.dir.path().join(AUTHORIZED_KEYS)
     }
@@ -125,17 +126,17 @@ impl Sshd {
         &self.user
     }
 
-    /// Returns the process of the server, whose children are its sessions.
+    /// Returns the process id of the server, whose children are its sessions.
     pub fn process(&self) -> u32 {
         self.child.id()
     }
 
-    /// Returns what sshd and the programs it ran have written to standard error.
+    /// Returns the standard error of sshd and the programs it ran.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join(LOG)).unwrap_or_default()
     }
 
-    /// Cuts every connection, as a network that fails would, and keeps listening.
+    /// Cuts every connection, as a network failure would, and keeps listening.
     pub fn cut_connections(&self) {
         processes::kill_children(self.child.id());
     }
@@ -165,7 +166,7 @@ fn program() -> Result<PathBuf, Failure> {
         })
 }
 
-/// sshd started by root refuses to run without this directory, which a service manager makes.
+/// If root starts sshd, it needs this directory, which a service manager usually creates.
 fn prepare_privilege_separation() -> Result<(), Failure> {
     if rustix::process::geteuid().is_root() {
         fs::create_dir_all("/run/sshd").map_err(Failure::doing("make /run/sshd"))?;
@@ -221,14 +222,14 @@ fn write_configuration(dir: &Path, port: u16, user: &str, for_user: &str) -> Res
     write("sshd_config", &configuration)?;
     let key = fs::read_to_string(dir.join("host_key.pub"))
         .map_err(Failure::doing("read the host key of sshd"))?;
-    // Any port, so that it is known behind a proxy as well.
+    // Any port, so that the host is known behind a proxy as well.
     write("known_hosts", &format!("[127.0.0.1]:* {key}"))
 }
 
 fn spawn(sshd: &Path, dir: &Path) -> Result<Child, Failure> {
     let path = dir.join(LOG);
     let log = File::create(&path).map_err(Failure::doing(format!("make {path:?}")))?;
-    // With -D it stays our child, with -e what it and its sessions say goes to the log.
+    // With -D it stays our child; with -e its messages and those of its sessions go to the log.
     Command::new(sshd)
         .args(["-D", "-e", "-f"])
         .arg(dir.join("sshd_config"))
@@ -239,7 +240,7 @@ fn spawn(sshd: &Path, dir: &Path) -> Result<Child, Failure> {
         .map_err(Failure::doing(format!("start {sshd:?}")))
 }
 
-/// Waits for a greeting that only an ssh server gives.
+/// Waits for a greeting that only an ssh server sends.
 fn wait_ready(child: &mut Child, port: u16) -> Result<(), Failure> {
     let deadline = Instant::now() + START_TIMEOUT;
     while Instant::now() < deadline {

@@ -1,4 +1,4 @@
-//! Source trees to commit: every kind of thing a root file system holds, and plenty of it.
+//! Source trees to commit: every kind of file that a root file system contains, and plenty of them.
 //!
 //! The same calls make the same tree, byte for byte, on every machine.
 
@@ -13,14 +13,14 @@ use artifact_models::random::Random;
 
 use crate::exec::Failure;
 
-/// A tree being built. Paths are relative to its root; missing directories are made on the way.
+/// A tree under construction. Paths are relative to its root; missing directories are created.
 #[derive(Clone, Debug)]
 pub struct Tree {
     root: PathBuf,
 }
 
 impl Tree {
-    /// Makes the root, mode 0755; it may exist.
+    /// Creates the root with mode 0755; it may exist.
     pub fn create(root: &Path) -> Result<Self, Failure> {
         let tree = Self { root: root.into() };
         tree.dir("", 0o755)?;
@@ -62,8 +62,8 @@ impl Tree {
         Ok(self)
     }
 
-    /// Writes `count` files of 0 to 4,095 bytes, 100 to a directory, with contents from `seed`.
-    /// One in ten has the content of the one before it.
+    /// Writes `count` files of 0 to 4,095 bytes, 100 to a directory, with contents from `seed`. One
+    /// in ten has the content of the one before it.
     pub fn generated(&self, count: usize, seed: u64) -> Result<&Self, Failure> {
         let mut random = Random(seed);
         let mut content = Vec::new();
@@ -83,16 +83,16 @@ impl Tree {
         Ok(self)
     }
 
-    /// Writes a file of `len` bytes that is a hole but for a random block every 16 MiB and at its
-    /// end, so that it takes little room on disk.
+    /// Writes a file of `len` bytes that is a hole except for a random block every 16 MiB and at
+    /// its end, so that it takes little space on disk.
     pub fn large(&self, name: &str, len: u64, seed: u64) -> Result<&Self, Failure> {
         let path = self.path_for(name)?;
         write_large(&path, len, seed).map_err(Failure::doing(format!("write {path:?}")))?;
         self.mode(name, 0o644)
     }
 
-    /// Adds one of every kind: the things that have gone wrong in tools like this one. There is no
-    /// extended attribute with an empty value, because `ostree checkout` itself drops those.
+    /// Adds one of every kind: things that have gone wrong in tools like this one. No extended
+    /// attribute has an empty value, because `ostree checkout` itself drops those.
     pub fn all_kinds(&self) -> Result<&Self, Failure> {
         self.file("zero", b"", 0o644)?
             .file(

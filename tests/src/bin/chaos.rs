@@ -1,9 +1,9 @@
 //! `make chaos`: disturbs the receiver at thousands of points, and counts broken promises.
 //!
-//! `CHAOS_SEED`, `CHAOS_POINTS` (a number, or `all`), `CHAOS_GROUPS` (names from the table, with
-//! commas) and `CHAOS_DIR` (on the disk to be tested; memory otherwise) say what to run. With
-//! `--fake-syncs` the receiver's syncs do nothing, and the run succeeds only if that shows.
-//! Ends with 0 if all is as it should be.
+//! `CHAOS_SEED`, `CHAOS_POINTS` (a number, or `all`), `CHAOS_GROUPS` (names from the table,
+//! separated by commas) and `CHAOS_DIR` (a directory on the disk to test; memory by default) choose
+//! what to run. With `--fake-syncs` the receiver's syncs do nothing, and the run succeeds only if
+//! that shows. Exits with 0 if no promise is broken.
 
 use std::fmt;
 use std::io::Write;
@@ -62,7 +62,8 @@ fn run() -> Result<bool, Failure> {
     for (scenario, survey) in suite.surveys() {
         let (kills, unmet) = survey.kills();
         say(format_args!(
-            "{}: {} calls that change something, by {} threads; {} states to be killed in, {unmet} more not met\n  {:?}",
+            "{}: {} calls that change something, by {} threads; {} states to be killed in, \
+             {unmet} more not met\n  {:?}",
             scenario.name,
             survey.changes(),
             survey.threads(),
@@ -107,18 +108,18 @@ fn groups() -> Result<Vec<Group>, Failure> {
     names.split(',').map(group).collect()
 }
 
-/// Returns an environment variable that is set to something.
+/// Returns an environment variable, unless it is empty.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn number(name: &str, text: &str) -> Result<u64, Failure> {
     text.parse()
-        .map_err(|_| Failure::new(format!("{name} is {text:?}, which is no number")))
+        .map_err(|_| Failure::new(format!("{name} is {text:?}, which is not a number")))
 }
 
 fn say(line: fmt::Arguments<'_>) {
-    // Whoever closed our output does not want to know.
+    // If the reader has closed our output, nobody wants the line.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 

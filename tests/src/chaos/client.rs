@@ -14,24 +14,24 @@ use tokio::time::timeout;
 
 use crate::exec::{Failure, describe};
 
-/// What a client came to know, and how the receiver ended.
+/// What the client learnt, and how the receiver ended.
 #[derive(Clone, Debug, Default)]
 pub struct Heard {
     /// Time until the receiver had judged the announced refs.
     pub accepted_after: Option<Duration>,
-    /// Refs that were acknowledged: told to be updated.
+    /// Refs that were acknowledged, that is, reported as updated.
     pub updated: BTreeSet<String>,
-    /// The push was done, as far as the sender knows.
+    /// Whether the push is done, as far as the sender knows.
     pub done: bool,
-    /// The summary was said to be current.
+    /// Whether the summary was reported as current.
     pub summarized: bool,
-    /// The receiver said why it gave up.
+    /// Whether the receiver said why it gave up.
     pub told: bool,
     /// The receiver's exit code; `None` when a signal ended it.
     pub code: Option<i32>,
-    /// It took longer than any push should.
+    /// Whether it took longer than any push should.
     pub hung: bool,
-    /// What went wrong, for messages.
+    /// The failure, for messages.
     pub failure: String,
 }
 
@@ -120,5 +120,5 @@ fn with_causes(error: &Error) -> String {
     text + "; "
 }
 
-/// How long a push of a few objects may take before it is taken for stuck.
+/// How long a push of a few objects may take before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(20);

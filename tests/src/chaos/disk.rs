@@ -1,8 +1,8 @@
-//! Where a disturbed push works: a plain directory, a real file system on an image whose power can
+//! The disk of a disturbed push: a plain directory, a real file system on an image whose power can
 //! be cut, or one that is nearly full.
 //!
 //! The power is cut with the `FS_IOC_SHUTDOWN` of ext4 and XFS: from then on nothing reaches the
-//! image, and the next mount recovers from it what a disk would hold.
+//! image, and the next mount recovers the state that a disk would hold.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,10 +20,10 @@ pub enum Kind {
     Xfs,
 }
 
-/// What the journal holds when the power fails.
+/// The state of the journal when the power fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cut {
-    /// Everything but data that was not written back: names without content.
+    /// Everything except data that was not written back: names without content.
     JournalKept,
     /// Only what was synced: content without names.
     JournalLost,
@@ -36,7 +36,7 @@ impl Kind {
     /// Makes an image that holds a copy of the repository at `base`.
     pub fn image(self, base: &Path, image: &Path) -> Result<(), Failure> {
         let (mkfs, len): (&[&str], _) = match self {
-            // A small journal, so that copies are quick.
+            // A small journal, so that copying is quick.
             Self::Ext4 => (&["mkfs.ext4", "-q", "-J", "size=4"], "32M"),
             Self::Xfs => (&["mkfs.xfs", "-q"], "300M"),
         };
@@ -93,7 +93,7 @@ impl Disk {
                 .args(["-x", "-c", shutdown])
                 .arg(&self.mount),
         )?;
-        // A control of the harness itself: a cut that does not cut proves nothing.
+        // A control of the harness itself: a cut that does not cut would prove nothing.
         if fs::write(self.mount.join("after"), b"").is_ok() {
             return Err(Failure::new(format!(
                 "{:?} can still be written after its shutdown",
@@ -131,20 +131,20 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         if self.mounted {
-            // Only after a failure that is reported already can this one fail.
+            // This can fail only after a failure that is reported already.
             let _ = self.take_off();
         }
     }
 }
 
-/// A file system in memory with little room, unmounted when dropped.
+/// A file system in memory with little space, unmounted when dropped.
 #[derive(Debug)]
 pub struct SmallDisk {
     mount: PathBuf,
 }
 
 impl SmallDisk {
-    /// Mounts one that has room for so much beside a copy of `base`: KiB, and files.
+    /// Mounts one with this much space beside a copy of `base`: KiB, and files.
     pub fn new(base: &Path, mount: &Path, kib: u64, files: u64) -> Result<Self, Failure> {
         fs::create_dir_all(mount).map_err(Failure::doing(format!("make {mount:?}")))?;
         tool(
@@ -169,7 +169,7 @@ impl SmallDisk {
         self.mount.join("repo")
     }
 
-    /// Makes it large.
+    /// Enlarges it.
     pub fn enlarge(&self) -> Result<(), Failure> {
         self.resize(64 * 1024, 10_000)
     }
@@ -186,7 +186,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Only after a failure that is reported already can this one fail.
+        // This can fail only after a failure that is reported already.
         let _ = unmount(&self.mount);
     }
 }
@@ -196,18 +196,18 @@ fn unmount(mount: &Path) -> Result<(), Failure> {
         if run(Command::new("umount").arg(mount))?.code == Some(0) {
             return Ok(());
         }
-        // A program that another thread is about to run has our open files until it runs.
+        // A child of another thread holds our open files until it runs its program.
         thread::sleep(Duration::from_millis(10));
     }
     tool(Command::new("umount").arg(mount))
 }
 
-/// Copies a repository to where nothing is.
+/// Copies a repository to a new path.
 pub fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     tool(Command::new("cp").arg("-a").arg(from).arg(to))
 }
 
-/// Fails unless everything is there that faults are made with: programs, root, loop devices.
+/// Fails unless every tool to make faults is available: programs, root, loop devices.
 pub fn check_tools() -> Result<(), Failure> {
     let tools = [
         ("strace", "strace"),

@@ -1,9 +1,9 @@
-//! Real faults for the real receiver: killed at every call that changes something, every call made
-//! to fail, disks that fill up, and power cuts of real file systems.
+//! Real faults for the real receiver: kills at every call that changes something, failing calls,
+//! disks that fill up, and power cuts of real file systems.
 //!
-//! After each fault, [`invariants`](crate::invariants) judges the repository, and the same push is
-//! done again, which must succeed at once. [`suite`] lists the points and runs them, [`point`] is
-//! one of them. `tests/README.md` says what this proves and what not.
+//! After each fault, [`invariants`](crate::invariants) judges the repository. Then the same push is
+//! repeated, and must succeed at once. [`suite`] lists the points and runs them; [`point`] is one
+//! of them. `tests/README.md` says what this proves and what not.
 
 pub mod client;
 pub mod disk;

@@ -1,4 +1,4 @@
-//! One disturbed push: which, how, and what came of it.
+//! One disturbed push: which push, which fault, and the result.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,20 +16,20 @@ use crate::exec::Failure;
 use crate::invariants::{Breach, Promise, judge, judge_done};
 use crate::repo::Repo;
 
-/// What is done to a receiver.
+/// The fault that disturbs a receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing; the power is cut when it has ended.
+    /// None; the power is cut after it has ended.
     None,
-    /// It is killed when it makes this call, before that takes effect.
+    /// The receiver is killed at this call, before the call takes effect.
     Kill(Call),
-    /// This call fails, and those of its name after it too if `on` is set.
+    /// This call fails; with `on`, so do later ones of its name.
     Errno {
         /// The call.
         call: Call,
         /// The error's name.
         errno: &'static str,
-        /// Whether the calls after it fail as well.
+        /// Whether later calls fail as well.
         on: bool,
     },
     /// No file can grow beyond this many bytes: a write up to there is short, the next one fails.
@@ -45,44 +45,44 @@ pub enum Fault {
 pub struct Point {
     /// Index of the scenario.
     pub scenario: usize,
-    /// What is done to the receiver.
+    /// The fault.
     pub fault: Fault,
-    /// How the power is cut after that, if it is.
+    /// How the power is cut after that, if at all.
     pub cut: Option<(Kind, Cut)>,
 }
 
-/// What came of a point.
+/// The result of a point.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Broken promises.
     pub breaches: Vec<Breach>,
-    /// Whether the fault took place: not if the call was not made this time, or there was room.
+    /// Whether the fault took place: not if the call was not made this time, or the space sufficed.
     pub hit: bool,
-    /// Whether the client was told that all is done.
+    /// Whether the client was told that the push is done.
     pub acknowledged: bool,
-    /// Whether a ref is new that the client was not told of: allowed, and worth counting.
+    /// Whether a ref is new without the client having been told: allowed, but worth counting.
     pub unheard: bool,
     /// Time until the next push was accepted.
     pub accepted_after: Duration,
 }
 
-/// Where and with what points are run, by one at a time.
+/// The environment of a worker, which runs one point at a time.
 #[derive(Debug)]
 pub struct Bench<'a> {
     /// The scenarios.
     pub scenarios: &'a [Scenario],
-    /// Images of their bases: a scenario's name with the kind's.
+    /// Images of the scenarios' bases, named by scenario and kind.
     pub images: &'a Path,
     /// A directory of its own.
     pub dir: PathBuf,
     /// The receiver.
     pub receiver: &'a Path,
-    /// Every sync of the receiver is made to do nothing and to report success: the control that
-    /// shows that power cuts are seen.
+    /// Whether every sync of the receiver does nothing and reports success: the control that shows
+    /// that the harness sees power cuts.
     pub fake_syncs: bool,
 }
 
-/// Returns where the image of a scenario's base is.
+/// Returns the path of the image of a scenario's base.
 pub fn image_of(images: &Path, scenario: &Scenario, kind: Kind) -> PathBuf {
     images.join(format!("{}.{kind:?}", scenario.name))
 }
@@ -106,7 +106,7 @@ impl Bench<'_> {
         survey::read(&self.trace())
     }
 
-    /// Runs a point. `pull` says whether every ref is pulled as well.
+    /// Runs a point. `pull` tells whether to pull every ref as well.
     pub fn run(&self, point: &Point, pull: bool) -> Result<Outcome, Failure> {
         self.clear()?;
         let scenario = &self.scenarios[point.scenario];
@@ -194,7 +194,7 @@ impl Bench<'_> {
                 Some((&call.name, call.inject(&format!("error={errno}"), *on)))
             }
             Fault::FileLen(len) => {
-                // Without its signal, the limit makes writes short, and then fail.
+                // With the signal ignored, the limit makes writes short, and then fail.
                 let script = "trap '' XFSZ; exec prlimit --fsize=\"$0\" -- \"$@\"";
                 let mut command = Command::new("sh");
                 command.args(["-c", script, &len.to_string()]);
@@ -228,7 +228,7 @@ impl Bench<'_> {
     }
 }
 
-/// Where a point works.
+/// The place where a point works.
 #[derive(Debug)]
 enum Place {
     Plain(PathBuf),
@@ -252,7 +252,8 @@ fn serve(mut command: Command, repo: &Path) -> Command {
     command
 }
 
-/// A push that fails says so: to the client, and by its exit code. `set` are the refs that are new.
+/// Checks that a push that fails says so, to the client and by its exit code. `set` are the new
+/// refs.
 fn judge_answer(
     fault: &Fault,
     heard: &Heard,
@@ -275,12 +276,12 @@ fn judge_answer(
             return breaches;
         }
         Fault::Kill(_) => return breaches,
-        // The call may be the very one that would tell.
+        // The call may be the very one that would tell the client.
         Fault::Errno { call, .. } => call.name != "write",
         Fault::FileLen(_) | Fault::Room(_) | Fault::Files(_) => true,
     };
     let all = scenario.refs.len();
-    // What was done is done, though the client could not be told.
+    // A push that is done is done, even if the client could not be told.
     if set.len() < all && heard.code.is_none_or(|code| code == 0) {
         other("a push that failed has a good exit code, or none");
     }
@@ -290,7 +291,7 @@ fn judge_answer(
     breaches
 }
 
-/// The next push is accepted at once, and succeeds.
+/// Checks that the next push is accepted at once, and succeeds.
 fn judge_next(again: &Heard) -> Vec<Breach> {
     let mut breaches = Vec::new();
     if !again.done {
@@ -331,7 +332,7 @@ impl fmt::Display for Fault {
 }
 
 impl Point {
-    /// Says what the point is.
+    /// Describes the point.
     pub fn describe(&self, scenarios: &[Scenario]) -> String {
         let cut = self
             .cut

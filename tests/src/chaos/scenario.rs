@@ -1,4 +1,4 @@
-//! The pushes that are disturbed: each a server's repository, a client's, and what is to change.
+//! The disturbed pushes: each has a server's repository, a client's, and the expected change.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,18 +11,18 @@ use crate::invariants::Change;
 use crate::repo::{Mode, Repo};
 use crate::tree::Tree;
 
-/// A push, ready to be done again and again from the same state.
+/// A push that can be repeated from the same state.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// What it is called in reports.
+    /// Its name in reports.
     pub name: &'static str,
-    /// The server's repository as it is before; only copies of it are changed.
+    /// The server's repository before the push; only copies of it are changed.
     pub base: PathBuf,
     /// The client's repository.
     pub source: PathBuf,
     /// The refs to push, sorted.
     pub refs: Vec<RefName>,
-    /// What the push is to change.
+    /// The expected change.
     pub change: Change,
 }
 
@@ -61,7 +61,7 @@ fn update(shop: Workshop) -> Result<Scenario, Failure> {
     shop.finish(&["a/b"])
 }
 
-/// Several refs at once, new and moved, with so many objects that directories are synced together,
+/// Several refs at once, new and moved, with enough objects that directories are synced together,
 /// and one large enough to be sent in pieces.
 fn several(shop: Workshop) -> Result<Scenario, Failure> {
     shop.tree.generated(12, 1)?;
@@ -103,7 +103,7 @@ fn based(shop: Workshop) -> Result<Scenario, Failure> {
     shop.finish(&["project/element/new"])
 }
 
-/// Where a scenario is made.
+/// The place where a scenario is made.
 struct Workshop {
     name: &'static str,
     tree: Tree,

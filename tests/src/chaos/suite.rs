@@ -1,4 +1,4 @@
-//! All the points there are, a fair sample of them, and the running of it.
+//! All points, a fair sample of them, and their execution.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,19 +15,19 @@ use crate::chaos::survey::Survey;
 use crate::chaos::tally::{Group, Tally};
 use crate::exec::Failure;
 
-/// What to run.
+/// The parameters of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// A directory for everything; on what disk it is decides nothing but the speed, except that
-    /// plain kills and failing calls happen on its file system.
+    /// A directory for everything. Its disk only decides the speed, except that plain kills and
+    /// failing calls happen on its file system.
     pub dir: PathBuf,
     /// The receiver.
     pub receiver: PathBuf,
-    /// Which points are drawn, and in which order they are run.
+    /// Chooses the points to draw, and their order.
     pub seed: u64,
-    /// How many points are drawn; `None` is all.
+    /// How many points to draw; `None` for all.
     pub points: Option<usize>,
-    /// Groups to draw from; empty is all.
+    /// Groups to draw from; all if empty.
     pub groups: Vec<Group>,
     /// See [`Bench::fake_syncs`].
     pub fake_syncs: bool,
@@ -71,8 +71,8 @@ impl Suite {
         self.scenarios.iter().zip(&self.surveys)
     }
 
-    /// Returns the points to run: drawn by turns from the groups, so that a small number of them
-    /// has something of everything.
+    /// Returns the points to run, drawn by turns from the groups, so that even a few of them cover
+    /// everything.
     pub fn points(&self) -> Vec<Point> {
         let mut random = Random(self.plan.seed);
         let mut groups: BTreeMap<Group, Vec<Point>> = BTreeMap::new();
@@ -98,7 +98,7 @@ impl Suite {
         drawn
     }
 
-    /// Runs points, a few at a time, and tells `report` of each that breaks a promise.
+    /// Runs points, a few at a time, and passes each that breaks a promise to `report`.
     pub fn run(&self, points: &[Point], report: &(dyn Fn(&str) + Sync)) -> Result<Tally, Failure> {
         let images = self.images();
         let next = AtomicUsize::new(0);
@@ -181,7 +181,7 @@ fn points_of(scenario: usize, survey: &Survey) -> Vec<Point> {
     for call in survey.failing() {
         for errno in ERRNOS {
             for on in [false, true] {
-                // A call that is interrupted is made again: for ever would be for ever.
+                // An interrupted call is repeated: EINTR for ever would never end.
                 if on && errno == "EINTR" {
                     continue;
                 }
@@ -199,11 +199,11 @@ fn points_of(scenario: usize, survey: &Survey) -> Vec<Point> {
     points
 }
 
-/// Errors that calls are made to fail with.
+/// The errors to inject.
 const ERRNOS: [&str; 8] = [
     "EIO", "ENOSPC", "EDQUOT", "EROFS", "EMFILE", "EINTR", "EFBIG", "ENOMEM",
 ];
-/// How often the power is cut after a push that is done, for each scenario, file system and cut.
+/// How often to cut the power after a complete push, for each scenario, file system and cut.
 const CUTS_WHEN_DONE: usize = 26;
-/// Every so many points all refs are pulled with stock ostree.
+/// After this many points, stock ostree pulls all refs.
 const PULL_EVERY: usize = 8;

@@ -1,9 +1,9 @@
-//! Which system calls a receiver makes in an undisturbed push, and where it can be killed so that
+//! The system calls that a receiver makes in an undisturbed push, and where to kill it so that
 //! every state of the disk between two of them is met.
 //!
-//! strace counts calls for each thread by itself, so that the third call of a name hits the first
-//! thread that makes a third one. What other calls of that number hide is reached through another
-//! call between the same two changes: that one finds the disk in the same state.
+//! strace counts calls for each thread separately, so the third call of a name hits the first
+//! thread that makes a third one. A call hidden in this way is reached through another call between
+//! the same two changes, which finds the disk in the same state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +19,7 @@ pub struct Call {
     pub nth: u32,
 }
 
-/// The calls of one run, in the order they were begun.
+/// The calls of one run, in the order they began.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
     events: Vec<Event>,
@@ -33,19 +33,19 @@ struct Event {
 }
 
 impl Survey {
-    /// The calls to be traced: those that change something, take locks or sync, and those that
-    /// merely lie between them.
+    /// The calls to trace: those that change something, take locks or sync, and others that lie
+    /// between them.
     pub const CALLS: &str = "openat,openat2,write,pwrite64,writev,fsync,fdatasync,syncfs,\
         sync_file_range,rename,renameat,renameat2,link,linkat,symlinkat,unlink,unlinkat,rmdir,\
         mkdir,mkdirat,fchmod,fchmodat,utimensat,ftruncate,fallocate,fcntl,flock,copy_file_range,\
         close,newfstatat,statx,getdents64";
 
-    /// Reads what `strace -f -e trace=CALLS` wrote.
+    /// Parses the output of `strace -f -e trace=CALLS`.
     pub fn parse(trace: &str) -> Result<Self, Failure> {
         let mut counts: BTreeMap<(u32, String), u32> = BTreeMap::new();
         let mut events = Vec::new();
         for line in trace.lines() {
-            // `1234 write(5, "..."...`; not the second half of a call, nor a signal or an exit.
+            // `1234 write(5, "..."...`; skips the second half of a call, a signal and an exit.
             let Some((thread, rest)) = line.split_once(' ') else {
                 continue;
             };
@@ -76,13 +76,13 @@ impl Survey {
         }
     }
 
-    /// Returns how many calls change something.
+    /// Returns the number of calls that change something.
     pub fn changes(&self) -> usize {
         self.events.iter().filter(|event| event.changes).count()
     }
 
-    /// Returns a call for every state between two changes, the one before the first and the one
-    /// after the last included, where there is one to be hit; and how many states cannot be met.
+    /// Returns a call for every state between two changes, including the states before the first
+    /// and after the last, if one can be hit; and the number of states that cannot be met.
     pub fn kills(&self) -> (Vec<Call>, usize) {
         let first = self.first_of_each();
         let mut kills = Vec::new();
@@ -104,8 +104,8 @@ impl Survey {
         (kills, unmet)
     }
 
-    /// Returns the calls that a fault of the disk or of a limit can make fail. Of those that only
-    /// read, opening stands for all.
+    /// Returns the calls that a fault of the disk or of a limit can make fail. Opening stands for
+    /// all calls that only read.
     pub fn failing(&self) -> Vec<Call> {
         let of_interest = |event: &&Event| {
             event.call.name == "openat2" || event.changes && event.call.name != "openat"
@@ -119,7 +119,7 @@ impl Survey {
         calls.into_iter().collect()
     }
 
-    /// Returns how often each call is made that changes something.
+    /// Returns how often each changing call is made.
     pub fn counts(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
         for event in self.events.iter().filter(|event| event.changes) {
@@ -137,7 +137,7 @@ impl Survey {
             .len()
     }
 
-    /// Returns for each call the first event that is it, in whichever thread.
+    /// Returns the first event of each call, in whichever thread.
     fn first_of_each(&self) -> BTreeMap<Call, usize> {
         let mut first = BTreeMap::new();
         for (index, event) in self.events.iter().enumerate() {
@@ -148,15 +148,15 @@ impl Survey {
 }
 
 impl Call {
-    /// Returns `NAME:...:when=NTH`, an expression for `strace --inject`, with `+` behind it if
-    /// `on` says that the calls after it are meant as well.
+    /// Returns `NAME:...:when=NTH`, an expression for `strace --inject`, with a `+` if `on`
+    /// includes the calls after it.
     pub fn inject(&self, what: &str, on: bool) -> String {
         let plus = if on { "+" } else { "" };
         format!("{}:{what}:when={}{plus}", self.name, self.nth)
     }
 }
 
-/// Returns whether a call changes what is on the disk, what is locked or what the client knows.
+/// Returns whether a call changes the disk, a lock or what the client knows.
 fn changes(name: &str, arguments: &str) -> bool {
     match name {
         "openat" | "openat2" => arguments.contains("O_CREAT"),
@@ -204,7 +204,7 @@ mod tests {
         let expected = [
             call("write", 1),
             call("close", 1),
-            // The second thread's first write is hidden by the first one's: it is not met.
+            // The first thread's write hides the second one's, so it is not met.
             call("close", 2),
             call("mkdirat", 2),
             call("write", 2),

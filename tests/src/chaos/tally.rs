@@ -1,4 +1,4 @@
-//! Counting what came of the points, honestly: a point counts once, in one group.
+//! Counts the results of the points, honestly: each point counts once, in one group.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,7 +8,7 @@ use crate::chaos::disk::Kind;
 use crate::chaos::point::{Fault, Outcome, Point};
 use crate::invariants::Promise;
 
-/// What a point is counted as.
+/// The group in which a point counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
     /// Killed.
@@ -23,7 +23,7 @@ pub enum Group {
     Once,
     /// A call failed, and all of its name after it.
     On,
-    /// No room.
+    /// No space.
     Full,
 }
 
@@ -52,7 +52,7 @@ impl Group {
         }
     }
 
-    /// Returns its name, as `CHAOS_GROUPS` takes it.
+    /// Returns its name, as in `CHAOS_GROUPS`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
@@ -72,7 +72,7 @@ struct Row {
     points: usize,
     hit: usize,
     acknowledged: usize,
-    /// Points at which a promise is broken.
+    /// Number of points that break each promise.
     broken: BTreeMap<Promise, usize>,
     unheard: usize,
 }
@@ -99,12 +99,12 @@ impl Tally {
         self.slowest = self.slowest.max(outcome.accepted_after);
     }
 
-    /// Returns how many points were run.
+    /// Returns the number of points run.
     pub fn points(&self) -> usize {
         self.rows.values().map(|row| row.points).sum()
     }
 
-    /// Returns at how many points a promise was broken.
+    /// Returns the number of points that broke a promise.
     pub fn broken(&self, promise: Promise) -> usize {
         let rows = self.rows.values();
         rows.filter_map(|row| row.broken.get(&promise)).sum()
