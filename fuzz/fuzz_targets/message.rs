@@ -1,4 +1,4 @@
-//! Messages: what is read of a payload is what writing it gives.
+//! Messages: encoding what was decoded gives the same payload.
 #![no_main]
 
 use artifact_models::props::frames::a_message_has_one_spelling;

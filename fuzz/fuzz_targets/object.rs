@@ -1,4 +1,4 @@
-//! Objects: what is accepted is what writing it gives.
+//! Objects: serializing what was accepted gives the same bytes.
 #![no_main]
 
 use artifact_models::props::objects::an_object_has_one_spelling;

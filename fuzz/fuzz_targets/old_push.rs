@@ -1,4 +1,4 @@
-//! A whole push in an old protocol, in any weather.
+//! A whole push in an old protocol, under any conditions.
 #![no_main]
 
 use artifact_models::props::push::an_old_push_in_any_weather_leaves_every_ref_old_or_new;

@@ -1,4 +1,4 @@
-//! A receiving session of an old protocol, fed with anything.
+//! A receiving session of an old protocol, fed with any bytes.
 #![no_main]
 
 use artifact_models::props::dialects::an_old_receiver_session_withstands_any_bytes;

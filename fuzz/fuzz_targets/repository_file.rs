@@ -1,4 +1,4 @@
-//! Summaries and configs: read or refused.
+//! Summaries and configs: parsed or refused.
 #![no_main]
 
 use artifact_models::props::objects::a_repositorys_files_are_read_or_refused;

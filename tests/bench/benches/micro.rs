@@ -1,7 +1,7 @@
-//! `make bench-micro`: what a push is made of, each part by itself and on one core.
+//! `make bench-micro`: the parts of a push, each by itself and on one core.
 //!
-//! Of a tree of 2,000 files on the disk of temporary files; rates are of stored bytes, and of
-//! objects.
+//! Measured on a tree of 2,000 files on the disk of temporary files; rates are of stored bytes, and
+//! of objects.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,8 +57,8 @@ fn inflate_and_hash_objects(bencher: Bencher<'_, '_>) {
         .bench(|| objects.inflate_and_hash().expect("the objects are good"));
 }
 
-/// The receiver's walk over all that a commit reaches, which finds the last object missing and
-/// therefore publishes nothing, however often it is done.
+/// The receiver's walk over a closure. It finds the last object missing and therefore publishes
+/// nothing, however often it runs.
 #[divan::bench]
 fn walk_a_closure(bencher: Bencher<'_, '_>) {
     let source = Source::new();
@@ -71,7 +71,7 @@ fn walk_a_closure(bencher: Bencher<'_, '_>) {
         });
 }
 
-/// The receiver's answers to offers of what it was sent.
+/// The receiver's answers to offers of objects that it has received.
 #[divan::bench]
 fn answer_offers(bencher: Bencher<'_, '_>) {
     let source = Source::new();
@@ -134,7 +134,7 @@ impl Source {
         }
     }
 
-    /// Returns a store in which everything is staged but one file, and that file.
+    /// Returns a store in which everything is staged except one file, and that file.
     fn staged_but_one(&self) -> (LocalStore, ObjectId) {
         let target = Repo::at(&self.dir.path().join("target"));
         target

@@ -1,4 +1,5 @@
-//! What can be pushed: which tree, how much of it is missing, from what kind of repository to where.
+//! The pushes to measure: which tree, how much of it is missing, from what kind of repository, to
+//! where.
 
 /// A tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -9,7 +10,7 @@ pub enum Case {
     A,
     /// 100,000 small files.
     B,
-    /// Four large files, of which two can be compressed.
+    /// Four large files, two of them compressible.
     C,
     /// A million files of a few bytes.
     M,
@@ -18,12 +19,11 @@ pub enum Case {
 }
 
 impl Case {
-    /// All of them.
     pub const ALL: [Self; 6] = [Self::T, Self::A, Self::B, Self::C, Self::M, Self::G];
-    /// Those that are measured unless others are asked for.
+    /// The default trees.
     pub const USUAL: [Self; 4] = [Self::T, Self::A, Self::B, Self::C];
 
-    /// Returns its name, as `BENCH_CASES` takes it.
+    /// Returns its name, as in `BENCH_CASES`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::T => "T",
@@ -35,17 +35,17 @@ impl Case {
         }
     }
 
-    /// Returns whether it is pushed from a bare-user repository as well.
+    /// Returns whether it is also pushed from a bare-user repository.
     pub const fn has_bare_user(self) -> bool {
         matches!(self, Self::A | Self::G)
     }
 
-    /// Returns whether only its memory is of interest.
+    /// Returns whether only its memory matters.
     pub const fn is_huge(self) -> bool {
         matches!(self, Self::M | Self::G)
     }
 
-    /// Returns what it is, for people.
+    /// Returns its description.
     pub const fn title(self) -> &'static str {
         match self {
             Self::T => "50 files",
@@ -58,22 +58,21 @@ impl Case {
     }
 }
 
-/// How much of the tree is missing at the destination.
+/// How much of the tree the destination lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
-    /// All of it: the repository is empty.
+    /// Everything: the repository is empty.
     Full,
-    /// What has changed since the commit that is there: one file in a hundred, one at least.
+    /// The changes since the commit that it has: one file in a hundred, at least one.
     Change,
-    /// Nothing: the ref is there.
+    /// Nothing: it has the ref.
     Nothing,
 }
 
 impl Work {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::Full, Self::Change, Self::Nothing];
 
-    /// Returns its name, as `BENCH_WORKS` takes it.
+    /// Returns its name, as in `BENCH_WORKS`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -83,17 +82,16 @@ impl Work {
     }
 }
 
-/// What the source is.
+/// The kind of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
-    /// An archive repository, whose objects travel as they lie.
+    /// An archive repository, whose objects are sent as they are stored.
     Archive,
-    /// A bare-user repository, as build tools keep, whose objects have to be compressed.
+    /// A bare-user repository, as build tools keep, whose objects must be compressed.
     BareUser,
 }
 
 impl Source {
-    /// Returns its name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Archive => "archive",
@@ -102,20 +100,19 @@ impl Source {
     }
 }
 
-/// Where the destination is.
+/// The place of the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// In memory, where creating files costs next to nothing.
+    /// In memory, where creating files costs almost nothing.
     Memory,
     /// On disk.
     Disk,
 }
 
 impl Place {
-    /// All of them.
     pub const ALL: [Self; 2] = [Self::Memory, Self::Disk];
 
-    /// Returns its name, as `BENCH_PLACES` takes it.
+    /// Returns its name, as in `BENCH_PLACES`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Memory => "tmpfs",

@@ -1,4 +1,4 @@
-//! A stretch of a push as it travels, for measuring what frames cost by themselves.
+//! A part of a push on the wire, to measure the cost of frames by themselves.
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_models::random::Random;
@@ -14,7 +14,7 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    /// Makes it, the same each time.
+    /// Creates it, the same each time.
     pub fn new() -> Self {
         let mut random = Random(1);
         let objects: Vec<(ObjectId, Bytes)> = (0..MAX_OFFER_IDS)
@@ -49,21 +49,21 @@ impl Stretch {
         Self { frames, wire }
     }
 
-    /// Returns how many bytes it is.
+    /// Returns its length in bytes.
     pub fn wire_len(&self) -> usize {
         self.wire.len()
     }
 
-    /// Encodes all frames, and returns how many bytes that were.
+    /// Encodes all frames, and returns the number of bytes.
     pub fn encode(&self) -> usize {
         self.frames.iter().map(|frame| frame.encode().len()).sum()
     }
 
-    /// Decodes all frames from pieces as a pipe gives them, and returns how many they were.
+    /// Decodes all frames from pieces like a pipe's, and returns their number.
     ///
     /// # Panics
     ///
-    /// When they are not decoded, which is a fault of the codec.
+    /// If they do not decode, which is a fault of the codec.
     pub fn decode(&self) -> usize {
         let mut input = BytesMut::new();
         let mut frames = 0;

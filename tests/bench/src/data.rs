@@ -1,10 +1,10 @@
-//! What is pushed: made once, from a seed or from Debian's packages, and kept.
+//! The test data: made once, from a seed or from Debian's packages, and kept.
 //!
-//! Each case has two commits without a parent, `one` and `two`; the second has one file in a hundred
-//! changed (of what is huge only the commit differs). There is an archive repository with the first,
-//! one with both, and the first in a bare-user repository where that is measured; lists of the
-//! objects that are missing where there is nothing, and where there is `one`; and all objects of
-//! `one` in a single file.
+//! Each case has two commits without a parent, `one` and `two`; the second has one file in a
+//! hundred changed (for huge cases only the commit differs). There is an archive repository with
+//! the first, one with both, and the first in a bare-user repository where that is measured; lists
+//! of the objects that an empty destination lacks, and that one with `one` lacks; and all objects
+//! of `one` in a single file.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -22,7 +22,6 @@ use crate::case::{Case, Source, Work};
 /// The repositories and lists of a case.
 #[derive(Clone, Debug)]
 pub struct Data {
-    /// Which case.
     pub case: Case,
     dir: PathBuf,
     one: Checksum,
@@ -31,17 +30,16 @@ pub struct Data {
     change: Extent,
 }
 
-/// So many objects.
+/// A number of objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
-    /// How many.
     pub objects: u64,
-    /// Bytes of them, as stored in an archive repository.
+    /// Their stored bytes in an archive repository.
     pub bytes: u64,
 }
 
 impl Data {
-    /// Makes what a case needs below `root`, unless it is there.
+    /// Creates the data of a case below `root`, unless it exists.
     pub fn prepare(case: Case, root: &Path) -> Result<Self, Failure> {
         let dir = root.join(case.name());
         if !dir.exists() {
@@ -62,7 +60,8 @@ impl Data {
         })
     }
 
-    /// Returns the repository to push from: one that has just what is to be there in the end.
+    /// Returns the repository to push from: it has exactly what the destination must have in the
+    /// end.
     pub fn source(&self, source: Source, work: Work) -> PathBuf {
         self.dir.join(match (source, work) {
             (Source::BareUser, _) => "bare-user",
@@ -71,12 +70,12 @@ impl Data {
         })
     }
 
-    /// Returns the repository with `one` only.
+    /// Returns the repository that has only `one`.
     pub fn first(&self) -> PathBuf {
         self.dir.join("one")
     }
 
-    /// Returns the list of what is missing, ref included, relative to the repository.
+    /// Returns the list of missing files, including the ref, relative to the repository.
     pub fn list(&self, work: Work) -> PathBuf {
         list(&self.dir, work)
     }
@@ -86,12 +85,12 @@ impl Data {
         self.dir.join("one.tar")
     }
 
-    /// Returns the ref to be pushed.
+    /// Returns the ref to push.
     pub fn reference(&self, work: Work) -> String {
         reference(self.case, work)
     }
 
-    /// Returns what the ref is to hold afterwards.
+    /// Returns the commit that the ref must hold afterwards.
     pub fn commit(&self, work: Work) -> Checksum {
         match work {
             Work::Full | Work::Nothing => self.one,
@@ -108,7 +107,7 @@ impl Data {
         }
     }
 
-    /// Returns how many objects the destination has afterwards.
+    /// Returns how many objects the destination must have afterwards.
     pub fn objects_after(&self, work: Work) -> u64 {
         match work {
             Work::Full | Work::Nothing => self.full.objects,
@@ -234,7 +233,7 @@ fn make_tree(case: Case, root: &Path, path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes bytes of which deflate saves about a third.
+/// Makes bytes that deflate shortens by about a third.
 fn half_random(random: &mut Random, len: usize) -> Vec<u8> {
     let mut content = random.bytes(len * 3 / 5);
     while content.len() < len {
@@ -258,7 +257,7 @@ fn write_large(path: &Path, len: usize, seed: u64, compressible: bool) -> std::i
     Ok(())
 }
 
-/// Copies a root file system, which is downloaded at the first time, less devices and leftovers.
+/// Copies a root file system, downloaded the first time, without devices and leftovers.
 fn copy_root_file_system(root: &Path, path: &Path) -> Result<(), Failure> {
     let kept = root.join("A.tree");
     if !kept.exists() {
@@ -280,7 +279,7 @@ fn copy_root_file_system(root: &Path, path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Adds a line to one regular file in a hundred, one at least.
+/// Adds a line to one regular file in a hundred, at least to one.
 fn change(tree: &Path) -> Result<(), Failure> {
     let mut files = Vec::new();
     collect_files(tree, &mut files)?;
@@ -315,7 +314,7 @@ fn commit(repo: &Repo, case: Case, work: Work, tree: &Path) -> Result<Checksum, 
     repo.commit(&reference(case, work), tree, &options)
 }
 
-/// Lists the objects of a repository that are not in `before`, and the ref; returns all objects.
+/// Lists the objects of a repository that `before` lacks, and the ref; returns all objects.
 fn write_list(
     dir: &Path,
     work: Work,
@@ -338,19 +337,19 @@ fn write_list(
     Ok(names)
 }
 
-/// Copies a repository by hard links: nobody who writes repositories changes a file in its place.
+/// Copies a repository by hard links: no writer of repositories changes a file in place.
 pub fn copy_linked(from: &Path, to: &Path) -> Result<(), Failure> {
     run(Command::new("cp").arg("-al").arg(from).arg(to))?
         .success()
         .map(drop)
 }
 
-/// Makes a directory, and those above it.
+/// Creates a directory and its parents.
 pub fn make_dir(path: &Path) -> Result<(), Failure> {
     fs::create_dir_all(path).map_err(Failure::doing(format!("make {path:?}")))
 }
 
-/// Removes a tree, if it is there.
+/// Removes a tree, if it exists.
 pub fn remove(path: &Path) -> Result<(), Failure> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -360,7 +359,7 @@ pub fn remove(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Returns how many objects lie in a repository.
+/// Returns the number of objects in a repository.
 pub fn count_objects(repo: &Path) -> Result<u64, Failure> {
     let objects = repo.join("objects");
     let reading = || Failure::doing(format!("list {objects:?}"));
@@ -369,7 +368,7 @@ pub fn count_objects(repo: &Path) -> Result<u64, Failure> {
         let path = directory.map_err(reading())?.path();
         for entry in fs::read_dir(&path).map_err(reading())? {
             let name = entry.map_err(reading())?.file_name();
-            // Not what says of a commit that it was made somewhere else.
+            // Skips the mark that a commit was made somewhere else.
             count += u64::from(!name.to_string_lossy().ends_with(".commitpartial"));
         }
     }

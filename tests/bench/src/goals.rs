@@ -1,4 +1,4 @@
-//! What was found beside what is aimed at: one line a goal.
+//! Results beside goals: one line for each goal.
 
 use std::fmt::Write;
 
@@ -16,11 +16,11 @@ struct Line {
     at_least: bool,
     unit: &'static str,
     digits: usize,
-    // In memory and on disk; where the place means nothing, only the first is there.
+    // In memory and on disk; only the first is set if the place does not matter.
     found: [Option<Spread>; 2],
 }
 
-/// Returns the table of goals; what was not measured is not in it.
+/// Returns the table of goals, without those that were not measured.
 pub fn table(outcomes: &[Outcome], extras: &Extras) -> String {
     let mut lines = ratios(outcomes);
     lines.extend(far(outcomes));
@@ -66,7 +66,7 @@ impl Line {
     }
 }
 
-/// Against others, without a round trip.
+/// Compared with others, without a round trip.
 fn ratios(outcomes: &[Outcome]) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut line = |case: Case, work, source, (peer, other), goal: f64| {
@@ -158,7 +158,7 @@ fn far(outcomes: &[Outcome]) -> Vec<Line> {
     lines
 }
 
-/// Bytes and memory, which are looked at in one place.
+/// Bytes and memory, which are measured in one place.
 fn sizes(outcomes: &[Outcome]) -> Vec<Line> {
     let mut lines = Vec::new();
     let one = |number: f64| [Spread::of([number].into_iter()), None];
@@ -168,7 +168,7 @@ fn sizes(outcomes: &[Outcome]) -> Vec<Line> {
         let Some(ours) = outcome.peers.get(&Peer::Ours) else {
             continue;
         };
-        // Of a small artifact the greeting of ssh is the most.
+        // For a small artifact, ssh's greeting dominates.
         if let (Some((sent, _)), Work::Change, true) = (ours.carried, work, case != Case::T) {
             let ratio = sent as f64 / outcome.missing.bytes as f64;
             let what = format!("{title}: bytes sent over those of the missing objects");
@@ -256,7 +256,7 @@ fn others(extras: &Extras) -> Vec<Line> {
     lines
 }
 
-/// Returns by how many milliseconds the pushes to the cache with most refs took longer than those to
+/// Returns by how many milliseconds pushes to the cache with most refs took longer than those to
 /// the one with fewest, push by push.
 fn more(curve: &Curve, index: usize) -> Option<Spread> {
     let (few, many) = (curve.points.first()?, curve.points.last()?);

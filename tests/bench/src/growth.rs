@@ -1,4 +1,4 @@
-//! What a push takes as something grows: its objects, the refs of the cache, the depth of a tree,
+//! The time of a push as something grows: its objects, the refs of the cache, the depth of a tree,
 //! the history of a ref.
 
 use std::fs;
@@ -16,23 +16,23 @@ use crate::data::{count_objects, make_dir, remove};
 use crate::spread::Spread;
 use crate::timed::{self, Timed};
 
-/// The pushes where so much is there.
+/// The pushes at one size.
 #[derive(Clone, Debug)]
 pub struct Point {
-    /// How much.
+    /// The size.
     pub at: u64,
-    /// What each push took.
+    /// The time of each push.
     pub pushes: Vec<Timed>,
 }
 
-/// What a push takes as one thing grows.
+/// The time of a push as one thing grows.
 #[derive(Clone, Debug)]
 pub struct Curve {
-    /// What grows.
+    /// The thing that grows.
     pub name: &'static str,
-    /// What is pushed.
+    /// The push.
     pub push: &'static str,
-    /// From little to much.
+    /// From small to large.
     pub points: Vec<Point>,
 }
 
@@ -42,7 +42,7 @@ impl Point {
         self.milliseconds(|push| push.finalized)
     }
 
-    /// Returns the milliseconds until the summary named them.
+    /// Returns the milliseconds until the summary listed them.
     pub fn summarized(&self) -> Option<Spread> {
         self.milliseconds(|push| push.summarized)
     }
@@ -56,7 +56,7 @@ impl Point {
     }
 }
 
-/// Returns all curves, measured in `dir`; `say` is told how it goes.
+/// Returns all curves, measured in `dir`; reports progress to `say`.
 pub fn curves(dir: &Path, say: &dyn Fn(&str)) -> Result<Vec<Curve>, Failure> {
     say("objects");
     let objects = objects(
@@ -72,7 +72,7 @@ pub fn curves(dir: &Path, say: &dyn Fn(&str)) -> Result<Vec<Curve>, Failure> {
     Ok(vec![objects, refs, depth, history])
 }
 
-/// Pushes small artifacts, in turns, to caches that have so many refs.
+/// Pushes small artifacts, by turns, to caches with these numbers of refs.
 pub fn refs(dir: &Path, counts: &[u64], pushes: usize) -> Result<Curve, Failure> {
     make_dir(dir)?;
     let source = Repo::init(&dir.join("source"), Mode::Archive)?;
@@ -116,7 +116,7 @@ fn objects(dir: &Path, counts: &[u64]) -> Result<Curve, Failure> {
     for &count in counts {
         make_dir(dir)?;
         let tree = Tree::create(&dir.join("tree"))?;
-        // One in ten is the same as another.
+        // One in ten equals another.
         tree.generated(count as usize * 10 / 9, count)?;
         let source = commit_tree(dir, tree.root())?;
         points.push(push_to_empty(dir, &source, count)?);
@@ -133,7 +133,7 @@ fn depth(dir: &Path, depths: &[u64]) -> Result<Curve, Failure> {
     let mut points = Vec::new();
     for &depth in depths {
         make_dir(dir)?;
-        // Built inside out, since a path cannot have so many names; all directories differ.
+        // Built inside out, since a path cannot have so many components; all directories differ.
         let tree = dir.join("tree");
         make_dir(&tree)?;
         for level in 1..depth {
@@ -157,7 +157,7 @@ fn depth(dir: &Path, depths: &[u64]) -> Result<Curve, Failure> {
     })
 }
 
-/// Moves a ref by one commit, where it has so many behind it at both ends.
+/// Moves a ref by one commit, when both ends have so many commits behind it.
 fn history(dir: &Path, lengths: &[u64]) -> Result<Curve, Failure> {
     make_dir(dir)?;
     let source = Repo::init(&dir.join("source"), Mode::Archive)?;
@@ -218,7 +218,7 @@ fn commit_tree(dir: &Path, tree: &Path) -> Result<PathBuf, Failure> {
     Ok(source.path().to_owned())
 }
 
-/// Pushes to new caches; the point is at the number of objects there are.
+/// Pushes to new caches; the point is at the number of objects.
 fn push_to_empty(dir: &Path, source: &Path, at: u64) -> Result<Point, Failure> {
     let mut point = Point::new(at);
     for push in 0..PUSHES {
@@ -247,7 +247,7 @@ pub(crate) fn small_commit(
     Ok(commit)
 }
 
-/// Adds refs with names like those of a build tool, all to one commit.
+/// Adds refs with names like a build tool's, all to one commit.
 pub(crate) fn add_refs(repo: &Repo, count: u64, commit: &Checksum) -> Result<(), Failure> {
     let mut random = Random(count);
     for index in 0..count {

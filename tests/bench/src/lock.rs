@@ -1,8 +1,7 @@
-//! For how long a push holds libostree's `.lock`, which keeps everybody else from pruning or
-//! writing a summary.
+//! How long a push holds libostree's `.lock`, which stops others from pruning or writing a summary.
 //!
-//! Seen from outside: a thread asks the kernel again and again who would be in the way
-//! (`F_OFD_GETLK`), and takes nothing itself.
+//! Observed from outside: a thread asks the kernel repeatedly who holds it (`F_OFD_GETLK`), without
+//! taking it.
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
@@ -19,19 +18,19 @@ use nix::libc;
 use crate::data::{count_objects, make_dir, remove};
 use crate::timed;
 
-/// For how long a lock was held in all.
+/// How long a lock was held in total.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Held {
-    /// Against those who want it alone.
+    /// Shared: it stops others from taking it exclusively.
     pub shared: Duration,
-    /// Against everybody.
+    /// Exclusive: it stops everybody.
     pub exclusive: Duration,
-    /// The longest time nobody looked, which bounds the error of the others.
+    /// The longest time between two looks, which bounds the error of the others.
     pub blind: Duration,
 }
 
-/// Pushes some 10,000 objects into new repositories in `dir`, some times, and returns how many
-/// objects there are, and for how long `.lock` was held in each push.
+/// Pushes some 10,000 objects into new repositories in `dir`, `runs` times, and returns the number
+/// of objects, and how long each push held `.lock`.
 pub fn measure(dir: &Path, runs: usize) -> Result<(usize, Vec<Held>), Failure> {
     make_dir(dir)?;
     let tree = Tree::create(&dir.join("tree"))?;
@@ -60,10 +59,10 @@ pub fn measure(dir: &Path, runs: usize) -> Result<(usize, Vec<Held>), Failure> {
     Ok((objects, all))
 }
 
-/// Watches a lock while something is done.
+/// Watches a lock during an action.
 fn watch<T>(lock: &File, done: impl FnOnce() -> Result<T, Failure>) -> Result<Held, Failure> {
     let stopping = AtomicBool::new(false);
-    // Until the thread first looks, nobody does.
+    // Until the thread's first look, nobody looks.
     let mut last = Instant::now();
     thread::scope(|scope| {
         let watcher = scope.spawn(|| {
@@ -94,7 +93,7 @@ fn watch<T>(lock: &File, done: impl FnOnce() -> Result<T, Failure>) -> Result<He
     })
 }
 
-/// Returns the kind of lock that keeps others from having it alone, `F_UNLCK` if there is none.
+/// Returns the kind of lock that others hold, `F_UNLCK` if none.
 fn holder(lock: &File) -> Result<libc::c_short, Failure> {
     let mut wanted = libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
@@ -146,7 +145,7 @@ mod tests {
                 libc::F_RDLCK => (held.shared, held.exclusive),
                 _ => (held.exclusive, held.shared),
             };
-            // Now and then a busy machine lets nobody look; that is what `blind` is for.
+            // A busy machine sometimes lets nobody look; `blind` accounts for that.
             assert!(seen + held.blind >= Duration::from_millis(30), "{held:?}");
             assert!(other <= held.blind, "{held:?}");
         }

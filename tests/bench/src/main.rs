@@ -1,7 +1,7 @@
-//! `make bench`: measures pushes against what others need for the same.
+//! `make bench`: measures pushes against what the same costs others.
 //!
-//! `tests/bench/README.md` says what the variables `BENCH_...` choose. Ends with 0 if every push
-//! succeeded, was found whole, and nobody failed; what is slow is for the reader to see.
+//! `tests/bench/README.md` explains the variables `BENCH_...`. Exits with 0 if every push succeeded
+//! with the right result; the reader judges whether it was fast enough.
 
 use std::fs;
 use std::io::Write;
@@ -59,7 +59,7 @@ fn run() -> Result<ExitCode, Failure> {
 
 fn measure() -> Result<ExitCode, Failure> {
     let program = std::env::current_exe().map_err(Failure::doing("find this program"))?;
-    // It is TARGET/PROFILE/bench.
+    // The program is TARGET/PROFILE/bench.
     let target = program
         .ancestors()
         .nth(2)
@@ -85,14 +85,14 @@ fn measure() -> Result<ExitCode, Failure> {
         Ok(table)
     };
     let mut suite = Suite::start(&options, &program)?;
-    // What was measured is there also when the rest is given up.
+    // Results so far are written even if the rest fails.
     let outcomes = suite.run(&say_when, &|outcomes| {
         write(outcomes, &Extras::default()).map(drop)
     })?;
     let extras = suite.extras(&say_when)?;
     drop(suite);
     let table = write(&outcomes, &extras)?;
-    // Whoever closed our output does not want to know.
+    // If the reader has closed our output, nobody wants the table.
     let _ = write!(std::io::stdout(), "{table}");
     let failed = outcomes
         .iter()
@@ -128,7 +128,7 @@ fn neighbours() -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Measures the curves in memory, and draws them beside their description.
+/// Measures the curves in memory, and writes them beside their description.
 fn grow() -> Result<ExitCode, Failure> {
     let dir = tempfile::Builder::new()
         .prefix("artifact-bench-")
@@ -137,7 +137,8 @@ fn grow() -> Result<ExitCode, Failure> {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let curves = growth::curves(dir.path(), &say)?;
     let table = format!(
-        "Written by `make bench-growth`, in memory, over a pipe; the machine's load before was {}.\n\n{}",
+        "Written by `make bench-growth`, in memory, over a pipe; the machine's load before was \
+         {}.\n\n{}",
         load.split(' ').next().unwrap_or_default(),
         plot::table(&curves)
     );

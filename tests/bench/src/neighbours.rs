@@ -1,8 +1,8 @@
 //! What the worst push of a key with few rights costs everybody else afterwards: pushes beside it,
-//! pulls, prune and fsck, against the same before.
+//! pulls, prune and fsck, compared with the same before.
 //!
-//! The hostile pushes go straight to the store, as the receiver would have it do them: with an
-//! identity, and what that may take up.
+//! The hostile pushes go straight to the store, as the receiver would pass them on: with an
+//! identity and its quota.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -28,41 +28,41 @@ use crate::growth::{add_refs, small_commit};
 use crate::spread::Spread;
 use crate::timed;
 
-/// How much is there, and how much may be done to it.
+/// The size of the cache, and of the attack.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     /// Refs of others.
     pub refs: u64,
-    /// What the hostile identity may have.
+    /// The quota of the hostile identity.
     pub refs_max: u64,
-    /// Directories, commits, or megabytes, of what has no such limit.
+    /// Directories, commits or megabytes, where no quota applies.
     pub amount: u64,
-    /// Honest pushes, of which the middle one counts.
+    /// Honest pushes, of which the median counts.
     pub pushes: usize,
 }
 
-/// What is left for others.
+/// The load left behind for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing: how far two measurements of the same differ.
+    /// Nothing: shows how far two equal measurements differ.
     Nothing,
     /// Many refs beside the honest one.
     Refs,
-    /// Names as long as they may be.
+    /// Names of the longest length allowed.
     LongNames,
-    /// Each ref with directories of its own, as many as it may have.
+    /// Each ref with directories of its own, as many as allowed.
     Directories,
-    /// Versions in each commit, as long as they are kept, and one much longer.
+    /// Versions in each commit of the longest length kept, and one much longer.
     Versions,
-    /// A tree of many directories as high as it may be, beside the honest ref.
+    /// A tree of many directories, as deep as allowed, beside the honest ref.
     Tree,
     /// A long history that many refs share.
     History,
-    /// What sessions leave that are cut.
+    /// The staging of interrupted sessions.
     Cut,
 }
 
-/// What others need.
+/// The cost to others.
 #[derive(Clone, Debug)]
 pub struct Took {
     finalized: Spread,
@@ -73,23 +73,21 @@ pub struct Took {
     fsck: (Duration, u64),
 }
 
-/// One kind, and what others needed before and after.
+/// One kind, and the cost to others before and after.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What was done.
     pub kind: Kind,
-    /// Refs the hostile pushes had set.
+    /// Refs that the hostile pushes have set.
     pub refs: usize,
-    /// Files and directories they left, and the bytes of the summary.
+    /// Files and directories left, and the bytes of the summary.
     pub left: (i64, u64),
-    /// What others needed before.
+    /// The cost before.
     pub before: Took,
-    /// And afterwards.
+    /// The cost afterwards.
     pub after: Took,
 }
 
 impl Kind {
-    /// All of them.
     pub const ALL: [Self; 8] = [
         Self::Nothing,
         Self::Refs,
@@ -122,10 +120,11 @@ pub fn measure(dir: &Path, kind: Kind, scale: Scale) -> Result<Row, Failure> {
     })
 }
 
-/// Shows what was found, as a table.
+/// Formats the results as a table.
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| left by one key | refs | files | summary | to Finalized | to SummaryDone | memory | pull | prune | memory | fsck | memory |\n\
+        "| left by one key | refs | files | summary | to Finalized | to SummaryDone | memory | \
+         pull | prune | memory | fsck | memory |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for Row {
@@ -169,7 +168,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Makes a cache that others use.
+    /// Creates a cache that others use.
     fn new(dir: &Path, scale: Scale) -> Result<Self, Failure> {
         let scene = Self {
             dir: dir.to_owned(),
@@ -191,7 +190,7 @@ impl Scene {
         Ok(scene)
     }
 
-    /// Measures what others need.
+    /// Measures the cost to others.
     fn took(&self, when: &str) -> Result<Took, Failure> {
         let name = |push: usize| vec![format!("alpha/shared/{when}{push}")];
         let push = |push| timed::push(self.source.path(), self.cache.path(), &name(push));
@@ -222,7 +221,7 @@ impl Scene {
         })
     }
 
-    /// Returns how long something took, and how much memory any program that names the cache.
+    /// Returns how long an action took, and the memory peak of any program that names the cache.
     fn watched<T>(
         &self,
         act: impl FnOnce() -> Result<T, Failure>,
@@ -235,7 +234,7 @@ impl Scene {
         Ok((took, peaks.into_values().max().unwrap_or_default()))
     }
 
-    /// Does the worst of one kind; returns how many refs were set.
+    /// Executes the worst push of one kind; returns how many refs were set.
     fn worst(&self, kind: Kind) -> Result<usize, Failure> {
         let Scale {
             refs_max, amount, ..
@@ -313,7 +312,7 @@ impl Scene {
         LocalStore::open(self.cache.path(), config).map_err(|error| failed(&error))
     }
 
-    /// Pushes, as often as it takes; returns how many refs were taken.
+    /// Pushes, as often as necessary; returns how many refs were accepted.
     fn push(&self, made: &Made, refs: &[(String, Checksum)]) -> Result<usize, Failure> {
         let mut taken = 0;
         for refs in refs.chunks(MAX_REFS) {

@@ -1,4 +1,4 @@
-//! What to run, from the environment, so that a part can be run alone.
+//! The measurements to run, from the environment.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use artifact_tests::exec::Failure;
 use crate::case::{Case, Place, Work};
 use crate::peer::Peer;
 
-/// Which scenes are run, how often, and where.
+/// The scenes to run, how often, and where.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// `BENCH_CASES`.
@@ -23,20 +23,20 @@ pub struct Options {
     pub extras: Vec<Extra>,
     /// `BENCH_RTT`, in milliseconds.
     pub round_trips: Vec<Duration>,
-    /// `BENCH_RUNS`: of a push that takes about a second.
+    /// `BENCH_RUNS`: how often to run a push that takes about a second.
     pub runs: usize,
-    /// `BENCH_DATA`: keeps what is pushed, from one run to the next.
+    /// `BENCH_DATA`: the test data, kept from one run to the next.
     pub data: PathBuf,
-    /// `BENCH_DIR`: the destinations on disk, gone when all is done.
+    /// `BENCH_DIR`: the destinations on disk, removed at the end.
     pub dir: PathBuf,
     /// `BENCH_OUT`: the results.
     pub out: PathBuf,
 }
 
-/// What is measured besides the scenes, which no peer can be compared in.
+/// The measurements beside the scenes, for which there are no peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extra {
-    /// For how long `.lock` is held.
+    /// How long `.lock` is held.
     Lock,
     /// A cache with many refs.
     Refs,
@@ -45,10 +45,9 @@ pub enum Extra {
 }
 
 impl Extra {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::Lock, Self::Refs, Self::Verify];
 
-    /// Returns its name, as `BENCH_EXTRAS` takes it.
+    /// Returns its name, as in `BENCH_EXTRAS`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Lock => "lock",
@@ -59,8 +58,8 @@ impl Extra {
 }
 
 impl Options {
-    /// Reads the environment; `target` is Cargo's target directory, below which everything lies
-    /// unless something else is said.
+    /// Reads the environment; `target` is Cargo's target directory, below which everything lies by
+    /// default.
     pub fn from_environment(target: &Path) -> Result<Self, Failure> {
         let bench = target.join("bench");
         let path =
@@ -93,7 +92,7 @@ impl Options {
     }
 }
 
-/// Returns an environment variable that is set to something.
+/// Returns an environment variable, unless it is empty.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -103,8 +102,7 @@ fn number(name: &str, text: &str) -> Result<u64, Failure> {
         .map_err(|_| Failure::new(format!("{name} has {text:?}, which is no number")))
 }
 
-/// Reads a list of names with commas between them, or `none`; without the variable it is all there
-/// are.
+/// Reads a list of names separated by commas, or `none`; without the variable, returns all.
 fn choice<T: Copy>(
     variable_name: &str,
     all: &[T],

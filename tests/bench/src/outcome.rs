@@ -1,4 +1,4 @@
-//! What came out of a run of the suite.
+//! The results of a run of the suite.
 
 use std::collections::BTreeMap;
 
@@ -12,34 +12,33 @@ use crate::spread::Spread;
 use crate::usage::Cost;
 use crate::verify::Verified;
 
-/// What came out of a scene.
+/// The result of a scene.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The scene.
     pub scene: Scene,
-    /// What was missing.
+    /// The missing objects.
     pub missing: Extent,
     /// By peer.
     pub peers: BTreeMap<Peer, Results>,
 }
 
-/// What came out for one peer.
+/// The result of one peer.
 #[derive(Clone, Debug, Default)]
 pub struct Results {
-    /// The runs that count, by round: those of one round follow each other.
+    /// The runs that count, by round: those of one round are consecutive.
     pub runs: BTreeMap<usize, Cost>,
     /// Bytes to the server and back.
     pub carried: Option<(u64, u64)>,
     /// Largest resident size of one process at the client's end and at the server's, in bytes.
     pub memory: Option<(u64, u64)>,
-    /// Why it was given up.
+    /// The reason why it was given up.
     pub failure: Option<String>,
 }
 
-/// What was measured besides the scenes.
+/// The results beside the scenes.
 #[derive(Clone, Debug, Default)]
 pub struct Extras {
-    /// For how long `.lock` was held, by place, with the number of objects.
+    /// How long `.lock` was held, by place, with the number of objects.
     pub lock: Vec<(Place, usize, Vec<Held>)>,
     /// Pushes to caches with few refs and many, by place.
     pub refs: Vec<(Place, Curve)>,
@@ -54,7 +53,7 @@ impl Outcome {
         Spread::of(runs.values().map(|cost| cost.wall.as_secs_f64()))
     }
 
-    /// Returns the time of one peer over that of another, each in the same round.
+    /// Returns the time of one peer divided by that of another, each in the same round.
     pub fn ratio(&self, peer: Peer, other: Peer) -> Option<Spread> {
         let (runs, others) = (&self.peers.get(&peer)?.runs, &self.peers.get(&other)?.runs);
         Spread::of(runs.iter().filter_map(|(round, cost)| {
@@ -62,7 +61,7 @@ impl Outcome {
         }))
     }
 
-    /// Returns how much longer than another one a peer took, in round trips of the link.
+    /// Returns how much longer than another a peer took, in round trips of the link.
     pub fn round_trips_more(&self, peer: Peer, other: Peer) -> Option<Spread> {
         let (runs, others) = (&self.peers.get(&peer)?.runs, &self.peers.get(&other)?.runs);
         Spread::of(runs.iter().filter_map(|(round, cost)| {

@@ -1,4 +1,4 @@
-//! Those who bring objects to the other side, by the commands a user would type.
+//! The peers: ways to send objects to the other side, by the commands that a user would type.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,41 +14,40 @@ use crate::data::Data;
 pub enum Peer {
     /// `artifact-cache push`.
     Ours,
-    /// The same with the cipher that processors are fastest with.
+    /// The same with the cipher that is fastest on most processors.
     OursAes,
     /// `tar | ssh tar` of exactly the missing objects: the reference.
     Tar,
     /// `ssh cat` of the same bytes: the transport alone.
     Cat,
-    /// `ssh true`: nothing but the connection.
+    /// `ssh true`: only the connection.
     True,
     /// `rsync -a` of the repository.
     Rsync,
     /// `ostree-push`.
     OstreePush,
-    /// `ostree pull` over http, which checks each object.
+    /// `ostree pull` over http, which verifies each object.
     Pull,
     /// `ostree pull-local` into an archive repository, and `tar | ssh tar` of that.
     ArchiveAndTar,
 }
 
-/// Where a command finds the other side.
+/// The addresses that a command needs.
 #[derive(Clone, Debug)]
 pub struct Way {
     /// The port of sshd, or of a proxy in front of it.
     pub ssh_port: u16,
-    /// The command that logs in, as [`Sshd::ssh_command`](artifact_tests::sshd::Sshd::ssh_command) has it.
+    /// The login command, from [`Sshd::ssh_command`](artifact_tests::sshd::Sshd::ssh_command).
     pub ssh: String,
-    /// Who logs in.
+    /// The user to log in as.
     pub user: String,
-    /// Where the source is served, for those who pull.
+    /// The URL of the source, for peers that pull.
     pub http: String,
     /// The directory with the programs of ostree-push.
     pub ostree_push: std::path::PathBuf,
 }
 
 impl Peer {
-    /// All of them.
     pub const ALL: [Self; 9] = [
         Self::Ours,
         Self::OursAes,
@@ -61,7 +60,7 @@ impl Peer {
         Self::ArchiveAndTar,
     ];
 
-    /// Returns its name, as `BENCH_PEERS` takes it.
+    /// Returns its name, as in `BENCH_PEERS`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
@@ -76,7 +75,7 @@ impl Peer {
         }
     }
 
-    /// Returns what it is, for people.
+    /// Returns its description.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Ours => "artifact-cache push",
@@ -96,7 +95,7 @@ impl Peer {
         !matches!(self, Self::Cat | Self::True)
     }
 
-    /// Returns where in the repository it sets a ref.
+    /// Returns the directory of the refs that it sets.
     pub const fn refs(self) -> &'static str {
         match self {
             Self::Pull => "refs/remotes/web",
@@ -104,7 +103,7 @@ impl Peer {
         }
     }
 
-    /// Prepares a new destination for it, which no user would do at each push.
+    /// Prepares a new destination, which no user would do at each push.
     pub fn prepare(self, way: &Way, destination: &Path) -> Result<(), Failure> {
         if self == Self::Pull {
             let repo = artifact_tests::repo::Repo::at(destination);
@@ -114,8 +113,8 @@ impl Peer {
         Ok(())
     }
 
-    /// Returns the command that brings what is missing to `destination`; `scratch` is a place for
-    /// it, where nothing is.
+    /// Returns the command that brings the missing objects to `destination`; `scratch` is an unused
+    /// path for it.
     pub fn command(
         self,
         source: Source,
@@ -160,7 +159,7 @@ impl Peer {
             }
             Self::OstreePush => {
                 let mut command = Command::new(way.ostree_push.join("ostree-push"));
-                // It takes these two options only, and passes them on to ssh.
+                // It accepts only these two options, and passes them on to ssh.
                 let options = way.ssh.split_whitespace().skip_while(|word| *word != "-i");
                 let url = format!("ssh://{}@127.0.0.1:{}{to}", way.user, way.ssh_port);
                 command.args(["--quiet", "--repo"]).arg(&source);
@@ -185,7 +184,7 @@ impl Peer {
         })
     }
 
-    /// Returns why this cannot be run on this machine, if it cannot.
+    /// Returns why it cannot run on this machine, if so.
     pub fn lacks(self, way: &Way) -> Option<&'static str> {
         let there = match self {
             Self::Rsync => Path::new("/usr/bin/rsync").exists(),
@@ -195,9 +194,9 @@ impl Peer {
         (!there).then_some("it is not installed: run `.ci/setup bench`")
     }
 
-    /// Returns whether a work leaves something to be fetched at all.
+    /// Returns whether the number of objects can be compared after this work.
     pub const fn counts_objects(self, work: Work) -> bool {
-        // Those who pull leave a marker of their own, or fetch nothing of what is there.
+        // A pull leaves a mark of its own, and fetches nothing that exists.
         self.leaves_repository() && !(matches!(self, Self::Pull) && matches!(work, Work::Nothing))
     }
 }

@@ -8,7 +8,8 @@ use crate::spread::Spread;
 /// Returns all curves as one table.
 pub fn table(curves: &[Curve]) -> String {
     let mut text = String::from(
-        "| what grows | what is pushed | | until the ref is set, ms | until the summary names it, ms |\n\
+        "| what grows | what is pushed | | until the ref is set, ms | until the summary names it, \
+         ms |\n\
          |---|---|---|---|---|\n",
     );
     let shown = |spread: Option<Spread>| spread.map_or_else(String::new, |s| s.show(1));
@@ -25,8 +26,8 @@ pub fn table(curves: &[Curve]) -> String {
     text
 }
 
-/// Draws the curves side by side, by powers of ten: what grows to the right, milliseconds upwards.
-/// What stays as it is lies flat; what grows in proportion rises by a square a square.
+/// Draws the curves side by side, by powers of ten: size to the right, milliseconds upwards. A
+/// constant time is a flat line; a proportional one rises a square for each square.
 pub fn svg(curves: &[Curve]) -> String {
     let width = curves.len() as f64 * (PANEL_WIDTH + GAP) + GAP;
     let height = PANEL_HEIGHT + 2.0 * GAP;
@@ -144,7 +145,7 @@ mod tests {
         );
         let svg = svg(&curves);
         assert_eq!(svg.matches("<polyline").count(), 2);
-        // The panel goes from 1 to 1,000 ms, and 10 is a third of the way up.
+        // The panel covers 1 to 1,000 ms, and 10 is a third of the way up.
         assert!(svg.contains("points=\"50.0,170.0 250.0,170.0\""), "{svg}");
         assert!(svg.contains("points=\"50.0,50.0 250.0,50.0\""), "{svg}");
     }

@@ -1,4 +1,4 @@
-//! What came out: tables for people, and everything as JSON.
+//! The results: tables for people, and everything as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -44,7 +44,7 @@ fn row(outcome: &Outcome, peer: Peer, results: &Results) -> String {
     };
     let pair = |pair: Option<(u64, u64)>, unit: f64| {
         let (first, second) = pair.unwrap_or_default();
-        // Nothing takes no memory and sends no byte: what is 0 was not looked at.
+        // 0 means not measured: nothing takes no memory or sends no byte.
         [first, second].map(|number| match number {
             0 => String::new(),
             _ => format!("{:.1}", number as f64 / unit),
@@ -63,7 +63,7 @@ fn row(outcome: &Outcome, peer: Peer, results: &Results) -> String {
     .join(" | ")
 }
 
-/// Returns all that was measured, run by run.
+/// Returns all measurements, run by run.
 pub fn json(
     outcomes: &[Outcome],
     extras: &Extras,

@@ -1,4 +1,4 @@
-//! What is measured: a tree, pushed from a repository to a place over a link, with some peers.
+//! A scene: a tree, pushed from a repository to a place over a link, by some peers.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,25 +9,23 @@ use crate::case::{Case, Place, Source, Work};
 use crate::options::Options;
 use crate::peer::Peer;
 
-/// One thing to be measured, with every peer that can do it.
+/// One measurement, with every peer that can take part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scene {
     /// The tree.
     pub case: Case,
-    /// What is missing.
+    /// How much is missing.
     pub work: Work,
-    /// From where.
     pub source: Source,
-    /// To where.
     pub place: Place,
-    /// Over what.
+    /// The link's round trip.
     pub round_trip: Duration,
-    /// Whether the page cache is emptied before each run, which needs root.
+    /// Whether to empty the page cache before each run, which needs root.
     pub cold: bool,
 }
 
 impl Scene {
-    /// Lists all the scenes that were asked for, those of one case after the other.
+    /// Lists all requested scenes, case by case.
     pub fn all(options: &Options) -> Vec<Self> {
         let mut scenes = Vec::new();
         for &case in &options.cases {
@@ -69,7 +67,7 @@ impl Scene {
         if !options.round_trips.contains(&Duration::ZERO) {
             scenes.clear();
         }
-        // On a long link the disk hardly shows, and small trees show how often one waits.
+        // On a long link the disk hardly matters, and small trees show the number of round trips.
         let place = options.places.first().copied().unwrap_or(Place::Memory);
         let long = options.round_trips.iter().filter(|each| !each.is_zero());
         let is_told = matches!(case, Case::T | Case::A) && options.works.contains(&Work::Full);
@@ -82,7 +80,7 @@ impl Scene {
         scenes
     }
 
-    /// Returns what the others are compared with here.
+    /// Returns the peer that the others are compared with.
     pub const fn reference(&self) -> Peer {
         match (self.source, self.work) {
             (Source::BareUser, _) => Peer::ArchiveAndTar,
@@ -91,7 +89,7 @@ impl Scene {
         }
     }
 
-    /// Returns whether a peer can do this, and does not take minutes to tell nothing new.
+    /// Returns whether a peer can take part, and does not take minutes to show nothing new.
     pub fn has(&self, peer: Peer) -> bool {
         let far = !self.round_trip.is_zero();
         let very_far = self.round_trip > VERY_FAR;
@@ -104,7 +102,7 @@ impl Scene {
             Peer::Cat => !bare && full && !(far || self.cold || self.case.is_huge()),
             Peer::OursAes => !bare && full && !far && matches!(self.case, Case::A | Case::C),
             Peer::Rsync => !bare && !self.cold,
-            // Hundreds of round trips, or seventy seconds once more.
+            // Hundreds of round trips, or seventy seconds again.
             Peer::OstreePush => {
                 let again = full && self.case == Case::B && self.place == Place::Disk;
                 !(bare || self.cold || far && self.case == Case::A || very_far || again)
@@ -114,7 +112,7 @@ impl Scene {
         }
     }
 
-    /// Returns how often a peer is to be run, where what takes about a second is run `runs` times.
+    /// Returns how often to run a peer; a push of about a second is run `runs` times.
     pub fn runs(&self, peer: Peer, runs: usize) -> usize {
         let far = !self.round_trip.is_zero();
         let large = !matches!(self.case, Case::T | Case::A);
@@ -135,7 +133,7 @@ impl Scene {
         }
     }
 
-    /// Returns whether a peer is so slow here that it is run once only, without being warmed up.
+    /// Returns whether a peer is so slow here that it runs only once, without a warm-up.
     pub const fn is_long(&self, peer: Peer) -> bool {
         matches!(self.case, Case::B | Case::C)
             && matches!(self.work, Work::Full)
@@ -165,7 +163,7 @@ impl fmt::Display for Scene {
     }
 }
 
-/// From here on a root file system takes a quarter of a minute, however it is sent.
+/// From this round trip on, any way to send a root file system takes a quarter of a minute.
 const VERY_FAR: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Some numbers as one: the middle one, and how far they spread.
+//! Several numbers summarized: the median, and their spread.
 
-/// Some numbers, told by the middle one and how far they spread.
+/// Several numbers, summarized by the median and their spread.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     /// The median.
@@ -26,7 +26,7 @@ impl Spread {
         })
     }
 
-    /// Returns it with so many digits after the point, and without the spread of one number.
+    /// Formats it with this many decimals, and without the spread of a single number.
     pub fn show(&self, digits: usize) -> String {
         let Self { median, min, max } = self;
         if min == max {

@@ -1,9 +1,10 @@
-//! Runs the scenes: all peers of a scene by turns, so that whatever else the machine does meets
-//! them alike.
+//! Runs the scenes: all peers of a scene by turns, so that other load on the machine affects them
+//! alike.
 //!
-//! **Nothing is deleted on disk between runs**: ext4 passes over inodes deleted lately, which makes
-//! creating files several times slower for minutes. What is in memory goes at once, since there is
-//! not much of it. Before each run all that was written is synced, so that nobody pays for another.
+//! **Deletes nothing on disk between runs**: ext4 skips recently deleted inodes, which makes
+//! creating files several times slower for minutes. Data in memory is deleted at once, because
+//! memory is scarce. Before each run everything written so far is synced, so that no run pays for
+//! another.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -32,7 +33,7 @@ use crate::{growth, lock, verify};
 #[derive(Debug)]
 pub struct Suite<'a> {
     options: &'a Options,
-    /// The program that notes memory: this one, with the argument `note-memory`.
+    /// The program that records memory: this one, with the argument `note-memory`.
     noter: PathBuf,
     sshd: Sshd,
     noting: Sshd,
@@ -63,7 +64,7 @@ impl<'a> Suite<'a> {
         Ok(Self {
             options,
             noter: noter.to_owned(),
-            // What sshd does without a ForceCommand, with a PATH on which everything is.
+            // Like sshd without a ForceCommand, with a PATH that has everything.
             sshd: Sshd::start(&format!("{path} eval \"$SSH_ORIGINAL_COMMAND\""))?,
             noting: Sshd::start(&format!(
                 "{path} exec {} note-memory {} sh -c \"$SSH_ORIGINAL_COMMAND\"",
@@ -76,7 +77,7 @@ impl<'a> Suite<'a> {
         })
     }
 
-    /// Runs all scenes; `say` is told how it goes, and `done` of all outcomes after each.
+    /// Runs all scenes; reports progress to `say`, and all outcomes to `done` after each.
     pub fn run(
         &mut self,
         say: &dyn Fn(&str),
@@ -97,7 +98,7 @@ impl<'a> Suite<'a> {
         Ok(outcomes)
     }
 
-    /// Measures what no peer can be compared with: the lock, the refs, the verifier.
+    /// Runs the measurements without peers: the lock, the refs, the verifier.
     pub fn extras(&mut self, say: &dyn Fn(&str)) -> Result<Extras, Failure> {
         let mut extras = Extras::default();
         let runs = self.options.runs;
@@ -162,7 +163,7 @@ impl<'a> Suite<'a> {
                 failure: peer.lacks(&way).map(str::to_owned),
                 ..Results::default()
             };
-            // Bytes and memory hardly depend on place and link; they are looked at once.
+            // Bytes and memory hardly depend on place and link; they are measured once.
             let first = self.options.places.first() == Some(&scene.place);
             let near = scene.round_trip.is_zero() && !scene.cold;
             if results.failure.is_none() && first && near && !scene.is_long(peer) {
@@ -188,7 +189,7 @@ impl<'a> Suite<'a> {
                 if results.failure.is_some() || scene.runs(peer, self.options.runs) <= round {
                     continue;
                 }
-                // Where it was warmed up, that has been read already.
+                // The warm-up has read them already.
                 let thorough = last && results.carried.is_none();
                 match self.time(peer, &scene, data, &way, thorough) {
                     Ok(cost) => drop(results.runs.insert(round, cost)),
@@ -206,8 +207,8 @@ impl<'a> Suite<'a> {
         })
     }
 
-    /// Runs a peer once to count bytes and to note memory, through a proxy and between programs
-    /// that would both show in the time.
+    /// Runs a peer once to count bytes and record memory, through a proxy and between programs that
+    /// would both affect the time.
     #[expect(
         clippy::type_complexity,
         reason = "two pairs that are taken apart at once"
@@ -240,7 +241,7 @@ impl<'a> Suite<'a> {
         let server = usage::noted_memory(&self.memory.path().join(SERVER_NOTES));
         let carried = match peer {
             Peer::Pull => {
-                // Who pulls is the one that receives.
+                // A peer that pulls is the receiving end.
                 let (asked, served) = web.carried();
                 (served, asked)
             }
@@ -269,7 +270,7 @@ impl<'a> Suite<'a> {
         let (ran, mut cost) = usage::measure(&mut command, &self.sshd)?;
         ran.success()?;
         if peer == Peer::Pull {
-            // Who pulls is the end that receives; what the web server takes is not looked at.
+            // A peer that pulls is the receiving end; the web server's time is not measured.
             cost.server = std::mem::take(&mut cost.client);
         }
         self.check(peer, scene, data, &destination, thorough)?;
@@ -277,8 +278,8 @@ impl<'a> Suite<'a> {
         Ok(cost)
     }
 
-    /// Makes the repository that a peer finds, and returns where. Who has nothing to do changes
-    /// nothing, and finds the same again.
+    /// Creates the destination of a peer, and returns its path. A peer with nothing to do changes
+    /// nothing, and gets the same one again.
     fn destination(
         &mut self,
         peer: Peer,
@@ -310,8 +311,8 @@ impl<'a> Suite<'a> {
         Ok(destination)
     }
 
-    /// Copies the repository with the first commit to a place, unless it is there, and returns
-    /// where; to be copied further by hard links.
+    /// Copies the repository with the first commit to a place, unless it is there, and returns its
+    /// path; further copies are hard links.
     fn prepare_base(&self, place: Place, data: &Data) -> Result<PathBuf, Failure> {
         let base = self.base(place, data.case);
         if !base.exists() {
@@ -323,8 +324,8 @@ impl<'a> Suite<'a> {
         Ok(base)
     }
 
-    /// Fails unless the destination holds what was pushed, all of it. With `thorough` every object
-    /// is read, where that is soon done; what we have pushed ourselves, always.
+    /// Fails unless the destination has everything that was pushed. With `thorough`, reads every
+    /// object where that is quick, and always after our own pushes.
     fn check(
         &self,
         peer: Peer,
@@ -377,7 +378,7 @@ impl<'a> Suite<'a> {
         Ok(())
     }
 
-    /// Makes room after a run, where that disturbs nobody.
+    /// Frees space after a run, where that disturbs no measurement.
     fn clear(&self, scene: &Scene, used: &[&Path]) -> Result<(), Failure> {
         if scene.place == Place::Memory && scene.work != Work::Nothing {
             for path in used {
@@ -387,7 +388,7 @@ impl<'a> Suite<'a> {
         Ok(())
     }
 
-    /// Lets nothing be left to do from what was before.
+    /// Completes all work that earlier runs have left to the system.
     fn settle(&self, scene: &Scene) -> Result<(), Failure> {
         let dir = match scene.place {
             Place::Memory => self.memory.path(),
@@ -417,7 +418,7 @@ impl<'a> Suite<'a> {
         self.dir(place).join(format!("base-{}", case.name()))
     }
 
-    /// Returns a path where nothing is.
+    /// Returns an unused path.
     fn scratch(&mut self, place: Place) -> PathBuf {
         self.counter += 1;
         self.dir(place).join(self.counter.to_string())
@@ -435,7 +436,7 @@ fn ostree_push(data: &Path) -> PathBuf {
     data.join("ostree-push/bin")
 }
 
-/// Returns what is known about the machine, for whoever compares results.
+/// Describes the machine, for comparing results.
 pub fn machine(options: &Options) -> BTreeMap<&'static str, String> {
     let first_line = |command: &mut Command| {
         let ran = run(command).map(|ran| ran.stdout + &ran.stderr);

@@ -1,7 +1,7 @@
-//! One push by the sender's library, timed at each of its steps.
+//! One push by the sender's library, timed at each step.
 //!
-//! It goes to a receiver at the other end of a pipe: the time that ssh takes to connect varies by
-//! more than what is looked for here.
+//! It goes to a receiver at the other end of a pipe: the time that ssh takes to connect varies more
+//! than the times measured here.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use artifact_sender::{Connector, Push, RefOutcome, Remote, Repository, SenderEve
 use artifact_tests::exec::Failure;
 use artifact_tests::programs;
 
-/// When what was said, since the receiver was started.
+/// The times of the answers, since the receiver was started.
 #[derive(Clone, Copy, Debug)]
 pub struct Timed {
     /// The refs are set and durable.
     pub finalized: Duration,
-    /// The summary names them.
+    /// The summary lists them.
     pub summarized: Duration,
 }
 

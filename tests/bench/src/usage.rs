@@ -1,4 +1,4 @@
-//! What a command takes: time, processor time at both ends, memory.
+//! The cost of a command: time, processor time at both ends, memory.
 
 use std::fs;
 use std::io::Write;
@@ -13,18 +13,18 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use rustix::param::clock_ticks_per_second;
 
-/// What one run took.
+/// The cost of one run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     /// From start to end.
     pub wall: Duration,
-    /// Processor time of the command and all it ran: ssh, tar.
+    /// Processor time of the command and its children: ssh, tar.
     pub client: Duration,
-    /// Processor time of the sessions of sshd and all they ran, to 10 ms.
+    /// Processor time of sshd's sessions and their children, to 10 ms.
     pub server: Duration,
 }
 
-/// Runs a command that talks to `sshd`, and nothing else meanwhile.
+/// Runs a command that talks to `sshd`, which must do nothing else meanwhile.
 pub fn measure(command: &mut Command, sshd: &Sshd) -> Result<(Ran, Cost), Failure> {
     let server = sessions_time(sshd)?;
     let client = children_time()?;
@@ -39,7 +39,7 @@ pub fn measure(command: &mut Command, sshd: &Sshd) -> Result<(Ran, Cost), Failur
     Ok((ran, cost))
 }
 
-/// Returns the processor time of all children that have ended and been waited for.
+/// Returns the processor time of all children that have been waited for.
 fn children_time() -> Result<Duration, Failure> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)
         .map_err(|errno| Failure::doing("read what children took")(errno.into()))?;
@@ -62,7 +62,7 @@ fn sessions_time(sshd: &Sshd) -> Result<Duration, Failure> {
     }
     let path = format!("/proc/{}/stat", sshd.process());
     let stat = fs::read_to_string(&path).map_err(Failure::doing(format!("read {path}")))?;
-    // Behind the name, which is in brackets: cutime and cstime are the 14th and 15th.
+    // After the name, which is in brackets: cutime and cstime are the 14th and 15th fields.
     let ticks: u64 = stat
         .rsplit(')')
         .next()
@@ -77,8 +77,8 @@ fn sessions_time(sshd: &Sshd) -> Result<Duration, Failure> {
     ))
 }
 
-/// Runs a command to its end and adds to `file` a line with the largest resident size of it and
-/// all it ran, in bytes. This is the program between whoever wants to know and the command.
+/// Runs a command to its end, and appends its largest resident size and its children's, in bytes,
+/// as a line to `file`. This program runs between the caller and the command.
 pub fn note_memory(file: &Path, command: &mut Command) -> Result<ExitCode, Failure> {
     let status = command
         .status()

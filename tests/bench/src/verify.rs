@@ -1,4 +1,4 @@
-//! How fast objects are verified, against inflating and hashing them and nothing else, on one core.
+//! The speed of verification, compared with only inflating and hashing, on one core.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 #[derive(Debug)]
 pub struct Objects(Vec<(ObjectId, Vec<u8>)>);
 
-/// How long each took, in turns.
+/// The times of both, by turns.
 #[derive(Clone, Debug)]
 pub struct Verified {
     /// Bytes of the objects as stored.
@@ -39,12 +39,12 @@ impl Objects {
         Ok(Self(objects))
     }
 
-    /// Makes them by hand.
+    /// Takes objects made by hand.
     pub fn new(objects: Vec<(ObjectId, Vec<u8>)>) -> Self {
         Self(objects)
     }
 
-    /// Returns their length as stored.
+    /// Returns their stored length.
     pub fn stored_len(&self) -> u64 {
         self.0.iter().map(|(_, stored)| stored.len() as u64).sum()
     }
@@ -59,8 +59,8 @@ impl Objects {
         Ok(())
     }
 
-    /// Inflates and hashes all of them, by the same libraries, looks at nothing else, and compares
-    /// the checksums, so that it is sure to have done what it should.
+    /// Inflates and hashes all of them with the same libraries and nothing else, and compares the
+    /// checksums to be sure of the work.
     pub fn inflate_and_hash(&self) -> Result<(), Failure> {
         let mut bare = Bare::default();
         for (id, stored) in &self.0 {
@@ -71,7 +71,7 @@ impl Objects {
         Ok(())
     }
 
-    /// Does both in turns.
+    /// Does both by turns.
     pub fn compare(&self, turns: usize) -> Result<Verified, Failure> {
         let mut times = Vec::new();
         for _ in 0..turns {
@@ -88,7 +88,7 @@ impl Objects {
     }
 }
 
-/// An inflater and its output, used again and again.
+/// An inflater and its output, reused.
 struct Bare {
     inflater: Decompress,
     content: Vec<u8>,

@@ -1,4 +1,4 @@
-//! The smallest part of `make bench`: that it measures, checks what it measured, and says so.
+//! The smallest part of `make bench`: it measures, checks its measurements, and reports them.
 
 use std::process::Command;
 
@@ -29,7 +29,7 @@ fn the_benchmark_of_a_small_artifact_has_all_its_rows_and_results_that_are_whole
     for goal in ["nothing: against ssh true", "verifier's speed"] {
         assert!(goals.contains(goal), "{goal}: {printed}");
     }
-    // Nobody is measured who has nothing to do.
+    // A peer with nothing to do is not measured.
     let rows = table.lines().filter(|line| line.starts_with('|')).count();
     assert_eq!(rows, 2 + 3 + 2, "{printed}");
     assert!(!printed.contains("failed"), "{printed}");
@@ -44,7 +44,7 @@ fn the_benchmark_of_a_small_artifact_has_all_its_rows_and_results_that_are_whole
         assert_eq!(found["failure"], Value::Null);
         assert_eq!(found["runs"].as_array().map(Vec::len), Some(1));
         let sent = found["sent_bytes"].as_u64().expect("it was counted");
-        // It cannot be pressed further, and nobody wraps it in much.
+        // The data cannot be compressed further, and the overhead is small.
         assert!(sent > missing * 9 / 10, "{peer}: {sent} of {missing}");
         assert!(sent < missing * 2, "{peer}: {sent} of {missing}");
         assert!(found["server_memory_bytes"].as_u64() > Some(1 << 20));

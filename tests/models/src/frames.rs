@@ -1,4 +1,4 @@
-//! Arbitrary frames: every message, with every variant of what it holds. Sizes stay small; limits
+//! Arbitrary frames: every message, with every variant of its content. Sizes stay small; limits
 //! have tests of their own.
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
@@ -40,7 +40,7 @@ pub fn object_id() -> impl Strategy<Value = ObjectId> {
 /// Yields a ref name of one to four components.
 pub fn ref_name() -> impl Strategy<Value = RefName> {
     let component = "[0-9A-Z_a-s][-.0-9A-Z_a-z]{0,11}";
-    // Some are but the beginning of a checksum.
+    // Some are only the beginning of a checksum.
     let name = |components: Vec<String>| components.join("/").parse().ok();
     vec(component, 1..5).prop_filter_map("it is no name", name)
 }

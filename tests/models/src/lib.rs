@@ -1,7 +1,7 @@
 //! Models of both ends without I/O, and the claims that property tests and fuzzing share.
 //!
 //! [`pair::Pair`] runs two sessions over queues, with [`model`]s of the store and the source.
-//! [`props`] holds what must be true of every input, whoever makes it up.
+//! [`props`] holds the claims that must be true of every input.
 
 pub mod frames;
 pub mod model;

@@ -1,8 +1,8 @@
-//! A repository, a source and a store in memory, simple enough to be believed.
+//! A repository, a source and a store in memory, simple enough to be trusted.
 //!
 //! An object's stored bytes are the ids of its children, 33 bytes each, and a remainder that makes
-//! it unique; a file has no children. Its checksum is that of its stored bytes, so that the store
-//! verifies what it stages just as the real one does.
+//! it unique; a file has no children. Its checksum is that of its stored bytes, so the store
+//! verifies what it stages as the real one does.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -29,7 +29,7 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Adds an object that is told from others with the same children by `rest`.
+    /// Adds an object; `rest` distinguishes it from others with the same children.
     pub fn add(&mut self, kind: ObjectKind, children: &[ObjectId], rest: &[u8]) -> ObjectId {
         let mut stored = BytesMut::new();
         for child in children {
@@ -46,7 +46,7 @@ impl Repository {
         self.add(ObjectKind::File, &[], content)
     }
 
-    /// Adds a commit of one directory and a ref to it.
+    /// Adds a commit of one directory, and a ref to it.
     pub fn add_commit(&mut self, name: &str, children: &[ObjectId]) -> Checksum {
         let tree = self.add(ObjectKind::Dirtree, children, b"t");
         let meta = self.add(ObjectKind::Dirmeta, &[], b"directory");
@@ -56,12 +56,12 @@ impl Repository {
         commit
     }
 
-    /// Returns all that `root` reaches and is here, and what it reaches and is not.
+    /// Returns the objects that `root` reaches: those that are here, and those that are missing.
     pub fn closure(&self, root: ObjectId) -> (BTreeSet<ObjectId>, BTreeSet<ObjectId>) {
         walk(root, |id| self.objects.get(&id))
     }
 
-    /// Returns whether every ref's commit has its whole closure.
+    /// Returns whether the closure of every ref's commit is here.
     pub fn is_whole(&self) -> bool {
         self.refs.values().all(|commit| self.is_complete(*commit))
     }
@@ -81,7 +81,7 @@ pub const fn commit_id(commit: Checksum) -> ObjectId {
     ObjectId::new(ObjectKind::Commit, commit)
 }
 
-/// Returns the children that an object's stored bytes name.
+/// Returns the children in an object's stored bytes.
 pub fn children(id: ObjectId, stored: &[u8]) -> Vec<ObjectId> {
     if id.kind == ObjectKind::File || id.kind == ObjectKind::Dirmeta {
         return Vec::new();
@@ -108,16 +108,16 @@ fn walk<'a>(
     (here, gone)
 }
 
-/// The sending end's repository. It plans breadth first and prunes what the server has.
+/// The sending end's repository. It plans breadth first and leaves out what the server has.
 #[derive(Debug, Default)]
 pub struct Source {
-    /// What it reads.
+    /// The client's repository.
     pub repository: Repository,
-    /// Descend only below what was answered, instead of running ahead of the answers.
+    /// Whether to descend only below answered objects, instead of running ahead of the answers.
     pub waits: bool,
-    /// Objects above this many bytes are sent in pieces of as many.
+    /// Objects above this many bytes are sent in pieces of this length.
     pub whole_len_max: usize,
-    /// Says of no large object how long it is.
+    /// Whether to hide the lengths of large objects.
     pub hides_lengths: bool,
     /// Every id offered, in order.
     pub offered: Vec<ObjectId>,
@@ -139,7 +139,7 @@ impl Source {
         }
     }
 
-    /// Does what a session asks.
+    /// Executes a request of the session.
     pub fn act(&mut self, op: &SourceOp) -> Result<SourceOutcome, Fault> {
         Ok(match op {
             SourceOp::Plan(plan) => self.plan(plan),
@@ -229,7 +229,7 @@ impl Source {
     }
 
     fn descend(&mut self, id: ObjectId) {
-        // A hostile server may miss what was never here.
+        // A hostile server may ask for objects that were never here.
         let stored = self.repository.objects.get(&id).cloned();
         for child in children(id, &stored.unwrap_or_default()) {
             self.enqueue(child);
@@ -267,18 +267,18 @@ impl Source {
     }
 }
 
-/// The receiving end's repository and what is staged beside it.
+/// The receiving end's repository, and the objects staged beside it.
 #[derive(Debug, Default)]
 pub struct Store {
-    /// What is published.
+    /// The published state.
     pub repository: Repository,
-    /// What is verified and not published; a later session takes it over.
+    /// Verified objects that are not published; a later session takes them over.
     pub staged: BTreeMap<ObjectId, Bytes>,
-    /// Objects that vanish before each publication, as if somebody pruned.
+    /// Objects that vanish before each publication, as in a prune.
     pub vanish: VecDeque<Vec<ObjectId>>,
-    /// The request, counted from 0, from which on all fail, and how.
+    /// The first request, counted from 0, that fails, and how; later ones fail as well.
     pub fails_at: Option<(usize, Fault)>,
-    /// How often the summary was brought up to date.
+    /// How often the summary was updated.
     pub summaries: u32,
     requests: usize,
     detached: BTreeMap<Checksum, Bytes>,
@@ -297,7 +297,7 @@ impl Store {
         }
     }
 
-    /// Begins another session: what was staged stays.
+    /// Starts another session: staged objects stay.
     pub fn reopen(&mut self) {
         *self = Self {
             repository: std::mem::take(&mut self.repository),
@@ -306,7 +306,7 @@ impl Store {
         };
     }
 
-    /// Does what a session asks.
+    /// Executes a request of the session.
     pub fn act(&mut self, op: &StoreOp) -> Result<StoreOutcome, Fault> {
         self.requests += 1;
         if let Some((at, fault)) = &self.fails_at
@@ -349,7 +349,7 @@ impl Store {
                 self.detached.insert(*commit, metadata.clone());
                 StoreOutcome::Staged
             }
-            // Nothing here is believed to be there without a look at it.
+            // This store trusts nothing without checking it.
             StoreOp::Unsent(_) => StoreOutcome::Relied,
             StoreOp::Publish => StoreOutcome::Published(self.publish()),
             StoreOp::Summarize => {
@@ -419,7 +419,8 @@ impl Store {
         RefState { current, verdict }
     }
 
-    /// Had is what lies beneath a complete commit, or is staged with all below.
+    /// An object counts as here if it lies beneath a complete commit, or is staged with everything
+    /// below it.
     fn has(&self, id: ObjectId) -> bool {
         let get = |id| self.staged.get(&id).or_else(|| self.known(id));
         self.complete.contains(&id) || self.staged.contains_key(&id) && walk(id, get).1.is_empty()

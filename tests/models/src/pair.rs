@@ -1,6 +1,6 @@
 //! Two sessions, two pipes, a source and a store in memory: a whole push without a thread or a
-//! clock. What happens next is drawn from a seed, so that every order of completions can be had
-//! and every failure repeated.
+//! clock. A seed decides what happens next, so that every order of completions can occur and every
+//! failure can be repeated.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ use crate::model::{Repository, Source, Store, children, commit_id};
 /// How the bytes of a stream arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// All there is.
+    /// All available bytes.
     Whole,
     /// This many at a time.
     Every(usize),
@@ -26,7 +26,7 @@ pub enum Split {
     UpTo(usize),
 }
 
-/// What may differ from one run of a push to the next without a difference in its outcome.
+/// Conditions of a push that must not affect its outcome.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
     /// Decides what happens next.
@@ -37,11 +37,11 @@ pub struct Weather {
     pub cut_to_receiver: Option<usize>,
     /// The connection breaks after this many bytes to the client.
     pub cut_to_sender: Option<usize>,
-    /// The client reads objects only when nothing else can happen.
+    /// Whether the client reads objects only when nothing else can happen.
     pub slow_source: bool,
-    /// The client offers a small push along with the announcement.
+    /// Whether the client makes an early offer.
     pub early: bool,
-    /// Both speak an old version.
+    /// The old version that both speak, if any.
     pub dialect: Option<Dialect>,
 }
 
@@ -59,25 +59,25 @@ impl Default for Weather {
     }
 }
 
-/// A push that does not come to an end: a bug of a session.
+/// A push that does not end: a bug of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stuck {
-    /// Nothing can happen, and it is not over.
+    /// Nothing can happen, but the push is not over.
     Deadlock,
-    /// It is not over after this many steps.
+    /// The push is not over after this many steps.
     Livelock(usize),
 }
 
 /// One direction of the connection.
 #[derive(Debug, Default)]
 struct Pipe {
-    /// Sent, and not delivered.
+    /// Sent, but not delivered.
     flying: BytesMut,
-    /// Delivered, and not taken by the session.
+    /// Delivered, but not taken by the session.
     arrived: BytesMut,
     delivered: usize,
     cut_at: Option<usize>,
-    /// Nothing more will be sent.
+    /// Whether nothing more will be sent.
     closed: bool,
     eof_told: bool,
 }
@@ -93,13 +93,13 @@ pub struct Pair {
     pub source: Source,
     /// The server's.
     pub store: Store,
-    /// What the client was told.
+    /// The events of the client.
     pub events: Vec<SenderEvent>,
-    /// Why the client's end failed.
+    /// The reason why the client's end failed.
     pub sender_error: Option<Error>,
-    /// Why the server's end failed.
+    /// The reason why the server's end failed.
     pub receiver_error: Option<Error>,
-    /// One line for each thing that happened, where [`Pair::traced`] asks for it.
+    /// A line for each event, after [`Pair::traced`].
     pub trace: Option<Vec<String>>,
     to_receiver: Pipe,
     to_sender: Pipe,
@@ -110,7 +110,7 @@ pub struct Pair {
     random: u64,
 }
 
-/// Something that can happen.
+/// An event that can happen.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     ToReceiver,
@@ -170,7 +170,7 @@ impl Pair {
         }
     }
 
-    /// Lets one thing happen; returns `false` when nothing can.
+    /// Lets one event happen; returns `false` if none can.
     pub fn step(&mut self) -> bool {
         self.pump();
         let steps = self.possible_steps();
@@ -187,7 +187,7 @@ impl Pair {
         self.drive_bounded(1_000_000)
     }
 
-    /// Lets everything happen, in at most so many steps.
+    /// Lets everything happen, in at most `steps` steps.
     pub fn drive_bounded(&mut self, steps: usize) -> Result<(), Stuck> {
         for _ in 0..steps {
             if !self.step() {
@@ -198,8 +198,8 @@ impl Pair {
         Err(Stuck::Livelock(steps))
     }
 
-    /// Lets everything happen on a link that takes half a round trip each way, whatever travels; all
-    /// else takes no time. Returns how many round trips had passed when the client was done.
+    /// Lets everything happen on a link that takes half a round trip each way, for any number of
+    /// bytes; everything else takes no time. Returns the round trips until the client was done.
     ///
     /// At most as many bytes travel at once as fit the pipes.
     pub fn count_round_trips(&mut self) -> Result<usize, Stuck> {
@@ -214,7 +214,7 @@ impl Pair {
         Err(Stuck::Livelock(MOST))
     }
 
-    /// Lets these things happen as long as there are any.
+    /// Lets these events happen as long as there are any.
     fn settle(&mut self, may_happen: impl Fn(&Step) -> bool) {
         self.pump();
         while let Some(step) = self.possible_steps().into_iter().find(&may_happen) {
@@ -222,7 +222,7 @@ impl Pair {
         }
     }
 
-    /// Returns what the client was told became of the refs.
+    /// Returns the outcomes of the refs, as the client was told.
     pub fn outcomes(&self) -> Option<&[RefOutcome]> {
         self.events.iter().find_map(|event| match event {
             SenderEvent::Finalized(outcomes) => Some(outcomes.as_slice()),
@@ -230,7 +230,7 @@ impl Pair {
         })
     }
 
-    /// Returns what the client was told of the refs before anything was sent.
+    /// Returns the states of the refs that the client was told before it sent anything.
     pub fn ref_states(&self) -> Option<&[RefState]> {
         self.events.iter().find_map(|event| match event {
             SenderEvent::RefStatus(states) => Some(states.as_slice()),
@@ -252,12 +252,12 @@ impl Pair {
         (self.to_receiver.delivered, self.to_sender.delivered)
     }
 
-    /// Puts bytes of the test's own making on the way to the server.
+    /// Sends the test's own bytes to the server.
     pub fn inject(&mut self, bytes: &[u8]) {
         self.to_receiver.flying.extend_from_slice(bytes);
     }
 
-    /// Drains both sessions, as far as their bytes are taken.
+    /// Drains both sessions, as far as their bytes are accepted.
     fn pump(&mut self) {
         while self.to_receiver.has_room()
             && let Some(output) = self.sender.poll_output()
@@ -297,7 +297,7 @@ impl Pair {
 
     fn possible_steps(&self) -> Vec<Step> {
         let mut steps = Vec::new();
-        // A server whose client does not read does not read either.
+        // If a client does not read, its server stops reading, too.
         let reads = self.receiver.wants_input() && self.to_sender.has_room();
         if self.receiver_error.is_none() && reads && self.to_receiver.has_news() {
             steps.push(Step::ToReceiver);
@@ -374,7 +374,7 @@ impl Pair {
         let outcome = self.store.act(request.op());
         let mut result = self.receiver.handle_stored(request.complete(outcome));
         if result.is_ok() {
-            // What was left while the session was busy.
+            // The bytes that were left while the session was busy.
             result = self.receiver.handle_bytes(&mut self.to_receiver.arrived);
         }
         self.end_receiver(result);
@@ -465,7 +465,6 @@ fn note_frame(trace: &mut Option<Vec<String>>, end: &str, bytes: &Bytes) {
     }
 }
 
-/// Returns what the announced commits reach.
 /// Returns the closures of the announced commits, for an early offer.
 pub fn small_commits(announcement: &Announcement, repository: &Repository) -> Vec<SmallCommit> {
     let mut small: Vec<SmallCommit> = Vec::new();

@@ -1,6 +1,6 @@
 //! Random numbers that are the same each time.
 
-/// SplitMix64: small, good enough for contents, and the same for ever.
+/// SplitMix64: small, good enough for contents, and it will never change.
 #[derive(Clone, Debug)]
 pub struct Random(pub u64);
 

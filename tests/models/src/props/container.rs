@@ -1,4 +1,4 @@
-//! Stored objects as they come in: one verdict, in whatever pieces.
+//! Stored objects: one verdict, in whatever pieces they come.
 
 use std::io::Read;
 
@@ -12,9 +12,9 @@ use flate2::{Compression, Decompress, FlushDecompress, Status};
 
 use crate::props::draw::Draw;
 
-/// An object is taken or refused alike whether its stored bytes are at hand or come in pieces, and as
-/// a plain reading of the format says. What is refused for its form is refused under its right
-/// checksum; under any other checksum everything is.
+/// The claim: an object gets the same verdict whether its stored bytes come at once or in pieces,
+/// and the verdict of a plain reading of the format. A malformed object is refused under its right
+/// checksum; under any other checksum every object is.
 pub fn an_object_is_judged_alike_in_any_pieces(input: &[u8]) {
     let mut draw = Draw::new(input);
     let pieces: Vec<usize> = (0..draw.below(6)).map(|_| draw_len(&mut draw)).collect();
@@ -63,7 +63,7 @@ fn judge_in_pieces(
 ) -> Result<Verified, Rejection> {
     let mut verifier = Verifier::new(id, limit);
     let mut rest = stored;
-    // The lengths again and again; without any, byte by byte.
+    // The lengths, repeated; byte by byte if there are none.
     let lens = if pieces.is_empty() { &[1] } else { pieces };
     for len in lens.iter().cycle() {
         if rest.is_empty() {
@@ -76,7 +76,7 @@ fn judge_in_pieces(
     verifier.finish()
 }
 
-/// Says what the checksum is, as far as there is one, and whether the object is well-formed.
+/// Returns the checksum, if the object has one, and whether the object is well-formed.
 pub fn plain_reading(kind: ObjectKind, stored: &[u8], limit: u64) -> (Checksum, bool) {
     let fits = stored.len() as u64 <= limit;
     let is_good = match kind {
@@ -99,7 +99,7 @@ fn plain_reading_of_a_file(stored: &[u8], limit: u64) -> (Checksum, bool) {
     let Ok((header, size)) = FileHeader::parse_archive(head) else {
         return (NOBODYS, false);
     };
-    // All there is, and a byte more where there is more.
+    // Read everything, and one more byte to detect excess.
     let room = usize::try_from(size.min(limit)).expect("the limits are small") + 1;
     let mut content = vec![0; room];
     let mut inflater = Decompress::new(false);
@@ -116,13 +116,13 @@ fn plain_reading_of_a_file(stored: &[u8], limit: u64) -> (Checksum, bool) {
     (Checksum::of(&hashed), is_good && size <= limit)
 }
 
-/// Splits the stored bytes of a file into its header and what is deflated.
+/// Splits the stored bytes of a file into its header and the deflated content.
 pub fn split_header(stored: &[u8]) -> Option<(&[u8], &[u8])> {
     let len = u32::from_be_bytes(*stored.first_chunk()?);
     stored.split_at_checked(8 + usize::try_from(len).ok()?)
 }
 
-/// Draws a file that is stored as it should be, or nearly.
+/// Draws a file that is stored correctly, or nearly.
 pub fn file(draw: &mut Draw<'_>) -> Vec<u8> {
     let mode = *draw.pick(&[0o100_644, 0o100_644, 0o104_755, 0o120_777]);
     let is_link = mode == 0o120_777;
@@ -176,7 +176,7 @@ fn damage(stored: &mut Vec<u8>, draw: &mut Draw<'_>) {
             0 => stored.extend(draw.bytes(20)),
             1 => stored.truncate(draw.below(stored.len() + 1)),
             _ if stored.is_empty() => {}
-            // Near the beginning are the header's lengths, near the end the last block's.
+            // The header's lengths are near the beginning, the last block's near the end.
             2 => {
                 let at = draw.below(stored.len().min(80));
                 stored[at] ^= 1 << draw.below(8);
@@ -189,7 +189,7 @@ fn damage(stored: &mut Vec<u8>, draw: &mut Draw<'_>) {
     }
 }
 
-/// Draws a length: short ones, and those about the size of the verifier's buffer.
+/// Draws a length: a short one, or one close to the size of the verifier's buffer.
 fn draw_len(draw: &mut Draw<'_>) -> usize {
     let base = *draw.pick(&[1, 1, 40, 1_000, 65_530, 131_070]);
     base + draw.below(10)

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use crate::model::{Repository, Store};
 
-/// A message that is read means the same when it is written again, in either order of bytes.
+/// The claim: a decoded message means the same after it is encoded again, in either byte order.
 pub fn an_old_message_is_read_alike_in_either_order(input: &[u8]) {
     for dialect in [Dialect::V0, Dialect::V1] {
         let mut rest = BytesMut::from(input);
@@ -22,9 +22,9 @@ pub fn an_old_message_is_read_alike_in_either_order(input: &[u8]) {
     }
 }
 
-/// Whatever an old client sends, after two bytes that choose its version and how many come at once:
-/// what is published was asked for and is whole, it is published once, and nothing is done after an
-/// error. Where the bytes are cut makes no difference.
+/// The claim about any bytes of an old client, after two bytes that choose its version and how many
+/// bytes come at once: the session publishes only complete commits that were asked for, publishes
+/// once, and does nothing after an error. Cutting the bytes elsewhere changes nothing.
 pub fn an_old_receiver_session_withstands_any_bytes(input: &[u8]) {
     let [which, step, bytes @ ..] = input else {
         return;
@@ -32,7 +32,7 @@ pub fn an_old_receiver_session_withstands_any_bytes(input: &[u8]) {
     let dialect = [Dialect::V0, Dialect::V1][usize::from(*which) % 2];
     let whole = converse(dialect, bytes, usize::MAX);
     let pieces = converse(dialect, bytes, usize::from(*step).max(1));
-    // What is no old client's is quoted, as far as it has come.
+    // If the bytes are not an old client's, the server quotes as many of them as have come.
     let quotes = |said: &[u8]| said.windows(10).any(|part| part == b"began with");
     if !(quotes(&whole.0) && quotes(&pieces.0)) {
         assert_eq!(
@@ -46,7 +46,7 @@ pub fn an_old_receiver_session_withstands_any_bytes(input: &[u8]) {
     );
 }
 
-/// Returns all that a server says, and what is in its repository afterwards.
+/// Returns everything that a server says, and its repository afterwards.
 fn converse(dialect: Dialect, bytes: &[u8], step: usize) -> (Vec<u8>, Repository) {
     let openness = Openness {
         server_first: dialect == Dialect::V0,
@@ -75,7 +75,7 @@ fn converse(dialect: Dialect, bytes: &[u8], step: usize) -> (Vec<u8>, Repository
     drain(&mut session, &mut failed);
     for piece in bytes.chunks(step.min(bytes.len().max(1))) {
         input.extend_from_slice(piece);
-        // A completion may let it take what it left.
+        // A completion may let the session take bytes that it left.
         loop {
             let before = input.len();
             if failed || session.is_finished() || !session.wants_input() {

@@ -1,9 +1,9 @@
-//! Decisions drawn from bytes, so that whoever mutates the bytes mutates the decisions.
+//! Decisions drawn from bytes, so that mutating the bytes mutates the decisions.
 
 use arbitrary::Unstructured;
 
-/// Bytes that are read as decisions. Once they are used up, every number drawn is 0 and nothing
-/// that is unlikely happens.
+/// Bytes that are read as decisions. Once they are used up, every number drawn is 0, and no
+/// unlikely event happens.
 #[derive(Debug)]
 pub struct Draw<'a>(Unstructured<'a>);
 
@@ -24,7 +24,7 @@ impl<'a> Draw<'a> {
         drawn.expect("a range that is not empty has a number")
     }
 
-    /// Draws whether something happens that does so once in `times`.
+    /// Draws an event of probability one in `times`.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == times - 1
     }

@@ -4,8 +4,8 @@ use artifact_protocol::frame::{Frame, FrameKind};
 use artifact_protocol::limits::MAX_FRAME_LEN_MAX;
 use bytes::BytesMut;
 
-/// Bytes that are a frame are the only bytes that are this frame, and where they are cut on the way
-/// makes no difference.
+/// The claim: if bytes decode to a frame, no other bytes decode to it; cutting them elsewhere makes
+/// no difference.
 pub fn a_frame_has_one_spelling(input: &[u8]) {
     let mut rest = BytesMut::from(input);
     loop {
@@ -14,7 +14,7 @@ pub fn a_frame_has_one_spelling(input: &[u8]) {
             return;
         };
         let taken = &before[..before.len() - rest.len()];
-        // Frames that may be skipped may stand before it.
+        // Ignorable frames may come before it.
         assert!(
             taken.ends_with(&frame.encode()),
             "{frame:?} is spelled otherwise"
@@ -30,8 +30,8 @@ pub fn a_frame_has_one_spelling(input: &[u8]) {
     }
 }
 
-/// A payload that is read as a message of some kind, the first byte says which, is what writing
-/// that message gives.
+/// The claim: if a payload decodes to a message of a kind, which the first byte chooses, encoding
+/// that message gives the payload.
 pub fn a_message_has_one_spelling(input: &[u8]) {
     let Some((which, payload)) = input.split_first() else {
         return;

@@ -1,9 +1,9 @@
-//! What must hold of every input, whoever makes it up.
+//! The claims that must hold of every input.
 //!
-//! Each claim is a function of bytes that panics when it is false. The property tests of this
-//! package, the seeds of `fuzz/seeds` and the targets of `fuzz/` call the same functions, so what the
-//! one finds is a test of the other. Where the input is more than bytes to be parsed, they are read
-//! as decisions: what a client says next, where a connection breaks, which call fails.
+//! Each claim is a function of bytes that panics if it is false. The property tests of this
+//! package, the seeds of `fuzz/seeds` and the targets of `fuzz/` call the same functions, so a
+//! finding of one is a test of the others. Inputs that are more than bytes to parse are read as
+//! decisions: what a client says next, where a connection breaks, which call fails.
 
 pub mod container;
 pub mod dialects;

@@ -1,4 +1,4 @@
-//! Objects and the files of a repository: what is read is what writing it gives.
+//! Objects and the files of a repository: writing what was read gives the same.
 
 use std::path::{Component, Path};
 
@@ -6,8 +6,8 @@ use artifact_formats::{
     Attributes, Commit, Dirmeta, Dirtree, FileHeader, RepoConfig, Summary, check_detached,
 };
 
-/// Bytes that are accepted as an object's are what writing that object gives, where all of it is
-/// kept, and otherwise say the same as what writing it gives.
+/// The claim: serializing an accepted object gives the same bytes if the parser keeps all of it,
+/// and otherwise bytes with the same meaning.
 pub fn an_object_has_one_spelling(input: &[u8]) {
     if let Ok(tree) = Dirtree::parse(input) {
         assert_eq!(Dirtree::serialize(tree.files(), tree.dirs()), input);
@@ -29,7 +29,7 @@ pub fn an_object_has_one_spelling(input: &[u8]) {
         assert_eq!(attributes.serialize(), input);
     }
     if let Ok(commit) = Commit::parse(input) {
-        // Values that are not known are left out when it is written.
+        // Serializing leaves out unknown values.
         let again = Commit::parse(&commit.serialize());
         assert_eq!(again.expect("what is written can be read"), commit);
     }
@@ -37,12 +37,12 @@ pub fn an_object_has_one_spelling(input: &[u8]) {
         assert_eq!(header.to_archive(size), input);
         assert_eq!(FileHeader::archive_bytes_needed(input).ok(), Some(0));
     }
-    // Detached metadata is passed on as it is.
+    // Detached metadata is passed on unchanged.
     let _ = check_detached(input);
 }
 
-/// A summary that is read says the same as what writing it gives; a `config` is read or refused,
-/// and a line of another group makes no difference to it.
+/// The claim: a parsed summary means the same after it is serialized; a `config` is parsed or
+/// refused, and a line of another group does not affect it.
 pub fn a_repositorys_files_are_read_or_refused(input: &[u8]) {
     if let Ok(summary) = Summary::parse(input) {
         let again = Summary::parse(&summary.serialize());

@@ -1,4 +1,4 @@
-//! A whole push: both sessions, in any weather, with any faults.
+//! A whole push: both sessions, under any conditions, with any faults.
 
 use artifact_protocol::dialect::Dialect;
 use artifact_protocol::frame::{CloseCode, PushOptions, RefOutcome};
@@ -9,14 +9,14 @@ use crate::pair::{Pair, Split, Weather, announce_all};
 use crate::props::draw::Draw;
 use crate::props::world::{WORLD, draw_announcement, draw_id, draw_part};
 
-/// However the bytes of a push come, wherever it is cut, whichever request of its store fails, and
-/// whatever vanishes from that meanwhile: it comes to an end, every ref is old or new and whole,
-/// what was acknowledged is there, and the same push in good weather succeeds.
+/// The claim: however the bytes of a push arrive, wherever it is cut, whichever request of its
+/// store fails, and whatever vanishes from the store meanwhile, the push ends, every ref is old or
+/// new and complete, everything acknowledged is there, and the same push without faults succeeds.
 pub fn a_push_in_any_weather_leaves_every_ref_old_or_new(input: &[u8]) {
     drive(input, None);
 }
 
-/// The same of a push in an old version, which the first byte chooses, and of a retry in the newest.
+/// The same for a push in an old version, which the first byte chooses, and a retry in the newest.
 pub fn an_old_push_in_any_weather_leaves_every_ref_old_or_new(input: &[u8]) {
     let (which, rest) = input.split_first().unwrap_or((&0, &[]));
     let dialect = [Dialect::V0, Dialect::V1][usize::from(*which) % 2];
@@ -38,7 +38,7 @@ fn drive(input: &[u8], dialect: Option<Dialect>) -> bool {
         (draw.below(40), fault)
     });
     for _ in 0..draw.below(2) * draw.below(5) {
-        // What a ref reaches is not pruned.
+        // Objects that a ref reaches are not pruned.
         let id = draw_id(&mut draw);
         store.vanish.push_back(
             vec![id]
@@ -85,7 +85,7 @@ fn drive(input: &[u8], dialect: Option<Dialect>) -> bool {
         .iter()
         .zip(pair.outcomes().unwrap_or_default())
     {
-        // Of version 0 what came of it is in the server's exit code.
+        // In version 0, the server's exit code tells the outcome.
         let well = dialect != Some(Dialect::V0) || pair.receiver_error.is_none();
         if *outcome == RefOutcome::Updated && well {
             assert_eq!(after.refs.get(&update.name), Some(&update.commit));

@@ -19,7 +19,7 @@ use crate::model::Store;
 use crate::props::draw::Draw;
 use crate::props::world::{WORLD, draw_announcement, draw_id, draw_part};
 
-/// Whatever bytes a client sends, after its preamble, the session keeps to its rules.
+/// The claim: the session keeps its rules whatever bytes a client sends after its preamble.
 pub fn a_receiver_session_withstands_any_bytes(input: &[u8]) {
     let mut rig = Rig::new(Limits::default(), Store::default());
     rig.flying.extend_from_slice(&PREAMBLE);
@@ -28,9 +28,10 @@ pub fn a_receiver_session_withstands_any_bytes(input: &[u8]) {
     rig.hang_up(&mut Draw::new(&[]));
 }
 
-/// Whatever a client does that knows the protocol, and whatever becomes of the store's work, the
-/// session keeps to its rules: it answers each offer, takes what it wanted and nothing else, publishes
-/// what is whole, acknowledges what is published, and after an error says and does nothing more.
+/// The claim: the session keeps its rules whatever a client does that knows the protocol, and
+/// whatever the outcome of the store's work. It answers each offer, takes only the objects it
+/// wanted, publishes only complete commits, acknowledges only what is published, and does nothing
+/// after an error.
 pub fn a_receiver_session_withstands_any_client(input: &[u8]) {
     drive(input);
 }
@@ -69,15 +70,15 @@ fn drive(input: &[u8]) -> Rig {
 
 /// A client that mostly does what it should next.
 struct Client {
-    /// What is to be offered.
+    /// Ids still to offer.
     unoffered: VecDeque<ObjectId>,
     streams: Vec<(u8, Bytes)>,
-    /// Commits whose detached metadata is to be sent.
+    /// Commits whose detached metadata it must still send.
     detached: Vec<Checksum>,
 }
 
 impl Client {
-    /// Greets and announces, unless it is odd.
+    /// Greets and announces; sometimes wrongly.
     fn new(draw: &mut Draw<'_>, rig: &mut Rig) -> Self {
         let announcement = draw_announcement(draw);
         let unoffered = WORLD.objects.keys().rev().copied().collect();
@@ -105,7 +106,7 @@ impl Client {
 
     fn act(&mut self, draw: &mut Draw<'_>, rig: &mut Rig) {
         let before = rig.flying.len();
-        // It is odd now and then.
+        // It misbehaves now and then.
         let way = if draw.once_in(40) {
             16 + draw.below(4)
         } else {
@@ -152,7 +153,7 @@ impl Client {
         }
     }
 
-    /// Sends some of what the server wants, mostly as it is.
+    /// Sends some of the wanted objects, mostly unchanged.
     fn send_wanted(&mut self, draw: &mut Draw<'_>, rig: &mut Rig) {
         let count = 1 + draw.below(6);
         let mut ids: Vec<ObjectId> = rig.asked.iter().copied().take(count).collect();
@@ -178,7 +179,7 @@ impl Client {
         }
     }
 
-    /// Goes on with an open stream.
+    /// Continues an open stream.
     fn send_pieces(&mut self, draw: &mut Draw<'_>, rig: &mut Rig) {
         if self.streams.is_empty() {
             return;
@@ -236,7 +237,7 @@ fn out_of_place(draw: &mut Draw<'_>) -> Frame {
     }
 }
 
-/// Returns an object's stored bytes, now and then with something wrong.
+/// Returns an object's stored bytes, now and then damaged.
 fn stored(id: ObjectId, draw: &mut Draw<'_>) -> Bytes {
     let stored = WORLD.objects.get(&id).cloned().unwrap_or_default();
     if draw.once_in(60) {
@@ -245,7 +246,7 @@ fn stored(id: ObjectId, draw: &mut Draw<'_>) -> Bytes {
     stored
 }
 
-/// A session, its store, and what must hold of both.
+/// A session, its store, and the rules for both.
 struct Rig {
     session: ReceiverSession,
     store: Store,
@@ -255,21 +256,21 @@ struct Rig {
     requests: VecDeque<StoreRequest>,
     fails_next: bool,
     has_failed: bool,
-    /// Objects vanish from the store.
+    /// Whether objects vanish from the store.
     prunes: bool,
-    /// What the client was asked for and has not been seen to send.
+    /// Objects that the client was asked for and has not been seen to send.
     asked: BTreeSet<ObjectId>,
     ledger: Ledger,
 }
 
-/// What the session has said and asked for, as far as rules depend on it.
+/// What the session has said and requested, as far as the rules depend on it.
 #[derive(Default)]
 struct Ledger {
     told: BytesMut,
     is_greeted: bool,
-    /// Ids of each offer that the store has answered and the client was not told of.
+    /// Ids of each offer that the store has answered, but not yet the session.
     answered: VecDeque<Vec<ObjectId>>,
-    /// Wanted, and not handed to the store.
+    /// Wanted, but not handed to the store.
     wanted: BTreeSet<ObjectId>,
     published: Option<Vec<RefOutcome>>,
     dry_run: bool,
@@ -302,7 +303,7 @@ impl Rig {
         self.flying.extend_from_slice(&frame.encode());
     }
 
-    /// Lets one thing happen: some bytes arrive, or a request is completed.
+    /// Lets one event happen: some bytes arrive, or a request completes.
     fn step(&mut self, draw: &mut Draw<'_>) -> bool {
         if self.has_failed {
             return false;
@@ -321,14 +322,14 @@ impl Rig {
         }
     }
 
-    /// Lets all happen that can. Then the session is over, or waits for its client.
+    /// Lets everything happen. Then the session is over, or waits for its client.
     fn come_to_rest(&mut self, draw: &mut Draw<'_>) {
         while self.step(draw) {}
         let waits = self.session.wants_input() || self.session.is_finished();
         assert!(waits, "the session waits for nobody");
     }
 
-    /// Ends the client's bytes, and lets the session come to its end.
+    /// Ends the client's bytes, and lets the session end.
     fn hang_up(&mut self, draw: &mut Draw<'_>) {
         while !self.session.is_finished() {
             let result = self.session.handle_eof();
@@ -358,8 +359,8 @@ impl Rig {
         }
     }
 
-    /// Returns the requests that a store may work on now: the first of each lane, and any of those
-    /// that may run anywhere.
+    /// Returns the requests that a store may execute now: the first of each lane, and any that may
+    /// run in any order.
     fn ready(&self) -> Vec<usize> {
         let mut lanes = Vec::new();
         let mut ready = Vec::new();
@@ -405,12 +406,12 @@ impl Rig {
         let is_well = result.is_ok();
         self.settle(result);
         if is_well {
-            // What was left while the session was busy.
+            // The bytes that were left while the session was busy.
             self.handle_arrived();
         }
     }
 
-    /// Takes what the session has put out, and what an error leaves of it.
+    /// Takes the session's outputs, and the consequences of an error.
     fn settle(&mut self, result: Result<(), Error>) {
         if let Err(error) = result {
             assert!(!matches!(error, Error::Misuse(_)), "{error:?}");
@@ -433,7 +434,7 @@ impl Rig {
 }
 
 impl Ledger {
-    /// Notes what came of a request before the session learns of it.
+    /// Records the outcome of a request before the session learns it.
     fn note(&mut self, op: &StoreOp, outcome: Option<&StoreOutcome>) {
         match (op, outcome) {
             (StoreOp::Have(ids), Some(_)) => self.answered.push_back(ids.clone()),
@@ -445,7 +446,7 @@ impl Ledger {
         }
     }
 
-    /// Checks what the session asks of the store.
+    /// Checks a request of the session to the store.
     fn take(&mut self, op: &StoreOp, asked: &mut BTreeSet<ObjectId>) {
         let mut came = |id| assert!(self.wanted.remove(&id), "{id} was not wanted");
         match op {

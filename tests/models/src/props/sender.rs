@@ -21,10 +21,10 @@ use crate::pair::small_commits;
 use crate::props::draw::Draw;
 use crate::props::world::{WORLD, draw_announcement, draw_id};
 
-/// Whatever a server does, with the protocol or against it, and whatever becomes of the source's
-/// work, the session keeps to its rules: it offers each object once, sends what is wanted and nothing
-/// else, finalizes when all is sent, reports what the server said, and after an error says and does
-/// nothing more.
+/// The claim: the session keeps its rules whatever a server does, with the protocol or against it,
+/// and whatever the outcome of the source's work. It offers each object once, sends only wanted
+/// objects, finalizes when all are sent, reports what the server said, and does nothing after an
+/// error.
 pub fn a_sender_session_withstands_any_server(input: &[u8]) {
     drive(input);
 }
@@ -75,7 +75,7 @@ struct Said {
     complete: Vec<Checksum>,
     accepted: BTreeSet<Checksum>,
     states: usize,
-    /// Wanted, and not sent.
+    /// Wanted, but not sent.
     wanted: BTreeSet<ObjectId>,
     outcomes: usize,
     updates: bool,
@@ -121,7 +121,7 @@ impl Rig {
         }
     }
 
-    /// Says who the server is and what it thinks of the refs, unless it is odd.
+    /// Greets and answers the announcement; sometimes wrongly.
     fn greet(&mut self, draw: &mut Draw<'_>) {
         self.flying.extend_from_slice(&PREAMBLE);
         let frame_len_max = match draw.below(12) {
@@ -212,7 +212,7 @@ impl Rig {
         self.flying.extend_from_slice(&frame.encode());
     }
 
-    /// Lets one thing happen: bytes of one frame arrive, or a request is completed.
+    /// Lets one event happen: the bytes of a frame arrive, or a request completes.
     fn step(&mut self, draw: &mut Draw<'_>) -> bool {
         if self.has_failed {
             return false;
@@ -250,7 +250,7 @@ impl Rig {
         }
     }
 
-    /// Hands over bytes up to the end of a frame, so that it is known what the session has read.
+    /// Delivers bytes up to the end of a frame, so that we know what the session has read.
     fn read(&mut self) {
         let count = self.said.until_frame_ends(&self.flying);
         let bytes = self.flying.split_to(count);
@@ -276,7 +276,7 @@ impl Rig {
         self.settle(result);
     }
 
-    /// Takes what the session has put out, and what an error leaves of it.
+    /// Takes the session's outputs, and the consequences of an error.
     fn settle(&mut self, result: Result<(), Error>) {
         if let Err(error) = result {
             assert!(!matches!(error, Error::Misuse(_)), "{error:?}");
@@ -305,7 +305,7 @@ impl Rig {
     }
 }
 
-/// Returns whether two requests may not be out at once.
+/// Returns whether two requests must not be in progress at once.
 fn collide(one: &SourceOp, other: &SourceOp) -> bool {
     match (one, other) {
         (SourceOp::Plan(_), SourceOp::Plan(_))
@@ -317,7 +317,7 @@ fn collide(one: &SourceOp, other: &SourceOp) -> bool {
 }
 
 impl Said {
-    /// Returns how many bytes of `more` there are until a frame ends, or its head.
+    /// Returns how many bytes of `more` complete a frame, or its head.
     fn until_frame_ends(&self, more: &[u8]) -> usize {
         let so_far = self.unread.len();
         let head: Vec<u8> = self.unread.iter().chain(more).take(8).copied().collect();
@@ -452,7 +452,7 @@ impl Heard {
                 let needed: BTreeSet<_> = closures.flatten().collect();
                 let forgotten = said.wanted.intersection(&needed).count();
                 assert!(dry_run || forgotten == 0, "{:?}", said.wanted);
-                // What only refused refs reach is not wanted any more.
+                // Objects that only refused refs reach are no longer wanted.
                 said.wanted.clear();
             }
             Frame::Ping(_) => {}

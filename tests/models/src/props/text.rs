@@ -1,4 +1,4 @@
-//! Text of strangers: names are safe to use as paths, the rest is safe to print.
+//! Text of strangers: names are safe to use as paths, everything else is safe to print.
 
 use std::path::{Component, Path};
 
@@ -6,7 +6,7 @@ use artifact_formats::limits::MAX_REF_LEN;
 use artifact_formats::{RefName, RefPattern};
 use artifact_protocol::escape;
 
-/// The claims below, of bytes that need not be text. A pattern and a name are parted by a line's end.
+/// The claims below, for bytes that need not be text. A line end separates a pattern from a name.
 pub fn text_of_a_stranger_is_harmless(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     a_ref_name_is_a_safe_path(&text);
@@ -16,7 +16,8 @@ pub fn text_of_a_stranger_is_harmless(input: &[u8]) {
     }
 }
 
-/// A pattern matches as the plainest way to match it says; one without a star matches itself alone.
+/// The claim: a pattern matches as the plainest matcher does; one without a star matches only
+/// itself.
 pub fn a_pattern_binds_whole_components(text: &str, name: &str) {
     let Ok(pattern) = text.parse::<RefPattern>() else {
         return;
@@ -28,11 +29,11 @@ pub fn a_pattern_binds_whole_components(text: &str, name: &str) {
     }
     let mut components: Vec<&str> = text.split('/').collect();
     if components.last() == Some(&"**") {
-        // Something at least lies below.
+        // At least one component must follow.
         components.insert(components.len() - 1, "*");
     }
     let names: Vec<&str> = name.split('/').collect();
-    // The plainest way takes for ever on long names.
+    // The plainest matcher takes for ever on long names.
     if text.matches('*').count() <= 6 && name.len() <= 30 {
         let plainly = is_of_components(&components, &names);
         assert_eq!(pattern.matches(name), plainly, "{text:?} of {name:?}");
@@ -63,7 +64,7 @@ fn is_of_component(pattern: &[u8], name: &[u8]) -> bool {
     }
 }
 
-/// A ref name that is accepted is a path of plain components, spelled as given, in few bytes.
+/// The claim: an accepted ref name is a path of plain components, spelled as given, in few bytes.
 pub fn a_ref_name_is_a_safe_path(text: &str) {
     let Ok(name) = text.parse::<RefName>() else {
         return;

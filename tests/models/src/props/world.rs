@@ -1,4 +1,4 @@
-//! The small repository that the drawn sessions are about.
+//! The small repository that the drawn sessions work on.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::model::Repository;
 use crate::props::draw::Draw;
 
-/// A file and a directory that two of three commits share, objects small and large, detached
+/// A file and a directory that two of three commits share, small and large objects, detached
 /// metadata on one commit.
 pub(super) static WORLD: LazyLock<Repository> = LazyLock::new(|| {
     let mut world = Repository::default();
@@ -46,7 +46,7 @@ pub(super) fn draw_part(draw: &mut Draw<'_>) -> Repository {
     part
 }
 
-/// Draws an announcement of at least one ref, of those that are there most often.
+/// Draws an announcement of at least one ref, usually an existing one.
 pub(super) fn draw_announcement(draw: &mut Draw<'_>) -> Announcement {
     let mut refs = Vec::new();
     for (name, commit) in &WORLD.refs {
@@ -82,7 +82,7 @@ pub(super) fn draw_announcement(draw: &mut Draw<'_>) -> Announcement {
     }
 }
 
-/// Draws an id: of the world's most often.
+/// Draws an id, usually one of the world's.
 pub(super) fn draw_id(draw: &mut Draw<'_>) -> ObjectId {
     let which = draw.below(WORLD.objects.len() + 1);
     let id = WORLD.objects.keys().nth(which).copied();

@@ -1,4 +1,4 @@
-//! Frames are what they say, whatever the bytes.
+//! Claims about frames, for any bytes.
 
 use artifact_models::frames::frame;
 use artifact_protocol::frame::{DecodeError, Frame};
@@ -17,7 +17,8 @@ fn decode_all(input: &mut BytesMut) -> Result<Vec<Frame>, DecodeError> {
     Ok(frames)
 }
 
-/// Bytes that are nearly a frame: one with a few bytes changed, or a payload under a known kind.
+/// Bytes that are nearly a frame: a frame with a few bytes changed, or a payload under a known
+/// kind.
 fn nearly_a_frame() -> impl Strategy<Value = Vec<u8>> {
     let changed = (frame(), vec((any::<Index>(), any::<u8>()), 0..4)).prop_map(|(frame, edits)| {
         let mut bytes = frame.encode().to_vec();
@@ -54,7 +55,7 @@ proptest! {
         if let Ok(Some(frame)) = Frame::decode(&mut input, LIMIT) {
             let taken = bytes.len() - input.len();
             let again = frame.encode();
-            // A frame that may be skipped is not kept, so it may stand before the one that is.
+            // An ignorable frame is dropped, so it may come before the one that is kept.
             prop_assert!(bytes[..taken].ends_with(&again), "{frame:?}");
             let skipped = &bytes[..taken - again.len()];
             prop_assert!(skipped.is_empty() || skipped[2..4] == [1, 0]);

@@ -46,7 +46,7 @@ fn repository() -> impl Strategy<Value = Repository> {
     })
 }
 
-/// Drops what no ref reaches, so that a server's copy can be compared with it.
+/// Drops objects that no ref reaches, so that a server's copy can be compared with the repository.
 fn reachable(mut repository: Repository) -> Repository {
     let roots = repository.refs.values();
     let kept = roots.flat_map(|commit| repository.closure(commit_id(*commit)).0);
@@ -205,7 +205,7 @@ proptest! {
             RefOutcome::Updated => RefOutcome::WouldUpdate,
             other => other.clone(),
         }).collect();
-        // Where nothing would be updated, the session ends before it matters.
+        // If nothing would be updated, the session ends before the cut matters.
         prop_assert_eq!(dry.outcomes(), Some(&foretold[..]));
     }
 }
@@ -303,7 +303,7 @@ fn ten_thousand_refs_are_announced_answered_and_set_and_one_more_is_refused() {
     ));
 }
 
-/// More objects than may be unsettled, each a few bytes.
+/// More objects than may be unsettled, of a few bytes each.
 fn many() -> Repository {
     let mut local = Repository::default();
     let trees: Vec<_> = (0..140_u32)

@@ -1,5 +1,5 @@
-//! Six pushes told frame by frame. `TRANSCRIPTS=write` writes `tests/transcripts/*.txt` anew; the
-//! difference is to be read, not waved through.
+//! Six pushes, told frame by frame. `TRANSCRIPTS=write` writes `tests/transcripts/*.txt` again;
+//! review the difference.
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ fn tell_in(weather: Weather, name: &str, story: &str, source: Repository, store:
     store
 }
 
-/// Cuts checksums to 8 digits, leaves out object bytes, and says the name of a frame once.
+/// Shortens checksums to 8 digits, leaves out object bytes, and writes the name of a frame once.
 fn shorten(line: &str) -> String {
     let mut short = String::new();
     let mut rest = line;

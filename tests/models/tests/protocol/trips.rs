@@ -1,4 +1,4 @@
-//! How many round trips a push takes on a link where nothing else takes time.
+//! The round trips of a push on a link where nothing else takes time.
 //!
 //! Over ssh the first flight travels with the request to run the receiver, so `ssh HOST true` takes
 //! the first of these as well.
@@ -8,7 +8,7 @@ use artifact_models::model::{Repository, Source, Store};
 use artifact_models::pair::{Pair, Weather, announce_all};
 use artifact_protocol::frame::{PushOptions, RefOutcome};
 
-/// Pushes all of a repository, offering it early as a client that finds it small does.
+/// Pushes a whole repository, with an early offer, as a client does that finds it small.
 fn push(local: &Repository, store: Store, options: PushOptions) -> (usize, Pair) {
     let weather = Weather {
         early: true,
@@ -22,7 +22,7 @@ fn push(local: &Repository, store: Store, options: PushOptions) -> (usize, Pair)
     (trips, pair)
 }
 
-/// An artifact of so many files, in directories of 40.
+/// An artifact of this many files, in directories of 40.
 fn artifact(files: u32) -> Repository {
     let mut repository = Repository::default();
     let files: Vec<_> = (0..files)
