@@ -1,5 +1,4 @@
-//! The two old protocols, against sessions that were recorded from the original programs
-//! (`testdata/legacy`).
+//! The two old protocols, against sessions recorded from the original programs (`testdata/legacy`).
 #![expect(
     clippy::unwrap_used,
     reason = "clippy exempts test functions, not their helpers"
@@ -31,14 +30,14 @@ fn strong() -> RefName {
     format!("demo/hello/{}", "1".repeat(64)).parse().unwrap()
 }
 
-/// A receiving session, and a store that believes everything.
+/// A receiving session, and a store that accepts every object.
 struct Server {
     session: AnyReceiver,
-    /// What its refs hold.
+    /// The refs the store holds.
     refs: Vec<(RefName, Checksum)>,
     verdict: Verdict,
     outcome: RefOutcome,
-    /// The request, by its order, that fails.
+    /// The number of the store request that fails, counted from the first.
     fails_at: Option<usize>,
     requests: usize,
     announced: Option<Announcement>,
@@ -78,7 +77,7 @@ impl Server {
         }
     }
 
-    /// Hands bytes over, `step` at a time, and then the end.
+    /// Feeds bytes to the session, `step` at a time, and then the end of the stream.
     fn converse(&mut self, bytes: &[u8], step: usize) -> Result<(), Error> {
         let mut input = BytesMut::new();
         self.drain()?;
@@ -194,7 +193,7 @@ impl Server {
     }
 }
 
-/// The conversations, in the version they are in, and whether the ref is there before.
+/// The recorded sessions: name, version, and whether the ref exists before the push.
 const SESSIONS: [(&str, Dialect, bool); 5] = [
     ("v1-hello", Dialect::V1, false),
     ("v1-push-new", Dialect::V1, false),
@@ -245,7 +244,7 @@ fn a_recorded_push_brings_every_object_and_asks_for_its_refs() {
         assert_eq!(announced.refs.len(), refs);
         assert!(announced.refs.iter().all(|update| update.commit == commit));
         assert_eq!(announced.refs[0].name, strong());
-        // Clients of version 1 do not know what a ref holds, those of version 0 do.
+        // A client of version 1 does not know the ref's commit; a client of version 0 does.
         let (expect, options) = match dialect {
             Dialect::V1 => (Expect::Any, PushOptions::FORCE.with(PushOptions::ALIASES)),
             Dialect::V0 => (Expect::Absent, PushOptions::default()),
@@ -268,7 +267,7 @@ fn a_push_that_is_cut_anywhere_publishes_nothing_and_one_that_is_not_does() {
         {
             let mut server = server_for(dialect, false);
             let done = server.converse(&bytes[..cut], usize::MAX);
-            // Who has asked for nothing, or sent nothing, may leave.
+            // A client that has asked for nothing, or sent nothing, may leave.
             let asked = match dialect {
                 Dialect::V1 => 38..493,
                 Dialect::V0 => 0..223 + 5 + 0x6d,
@@ -321,7 +320,7 @@ fn message(message: &Message) -> Vec<u8> {
     message.encode(Dialect::V1).unwrap().to_vec()
 }
 
-/// What a client of version 1 says before its objects.
+/// The messages a client of version 1 sends before its objects.
 fn greeting(old: &str) -> Vec<u8> {
     let info = Message::Info(Info {
         mode: Info::ARCHIVE,
@@ -341,7 +340,7 @@ fn a_refusal_by_the_rules_is_a_status_with_its_reason_and_nothing_is_published()
         let mut server = server_for(dialect, false);
         let refusal = Refusal::new(RefusalCode::NOT_PERMITTED, "not \u{1b}[2J yours");
         server.verdict = Verdict::Refused(refusal);
-        // The client answers with `done`.
+        // The client closes with `done`.
         let mut bytes = recorded(session, "c2s");
         let update = if dialect == Dialect::V1 {
             488
@@ -365,13 +364,13 @@ fn a_refusal_by_the_rules_is_a_status_with_its_reason_and_nothing_is_published()
 
 #[test]
 fn a_refused_object_is_told_to_a_client_of_version_0_and_ends_one_of_version_1() {
-    // Of version 0 the requests are: refs, open, then one for each object.
+    // The requests of version 0 are: refs, open, then one for each object.
     for object in 0..11 {
         let mut server = server_for(Dialect::V0, false);
         server.fails_at = Some(2 + object);
         let bytes = recorded("v0-push-new", "c2s");
         let done = server.converse(&bytes, usize::MAX);
-        // The recorded client goes on regardless, but for the last object.
+        // The recorded client goes on regardless, except for the last object.
         assert!(done.is_err(), "{object}");
         let last = server.messages(Dialect::V0).pop();
         let Some(Message::Status {
@@ -417,7 +416,7 @@ fn the_last_done_is_said_where_all_refs_are_as_the_client_wants_and_not_elsewher
         (&zeros, RefOutcome::Updated, true),
         (&zeros, RefOutcome::Unchanged, true),
         (&one, RefOutcome::Updated, true),
-        // Somebody else was the last to set it.
+        // Another client set the ref last.
         (&zeros, refused(RefusalCode::LOST_RACE), true),
         (&one, refused(RefusalCode::LOST_RACE), false),
         (&zeros, refused(RefusalCode::NOT_FAST_FORWARD), false),
@@ -454,7 +453,7 @@ fn clients_of_switched_off_versions_are_told_in_their_own_words() {
             ..Openness::default()
         })
     };
-    // Whoever asks whether somebody is there learns the pull URL, and then that this is all.
+    // A client that asks whether the server is there learns the pull URL, and nothing else.
     let mut hello = off(false);
     let done = hello.converse(&recorded("v1-hello", "c2s"), 3);
     assert!(matches!(done, Err(Error::Fault(_))), "{done:?}");
@@ -516,6 +515,6 @@ fn a_server_with_more_refs_than_a_message_holds_tells_as_many_as_fit() {
         panic!("no info");
     };
     assert!((400..500).contains(&info.refs.len()), "{}", info.refs.len());
-    // What it was not told of, a client cannot compare.
+    // A client that was not told a ref's commit cannot compare it.
     assert_eq!(server.announced.unwrap().refs[0].expect, Expect::Any);
 }

@@ -1,7 +1,7 @@
-//! Golden frames: what the bytes of version 2 are, for this crate and for whoever writes another.
+//! Golden frames: the bytes of version 2, for this crate and for other implementations.
 //!
-//! Each `testdata/v2/NAME.bin` is a stream of frames and `NAME.txt` what it decodes to, or why it
-//! is refused. Streams are added, never edited; `GOLDEN=write` writes those that are not there yet.
+//! Each `testdata/v2/NAME.bin` is a stream of frames; `NAME.txt` is the decoded text, or the reason
+//! for the refusal. Streams are added, never edited; `GOLDEN=write` writes the missing ones.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy exempts test functions, not their helpers"
@@ -69,8 +69,8 @@ fn every_kind_of_frame_has_a_golden() {
     assert_eq!(kinds, BTreeSet::from(of_the_spec));
 }
 
-/// No text about a frame shows how this crate is made: the message has its name in the SPEC, and so
-/// has its field.
+/// No text about a frame may show how this crate is built: it uses the SPEC's names of messages and
+/// fields.
 #[test]
 fn whoever_sends_a_bad_frame_is_told_its_name_and_the_field_in_words() {
     let spec = include_str!("../SPEC.md");
@@ -115,8 +115,8 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/v2")
 }
 
-/// Says what a stream holds. The beginning of a connection goes to a session, which expects the
-/// preamble; frames that decode are encoded again.
+/// Describes a stream. The beginning of a connection goes to a session, which expects the preamble;
+/// every decoded frame is encoded again.
 fn describe(name: &str, bytes: &[u8]) -> String {
     let mut input = BytesMut::from(bytes);
     if name.starts_with("refused-preamble") {

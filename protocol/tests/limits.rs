@@ -1,4 +1,4 @@
-//! The numbers of SPEC "Limits" are those of `limits.rs`.
+//! The numbers of SPEC "Limits" equal those of `limits.rs`.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy exempts test functions, not their helpers"
@@ -27,7 +27,7 @@ fn number(text: &str) -> u64 {
 #[test]
 fn every_limit_has_the_number_that_the_spec_says() {
     let spec = include_str!("../SPEC.md");
-    // The one of a formula is below.
+    // The limit that is a formula is tested below.
     let rows = spec.lines().filter(|line| line.starts_with("| LIM-"));
     let rows = rows.filter(|line| !line.starts_with("| LIM-25 "));
     let said: Vec<(String, u64)> = rows

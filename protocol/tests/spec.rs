@@ -1,5 +1,5 @@
-//! The SPEC holds together: its requirements are numbered, kept and tried, its lines can be read,
-//! and its example is what the crate says.
+//! The SPEC is consistent: its requirements are numbered, kept and tested, its lines parse, and the
+//! crate reproduces its example.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy exempts test functions, not their helpers"
@@ -30,7 +30,7 @@ fn cited(text: &str) -> BTreeSet<u32> {
     parsed.collect()
 }
 
-/// Returns what files below a directory of the repository say, if their path is one to read.
+/// Returns the text of all files below a directory of the repository whose path `is_read`.
 fn said(dir: &str, is_read: impl Fn(&str) -> bool) -> String {
     let mut said = String::new();
     let mut dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(dir)];
@@ -144,7 +144,7 @@ fn every_section_that_a_case_cites_is_there() {
     assert!(seen > 20, "{seen}");
 }
 
-/// Returns what the lines of SPEC 13 say that one end sends.
+/// Returns the bytes that one end sends in the example of SPEC 13.
 fn example(end: &str) -> Vec<u8> {
     let (_, chapter) = SPEC.split_once("## 13. One push in bytes").unwrap();
     let (chapter, _) = chapter.split_once("\n## ").unwrap();
@@ -163,7 +163,7 @@ fn example(end: &str) -> Vec<u8> {
     bytes
 }
 
-/// Does the push of SPEC 13; returns what the client and the server sent.
+/// Runs the push of SPEC 13; returns the bytes that the client and the server sent.
 fn do_the_push(objects: &[(ObjectId, Bytes)]) -> (Vec<u8>, Vec<u8>) {
     let agent = Text::new("example");
     let update = RefUpdate {
@@ -261,7 +261,7 @@ fn do_the_push(objects: &[(ObjectId, Bytes)]) -> (Vec<u8>, Vec<u8>) {
 fn the_example_is_what_the_crate_says_byte_for_byte() {
     let (client, server) = (example("client"), example("server"));
     assert!(client.starts_with(&PREAMBLE) && server.starts_with(&PREAMBLE));
-    // The pack is taken from the example; its objects are what their names say.
+    // The pack comes from the example; its objects match their names.
     let mut pack = None;
     let mut input = BytesMut::from(&client[PREAMBLE.len()..]);
     while let Some(frame) = artifact_protocol::frame::Frame::decode(&mut input, 1 << 20).unwrap() {

@@ -136,7 +136,7 @@ fn close(code: CloseCode) -> Frame {
     Frame::Close(Close { code, text })
 }
 
-/// One frame of each kind, such as may come where its kind may.
+/// One frame of each kind, valid wherever its kind is allowed.
 fn every_frame() -> Vec<Frame> {
     let (stream, id) = (1, file(2));
     vec![
@@ -177,7 +177,7 @@ fn name(frame: &Frame) -> String {
     text.split('(').next().unwrap().to_owned()
 }
 
-/// Says of every frame what a session does with it: takes it, ends as told, or refuses it.
+/// Tells, for every frame, whether a session accepts it, ends as told, or refuses it.
 fn table<S>(make: impl Fn() -> S, handle: impl Fn(&mut S, Frame) -> Result<(), Error>) -> String {
     let (mut taken, mut ends) = (Vec::new(), Vec::new());
     for frame in every_frame() {
@@ -198,7 +198,7 @@ fn assert_last_is_close(sent: &[Frame], expected: CloseCode) {
     assert!(matches!(sent.last(), Some(Frame::Close(close)) if close.code == expected));
 }
 
-/// What a session put out, sorted.
+/// A session's output, sorted.
 struct Drained<R> {
     sent: Vec<Frame>,
     requests: Vec<R>,
@@ -240,7 +240,7 @@ impl Receiving {
         Self::opening().answered()
     }
 
-    /// The only ref is up to date.
+    /// A push whose only ref is up to date.
     fn nothing_accepted() -> Self {
         let mut state = Self::opening();
         let request = state.drain().requests.pop().unwrap();
@@ -646,7 +646,7 @@ impl Sending {
         Self::expect_ref_status().after(ref_status(0))
     }
 
-    /// One id is offered, and there is no other.
+    /// One id is offered, and no other follows.
     fn transfer() -> Self {
         Self::planning().answered().answered()
     }
@@ -687,7 +687,7 @@ impl Sending {
             .handle_bytes(&mut BytesMut::from(&frame.encode()[..]))
     }
 
-    /// Completes all requests: one file is all there is.
+    /// Completes all requests; one file is the only object.
     fn answered(mut self) -> Self {
         let drained = self.drain();
         for request in self.requests.drain(..).chain(drained.requests) {
@@ -781,7 +781,8 @@ fn a_refused_frame_closes_the_sender_and_tells_the_server_why() {
     Sending::transfer().refuses(want(2), violation);
     Sending::expect_finalized().refuses(want(1), violation);
     Sending::expect_finalized().refuses(missing(0), violation);
-    // Once both were sent, in two streams at a time, and the source was asked for one object twice.
+    // After both were sent, at most two streams at a time, and the source was asked for one object
+    // twice.
     let ids = vec![file(1), file(1)];
     Sending::expect_finalized().refuses(Frame::Missing(Missing { ids }), violation);
     let nothing = Frame::Finalized(Finalized { refs: Vec::new() });
@@ -883,7 +884,7 @@ fn an_outcome_is_foretold_in_a_dry_run_and_nowhere_else() {
     let real = Sending::expect_finalized;
     let _ = real().after(finalized(RefOutcome::Unchanged));
     real().refuses(finalized(RefOutcome::WouldUpdate), CloseCode::VIOLATION);
-    // The server's own store cannot make it say so either.
+    // The server's own store cannot produce these outcomes either.
     for refs in [vec![RefOutcome::WouldUpdate], vec![RefOutcome::Updated; 2]] {
         let mut state = Receiving::publishing();
         let request = state.drain().requests.pop().unwrap();
@@ -902,7 +903,7 @@ fn a_client_does_not_know_what_became_of_a_push_between_finalize_and_its_answer(
     assert!(!missing.session.is_unsettled());
     let dry = Sending::finalized_with(PushOptions::DRY_RUN);
     assert!(!dry.session.is_unsettled());
-    // A server that refuses what it was sent has published nothing; of others that is not known.
+    // A close that refuses a message or an object proves that nothing was published; others do not.
     for code in 0..=15 {
         let mut state = Sending::expect_finalized();
         state.handle(close(CloseCode(code))).unwrap_err();
@@ -922,7 +923,7 @@ fn a_client_ends_a_push_before_it_sends_what_the_server_does_not_take() {
         push_len_max: len,
         ..Limits::default()
     };
-    // It is to send one object of 6 bytes.
+    // The client is to send one object of 6 bytes.
     for (limits, ends) in [
         (limits(1, 6, 6), false),
         (limits(0, 6, 6), true),
@@ -1045,7 +1046,7 @@ fn what_was_wanted_and_did_not_come_is_told_to_the_store_before_it_publishes() {
     assert!(matches!(requests[0].op(), StoreOp::Publish));
 }
 
-/// The texts of the most common mistakes: whoever has to find them reads these.
+/// The texts of the most common mistakes, which the author of another implementation reads.
 #[test]
 fn a_violation_says_which_rule_was_broken() {
     let says = |mut state: Receiving, frame: Frame| state.handle(frame).unwrap_err();

@@ -10,7 +10,7 @@ use artifact_formats::{
 };
 use proptest::prelude::*;
 
-/// What was recorded in a directory: name and bytes of each file.
+/// The files recorded in a directory: name and bytes of each.
 fn recorded_in(dir: &str) -> Vec<(String, Vec<u8>)> {
     let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/ostree");
     fs::read_dir(testdata.join(dir))

@@ -12,7 +12,7 @@ const NEW: Checksum = Checksum::new([2; 32]);
 const SIGNED: Checksum = Checksum::new([3; 32]);
 const SIGNED_ANEW: Checksum = Checksum::new([4; 32]);
 
-/// What is there, what is pushed, and how.
+/// The existing ref, the pushed one, and the options.
 struct Operation {
     name: &'static str,
     current: Option<Checksum>,
@@ -44,7 +44,7 @@ const OPERATIONS: [Operation; 8] = [
         current: Some(OLD),
         complete: true,
         ancestry: Ancestry::Descends,
-        // Asking for it takes no right away.
+        // Asking to force a push takes no right away.
         force: true,
         ..PLAIN
     },
@@ -83,7 +83,7 @@ const OPERATIONS: [Operation; 8] = [
     },
 ];
 
-/// Returns the mark that the table has for what comes of an operation.
+/// Returns the table's mark for the result of an operation.
 fn come_of(policy: &Policy, name: &RefName, operation: &Operation) -> char {
     let update = RefUpdate {
         name: name.clone(),
@@ -215,7 +215,7 @@ fn a_refusal_says_who_lacks_which_right_and_what_there_is() {
     );
 }
 
-/// Components from few letters, so that they meet.
+/// Components of few letters, so that they often coincide.
 fn component() -> impl Strategy<Value = String> {
     "[ab]{1,3}"
 }
@@ -228,7 +228,7 @@ fn pattern() -> impl Strategy<Value = Vec<String>> {
     vec(component, 1..5)
 }
 
-/// What a pattern means, written down without a thought of speed.
+/// The meaning of a pattern, written without any thought of speed.
 fn model(pattern: &[String], name: &[String]) -> bool {
     match (pattern, name) {
         ([], []) => true,
@@ -261,11 +261,11 @@ proptest! {
         let meant = patterns.iter().any(|pattern| model(pattern, &name));
         let push = patterns.iter().map(|p| p.join("/").parse().unwrap()).collect();
         let policy = Policy::limited("somebody".into(), Grants { push, ..Grants::default() });
-        // It may be but the beginning of a checksum.
+        // The name may be no ref name: the beginning of a checksum.
         let Ok(name) = name.join("/").parse() else { return Ok(()) };
         let wanted = if meant { 'y' } else { '.' };
         prop_assert_eq!(come_of(&policy, &name, &OPERATIONS[0]), wanted);
-        // A right to create is never a right to anything else.
+        // A right to create never includes another right.
         prop_assert_eq!(come_of(&policy, &name, &OPERATIONS[3]), '.');
         prop_assert_eq!(come_of(&policy, &name, &OPERATIONS[5]), '.');
     }

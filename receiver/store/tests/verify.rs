@@ -1,4 +1,4 @@
-//! What the verifier takes and what it refuses, from outside.
+//! Objects that the verifier accepts or refuses, through its public interface.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
@@ -72,7 +72,7 @@ fn run(program: &str, args: &[&str], dir: &Path) {
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
 }
 
-/// Makes a tree of all that a file system can hold and OSTree takes.
+/// Makes a tree with everything that a file system can hold and OSTree accepts.
 fn make_tree(tree: &Path) {
     fs::create_dir_all(tree.join("d/e")).unwrap();
     fs::create_dir(tree.join("empty dir")).unwrap();
@@ -158,7 +158,7 @@ fn containers_that_ostree_fsck_takes_for_good_are_refused() {
     ZlibEncoder::new(&content[..], Compression::default())
         .read_to_end(&mut zlib)
         .unwrap();
-    // One byte of padding after the variant, counted in its length.
+    // One byte of padding after the variant, included in its length.
     let mut wide = head.clone();
     wide.push(0);
     wide[3] += 1;
@@ -189,7 +189,7 @@ fn containers_that_ostree_fsck_takes_for_good_are_refused() {
     for (what, stored) in cases {
         for len in [1, 100, 5_000, usize::MAX] {
             let rejection = judge_in_pieces(id, &stored, len).unwrap_err();
-            // The checksum is right: nothing but the container gives them away.
+            // The checksum is right: only the container betrays the change.
             assert!(
                 matches!(
                     rejection,
@@ -268,7 +268,7 @@ fn an_object_with_any_bit_flipped_is_refused_unless_deflate_gives_it_no_meaning(
         for bit in 0..stored.len() * 8 {
             stored[bit / 8] ^= 1 << (bit % 8);
             if judge(id, &stored).is_ok() {
-                // The bits behind the end of the stream, which fill the last byte.
+                // The bits after the end of the stream, which fill the last byte.
                 assert_eq!((id.kind, bit / 8), (ObjectKind::File, stored.len() - 1));
             }
             stored[bit / 8] ^= 1 << (bit % 8);
@@ -301,7 +301,7 @@ fn samples() -> Vec<(ObjectId, Vec<u8>)> {
 
 #[test]
 fn a_bomb_is_refused_whatever_size_it_declares() {
-    // 10 MB that inflate to 10 GB: a block of 1 MB of zeros again and again.
+    // 10 MB that inflate to 10 GB: a block of 1 MB of zeros, repeated.
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), Compression::best());
     std::io::Write::write_all(&mut encoder, &vec![0; 1 << 20]).unwrap();
     std::io::Write::flush(&mut encoder).unwrap();
@@ -345,7 +345,7 @@ fn filling_within_the_longest_stream_is_taken_and_beyond_it_refused() {
 #[test]
 fn object_length_limit_holds_at_n_and_fails_at_n_plus_one() {
     let scratch = &mut Scratch::default();
-    // Small as stored, and large unpacked.
+    // Small as stored, large when inflated.
     let (id, head, body) = regular(&[0; 5_000]);
     let stored = [head, body].concat();
     assert!(verify(id, &stored, 5_000, scratch).is_ok());
@@ -354,7 +354,7 @@ fn object_length_limit_holds_at_n_and_fails_at_n_plus_one() {
         verify(id, &stored, limit, scratch),
         Err(Rejection::TooLarge { limit })
     );
-    // Larger as stored than unpacked.
+    // Larger as stored than inflated.
     let (id, head, body) = regular(b"x");
     let stored = [head, body].concat();
     assert!(verify(id, &stored, stored.len() as u64, scratch).is_ok());

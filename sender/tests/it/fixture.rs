@@ -1,4 +1,4 @@
-//! Repositories, the trees in them, and a way to read what comes out.
+//! Repositories, the trees in them, and readers of their objects.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -29,7 +29,7 @@ impl Fixture {
         self.directory.path().join(name)
     }
 
-    /// Makes an empty repository, which need not outlast the machine.
+    /// Makes an empty repository that need not survive a power cut.
     pub(crate) fn init(&self, name: &str, mode: &str) -> PathBuf {
         let path = self.path(name);
         ostree(&path, ["init", &format!("--mode={mode}")]);
@@ -49,7 +49,7 @@ impl Fixture {
     }
 }
 
-/// Runs the `ostree` program; returns what it prints, without the final line end.
+/// Runs the `ostree` program; returns its output, without the final line end.
 pub(crate) fn ostree<I: IntoIterator<Item = A>, A: AsRef<OsStr>>(repo: &Path, args: I) -> String {
     let mut command = Command::new("ostree");
     command.arg(format!("--repo={}", repo.display())).args(args);
@@ -58,7 +58,7 @@ pub(crate) fn ostree<I: IntoIterator<Item = A>, A: AsRef<OsStr>>(repo: &Path, ar
     String::from_utf8(output.stdout).unwrap().trim_end().into()
 }
 
-/// Commits a tree; the parent is what the branch held.
+/// Commits a tree; the parent is the branch's current commit.
 pub(crate) fn commit(repo: &Path, branch: &str, tree: &Path) -> Checksum {
     let branch = format!("--branch={branch}");
     let path = tree.to_str().unwrap();
@@ -66,7 +66,7 @@ pub(crate) fn commit(repo: &Path, branch: &str, tree: &Path) -> Checksum {
     commit.parse().unwrap()
 }
 
-/// Fills a directory with what is easily got wrong.
+/// Fills a directory with kinds of files that are easy to get wrong.
 pub(crate) fn fill_awkward(tree: &Path) {
     let file = |name: &str, content: &[u8]| fs::write(tree.join(name), content).unwrap();
     file("empty", b"");
@@ -118,7 +118,7 @@ pub(crate) fn xattr(path: &Path, name: &str, value: &[u8]) {
     rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty()).unwrap();
 }
 
-/// Bytes that cannot be compressed, always the same.
+/// Incompressible bytes, always the same.
 pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len + Checksum::LEN);
     let mut block = Sha256::digest(len.to_be_bytes());
@@ -157,7 +157,7 @@ pub(crate) fn objects(repo: &Path) -> BTreeSet<ObjectId> {
     ids
 }
 
-/// Reads all of an object in stored form, and checks what is promised about its pieces.
+/// Reads a whole object in stored form, and checks the promises about its pieces.
 pub(crate) fn read_stored(
     repository: &Repository,
     id: ObjectId,

@@ -1,4 +1,4 @@
-//! A server that asks for what was not announced, and what it is given.
+//! A server that asks for objects that were not announced, and the client's answers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,8 +19,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use crate::fixture::{Fixture, commit, objects};
 
-/// Says that it has everything that is offered, then that it misses these; returns which objects it
-/// was sent, and which it was offered after that.
+/// Reports every offered object as *have*, then these as missing; returns the objects it was sent,
+/// and the ones it was offered after that.
 async fn miss(mut stream: DuplexStream, missing: Vec<ObjectId>) -> (Vec<ObjectId>, Vec<ObjectId>) {
     let (mut sent, mut offered) = (Vec::new(), Vec::new());
     let mut unread = BytesMut::new();
@@ -95,7 +95,7 @@ fn welcome() -> Frame {
     })
 }
 
-/// What of a repository is announced, and what is not.
+/// The objects of a repository that the client announced, and the others.
 struct Scene {
     local: PathBuf,
     announced: Vec<ObjectId>,
@@ -112,7 +112,7 @@ fn scene(fixture: &Fixture) -> Scene {
         for file in 0..8 {
             fs::write(dir.join(format!("file-{file}")), format!("{round} {file}")).unwrap();
         }
-        // Others have files of their own, and some in common.
+        // The other branch has files of its own, and some in common.
         commit(&local, "private/y", &tree);
         fs::remove_file(dir.join("file-0")).unwrap();
         commit(&local, "work/x", &tree);
@@ -156,7 +156,7 @@ async fn push(local: &Path, missing: Vec<ObjectId>) -> (Result<(), Error>, Vec<O
     (result, sent, offered.len())
 }
 
-/// Numbers that are the same each time, and have no pattern.
+/// Random numbers, the same each time.
 fn numbers() -> impl FnMut(usize) -> usize {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     move |below| {
@@ -183,14 +183,14 @@ async fn a_server_that_misses_what_was_not_announced_is_sent_nothing() {
     while asked < 10_000 {
         let mut ids = BTreeSet::new();
         let (count, from) = match number(4) {
-            // All of the announced ones only.
+            // Only announced objects.
             0 => (number(20) + 1, &scene.announced),
             1 => (1, &all),
             _ => (number(30) + 1, &all),
         };
         ids.extend((0..count).map(|_| from[number(from.len())]));
         if number(8) == 0 {
-            // One that is nowhere.
+            // An object that exists nowhere.
             let nowhere = Checksum::of(&asked.to_le_bytes());
             ids.insert(ObjectId::new(ObjectKind::File, nowhere));
         }

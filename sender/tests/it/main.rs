@@ -1,4 +1,4 @@
-//! The local side of a push, held against repositories that the `ostree` program made.
+//! The local side of a push, tested against repositories that the `ostree` program made.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod fixture;

@@ -1,4 +1,4 @@
-//! What is offered from repositories that the `ostree` program made.
+//! The objects offered from repositories that the `ostree` program made.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -70,7 +70,8 @@ fn a_plan_offers_exactly_the_closure_and_with_a_basis_exactly_the_difference() {
             offered(&mut plan(&local, &both, &[], 0).unwrap()),
             objects(&local)
         );
-        // What a ref holds need not be complete there: only what is said to be is left out.
+        // A ref's current commit need not be complete on the server: a plan leaves out only commits
+        // that the server calls complete.
         let mut doubtful = plan(&local, &[target(new, Some(old))], &[], 0).unwrap();
         assert_eq!(doubtful.basis(), []);
         assert!(offered(&mut doubtful).is_superset(&new_objects));
@@ -84,7 +85,7 @@ fn a_plan_offers_exactly_the_closure_and_with_a_basis_exactly_the_difference() {
     }
 }
 
-/// Makes a branch of commits that differ, oldest first.
+/// Makes a branch of different commits, oldest first.
 fn history(fixture: &Fixture, len: usize) -> (std::path::PathBuf, Vec<Checksum>) {
     let tree = fixture.tree("tree");
     let local = fixture.init("local", "archive");
@@ -121,7 +122,7 @@ fn commits_between_current_and_target_go_along_and_so_do_ancestors_as_deep_as_as
         let files = all.iter().filter(|id| id.kind == ObjectKind::File).count();
         assert_eq!(files, expected.len(), "each commit comes with its tree");
     }
-    // Deeper than the current commit: that one is passed by, what is before it is offered.
+    // Deeper than the current commit: the plan skips that one and offers the earlier ones.
     let targets = [target(history[5], Some(history[3]))];
     let mut deep = plan(&local, &targets, &[history[3]], 4).unwrap();
     let expected = set(&[history[1], history[2], history[4], history[5]]);
@@ -191,7 +192,7 @@ fn damage_in_a_commit_only_the_server_needs_does_not_stop_a_push() {
     fs::remove_file(object_path(&local, root, "dirtree")).unwrap();
     let mut plan = plan(&local, &[target(history[1], None)], &[history[0]], 0).unwrap();
     assert_eq!(plan.basis(), []);
-    // Of the commit's four objects the server is known to have the root directory's dirmeta.
+    // The server is known to have the root directory's dirmeta, one of the commit's four objects.
     assert_eq!(offered(&mut plan).len(), 3);
 }
 
@@ -207,7 +208,7 @@ fn of_a_commit_that_is_partial_the_server_may_have_what_is_not_here() {
         fs::rename(&path, &away).unwrap();
         let marker = local.join(format!("state/{old}.commitpartial"));
         fs::write(&marker, b"").unwrap();
-        // The old one is whole there, and is no basis, since it is not whole here.
+        // The old commit is complete on the server, but no basis, because it is incomplete here.
         let mut plan = plan(&local, &[target(new, Some(old))], &[old], 0).unwrap();
         assert_eq!(plan.basis(), []);
         while !plan.is_exhausted() {

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::fixture::{Fixture, object_path};
 
-/// What a name in a directory stands for.
+/// The meaning of a name in a directory.
 #[derive(Clone, Debug)]
 enum Node {
     File(u8),
@@ -27,7 +27,7 @@ enum Node {
 #[derive(Clone, Debug)]
 struct Tree(u8, BTreeMap<String, Node>); // the mode's last digits
 
-/// Trees of few different files, so that most are in many places.
+/// Trees of few different files, so that most files occur in many places.
 fn trees() -> impl Strategy<Value = Tree> {
     let file = (0..20u8).prop_map(Node::File);
     let node = file.prop_recursive(5, 60, 6, |node| {
@@ -39,7 +39,7 @@ fn trees() -> impl Strategy<Value = Tree> {
     (0..3u8, btree_map("[a-h]", node, 1..8)).prop_map(|(mode, nodes)| Tree(mode, nodes))
 }
 
-/// Makes as much of a repository as a plan reads; faster than the `ostree` program does.
+/// Makes the parts of a repository that a plan reads; faster than the `ostree` program.
 fn skeleton(fixture: &Fixture) -> PathBuf {
     let path = fixture.tree("local");
     fs::write(
@@ -51,7 +51,7 @@ fn skeleton(fixture: &Fixture) -> PathBuf {
     path
 }
 
-/// Objects, and what lies directly beneath each.
+/// Objects, and the objects directly below each.
 #[derive(Default)]
 struct Graph(BTreeMap<ObjectId, Vec<ObjectId>>);
 
@@ -124,7 +124,7 @@ impl Graph {
         self.store(repo, ObjectKind::Commit, &commit.serialize(), below)
     }
 
-    /// Returns the commit and all below it, except what is below something `stop` is true of.
+    /// Returns the commit and everything below it, except below objects for which `stop` is true.
     fn reach(&self, commit: Checksum, stop: impl Fn(&ObjectId) -> bool) -> BTreeSet<ObjectId> {
         let mut reached = BTreeSet::new();
         let mut stack = vec![ObjectId::new(ObjectKind::Commit, commit)];
@@ -156,7 +156,7 @@ proptest! {
         let targets: Vec<_> = wanted.iter().map(|tree| graph.commit(&local, tree)).collect();
         let mut held: Vec<_> = base.iter().map(|tree| graph.commit(&local, tree)).collect();
         held.retain(|commit| !targets.contains(commit));
-        // What else the server has: trees of others, and perhaps a part of what is pushed.
+        // Other objects the server has: other trees, and perhaps a part of the pushed one.
         let mut others: Vec<_> = elsewhere.iter().map(|tree| graph.commit(&local, tree)).collect();
         if related {
             let below = wanted[0].1.values().filter_map(|node| match node {
@@ -185,7 +185,7 @@ proptest! {
                 prop_assert!(offered.insert(*id), "{id} is offered twice");
             }
             unanswered.extend(batch);
-            // With nothing to offer, answers come.
+            // When the plan has nothing to offer, answers arrive.
             for _ in 0..=*answer {
                 if let Some(id) = unanswered.pop_front() {
                     plan.answer(id, server.contains(&id));
@@ -201,7 +201,8 @@ proptest! {
         prop_assert!(offered.is_disjoint(&beneath_basis));
         prop_assert!(needed.difference(&server).all(|id| offered.contains(id)));
 
-        // Answered at once, what lies beneath something the server has is not even offered.
+        // When answers arrive at once, a plan does not even offer objects below one that the server
+        // has.
         let mut plan = Plan::new(repository, &announced, &held, 0).unwrap();
         let mut offered = BTreeSet::new();
         while let Some(id) = plan.next(1).unwrap().pop() {
@@ -242,7 +243,7 @@ fn directories_are_looked_into_unasked_only_while_few_answers_are_missing() {
     );
     assert!(plan.next(usize::MAX).unwrap().is_empty());
     assert!(!plan.is_exhausted());
-    // One directory that is wanted is looked into at once, whatever else is not answered.
+    // The plan descends into a wanted directory at once, whatever other answers are outstanding.
     let last = *first
         .iter()
         .rfind(|id| id.kind == ObjectKind::Dirtree)

@@ -1,4 +1,4 @@
-//! What is read from each mode of repository.
+//! Reading objects from each mode of repository.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -372,7 +372,7 @@ fn what_a_repository_lacks_is_read_from_its_parent_and_from_the_parents_parent()
         "{said}"
     );
 
-    // Where nothing was of its own, whoever keeps empty directories for us left none.
+    // A repository without objects of its own loses its empty `objects` in some copies.
     fs::remove_dir_all(local.join("objects")).unwrap();
     assert_eq!(
         Repository::open(&local).unwrap().resolve("base").unwrap(),

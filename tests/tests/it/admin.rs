@@ -1,4 +1,4 @@
-//! What an operator does on the server, with the real programs.
+//! An operator's commands on the server, with the real programs.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::place::Place;
 
-/// Returns all that lies below a directory and is not `uid`'s.
+/// Collects everything below a directory that `uid` does not own.
 fn not_owned(dir: &Path, uid: u32, found: &mut Vec<String>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -96,7 +96,7 @@ fn a_repository_is_made_for_a_user_or_found_good_or_refused() {
     Repo::init(&place.dir.path().join("bare"), Mode::BareUser).unwrap();
     refused(&["init", "bare"], "bare-user");
     assert!(!place.dir.path().join("x").exists());
-    // A repository that ostree made, of the old mode's name.
+    // A repository that ostree made, with the old mode's name.
     Repo::init(&place.dir.path().join("theirs"), Mode::Archive).unwrap();
     place.admin(&["init", "theirs"]).success().unwrap();
 }
@@ -142,7 +142,8 @@ fn removed_refs_leave_the_summary_and_pruning_makes_room() {
     ];
     let said = place.admin(&args).success().unwrap();
     assert!(said.contains("removed p/e/3\n"), "{said}");
-    // The commits, trees and files of main and of p/e/3; the root's dirmeta is everybody's.
+    // The commits, trees and files of main and of p/e/3; the root's dirmeta is shared by all
+    // commits.
     assert!(said.contains("removed 6 of 16 objects"), "{said}");
     assert_eq!(place.names(), ["p/e/1", "p/e/2", "p/f/1"]);
     assert!(!in_summary("p/e/3"));
@@ -155,7 +156,7 @@ fn pruning_beside_pushes_loses_nothing_and_is_never_starved() {
     const KEYS: usize = 3;
     let place = Place::new();
     place.admin(&["init", "server"]).success().unwrap();
-    // All of them share much of what a prune removes while the next push relies on it.
+    // All artifacts share much of what a prune removes while the next push relies on it.
     let shared = place.dir.path().join("tree/shared");
     fs::create_dir_all(&shared).unwrap();
     for file in 0..30 {
@@ -195,7 +196,7 @@ fn pruning_beside_pushes_loses_nothing_and_is_never_starved() {
             "server",
         ];
         let pruned = [(); 2].map(|()| place.admin(&prune).success());
-        // Before anything is judged, so that a failure leaves nobody going on.
+        // Before the assertions, so that after a failure no thread goes on.
         pruning.store(false, Ordering::Release);
         for pusher in pushers {
             pusher.join().unwrap().unwrap();
@@ -301,7 +302,7 @@ fn an_authorized_key_is_in_both_files_whole_and_once() {
         "{grown}"
     );
     assert_eq!(fs::read_to_string(at("ssh/keys")).unwrap(), keys);
-    // In the directory where one is.
+    // In a directory that contains one.
     let here = [
         "authorize",
         "--key",
@@ -331,7 +332,7 @@ fn an_authorized_key_is_in_both_files_whole_and_once() {
 const KEY: &str = "ssh-ed25519 \
                    AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// Authorizes a key, another one for each number, for a user.
+/// Builds the command that authorizes a key, a different one for each number, for a user.
 fn authorize_command(place: &Place, number: usize, user: &str, more: &[&str]) -> Command {
     let name = format!("user{number}");
     let public = place.dir.path().join(format!("{name}.pub"));
@@ -358,7 +359,7 @@ fn keys_that_are_roots_are_written_by_root_and_a_users_as_that_user() {
         let more = ["--authorized-keys", keys];
         run(&mut authorize_command(&place, number, user, &more)).unwrap()
     };
-    // As the manual's hardening has it: sshd reads root's file as the user.
+    // The hardened setup of the manual: sshd reads root's file as the user.
     fs::create_dir(at("etc")).unwrap();
     authorize(1, "etc/keys").success().unwrap();
     let keys = fs::metadata(at("etc/keys")).unwrap();
@@ -374,7 +375,7 @@ fn keys_that_are_roots_are_written_by_root_and_a_users_as_that_user() {
     authorize(3, "home/.ssh/keys").success().unwrap();
     let keys = fs::metadata(at("home/.ssh/keys")).unwrap();
     assert_eq!((keys.uid(), keys.mode() & 0o777), (uid, 0o600));
-    // The user leads root nowhere.
+    // A user's symbolic link leads root nowhere.
     std::os::unix::fs::symlink(at("etc"), at("home/link")).unwrap();
     std::os::unix::fs::lchown(at("home/link"), Some(uid), Some(uid)).unwrap();
     let before = fs::read_to_string(at("config")).unwrap();
@@ -384,7 +385,7 @@ fn keys_that_are_roots_are_written_by_root_and_a_users_as_that_user() {
         fs::read_to_string(at("etc/keys")).unwrap().lines().count(),
         2
     );
-    // What a key could not be let in for is not granted.
+    // A key that cannot be authorized is granted nothing.
     assert_eq!(fs::read_to_string(at("config")).unwrap(), before);
     assert!(!ran.stderr.is_empty());
     let left: Vec<_> = fs::read_dir(place.dir.path()).unwrap().collect();

@@ -8,7 +8,7 @@ use artifact_tests::exec::Failure;
 use artifact_tests::invariants::Promise;
 use artifact_tests::programs;
 
-/// Another part each day would be more, and a failure that comes and goes; `make chaos` draws.
+/// A different part each day would cover more, and fail now and then; `make chaos` draws seeds.
 const SEED: u64 = 1;
 
 #[test]
@@ -18,7 +18,7 @@ fn a_receiver_disturbed_at_some_points_breaks_no_promise() {
     assert_eq!(tally.points(), 42);
 }
 
-/// What cannot fail proves nothing.
+/// A test that cannot fail proves nothing.
 #[test]
 fn pushes_are_seen_to_be_lost_when_syncs_do_nothing() {
     let (tally, _) = disturb(12, true).unwrap();

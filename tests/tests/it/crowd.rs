@@ -1,5 +1,5 @@
-//! A whole team at once: twenty pushes, ten users who pull, and somebody else's `ostree summary -u`
-//! over and over, all on one cache.
+//! A whole team at once: twenty pushes, ten users who pull, and another process that runs `ostree
+//! summary -u` over and over, all on one cache.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,7 @@ fn twenty_pushes_beside_ten_pullers_and_foreign_summaries_never_show_half_of_any
             .collect();
         let foreign = scope.spawn(|| summarise_over_and_over(&cache, &pushing));
         let pushed: Vec<_> = pushers.into_iter().map(|thread| thread.join()).collect();
-        // Before anything is judged, so that a failure leaves nobody going on.
+        // Before the assertions, so that after a failure no thread goes on.
         pushing.store(false, Ordering::Release);
         for outcome in pushed {
             outcome.unwrap().unwrap();
@@ -43,7 +43,7 @@ fn twenty_pushes_beside_ten_pullers_and_foreign_summaries_never_show_half_of_any
         (pulls, foreign.join().unwrap().unwrap())
     });
 
-    // With fewer, nothing would have been shown.
+    // Fewer pulls would prove nothing.
     assert!(pulls > 2 * PULLERS, "{pulls} pulls");
     assert!(foreign_summaries > 2, "{foreign_summaries} summaries");
     let refs = from.refs().unwrap();
@@ -56,7 +56,8 @@ fn twenty_pushes_beside_ten_pullers_and_foreign_summaries_never_show_half_of_any
     cache.wait_idle().unwrap();
 }
 
-/// Commits what is pushed: most files are in every artifact, so that all publish them at once.
+/// Commits the artifacts to push: most files are in every artifact, so that all pushes publish them
+/// at once.
 fn commit_all(cache: &Cache, from: &Repo) -> Result<Vec<String>, Failure> {
     let tree = Tree::create(&cache.scratch("tree"))?;
     from.commit(FIRST, tree.root(), &[])?;
@@ -86,7 +87,7 @@ fn push_and_look(cache: &Cache, from: &Repo, name: &str) -> Result<(), Failure> 
     )))
 }
 
-/// Returns the commit that whoever fetches the summary now finds under a name.
+/// Returns the commit that the current summary names for a ref.
 fn in_summary(cache: &Cache, name: &str) -> Result<Option<Checksum>, Failure> {
     let path = cache.repo().path().join("summary");
     let content = std::fs::read(&path).map_err(Failure::doing(format!("read {path:?}")))?;
@@ -95,8 +96,8 @@ fn in_summary(cache: &Cache, name: &str) -> Result<Option<Checksum>, Failure> {
     Ok(summary.refs.get(name).map(|entry| entry.commit))
 }
 
-/// Pulls all that the summary names until nobody pushes, and once more; returns how many times.
-/// A pull checks every object, and fails for one that is not there.
+/// Pulls every ref of the summary until no push runs, and once more; returns the number of rounds.
+/// A pull checks every object, and fails for a missing one.
 fn pull_over_and_over(cache: &Cache, n: usize, pushing: &AtomicBool) -> Result<usize, Failure> {
     let mode = [Mode::Archive, Mode::BareUser][n % 2];
     let user = Repo::init(puller(cache, n).path(), mode)?;
@@ -111,7 +112,7 @@ fn pull_over_and_over(cache: &Cache, n: usize, pushing: &AtomicBool) -> Result<u
     }
 }
 
-/// Writes the summary with ostree until nobody pushes; returns how many times.
+/// Writes the summary with ostree until no push runs; returns the number of times.
 fn summarise_over_and_over(cache: &Cache, pushing: &AtomicBool) -> Result<usize, Failure> {
     let mut times = 0;
     while pushing.load(Ordering::Acquire) {
@@ -127,7 +128,7 @@ fn puller(cache: &Cache, n: usize) -> Repo {
     Repo::at(&cache.scratch(&format!("puller{n}")))
 }
 
-/// Gives a command an end, so that a deadlock is a failure that says where.
+/// Runs a command with a time limit, so that a deadlock fails and shows where.
 fn bounded(command: &Command) -> Command {
     let mut bounded = Command::new("timeout");
     bounded
@@ -147,5 +148,5 @@ const PUSHERS: usize = 20;
 const PULLERS: usize = 10;
 const FILES: usize = 50;
 const FIRST: &str = "team/first/key";
-/// More than it takes on the slowest machine, less than the test runner waits.
+/// More than the slowest machine needs, less than the test runner waits.
 const LIMIT_SECS: &str = "120";

@@ -15,16 +15,16 @@ use artifact_tests::repo::{Mode, Repo};
 
 const NAME: &str = "project/element/key";
 
-/// What a client says: before its offer is answered, and after.
+/// A client's bytes: before its offer is answered, and after.
 struct Talk {
     commit: Checksum,
     first: Vec<u8>,
     second: Vec<u8>,
 }
 
-/// What became of a push that was cut.
+/// The result of a push that was cut.
 struct Cut {
-    /// There was no byte left to cut after.
+    /// The push ended before the cut.
     is_whole: bool,
     acknowledged: bool,
 }
@@ -51,7 +51,7 @@ impl Talk {
         }
     }
 
-    /// Says `count` bytes and no more.
+    /// Sends `count` bytes and no more.
     fn cut_to_the_server(&self, repo: &Path, count: usize) -> Cut {
         let mut hand = Hand::start(repo).unwrap();
         hand.write(&self.first[..count.min(self.first.len())]);
@@ -70,7 +70,7 @@ impl Talk {
         }
     }
 
-    /// Hears `count` bytes and no more, and then says no more either.
+    /// Receives `count` bytes and no more, and then sends nothing either.
     fn cut_to_the_client(&self, repo: &Path, count: usize) -> Cut {
         let mut hand = Hand::start(repo).unwrap();
         hand.write(&self.first);
@@ -95,7 +95,7 @@ fn is_acknowledgement(frame: &Frame) -> bool {
     matches!(frame, Frame::Finalized(finalized) if finalized.refs == [RefOutcome::Updated])
 }
 
-/// Cuts a push after every `step` bytes, and judges what each leaves.
+/// Cuts a push after every `step` bytes, and checks the state that each cut leaves.
 fn cut_everywhere(step: usize, cut: impl Fn(&Talk, &Path, usize) -> Cut) {
     let talk = Talk::new();
     let dir = tempfile::tempdir().unwrap();
@@ -103,7 +103,7 @@ fn cut_everywhere(step: usize, cut: impl Fn(&Talk, &Path, usize) -> Cut) {
     let mut repo = Repo::init(&path, Mode::Archive).unwrap();
     let mut published = 0;
     for count in (0..).step_by(step) {
-        // What an earlier cut left staged would not be wanted, and here all is sent.
+        // The server would not want objects that an earlier cut left staged, and here all are sent.
         let _ = fs::remove_dir_all(path.join("extensions"));
         let Cut {
             is_whole,

@@ -1,4 +1,4 @@
-//! What a session costs the others, however its client behaves: standard error that nobody reads,
+//! The cost of a session to others, however its client behaves: standard error that nobody reads,
 //! sessions that do nothing, keys without a right.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -19,7 +19,7 @@ use artifact_tests::programs;
 use artifact_tests::repo::{Mode, Repo};
 use tempfile::TempDir;
 
-/// A cache whose configuration names three who push, and one who may do nothing.
+/// A cache whose configuration names three identities that push, and one without rights.
 struct Cache {
     dir: TempDir,
     repo: Repo,
@@ -63,7 +63,7 @@ impl Cache {
         (text, records)
     }
 
-    /// Pushes a small artifact; returns how long that took.
+    /// Pushes a small artifact; returns the time it took.
     fn push(&self, who: &str, name: &str) -> Duration {
         let begun = Instant::now();
         push_by(self.hand(who), name);
@@ -85,7 +85,7 @@ fn is_updated(frame: &Frame) -> bool {
     matches!(frame, Frame::Finalized(finalized) if finalized.refs[0] == RefOutcome::Updated)
 }
 
-/// Returns what comes of something that must not take longer than any timer.
+/// Returns the result of an action that must take no longer than any timer.
 fn within<T: Send + 'static>(limit: Duration, act: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = std::sync::mpsc::channel();
     std::thread::spawn(move || done.send(act()));
@@ -121,7 +121,7 @@ fn many_refs(prefix: &str, count: usize, commit: Checksum) -> Vec<Frame> {
 fn a_push_is_done_and_lets_go_of_all_locks_though_nobody_reads_what_it_logs() {
     let cache = Cache::new("[limits]\nrefs-max=100000");
     let artifact = small("unread");
-    // Names that make lines long, so that the pipe is full long before the end.
+    // Long names make long lines, so that the pipe is full long before the end.
     let prefix = format!("alpha{}", format!("/{}", "x".repeat(180)).repeat(5));
     for verbose in ["verbose", "debug"] {
         let mut receiver = cache.receiver("mallory0");
@@ -138,12 +138,12 @@ fn a_push_is_done_and_lets_go_of_all_locks_though_nobody_reads_what_it_logs() {
             hand.send(&objects).unwrap();
             hand
         });
-        // It waits for more, and others are served.
+        // The session waits for a reader, and others are served.
         assert!(cache.push("bob", &format!("beta/{verbose}")) < Duration::from_secs(5));
         hand.say(&Frame::Finalize(Finalize {}));
         let told = within(Duration::from_secs(20), move || {
             let told = hand.hear_out().unwrap();
-            // Its last lines are waited for, for a second.
+            // The session waits one second for a reader of its last lines.
             let begun = Instant::now();
             drop(hand.end().unwrap());
             assert!(begun.elapsed() < Duration::from_secs(5));
@@ -179,7 +179,7 @@ fn a_key_without_any_right_is_sent_away_at_once_and_leaves_one_short_line() {
     let mut hand = cache.hand("eve");
     hand.write(&PREAMBLE);
     hand.say(&hello(Version::OLDEST, Version::NEWEST));
-    // Whatever else it says.
+    // Whatever else the client sends.
     for frame in many_refs("alpha", 10_000, small("x").commit) {
         hand.say(&frame);
     }
@@ -226,7 +226,7 @@ fn ten_thousand_refs_are_one_line_of_a_hundred_and_a_count() {
     assert!(text.len() < 100_000, "{}", text.len());
 }
 
-/// Begins a session of this kind, and leaves it alone.
+/// Begins a session of this kind, and leaves it idle.
 fn hostile(cache: &Cache, kind: &str, who: &str) -> Hand {
     let mut hand = cache.hand(who);
     let id = |number: u64| ObjectId::new(ObjectKind::File, Checksum::of(&number.to_le_bytes()));
@@ -320,7 +320,7 @@ fn a_receiver_that_must_be_confined_takes_no_push_where_it_is_not() {
     cache.push("bob", "beta/confined");
     let refused = |receiver: Command| {
         let mut hand = Hand::start_by(receiver).unwrap();
-        // A receiver that refuses waits for the version that its client speaks.
+        // A receiver that refuses waits for the client to say which version it speaks.
         hand.write(&PREAMBLE);
         let told = hand.hear_out().unwrap();
         let failed =
@@ -352,7 +352,7 @@ fn a_configuration_that_others_can_write_or_that_is_missing_lets_nobody_push() {
     let cache = Cache::new("");
     let refused = |cache: &Cache, why: &str| {
         let mut hand = cache.hand("bob");
-        // A receiver that refuses waits for the version that its client speaks.
+        // A receiver that refuses waits for the client to say which version it speaks.
         hand.write(&PREAMBLE);
         let told = hand.hear_out().unwrap();
         let failed =

@@ -1,5 +1,5 @@
-//! Pushes that go wrong: one clear line, an exit code that says whose turn it is, a repository
-//! exactly as before, and no process left behind.
+//! Pushes that fail: each prints one clear line, exits with a code that says whose turn it is,
+//! leaves the repository unchanged and no process behind.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -19,7 +19,7 @@ use crate::{every_kind, source};
 
 const NAME: &str = "project/element/key";
 
-/// A cache that holds one artifact, the repository it came from, and all there is in the cache.
+/// A cache that holds one artifact, the repository it came from, and a snapshot of the cache.
 struct Scene {
     cache: Cache,
     tree: Tree,
@@ -53,11 +53,11 @@ impl Scene {
         Ok(self)
     }
 
-    /// Checks that the push ended with this code and said why in one line, that the cache is as it
-    /// was, and that nobody is at work on it any more.
+    /// Checks that the push ended with this code and one line of explanation, that the cache is
+    /// unchanged, and that no process is at work on it any more.
     fn must_be_as_before(&self, pushed: Pushed, code: i32) -> Result<(), Failure> {
         let pushed = pushed.must_exit(code)?;
-        // What the server or ssh said is marked as such, and advice is indented.
+        // Lines from the server or ssh are marked as such, and advice is indented.
         let said = pushed.ran.stderr.lines();
         let lines = said
             .filter(|line| line.starts_with("artifact-cache: "))
@@ -77,14 +77,14 @@ impl Scene {
         self.cache.fsck()
     }
 
-    /// Checks that the same push works once nothing is in its way.
+    /// Checks that the same push succeeds once the fault is gone.
     fn must_still_work(&self) -> Result<(), Failure> {
         self.cache.push(&self.from, &[NAME])?.must_exit(0)?;
         self.cache.fsck()?;
         self.cache.must_give(NAME, &self.from, self.tree.root())
     }
 
-    /// Starts a push and waits until a good part of it lies on the server.
+    /// Starts a push and waits until a good part of it has reached the server.
     fn half_a_push(&self, options: &[&str]) -> Result<Child, Failure> {
         let already = self.cache.staged_len();
         let child = self
@@ -106,7 +106,7 @@ impl Scene {
         Ok(child)
     }
 
-    /// Pushes through a command that takes the place of ssh.
+    /// Pushes through a command that replaces ssh.
     fn push_through(&self, ssh: &str) -> Result<Pushed, Failure> {
         let mut push = self.cache.push_command(&self.from, &[NAME])?;
         Pushed::read(run(push.args(["--ssh", ssh]))?)
@@ -196,7 +196,7 @@ fn a_damaged_object_of_any_kind_gets_no_further() {
         };
         scene.from.damage(id).unwrap();
         let pushed = scene.cache.push(&scene.from, &[NAME]).unwrap();
-        // Whichever end looks first; a client need not check what the server will.
+        // Either end may notice first; a client need not check what the server will.
         let code = pushed.ran.code.unwrap();
         assert!([7, 8].contains(&code), "{pushed:?}");
         assert!(
@@ -295,7 +295,7 @@ fn a_connection_cut_in_the_middle_ends_in_exit_code_5_or_in_a_retry_that_goes_we
 #[test]
 fn a_disk_that_takes_no_more_is_said_to_be_the_servers() {
     let scene = Scene::start().unwrap().with_a_large_file().unwrap();
-    // With SIGXFSZ ignored, writing past 2 MiB fails as on a file system that is full.
+    // With SIGXFSZ ignored, writing past 2 MiB fails as on a full file system.
     let receiver = format!(
         "sh -c \"trap '' 25; ulimit -f 4096; exec {} {}\"",
         programs::receiver().unwrap().display(),
@@ -320,7 +320,7 @@ fn a_receiver_that_is_spoken_to_in_another_language_changes_nothing() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // The receiver may hang up before it has read it all.
+        // The receiver may hang up before it has read everything.
         let _ = receiver.stdin.take().unwrap().write_all(input);
         let output = receiver.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

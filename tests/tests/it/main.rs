@@ -1,7 +1,7 @@
-//! Pushes for real: the workspace's programs, a real sshd, stock ostree as the judge.
+//! Real pushes: the workspace's programs, a real sshd, and stock ostree as the judge.
 //!
-//! One binary, so that it links once. `ARTIFACT_CACHE_EXTRA=1`, which `make test-extra` sets, adds
-//! what takes long or much disk.
+//! All tests are in one binary, so that it links once. `ARTIFACT_CACHE_EXTRA=1`, which `make
+//! test-extra` sets, adds the tests that need much time or disk.
 
 mod admin;
 mod chaos;
@@ -30,19 +30,19 @@ use artifact_tests::repo::{Mode, Repo};
 use artifact_tests::tree::Tree;
 use artifact_tests::{cache::Cache, processes::MemoryWatch};
 
-/// Makes the tree `tree` with one of every kind of thing.
+/// Makes the tree `tree` with one file of every kind.
 fn every_kind(cache: &Cache) -> Result<Tree, Failure> {
     let tree = Tree::create(&cache.scratch("tree"))?;
     tree.all_kinds()?;
     Ok(tree)
 }
 
-/// Makes the repository `source` as a build tool or a publisher would keep it.
+/// Makes the repository `source`, as a build tool or a publisher would keep it.
 fn source(cache: &Cache, mode: Mode) -> Result<Repo, Failure> {
     Repo::init(&cache.scratch("source"), mode)
 }
 
-/// Fails if either end of a push took more memory than is promised for any push.
+/// Fails if either end of a push took more memory than the manual promises for any push.
 fn must_be_modest(watch: MemoryWatch) -> Result<(), Failure> {
     let peaks = watch.stop()?;
     for program in ["bst-artifact-re", "artifact-cache"] {
@@ -59,7 +59,7 @@ fn must_be_modest(watch: MemoryWatch) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns whether the long tests are wanted, and says so if they are not.
+/// Returns whether the long tests are to run, and prints a note if they are not.
 #[expect(clippy::print_stdout, reason = "a test that does nothing says why")]
 fn extra() -> bool {
     let wanted = std::env::var_os("ARTIFACT_CACHE_EXTRA").is_some_and(|value| value == "1");

@@ -1,7 +1,7 @@
-//! The manuals are followed word for word: from a bare machine to a cache with two users, one of
-//! whom may push to a part of it only, and a second machine that pulls.
+//! The test follows the manuals word for word: from a bare machine to a cache with two users, one
+//! of whom may push to a part of it only, and a second machine that pulls.
 //!
-//! Every block of commands says in its first line who types it:
+//! The first line of every block of commands says who types it:
 //!
 //! | fence | who |
 //! |---|---|
@@ -9,11 +9,11 @@
 //! | `sh client` | Alice, at her machine |
 //! | `sh second` | Bob, at his |
 //!
-//! `exit=N` behind that is how the block ends; 0 is not said. Blocks of other kinds are not run.
-//! `tests/manual/machine` is where they are, with a real sshd that reads what the manual wrote. These
-//! are not what they are for a reader, and no others:
+//! `exit=N` after that is the block's exit code, 0 by default. Blocks of other kinds are not run.
+//! They run in `tests/manual/machine`, with a real sshd that reads the files the manual wrote. Only
+//! these things differ from a reader's:
 //!
-//! | what | there |
+//! | thing | in the test |
 //! |---|---|
 //! | the three machines | accounts of one, in namespaces of their own, without a way out |
 //! | `apt-get`, `cargo install`, `systemctl` | `tests/manual/stand-ins` |
@@ -151,5 +151,5 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A key for where the manual abbreviates one.
+/// A key to replace the one the manual abbreviates.
 const KEY: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIBFPuRS9284WD/B06OFegF5xTZDazZ8jwwey482w78ai";

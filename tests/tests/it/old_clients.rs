@@ -1,5 +1,5 @@
-//! Clients of BuildStream 1.x and ostree-push before 0.1 at the real receiver: the recorded ones,
-//! and hostile ones in their manner.
+//! Clients of BuildStream 1.x and ostree-push before 0.1 against the real receiver: recorded ones,
+//! and hostile ones that speak their protocols.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy exempts test functions, not their helpers"
@@ -21,7 +21,7 @@ fn repository() -> (TempDir, Repo) {
     (dir, repo)
 }
 
-/// Checks that the repository is sound and gives what the recorded clients push.
+/// Checks that the repository is sound and serves what the recorded clients push.
 fn must_give(dir: &TempDir, repo: &Repo, refs: &[&str]) {
     repo.fsck().unwrap();
     let held = repo.refs().unwrap();
@@ -55,7 +55,8 @@ fn recorded_clients_push_and_push_again_and_get_the_recorded_answers() {
             let summary = repo.summary().unwrap().concat();
             assert!(refs.iter().all(|name| summary.contains(name)), "{summary}");
         }
-        // Clients of version 1 send the same as before; of version 0 one may that lost its answer.
+        // Clients of version 1 send the same again; a client of version 0 may do so that lost its
+        // answer.
         let again = format!("{version}-push-new");
         let server = OldServer::of(dialect, repo.path()).unwrap();
         let ended = server.converse(&recorded(&again, "c2s").unwrap()).unwrap();
@@ -142,7 +143,7 @@ fn the_command_lines_of_the_originals_are_taken_word_for_word() {
     }
 }
 
-/// Of a push that is refused, what a client says until it hears of that, and its answer.
+/// The bytes a refused client sends before it learns of the refusal, and its answer to it.
 fn refused(dialect: Dialect) -> Vec<u8> {
     let (session, until) = match dialect {
         Dialect::V1 => ("v1-push-new", TAR_AT - 5),
@@ -189,7 +190,7 @@ fn refusals_reach_old_clients_and_the_exit_codes_are_the_originals() {
             assert!(!told.contains(nowhere), "{told}");
         }
     }
-    // One that does not even push is told by standard error.
+    // A client that does not even push learns it from standard error.
     let server = OldServer::start(["--protocol-min", "2", "--pull-url", PULL_URL, path]).unwrap();
     let ended = server
         .converse(&recorded("v1-hello", "c2s").unwrap())
@@ -268,7 +269,7 @@ fn a_recorded_push_cut_anywhere_leaves_its_refs_old_or_new_and_whole() {
     }
 }
 
-/// A header of a tar stream, and what follows it, filled up.
+/// A header of a tar stream and the member's content, padded.
 fn tar_member(name: &str, kind: u8, content: &[u8]) -> Vec<u8> {
     tar_member_that_says(name, kind, content, content.len() as u64)
 }

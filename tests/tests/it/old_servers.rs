@@ -1,4 +1,4 @@
-//! The client at servers that know only version 0 or 1.
+//! The client against servers that know only version 0 or 1.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy exempts test functions, not their helpers"
@@ -17,8 +17,8 @@ use crate::{every_kind, extra, source};
 
 const NAME: &str = "project/element/key";
 
-/// A command in the place of ssh that refuses the first session as an old server does, and leads
-/// later ones to our receiver, which speaks whatever it hears.
+/// A command that replaces ssh: it refuses the first session as an old server does, and connects
+/// later ones to our receiver, which speaks every version.
 fn old_server(cache: &Cache, refusal: &str, options: &str) -> PathBuf {
     let script = cache.scratch("old-server");
     let (met, receiver) = (cache.scratch("met"), programs::receiver().unwrap());
@@ -38,7 +38,7 @@ fn push(cache: &Cache, ssh: &Path, from: &Repo, options: &[&str], refs: &[&str])
     Pushed::read(run(command.args(options)).unwrap()).unwrap()
 }
 
-/// What a receiver of BuildStream 1.x does with a preamble, and one of ostree-push.
+/// How a receiver of BuildStream 1.x reacts to a preamble, and one of ostree-push.
 const REFUSED_BY_1: &str = "dd bs=1 count=5 of=/dev/null 2>/dev/null; \
      echo 'bst.PushException: Unrecognized message byteorder x' >&2; exit 1";
 const REFUSED_BY_0: &str = "printf 'l\\0\\0\\041\\0mode'; exit 1";
@@ -48,7 +48,7 @@ fn a_server_that_refuses_the_newest_version_is_spoken_to_in_its_own() {
     for (refusal, options, version) in [
         (REFUSED_BY_1, "--pull-url https://x/y --", 1),
         (REFUSED_BY_0, "--repo", 0),
-        // There is no such program; there is one of the other name.
+        // The program does not exist; one with the other name does.
         ("exit 127", "--repo", 0),
     ] {
         let cache = Cache::start().unwrap();
@@ -156,7 +156,7 @@ fn what_an_old_server_does_not_compare_the_client_does() {
     assert_eq!(push(&[]).must_exit(3).unwrap().refs[NAME], "refused");
 }
 
-/// Ends what it is told of a push of version 0 in its exit code.
+/// Puts the answer to a push of version 0 into its exit code.
 #[test]
 fn a_push_whose_server_fails_at_the_end_is_not_reported_as_done() {
     let cache = Cache::start().unwrap();
@@ -200,7 +200,7 @@ fn check_says_what_an_old_server_is() {
     assert!(said.contains(&cache.pull_url()), "{said}");
 }
 
-/// The receiver of version 0 that ostree-push still has, as it is on PyPI.
+/// The receiver of version 0 that ostree-push still contains, as published on PyPI.
 #[test]
 fn the_receiver_of_ostree_push_takes_our_pushes() {
     if !extra() {

@@ -1,4 +1,4 @@
-//! A server's repository that is pushed to by path, and what an operator does with it.
+//! A server's repository that is pushed to by path, and an operator's commands on it.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs;
@@ -11,7 +11,7 @@ use artifact_tests::programs;
 use artifact_tests::repo::{Mode, Repo};
 use tempfile::TempDir;
 
-/// A repository and one to push from, on one machine.
+/// A repository, and one to push from, on one machine.
 pub(crate) struct Place {
     pub(crate) dir: TempDir,
     pub(crate) server: Repo,
@@ -21,7 +21,7 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // So that another user gets there.
+        // So that another user can reach it.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let source = Repo::init(&dir.path().join("source"), Mode::Archive).unwrap();
         let server = Repo::at(&dir.path().join("server"));

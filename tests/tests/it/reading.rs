@@ -1,4 +1,4 @@
-//! What a user reads of caches: pull, list, check, and the configuration that names them.
+//! What a user reads from caches: pull, list, check, and the configuration that names them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ use crate::{every_kind, source};
 
 const ONE: &str = "project/one/key";
 const TWO: &str = "project/two/key";
-/// A port where nobody listens.
+/// A port on which no server listens.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
-/// A cache that holds two artifacts, and where they came from.
+/// A cache that holds two artifacts, and the repository they came from.
 struct Scene {
     cache: Cache,
     tree: Tree,
@@ -60,14 +60,14 @@ impl Scene {
     fn copy(&self, name: &str, refs: &[&str]) -> Result<(PathBuf, HttpServer), Failure> {
         let path = self.cache.scratch(name);
         let copy = Repo::init(&path, Mode::Archive)?;
-        // Over the web: objects from a path would be links to the originals.
+        // Over HTTP: objects pulled from a path would be links to the originals.
         copy.pull_http(&self.cache.pull_url(), refs)?;
         copy.ostree("summary", ["-u"])?;
         let server = HttpServer::start(&path)?;
         Ok((path, server))
     }
 
-    /// Takes a file object out of a copy; returns where it was and where it is.
+    /// Moves a file object out of a copy; returns its old and new paths.
     fn put_a_file_away(&self, copy: &Path) -> Result<(PathBuf, PathBuf), Failure> {
         let id = Repo::at(copy).objects(ObjectKind::File)?[0];
         let place = copy.join("objects").join(id.archive_path());
@@ -76,7 +76,7 @@ impl Scene {
         Ok((place, away))
     }
 
-    /// Checks that a ref is here, whole, and the tree it stands for.
+    /// Checks that a ref is in `local`, complete, and names the right tree.
     fn must_have(&self, name: &str) -> Result<(), Failure> {
         let local = self.local();
         if local.commit_of(name)? != self.from.commit_of(name)? {
@@ -166,7 +166,7 @@ fn every_mode_of_repository_can_be_pulled_into_over_the_web_and_from_a_path() {
             local.ostree("init", [format!("--mode={mode}")]).unwrap();
             must_exit(scene.pull(&["--remote", remote, plain]).unwrap(), 0);
             scene.must_have(plain).unwrap();
-            // Only this mode cannot hold special bits.
+            // Only this mode cannot hold special permission bits.
             let code = if mode == "bare-user-only" { 7 } else { 0 };
             must_exit(scene.pull(&["--remote", remote, ONE]).unwrap(), code);
             fs::remove_dir_all(local.path()).unwrap();
@@ -200,7 +200,7 @@ fn each_ref_comes_from_the_first_cache_that_has_it() {
     scene.must_have(ONE).unwrap();
     scene.must_have(TWO).unwrap();
 
-    // What is here already is fetched no more, and what is not anywhere is said.
+    // Existing objects are not fetched again, and the pull names refs that no cache has.
     let ran = must_exit(scene.pull(&[ONE, "project/none/key"]).unwrap(), 4);
     assert!(ran.stdout.contains("unchanged"), "{ran}");
     assert!(
@@ -238,7 +238,7 @@ fn a_cache_out_of_reach_is_passed_over_unless_strict() {
     let ran = must_exit(scene.pull(&[ONE]).unwrap(), 0);
     assert!(ran.stderr.contains("warning: cannot read"), "{ran}");
     scene.must_have(ONE).unwrap();
-    // A ref that is not where it was looked for may be where nobody answered.
+    // A ref that the cache lacks may be in the cache that does not answer.
     must_exit(scene.pull(&["project/none/key"]).unwrap(), 5);
     must_exit(scene.pull(&["--remote", NOWHERE, ONE]).unwrap(), 5);
     let listed = must_exit(scene.client("list", &[]).unwrap(), 0);
@@ -321,7 +321,7 @@ fn a_damaged_object_is_not_taken_and_its_ref_not_set() {
         assert!(ran.stderr.contains("damaged"), "{ran}");
         assert!(scene.local().refs().unwrap().is_empty());
     }
-    // The next cache has it whole; what was good of the first is not fetched again.
+    // The next cache has the whole ref; good objects from the first are not fetched again.
     let remotes = [
         "--remote",
         &damaged.url(),
@@ -359,7 +359,7 @@ fn a_pull_that_is_killed_sets_no_ref_and_the_next_one_goes_on() {
     let scene = Scene::start().unwrap();
     let (path, slow) = scene.copy("slow", &[ONE]).unwrap();
     let (held, away) = scene.put_a_file_away(&path).unwrap();
-    // Nobody writes into it, so that whoever asks for it waits.
+    // Nothing is written into it, so that a request for it waits.
     let made = run(Command::new("mkfifo").arg(&held)).unwrap();
     must_exit(made, 0);
     let mut pull = scene.cache.client("pull").unwrap();
@@ -376,7 +376,8 @@ fn a_pull_that_is_killed_sets_no_ref_and_the_next_one_goes_on() {
     }
     pull.kill().unwrap();
     pull.wait().unwrap();
-    // The web server's thread is let go. Opened for both, it is opened though nobody waits.
+    // This lets the web server's thread go. Opening for reading and writing succeeds even if no
+    // thread waits.
     drop(fs::File::options().read(true).write(true).open(&held));
     fs::rename(&away, &held).unwrap();
     assert!(scene.local().refs().unwrap().is_empty());
@@ -384,7 +385,7 @@ fn a_pull_that_is_killed_sets_no_ref_and_the_next_one_goes_on() {
     scene.must_have(ONE).unwrap();
 }
 
-/// Counts the objects that an unfinished pull has put aside.
+/// Counts the objects that an unfinished pull has staged.
 fn staged(repo: &Path) -> usize {
     let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
     entries(&repo.join("tmp"))
@@ -430,7 +431,8 @@ fn what_is_wrong_on_this_side_is_said_to_be_so() {
     for subcommand in ["list", "check"] {
         let ran = must_exit(scene.client(subcommand, &[]).unwrap(), 2);
         assert!(
-            ran.stderr.contains("artifact-cache.yaml:3: \"pusch\""),
+            ran.stderr
+                .contains("artifact-cache.yaml:3: unknown key \"pusch\""),
             "{ran}"
         );
     }
@@ -441,7 +443,7 @@ fn what_is_wrong_on_this_side_is_said_to_be_so() {
     must_exit(scene.client("list", &["--config", &other]).unwrap(), 0);
 }
 
-/// Runs `check` with a command in the place of ssh, and returns what it advises.
+/// Runs `check` with a command that replaces ssh, and returns its advice.
 fn advice(scene: &Scene, ssh: &str, code: i32) -> Result<String, Failure> {
     let url = scene.cache.push_url();
     let ran = scene.client("check", &["--ssh", ssh, "--remote", &url])?;
@@ -463,7 +465,7 @@ fn check_tells_what_ssh_has_against_it() {
         said.contains("does not know the server's key yet"),
         "{said}"
     );
-    // Another key than the one that is known.
+    // A different key from the known one.
     let (_, dir) = ssh.split_once("UserKnownHostsFile=").unwrap();
     let dir = PathBuf::from(dir.split("/known_hosts").next().unwrap());
     let known = fs::read_to_string(dir.join("known_hosts")).unwrap();
@@ -492,7 +494,7 @@ buildstream._artifactcache.pushreceive.PushException: Unrecognized message byteo
     let old = format!("head -c 5 >/dev/null; echo '{traceback}' >&2; exit 1");
     let said = advice(&scene, &shell(&old), 6).unwrap();
     assert!(said.contains("an older one"), "{said}");
-    // Told to, the client speaks no older version.
+    // When told to, the client speaks no older version.
     let first = shell("printf 'l\\000\\000!\\000mode'; cat >&2");
     let url = scene.cache.push_url();
     let only_new = ["--protocol", "2", "--ssh", &first, "--remote", &url];
@@ -555,7 +557,7 @@ fn check_tells_where_the_web_server_is_wrong() {
     assert!(said.contains("the repository's own directory"), "{said}");
     let said = advice(&scene, &announce(&format!("--pull-url {NOWHERE}")), 5).unwrap();
     assert!(said.contains("no server listens there"), "{said}");
-    // What it serves looks right, and is another repository's.
+    // The served summary looks right, but belongs to another repository.
     let (path, other) = scene.copy("other", &[TWO]).unwrap();
     let repo = Repo::at(&path);
     repo.add_ref(ONE, &repo.commit_of(TWO).unwrap()).unwrap();
@@ -565,7 +567,7 @@ fn check_tells_where_the_web_server_is_wrong() {
         said.contains("the repository that the receiver writes"),
         "{said}"
     );
-    // The receiver has not one of its refs.
+    // The receiver has none of its refs.
     let (_, empty) = scene.copy("less", &[TWO]).unwrap();
     fs::remove_file(scene.cache.repo().path().join("refs/heads").join(TWO)).unwrap();
     let said = advice(&scene, &announce(&format!("--pull-url {}", empty.url())), 9).unwrap();

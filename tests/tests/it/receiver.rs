@@ -1,12 +1,12 @@
-//! The receiver's program alone: what its surroundings can do to it.
+//! The receiver's program on its own, in hostile surroundings.
 
 use std::process::{Command, Stdio};
 
 use artifact_tests::programs;
 use artifact_tests::repo::{Mode, Repo};
 
-/// When ssh is gone, so is standard error. What could not be logged there was reported there, which
-/// panicked: a publication that should have gone on was aborted.
+/// When ssh is gone, so is standard error. The receiver once reported a failed log line there,
+/// which panicked and aborted a publication that should have gone on.
 #[test]
 fn a_receiver_whose_log_nobody_reads_goes_on() {
     let dir = tempfile::tempdir().unwrap();
@@ -21,11 +21,12 @@ fn a_receiver_whose_log_nobody_reads_goes_on() {
         .stderr(write)
         .status()
         .unwrap();
-    // A connection that ended, as with a log.
+    // The connection ended, as it does with a log.
     assert_eq!(status.code(), Some(5));
 }
 
-/// Mercurial and others ran what a client had asked for, or a part of it (CVE-2014-6271 and its kind).
+/// Mercurial and others executed a client's requested command, or a part of it (CVE-2014-6271 and
+/// its kind).
 #[test]
 fn what_a_client_asked_for_is_logged_escaped_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Objects that are lost or damaged on the server, and the pushes that heal it.
+//! Objects that are lost or damaged on the server, and the pushes that heal them.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ use artifact_tests::repo::{Mode, Repo};
 
 use crate::place::Place;
 
-/// A repository with a commit of every kind of object and one that shares some of them; and a copy of
-/// it.
+/// A repository with a commit of every kind of object and another that shares some of them; and a
+/// copy of it.
 struct Damaging {
     place: Place,
     whole: PathBuf,
@@ -84,7 +84,7 @@ impl Damaging {
         copy(&self.whole, self.place.server.path());
     }
 
-    /// Returns what is among the objects, by its path in the repository: of each kind two at most.
+    /// Returns the paths of the objects in the repository: two of each kind at most.
     fn objects(&self) -> Vec<PathBuf> {
         let objects = Repo::at(&self.whole).listing(&[]).unwrap();
         let objects = objects.paths().map(Path::to_owned);
@@ -126,8 +126,8 @@ fn copy(from: &Path, to: &Path) {
         .unwrap();
 }
 
-// Only files, dirmetas and commits could be healed: for a lost dirtree push said "has every object",
-// and pulls stayed broken.
+// Pushes once healed only files, dirmetas and commits: for a lost dirtree the server said "has
+// every object", and pulls stayed broken.
 #[test]
 fn after_a_repair_a_push_heals_any_object_whatever_became_of_it() {
     let scene = Damaging::new();
@@ -157,7 +157,7 @@ fn after_a_repair_a_push_heals_any_object_whatever_became_of_it() {
                 .listing(&["objects", "state", "extensions"])
                 .unwrap();
             before.must_equal(&after).unwrap();
-            // Of detached metadata no checksum is known.
+            // Detached metadata have no known checksum.
             if !(detached && matches!(how, How::Lost | How::Empty | How::Flipped)) {
                 assert_eq!(ran.code, Some(9), "{what}: {ran}");
                 assert!(ran.stdout.contains("artifact-cache push"), "{what}: {ran}");
@@ -181,7 +181,7 @@ fn a_push_of_a_ref_that_lacks_something_heals_it_without_being_told() {
     for path in scene.objects() {
         for how in [How::Lost, How::Empty, How::Cut, How::Flipped] {
             let extension = path.extension().unwrap();
-            // What its length does not tell of a file only a check finds.
+            // Only a check finds damage to a file that leaves its length alone.
             if extension == "filez" && matches!(how, How::Cut | How::Flipped) {
                 continue;
             }
@@ -240,7 +240,8 @@ fn a_prune_of_what_is_not_whole_removes_nothing_and_says_how_to_mend_it() {
     }
 }
 
-// A commit that shared what another one had lost relied on that, and was published without it.
+// A commit once relied on an object that it shared with a damaged one, and was published without
+// it.
 #[test]
 fn a_new_ref_does_not_rely_on_a_commit_that_lost_what_it_shares() {
     let scene = Damaging::new();

@@ -13,7 +13,7 @@ use artifact_tests::repo::{Mode, Repo};
 use artifact_tests::sshd::Sshd;
 use tempfile::TempDir;
 
-/// A server whose users have keys of their own, and a repository that they push from.
+/// A server whose users have keys of their own, and a repository to push from.
 struct Server {
     sshd: Sshd,
     repo: Repo,
@@ -63,7 +63,7 @@ impl Server {
     }
 }
 
-/// As the manual has it.
+/// The key's command as the manual has it.
 fn force_command(config: &Path, repo: &Path) -> String {
     format!(
         "ExposeAuthInfo yes\n    ForceCommand {} --config {} {}",
@@ -149,7 +149,7 @@ fn a_key_pushes_what_its_identity_may_and_nothing_else() {
         "{audit}"
     );
     assert_eq!(first.protocol, Some(2));
-    // The log and the audit name a session alike.
+    // The log and the audit log give a session the same name.
     assert_eq!(first.session.len(), 8);
 }
 
@@ -166,7 +166,7 @@ fn a_keys_own_command_says_who_it_is_of() {
         )
     });
     server.authorize(&keys);
-    // The keys need not be in the configuration.
+    // The configuration need not contain the keys.
     server.write_config("[[identity]]\nname = 'alice'\npush = ['alpha/**']\n");
     server.push("alice", &["alpha/e/k"]).must_exit(0).unwrap();
     server.push("alice", &["beta/e/k"]).must_exit(3).unwrap();

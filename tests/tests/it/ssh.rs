@@ -1,4 +1,4 @@
-//! What a user sees of a cache that works: push, push again, pull, check.
+//! A user's view of a working cache: push, push again, pull, check.
 
 use std::thread;
 
@@ -70,7 +70,7 @@ fn a_changed_artifact_of_the_same_element_sends_only_what_differs() {
         .unwrap();
     let pushed = cache.push(&from, &["project/element/two"]).unwrap();
     let pushed = pushed.must_exit(0).unwrap();
-    // The file, the dirtrees of deep/er, deep and the root, the commit.
+    // The file, the dirtrees of deep/er, deep and the root, and the commit.
     assert_eq!(pushed.objects_sent, Some(5), "{pushed:?}");
     cache.fsck().unwrap();
     cache
@@ -161,7 +161,8 @@ fn the_summary_after_a_push_is_the_one_ostree_would_write() {
         assert!(ours.iter().any(|line| line.contains(name)), "{ours:?}");
         cache.repo().ostree("summary", ["-u"]).unwrap();
         let mut theirs = cache.repo().summary().unwrap();
-        // Nobody else says what each ref takes, and ostree promises an index of deltas that nobody made.
+        // Only our summary contains the size of each ref; ostree also promises an index of deltas
+        // that nobody made.
         ours.retain(|line| !line.contains("artifact-cache.size"));
         for lines in [&mut ours, &mut theirs] {
             lines.retain(|line| !line.contains("indexed-deltas"));

@@ -12,14 +12,14 @@ use artifact_tests::programs;
 use artifact_tests::repo::{Mode, Repo};
 use tempfile::TempDir;
 
-/// A key of GPG in a directory of its own. Its agent ends when the directory is gone.
+/// A GPG key in a directory of its own. Its agent ends when the directory is gone.
 struct Gpg {
     home: TempDir,
 }
 
 impl Gpg {
     fn new() -> Result<Self, Failure> {
-        // A short path: the agent's socket lies in there.
+        // A short path: it contains the agent's socket.
         let home = tempfile::tempdir().map_err(Failure::doing("make a directory"))?;
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700))
             .map_err(Failure::doing("close a directory"))?;
@@ -51,7 +51,7 @@ impl Drop for Gpg {
 }
 
 fn admin(repo: &Repo, args: &[&str]) -> Result<Ran, Failure> {
-    // Not that of this machine.
+    // Not this machine's key.
     let mut command = Command::new(programs::admin()?);
     command
         .args(["summary", "--config", "/dev/null"])
@@ -97,14 +97,14 @@ fn a_summary_signed_with_gpg_is_pulled_from_by_those_who_insist() {
     user.ostree("remote", add).unwrap();
     user.ostree("pull", ["cache", "p/e/k"]).unwrap();
 
-    // What wakes when the summary changes is not woken by itself.
+    // A unit that wakes when the summary changes does not wake itself.
     let paths = ["summary", "summary.sig"].map(|name| repo.path().join(name));
     let before = paths.each_ref().map(|path| identity(path).unwrap());
     let said = admin(&repo, &sign).unwrap().success().unwrap();
     assert!(said.starts_with("the summary is right: 1 ref, "), "{said}");
     assert_eq!(before, paths.each_ref().map(|path| identity(path).unwrap()));
 
-    // Whatever changes the refs takes the signature away, until this has run again.
+    // Any change of the refs removes the signature until the command has run again.
     repo.commit("p/e/l", &tree, &["--no-bindings"]).unwrap();
     let said = admin(&repo, &[]).unwrap().success().unwrap();
     assert!(said.starts_with("made the summary: 2 refs, "), "{said}");

@@ -1,4 +1,4 @@
-//! What the surroundings of a receiver, or of a client, may try: the environment, the command that a
+//! Attacks from the surroundings of a receiver or a client: the environment, the command that a
 //! client asks ssh for, things planted in the repository, text for the terminal, memory.
 #![expect(
     clippy::unwrap_used,
@@ -86,7 +86,7 @@ fn the_command_a_client_asks_ssh_for_is_never_run() {
         let mut client = Command::new(words.next().unwrap());
         client.args(words).args(["-p", &port, &user, "--", command]);
         let ran = run(&mut client).unwrap();
-        // What runs is the receiver, to which nothing is said: the connection is lost.
+        // The receiver runs, and gets no input: the connection is lost.
         assert_eq!(ran.code, Some(5), "{command:?}: {ran}");
         assert!(ran.stdout.is_empty(), "{command:?}: {ran}");
         let is_raw = |c: char| c.is_control() && !['\n', '\r'].contains(&c);
@@ -130,7 +130,7 @@ fn nothing_in_the_environment_changes_what_a_receiver_does() {
             .unwrap()
             .end()
             .unwrap();
-        // A summary says when it was written, and a line of the log which session it is of.
+        // A summary contains its date, and a line of the log its session's name.
         let said = silent.said.split_once(' ').map(|(_, said)| said.to_owned());
         (repo.listing(&["summary", "extensions"]).unwrap(), said)
     };
@@ -172,7 +172,7 @@ fn pipes_and_devices_planted_in_a_repository_hold_nobody_up() {
             .unwrap()
             .success()
             .unwrap();
-        // It ends: whether it refuses the repository or puts a file in the place is its own affair.
+        // The session ends: it may refuse the repository or put a file in the place.
         if push(Hand::start(repo.path()).unwrap()) && place != "summary" && place != ".lock" {
             assert_eq!(repo.commit_of(NAME).unwrap(), good.commit, "{place}");
             repo.fsck().unwrap();
@@ -216,7 +216,7 @@ fn what_a_server_says_reaches_no_terminal_as_it_is() {
         text,
     });
     let path = cache.scratch("said");
-    // As ssh passes on what a login shell prints, and what it says itself.
+    // As ssh passes on the output of a login shell, and prints its own.
     let raw = [hostile.as_bytes(), b"\n"].concat();
     let frames = |frames: &[&Frame]| {
         let encoded = frames.iter().flat_map(|frame| frame.encode().to_vec());
@@ -255,7 +255,7 @@ fn hostile_clients_make_a_receiver_take_64_mib_at_most() {
     let start = || Hand::announced(repo.path(), NAME, good().commit).unwrap();
     let id = |kind, number: usize| ObjectId::new(kind, Checksum::of(&number.to_le_bytes()));
 
-    // As many ids as may be unsettled, and none is sent.
+    // As many ids as may be unsettled, and no object is sent.
     let mut hand = start();
     for from in (0..MAX_UNSETTLED_IDS).step_by(MAX_OFFER_IDS) {
         let ids = (from..from + MAX_OFFER_IDS).map(|n| id(ObjectKind::File, n));
@@ -264,7 +264,7 @@ fn hostile_clients_make_a_receiver_take_64_mib_at_most() {
     }
     hand.cut().unwrap();
 
-    // As much metadata as may be collected, in as many streams as there are.
+    // As much metadata as may be collected, in as many streams as may be open.
     let mut hand = start();
     let trees: Vec<_> = (0..4).map(|n| id(ObjectKind::Dirtree, n)).collect();
     hand.offer(trees.clone()).unwrap();
@@ -278,14 +278,14 @@ fn hostile_clients_make_a_receiver_take_64_mib_at_most() {
             hand.say(&Frame::ObjectChunk(ObjectChunk { stream, bytes }));
         }
     }
-    // It is answered when there is room again for what was sent before it.
+    // The server answers it once it has room again for the objects sent before it.
     hand.say(&Frame::Offer(Offer {
         ids: vec![id(ObjectKind::File, 1)],
     }));
     hand.hear().unwrap();
     hand.cut().unwrap();
 
-    // A bomb that states its length.
+    // A bomb that declares its length.
     let (checksum, stored) = file_that_says(&vec![0; 64 << 20], 64 << 20);
     let bomb = Artifact::of(&[("bomb", checksum, stored)]);
     let mut hand = start();

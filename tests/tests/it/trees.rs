@@ -1,4 +1,4 @@
-//! Trees of the sizes users have.
+//! Trees of the sizes that users have.
 
 use artifact_tests::cache::Cache;
 use artifact_tests::exec::Failure;

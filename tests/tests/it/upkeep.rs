@@ -1,5 +1,5 @@
-//! What an operator's commands, and pushes beside them, make of repositories that other programs and
-//! people have had their hands in.
+//! The effect of an operator's commands, and of pushes beside them, on repositories that other
+//! programs and people have changed.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs;
@@ -35,7 +35,7 @@ impl Place {
         symlink(target, path).unwrap();
     }
 
-    /// Stock ostree can list refs, prune, check, and make a summary.
+    /// Checks that stock ostree can list refs, prune, check, and make a summary.
     fn stock_works(&self) {
         self.server.refs().unwrap();
         self.server.fsck().unwrap();
@@ -49,8 +49,8 @@ impl Place {
     }
 }
 
-// Removed and pruned targets left aliases that lead to nothing: from then on, stock `ostree refs`,
-// `fsck` and `prune` failed, and so did our own prune.
+// Removing and pruning targets once left aliases that led to nothing: from then on, stock `ostree
+// refs`, `fsck` and `prune` failed, and so did our own prune.
 #[test]
 fn what_an_alias_leads_to_is_kept_and_named_and_an_alias_can_be_removed() {
     for (link, target) in [
@@ -165,7 +165,7 @@ fn an_alias_that_leads_nowhere_is_named_and_keeps_nobody_from_anything() {
             }
         }
     }
-    // A push of what it leads to mends it.
+    // A push of the alias's target mends it.
     let place = with_refs(&["p/a/1"]);
     place.link("heads/next", "p/a/2");
     place.commit("p/a/2", "two");
@@ -173,8 +173,8 @@ fn an_alias_that_leads_nowhere_is_named_and_keeps_nobody_from_anything() {
     place.stock_works();
 }
 
-// Whoever copies a repository without its empty directories got one that `init` called good and that
-// nobody could prune.
+// A copy of a repository without its empty directories was one that `init` called good and that no
+// command could prune.
 #[test]
 fn directories_that_are_gone_are_made_again_by_whoever_needs_them() {
     type Act = (&'static str, fn(&Place));
@@ -212,7 +212,7 @@ fn directories_that_are_gone_are_made_again_by_whoever_needs_them() {
                 .unwrap();
             assert!(!server.join("refs/remotes").exists() && !server.join("state").exists());
             act(&place);
-            // Who only reads makes nothing.
+            // Read-only commands create nothing.
             if name == "fsck" || name == "status" {
                 place.must(&["init", "server"]);
             }
@@ -223,7 +223,7 @@ fn directories_that_are_gone_are_made_again_by_whoever_needs_them() {
             place.must(&["fsck", "server"]);
         }
     }
-    // Objects that are elsewhere are no empty directory.
+    // A missing directory is not made when the objects are elsewhere.
     let place = with_refs(&["p/a/1"]);
     let objects = place.server.path().join("objects");
     fs::rename(&objects, place.dir.path().join("elsewhere")).unwrap();
@@ -239,7 +239,7 @@ fn directories_that_are_gone_are_made_again_by_whoever_needs_them() {
     assert!(!objects.exists());
 }
 
-// A tombstone that a prune had made was a fault to fsck.
+// Our fsck once called a tombstone, which a prune had made, a fault.
 #[test]
 fn files_that_ostree_has_or_passes_over_are_no_faults() {
     let place = with_refs(&["p/a/1", "p/a/2"]);
@@ -248,7 +248,7 @@ fn files_that_ostree_has_or_passes_over_are_no_faults() {
         .ostree("config", ["set", "core.tombstone-commits", "true"])
         .unwrap();
     place.must(&["remove", "server", "p/a/1"]);
-    // Of the same bytes as stock's.
+    // It has the same bytes as stock's.
     let copy = place.dir.path().join("copy");
     let copied = run(Command::new("cp")
         .arg("-a")
@@ -298,7 +298,7 @@ fn files_that_ostree_has_or_passes_over_are_no_faults() {
     )
     .unwrap();
     place.stock_works();
-    // Of mode bare: stock prune fails for one in an archive.
+    // In mode bare: stock prune fails for a tombstone in an archive repository.
     let files = place
         .server
         .objects(artifact_formats::ObjectKind::File)
@@ -318,7 +318,7 @@ fn files_that_ostree_has_or_passes_over_are_no_faults() {
     place.commit("p/a/3", "three");
     place.push(&["p/a/3"]).must_exit(0).unwrap();
     place.must(&["prune", "server"]);
-    // What stock ostree does not pass over is a fault.
+    // An entry at which stock ostree stops is a fault.
     fs::create_dir(dir.join(format!("{digits}.dirtree"))).unwrap();
     write(&server.join("refs/heads/empty"));
     let ran = place.admin(&["fsck", "server"]);
@@ -411,7 +411,7 @@ fn what_empties_a_project_or_takes_more_than_half_is_refused_unless_it_is_meant(
     assert!(place.names().is_empty());
 }
 
-// Web servers tell two versions of a file apart by whole seconds and the length: of two summaries
+// Web servers distinguish two versions of a file by whole seconds and the length: of two summaries
 // within a second, clients were given the first.
 #[test]
 fn each_version_of_a_file_that_is_served_has_a_later_second() {
@@ -438,7 +438,7 @@ fn each_version_of_a_file_that_is_served_has_a_later_second() {
         let later = versions.windows(2).all(|pair| pair[0].0 < pair[1].0);
         assert!(later, "{versions:?}");
     }
-    // What says the same is not dated anew.
+    // An unchanged summary keeps its date.
     let is = second("summary");
     place.must(&["summary", "server"]);
     assert_eq!(second("summary"), is);
@@ -489,7 +489,7 @@ fn a_limit_of_the_receivers_process_is_named_to_the_client() {
     place.must(&["fsck", "server"]);
 }
 
-// On a disk that was full, nothing could be removed: each command wanted to write first.
+// On a full disk, no command could remove anything: each wanted to write first.
 #[test]
 fn a_full_disk_keeps_nobody_from_making_room() {
     let place = with_refs(&["p/a/1", "p/a/2", "p/a/3"]);

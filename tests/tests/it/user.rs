@@ -1,4 +1,4 @@
-//! What a user's machine does to the client: odd repositories, ssh configurations, environments, full
+//! A user's machine against the client: odd repositories, ssh configurations, environments, full
 //! disks, signals.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -50,7 +50,7 @@ impl Scene {
         Pushed::read(run(command.args(options)).unwrap()).unwrap()
     }
 
-    /// Returns how many commits of the ref's history the cache has.
+    /// Returns the number of commits of the ref's history that the cache has.
     fn history(&self) -> usize {
         let log = ostree(self.cache.repo().path(), &["log", REF]);
         log.lines()
@@ -99,7 +99,7 @@ fn history_is_filled_in_and_only_what_is_missing_of_it_is_sent() {
         assert_eq!(pushed.refs[REF], status, "{pushed:?}");
         scene.cache.fsck().unwrap();
     }
-    // One in the middle is lost, and then all but its name.
+    // A commit in the middle is lost, and then everything of it but its name.
     let head = ostree(scene.from.path(), &["rev-parse", &format!("{REF}^")]);
     let (first, rest) = head.trim().split_at(2);
     let commit = |repo: &Repo| repo.path().join(format!("objects/{first}/{rest}.commit"));
@@ -112,7 +112,7 @@ fn history_is_filled_in_and_only_what_is_missing_of_it_is_sent() {
     );
     scene.cache.fsck().unwrap();
 
-    // A new commit, of which the server has all of the history.
+    // A new commit; the server has its whole history.
     scene.change("five");
     let pushed = scene.push(&["--depth", "9"]).must_exit(0).unwrap();
     assert_eq!(
@@ -137,7 +137,7 @@ fn what_a_partial_repository_lacks_the_server_may_have() {
         part.path(),
         &["pull", "--mirror", "--subpath=/usr", "o", REF],
     );
-    // The commit itself, under another name; and a new one on top of it.
+    // The same commit, under another name; and a new one on top of it.
     let commit = part.commit_of(REF).unwrap();
     part.add_ref("project/element/other", &commit).unwrap();
     let other = scene.cache.push(&part, &["project/element/other"]).unwrap();
@@ -164,7 +164,7 @@ fn what_a_partial_repository_lacks_the_server_may_have() {
     assert_eq!(pushed.objects_sent, Some(4), "{pushed:?}");
     scene.cache.fsck().unwrap();
 
-    // A cache that has nothing cannot be given the rest.
+    // An empty cache cannot be given the rest.
     let empty = scene.cache.scratch("empty");
     ostree(&empty, &["init", "--mode=archive"]);
     let remote = empty.display().to_string();
@@ -211,7 +211,7 @@ fn a_repository_whose_empty_directories_are_gone_is_pushed_from() {
     let _ = scene.push(&["--depth", "2"]).must_exit(0).unwrap();
 }
 
-/// Lines for a user's `ssh_config`, each of which spoils a stream or starts something else.
+/// Lines for a user's `ssh_config`, each of which corrupts a stream or starts another program.
 const SPOILERS: [&[&str]; 16] = [
     &["RemoteCommand tmux new"],
     &["RequestTTY force"],
@@ -285,7 +285,7 @@ fn for_a_host_key_that_is_unknown_changed_or_revoked_there_is_advice_that_fits()
     .unwrap();
     let ssh = scene.cache.sshd().ssh_command();
     let (before, _) = ssh.split_once(" -o UserKnownHostsFile=").unwrap();
-    // Who is not told the reason cannot be told what to do.
+    // A client that does not know the reason cannot give advice.
     let config = scene.cache.scratch("ssh_config");
     fs::write(&config, "LogLevel QUIET\n").unwrap();
     let before = before.replace("-F none", &format!("-F {}", config.display()));
@@ -320,7 +320,8 @@ fn for_a_host_key_that_is_unknown_changed_or_revoked_there_is_advice_that_fits()
     }
 }
 
-/// Writes a program that stands for `ssh` to the cache's path; it fails as `script` says, or goes on.
+/// Writes a program that stands for `ssh` to the cache's path; it fails as `script` says, or goes
+/// on.
 fn fake_ssh(scene: &Scene, script: &str) -> PathBuf {
     let path = scene.cache.scratch("fake");
     let receiver = programs::receiver().unwrap();
@@ -372,7 +373,7 @@ fn a_connection_that_is_dropped_before_the_server_speaks_is_tried_again_and_a_re
 fn an_interrupted_push_says_what_was_kept() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let scene = Scene::start();
-        // It says nothing, like a network that is gone.
+        // It prints nothing, like a lost network.
         let ssh = fake_ssh(&scene, "exec sleep 60").display().to_string();
         let mut command = scene.cache.push_command(&scene.from, &[REF]).unwrap();
         command
@@ -483,7 +484,8 @@ fn variables_that_are_set_to_nothing_are_as_if_unset() {
     pull.current_dir(&local)
         .args(["--remote", &scene.cache.pull_url(), REF]);
     run(&mut pull).unwrap().success().unwrap();
-    // Without a home there is no file of the user's, and none of the directory one is in.
+    // Without a home, the client reads neither the user's file nor the one in the current
+    // directory.
     fs::create_dir(local.join(".config")).unwrap();
     let trap = "artifacts: {url: /nowhere}\n";
     fs::write(local.join(".config/artifact-cache.yaml"), trap).unwrap();
@@ -530,7 +532,7 @@ fn a_pull_moves_no_ref_that_holds_work_of_the_users() -> Result<(), Failure> {
     scene.push(&[]).must_exit(0)?;
     let local = Repo::at(&scene.cache.scratch("local"));
     assert_eq!(pull(&scene.cache, &[REF]).code, Some(0));
-    // The cache goes on, with its history and then without.
+    // The cache moves on, with its history and then without.
     let mut held = scene.change("two");
     scene.push(&[]).must_exit(0)?;
     assert_eq!(pull(&scene.cache, &[REF]).code, Some(0));
@@ -544,7 +546,7 @@ fn a_pull_moves_no_ref_that_holds_work_of_the_users() -> Result<(), Failure> {
     assert_eq!(ran.code, Some(0), "nothing of the user's was there: {ran}");
     assert_eq!(local.commit_of(REF)?, unrelated);
 
-    // Work of the user's, on top of what was pulled and from nothing.
+    // The user's own work, on top of the pulled commit and from nothing.
     for parent in [unrelated.to_hex().as_str(), "none"] {
         let option = format!("--parent={parent}");
         held = local.commit(
@@ -565,7 +567,7 @@ fn a_pull_moves_no_ref_that_holds_work_of_the_users() -> Result<(), Failure> {
     }
     assert_eq!(pull(&scene.cache, &["--force", REF]).code, Some(0));
     assert_eq!(local.commit_of(REF)?, unrelated);
-    // A ref that is behind what the cache has is not work, whoever set it.
+    // A ref behind the cache's is not the user's work, whoever set it.
     let behind = Repo::init(&scene.cache.scratch("local-2"), Mode::BareUser)?;
     behind.pull_path(scene.cache.repo().path(), &[REF])?;
     scene.change("four");
@@ -591,7 +593,7 @@ fn one_ref_that_cannot_be_had_does_not_keep_the_others_away() -> Result<(), Fail
     }
     scene.cache.push(&scene.from, &refs)?.must_exit(0)?;
     let local = Repo::init(&scene.cache.scratch("local"), Mode::BareUser)?;
-    // One is not whole at the cache.
+    // One commit is incomplete in the cache.
     let said = ostree(scene.from.path(), &["ls", "-C", refs[1], "/own"]);
     let checksum = said
         .split_whitespace()
@@ -640,7 +642,7 @@ fn a_pull_sets_the_ref_though_a_remotes_ref_of_that_name_holds_the_commit() -> R
     );
     ostree(local.path(), &["pull", "o", REF]);
     assert_eq!(pull(&scene.cache, &[REF]).code, Some(0));
-    // Asked for by name, the remote's would be found as well.
+    // Looked up by name, the remote's ref would be found as well.
     let file = fs::read_to_string(local.path().join("refs/heads").join(REF)).unwrap();
     assert_eq!(file.trim(), scene.from.commit_of(REF)?.to_hex());
     Ok(())

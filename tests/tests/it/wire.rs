@@ -1,5 +1,5 @@
-//! Hostile clients, frame by frame: each is told why, ends in the exit code that says whose fault
-//! it is, and leaves the repository as it was.
+//! Hostile clients, frame by frame: the receiver tells each the reason, ends with the exit code
+//! that says whose fault it is, and leaves the repository unchanged.
 
 use artifact_formats::{Checksum, Dirtree, ObjectId, ObjectKind};
 use artifact_protocol::frame::{
@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 const NAME: &str = "project/element/key";
 
-/// An empty repository, and a good artifact that is not there.
+/// An empty repository, and a good artifact that it lacks.
 struct Scene {
     _dir: tempfile::TempDir,
     repo: Repo,
@@ -49,7 +49,8 @@ impl Scene {
         }
     }
 
-    /// Lets a client misbehave after it has announced the good artifact, and checks how that ends.
+    /// Lets a client misbehave after it has announced the good artifact, and checks how the session
+    /// ends.
     fn must_end(
         &self,
         close: CloseCode,
@@ -61,7 +62,8 @@ impl Scene {
         self.must_have_ended(hand, close, code)
     }
 
-    /// Sends a whole artifact with something wrong in it, and checks that it is refused for that.
+    /// Sends a whole artifact with one fault, and checks that the receiver refuses it for that
+    /// fault.
     fn must_refuse(&self, bad: &Artifact) -> Result<(), Failure> {
         let mut hand = Hand::announced(self.repo.path(), NAME, bad.commit)?;
         hand.send(&bad.objects)?;
@@ -69,8 +71,8 @@ impl Scene {
         self.must_have_ended(hand, CloseCode::OBJECT_REFUSED, exit::REFUSED_OBJECT)
     }
 
-    /// Checks that the client is told this, that the receiver ends in this code and says why in one
-    /// line, and that the repository is as it was.
+    /// Checks that the receiver tells the client this, ends with this code and one line of
+    /// explanation, and leaves the repository unchanged.
     fn must_have_ended(&self, mut hand: Hand, close: CloseCode, code: u8) -> Result<(), Failure> {
         let frames = hand.hear_out()?;
         let end = hand.end()?;
@@ -95,7 +97,7 @@ impl Scene {
         }
         let staging = self.repo.path().join("extensions/artifact-cache/staging");
         let left = std::fs::read_dir(staging).map_err(Failure::doing("list staging"))?;
-        // What was verified is kept for the identity to take over, and bounded in number.
+        // Verified objects are kept for the identity to take over, in a bounded number.
         if left.count() > 4 {
             return Err(Failure::new("too much staging was left behind"));
         }
@@ -203,7 +205,7 @@ fn a_push_that_lacks_an_object_is_asked_for_it_and_never_published_without() {
         scene
             .must_end(CloseCode::INCOMPLETE, exit::REFUSED_OBJECT, |hand| {
                 hand.send(&objects).unwrap();
-                // It insists, until the server has had enough.
+                // The client insists, until the server has had enough.
                 for _ in 0..MAX_FINALIZE_ROUNDS {
                     hand.say(&Frame::Finalize(Finalize {}));
                     let mut frames = std::iter::from_fn(|| hand.hear().unwrap());
@@ -219,8 +221,9 @@ fn a_push_that_lacks_an_object_is_asked_for_it_and_never_published_without() {
     }
 }
 
-// A session that is cut keeps what it verified for its identity. Once these cases shared a repository,
-// and whether the last one was asked for its object depended on how far an earlier one had got.
+// A cut session keeps its verified objects for its identity. These cases once shared a repository,
+// and whether the server asked the last one for its object depended on how far an earlier one had
+// got.
 #[test]
 fn objects_that_were_not_asked_for_are_refused() {
     let (id, stored) = artifact(b"good").objects[0].clone();

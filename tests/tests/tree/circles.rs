@@ -1,21 +1,23 @@
 //! No file imports from a file that imports from it, directly or by way of others.
 //!
-//! An import is any path that begins with `crate`, `super` or `self`, in a `use` or not, outside unit
-//! tests. Declaring a module is none, nor is calling what a module declared here has.
+//! An import is any path that begins with `crate`, `super` or `self`, in a `use` or elsewhere,
+//! outside unit tests. Declaring a module is no import, nor is using an item of a module declared
+//! in the same file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders whose files may lead to each other.
+/// Folders whose files may import from each other.
 const ALLOWED: [&str; 5] = [
-    // The states of one session: SPEC's own diagram has loops, and each transition names the state it
-    // leads to.
+    // The states of one session: SPEC's own diagram has loops, and each transition names the state
+    // it leads to.
     "protocol/src/session/receiver",
     "protocol/src/session/sender",
     "protocol/src/dialect/receiver",
     "protocol/src/dialect/sender",
-    // What already lies on this disk is taken over while the closure is walked, and judged as there.
+    // The walk of the closure takes over objects that already lie on this disk, and judges them as
+    // it goes.
     "receiver/store/src/local/push",
 ];
 
@@ -87,7 +89,7 @@ impl Sources {
             .collect()
     }
 
-    /// Returns the module that holds what a path of `module` names.
+    /// Returns the module of the item that a path in `module` names.
     fn resolve(&self, module: &Module, path: &[String]) -> Option<Module> {
         let mut at = match path.first()?.as_str() {
             "crate" => Vec::new(),
@@ -131,7 +133,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     paths
 }
 
-/// Reads one path, or one tree of a `use`, and leaves what follows it.
+/// Reads one path, or one tree of a `use`, and stops behind it.
 fn tree(rest: &mut &str, before: &mut Vec<String>, paths: &mut Vec<Vec<String>>) {
     let depth = before.len();
     loop {
@@ -150,7 +152,7 @@ fn tree(rest: &mut &str, before: &mut Vec<String>, paths: &mut Vec<Vec<String>>)
             .unwrap_or(rest.len());
         let (word, behind) = rest.split_at(len);
         if word.is_empty() {
-            // A glob, or what no path begins with; never read twice.
+            // A glob, or a token that begins no path; never read twice.
             *rest = rest.get(1..).unwrap_or_default();
             paths.push(before.clone());
             break;
@@ -172,7 +174,7 @@ fn tree(rest: &mut &str, before: &mut Vec<String>, paths: &mut Vec<Vec<String>>)
     before.truncate(depth);
 }
 
-/// Returns the groups of modules of which each leads to each other.
+/// Returns the groups of modules that import from each other.
 fn circles<'a>(imports: &BTreeMap<&'a Module, BTreeSet<&'a Module>>) -> Vec<BTreeSet<&'a Module>> {
     let reached = |from: &'a Module| {
         let mut reached = BTreeSet::new();

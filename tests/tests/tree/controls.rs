@@ -1,11 +1,11 @@
-//! The seeded faults of `tests/controls` can still be planted.
+//! The seeded faults of `tests/controls` still apply.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// What changes near a fault makes its patch stale, which is found out here rather than hours later by
-/// `make chaos-controls`.
+/// A change near a fault makes its patch stale; this test finds that out at once, `make
+/// chaos-controls` only hours later.
 #[test]
 fn every_seeded_fault_can_still_be_planted() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -1,4 +1,4 @@
-//! What the fuzz targets start from, and what they once found.
+//! The seeds of the fuzz targets, and the inputs that once failed.
 
 use std::collections::BTreeSet;
 use std::fs;

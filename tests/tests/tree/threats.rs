@@ -1,4 +1,4 @@
-//! The threat table of `tests/README.md` names tests that there are.
+//! The threat table of `tests/README.md` names existing tests.
 
 use std::collections::BTreeSet;
 use std::fs;

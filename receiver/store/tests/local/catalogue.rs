@@ -1,4 +1,4 @@
-//! What is shown of refs against the refs themselves, whoever has changed them.
+//! The catalogue of refs against the refs themselves, after changes by this program and by others.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use artifact_store::{SummaryConfig, list_refs, remove_refs};
 
 use crate::support::{Pair, open, ostree, update};
 
-/// Checks that a catalogue that is kept says what a new one does, and what the refs are.
+/// Checks that a kept catalogue equals a new one, and that both equal the refs.
 fn must_be_current(kept: &mut Catalogue, pair: &Pair) -> Vec<CatalogueRef> {
     kept.refresh().unwrap();
     let sorted = |catalogue: &Catalogue| {
@@ -22,7 +22,7 @@ fn must_be_current(kept: &mut Catalogue, pair: &Pair) -> Vec<CatalogueRef> {
     let new = Catalogue::open(&pair.target()).unwrap();
     assert_eq!(said, sorted(&new));
     assert_eq!(kept.summary(), new.summary());
-    // Less the aliases, which cannot be set.
+    // Aliases are left out: they cannot be set.
     for stored in list_refs(&pair.target()).unwrap() {
         let shown = said.iter().find(|shown| shown.name == stored.name.as_str());
         let shown = shown.unwrap_or_else(|| panic!("no {}", stored.name));
@@ -46,7 +46,7 @@ fn a_catalogue_that_is_kept_follows_whoever_changes_refs() {
     pair.store().rebuild_summary(|_| ()).unwrap();
     let said = must_be_current(&mut kept, &pair);
     assert_eq!(said.len(), 3);
-    // 2026-01-01, as the commits are dated.
+    // The commits are dated 2026-01-01.
     assert_eq!(said[0].made, Some(1_767_225_600));
     assert!(said[0].size > Some(100) && said[0].owner.is_none());
 
@@ -72,7 +72,7 @@ fn a_catalogue_that_is_kept_follows_whoever_changes_refs() {
     remove_refs(&target, SummaryConfig::default(), &[(name, None)]).unwrap();
     assert_eq!(must_be_current(&mut kept, &pair).len(), 3);
 
-    // What leads to no commit is told apart, and hides nothing.
+    // A ref that leads to no commit is shown as such, and hides no other ref.
     fs::write(target.join("refs/heads/p/e/broken"), "nothing\n").unwrap();
     symlink("nowhere", target.join("refs/heads/p/lost")).unwrap();
     pair.push("z", commits[1]);
@@ -101,7 +101,7 @@ fn a_catalogue_says_who_has_made_a_ref_where_that_is_counted() {
     assert_eq!(refs[0].owner.as_deref(), Some("alice"));
 }
 
-/// As the user of a web server, who has no right to what the receiver keeps for itself.
+/// Reads as a web server's user, who has no access to the receiver's private files.
 #[test]
 fn a_catalogue_needs_no_right_but_to_read_the_refs() {
     let pair = Pair::new();

@@ -1,4 +1,5 @@
-//! What a push leaves for others to read, walk and rewrite, and what a check of one path would miss.
+//! Objects that a push leaves for others to read, walk and rewrite, where a check of one path would
+//! not suffice.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +18,7 @@ use artifact_store::{
 
 use crate::support::{Op, Pair, done, open, ostree, update};
 
-/// Directories and commits made by hand, with their bytes.
+/// Handmade directories and commits, with their bytes.
 pub(crate) struct Made {
     meta: Checksum,
     model: Commit,
@@ -51,7 +52,7 @@ impl Made {
         self.add(ObjectKind::Dirtree, Dirtree::serialize([], dirs))
     }
 
-    /// Makes a directory that leads to another one by so many levels, itself included.
+    /// Makes a directory that is `levels` levels above another one, itself included.
     pub(crate) fn chain(&mut self, end: Checksum, levels: usize) -> Checksum {
         (0..levels).fold(end, |tree, _| self.dir(&[("d", tree)]))
     }
@@ -71,14 +72,14 @@ impl Made {
         self.model.clone()
     }
 
-    /// Stages all that was made.
+    /// Stages every object made so far.
     pub(crate) fn stage(&self, store: &impl Store) {
         for (id, content) in &self.objects {
             store.stage(*id, content).unwrap();
         }
     }
 
-    /// Stages those of these kinds and forgets all, so that later pushes must find them.
+    /// Stages the objects of these kinds and forgets all, so that later pushes must find them.
     pub(crate) fn push(
         &mut self,
         pair: &Pair,
@@ -106,7 +107,7 @@ fn is_too_deep(pushed: Result<RefOutcome, Error>) -> bool {
 
 #[test]
 fn the_height_of_a_tree_is_that_of_its_longest_path_however_it_is_met() {
-    // Chains, each of which ends in the next, and whose heads the root names: the last first, or the
+    // Chains, each ending in the next, whose heads the root names: the last first, or the first
     // first. No directory is first met deep.
     for reverse in [false, true] {
         for (chains, deep) in [(2, false), (30, true)] {
@@ -137,7 +138,7 @@ fn what_is_beneath_a_base_counts_into_the_height_of_what_is_put_atop_it() {
     let mut made = Made::new(&pair);
     let mut tree = made.dir(&[]);
     let mut levels = 1;
-    // 1, 101, 201: the third atop would have 301.
+    // Heights 1, 101, 201: the third would make 301.
     loop {
         let commit = made.commit(tree);
         let store = pair.store();
@@ -146,7 +147,7 @@ fn what_is_beneath_a_base_counts_into_the_height_of_what_is_put_atop_it() {
             refs,
             ..Announcement::default()
         };
-        // The last one is suggested, and relied on.
+        // The server suggests the last one, and the client relies on it.
         let opened = store.open(&announcement).unwrap();
         store.rely(&opened.complete).unwrap();
         made.stage(&store);
@@ -159,7 +160,7 @@ fn what_is_beneath_a_base_counts_into_the_height_of_what_is_put_atop_it() {
         tree = made.chain(tree, 100);
         levels += 100;
     }
-    // The same by a new commit of an old tree: it may be as high as that was.
+    // The same through a new commit of an old tree: its tree may be as high as before.
     pair.assert_sound(&["p/a/1", "p/a/201"]);
     let mut made = Made::new(&pair);
     let exact = MAX_TREE_DEPTH - 1;
@@ -203,7 +204,7 @@ fn a_neighbours_tree_costs_a_small_push_no_walk_of_it() {
         RefOutcome::Updated
     );
 
-    // What is here already, but not beneath that: it might be.
+    // Objects that the server has, but not below that commit, where they might be.
     let known = pair.commit(None, &[("a", "known")]);
     assert_eq!(pair.push("elsewhere", known), RefOutcome::Updated);
     let (store, record) = pair.recorded();
@@ -224,7 +225,7 @@ fn a_neighbours_tree_costs_a_small_push_no_walk_of_it() {
     pair.assert_sound(&["p/a/small"]);
 }
 
-/// Longest summary that clients of Debian 12 read.
+/// The longest summary that clients on Debian 12 read.
 const READABLE: usize = 10 * 1024 * 1024;
 
 fn summary(pair: &Pair) -> Summary {
@@ -247,7 +248,7 @@ fn store_of(pair: &Pair, identity: &str, refs_max: Option<u64>, mode: SummaryMod
     LocalStore::open(&pair.target(), config).unwrap()
 }
 
-/// Pushes refs to one commit; returns what became of each, and of the summary.
+/// Pushes refs to one commit; returns the outcome of each, and of the summary.
 fn push_refs(
     pair: &Pair,
     store: &LocalStore,
@@ -263,7 +264,7 @@ fn push_refs(
     (outcomes, store.summarize())
 }
 
-/// Returns a name of some 1,000 bytes, in directories that names of other numbers share.
+/// Returns a name of some 1,000 bytes, in directories shared with names of other numbers.
 fn long_name(top: &str, number: usize) -> String {
     let dirs = format!("{}/", "x".repeat(199)).repeat(5);
     format!("{top}/{dirs}{number:06}")
@@ -296,7 +297,7 @@ fn a_long_version_is_in_no_summary_and_costs_a_ref_no_more_than_a_short_one() {
             .join("extensions/artifact-cache/summary.record");
         assert!(fs::metadata(record).unwrap().len() < 100_000);
     }
-    // Made from nothing it is the same.
+    // A rebuilt summary is the same.
     let rebuilt = pair.store().rebuild_summary(|made| *made).unwrap();
     assert!(!rebuilt.replaced && rebuilt.len < 100_000, "{rebuilt:?}");
 }
@@ -314,8 +315,8 @@ fn a_summary_that_grows_too_long_names_those_who_have_few_and_stock_ostree_pulls
         bobs,
     );
     assert_eq!(told, SummaryDone::Current);
-    // As without a limit, or of so many identities that the limits do not help; made by hand, since
-    // so many take a while.
+    // A repository without a limit, or of so many identities that the limits do not help; made by
+    // hand, since so many pushes take a while.
     let commit = pair.commit(None, &[("a", "mallory")]);
     let first = [long_name("alpha", 0)];
     let mallory = || store_of(&pair, "mallory", None, SummaryMode::Full);
@@ -362,7 +363,7 @@ fn a_summary_that_grows_too_long_names_those_who_have_few_and_stock_ostree_pulls
     pull_http(&pair, &["beta/x"]);
 }
 
-/// Pulls refs with stock ostree as over the net, summary and all.
+/// Pulls refs with stock ostree over HTTP, summary included.
 fn pull_http(pair: &Pair, refs: &[&str]) {
     let puller = tempfile::TempDir::new().unwrap();
     ostree(&["init", "--mode=bare-user"], puller.path());
@@ -396,17 +397,17 @@ fn an_identity_has_no_more_refs_than_it_may_until_some_are_removed() {
         other => panic!("{other:?}"),
     };
     let count = |outcomes: &[RefOutcome]| outcomes.iter().filter(|o| !refused(o)).count();
-    // A directory counts 4.
+    // A directory counts as 4 refs.
     let names = |top: &str| (0..200).map(|n| format!("{top}/{n}")).collect::<Vec<_>>();
     assert_eq!(count(&push("mallory", &names("alpha"))), 96);
     assert_eq!(count(&push("mallory", &names("more"))), 0);
-    // What is there may be pushed again; others are not concerned.
+    // An existing ref may be pushed again, and other identities are not affected.
     assert!(matches!(
         push("mallory", &names("alpha")[..1])[0],
         RefOutcome::Unchanged
     ));
     assert_eq!(count(&push("bob", &names("beta"))), 96);
-    // Long names and directories count for what they cost.
+    // Long names and directories count for their cost.
     let long: Vec<_> = (0..200).map(|n| long_name("long", n)).collect();
     let got = count(&push("carol", &long));
     assert!(got <= 10, "{got}");
@@ -414,7 +415,7 @@ fn an_identity_has_no_more_refs_than_it_may_until_some_are_removed() {
         .map(|n| format!("deep/{n}/{}x", "d/".repeat(13)))
         .collect();
     assert_eq!(count(&push("dave", &deep)), 1);
-    // What is taken away, by whatever means, is given back.
+    // Removing a ref, by whatever means, frees its share.
     let gone = format!("alpha/{}", 3);
     let name = gone.parse().unwrap();
     remove_refs(&pair.target(), SummaryConfig::default(), &[(name, None)]).unwrap();
@@ -450,7 +451,7 @@ fn sessions_of_one_identity_at_once_share_its_allowance() {
     assert_eq!(list_refs(&pair.target()).unwrap().len(), 10);
 }
 
-/// Counts all files and directories, and their bytes, but for what is not a push's.
+/// Counts all files and directories, and their bytes, except those that belong to no push.
 fn left(dir: &Path) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
     let mut dirs = vec![dir.to_owned()];
@@ -490,7 +491,7 @@ fn nothing_is_left_of_refs_that_are_removed_and_a_neighbour_that_sets_one_meanwh
             .all(|outcome| *outcome == RefOutcome::Updated)
     );
     drop(mallory);
-    // And what a session leaves that is cut.
+    // And the remains of a session that was cut.
     let cut = store_of(&pair, "mallory", Some(5_000), SummaryMode::Full);
     let other = pair.commit(None, &[("a", "never published")]);
     open(&cut, PushOptions::default(), &[update("alpha/cut", other)]);
@@ -509,7 +510,7 @@ fn nothing_is_left_of_refs_that_are_removed_and_a_neighbour_that_sets_one_meanwh
         .iter()
         .filter(|(name, len)| before.get(*name) != Some(len))
         .collect();
-    // The record has times in it, which may take a byte more or less.
+    // The record contains times, whose encoding may differ by a byte.
     assert!(
         differ
             .iter()
@@ -551,7 +552,7 @@ fn a_commit_that_is_gone_is_in_no_summary_that_is_made_from_then_on() {
         assert_eq!(pair.push(name, commit), RefOutcome::Updated);
         assert_eq!(pair.store().summarize(), SummaryDone::Current);
     }
-    // The record has settled, so that what is known is carried over.
+    // The record has settled, so that its entries are carried over.
     std::thread::sleep(std::time::Duration::from_millis(50));
     assert_eq!(pair.store().summarize(), SummaryDone::Current);
     let id = ObjectId::new(ObjectKind::Commit, first);
@@ -559,7 +560,7 @@ fn a_commit_that_is_gone_is_in_no_summary_that_is_made_from_then_on() {
     assert_eq!(pair.store().summarize(), SummaryDone::Current);
     let named: Vec<_> = summary(&pair).refs.into_keys().collect();
     assert_eq!(named, ["p/second"]);
-    // It comes back when the commit does.
+    // The ref comes back with its commit.
     assert_eq!(pair.push("p/first", first), RefOutcome::Updated);
     assert_eq!(pair.store().summarize(), SummaryDone::Current);
     assert_eq!(summary(&pair).refs.len(), 3);
@@ -580,7 +581,7 @@ fn directories_for_refs_are_counted_with_the_objects_of_a_push() {
             ..StoreConfig::default()
         };
         let store = LocalStore::open(&pair.target(), config).unwrap();
-        // The directory above them all is one.
+        // The directory above them all counts as one.
         let refs = (1..dirs).map(|n| update(&format!("{dirs}-{max}/{n}/x"), commit));
         let announcement = Announcement {
             refs: refs.collect(),
@@ -616,7 +617,7 @@ fn a_history_that_many_refs_share_is_read_once_in_a_push() {
     let pair = Pair::new();
     let mut made = Made::new(&pair);
     let tree = made.dir(&[]);
-    // What the refs hold is not in the history of what they are to hold.
+    // The refs' current commits are not in the history of their new ones.
     let old = made.commit(tree);
     let mut parent = None;
     let history: Vec<_> = (0..1_000u64)
@@ -642,7 +643,7 @@ fn a_history_that_many_refs_share_is_read_once_in_a_push() {
     drop(store);
 
     let (store, record) = pair.recorded();
-    // All to the last one, and each to another one: the same history in any case.
+    // All refs move to the last commit, or each to a different one: the history is the same.
     let updates: Vec<_> = (names.iter().enumerate())
         .map(|(n, name)| update(name, history[if n < 50 { 999 } else { 900 + n }]))
         .collect();
@@ -673,7 +674,7 @@ fn a_ref_moves_along_a_history_of_which_a_part_is_here_and_a_part_is_sent() {
     let store = pair.store();
     let updates = [("x", 5), ("y", 5), ("z", 4)].map(|(name, to)| update(name, commits[to]));
     open(&store, PushOptions::default(), &updates);
-    // One in between is nowhere, at first.
+    // At first, one commit in between exists nowhere.
     for commit in [commits[5], commits[4], commits[3]] {
         pair.stage_all(&store, commit);
     }

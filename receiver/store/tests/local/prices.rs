@@ -1,4 +1,4 @@
-//! What others have pushed costs a push no more than little, whatever it is.
+//! A push costs little, whatever other identities have pushed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,8 +12,8 @@ use artifact_store::Store;
 use crate::neighbours::Made;
 use crate::support::{Op, Pair, done, open, update};
 
-/// Pushes a small commit to a ref; returns how often that asked the file system for something, and how
-/// many bytes of objects it read.
+/// Pushes a small commit to a ref; returns the number of file system calls, and the bytes of
+/// objects it read.
 fn push_small(pair: &Pair, name: &str, commit: Checksum) -> (usize, u64) {
     let (store, record) = pair.recorded();
     open(&store, PushOptions::default(), &[update(name, commit)]);
@@ -30,7 +30,7 @@ fn push_small(pair: &Pair, name: &str, commit: Checksum) -> (usize, u64) {
     (record.calls.load(Ordering::Relaxed), bytes.sum())
 }
 
-/// Makes four commits of one kind, which might all be suggested to a push beside them.
+/// Makes four commits of one kind, any of which the server might suggest to a push beside them.
 fn neighbours(made: &mut Made, kind: &str) -> Vec<Checksum> {
     let leaf = made.dir(&[]);
     (0..4)
@@ -77,7 +77,8 @@ fn no_neighbours_tree_or_commit_costs_a_small_push_more_than_little() {
     ];
     for kind in kinds {
         let pair = Pair::new();
-        // It is here, and beneath none of those that might be suggested: what would be looked for.
+        // An object that the server has, but below none of the commits it might suggest: the search
+        // would look for it.
         let known = pair.commit(None, &[("a", "known")]);
         assert_eq!(pair.push("elsewhere", known), RefOutcome::Updated);
         let (calls, bytes) = push_small(&pair, "p/a/before", known);
@@ -134,7 +135,7 @@ fn staged(target: &Path) -> usize {
 fn nobody_waits_until_all_that_others_left_is_gone_and_it_goes_in_the_end() {
     let pair = Pair::new();
     let mut made = Made::new(&pair);
-    // More than are kept of one identity, so that a later session removes some.
+    // More than the server keeps for one identity, so that a later session removes some.
     for number in 0..300 {
         made.dir(&[(&format!("{number}"), Checksum::new([1; 32]))]);
     }

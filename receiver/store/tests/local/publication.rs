@@ -1,4 +1,4 @@
-//! What is published, when, and in which order.
+//! What a push publishes, when, and in which order.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -63,7 +63,7 @@ fn a_push_without_one_object_changes_nothing_and_says_which_for_every_object() {
     let commit = pair.commit(None, TREE);
     let before = pair.snapshot();
     for left_out in pair.closure(commit) {
-        // Somebody else each time, so that nothing is taken over.
+        // Another identity each time, so that no staged object is taken over.
         let store = pair.store_of(&left_out.to_string());
         open(&store, PushOptions::default(), &[update("x", commit)]);
         for id in pair
@@ -75,7 +75,8 @@ fn a_push_without_one_object_changes_nothing_and_says_which_for_every_object() {
         }
         assert_eq!(missing(store.publish().unwrap()), [left_out]);
         assert_eq!(pair.snapshot(), before);
-        // Once it is sent, the same push can be done; but not here, for the next turn.
+        // Once the object is sent, the same push can be done; but not in this session, only in the
+        // next.
         store.stage(left_out, &pair.stored(left_out)).unwrap();
     }
     assert_eq!(pair.push("x", commit), RefOutcome::Updated);
@@ -143,7 +144,7 @@ fn a_ref_moves_forward_or_by_force() {
     assert_eq!(pair.snapshot(), before);
     let forced = pair.push_with("x", unrelated, Expect::Any, PushOptions::FORCE);
     assert_eq!(forced, RefOutcome::Updated);
-    // Two steps at once, the one between sent along.
+    // Two commits at once; the one in between is sent along.
     pair.push_with("x", first, Expect::Any, PushOptions::FORCE);
     fs::remove_file(commit_path(&pair, second)).unwrap();
     let store = pair.store();
@@ -213,7 +214,7 @@ fn a_ref_and_a_directory_of_refs_exclude_each_other() {
     assert_eq!(refusal(&outcomes[1]), conflict);
     assert_eq!(refusal(&outcomes[2]), conflict);
     assert_eq!(outcomes[3], RefOutcome::Updated);
-    // Directories that are left empty are no hindrance.
+    // Empty directories left behind do not block a push.
     ostree(&["refs", "--delete", "z/b/c"], &pair.target());
     fs::create_dir_all(pair.target().join("refs/heads/z/b/c/d")).unwrap();
     assert_eq!(pair.push("z", commit), RefOutcome::Updated);
@@ -307,7 +308,7 @@ fn a_damaged_object_is_asked_for_and_healed() {
     let mut content = fs::read(&path).unwrap();
     *content.last_mut().unwrap() ^= 1;
     fs::write(&path, content).unwrap();
-    // The ref is gone, so that nothing there is trusted.
+    // The ref is gone, so that none of its objects is trusted.
     ostree(&["refs", "--delete", "x"], &pair.target());
     let store = pair.store();
     open(&store, PushOptions::default(), &[update("y", first)]);
@@ -388,7 +389,7 @@ fn a_failed_sync_ends_the_push_and_throws_its_staging_away() {
     assert_eq!(pair.snapshot(), before);
 }
 
-/// Returns whether the names in a directory are made durable by one of these.
+/// Returns whether one of these operations makes the names in a directory durable.
 fn synced_in(ops: &[Op], dir: &str) -> bool {
     ops.iter().any(|op| match op {
         Op::SyncAll => true,
@@ -500,7 +501,7 @@ fn a_base_that_is_relied_on_spares_what_is_beneath_it() {
         refs,
         ..Announcement::default()
     };
-    // Nothing was proposed: it is found beside the new ref.
+    // The client proposed no commit; the server finds one beside the new ref.
     assert_eq!(store.open(&announcement).unwrap().complete, [first]);
     assert!(matches!(
         store.rely(&[second]),
@@ -556,7 +557,8 @@ fn stage_towers(store: &impl Store, pair: &Pair, levels: usize) -> Checksum {
 fn directories_that_share_each_other_are_walked_once_and_only_so_deep() {
     for (levels, deep) in [(MAX_TREE_DEPTH, false), (MAX_TREE_DEPTH + 1, true)] {
         let pair = Pair::new();
-        // What is announced must be known first; the content does not depend on it.
+        // The announcement needs the commit's name before the push; the content does not depend on
+        // it.
         let commit = stage_towers(&pair.store(), &pair, levels);
         let store = pair.store();
         open(&store, PushOptions::default(), &[update("x", commit)]);

@@ -1,4 +1,4 @@
-//! Others who work on the repository between an announcement and its publication.
+//! Others who change the repository between an announcement and its publication.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ fn lost(outcome: &RefOutcome) -> bool {
     matches!(outcome, RefOutcome::Refused(refusal) if refusal.code == RefusalCode::LOST_RACE)
 }
 
-/// Opens a push of `new` to `a/2` that relies on `base`, and stages only what differs.
+/// Opens a push of `new` to `a/2` that relies on `base`, and stages only the difference.
 fn push_relying(pair: &Pair, base: Checksum, new: Checksum) -> LocalStore {
     let store = pair.store();
     let opened = store
@@ -81,7 +81,7 @@ fn a_push_is_no_loser_to_the_same_push_whose_answer_was_lost() {
     });
     let updated = [RefOutcome::Updated, RefOutcome::Updated];
     assert_eq!(done(first.publish().unwrap()), updated);
-    // The first one's process dies before it makes the summary.
+    // The first client's process dies before it writes the summary.
     drop(first);
     let unchanged = [RefOutcome::Unchanged, RefOutcome::Unchanged];
     assert_eq!(done(again.publish().unwrap()), unchanged);
@@ -145,7 +145,7 @@ fn what_was_relied_on_and_pruned_is_missed_and_can_be_sent() {
     ostree(&["refs", "--delete", "a/1"], &pair.target());
     ostree(&["prune", "--refs-only"], &pair.target());
     let before = pair.snapshot();
-    // One level of the tree a turn, as long as a turn can be taken.
+    // One level of the tree a turn, for as long as turns remain.
     for turn in 0.. {
         assert!(turn < 5);
         let published = store.publish().unwrap();
@@ -189,7 +189,8 @@ fn a_base_that_is_moved_and_lacks_an_object_is_not_believed() {
     assert_eq!(pair.held("a/2"), None);
 }
 
-/// A client that offers all it has at once names what lies beneath directories that are had.
+/// A client that offers all its objects at once also names those below directories that the server
+/// has.
 #[test]
 fn what_was_asked_for_is_missing_unless_it_is_sent_though_it_lies_beneath_a_base() {
     for is_sent in [false, true] {
@@ -231,7 +232,7 @@ fn beneath_an_empty_basis_is_nothing() {
     store.rely(&[]).unwrap();
     let ids = pair.closure(base);
     for (id, had) in ids.iter().zip(store.have(&ids).unwrap()) {
-        // Only what says all by itself is looked at, and had.
+        // Only objects that need no others are looked at, and reported as *have*.
         let alone = matches!(id.kind, ObjectKind::File | ObjectKind::Dirmeta);
         assert_eq!(had, alone, "{id}");
     }
@@ -258,7 +259,7 @@ fn a_base_with_a_damaged_directory_is_not_believed() {
         .unwrap();
     let store = pair.store();
     open(&store, PushOptions::default(), &[update("a/2", new)]);
-    // After it was looked at.
+    // After the store looked at it.
     fs::write(
         pair.target().join("objects").join(tree.archive_path()),
         "damaged",
@@ -266,7 +267,7 @@ fn a_base_with_a_damaged_directory_is_not_believed() {
     .unwrap();
     let ids: Vec<_> = pair.closure(base);
     store.have(&ids).unwrap();
-    // It was called complete, so relying on it is no fault of the client.
+    // The server called it complete, so the client may rely on it.
     store.rely(&[base]).unwrap();
     let had = store.have(&ids).unwrap();
     for (id, had) in ids.iter().zip(had) {
@@ -275,7 +276,7 @@ fn a_base_with_a_damaged_directory_is_not_believed() {
     }
     pair.stage_all(&store, new);
     assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
-    // The directory is shared: publishing healed it.
+    // Both refs share the directory: publishing healed it.
     pair.assert_sound(&["a/1", "a/2"]);
 }
 

@@ -1,4 +1,4 @@
-//! How much of what is here already one push has the server read.
+//! How many of its existing objects one push makes the server read.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::support::{Op, Pair, Record, Recorder, done, open, update};
 const FILES: usize = 20;
 const LEN: usize = 100_000;
 
-/// A commit all of whose files are here, beneath another one.
+/// A commit all of whose files the server has, below another commit.
 fn pair() -> (Pair, Checksum, Vec<ObjectId>) {
     let pair = Pair::new();
     let files: Vec<_> = (0..FILES)
@@ -48,7 +48,7 @@ fn begin(
 
 fn reads(record: &Record) -> usize {
     let ops = record.ops.lock().unwrap();
-    // Under the name it is linked to before it is verified.
+    // The staged name, to which the object is linked before it is verified.
     let read = |op: &&Op| matches!(op, Op::Open(path) if path.contains("/tmp/"));
     ops.iter().filter(read).count()
 }
@@ -60,7 +60,7 @@ fn offers_have_so_much_verified_again_and_the_rest_is_wanted() {
     let had = store.have(&ids).unwrap();
     let wanted: Vec<_> = ids.iter().zip(&had).filter(|(_, had)| !**had).collect();
     assert_eq!(had.iter().filter(|had| **had).count(), 5, "{had:?}");
-    // Of what is too long no more is read than shows that.
+    // Of an object that is too long, the server reads just enough to see that.
     assert!((5..12).contains(&reads(&record)), "{}", reads(&record));
     let before = reads(&record);
     for _ in 0..10 {
@@ -117,7 +117,7 @@ fn what_a_push_sends_it_may_have_read_beside() {
     assert!((1..FILES).contains(&had), "{had}");
 }
 
-/// Text that deflates badly.
+/// Text that hardly compresses.
 fn text_of(bytes: &[u8]) -> String {
     bytes
         .iter()

@@ -1,4 +1,4 @@
-//! Rights where they meet what is in the repository.
+//! Rights that depend on the repository's contents.
 
 use std::fs;
 
@@ -63,7 +63,7 @@ fn nobody_changes_a_signature_by_way_of_a_ref_of_his_own() {
         Verdict::Refused(refusal) => assert_eq!(code(refusal), RefusalCode::NOT_PERMITTED),
         other => panic!("{other:?}"),
     }
-    // As it is, or without a word of it, the commit may be shared.
+    // Unchanged, or without detached metadata, the commit may be shared.
     for update in [
         signed("beta/x", commit, SIGNATURE),
         update("beta/y", commit),

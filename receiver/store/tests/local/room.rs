@@ -1,4 +1,5 @@
-//! Room for a push, on the disk and beside others, looked for before it is accepted.
+//! Free space for a push, on the disk and beside other identities, checked before the push is
+//! accepted.
 
 use artifact_formats::{ObjectKind, Share};
 use artifact_protocol::frame::{CloseCode, Expect, PushOptions, RefOutcome, RefUpdate};
@@ -51,7 +52,7 @@ fn a_push_is_taken_only_where_there_is_room_and_the_client_is_told_how_much() {
     ] {
         announce(&store(&pair, space, inodes), &refs, plain).unwrap();
     }
-    // What changes nothing takes no room.
+    // A push that changes nothing takes no space.
     let full = || store(&pair, Some(Share::Bytes(MUCH)), None);
     announce(&full(), &refs, PushOptions::DRY_RUN).unwrap();
     assert_eq!(pair.push("x", refs[0].commit), RefOutcome::Updated);
@@ -71,7 +72,7 @@ fn what_the_repository_itself_wants_free_is_kept_free() {
     announce(&store(&pair, None, None), &refs, plain).unwrap();
 }
 
-/// Sessions of identities, and whether they are let in to push.
+/// Sessions of identities, and whether each was admitted.
 struct Crowd {
     pair: Pair,
     places: Places,
@@ -106,7 +107,7 @@ impl Crowd {
 #[test]
 fn a_session_more_than_there_may_be_is_sent_away_until_one_ends() {
     let crowd = Crowd::new(Some(4), None);
-    // Half of them, if nothing is said.
+    // Half of the sessions, by default.
     let first = crowd.enter("alice").unwrap();
     let second = crowd.enter("alice").unwrap();
     assert_eq!(crowd.enter("alice").unwrap_err(), CloseCode::BUSY);
@@ -137,7 +138,7 @@ fn whatever_others_hold_an_identity_is_let_in() {
         assert_eq!(crowd.enter(name).unwrap_err(), CloseCode::BUSY, "{name}");
     }
     drop((alice, bob));
-    // As many as there may be are enough for everybody else.
+    // Beside mallory's sessions, the others may hold as many as the overall limit.
     crowd.enter("alice").unwrap();
     crowd.enter("carol").unwrap();
 }
@@ -151,7 +152,7 @@ fn who_has_announced_nothing_that_is_accepted_takes_nobodys_place() {
     crowd.pair.stage_all(&alice, commit);
     assert_eq!(done(alice.publish().unwrap()), [RefOutcome::Updated]);
     let there = crowd.enter("alice");
-    // All is there, so that nothing is accepted.
+    // Every object exists, so that the push accepts none.
     there.unwrap();
     drop(alice);
     crowd.enter("alice").unwrap();
@@ -221,7 +222,7 @@ fn the_push_that_fills_the_disk_is_over_and_small_ones_beside_it_are_not() {
         for piece in pieces.by_ref().take(20) {
             stream.append(piece).unwrap();
         }
-        // Others, or this one, have filled it since.
+        // Other pushes, or this one, have filled the disk since.
         *record.room.lock().unwrap() = Some(left);
         let over = pieces.try_for_each(|piece| stream.append(piece));
         assert_eq!(over.is_err(), fails);
@@ -229,7 +230,8 @@ fn the_push_that_fills_the_disk_is_over_and_small_ones_beside_it_are_not() {
             assert_eq!(error.to_fault().code, CloseCode::STORAGE_FULL, "{error}");
         }
     }
-    // A small push that was let in goes on a little below, but not when it is nearly full.
+    // A small push that was admitted may go on a little below the reserve, but not when the disk is
+    // nearly full.
     for (left, fails) in [
         (room(4_999_999, 5_000), false),
         (room(9_000_000, 999), false),

@@ -42,7 +42,7 @@ fn signed(name: &str, commit: Checksum, metadata: &[u8]) -> RefUpdate {
     }
 }
 
-/// Sends all but the last word; returns how the update was judged.
+/// Sends everything except the detached metadata; returns how the update was judged.
 fn prepare<F: Fs>(
     pair: &Pair,
     store: &LocalStore<F>,
@@ -96,19 +96,19 @@ fn signatures_stay_whose_they_are_though_their_commit_is_partial_or_gone() {
     let pair = Pair::new();
     let commit = pair.commit(None, &[("file", "text")]);
     push(&pair, &bob(&pair), "beta/x", commit, Some(REAL));
-    // As `ostree fsck --delete` leaves it.
+    // The state in which `ostree fsck --delete` leaves a commit.
     let partial = pair.target().join(format!("state/{commit}.commitpartial"));
     fs::create_dir_all(partial.parent().unwrap()).unwrap();
     fs::write(partial, "f").unwrap();
     let verdict = prepare(&pair, &mallory(&pair), "alpha/y", commit, Some(JUNK));
     assert!(is_not_permitted(&verdict), "{verdict:?}");
-    // Completing it without a word of them is nobody's loss.
+    // Completing the commit without detached metadata takes nothing from anybody.
     push(&pair, &mallory(&pair), "alpha/y", commit, None);
     assert_eq!(signature(&pair, commit).as_deref(), Some(REAL));
 
     fs::remove_file(stored(&pair, commit)).unwrap();
     let late = mallory(&pair);
-    // Whose it is shows when it has come.
+    // The owner is known once the commit has come.
     assert_eq!(
         prepare(&pair, &late, "alpha/z", commit, Some(JUNK)),
         Verdict::Accepted
@@ -140,7 +140,7 @@ fn who_may_create_what_a_commit_is_bound_to_signs_it_anew() {
     push(&pair, &mallory(&pair), "alpha/x", commit, Some(JUNK));
     push(&pair, &bob(&pair), "beta/x", commit, Some(REAL));
     assert_eq!(signature(&pair, commit).as_deref(), Some(REAL));
-    // Also the metadata alone.
+    // Also detached metadata alone.
     push(&pair, &bob(&pair), "beta/x", commit, Some(JUNK));
     assert_eq!(signature(&pair, commit).as_deref(), Some(JUNK));
     let eve = LocalStore::open(&pair.target(), config("eve", "gamma/**")).unwrap();
@@ -159,11 +159,11 @@ fn signatures_of_an_unbound_commit_are_whose_who_attached_them_first() {
     push(&pair, &bob(&pair), "beta/x", commit, None);
     let verdict = prepare(&pair, &bob(&pair), "beta/x", commit, Some(JUNK));
     assert!(is_not_permitted(&verdict), "{verdict:?}");
-    // Nor may whoever was first replace them afterwards.
+    // Nor may the first pusher replace the signatures afterwards.
     let verdict = prepare(&pair, &mallory(&pair), "alpha/x", commit, Some(JUNK));
     assert!(is_not_permitted(&verdict), "{verdict:?}");
     assert_eq!(signature(&pair, commit).as_deref(), Some(REAL));
-    // The same once more is no replacement.
+    // Pushing the same signatures again replaces nothing.
     push(&pair, &bob(&pair), "beta/y", commit, Some(REAL));
 
     let grants = Grants {

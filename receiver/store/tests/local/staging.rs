@@ -1,4 +1,4 @@
-//! Who may use what is staged, and for how long it stays.
+//! Who may use staged objects, and how long these stay.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -21,14 +21,14 @@ fn a_living_session_keeps_its_staging_and_a_dead_one_does_not() {
     let living = pair.store();
     open(&living, PushOptions::default(), &[update("x", commit)]);
     pair.stage_all(&living, commit);
-    // As a process leaves it that is killed: there, and not locked.
+    // The state a killed process leaves: the directory exists and is not locked.
     let staging = pair.target().join("extensions/artifact-cache/staging");
     let dead = staging.join("boot.dead");
     fs::create_dir(&dead).unwrap();
     fs::write(dead.join("lock"), "").unwrap();
     fs::create_dir(dead.join("tmp")).unwrap();
     fs::write(dead.join("tmp/0"), "half").unwrap();
-    // And as it leaves it that is killed in between.
+    // And the state of one killed in between.
     fs::create_dir(staging.join("boot.unborn")).unwrap();
     assert_eq!(pair.staging_dirs(), 3);
     let another = pair.store();
@@ -57,7 +57,7 @@ fn sessions_that_begin_and_end_at_once_never_take_each_others_staging() {
             });
         }
     });
-    // Each left what it staged; of one identity four are kept.
+    // Each session left its staged objects; the server keeps four sessions of one identity.
     drop(pair.store());
     assert_eq!(pair.staging_dirs(), 4);
 }
@@ -193,7 +193,7 @@ fn what_is_no_archive_repository_is_refused() {
     assert!(matches!(refused(dir.path()), Error::NotARepository { .. }));
 }
 
-/// Stages what it is told to and waits to be killed; as a test of its own it does nothing.
+/// Stages objects on request and waits to be killed; run as an ordinary test, it does nothing.
 #[test]
 fn a_session_that_waits_to_be_killed() {
     let Ok(told) = std::env::var("STAGING_TEST") else {
@@ -221,7 +221,7 @@ fn file(checksum: artifact_formats::Checksum) -> ObjectId {
 fn after_kill_9_a_push_is_accepted_within_a_second_and_sends_only_the_rest() {
     let pair = Pair::new();
     let commit = pair.commit(None, &[("a", "1"), ("b", "2"), ("dir/c", "3")]);
-    // Children come first, so that each that was staged counts.
+    // Children come first, so that every staged object counts.
     let objects: Vec<_> = pair.closure(commit).into_iter().rev().collect();
     let half = objects.len() / 2;
     let mut told = format!("{} {}", pair.source().display(), pair.target().display());
@@ -268,7 +268,7 @@ fn after_kill_9_a_push_is_accepted_within_a_second_and_sends_only_the_rest() {
     assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
     drop(store);
     pair.assert_sound(&["x"]);
-    // The killed one's was not needed: the half-open one's was.
+    // The push needed the half-open session's objects, but none of the killed one's.
     assert!(pair.staging_dirs() <= 1);
 }
 
@@ -295,7 +295,7 @@ fn what_nobody_took_over_for_a_day_is_gone_with_what_was_half_received() {
 
 #[test]
 fn sessions_that_end_are_in_the_way_of_none_that_begins() {
-    // One that began met the lock of one that was just leaving, and failed.
+    // A starting session met the lock of a session that was just leaving, and failed.
     let pair = Pair::new();
     let deadline = Instant::now() + Duration::from_secs(3);
     std::thread::scope(|scope| {
@@ -311,8 +311,8 @@ fn sessions_that_end_are_in_the_way_of_none_that_begins() {
     assert_eq!(pair.staging_dirs(), 0);
 }
 
-// Whatever had an object's name in the staging of a session that was cut was believed within one
-// mount: a file cut to nothing on the disk meanwhile was published.
+// Within one mount, the server once believed any file with an object's name in the staging of a cut
+// session, and published a file that had been truncated on the disk meanwhile.
 #[test]
 fn what_was_damaged_in_staging_meanwhile_is_sent_again_whatever_became_of_it() {
     let damages: [fn(&mut Vec<u8>); 4] = [

@@ -26,11 +26,11 @@ fn summary_of(pair: &Pair) -> Summary {
 }
 
 /// Makes the summary with the judge and then with our store; returns it if they agree. The judge
-/// is first, since its program adds a ref of its own to a repository with a collection.
+/// runs first: its program adds a ref of its own to a repository with a collection.
 fn agreed(pair: &Pair) -> Summary {
     ostree(&["summary", "-u"], &pair.target());
     let mut theirs = summary_of(pair);
-    // It promises an index of static deltas where there are none as well.
+    // The judge promises an index of static deltas even where there are none.
     theirs.indexed_deltas = Some(pair.target().join("deltas").exists());
     assert_eq!(pair.store().summarize(), SummaryDone::Current);
     assert_eq!(theirs, summary_of(pair));
@@ -93,8 +93,8 @@ fn the_summary_is_the_one_ostree_makes() {
     assert_eq!(agreed(&pair).static_deltas.len(), 0);
 }
 
-// Summaries promised an index of static deltas that nobody had made: pullers that believe it look for
-// deltas nowhere else, and found none.
+// Summaries once promised an index of static deltas that did not exist: pullers that believed it
+// looked for deltas nowhere else, and found none.
 #[test]
 fn an_index_of_deltas_is_promised_only_where_it_names_all_of_them() {
     let pair = Pair::new();
@@ -122,7 +122,7 @@ fn an_index_of_deltas_is_promised_only_where_it_names_all_of_them() {
     assert_eq!(indexed(), Some(false));
     ostree(&["static-delta", "reindex"], &target);
     assert_eq!(indexed(), Some(true));
-    // Made again with other parts, and not indexed again.
+    // The delta is made again with other parts, and not indexed again.
     ostree(&["static-delta", "generate", "--inline", "x"], &target);
     assert_eq!(indexed(), Some(false));
 }
@@ -203,8 +203,8 @@ fn pushes_that_are_named_already_share_one_summary_and_an_old_signature_goes() {
     pair.assert_sound(&["x", "y"]);
 }
 
-/// A push that was killed between its refs and the summary left the summary without them, and the
-/// same push again, with nothing to do, did not care: nobody could pull them by name.
+/// A push killed between its refs and the summary left them out of the summary, and repeating the
+/// push, which had nothing to do, did not write one: nobody could pull the refs by name.
 #[test]
 fn a_push_with_nothing_to_do_mends_a_summary_that_lacks_its_refs() {
     let pair = Pair::new();
@@ -226,7 +226,7 @@ fn a_push_with_nothing_to_do_mends_a_summary_that_lacks_its_refs() {
     let (store, record) = pair.recorded();
     let both = [update("y", commit), update("z", commit)];
     open(&store, PushOptions::default(), &both);
-    // The push goes on, and its summary will do for both.
+    // The push goes on, and its summary covers both.
     let renamed = Op::Name("summary".to_owned());
     assert!(!record.ops.lock().unwrap().contains(&renamed));
     pair.stage_all(&store, commit);
@@ -352,7 +352,7 @@ fn a_mode_says_which_refs_are_named_and_what_of_them() {
     summarize(patterns());
     let some = summary_of(&pair);
     assert_eq!(some.refs.keys().collect::<Vec<_>>(), ["x/2", "y/1"]);
-    // A push of what is not to be named leaves it as it is.
+    // A push of a ref that the summary leaves out does not rewrite it.
     let before = fs::metadata(pair.target().join("summary")).unwrap();
     push_through(&pair, &store_with(&pair, patterns(), None), "x/3", commit);
     let after = fs::metadata(pair.target().join("summary")).unwrap();
@@ -385,7 +385,7 @@ fn a_summary_is_signed_again_with_each_change_and_openssl_agrees() {
         output.stdout
     };
     openssl(&["genpkey", "-algorithm", "ed25519", "-out", &at("key")]);
-    // The last bytes of either encoding are the key itself.
+    // The key itself is at the end of either encoding.
     let mut pair_of_keys = openssl(&["pkey", "-in", &at("key"), "-outform", "DER"]);
     pair_of_keys.drain(..pair_of_keys.len() - 32);
     let public = openssl(&["pkey", "-in", &at("key"), "-pubout", "-outform", "DER"]);
@@ -417,7 +417,7 @@ fn a_summary_is_signed_again_with_each_change_and_openssl_agrees() {
         verify();
     }
     let old = fs::read(&signature).unwrap();
-    // As if the process had died between the two, or another program had removed it.
+    // As if the process had died between the two, or another program had removed the signature.
     for wrong in [Some(&[][..]), Some(&old[1..]), None] {
         match wrong {
             Some(content) => fs::write(&signature, content).unwrap(),
@@ -462,19 +462,19 @@ fn the_summary_says_what_a_commit_takes_and_libostree_does_not_mind() {
     check();
     let left = pair.target().join("extensions/artifact-cache/sizes");
     assert_eq!(fs::read_dir(left).unwrap().count(), 0);
-    // Another program drops them, and the record brings them back.
+    // Another program drops the sizes, and the record brings them back.
     ostree(&["summary", "-u"], &pair.target());
     assert_eq!(summary_of(&pair).refs["x"].size, None);
     assert_eq!(pair.store().summarize(), SummaryDone::Current);
     check();
-    // Without the record the old summary does.
+    // Without the record, the old summary provides them.
     let record = pair
         .target()
         .join("extensions/artifact-cache/summary.record");
     fs::remove_file(&record).unwrap();
     assert_eq!(pair.store().summarize(), SummaryDone::Current);
     check();
-    // Without either they are counted when time does not matter.
+    // Without either, a rebuild counts the sizes again.
     fs::remove_file(&record).unwrap();
     fs::remove_file(pair.target().join("summary")).unwrap();
     assert_eq!(pair.store().summarize(), SummaryDone::Current);
@@ -491,7 +491,7 @@ fn the_summary_says_what_a_commit_takes_and_libostree_does_not_mind() {
         &["remote", "add", "--no-gpg-verify", "origin", &url],
         mirror.path(),
     );
-    // All refs at once, which only the summary tells.
+    // A mirror pulls all refs, which only the summary lists.
     ostree(&["pull", "--mirror", "origin"], mirror.path());
     ostree(&["fsck", "-q"], mirror.path());
     assert_eq!(ostree(&["refs"], mirror.path()).lines().count(), 2);
@@ -516,8 +516,8 @@ fn a_commit_of_very_many_objects_is_counted_when_nobody_waits() {
     assert!(summary_of(&pair).refs["y"].size.is_some());
 }
 
-/// A directory's time of change need not have moved on: the clock of a file system ticks some
-/// hundred times a second.
+/// A directory's modification time may stay the same after a change: a file system's clock ticks
+/// some hundred times a second.
 #[test]
 fn a_ref_that_another_program_sets_right_after_a_summary_is_in_the_next() {
     let pair = Pair::new();

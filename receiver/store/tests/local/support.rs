@@ -1,5 +1,5 @@
-//! Repositories made by the real `ostree`, objects read from them, and a file system that keeps a
-//! record of what it was asked.
+//! Repositories made by the real `ostree`, objects read from them, and a file system that records
+//! the operations it was asked for.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -21,7 +21,7 @@ use tempfile::TempDir;
 /// A client's repository and the server's.
 pub(crate) struct Pair {
     dir: PathBuf,
-    // Removed with this; not there when it belongs to another process.
+    // Removed on drop; `None` when the directory belongs to another process.
     _temporary: Option<TempDir>,
 }
 
@@ -57,7 +57,7 @@ impl Pair {
         self.dir.join("target")
     }
 
-    /// Commits a tree in the source; each file holds its text, a target behind `->` is a link.
+    /// Commits a tree in the source; each file holds its text, and a text `-> TARGET` makes a link.
     pub(crate) fn commit(&self, parent: Option<Checksum>, files: &[(&str, &str)]) -> Checksum {
         self.commit_with(parent, files, &["--no-bindings", "--branch=unused"])
     }
@@ -125,7 +125,7 @@ impl Pair {
         fs::read(self.source().join("objects").join(id.archive_path())).unwrap()
     }
 
-    /// Returns all that a commit of the source reaches, itself first.
+    /// Returns every object that a commit of the source reaches, itself first.
     pub(crate) fn closure(&self, commit: Checksum) -> Vec<ObjectId> {
         let root = ObjectId::new(ObjectKind::Commit, commit);
         let (mut seen, mut all, mut stack) = (BTreeSet::from([root]), Vec::new(), vec![root]);
@@ -157,7 +157,7 @@ impl Pair {
         }
     }
 
-    /// Pushes all of a commit, and returns what became of the ref.
+    /// Pushes a whole commit, and returns the outcome of the ref.
     pub(crate) fn push(&self, name: &str, commit: Checksum) -> RefOutcome {
         self.push_with(name, commit, Expect::Any, PushOptions::default())
     }
@@ -179,7 +179,7 @@ impl Pair {
         done(store.publish().unwrap()).remove(0)
     }
 
-    /// Returns what `refs/heads` of the target holds under a name.
+    /// Returns the text of the file of a ref in `refs/heads` of the target.
     pub(crate) fn held(&self, name: &str) -> Option<String> {
         let path = self.target().join("refs/heads").join(name);
         fs::read_to_string(path)
@@ -187,7 +187,7 @@ impl Pair {
             .map(|text| text.trim().to_owned())
     }
 
-    /// Returns path and content of every file of the target but our own.
+    /// Returns path and content of every file of the target except our own.
     pub(crate) fn snapshot(&self) -> BTreeSet<(PathBuf, Vec<u8>)> {
         let mut files = BTreeSet::new();
         let mut dirs = vec![self.target()];
@@ -206,7 +206,7 @@ impl Pair {
         files
     }
 
-    /// Lets the real `ostree` and our own check look at the target, and pulls a ref from it.
+    /// Checks the target with the real `ostree` and with our own check, and pulls a ref from it.
     pub(crate) fn assert_sound(&self, refs: &[&str]) {
         ostree(&["fsck", "-q"], &self.target());
         let faults = Mutex::new(Vec::new());
@@ -264,7 +264,7 @@ pub(crate) fn open(store: &impl Store, options: PushOptions, refs: &[RefUpdate])
         .unwrap()
 }
 
-/// Returns the outcomes of a publication that was done.
+/// Returns the outcomes of a publication, which must be done.
 pub(crate) fn done(published: Published) -> Vec<RefOutcome> {
     match published {
         Published::Done(outcomes) => outcomes,
@@ -272,7 +272,7 @@ pub(crate) fn done(published: Published) -> Vec<RefOutcome> {
     }
 }
 
-/// Returns what a publication is missing.
+/// Returns the objects that a publication is missing.
 pub(crate) fn missing(published: Published) -> Vec<ObjectId> {
     match published {
         Published::Missing(missing) => missing,
@@ -280,7 +280,7 @@ pub(crate) fn missing(published: Published) -> Vec<ObjectId> {
     }
 }
 
-/// What a file system was asked to change, or to make durable.
+/// An operation that changes the file system or makes a change durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
     Open(String),
@@ -291,19 +291,19 @@ pub(crate) enum Op {
     Unlock(String),
 }
 
-/// What was asked so far, and whether the next sync shall fail.
+/// The operations so far, and whether the next sync is to fail.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     pub(crate) ops: Mutex<Vec<Op>>,
     pub(crate) fail_sync: AtomicBool,
-    /// Files and directories that were looked at, made, opened, named or removed so far.
+    /// How many files and directories were looked at, made, opened, named or removed so far.
     pub(crate) calls: AtomicUsize,
-    /// The room that the file system says it has, if not what it has.
+    /// The free space the file system claims to have, instead of its own.
     pub(crate) room: Mutex<Option<Room>>,
     meanwhile: Mutex<Option<(Op, Meanwhile)>>,
 }
 
-/// What somebody else does.
+/// The action of another process.
 struct Meanwhile(Box<dyn FnOnce() + Send>);
 
 impl std::fmt::Debug for Meanwhile {
@@ -321,7 +321,7 @@ impl Record {
         self.ops.lock().unwrap().push(op);
     }
 
-    /// Has somebody else act right before an operation.
+    /// Runs an action of another process right before an operation.
     pub(crate) fn before(&self, op: Op, act: impl FnOnce() + Send + 'static) {
         *self.meanwhile.lock().unwrap() = Some((op, Meanwhile(Box::new(act))));
     }

@@ -1,4 +1,4 @@
-//! The model does what Linux does: the same operations, the same visible results.
+//! The model behaves as Linux does: the same operations, the same visible results.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -62,8 +62,8 @@ fn any_op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Of the four names one is a symbolic link from the beginning, in the root; the real file system
-/// keeps directories below another open.
+/// One of the four names, in the root, is a symbolic link from the beginning; the real file system
+/// keeps directories below another one open.
 fn path(components: &[u8]) -> RepoPath {
     let names = ["a", "b", "objects", "link"];
     components
@@ -73,7 +73,7 @@ fn path(components: &[u8]) -> RepoPath {
         })
 }
 
-/// Does an operation and returns what is seen of it.
+/// Does an operation and returns its visible result.
 fn act<F: Fs>(fs: &F, op: &Op, locks: &mut Vec<F::Lock>) -> Result<String, String> {
     let say = |error: io::Error| format!("{:?}", error.kind());
     let is_dir = |path: &RepoPath| fs.stat(path).is_ok_and(|stat| stat.kind == FileKind::Dir);
@@ -101,7 +101,7 @@ fn act<F: Fs>(fs: &F, op: &Op, locks: &mut Vec<F::Lock>) -> Result<String, Strin
         Op::Rmdir(at) => fs.rmdir(&path(at)).map_err(say)?,
         Op::Stat(at) => {
             let stat = fs.stat(&path(at)).map_err(say)?;
-            // What else may be in a mode is the umask's.
+            // The umask decides the other bits of a mode.
             let of_files = (stat.kind == FileKind::File).then_some((stat.mode == 0o600, stat.len));
             return Ok(format!("{:?} {of_files:?}", stat.kind));
         }

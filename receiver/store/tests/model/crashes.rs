@@ -8,7 +8,8 @@ use crate::world::{
     Scenario, Tree, all_set, any_scenario, cases, check, commit_id, possible, pushed, run, scenario,
 };
 
-/// Runs a push and returns each state of the machine, with whether it was acknowledged by then.
+/// Runs a push and returns each state of the machine, with whether the push was acknowledged by
+/// then.
 fn record(scenario: &Scenario, machine: Machine) -> Vec<(Machine, bool)> {
     let fs = ModelFs::alone(machine, Script::Record(Vec::new()));
     let outcomes = run(&scenario.universe, &scenario.push, &fs).unwrap();
@@ -16,7 +17,8 @@ fn record(scenario: &Scenario, machine: Machine) -> Vec<(Machine, bool)> {
     fs.recorded()
 }
 
-/// Checks a state after a crash, and that the push can be done again; after that it is durable.
+/// Checks a state after a crash, and that the push can be repeated; after that its result is
+/// durable.
 fn check_crash(scenario: &Scenario, after: &Machine, acknowledged: bool) -> Result<(), String> {
     let Scenario {
         universe,
@@ -44,7 +46,7 @@ fn check_crash(scenario: &Scenario, after: &Machine, acknowledged: bool) -> Resu
     Ok(())
 }
 
-/// Crashes at every moment of a push, in several ways; returns how many crashes there were.
+/// Crashes at every moment of a push, in several ways; returns the number of crashes.
 fn crash_everywhere(scenario: &Scenario, machine: Machine, seed: u64) -> Result<u64, String> {
     let mut crashes = 0;
     for (moment, (before, acknowledged)) in (0..).zip(record(scenario, machine)) {
@@ -148,7 +150,7 @@ fn disks_that_lie_are_found_out() {
         eprintln!("syncs {} that do nothing: {found:?}", names[lie]);
         found.is_err()
     });
-    // Of files only the summary is synced by itself, and a damaged one is no violation of a ref.
+    // Among files, only the summary is synced by itself, and damage to it violates no ref.
     assert_eq!(found, [true, true, true]);
 }
 
@@ -156,7 +158,7 @@ fn disks_that_lie_are_found_out() {
 fn a_push_that_is_there_already_is_durable_when_it_is_called_up_to_date() {
     let scenario = rich();
     let mut machine = scenario.machine.clone();
-    // As libostree sets refs: not one directory is synced.
+    // As libostree sets refs: without any sync of a directory.
     machine.lies[1] = true;
     machine = pushed(&scenario.universe, &scenario.push, machine);
     machine.lies[1] = false;
@@ -164,6 +166,6 @@ fn a_push_that_is_there_already_is_durable_when_it_is_called_up_to_date() {
     let after = machine.crash(Crash::Weakest(0));
     let possible = possible(&scenario.old, &scenario.push, true);
     let held: Result<_, _> = check(&after, &scenario.universe, &possible);
-    // Its objects are another matter: nobody says that they were synced.
+    // This says nothing about its objects: nobody claims that they were synced.
     assert!(held.is_ok() || held.unwrap_err().contains("lacks"));
 }

@@ -1,9 +1,9 @@
-//! A disk that keeps apart what is durable and what is only visible, and crashes.
+//! A disk that keeps durable state apart from visible state, and crashes.
 //!
-//! The weakest that POSIX allows: every write and every change of a directory that was not synced
-//! is kept or not, each by itself. A rename is two changes, of which each is atomic. `fsync` of a
-//! file says nothing about its name, nor that of a directory about what is below. A failed sync
-//! makes clean, and so loses for ever, what it should have written.
+//! It is the weakest disk POSIX allows: every write and every change of a directory that was not
+//! synced is kept or lost on its own. A rename is two changes, each of them atomic. `fsync` of a
+//! file does not cover its name, nor `fsync` of a directory the entries below it. A failed sync
+//! marks its data as clean, and so loses them for ever.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use artifact_store::{FileKind, LockMode};
 use nix::libc;
 
-/// What an inode is. Directories hold inodes by name.
+/// The content of an inode. Directories hold inodes by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
     File(Arc<Vec<u8>>),
@@ -30,11 +30,11 @@ impl Node {
     }
 }
 
-/// Inodes by number; the root is 0. And the modes of files that are not 0644.
+/// Inodes by number; the root is 0. Beside them, the modes of the files that are not 0644.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk(BTreeMap<u64, Node>, BTreeMap<u64, u32>);
 
-/// Something that is visible and not durable, done by operation `op`.
+/// A visible change that is not durable, made by operation `op`.
 #[derive(Clone, Debug)]
 struct Pending {
     op: u64,
@@ -54,13 +54,14 @@ enum Change {
 pub(crate) enum Crash {
     /// The process is killed; the system goes on.
     Kill,
-    /// The power is cut. Names are kept in the order they were made, up to some; data in none.
+    /// The power is cut. Names are kept in the order they were made, up to some point; data in no
+    /// order.
     Ordered(u64),
-    /// The power is cut. Nothing was kept in order.
+    /// The power is cut. Nothing is kept in order.
     Weakest(u64),
 }
 
-/// A disk, and what the kernel knows of it.
+/// A disk, and the kernel's view of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     visible: Disk,
@@ -98,7 +99,7 @@ impl Machine {
         }
     }
 
-    /// Returns what is left after a crash.
+    /// Returns the state after a crash.
     pub(crate) fn crash(&self, how: Crash) -> Self {
         let mut after = self.clone();
         after.locks.clear();
@@ -112,7 +113,7 @@ impl Machine {
             [first, .., last] => first.op + random.below(last.op - first.op + 2),
             _ => random.below(2) * u64::MAX,
         };
-        // Of 8; seeds 0 and 1 keep no and every name, and no data.
+        // Out of 8; seeds 0 and 1 keep no name and every name, and no data.
         let eagerness = [0, 8, 1, 4, 7, 8][usize::try_from(seed.min(2 + random.below(4))).unwrap()];
         let data = if seed < 2 {
             0
@@ -150,8 +151,8 @@ impl Machine {
         after
     }
 
-    /// Returns every state a cut of the power may leave, as far as names beside those below `ignored`
-    /// matter, before or after; whole writes only. `None` if there are more than 2 to the `most`.
+    /// Returns every state that a power cut may leave, as far as names outside `ignored` matter,
+    /// before or after; whole writes only. `None` if there are more than 2 to the power `most`.
     pub(crate) fn every_crash(&self, ignored: &str, most: usize) -> Option<Vec<Self>> {
         let mut unclear: Vec<_> = self.pending.iter().collect();
         let [mut below, removed] = [&self.visible, &self.durable].map(|disk| disk.below(ignored));
@@ -181,12 +182,12 @@ impl Machine {
         self.mounts += 1;
     }
 
-    /// Tells this mount from others.
+    /// Distinguishes this mount from others.
     pub(crate) fn mount_id(&self) -> String {
         format!("mount-{}", self.mounts)
     }
 
-    /// Returns the visible inode of a path, links not followed.
+    /// Returns the visible inode of a path, without following links.
     pub(crate) fn resolve(&self, path: &str) -> Result<u64, i32> {
         self.visible.resolve(path)
     }
@@ -209,14 +210,14 @@ impl Machine {
         self.visible.entries(node)
     }
 
-    /// Returns the directory and name of a path, and what has the name.
+    /// Returns the directory and name of a path, and the inode of that name.
     pub(crate) fn place<'p>(&self, path: &'p str) -> Result<(u64, &'p str, Option<u64>), i32> {
         let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
         let dir = self.resolve(dir)?;
         Ok((dir, name, self.entries(dir)?.get(name).copied()))
     }
 
-    /// Makes an inode and gives it a name that is free.
+    /// Makes an inode under a free name.
     pub(crate) fn make(&mut self, path: &str, node: Node) -> Result<u64, i32> {
         let (dir, name, there) = self.place(path)?;
         if there.is_some() {
@@ -224,7 +225,7 @@ impl Machine {
         }
         let number = self.next;
         self.next += 1;
-        // Durable at once, and empty, but that no durable name leads to it.
+        // The inode is durable at once, and empty, but no durable name leads to it.
         let empty = match &node {
             Node::File(_) => Node::File(Arc::default()),
             Node::Dir(_) => Node::Dir(BTreeMap::new()),
@@ -237,7 +238,7 @@ impl Machine {
         Ok(number)
     }
 
-    /// Changes names, in one operation.
+    /// Changes several names in one operation.
     pub(crate) fn name(&mut self, entries: &[(u64, &str, Option<u64>)]) {
         self.changes += 1;
         for &(node, name, target) in entries {
@@ -246,7 +247,7 @@ impl Machine {
         }
     }
 
-    /// Gives a file that was made just now its first mode.
+    /// Gives a new file its first mode.
     pub(crate) fn begin_with_mode(&mut self, node: u64, mode: u32) {
         self.visible.1.insert(node, mode);
         self.durable.1.insert(node, mode);
@@ -272,7 +273,7 @@ impl Machine {
         self.pending.push(pending);
     }
 
-    /// Makes changes durable: those of everything, of a directory, or of a file.
+    /// Makes changes durable: all of them, or those of a directory or a file.
     pub(crate) fn sync(&mut self, node: Option<u64>) {
         let lie = match node.map(|node| self.node(node).kind()) {
             None => 0,
@@ -292,14 +293,14 @@ impl Machine {
         }
     }
 
-    /// Loses all data that is not durable, as a sync does that fails.
+    /// Loses all data that are not durable, as a failing sync does.
     pub(crate) fn fail_sync(&mut self) {
         self.changes += 1;
         self.pending
             .retain(|p| matches!(p.change, Change::Entry(..)));
     }
 
-    /// Takes a lock on an inode, or a byte of it; `None` if it is held otherwise.
+    /// Takes a lock on an inode, or on one byte of it; `None` if another lock conflicts.
     pub(crate) fn lock(&mut self, node: u64, byte: Option<u64>, mode: LockMode) -> Option<u64> {
         let shared = |held: LockMode| held == LockMode::Shared && mode == LockMode::Shared;
         let meets = |held: Option<u64>| held.is_none() || byte.is_none() || held == byte;
@@ -319,7 +320,7 @@ impl Machine {
         self.locks.retain(|lock| lock.0 != token);
     }
 
-    /// Returns every file below a directory, with its path from there.
+    /// Returns every file below a directory, with its relative path.
     pub(crate) fn files_below(&self, path: &str) -> Vec<(String, Arc<Vec<u8>>)> {
         let (mut files, mut todo) = (Vec::new(), vec![(String::new(), self.resolve(path))]);
         while let Some((path, node)) = todo.pop() {
@@ -354,7 +355,7 @@ impl Disk {
         }
     }
 
-    /// Returns a path's inode and all below it.
+    /// Returns a path's inode and all inodes below it.
     fn below(&self, path: &str) -> Vec<u64> {
         let mut found: Vec<u64> = self.resolve(path).into_iter().collect();
         let mut next = 0;
@@ -378,7 +379,7 @@ impl Disk {
             (Some(Node::File(content)), Change::Data(at, bytes)) => {
                 let content = Arc::make_mut(content);
                 let end = at + bytes.len();
-                // What was not written between is a hole.
+                // The range between that was not written is a hole.
                 content.resize(content.len().max(end), 0);
                 content[*at..end].copy_from_slice(bytes);
             }
@@ -390,7 +391,7 @@ impl Disk {
     }
 }
 
-/// Numbers from a seed.
+/// Random numbers from a seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(pub(crate) u64);
 

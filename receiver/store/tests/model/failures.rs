@@ -11,9 +11,10 @@ use crate::world::{
     run, scenario,
 };
 
-/// Pushes with a script; returns whether it succeeded and how many operations there were.
+/// Pushes with a script; returns whether the push succeeded, and the number of operations.
 ///
-/// Success is durable; after an error refs are as before, unless one was set already; and without
+/// Success is durable; after an error the refs are unchanged, unless one was set already; and
+/// without failures the push can be repeated.
 /// failures the push can be done.
 fn push_with(scenario: &Scenario, script: Script) -> Result<(bool, u64), String> {
     let Scenario {
@@ -58,8 +59,8 @@ fn push_with(scenario: &Scenario, script: Script) -> Result<(bool, u64), String>
     Ok((done, count))
 }
 
-/// A thread of the receiver may have the end of an object in its queue when a write fails, and carries
-/// it out before the session is over. What was staged like that was taken over and published.
+/// A thread of the receiver may have the end of an object in its queue when a write fails, and
+/// carries it out before the session ends. Such a staged object was once taken over and published.
 #[test]
 fn an_object_that_could_not_be_written_is_not_staged_though_it_is_ended() {
     let mut universe = Universe::default();
@@ -101,11 +102,11 @@ proptest! {
         let scenario = scenario(plan);
         let (_, count) = push_with(&scenario, Script::Nothing).unwrap();
         for at in 0..count {
-            // One way to fail at each operation; at the next one another.
+            // One way to fail at each operation; another at the next.
             let ways = if cases(1) > 1 { WAYS } else { 1 };
             for way in (0..ways).map(|way| (way + at as usize) % WAYS) {
                 let errno = ERRNOS[way / 2];
-                // No file system interrupts for ever.
+                // No file system interrupts calls for ever.
                 let times = [1, if errno == EINTR { 3 } else { u64::MAX }][way % 2];
                 let outcome = push_with(&scenario, Script::Fail { at, times, errno });
                 prop_assert!(
@@ -128,5 +129,5 @@ proptest! {
 }
 
 const ERRNOS: [i32; 6] = [EIO, ENOSPC, EDQUOT, EROFS, EMFILE, EINTR];
-/// Each once, and from then on.
+/// Each errno once, and from then on.
 const WAYS: usize = 2 * ERRNOS.len();

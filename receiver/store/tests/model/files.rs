@@ -1,5 +1,5 @@
 //! The store's seam on a machine in memory, with a script for each session: record, fail, or let
-//! somebody else act at an operation.
+//! another process act at an operation.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use nix::libc;
 
 use crate::disk::{Machine, Node};
 
-/// A file system on a machine that others may use as well, for one session.
+/// One session's file system on a machine that others may use as well.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelFs {
     machine: Arc<Mutex<Machine>>,
@@ -21,12 +21,12 @@ pub(crate) struct ModelFs {
     mount: String,
 }
 
-/// What happens at one of a session's operations; reading counts as well.
+/// The event at one of a session's operations; reads count as well.
 pub(crate) enum Script {
     Nothing,
     /// The machine before each change, and at the end.
     Record(Vec<Machine>),
-    /// Operations from the `at`-th on fail, `times` of them.
+    /// `times` operations fail, from the `at`-th on.
     Fail {
         at: u64,
         times: u64,
@@ -36,7 +36,7 @@ pub(crate) enum Script {
     Short {
         at: u64,
     },
-    /// Somebody else acts before the `at`-th operation.
+    /// Another process acts before the `at`-th operation.
     Act(u64, Option<Box<dyn FnOnce() + Send>>),
 }
 
@@ -60,7 +60,7 @@ struct Session {
     count: AtomicU64,
     // Whether a ref was set.
     set_ref: AtomicBool,
-    // How much was recorded when the push was acknowledged.
+    // The length of the record when the push was acknowledged.
     acknowledged: AtomicU64,
 }
 
@@ -94,7 +94,7 @@ impl ModelFs {
         self.machine.lock().unwrap()
     }
 
-    /// Returns how many operations there were.
+    /// Returns the number of operations.
     pub(crate) fn count(&self) -> u64 {
         self.session.count.load(Ordering::Relaxed)
     }
@@ -111,7 +111,7 @@ impl ModelFs {
         }
     }
 
-    /// Returns every state there was, and whether the push was acknowledged by then.
+    /// Returns every recorded state, and whether the push was acknowledged by then.
     pub(crate) fn recorded(&self) -> Vec<(Machine, bool)> {
         let Script::Record(machines) = &mut *self.session.script.lock().unwrap() else {
             panic!("nothing is recorded");
@@ -124,7 +124,7 @@ impl ModelFs {
             .collect()
     }
 
-    /// Opens a directory, which need not be one.
+    /// Opens a path as a directory, without checking that it is one.
     fn dir(machine: &Machine, path: &RepoPath) -> io::Result<u64> {
         let node = done(machine.resolve(path.as_str()))?;
         match machine.node(node) {
@@ -258,7 +258,7 @@ impl Fs for ModelFs {
                 libc::EISDIR
             }));
         }
-        // POSIX: two names of one file, and nothing is done.
+        // POSIX: when both names are of one file, rename does nothing.
         if target != Some(source) {
             let set = (to_dir, to_name, Some(source));
             machine.name(&[set, (from_dir, from_name, None)]);
@@ -372,7 +372,7 @@ impl Fs for ModelFs {
     }
 
     fn set_modified(&self, path: &RepoPath, _seconds: i64) -> io::Result<()> {
-        // No test asks when what is named here was modified.
+        // No test asks for the modification time of a name given here.
         let machine = self.step(Kind::Other)?;
         done(machine.place(path.as_str())).map(drop)
     }
@@ -396,7 +396,7 @@ impl Fs for ModelFs {
 }
 
 impl ModelFs {
-    /// Locks the first of these parts of a file that is free; `None` is all of it.
+    /// Locks the first of these parts of a file that is free; `None` is the whole file.
     fn lock(
         &self,
         path: &RepoPath,

@@ -14,8 +14,8 @@ use crate::world::{
     repository, run,
 };
 
-/// Several who push to the same ref trees that overlap, into a repository with a ref beside it that
-/// they rely on.
+/// Several clients push overlapping trees to the same ref, into a repository with another ref on
+/// which they rely.
 #[derive(Clone, Debug)]
 struct Race {
     universe: Universe,
@@ -29,7 +29,7 @@ fn race(trees: &[Tree]) -> Race {
     let push = Push::one("p/e/base", base);
     let machine = crate::world::pushed(&universe, &push, repository());
     let pushes = trees.iter().enumerate().map(|(number, tree)| {
-        // With a file that tells them apart.
+        // With a file that distinguishes them.
         let mut files = tree.0.clone();
         files.push((0, 2, u8::try_from(10 + number).unwrap()));
         let mut push = Push::one("p/e/x", universe.commit(None, &Tree(files)));
@@ -57,16 +57,16 @@ fn is_lost(outcome: &RefOutcome) -> bool {
     matches!(outcome, RefOutcome::Refused(refusal) if refusal.code == RefusalCode::LOST_RACE)
 }
 
-/// Steps that one client takes.
+/// The steps of one client.
 const STEPS: usize = 4;
 
-/// Lets clients take their steps in some order; `clients.len()` in the order means a prune.
+/// Lets clients take their steps in the given order; `clients.len()` in the order means a prune.
 fn interleave(race: &Race, order: &[usize]) -> Result<(), String> {
     let shared = Arc::new(Mutex::new(race.machine.clone()));
     let mut clients: Vec<Option<Client<'_>>> = race.pushes.iter().map(|_| None).collect();
     let mut steps = vec![0; clients.len()];
     let mut told: BTreeMap<usize, RefOutcome> = BTreeMap::new();
-    // What the ref was moved to, in order, and what each client saw first.
+    // The ref's values, in order, and the value each client saw first.
     let (mut values, mut seen) = (vec![None], BTreeMap::new());
     for &who in order {
         let Some(slot) = clients.get_mut(who) else {
@@ -165,8 +165,8 @@ proptest! {
     }
 }
 
-/// Pushes, while `act` happens before operation `at`; returns what became of it and of the machine,
-/// and how many operations there were.
+/// Pushes, while `act` happens before operation `at`; returns the result, the machine, and the
+/// number of operations.
 fn push_beside(
     scenario: &Scenario,
     at: u64,
@@ -193,7 +193,7 @@ fn first_of(race: &Race) -> Scenario {
 #[test]
 fn another_push_before_any_operation_of_a_push_leaves_one_winner() {
     let mut race = race(&three_trees()[..2]);
-    // Each wants to create the ref, so that only one can succeed.
+    // Each client wants to create the ref, so that only one can succeed.
     for push in &mut race.pushes {
         push.expect = Some(Expect::Absent);
     }
@@ -213,7 +213,7 @@ fn another_push_before_any_operation_of_a_push_leaves_one_winner() {
         if at >= count {
             break;
         }
-        // The one who holds a lock goes on; the other is told at once, and may come again.
+        // The client that holds a lock goes on; the other is refused at once, and may come again.
         let theirs = theirs.lock().unwrap().take().unwrap();
         let commits = [race.pushes[0].refs[0].1, race.pushes[1].refs[0].1];
         let ours = ours
@@ -253,13 +253,13 @@ fn another_push_before_any_operation_of_a_push_leaves_one_winner() {
 fn a_prune_before_any_operation_of_a_push_loses_nothing() {
     let race = race(&three_trees()[..2]);
     let mut scenario = first_of(&race);
-    // Objects that lie there and belong to nobody.
+    // Objects in the repository that no ref reaches.
     let stray = Push::one("p/e/gone", race.pushes[1].refs[0].1);
     scenario.machine = crate::world::pushed(&race.universe, &stray, scenario.machine);
     let (dir, name, _) = scenario.machine.place("refs/heads/p/e/gone").unwrap();
     scenario.machine.name(&[(dir, name, None)]);
     let base = race.pushes[0].bases[0].clone();
-    // And a base that goes away beside it, half of the times.
+    // And a base that disappears in half of the runs.
     let (mut at, mut pruned) = (0, 0);
     'moments: loop {
         for loses_base in [false, true] {

@@ -1,7 +1,7 @@
-//! The promise on a file system in memory that loses, tears and reorders what was not synced, fails
-//! when it is told to, and lets others work at any of its operations (SPEC "Invariants").
+//! The invariants on a file system in memory that loses, tears and reorders everything not synced,
+//! fails on request, and lets others act at any of its operations (SPEC "Invariants").
 //!
-//! `MODEL_CASES` multiplies how much is tried; 1 if it is not set.
+//! `MODEL_CASES` multiplies the number of cases; the default is 1.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod conformance;

@@ -1,4 +1,5 @@
-//! What one session sent, the next of the same identity need not send again; no other gets it.
+//! Objects that one session sent need not be sent again in the next session of the same identity;
+//! no other identity gets them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -35,8 +36,8 @@ fn begin<'a>(
     client
 }
 
-/// What must be sent when these objects were: what was not, and, since *have* speaks of all below
-/// a dirtree or commit, those of them below which something was not.
+/// The objects a client must send after it sent `sent`: the rest, and, since *have* covers
+/// everything below a dirtree or commit, those of them above an unsent object.
 fn must_send(universe: &Universe, all: &[ObjectId], sent: &[ObjectId]) -> BTreeSet<ObjectId> {
     let sent: BTreeSet<_> = sent.iter().collect();
     let is_whole = |id| universe.closure(id).iter().all(|id| sent.contains(id));
@@ -49,13 +50,13 @@ fn staged(machine: &Machine) -> usize {
         .len()
 }
 
-/// How the first session comes to its end.
+/// How the first session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     HalfOpen,
     Disconnected,
     Killed,
-    /// Everything had been written back.
+    /// The power is cut after everything was written back.
     PowerCut,
 }
 
@@ -99,7 +100,7 @@ fn a_push_cut_after_any_object_is_retried_and_only_the_others_are_sent() {
             drop(living);
             drop(again);
             let machine = shared.lock().unwrap().clone();
-            // What was never taken over waits for another day.
+            // Objects that were not taken over stay until they expire.
             assert!(
                 cut == 0 || expected.len() == order.len() || staged(&machine) == 0,
                 "{end:?}"
@@ -107,7 +108,7 @@ fn a_push_cut_after_any_object_is_retried_and_only_the_others_are_sent() {
             let possible = possible(&Default::default(), &push, true);
             check(&machine.crash(Crash::Weakest(0)), &universe, &possible).unwrap();
         }
-        // Children first, every object counts.
+        // Children come first, so every object counts.
         if order[0].kind != ObjectKind::Commit {
             for cut in 0..order.len() {
                 let left = must_send(&universe, &order, &order[..cut]).len();
@@ -117,7 +118,8 @@ fn a_push_cut_after_any_object_is_retried_and_only_the_others_are_sent() {
     }
 }
 
-/// An object has its name while it is written: whoever comes next must see that it is not whole.
+/// A staged object has its name while it is written: the next session must see that it is
+/// incomplete.
 #[test]
 fn a_push_after_one_that_was_killed_at_any_operation_publishes_what_was_pushed() {
     let (universe, push) = first_push();
@@ -127,7 +129,7 @@ fn a_push_after_one_that_was_killed_at_any_operation_publishes_what_was_pushed()
     client.open().unwrap();
     client.send(&objects).unwrap();
     let killed = fs.recorded();
-    // Each is made, written and finished.
+    // Each object is made, written and finished.
     assert!(killed.len() > 3 * objects.len(), "{}", killed.len());
     for (machine, _) in killed {
         let shared = Arc::new(Mutex::new(machine.crash(Crash::Kill)));
@@ -151,7 +153,8 @@ fn the_half_open_session_may_still_publish_as_well() {
     assert_eq!(second.offer().unwrap(), []);
     assert!(all_set(&second.finalize().unwrap()));
     drop(second);
-    // Told that it lost the race, or that it is done already: nothing is damaged by it.
+    // The session learns that it lost the race, or that the push is done already: neither damages
+    // anything.
     first.finalize().unwrap();
     drop(first);
     let possible = possible(&Default::default(), &push, true);
@@ -220,7 +223,8 @@ fn after_a_sync_that_failed_nothing_is_taken_over_from_anybody() {
     drop(living);
 }
 
-/// Found when the session could not say that its sync had failed, since nothing could be written.
+/// Found when a session could not record that its sync had failed, because nothing could be
+/// written.
 #[test]
 fn nothing_is_taken_over_from_a_session_whose_sync_failed_for_good() {
     let (universe, push) = first_push();

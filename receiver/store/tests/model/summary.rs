@@ -1,5 +1,5 @@
-//! The summary that is made from what is remembered is the one made from nothing but the
-//! repository, whatever others did meanwhile and however close together.
+//! A summary made from the record equals one made from the repository alone, whatever others
+//! changed meanwhile, and however quickly.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,23 +14,23 @@ use crate::disk::{Machine, Node};
 use crate::files::{ModelFs, Script};
 use crate::world::{Push, Tree, Universe, held, pushed, repository, run};
 
-/// What happens between summaries.
+/// A change between two summaries.
 #[derive(Clone, Debug)]
 enum Act {
-    /// Somebody pushes.
+    /// A client pushes.
     Push(usize, usize),
-    /// A program that knows nothing of us sets a ref, as libostree does.
+    /// Another program sets a ref, as libostree does.
     Set(usize, usize),
     Remove(usize),
-    /// What is below `d` goes and comes back elsewhere, with all its times.
+    /// The directory `d` moves away and comes back elsewhere, with all its times.
     MoveDir,
-    /// A commit is marked as not whole, or not any more.
+    /// A commit is marked partial, or no longer.
     Mark(usize),
     /// Another program's summary replaces ours.
     Spoil,
     /// The record is damaged.
     Damage,
-    /// The power is cut, and all was synced.
+    /// The power is cut, with everything synced.
     Reboot,
     /// Time passes, in seconds.
     Wait(i64),
@@ -172,7 +172,7 @@ impl World {
         }
     }
 
-    /// Compares the summary with the refs, and with one that is made from nothing.
+    /// Compares the summary with the refs, and with a rebuilt one.
     fn check(&self) {
         let machine = self.machine.lock().unwrap().clone();
         let mut held = held(&machine).unwrap();
@@ -191,7 +191,7 @@ impl World {
         let store = LocalStore::with_fs(fs.clone(), StoreConfig::default()).unwrap();
         store.rebuild_summary(|_| ()).unwrap();
         let rebuilt = Self::summary(&fs.machine());
-        // Only what was pushed has been counted, and never wrongly.
+        // Only pushed refs have a size, and never a wrong one.
         for (name, entry) in &mut found.refs {
             let counted = rebuilt.refs[name].size;
             assert!(counted.is_some() && entry.size.is_none_or(|size| Some(size) == counted));
@@ -221,7 +221,7 @@ proptest! {
     }
 }
 
-/// What was found to be the trap: the directory's time is as it was, since the clock has not ticked.
+/// The trap: the directory's time is unchanged, because the clock has not ticked.
 #[test]
 fn a_ref_set_at_the_same_tick_as_the_last_summary_is_in_the_next() {
     for waits in [[0, 0], [2, 0], [3, 0], [10, 0], [0, 10], [10, 10]] {
@@ -241,7 +241,7 @@ fn a_ref_set_at_the_same_tick_as_the_last_summary_is_in_the_next() {
     }
 }
 
-/// What is remembered is worth it: directories in which nothing happens are not listed again.
+/// The record pays off: unchanged directories are not listed again.
 #[test]
 fn what_is_quiet_is_not_read_again() {
     let world = World::new();
@@ -259,6 +259,7 @@ fn what_is_quiet_is_not_read_again() {
     let rebuilt = operations(&|store| store.rebuild_summary(|_| ()).unwrap());
     world.check();
     let refs = NAMES.len() as u64 + 3;
-    // Each ref is opened, read to its end and compared twice, and its commit looked at and read.
+    // A rebuild opens each ref, reads it to its end and compares it twice, and looks up and reads
+    // its commit.
     assert!(quiet + 6 * refs < rebuilt, "{quiet} {rebuilt}");
 }

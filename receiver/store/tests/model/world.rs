@@ -1,4 +1,4 @@
-//! What is pushed, a push as a client does it, and what must hold whatever happened.
+//! The objects pushed, a push as a client does it, and the claims that always hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use crate::disk::{Machine, Node};
 use crate::files::{ModelFs, Script};
 
-/// Every object there is.
+/// Every object that exists.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Universe {
     stored: BTreeMap<ObjectId, Vec<u8>>,
@@ -109,7 +109,7 @@ impl Universe {
         self.add(ObjectKind::Commit, commit.serialize())
     }
 
-    /// Adds detached metadata of a commit: an `a{sv}` of nothing, or of one byte.
+    /// Adds detached metadata of a commit: an `a{sv}` with no entry, or with one of one byte.
     pub(crate) fn detach(&mut self, commit: Checksum, metadata: &[u8]) -> Vec<u8> {
         let all = self.detached.entry(commit).or_default();
         all.push(metadata.to_vec());
@@ -135,7 +135,7 @@ impl Universe {
         }
     }
 
-    /// Returns all that an object reaches, breadth first.
+    /// Returns every object that `root` reaches, breadth first.
     pub(crate) fn closure(&self, root: ObjectId) -> Vec<ObjectId> {
         let (mut all, mut next) = (vec![root], 0);
         while let Some(&id) = all.get(next) {
@@ -154,7 +154,7 @@ pub(crate) const fn commit_id(commit: Checksum) -> ObjectId {
     ObjectId::new(ObjectKind::Commit, commit)
 }
 
-/// An empty repository, all durable.
+/// An empty repository, all of it durable.
 pub(crate) fn repository() -> Machine {
     let mut machine = Machine::new();
     for dir in [
@@ -175,7 +175,7 @@ pub(crate) fn repository() -> Machine {
     machine
 }
 
-/// What a client wants.
+/// A client's push.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Push {
     pub(crate) refs: Vec<(String, Checksum)>,
@@ -211,7 +211,7 @@ impl Push {
         }
     }
 
-    /// What this makes of some refs.
+    /// Returns the refs after this push.
     pub(crate) fn apply(&self, refs: &BTreeMap<String, Checksum>) -> BTreeMap<String, Checksum> {
         let mut refs = refs.clone();
         refs.extend(self.refs.iter().cloned());
@@ -219,14 +219,14 @@ impl Push {
     }
 }
 
-/// One end of a push, a step at a time.
+/// One client's end of a push, a step at a time.
 #[derive(Debug)]
 pub(crate) struct Client<'a> {
     universe: &'a Universe,
     push: &'a Push,
     fs: ModelFs,
     store: LocalStore<ModelFs>,
-    /// Objects that were sent.
+    /// The objects this client sent.
     pub(crate) sent: Vec<ObjectId>,
 }
 
@@ -258,7 +258,7 @@ impl<'a> Client<'a> {
         Ok(opened)
     }
 
-    /// Offers everything and returns what is wanted.
+    /// Offers everything and returns the wanted objects.
     pub(crate) fn offer(&self) -> Result<Vec<ObjectId>, Error> {
         let (mut wanted, mut had) = (Vec::new(), BTreeSet::new());
         for (_, commit) in &self.push.refs {
@@ -287,7 +287,8 @@ impl<'a> Client<'a> {
             }
             let mut stream = self.store.begin(id)?;
             let (first, last) = stored.split_at(stored.len() / 2);
-            // As the driver's threads do: when a piece fails, the rest of the object is under way.
+            // As the driver's threads do: when one piece fails, the rest of the object is already
+            // queued.
             let appended = [first, last].map(|piece| stream.append(piece));
             let ended = stream.finish();
             appended
@@ -306,7 +307,7 @@ impl<'a> Client<'a> {
         self.send(&wanted)
     }
 
-    /// Finalizes, sends what is missing, and is told what became of the refs.
+    /// Finalizes, sends the missing objects, and returns the outcome of each ref.
     pub(crate) fn finalize(&mut self) -> Result<Vec<RefOutcome>, Error> {
         for _ in 0..16 {
             match self.store.publish()? {
@@ -325,7 +326,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Pushes as one does.
+/// Runs a push from beginning to end.
 pub(crate) fn run(
     universe: &Universe,
     push: &Push,
@@ -339,13 +340,13 @@ pub(crate) fn run(
     Ok(outcomes)
 }
 
-/// Returns whether refs are what was pushed.
+/// Returns whether every ref was set, now or before.
 pub(crate) fn all_set(outcomes: &[RefOutcome]) -> bool {
     let set = [RefOutcome::Updated, RefOutcome::Unchanged];
     outcomes.iter().all(|outcome| set.contains(outcome))
 }
 
-/// A repository with what was pushed before, and a push that moves on.
+/// A repository with an earlier push, and a push that moves on from it.
 #[derive(Debug)]
 pub(crate) struct Scenario {
     pub(crate) universe: Universe,
@@ -355,13 +356,13 @@ pub(crate) struct Scenario {
 }
 
 /// Any first push, or a second one to another ref and perhaps the same, perhaps with detached
-/// metadata, perhaps relying on the first: what [`scenario`] takes.
+/// metadata, perhaps relying on the first: the arguments of [`scenario`].
 pub(crate) fn any_scenario() -> impl Strategy<Value = ([Tree; 3], [bool; 4])> {
     ([any_tree(), any_tree(), any_tree()], any::<[bool; 4]>())
 }
 
-/// Makes a scenario: whether it is a second push, of two refs, with detached metadata, relying on
-/// the first.
+/// Makes a scenario; the flags are: a second push, two refs, detached metadata, relying on the
+/// first.
 pub(crate) fn scenario((trees, flags): ([Tree; 3], [bool; 4])) -> Scenario {
     let [second, two, detached, relies] = flags;
     let mut universe = Universe::default();
@@ -393,7 +394,7 @@ pub(crate) fn scenario((trees, flags): ([Tree; 3], [bool; 4])) -> Scenario {
     }
 }
 
-/// Pushes what cannot fail, and returns the machine.
+/// Runs a push that cannot fail, and returns the machine.
 pub(crate) fn pushed(universe: &Universe, push: &Push, machine: Machine) -> Machine {
     let fs = ModelFs::alone(machine, Script::Nothing);
     let outcomes = run(universe, push, &fs).unwrap();
@@ -401,8 +402,8 @@ pub(crate) fn pushed(universe: &Universe, push: &Push, machine: Machine) -> Mach
     fs.machine().clone()
 }
 
-/// Checks INV-1, INV-2, INV-4 and INV-8: every ref has one of its values and is whole, and so is
-/// every commit that is not marked partial. `refs` are the possible values of each ref.
+/// Checks INV-1, INV-2, INV-4 and INV-8: every ref has one of its possible values and is complete,
+/// and so is every commit that is not marked partial. `refs` are the possible values of each ref.
 pub(crate) fn check(
     machine: &Machine,
     universe: &Universe,
@@ -441,7 +442,7 @@ pub(crate) fn check(
     Ok(held)
 }
 
-/// Returns the refs there are.
+/// Returns the refs of a machine.
 pub(crate) fn held(machine: &Machine) -> Result<BTreeMap<String, Checksum>, String> {
     let mut refs = BTreeMap::new();
     for (name, content) in machine.files_below("refs/heads") {
@@ -457,7 +458,7 @@ pub(crate) fn held(machine: &Machine) -> Result<BTreeMap<String, Checksum>, Stri
     Ok(refs)
 }
 
-/// Returns the objects there are, each of which must be what its name says.
+/// Returns the objects of a machine, each of which must match its name.
 fn objects(machine: &Machine, universe: &Universe) -> Result<BTreeSet<ObjectId>, String> {
     let mut objects = BTreeSet::new();
     for (name, content) in machine.files_below("objects") {
@@ -484,7 +485,8 @@ fn objects(machine: &Machine, universe: &Universe) -> Result<BTreeSet<ObjectId>,
     Ok(objects)
 }
 
-/// Returns what each ref may hold that `push` moves from `old`, and that it has if it is done.
+/// Returns the values each ref may hold while `push` moves it from `old`; once the push is done,
+/// only the new one.
 pub(crate) fn possible(
     old: &BTreeMap<String, Checksum>,
     push: &Push,
@@ -501,7 +503,7 @@ pub(crate) fn possible(
 }
 
 /// Removes every object that no ref reaches, as `ostree prune --refs-only` does; does nothing while
-/// somebody publishes.
+/// another process publishes.
 pub(crate) fn prune(machine: &Arc<Mutex<Machine>>, universe: &Universe) -> bool {
     let mut machine = machine.lock().unwrap();
     let lock = match machine.resolve(".lock") {
@@ -528,7 +530,7 @@ pub(crate) fn prune(machine: &Arc<Mutex<Machine>>, universe: &Universe) -> bool 
     true
 }
 
-/// Returns how many cases to try where one run of the tests tries `usual`.
+/// Returns the number of cases, where one run of the tests uses `usual`.
 pub(crate) fn cases(usual: u32) -> u32 {
     let times = std::env::var("MODEL_CASES").map_or(1, |text| text.parse().unwrap());
     usual * times
