@@ -1,8 +1,8 @@
-//! Shows the pages of a repository on this machine, for those who work on them:
+//! Shows the pages of a repository on this machine, to those who develop them:
 //!
-//!     cargo run -p artifact-page --example preview -- REPO [AUDIT [PORT]]
+//!    cargo run -p artifact-page --example preview -- REPO [AUDIT [PORT]]
 //!
-//! It answers one request at a time, and says how long each took. It is no server.
+//! It answers one request at a time, and prints how long each took. It is no server.
 #![expect(clippy::print_stderr, reason = "what it says is all there is to it")]
 
 use std::env;
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     eprintln!("read in {:?}; http://127.0.0.1:{port}/", begun.elapsed());
     for connection in listener.incoming().flatten() {
-        // A browser that goes away is no reason to end.
+        // A browser that disconnects does not end the program.
         let _ = answer(&connection, &site);
     }
     Ok(())

@@ -1,37 +1,38 @@
-//! The address that pull lines name: what the operator has said, or the host that a client asked.
+//! The address in the lines to copy for a pull: the operator's, or the host in the client's
+//! request.
 //!
-//! It is copied into a shell. So it holds no character that means anything there.
+//! Users copy it into a shell. So it contains no character with a meaning there.
 
 use std::str::FromStr;
 
-/// An address of a cache, `https://host[:port][/path]` or the same with `http`, without a slash at
-/// its end. It needs no quotes in a shell.
+/// The address of a cache, `https://host[:port][/path]` or the same with `http`, without a trailing
+/// slash. It needs no quotes in a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullUrl(String);
 
-/// Why text is no address of a cache. It is the operator's fault.
+/// Why a text is not the address of a cache. The operator has to correct it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressError {
-    /// It is of another kind.
+    /// The text has another scheme.
     #[error(
         "{url:?} does not begin with https:// or http://, as in https://cache.example.com/artifacts"
     )]
     Scheme {
-        /// What was given.
+        /// The rejected text.
         url: String,
     },
-    /// It names no host, or has something in it that no address needs.
+    /// The text has no host, or contains characters that no address needs.
     #[error("{url:?} is not a host, perhaps a port, and a path of letters, digits and -._~/")]
     Malformed {
-        /// What was given.
+        /// The rejected text.
         url: String,
     },
 }
 
 impl PullUrl {
-    /// Returns the address under which a client has asked, if what it says may be a host: `at` is
-    /// where the server has the repository, such as `/artifacts`.
+    /// Returns the address under which a client reached the server, if `host` may be a host; `at`
+    /// is the repository's path on the server, such as `/artifacts`.
     pub(crate) fn of_host(scheme: &str, host: &str, at: &str) -> Option<Self> {
         let host = host.to_ascii_lowercase();
         if !is_authority(&host) {
@@ -99,7 +100,7 @@ fn is_authority(text: &str) -> bool {
     host_is_good && port_is_good
 }
 
-/// Writes a word so that a shell reads it as it is.
+/// Quotes a word for a shell where it needs quotes.
 pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._/:@%+=,".contains(c);
     if !word.is_empty() && !word.starts_with('-') && word.chars().all(plain) {
@@ -108,7 +109,7 @@ pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// A longer address is none, in bytes.
+/// The longest address, in bytes.
 const MAX_LEN: usize = 512;
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ use crate::policy;
 /// An answer to a request: all a server needs to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// 200, 308 where the address lacked its slash, or 404.
+    /// 200; 308 where the address lacked its final slash; or 404.
     pub status: u16,
-    /// The kind of the body.
+    /// The media type of the body.
     pub content_type: &'static str,
-    /// Headers beside `Content-Type` and `Content-Length`, among them an `ETag` that a server
-    /// compares with the client's `If-None-Match`.
+    /// Headers besides `Content-Type` and `Content-Length`, among them an `ETag` for a server to
+    /// compare with the client's `If-None-Match`.
     pub headers: Vec<(&'static str, String)>,
     /// The body, complete.
     pub body: Vec<u8>,

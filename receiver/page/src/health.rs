@@ -1,23 +1,23 @@
-//! Whether all is well with a cache, as far as can be told without reading objects.
+//! Whether a cache is healthy, as far as this shows without reading objects.
 
 use artifact_formats::{Size, counted, grouped};
 use artifact_store::{Room, SummaryFile};
 
 use crate::trail::Ends;
 
-/// How something is.
+/// The state of one aspect of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum State {
-    /// As it should be.
+    /// No action is needed.
     Good,
-    /// Somebody should look at it.
+    /// An operator should look at it.
     Warning,
-    /// Pushes or pulls fail, or will.
+    /// Pushes or pulls fail, or soon will.
     Bad,
 }
 
 impl State {
-    /// Returns it in a word, which is also its class.
+    /// Returns the state's word, which is also its CSS class.
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -27,32 +27,31 @@ impl State {
     }
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Check {
     pub(crate) what: &'static str,
     pub(crate) state: State,
-    /// What was found.
     pub(crate) says: String,
 }
 
-/// What is looked at.
+/// The values that the checks look at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Vitals {
     pub(crate) room: Option<Room>,
     pub(crate) refs: usize,
-    /// What has the place of a ref and leads to no commit.
+    /// Files in the place of a ref that lead to no commit.
     pub(crate) broken: usize,
     pub(crate) summary: Option<SummaryFile>,
     /// When the last ref was set, in seconds since 1970.
     pub(crate) last_set: Option<i64>,
-    /// How the pushes of the last day ended, where there is an audit.
+    /// How the pushes of the last day ended, if there is an audit log.
     pub(crate) day: Option<Ends>,
-    /// Whether the repository could not be read again the last time.
+    /// Whether the last attempt to read the repository again failed.
     pub(crate) stale: bool,
 }
 
-/// Returns what is to be said of each.
+/// Returns the result of every check.
 pub(crate) fn checks(vitals: &Vitals) -> Vec<Check> {
     let mut checks = vec![refs(vitals), summary(vitals)];
     checks.extend(vitals.room.map(room));
@@ -147,7 +146,7 @@ fn room(room: Room) -> Check {
     )
 }
 
-/// Returns how many hundredths of a disk are free, and whether that is enough.
+/// Returns the free share of a disk in percent, and whether it suffices.
 pub(crate) fn free(room: Room) -> (u64, State) {
     let free = u128::from(room.bytes_free) * 100;
     let percent = free.checked_div(u128::from(room.bytes)).unwrap_or(0);
@@ -188,11 +187,11 @@ fn pushes(day: Ends) -> Check {
     check("Pushes", state, said)
 }
 
-/// The most that clients of Debian 12 read of a summary, in bytes.
+/// The longest summary that clients on Debian 12 read, in bytes.
 const SUMMARY_MAX: u64 = 10 * 1024 * 1024;
-/// Length from which the receiver warns as well.
+/// The length from which the receiver warns as well.
 const SUMMARY_LARGE: u64 = 7 * 1024 * 1024;
-/// How long a summary may take after a push, in seconds.
+/// How many seconds a summary may lag behind a push.
 const SUMMARY_LATE: i64 = 60;
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
-//! The page that shows people a cache: its projects, elements and keys, how to pull them, who
-//! pushed, how much room there is, and whether all is well.
+//! The web pages of a cache: its projects, elements and keys, the commands to pull them, recent
+//! pushes, free space, and the cache's health.
 //!
-//! [`Site`] reads a repository and answers paths with whole pages of HTML; who asks and how is the
-//! server's affair. The same pages can be had as files ([`Site::files`]). It changes nothing, and
-//! never says what a client's address or key is, or why a push failed: everybody may read a page.
+//! [`Site`] reads a repository and answers paths with whole pages of HTML; connections and requests
+//! are the server's affair. [`Site::files`] writes the same pages as files. The crate changes
+//! nothing, and no page contains a client's address or key, or the reason why a push failed:
+//! everybody may read a page.
 //!
-//! Whatever comes from refs, the audit or a client is escaped twice: once for what no reader could
-//! see, such as a character that turns the text round, and once for HTML. The pages load nothing.
-//! Their policy allows one style, one script, and nothing else; without the script all works but
-//! the buttons that copy. Start with [`Site`]; what is known of the cache is in `shelf.rs`.
+//! All text from refs, the audit log or a client is escaped twice: once for invisible characters,
+//! such as one that reverses the text's direction, and once for HTML. The pages load no other
+//! resource. Their policy allows one style, one script, and nothing else; without the script,
+//! everything works except the copy buttons. Start with [`Site`]; `shelf.rs` has the data about the
+//! cache.
 
 mod address;
 mod answer;
@@ -23,7 +25,7 @@ mod trail;
 mod view;
 mod words;
 
-// The public interface is:
+// The public interface:
 pub use address::{AddressError, PullUrl};
 pub use answer::Page;
 pub use site::{Options, Site};

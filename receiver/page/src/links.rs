@@ -1,10 +1,10 @@
-//! Where each page is, and how pages lead to each other.
+//! The path of each page, and the links between pages.
 //!
 //! All links are relative, so that the site may begin anywhere: at the root of a server, below a
-//! path of another one, or in a directory of files. A name between slashes never begins with `-`:
-//! what begins so here is ours.
+//! path of another site, or in a directory of files. A name between slashes never begins with `-`:
+//! such components are ours.
 
-/// How pages are kept.
+/// How the pages are published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// By a server, which understands `?page=2` and can search.
@@ -13,18 +13,18 @@ pub(crate) enum Layout {
     Files,
 }
 
-/// What a page shows.
+/// The subject of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Projects, and the cache as a whole.
+    /// All projects, and the cache as a whole.
     Home,
-    /// The elements of a project; the empty name is that of refs without a slash.
+    /// The elements of a project; the empty name stands for refs without a slash.
     Project(String),
     /// The keys of an element of a project; either name may be empty.
     Element(String, String),
-    /// What a search has found.
+    /// The results of a search.
     Search(String),
-    /// What is not there, so many directories below the first page.
+    /// A missing page, so many directories below the first page.
     Missing(usize),
 }
 
@@ -35,19 +35,19 @@ pub(crate) struct At {
     pub(crate) page: usize,
 }
 
-/// What a request asks for.
+/// The target of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// A page of ours, which may be of something that is not there.
+    /// A page of ours, whose subject may not exist.
     Page(At),
-    /// The same with a slash at its end: this is the link to it.
+    /// The same with a trailing slash; the text is the link to it.
     Moved(String),
-    /// Nothing that could be there.
+    /// A path under which no page can exist.
     Nowhere,
 }
 
 impl Place {
-    /// Returns how many directories below the first page this one is.
+    /// Returns how many directories this page is below the first page.
     fn depth(&self) -> usize {
         match self {
             Self::Home | Self::Search(_) => 0,
@@ -67,12 +67,12 @@ impl Place {
         }
     }
 
-    /// Returns the place of what is not there, by the path of the request.
+    /// Returns the place of a missing page, from the path of the request.
     pub(crate) fn missing(path: &str) -> Self {
         Self::Missing(path.matches('/').count().saturating_sub(1))
     }
 
-    /// Returns the first page of it.
+    /// Returns this place's first page.
     pub(crate) fn first(self) -> At {
         At {
             place: self,
@@ -96,7 +96,7 @@ impl At {
         }
     }
 
-    /// Returns the address below that of the first page.
+    /// Returns the address relative to the first page.
     fn address(&self) -> String {
         let mut address = match &self.place {
             Place::Search(_) => "search".to_owned(),
@@ -126,7 +126,7 @@ impl At {
         address
     }
 
-    /// Returns the path of the file, from that of the first page.
+    /// Returns the file's path relative to the first page's.
     pub(crate) fn file(&self) -> String {
         let mut path = String::new();
         let components = self.place.components();
@@ -134,7 +134,7 @@ impl At {
             path.push_str("p/");
         }
         for component in components {
-            // A directory must not be where the file of the first page is.
+            // A directory must not take the name of the first page's file.
             let escape = if component == INDEX { "-" } else { "" };
             path.push_str(escape);
             path.push_str(or_dash(component));
@@ -148,8 +148,8 @@ impl At {
     }
 }
 
-/// Returns which page a request asks for; `None` if it is none of ours. `path` and `query` are as
-/// they stand in the request.
+/// Returns the page that a request asks for; `None` if it is not ours. `path` and `query` are still
+/// encoded.
 pub(crate) fn asked(path: &str, query: Option<&str>) -> Option<Asked> {
     let field = |name: &str| {
         let mut fields = query.unwrap_or_default().split('&');
@@ -219,12 +219,12 @@ fn un_dash(name: &str) -> Option<String> {
     }
 }
 
-/// Writes text so that it may stand in a path.
+/// Encodes text for a path.
 pub(crate) fn encoded(text: &str) -> String {
     percent(text, "-._~/")
 }
 
-/// The same for a field of a query.
+/// Encodes text for a field of a query.
 fn encoded_field(text: &str) -> String {
     percent(text, "-._~")
 }
@@ -242,7 +242,7 @@ fn percent(text: &str, plain: &str) -> String {
     written
 }
 
-/// Reads what is written as `%41`; `None` if it is not UTF-8, or a digit is missing.
+/// Decodes `%41` and the like; `None` if the result is not UTF-8, or a digit is missing.
 fn decoded(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();

@@ -1,4 +1,4 @@
-//! What each page says. The words are in `templates/`.
+//! The contents of each page. The texts are in `templates/`.
 
 use artifact_formats::{Size, counted, grouped};
 use artifact_protocol::escape;
@@ -15,7 +15,7 @@ use crate::view::{
 use crate::words::When;
 
 impl View {
-    /// Returns a page; `None` if there is none of that place and number.
+    /// Returns a page; `None` if no page has that place and number.
     pub(crate) fn page(&self, at: &At) -> Option<String> {
         if at.page > self.pages_of(&at.place).max(1) {
             return None;
@@ -33,7 +33,7 @@ impl View {
         }
     }
 
-    /// Returns all places that can be written down.
+    /// Returns all places that can be written as files.
     pub(crate) fn places(&self) -> Vec<Place> {
         let mut places = vec![Place::Home];
         for project in self.shown.shelf.projects() {
@@ -45,7 +45,7 @@ impl View {
         places
     }
 
-    /// Returns how many pages a place has, at least one if it is there.
+    /// Returns the number of pages of a place, at least one if the place exists.
     pub(crate) fn pages_of(&self, place: &Place) -> usize {
         let shelf = &self.shown.shelf;
         let rows = match place {
@@ -57,14 +57,14 @@ impl View {
                     .and_then(|project| project.element(element));
                 element.map(|element| shelf.keys(element).len())
             }
-            // Counted when it is known what was found.
+            // The search itself counts its pages.
             Place::Search(_) => return usize::MAX,
             Place::Missing(_) => Some(0),
         };
         rows.map_or(0, |rows| rows.div_ceil(ROWS).max(1))
     }
 
-    /// Returns what is said of something that is not there.
+    /// Returns the page for a missing subject.
     pub(crate) fn missing(&self, at: &At) -> String {
         render(&MissingPage {
             frame: self.frame(at, "Not here", Vec::new()),
@@ -255,7 +255,7 @@ struct MissingPage {
 }
 
 fn render(template: &impl Template) -> String {
-    // Nothing but a formatter that fails could make it fail, and that of a string does not.
+    // Rendering fails only if the formatter fails, and a string's formatter does not.
     template.render().unwrap_or_default()
 }
 

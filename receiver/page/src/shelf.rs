@@ -1,4 +1,4 @@
-//! What is in the cache, in the order of its pages: projects, their elements, their keys.
+//! The contents of the cache, in the order of its pages: projects, their elements, their keys.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use artifact_store::CatalogueRef;
 pub(crate) struct Shelf {
     refs: Vec<Item>,
     projects: Vec<Project>,
-    // Of `refs`, the last that were pushed, the last one first.
+    // The refs pushed last, as indices into `refs`, the newest first.
     newest: Vec<usize>,
 }
 
@@ -18,14 +18,14 @@ pub(crate) struct Shelf {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
     pub(crate) stored: CatalogueRef,
-    /// Who has set it to what it holds, or has made it, as far as that is known.
+    /// The identity that set the ref to its commit, or made the ref, as far as known.
     pub(crate) who: Option<String>,
-    // In its name, where the project ends, and where the key begins.
+    // Where the project ends in the name, and where the key begins.
     project_end: usize,
     key_start: usize,
 }
 
-/// Elements with the first part of their names in common.
+/// The elements whose names share the first component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Project {
     /// Empty for refs without a slash.
@@ -35,17 +35,17 @@ pub(crate) struct Project {
     last: usize,
 }
 
-/// Refs that share all of their names but the key.
+/// The refs whose names differ only in the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Element {
-    /// Without the project; empty where the key follows at once.
+    /// Without the project; empty if the key follows it directly.
     pub(crate) name: String,
-    // The last pushed first.
+    // The newest first.
     refs: Vec<usize>,
 }
 
 impl Shelf {
-    /// Sorts refs; `who` says who pushed one.
+    /// Sorts refs; `who` returns who pushed one.
     pub(crate) fn new(
         stored: Vec<CatalogueRef>,
         who: impl Fn(&CatalogueRef) -> Option<String>,
@@ -92,12 +92,12 @@ impl Shelf {
         }
     }
 
-    /// Returns how many refs there are.
+    /// Returns the number of refs.
     pub(crate) const fn len(&self) -> usize {
         self.refs.len()
     }
 
-    /// Returns the projects, by name.
+    /// Returns the projects, sorted by name.
     pub(crate) fn projects(&self) -> &[Project] {
         &self.projects
     }
@@ -115,7 +115,7 @@ impl Shelf {
         self.refs.get(project.last)
     }
 
-    /// Returns the keys of an element, the last pushed first.
+    /// Returns the keys of an element, the newest first.
     pub(crate) fn keys<'a>(
         &'a self,
         element: &'a Element,
@@ -123,12 +123,12 @@ impl Shelf {
         element.refs.iter().map(|&index| &self.refs[index])
     }
 
-    /// Returns the refs that were pushed last, the last one first.
+    /// Returns the refs pushed last, the newest first.
     pub(crate) fn newest(&self) -> impl Iterator<Item = &Item> {
         self.newest.iter().map(|&index| &self.refs[index])
     }
 
-    /// Returns the ref of a name.
+    /// Returns the ref with this name.
     pub(crate) fn find(&self, name: &str) -> Option<&Item> {
         let found = self
             .refs
@@ -136,7 +136,7 @@ impl Shelf {
         self.refs.get(found.ok()?)
     }
 
-    /// Returns which key of its element a ref is, in the order of its pages.
+    /// Returns the position of a ref among the keys of its element.
     pub(crate) fn place_of(&self, item: &Item) -> usize {
         let element = self
             .project(item.project())
@@ -146,8 +146,8 @@ impl Shelf {
             .unwrap_or(0)
     }
 
-    /// Returns the refs in whose name, commit or pusher each word is found, in upper or lower case;
-    /// the last pushed first. None for no word.
+    /// Returns the refs whose name, commit or pusher contains each word, ignoring case, the newest
+    /// first. No word finds nothing.
     pub(crate) fn search(&self, wanted: &str) -> Vec<&Item> {
         let words: Vec<_> = wanted
             .split_whitespace()
@@ -223,7 +223,7 @@ fn is_digits(word: &str) -> bool {
     word.len() >= 6 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Refs that are kept as the last pushed.
+/// How many of the newest refs are kept.
 const NEWEST: usize = 10;
 
 #[cfg(test)]

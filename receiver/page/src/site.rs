@@ -1,4 +1,4 @@
-//! A repository as a site: read now and then, shown whenever somebody asks.
+//! A repository as a site: read now and then, shown on every request.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,25 +20,25 @@ use crate::trail::Trail;
 use crate::view::View;
 use crate::words::Clock;
 
-/// What an operator may say about a site.
+/// An operator's options for a site.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// What the cache is called. Without it, by its host.
+    /// The name of the cache; by default its host.
     pub title: Option<String>,
-    /// Where everybody may pull from. Without it, the host that the client asked, by https.
+    /// The URL to pull from; by default the host of the client's request, over https.
     pub pull_url: Option<PullUrl>,
     /// The path of the repository on the server, such as `/artifacts`; empty for its root.
     pub at: String,
     /// Whether the server speaks http instead of https, with nothing before it that speaks https.
     pub plain_http: bool,
-    /// Where to push to, such as `ssh://artifacts@cache.example.com/artifacts`.
+    /// The URL to push to, such as `ssh://artifacts@cache.example.com/artifacts`.
     pub push_url: Option<String>,
-    /// The file of the audit. Without it, or the right to read it, it is known only of some refs
+    /// The file of the audit log. Without it, or without the right to read it, only some refs show
     /// who pushed them.
     pub audit: Option<PathBuf>,
 }
 
-/// A repository as a site. Answers from any number of threads, which may block.
+/// A repository as a site. It answers from any number of threads, and may block.
 #[derive(Debug)]
 pub struct Site {
     options: Options,
@@ -62,11 +62,11 @@ struct Counting {
 }
 
 impl Site {
-    /// Opens the repository at `repo`, and reads what it shows: some 100 milliseconds for 10,000
-    /// refs on an idle disk.
+    /// Opens the repository at `repo`, and reads everything it shows: some 100 milliseconds for
+    /// 10,000 refs on an idle disk.
     ///
-    /// Fails where there is no repository of mode archive, or it cannot be read: the operator's
-    /// fault.
+    /// Fails if there is no repository of mode archive or it cannot be read, which the operator has
+    /// to correct.
     pub fn open(repo: &Path, options: Options) -> Result<Self, Error> {
         let catalogue = Catalogue::open(repo)?;
         let mut trail = Trail::new(options.audit.as_deref());
@@ -90,9 +90,9 @@ impl Site {
         })
     }
 
-    /// Answers a request for `path`, which begins with a slash and is, as the query, still encoded.
-    /// `host` is what the client says it asked. `None` if the path is none of a page: the server's
-    /// own files come before or after this.
+    /// Answers a request for `path`, which begins with a slash; `path` and `query` are still
+    /// encoded. `host` is the host in the client's request. `None` if no page has this path: the
+    /// server's own files come before or after this.
     pub fn answer(&self, path: &str, query: Option<&str>, host: &str) -> Option<Page> {
         let asked = links::asked(path, query)?;
         self.look_again();
@@ -109,21 +109,21 @@ impl Site {
         }
     }
 
-    /// Returns what to say to a person who asked for a path that is not there.
+    /// Returns the page for a path that does not exist.
     pub fn not_found(&self, path: &str, host: &str) -> Page {
         let view = self.view(Layout::Server, host);
         Page::html(404, view.missing(&Place::missing(path).first()))
     }
 
     /// Counts the files of the repository now, which takes as long as looking at each. A server
-    /// need not call it: this is done now and then, beside the answers.
+    /// need not call it: the site counts now and then, beside its answers.
     pub fn count(&self) {
         self.counting.count();
     }
 
-    /// Gives each page as a file, by its path below the directory of the first one, `index.html`.
-    /// Their links name files, so that they need no server. Returns how many there are; the first
-    /// error of `put` ends it.
+    /// Passes each page to `put` as a file, by its path relative to the first page, `index.html`.
+    /// The links name files, so that the pages need no server. Returns the number of files, or the
+    /// first error of `put`.
     pub fn files(&self, mut put: impl FnMut(&str, &[u8]) -> io::Result<()>) -> io::Result<usize> {
         let view = self.view(Layout::Files, "");
         let mut count = 0;
@@ -161,7 +161,7 @@ impl Site {
         }
     }
 
-    /// Looks whether anything has changed, unless that was just done or is being done.
+    /// Looks for changes, unless a thread has just looked or is looking.
     fn look_again(&self) {
         let Some(mut reader) = self.reader.try_lock() else {
             return;
@@ -174,7 +174,7 @@ impl Site {
             Ok(true) => (Arc::new(reader.shelf()), false),
             Ok(false) => (shelf, false),
             Err(error) => {
-                tracing::warn!(%error, "the page shows what there was before");
+                tracing::warn!(%error, "cannot read the repository: pages stay as before");
                 (shelf, true)
             }
         };
@@ -226,7 +226,8 @@ impl Counting {
     fn run_if_due(this: &Arc<Self>) {
         let is_due = match *this.stock.lock() {
             None => true,
-            // Of a cache where it takes long, as seldom as it takes to be no burden.
+            // A cache that takes long to count is counted rarely, so that the counting is no
+            // burden.
             Some((_, counted, took)) => counted.elapsed() > BETWEEN_COUNTS.max(took * 50),
         };
         if !is_due || this.runs.swap(true, Ordering::AcqRel) {
@@ -241,7 +242,7 @@ impl Counting {
             });
         if let Err(error) = started {
             this.runs.store(false, Ordering::Release);
-            tracing::warn!(%error, "the files of the cache are not counted");
+            tracing::warn!(%error, "cannot count the files of the cache");
         }
     }
 
@@ -252,7 +253,7 @@ impl Counting {
                 let stock = Stock { objects, others };
                 *self.stock.lock() = Some((stock, Instant::now(), begun.elapsed()));
             }
-            Err(error) => tracing::warn!(%error, "the files of the cache are not counted"),
+            Err(error) => tracing::warn!(%error, "cannot count the files of the cache"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of a cache at one moment, as pages show it.
+//! The state of a cache at one moment, as pages show it.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::health::Vitals;
 use crate::shelf::Shelf;
 use crate::trail::Push;
 
-/// What there was when it was looked at.
+/// The state of the cache at its last reading.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) shelf: Arc<Shelf>,
@@ -17,7 +17,7 @@ pub(crate) struct Snapshot {
     pub(crate) vitals: Vitals,
 }
 
-/// What there is of files, which takes long to count.
+/// The numbers of files, which take long to count.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stock {
     pub(crate) objects: Count,

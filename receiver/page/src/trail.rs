@@ -1,7 +1,7 @@
-//! What the audit says of pushes: who set a ref, the last pushes, how many failed of late.
+//! The audit log's entries about pushes: who set a ref, the last pushes, how many failed lately.
 //!
-//! Read as it grows, a part at a time. A line that cannot be understood is passed over; without a
-//! file, or the right to read it, nothing is known, and nothing fails.
+//! The log is read as it grows, a part at a time. A line that does not parse is skipped; without a
+//! file, or the right to read it, the pages show nothing of it and no request fails.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -12,11 +12,11 @@ use std::time::UNIX_EPOCH;
 
 use artifact_receiver::audit::Record;
 
-/// What is known of an audit.
+/// The contents of an audit log.
 #[derive(Debug, Default)]
 pub(crate) struct Trail {
     path: Option<PathBuf>,
-    // Which file was read, and how far.
+    // The file that was read, and how far.
     inode: u64,
     offset: u64,
     is_readable: bool,
@@ -25,14 +25,14 @@ pub(crate) struct Trail {
     ends: VecDeque<End>,
 }
 
-/// Who set a ref to what.
+/// Who set a ref to which commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Setter {
     identity: String,
     commit: String,
 }
 
-/// A push that has set something.
+/// A push that has set a ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Push {
     /// Seconds since 1970.
@@ -40,9 +40,9 @@ pub(crate) struct Push {
     pub(crate) who: String,
     /// The first ref that it set.
     pub(crate) name: String,
-    /// How many more it set, as far as the audit lists them.
+    /// How many more refs it set, as far as the log lists them.
     pub(crate) more: usize,
-    /// Stored bytes that came.
+    /// Stored bytes that the push sent.
     pub(crate) bytes: u64,
 }
 
@@ -60,7 +60,7 @@ enum Outcome {
     Failed,
 }
 
-/// How many pushes ended how.
+/// How many pushes ended in which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ends {
     pub(crate) done: u64,
@@ -69,7 +69,6 @@ pub(crate) struct Ends {
 }
 
 impl Trail {
-    /// Begins with nothing.
     pub(crate) fn new(path: Option<&Path>) -> Self {
         Self {
             path: path.map(Path::to_owned),
@@ -77,7 +76,7 @@ impl Trail {
         }
     }
 
-    /// Reads what was written since the last time; returns whether there was anything.
+    /// Reads the lines written since the last time; returns whether there were any.
     pub(crate) fn refresh(&mut self) -> bool {
         let Some(path) = &self.path else {
             return false;
@@ -90,7 +89,7 @@ impl Trail {
         let len = metadata.len();
         let mut skips_part = false;
         if metadata.ino() != self.inode || len < self.offset {
-            // Another one, after a rotation: what was known stays.
+            // Another file, after a rotation: earlier entries are kept.
             self.inode = metadata.ino();
             self.offset = len.saturating_sub(MAX_READ);
             skips_part = self.offset > 0;
@@ -108,7 +107,7 @@ impl Trail {
             let read = (&mut lines).take(MAX_LINE).read_until(b'\n', &mut line);
             let whole = line.last() == Some(&b'\n');
             match read {
-                // What has no end yet is read the next time, unless it is no line at all.
+                // A line without an end is read the next time, unless it is too long to be a line.
                 Ok(read) if whole || read as u64 == MAX_LINE => self.offset += read as u64,
                 _ => break,
             }
@@ -152,7 +151,7 @@ impl Trail {
         }
     }
 
-    /// Returns whether there is an audit to read.
+    /// Returns whether there is a readable audit log.
     pub(crate) const fn is_readable(&self) -> bool {
         self.is_readable
     }
@@ -163,17 +162,17 @@ impl Trail {
         (setter.commit == commit).then_some(&*setter.identity)
     }
 
-    /// Forgets who set refs that are not there.
+    /// Forgets who set refs that no longer exist.
     pub(crate) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
         self.setters.retain(|name, _| is_there(name));
     }
 
-    /// Returns the last pushes that have set something, the last one first.
+    /// Returns the last pushes that set a ref, the newest first.
     pub(crate) fn pushes(&self) -> impl Iterator<Item = &Push> {
         self.pushes.iter().rev()
     }
 
-    /// Returns how the pushes ended since a time, in seconds since 1970.
+    /// Returns how the pushes since a time ended, in seconds since 1970.
     pub(crate) fn ends_since(&self, time: i64) -> Ends {
         let mut ends = Ends::default();
         for end in self.ends.iter().filter(|end| end.time >= time) {
@@ -194,11 +193,11 @@ fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, max: usize) {
     queue.push_back(item);
 }
 
-/// Bytes at the end of an audit that are read at first.
+/// Bytes at the end of an audit log that are read at first.
 const MAX_READ: u64 = 32 * 1024 * 1024;
-/// A longer line is none, in bytes: the receiver writes none of a MiB.
+/// The longest line, in bytes: the receiver writes none of a MiB.
 const MAX_LINE: u64 = 1024 * 1024;
-/// Pushes that are kept to be shown.
+/// Pushes kept to be shown.
 const MAX_PUSHES: usize = 10;
 /// Pushes whose ends are kept.
 const MAX_ENDS: usize = 100_000;

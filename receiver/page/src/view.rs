@@ -1,4 +1,4 @@
-//! What pages are made from: what is around each, its rows, the links between them.
+//! The parts of pages: the frame around each, its rows, the links between them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::shelf::{Element, Item, Project};
 use crate::snapshot::{Snapshot, Stock};
 use crate::words::{Clock, When};
 
-/// All that pages are made from.
+/// The data for all pages.
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) layout: Layout,
@@ -26,14 +26,14 @@ pub(crate) struct View {
     pub(crate) stock: Option<Stock>,
 }
 
-/// What is around every page.
+/// The frame around every page.
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) title: String,
     pub(crate) site: String,
     pub(crate) home: String,
     pub(crate) crumbs: Vec<Link>,
-    /// Where a search goes, on a server.
+    /// The target of a search, on a server.
     pub(crate) action: Option<String>,
     pub(crate) query: String,
     /// When the files were written.
@@ -50,7 +50,7 @@ pub(crate) struct Link {
     pub(crate) href: String,
 }
 
-/// Which part of something long a page shows.
+/// The part of a long list that a page shows.
 #[derive(Debug)]
 pub(crate) struct Pager {
     pub(crate) page: usize,
@@ -171,7 +171,7 @@ impl View {
         }
     }
 
-    /// Returns the last pushes, as the audit has them; without one, the last refs.
+    /// Returns the last pushes, from the audit log; without one, the last refs.
     pub(crate) fn pushes(&self, at: &At) -> Vec<PushRow> {
         let shelf = &self.shown.shelf;
         if self.shown.pushes.is_empty() {
@@ -198,7 +198,7 @@ impl View {
         pushes.collect()
     }
 
-    /// Returns the link to a ref, on the page of its element where it is.
+    /// Returns the link to a ref, on the page of its element that shows it.
     pub(crate) fn link_to(&self, at: &At, item: &Item) -> Link {
         let to = At {
             place: Place::Element(item.project().to_owned(), item.element().to_owned()),
@@ -210,7 +210,7 @@ impl View {
         }
     }
 
-    /// Returns those of all rows that a page shows.
+    /// Returns the rows that a page shows.
     pub(crate) fn rows<'a, T>(&self, at: &At, all: &'a [T]) -> &'a [T] {
         let start = (at.page.saturating_sub(1).saturating_mul(ROWS)).min(all.len());
         &all[start..(start + ROWS).min(all.len())]
@@ -306,7 +306,7 @@ impl View {
     }
 }
 
-/// Returns a name to be shown; `otherwise` for none.
+/// Returns a name for display; `otherwise` if it is empty.
 pub(crate) fn shown(name: &str, otherwise: &str) -> String {
     if name.is_empty() {
         otherwise.to_owned()
@@ -315,7 +315,7 @@ pub(crate) fn shown(name: &str, otherwise: &str) -> String {
     }
 }
 
-/// Returns the name of a ref, with as much of a key that is a checksum as people compare.
+/// Returns the name of a ref; a key that is a checksum is cut to the digits that people compare.
 fn shortened(name: &str) -> String {
     let (path, key) = name.rsplit_once('/').unwrap_or(("", name));
     let is_checksum = key.len() >= 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -325,7 +325,7 @@ fn shortened(name: &str) -> String {
     }
 }
 
-/// Returns what the row of a key is called within its page.
+/// Returns the anchor of a key's row in its page.
 fn anchor(item: &Item) -> String {
     format!("key-{}", item.key())
 }

@@ -1,15 +1,15 @@
-//! Numbers and times as people read them.
+//! Numbers and times for human readers.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use artifact_formats::counted;
 
-/// How pages speak of times.
+/// How pages write times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clock {
-    /// From this moment, in seconds since 1970: `3 days ago`.
+    /// Relative to this moment, in seconds since 1970: `3 days ago`.
     Now(i64),
-    /// As dates: what is written down is read later.
+    /// As dates: files are read later than they are written.
     Dates,
 }
 
@@ -40,7 +40,8 @@ impl Clock {
     }
 }
 
-/// Says how long ago something was, in the largest unit of which there are two, or one of days.
+/// Returns how long ago something was, in the largest unit that fits twice, or once for a day or
+/// less.
 fn ago(seconds: i64) -> String {
     let seconds = u64::try_from(seconds).unwrap_or(0);
     let units = [
@@ -61,7 +62,7 @@ fn ago(seconds: i64) -> String {
 }
 
 const DAY: u64 = 24 * 60 * 60;
-/// That of the year 9999: what is dated later was dated by a broken clock.
+/// The last second of the year 9999: a later date comes from a broken clock.
 const LAST_SECOND: u64 = 253_402_300_799;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Pages of real repositories, as those who ask get them.
+//! Pages of real repositories, as clients receive them.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
@@ -9,8 +9,8 @@ use artifact_page::{Options, Page, Site};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-/// Makes a repository of mode archive with these refs, which lead to commits that are not there: a
-/// page does not look at them.
+/// Makes a repository of mode archive with these refs, whose commits do not exist: a page does not
+/// look at them.
 fn repo(names: &[&str]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let put = |path: &str, content: &str| {
@@ -48,7 +48,7 @@ fn text(page: &Page) -> &str {
     std::str::from_utf8(&page.body).unwrap()
 }
 
-/// Returns where the links of a page lead, from its own address.
+/// Returns the targets of the links of a page, resolved against its own address.
 fn links(page: &str, address: &str) -> Vec<String> {
     let targets = page.split("href=\"").skip(1);
     let targets = targets.filter_map(|rest| rest.split('"').next());
@@ -84,7 +84,7 @@ fn links(page: &str, address: &str) -> Vec<String> {
     .collect()
 }
 
-/// Returns names of more elements and keys than a page shows.
+/// Returns the names of more elements and keys than a page shows.
 fn many() -> Vec<String> {
     let keys = (0..230).map(|n| format!("alpha/greeting/k{n}"));
     let elements = (0..120).map(|n| format!("alpha/e{n}/x/k"));
@@ -126,7 +126,7 @@ fn every_link_leads_to_a_page_and_every_ref_is_on_one() {
         });
         assert_eq!(on.count(), 1, "{name}");
     }
-    // Three pages of keys, two of elements, two of projects, and four of what was searched for.
+    // Three pages of keys, two of elements, two of projects, and four of search results.
     for (target, pages) in [
         ("/p/alpha/greeting/?page=", 2),
         ("/p/alpha/?page=", 1),
@@ -149,7 +149,7 @@ fn the_same_pages_are_files_that_lead_to_each_other() {
     let out = dir.path().join("out");
     let mut files = BTreeMap::new();
     let count = site.files(|path, content| {
-        // Two files at one place, or one where another has a directory, would not go through.
+        // Two files at one path, or a file at the path of a directory, would fail here.
         let file = out.join(path);
         fs::create_dir_all(file.parent().unwrap())?;
         fs::File::create_new(&file)?;
@@ -235,7 +235,7 @@ fn nothing_that_others_say_is_more_than_text_on_a_page() {
         assert!(!text.contains(['\u{202e}', '\u{1b}', '\u{0}']), "{path}");
         let known = text.contains("alert(1)");
         assert_eq!(known, !path.contains("img"), "{path}");
-        // A host that is none is not in a line to copy.
+        // An invalid host is in no line to copy.
         assert!(!text.contains("--remote https"), "{path}");
     }
 }

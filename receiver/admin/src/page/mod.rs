@@ -15,15 +15,15 @@ use crate::page::place::Place;
 use crate::server::Server;
 use crate::{complain, say};
 
-/// Write the pages that show people the cache as files, for a web server or CDN to serve.
+/// Write the cache's pages as files, for a web server or CDN to serve.
 ///
-/// `artifact-cache-serve` shows the same pages by itself, always as they are; these are as the
-/// cache was when they were written. They lead to each other by relative links, so that DIR may be
-/// served from anywhere. They are written beside DIR and then put in its place at once: no reader
-/// sees half.
+/// `artifact-cache-serve` serves the same pages itself, always up to date; the files show the cache
+/// as it was when they were written. The pages link to each other by relative links, so DIR may be
+/// served under any path. The command writes a new directory beside DIR and then exchanges the two
+/// at once: no reader sees a half-written site.
 ///
-/// DIR must not be there yet, be empty, or hold nothing but what this command wrote into it.
-/// Nothing else is ever removed.
+/// DIR must not exist, or be empty, or contain only files that this command wrote. The command
+/// never removes anything else.
 #[derive(Debug, clap::Args)]
 pub(crate) struct WritePage {
     #[command(flatten)]
@@ -31,10 +31,10 @@ pub(crate) struct WritePage {
     /// The directory to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Where everybody may pull from [default: `pull-url` of the configuration]
+    /// The URL that the pages tell users to pull from [default: `pull-url` of the configuration]
     #[arg(long, value_name = "URL")]
     pull_url: Option<PullUrl>,
-    /// What the cache is called [default: the host of the pull URL]
+    /// The name of the cache [default: the host of the pull URL]
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
     /// The repository

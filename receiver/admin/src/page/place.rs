@@ -1,7 +1,8 @@
-//! A directory that is written beside another one and takes its place at once.
+//! A directory that is written beside another one and replaces it at once.
 //!
-//! It holds a list of all that was written into it, by which the next run knows what it may remove.
-//! A name is in the list before the file is there, so that what a killed run left is known as well.
+//! It contains a list of all files written into it, which tells the next run what it may remove. A
+//! name enters the list before the file exists, so that the list also covers the files of a killed
+//! run.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -15,18 +16,19 @@ use anyhow::{Context, bail};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 
-/// A directory that is being written.
+/// A directory being written.
 #[derive(Debug)]
 pub(super) struct Place {
     out: PathBuf,
     /// Beside `out`, on the same file system.
     new: PathBuf,
     list: File,
-    // Locked as long as this lives, so that no other run takes it for left behind.
+    // Locked as long as this lives, so that no other run mistakes the directory for an abandoned
+    // one.
     _lock: File,
 }
 
-/// Why a directory is not written to: it is the operator's to decide.
+/// A directory that the command refuses to replace; the operator has to decide.
 #[derive(Debug)]
 pub(super) struct Refusal(PathBuf);
 
@@ -42,9 +44,9 @@ impl fmt::Display for Refusal {
 }
 
 impl Place {
-    /// Makes a directory beside `out`, unless there is something in `out` that may not be removed.
+    /// Makes a directory beside `out`, unless `out` contains something that must not be removed.
     pub(super) fn prepare(out: &Path) -> anyhow::Result<Result<Self, Refusal>> {
-        // `a/` is named as `a`.
+        // `a/` becomes `a`.
         let out: PathBuf = out.components().collect();
         let Some(name) = out.file_name() else {
             bail!(
@@ -73,7 +75,7 @@ impl Place {
         }))
     }
 
-    /// Returns where a file of this name goes, after making the directories that lead to it.
+    /// Returns the path for a file of this name, after making its parent directories.
     pub(super) fn take(&mut self, name: &str) -> io::Result<PathBuf> {
         self.list.write_all(format!("{name}\n").as_bytes())?;
         let path = self.new.join(name);
@@ -83,17 +85,17 @@ impl Place {
         Ok(path)
     }
 
-    /// Puts all that was written in the place of what was there, at once, and removes that.
+    /// Replaces the old directory with the new one at once, and removes the old one.
     pub(super) fn publish(self) -> anyhow::Result<()> {
         let Self { out, new, .. } = &self;
-        // What is replaced is under the name of a new one for a while, and is locked as one is.
+        // For a while the old directory has the name of a new one, so it is locked like one.
         let _old = if out.exists() { Some(lock(out)?) } else { None };
         match renameat_with(CWD, new, CWD, out, RenameFlags::EXCHANGE) {
             Ok(()) => {}
             Err(Errno::NOENT) => {
                 return fs::rename(new, out).with_context(|| cannot("write", out));
             }
-            // A file system that cannot do that at once: for a moment there is nothing.
+            // The file system cannot exchange directories: for a moment there is none.
             Err(Errno::INVAL | Errno::NOSYS) => {
                 let mut old = new.clone().into_os_string();
                 old.push(".old");
@@ -113,7 +115,7 @@ impl Place {
     }
 }
 
-/// Makes a directory if need be, and locks it.
+/// Makes a directory if it does not exist, and locks it.
 fn lock(dir: &Path) -> anyhow::Result<File> {
     match fs::create_dir(dir) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -122,12 +124,7 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
         _ => {}
     }
     let file = File::open(dir).with_context(|| cannot("open", dir))?;
-    let is_busy = || {
-        format!(
-            "another run is just writing {}: try again later",
-            dir.display()
-        )
-    };
+    let is_busy = || format!("another run is writing {}: try again later", dir.display());
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => bail!(is_busy()),
         locked => locked.with_context(|| cannot("lock", dir))?,
@@ -141,7 +138,7 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Returns something in a directory that is not in its list, if there is anything.
+/// Returns a path in a directory that is not in its list, if any.
 fn foreign(dir: &Path) -> io::Result<Option<PathBuf>> {
     let listed = listed(dir)?;
     let mut dirs = vec![PathBuf::new()];
@@ -154,7 +151,7 @@ fn foreign(dir: &Path) -> io::Result<Option<PathBuf>> {
             let entry = entry?;
             let path = below.join(entry.file_name());
             if entry.file_type()?.is_dir() {
-                // Paths are sorted by their parts: those below one come right after it.
+                // Paths are sorted by component: the paths below one come right after it.
                 let next = listed.range(path.clone()..).next();
                 let is_ours = next.is_some_and(|next| next.starts_with(&path));
                 if !is_ours {
@@ -169,7 +166,7 @@ fn foreign(dir: &Path) -> io::Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// Removes all files in the list of a directory, and the directories that they were in.
+/// Removes all listed files of a directory, and the directories that contained them.
 fn empty(dir: &Path) -> io::Result<()> {
     let listed = listed(dir)?;
     let mut dirs = BTreeSet::new();
@@ -181,14 +178,14 @@ fn empty(dir: &Path) -> io::Result<()> {
                 .filter(|above| !above.as_os_str().is_empty()),
         );
     }
-    // Those in a directory come after it.
+    // Children come after their directory.
     for below in dirs.iter().rev() {
         if_there(fs::remove_dir(dir.join(below)))?;
     }
     if_there(fs::remove_file(dir.join(LIST)))
 }
 
-/// Returns the files that were written into a directory, none of which is above it.
+/// Returns the files in a directory's list, except names that lead out of the directory.
 fn listed(dir: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let text = match fs::read_to_string(dir.join(LIST)) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -219,7 +216,7 @@ fn cannot(what: &str, path: &Path) -> String {
     format!("cannot {what} {}", path.display())
 }
 
-/// The list of what was written, in the directory itself.
+/// The list of written files, in the directory itself.
 const LIST: &str = ".artifact-cache-page";
 
 #[cfg(test)]
@@ -286,7 +283,7 @@ mod tests {
             fs::remove_file(&theirs).unwrap();
         }
         fs::remove_dir(out.join("p/a/b")).unwrap();
-        // A list that somebody has changed leads nowhere else.
+        // A list that somebody has changed leads to no file outside.
         fs::write(dir.path().join("mine"), "").unwrap();
         fs::write(
             out.join(LIST),
@@ -301,7 +298,7 @@ mod tests {
             names(dir.path()),
             ["mine", &format!("page/{LIST}"), "page/index.html"]
         );
-        // A directory that is nobody's is not ours either; one without anything in it is.
+        // A directory with an unknown file is not ours; an empty one is.
         fs::create_dir(dir.path().join("other")).unwrap();
         write(&dir.path().join("other"), &["index.html"])
             .unwrap()

@@ -1,8 +1,8 @@
-//! All refs with what is known of them, for those who show a cache: a page, a monitor.
+//! All refs with the metadata of their commits, for programs that show a cache: a page, a monitor.
 //!
-//! It only reads, and asks for no right beyond that. It makes nothing known that a push does not:
-//! what it says of a commit is what the last summary was made from. What is the same as the last
-//! time is not read again: of a repository where nothing changed, three files are looked at.
+//! The catalogue only reads, and needs no right beyond that. It reveals nothing that a push does
+//! not: its facts about a commit are those from which the last summary was made. It does not read
+//! unchanged data again: in a repository without changes, it looks at three files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::local::repository::{account, read_config};
 use crate::local::summary::cache;
 use crate::local::summary::scan::{File, Moment, Scan, Stamp};
 
-/// The refs of a repository on this machine, and what is known of them.
+/// The refs of a repository on this machine, with the metadata of their commits.
 #[derive(Debug)]
 pub struct Catalogue {
     fs: RealFs,
@@ -33,43 +33,44 @@ pub struct Catalogue {
 /// One ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogueRef {
-    /// Its name. Not always one that could be pushed: other programs allow more.
+    /// The name. Not every name could be pushed: other programs allow more.
     pub name: String,
-    /// The commit it holds.
+    /// The ref's commit.
     pub commit: Checksum,
     /// Seconds since 1970 when it was set.
     pub set: i64,
     /// Seconds since 1970 when the commit was made.
     pub made: Option<u64>,
-    /// Stored bytes of all that the commit reaches.
+    /// Stored bytes of everything that the commit reaches.
     pub size: Option<u64>,
-    /// The identity that has made the ref, where refs are counted.
+    /// The identity that made the ref, where refs are counted.
     pub owner: Option<String>,
 }
 
 /// The summary on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SummaryFile {
-    /// Its length in bytes.
+    /// The length in bytes.
     pub len: u64,
     /// Seconds since 1970 when it was written.
     pub written: i64,
 }
 
-/// What is known of a commit.
+/// The metadata of a commit, as far as known.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
     made: Option<u64>,
     size: Option<u64>,
 }
 
-/// What changes whenever a ref does: the root is touched after each, the summary and the record are
-/// replaced. A part that may change again without a trace is `None`.
+/// The stamps of the files that change whenever a ref does: the root is touched after each change,
+/// the summary and the record are replaced. A stamp whose file may change again without a trace is
+/// `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen([Option<Stamp>; 3]);
 
 impl Catalogue {
-    /// Opens the repository at `path`, and reads all there is.
+    /// Opens the repository at `path`, and reads all refs.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
         read_config(&fs)?;
@@ -134,7 +135,7 @@ impl Catalogue {
         files.filter_map(of_ref).collect()
     }
 
-    /// Returns the names of what has the place of a ref and leads to no commit.
+    /// Returns the names of files in the place of a ref that lead to no commit.
     pub fn broken(&self) -> Vec<String> {
         let heads = RepoPath::heads();
         let files = self.scan.files_below(&heads);
@@ -142,12 +143,12 @@ impl Catalogue {
         broken.map(|(name, _)| name).collect()
     }
 
-    /// Returns what is known of the summary, if there is one.
+    /// Returns the length and time of the summary, if there is one.
     pub const fn summary(&self) -> Option<SummaryFile> {
         self.summary
     }
 
-    /// Looks how much room there is on the disk.
+    /// Returns the free space on the disk.
     pub fn room(&self) -> Result<Room, Error> {
         let room = self.fs.room();
         room.map_err(Error::io("looking for room in", &RepoPath::root()))
@@ -164,7 +165,8 @@ impl Catalogue {
     }
 }
 
-/// Returns what the last summary was made from; what it said itself, where that is not to be had.
+/// Returns the facts from which the last summary was made, or, where that record is missing, the
+/// summary's own.
 fn known<F: Fs>(fs: &F) -> Result<HashMap<Checksum, Known>, Error> {
     let mut known: HashMap<Checksum, Known> = HashMap::new();
     let record = cache::load(fs).unwrap_or_default();
@@ -189,8 +191,8 @@ fn known<F: Fs>(fs: &F) -> Result<HashMap<Checksum, Known>, Error> {
     Ok(known)
 }
 
-/// Returns a moment that marks what is looked at from now on. Nothing may be written here whose
-/// time could be taken: the clock of files is behind this one by a tick at most.
+/// Returns the moment from which changes count as new. Nothing may be written here to read a file's
+/// clock: that clock lags behind this one by a tick at most.
 fn now() -> Moment {
     let now = SystemTime::now() - TICK;
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -198,5 +200,5 @@ fn now() -> Moment {
     Moment((seconds, u64::from(since.subsec_nanos()).max(1)))
 }
 
-/// The longest tick of a clock that counts less than seconds.
+/// The longest tick of a clock that counts in less than seconds.
 const TICK: Duration = Duration::from_millis(10);
