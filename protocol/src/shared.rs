@@ -47,6 +47,7 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
@@ -56,7 +57,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_handed_on_keeps_at_most_four_times_its_length_in_memory(
-            reads in prop::collection::vec((1..3 * READ, prop::collection::vec(1..READ, 1..20)), 1..20),
+            reads in vec((1..3 * READ, vec(1..READ, 1..20)), 1..20),
         ) {
             let (mut shared, mut input, mut largest) = (Shared::new(), BytesMut::new(), 0);
             for (read, takes) in reads {

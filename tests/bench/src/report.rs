@@ -101,7 +101,8 @@ fn extras_json(extras: &Extras) -> Value {
         for held in runs {
             all.push(json!({
                 "extra": "lock", "place": place.name(), "objects": objects,
-                "shared_ms": ms(held.shared), "exclusive_ms": ms(held.exclusive), "blind_ms": ms(held.blind),
+                "shared_ms": ms(held.shared), "exclusive_ms": ms(held.exclusive),
+                "blind_ms": ms(held.blind),
             }));
         }
     }

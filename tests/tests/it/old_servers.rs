@@ -23,7 +23,8 @@ fn old_server(cache: &Cache, refusal: &str, options: &str) -> PathBuf {
     let script = cache.scratch("old-server");
     let (met, receiver) = (cache.scratch("met"), programs::receiver().unwrap());
     let text = format!(
-        "#!/bin/sh\nif ! [ -e {met} ]; then touch {met}; {refusal}; fi\nexec {receiver} {options} {repo}\n",
+        "#!/bin/sh\nif ! [ -e {met} ]; then touch {met}; {refusal}; fi\n\
+         exec {receiver} {options} {repo}\n",
         met = met.display(),
         receiver = receiver.display(),
         repo = cache.repo().path().display(),

@@ -150,12 +150,21 @@ impl Push {
         outcome: Result<StoreOutcome, Fault>,
     ) -> Result<(), Error> {
         self.pending = self.pending.checked_sub(1).ok_or(ApiMisuse::Outcome)?;
-        match (op, outcome.map_err(Error::Fault)?) {
-            (StoreOp::Begin(..) | StoreOp::Append(..), StoreOutcome::Appended)
-            | (StoreOp::Stage(_) | StoreOp::End(_) | StoreOp::Detached(..), StoreOutcome::Staged) => {
-                Ok(())
-            }
-            _ => Err(ApiMisuse::Outcome.into()),
+        let outcome = outcome.map_err(Error::Fault)?;
+        let is_expected = matches!(
+            (op, &outcome),
+            (
+                StoreOp::Begin(..) | StoreOp::Append(..),
+                StoreOutcome::Appended
+            ) | (
+                StoreOp::Stage(_) | StoreOp::End(_) | StoreOp::Detached(..),
+                StoreOutcome::Staged
+            )
+        );
+        if is_expected {
+            Ok(())
+        } else {
+            Err(ApiMisuse::Outcome.into())
         }
     }
 

@@ -650,9 +650,19 @@ fn a_history_that_many_refs_share_is_read_once_in_a_push() {
     open(&store, PushOptions::default(), &updates);
     let before = record.ops.lock().unwrap().len();
     let outcomes = done(store.publish().unwrap());
-    let refused = |outcome: &RefOutcome| matches!(outcome, RefOutcome::Refused(refusal) if refusal.code == RefusalCode::NOT_FAST_FORWARD);
+    let refused = |outcome: &RefOutcome| {
+        let RefOutcome::Refused(refusal) = outcome else {
+            return false;
+        };
+        refusal.code == RefusalCode::NOT_FAST_FORWARD
+    };
     assert!(outcomes.iter().all(refused), "{outcomes:?}");
-    let read = |op: &&Op| matches!(op, Op::Open(path) if path.ends_with(".commit") && path.starts_with("objects"));
+    let read = |op: &&Op| {
+        let Op::Open(path) = op else {
+            return false;
+        };
+        path.ends_with(".commit") && path.starts_with("objects")
+    };
     let ops = record.ops.lock().unwrap();
     let read = ops[before..].iter().filter(read).count();
     assert!((1_000..1_100).contains(&read), "{read} commits were read");

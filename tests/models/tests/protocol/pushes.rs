@@ -163,7 +163,8 @@ proptest! {
         if broken.outcomes().is_some_and(|o| o.contains(&RefOutcome::Updated)) {
             prop_assert_eq!(&between.refs, &whole.store.repository.refs, "acknowledged");
         }
-        let whole_already = |id: &&ObjectId| [ObjectKind::File, ObjectKind::Dirmeta].contains(&id.kind);
+        let alone = [ObjectKind::File, ObjectKind::Dirmeta];
+        let whole_already = |id: &&ObjectId| alone.contains(&id.kind);
         let staged = broken.store.staged.keys().filter(whole_already).count() as u64;
         broken.store.reopen();
         let retry = push(&new, broken.store, weather);
