@@ -1,12 +1,13 @@
-//! A glance at a commit that a push finds in place: whether what it reaches is there.
+//! A glance at the objects of an existing commit: whether they exist.
 //!
-//! A ref's commit is trusted to be whole (`bases.rs`). But objects are lost and cut short by other
-//! programs and by disks, and then "up to date" would keep the one client that could heal the cache
-//! from doing so; and a push that shares what is lost would rely on it. So a push looks first at the
-//! objects of a commit that is there already, and of those that it might rely on: commits and
-//! directories are read and verified, files only looked at. An answer without anything to send must
-//! take no longer than starting ssh, at any size: some objects are looked at in any case, more only as
-//! long as [`TIME`] lasts, 4,000 or so of a warm cache. A scrub of all is `fsck`'s business.
+//! A push trusts a ref's commit to be complete (`bases.rs`). But other programs and disks lose and
+//! truncate objects, and then "up to date" would keep the one client that could heal the cache from
+//! doing so; and a push that shares a lost object would rely on it. So a push first looks at the
+//! objects of an existing commit, and at those of each commit it might rely on: it reads and
+//! verifies commits and directories, and only stats files. An answer to a push with nothing to send
+//! must take no longer than starting ssh, whatever the size: [`ALWAYS`] objects are looked at in
+//! any case, more only while [`TIME`] lasts, some 4,000 of a warm cache. `fsck` checks every
+//! object.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -18,12 +19,12 @@ use crate::local::disk::path::RepoPath;
 use crate::local::disk::{FileKind, Fs, if_there};
 use crate::local::repository::objects;
 
-/// What a session has looked at.
+/// The objects a session has looked at.
 #[derive(Debug)]
 pub(crate) struct Glance {
     begun: Instant,
     looked_at: usize,
-    // With all below them that was looked at.
+    // Each was looked at together with everything below it.
     seen: HashSet<ObjectId>,
 }
 
@@ -38,7 +39,7 @@ impl Default for Glance {
 }
 
 impl Glance {
-    /// Returns an object beneath a commit that is missing or damaged, if it sees one.
+    /// Returns an object below a commit that is missing or damaged, if the glance meets one.
     pub(crate) fn lacks<F: Fs>(
         &mut self,
         fs: &F,
@@ -65,7 +66,7 @@ impl Glance {
     }
 }
 
-/// Returns what an object names; `None` if it is missing or can be seen to be damaged.
+/// Returns the objects that an object names; `None` if it is missing or visibly damaged.
 fn below<F: Fs>(fs: &F, id: ObjectId) -> Result<Option<Vec<ObjectId>>, Error> {
     if id.kind == ObjectKind::File {
         return Ok(has_content(fs, &id)?.then(Vec::new));
@@ -74,14 +75,14 @@ fn below<F: Fs>(fs: &F, id: ObjectId) -> Result<Option<Vec<ObjectId>>, Error> {
     Ok(content.map(|content| objects::children(id, &content).unwrap_or_default()))
 }
 
-/// Returns whether an object is there, and no file that was cut to nothing.
+/// Returns whether an object exists and is not an empty file.
 pub(super) fn has_content<F: Fs>(fs: &F, id: &ObjectId) -> Result<bool, Error> {
     let path = RepoPath::object(id);
     let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
     Ok(stat.is_some_and(|stat| stat.kind == FileKind::File && stat.len > 0))
 }
 
-/// Objects that are looked at whatever time it takes.
+/// Objects looked at, however long that takes.
 const ALWAYS: usize = 256;
-/// How long objects are looked at beyond that.
+/// Time for looking at further objects.
 const TIME: Duration = Duration::from_millis(4);

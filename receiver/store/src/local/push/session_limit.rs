@@ -1,9 +1,9 @@
-//! How many sessions there may be at once, of each identity and of all together.
+//! Limits the concurrent sessions: those of each identity, and all together.
 //!
-//! A place is a byte of one file, and a session locks its own: the locks are the kernel's, and die with
-//! their sessions, so that nothing is left to be cleared up. An identity has places of its own, of
-//! which it needs one; and there are places for all, of which it needs one as well, but for one of
-//! its sessions: whatever others hold, an identity is served.
+//! A place is a byte of one file, and a session locks its own: the locks are the kernel's and end
+//! with their sessions, so that no stale lock remains (INV-7). An identity has places of its own,
+//! of which each session takes one; and there are shared places, of which each session but one of
+//! the identity's takes one as well. So every identity gets one session, whatever the others hold.
 
 use std::ops::Range;
 
@@ -13,24 +13,24 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, make_dir};
 
-/// How many sessions there may be.
+/// The limits on concurrent sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// Of all identities together, beyond the first of each; as many as they like if nothing is said.
+    /// Shared by all identities, beyond the first session of each; unlimited by default.
     pub of_all: Option<u32>,
-    /// Of each identity. If nothing is said, half of those of all, or 64.
+    /// For each identity; by default half of `of_all`, or 64 without it.
     pub of_each: Option<u32>,
 }
 
 impl Places {
-    /// Returns how many sessions an identity may have.
+    /// Returns the number of sessions an identity may have.
     fn of_one(self) -> u32 {
         let share = self.of_all.map_or(OF_EACH, |all| all.div_ceil(2));
         self.of_each.unwrap_or(share)
     }
 }
 
-/// Takes a place for a session of `identity`, to be kept as long as the session lives.
+/// Takes a place for a session of `identity`, for the session's lifetime.
 pub(crate) fn take<F: Fs>(fs: &F, identity: &str, places: Places) -> Result<Vec<F::Lock>, Error> {
     for dir in [&RepoPath::extensions(), &RepoPath::own()] {
         make_dir(fs, dir, DIR_MODE).map_err(Error::io("making", dir))?;
@@ -47,7 +47,7 @@ pub(crate) fn take<F: Fs>(fs: &F, identity: &str, places: Places) -> Result<Vec<
         return Err(Error::TooManySessions { max: 0 });
     }
     if let Some(first) = lock(own..own + 1)? {
-        // It leaves the places for all to others only when they are taken.
+        // The session leaves the shared places to others only when they are taken.
         let shared = for_all().map(|(_, shared)| shared).transpose()?;
         return Ok(shared.flatten().into_iter().chain([first]).collect());
     }
@@ -63,15 +63,15 @@ pub(crate) fn take<F: Fs>(fs: &F, identity: &str, places: Places) -> Result<Vec<
     }
 }
 
-/// Returns the first of an identity's own places, which are beyond those for all.
+/// Returns the first of an identity's own places, which lie beyond the shared ones.
 fn first_of(identity: &str) -> u64 {
     let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(identity));
     (1 << 32) + u64::from(u32::from_be_bytes([a, b, c, d])) * OWN_LEN
 }
 
-/// Bytes that belong to one identity.
+/// Bytes reserved for one identity.
 const OWN_LEN: u64 = 1 << 20;
-/// Sessions of one identity where nothing is said: what builds side by side on many machines, and
-/// bounded all the same.
+/// The default number of sessions of one identity: enough for builds side by side on many machines,
+/// and still bounded.
 const OF_EACH: u32 = 64;
 const DIR_MODE: u32 = 0o775;

@@ -1,4 +1,4 @@
-//! All refs of a repository, those that are broken included.
+//! All refs of a repository, including broken ones.
 
 use std::collections::BTreeMap;
 use std::iter;
@@ -14,18 +14,18 @@ use crate::local::repository::refs::{MAX_REF_FILE_LEN, is_fragment, is_shape, pa
 /// All refs of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AllRefs {
-    /// Those in `refs/heads`, by name.
+    /// The refs in `refs/heads`, by name.
     pub(crate) heads: BTreeMap<String, Checksum>,
-    /// Those in `refs/mirrors`, by collection and name.
+    /// The refs in `refs/mirrors`, by collection and name.
     pub(crate) mirrors: BTreeMap<String, BTreeMap<String, Checksum>>,
-    /// Those in `refs/remotes`, by remote and name.
+    /// The refs in `refs/remotes`, by remote and name.
     pub(crate) remotes: BTreeMap<String, BTreeMap<String, Checksum>>,
-    /// What has the place of a ref and is none.
+    /// Entries in the place of a ref that are none.
     pub(crate) broken: Vec<(RepoPath, Broken)>,
 }
 
 impl AllRefs {
-    /// Returns the names and values of all of them.
+    /// Returns the names and values of all refs.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Checksum)> {
         let others = self.mirrors.values().chain(self.remotes.values());
         let all = iter::once(&self.heads).chain(others).flatten();
@@ -33,14 +33,14 @@ impl AllRefs {
     }
 }
 
-/// What something is that has the place of a ref.
+/// Why an entry in the place of a ref is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
-    /// It has a name no ref may have, or is no file: other programs pass it over.
+    /// Its name is no ref name, or it is no file: other programs skip it.
     Foreign,
-    /// What libostree leaves when it is killed while it sets a ref, and takes for a ref.
+    /// A file that libostree leaves when it is killed while setting a ref, and mistakes for a ref.
     Leftover(Checksum),
-    /// A file that holds no checksum.
+    /// A file without a checksum.
     NoChecksum,
     /// An alias that leads to no ref.
     Lost(Lost),
@@ -49,7 +49,7 @@ pub(crate) enum Broken {
 impl Broken {
     pub(crate) const fn why(self) -> &'static str {
         match self {
-            Self::Foreign => "is no ref; OSTree does not look at it",
+            Self::Foreign => "is no ref; OSTree skips it",
             Self::Leftover(_) => "is a temporary file that another program left behind",
             Self::NoChecksum => "does not hold a checksum",
             Self::Lost(lost) => lost.why(),
@@ -66,13 +66,13 @@ pub(crate) fn list<F: Fs>(fs: &F) -> Result<AllRefs, Error> {
     Ok(all)
 }
 
-/// Returns names of refs in one directory below `refs/heads`, the last written ones first.
+/// Returns names of refs in one directory below `refs/heads`, the newest first.
 pub(crate) fn newest_in<F: Fs>(fs: &F, parent: &str, max: usize) -> Result<Vec<RefName>, Error> {
     let mut dir = RepoPath::heads();
     for component in parent.split('/') {
         dir = dir.child(component);
     }
-    // Not there, or no directory: nothing to suggest.
+    // The directory does not exist, or is none: there is nothing to suggest.
     let Ok(entries) = fs.read_dir(&dir, MAX_SEARCHED) else {
         return Ok(Vec::new());
     };
@@ -138,14 +138,14 @@ fn list_below<F: Fs>(
     Ok(refs)
 }
 
-/// Reads what has the place of a ref, as a ref or an alias of one: `None` if it was removed
+/// Reads an entry in the place of a ref, as a ref or an alias of one: `None` if it was removed
 /// meanwhile, or why it is no ref.
 pub(crate) fn value<F: Fs>(
     fs: &F,
     path: &RepoPath,
     kind: FileKind,
 ) -> Result<Result<Option<Checksum>, Broken>, Error> {
-    // libostree passes them over as well (`ostree-repo-refs.c`, `enumerate_refs_recurse`).
+    // libostree skips them as well (`ostree-repo-refs.c`, `enumerate_refs_recurse`).
     if !is_fragment(path.split().1) || matches!(kind, FileKind::Dir | FileKind::Other) {
         return Ok(Err(Broken::Foreign));
     }
@@ -165,18 +165,18 @@ pub(crate) fn value<F: Fs>(
     }
 }
 
-/// Returns whether a file of this name may be a ref, or a directory hold some.
+/// Returns whether a file of this name may be a ref, or a directory may contain refs.
 pub(crate) fn is_name(name: &str) -> bool {
     is_fragment(name) && !is_leftover(name)
 }
 
-/// Returns whether a file's name is one libostree leaves behind when it is killed while it sets a
+/// Returns whether libostree leaves a file of this name behind when it is killed while setting a
 /// ref (`ostree-repo-refs.c`, `write_checksum_file_at`).
 fn is_leftover(name: &str) -> bool {
     name.strip_prefix("tmp.")
         .is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
-/// Entries looked at for suggestions in one directory, in a fraction of a millisecond; in a larger one
-/// any will have to do, so that a push does not pay for all that others have put there.
+/// Entries looked at for suggestions in one directory, in a fraction of a millisecond; in a larger
+/// directory any of them will do, so that a push does not pay for other identities' refs.
 const MAX_SEARCHED: usize = 256;

@@ -1,8 +1,8 @@
-//! One ref on disk: looking at it, and setting it after comparing. `listing.rs` lists all of them.
+//! One ref on disk: reading it, and setting it after a comparison. `listing.rs` lists all of them.
 //!
-//! A ref file is replaced by rename, from a file that is durable already, so that it holds its old
-//! or its new value at any moment. Foreign programs write refs without our lock: the comparison
-//! holds among receivers.
+//! A rename replaces a ref file by a durable one, so that the ref has its old or its new value at
+//! any moment (INV-4). Other programs write refs without our lock: the compare-and-swap holds among
+//! receivers.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -15,21 +15,19 @@ use crate::local::disk::{
     FileKind, Fs, dates, if_there, is_symlink, list_dir, make_dir, read_file, sync_dirs,
 };
 
-/// What is found under the name of a ref.
+/// The state of a ref's name on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
-    /// Nothing, or directories without a file in them.
+    /// No file, perhaps directories without a file in them.
     Nothing,
-    /// A commit.
     Commit(Checksum),
-    /// A file that no ref looks like, as a power cut may leave it. It may be replaced.
+    /// A file with no valid content, as a power cut may leave it. A push may replace it.
     Malformed,
-    /// Something else, which is in the way.
+    /// Another kind of entry, which blocks the ref.
     Conflict(&'static str),
 }
 
 impl Held {
-    /// Returns the commit.
     pub(crate) const fn commit(self) -> Option<Checksum> {
         match self {
             Self::Commit(commit) => Some(commit),
@@ -38,7 +36,7 @@ impl Held {
     }
 }
 
-/// Looks at a ref.
+/// Reads a ref.
 pub(crate) fn look<F: Fs>(fs: &F, name: &RefName) -> Result<Held, Error> {
     let path = RepoPath::head(name);
     match read_file(fs, &path, MAX_REF_FILE_LEN) {
@@ -57,17 +55,17 @@ pub(crate) fn look<F: Fs>(fs: &F, name: &RefName) -> Result<Held, Error> {
     }
 }
 
-/// The directories above refs that are about to be set, each made and looked at once.
+/// The directories above refs about to be set, each made and looked at once.
 ///
-/// Nobody removes one as long as the repository's lock and that of refs are held.
+/// No process removes one while the repository's lock and the lock of refs are held.
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
     there: HashSet<RepoPath>,
 }
 
 impl Rooms {
-    /// Makes room for a ref: the directories above it are made, empty ones of its own name removed.
-    /// Returns what is in the way, if something is.
+    /// Makes room for a ref: makes the directories above it, and removes empty directories of its
+    /// own name. Returns the reason if another entry blocks the ref.
     pub(crate) fn make<F: Fs>(
         &mut self,
         fs: &F,
@@ -102,14 +100,14 @@ impl Rooms {
     }
 }
 
-/// Sets a ref, at once, from a durable file that holds the new value. Not durable.
+/// Sets a ref, at once, from a durable file with the new value. The change is not durable yet.
 pub(crate) fn put<F: Fs>(fs: &F, name: &RefName, file: &RepoPath) -> Result<(), Error> {
     let path = RepoPath::head(name);
     dates::later_than(fs, file, &[dates::of(fs, &path)?])?;
     fs.rename(file, &path).map_err(Error::io("setting", &path))
 }
 
-/// Makes durable that these refs were set, and says so to others.
+/// Makes the setting of these refs durable, and touches the root for other programs.
 pub(crate) fn made_durable<'a, F: Fs>(
     fs: &F,
     names: impl Iterator<Item = &'a RefName>,
@@ -117,7 +115,7 @@ pub(crate) fn made_durable<'a, F: Fs>(
     changed(fs, &names.flat_map(dirs_above).collect())
 }
 
-/// Makes durable that these refs were removed, and removes the directories that led to nothing else.
+/// Makes the removal of these refs durable, and removes the directories that led to no other ref.
 /// The lock of refs must be held: a push makes the directories of a ref before the ref.
 pub(crate) fn remove_hollow_above<'a, F: Fs>(
     fs: &F,
@@ -126,7 +124,7 @@ pub(crate) fn remove_hollow_above<'a, F: Fs>(
     let top = RepoPath::heads();
     let mut touched: BTreeSet<_> = names.map(|name| RepoPath::head(name).parent()).collect();
     let mut left = BTreeSet::from([RepoPath::refs()]);
-    // Those below a directory come after it.
+    // Subdirectories come after their directory.
     while let Some(dir) = touched.pop_last() {
         if dir != top && remove_empty(fs, &dir)? {
             touched.insert(dir.parent());
@@ -139,7 +137,7 @@ pub(crate) fn remove_hollow_above<'a, F: Fs>(
 
 /// Removes every directory of refs that leads to none, and makes that durable.
 pub(crate) fn remove_all_hollow<F: Fs>(fs: &F) -> Result<(), Error> {
-    // What leads to where it looks, each with the directories in it that are not looked at yet.
+    // The directories down to the current one, each with its subdirectories not looked at yet.
     let mut path = vec![(RepoPath::heads(), dirs_in(fs, &RepoPath::heads())?)];
     let mut left = BTreeSet::new();
     while let Some((dir, rest)) = path.last_mut() {
@@ -154,7 +152,7 @@ pub(crate) fn remove_all_hollow<F: Fs>(fs: &F) -> Result<(), Error> {
             left.insert(dir.parent());
         }
     }
-    // Those that went themselves need not be durable.
+    // The removed ones themselves need no sync.
     left.retain(|dir| fs.stat(dir).is_ok());
     changed(fs, &left)
 }
@@ -165,30 +163,30 @@ fn dirs_in<F: Fs>(fs: &F, dir: &RepoPath) -> Result<Vec<String>, Error> {
     Ok(dirs.map(|(name, _)| name).collect())
 }
 
-/// Removes a directory, unless there is something in it; returns whether it is gone.
+/// Removes a directory if it is empty; returns whether it is gone.
 fn remove_empty<F: Fs>(fs: &F, dir: &RepoPath) -> Result<bool, Error> {
     match if_there(fs.rmdir(dir)) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
-        // Something else has its name by now.
+        // Another kind of entry has its name by now.
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
         Err(error) => Err(Error::io("removing", dir)(error)),
     }
 }
 
-/// Makes durable what has changed in directories of refs, and says so to others.
+/// Makes changes in directories of refs durable, and touches the root for other programs.
 fn changed<F: Fs>(fs: &F, dirs: &BTreeSet<RepoPath>) -> Result<(), Error> {
     if dirs.is_empty() {
         return Ok(());
     }
     sync_dirs(fs, dirs)?;
-    // libostree does so after each ref, and others look at it to see that a summary is stale
-    // (`ostree-repo-refs.c`, `_ostree_repo_write_ref`).
+    // libostree does so after each ref, and other programs look at the root's time to see that a
+    // summary is stale (`ostree-repo-refs.c`, `_ostree_repo_write_ref`).
     fs.touch_root()
         .map_err(Error::io("touching", &RepoPath::root()))
 }
 
-/// Makes durable that refs hold what they hold. libostree itself does not, after setting one.
+/// Makes the current values of refs durable. libostree does not sync after setting one.
 pub(crate) fn sync<'a, F: Fs>(
     fs: &F,
     names: impl Iterator<Item = &'a RefName>,
@@ -201,7 +199,7 @@ pub(crate) fn content(commit: Checksum) -> Vec<u8> {
     format!("{commit}\n").into_bytes()
 }
 
-/// Returns whether there is nothing but directories below a directory.
+/// Returns whether a directory contains only directories, at any depth.
 fn is_hollow<F: Fs>(fs: &F, dir: &RepoPath) -> Result<bool, Error> {
     let mut dirs = vec![dir.clone()];
     while let Some(dir) = dirs.pop() {
@@ -215,8 +213,8 @@ fn is_hollow<F: Fs>(fs: &F, dir: &RepoPath) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Removes a directory that holds nothing but directories; returns false, and may have removed some
-/// of these, if it holds anything else.
+/// Removes a directory that contains only directories; returns false, and may have removed some of
+/// these, if it contains anything else.
 fn remove_hollow<F: Fs>(fs: &F, dir: &RepoPath) -> Result<bool, Error> {
     let mut found = vec![dir.clone()];
     let mut next = 0;
@@ -239,7 +237,7 @@ fn remove_hollow<F: Fs>(fs: &F, dir: &RepoPath) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Returns the directories whose entries make up a ref's name, `refs` included.
+/// Returns the directories whose entries make up a ref's name, including `refs`.
 fn dirs_above(name: &RefName) -> Vec<RepoPath> {
     let mut dirs = vec![RepoPath::refs()];
     let mut path = RepoPath::head(name).parent();
@@ -251,7 +249,7 @@ fn dirs_above(name: &RefName) -> Vec<RepoPath> {
     dirs
 }
 
-/// Reads the content of a ref file; `None` if it holds no checksum.
+/// Reads the content of a ref file; `None` if it is no checksum.
 pub(crate) fn parse(content: &[u8]) -> Option<Checksum> {
     std::str::from_utf8(content)
         .ok()?
@@ -260,7 +258,7 @@ pub(crate) fn parse(content: &[u8]) -> Option<Checksum> {
         .ok()
 }
 
-/// Returns whether an error says that something is not a file that can be read.
+/// Returns whether an error means that an entry is not a readable file.
 pub(crate) fn is_shape(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -275,5 +273,5 @@ pub(crate) fn is_fragment(name: &str) -> bool {
 }
 
 const DIR_MODE: u32 = 0o775;
-/// A checksum in digits and an end of line; a little more is read to see that there is no more.
+/// A checksum in digits and an end of line; reading a little more reveals longer content.
 pub(crate) const MAX_REF_FILE_LEN: usize = 128;

@@ -1,13 +1,14 @@
-//! What lies in the directories a summary is made from, so that only what changed is read again.
+//! The contents of the directories from which a summary is made, so that only changed ones are read
+//! again.
 //!
-//! A directory whose number and time of change are as they were has the entries it had, and a file
-//! the content. That holds as far as the file system's clock tells two moments apart: what changed
-//! shortly before it was looked at may change again at what seems the same moment. So such a time
-//! is not kept, and that directory or file is looked into again the next time. Of the two times a
-//! file has this is the one that nobody can set, and a rename changes it as well.
+//! A directory with the same inode number and change time has the same entries, and a file the same
+//! content. That holds as far as the file system's clock distinguishes two moments: an entry that
+//! changed shortly before the scan may change again with the same time. So such a time is not kept,
+//! and the scan reads that directory or file again the next time. Of a file's two times this is
+//! ctime, which no program can set, and which a rename changes as well.
 //!
-//! A file that is written in place, which neither libostree nor this program does to a ref, is seen
-//! only when its directory has changed as well.
+//! A file written in place is noticed only if its directory has changed as well; neither libostree
+//! nor this program writes refs in place.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -23,42 +24,40 @@ use crate::local::disk::{FileKind, Fs, Stat, if_there, is_symlink};
 use crate::local::repository::listing;
 use crate::local::summary::facts::Facts;
 
-/// All files that a summary is made from, by directory.
+/// All files from which a summary is made, by directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scan {
     pub(crate) dirs: BTreeMap<RepoPath, Dir>,
-    /// The directories of objects as they were when the commits that refs hold were looked for, as far
-    /// as every change since shows.
+    /// The directories of objects at the time the refs' commits were looked up, as far as every
+    /// later change shows.
     pub(crate) objects: BTreeMap<u8, Stamp>,
 }
 
-/// One directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Dir {
-    /// `None` when it may change without a trace.
+    /// `None` if the directory may change without a trace.
     pub(crate) stamp: Option<Stamp>,
-    /// Names of the directories in it, sorted.
+    /// The names of its subdirectories, sorted.
     pub(crate) dirs: Vec<Box<str>>,
-    /// The files in it, sorted by name.
+    /// Its files, sorted by name.
     pub(crate) files: Vec<File>,
 }
 
-/// One file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct File {
-    /// Its name in the directory.
+    /// The name in the directory.
     pub(crate) name: Box<str>,
-    /// `None` when what it stands for may change without a trace, as that of an alias does.
+    /// `None` if the value may change without a trace, as that of an alias does.
     pub(crate) stamp: Option<Stamp>,
     /// A ref's commit, or the SHA-256 of a static delta's superblock; `None` if it is broken.
     pub(crate) value: Option<Checksum>,
-    /// What is known of the commit, if it is here and whole.
+    /// The facts about the commit, if it exists and is complete.
     pub(crate) facts: Option<Facts>,
-    /// Seconds since 1970 at its last modification, as it was seen here: a record does not keep it.
+    /// Seconds since 1970 at the last modification that this scan saw; a record does not store it.
     pub(crate) modified: Option<i64>,
 }
 
-/// What tells one state of a file or directory from its other states.
+/// Distinguishes one state of a file or directory from its other states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) inode: u64,
@@ -71,14 +70,14 @@ pub(crate) struct Stamp {
 pub(crate) struct Moment(pub(crate) (i64, u64));
 
 impl Scan {
-    /// Brings everything up to date; returns whether something has changed. `now` must be from
-    /// before this is called.
+    /// Brings everything up to date; returns whether something has changed. `now` must be a moment
+    /// before the call.
     pub(crate) fn refresh<F: Fs>(&mut self, fs: &F, now: Moment) -> Result<bool, Error> {
         let tops = [RepoPath::heads(), RepoPath::mirrors(), RepoPath::deltas()];
         self.refresh_below(fs, now, tops)
     }
 
-    /// The same, and leaves out what does not lie below one of these.
+    /// The same, for entries below `tops` only.
     pub(crate) fn refresh_below<F: Fs>(
         &mut self,
         fs: &F,
@@ -114,19 +113,19 @@ impl Scan {
             }
             self.dirs.insert(path, dir);
         }
-        // What is left was below directories that are gone.
+        // The remaining directories lay below removed ones.
         Ok(changed || !before.is_empty())
     }
 
-    /// Lets the clock tick where there is a large directory: what has just been changed in it is then
-    /// settled, and it need not be listed twice.
+    /// Lets the clock tick if there is a large directory: recent changes in it then have settled,
+    /// and it need not be listed twice.
     pub(crate) fn settle(&self) {
         if self.dirs.values().any(|dir| dir.files.len() > LARGE) {
             thread::sleep(TWO_TICKS);
         }
     }
 
-    /// Returns the collections that have refs mirrored here.
+    /// Returns the collections whose refs are mirrored here.
     pub(crate) fn collections(&self) -> impl Iterator<Item = &str> {
         let mirrors = self.dirs.get(&RepoPath::mirrors());
         mirrors
@@ -134,7 +133,7 @@ impl Scan {
             .flat_map(|dir| dir.dirs.iter().map(|name| &**name))
     }
 
-    /// Returns the files below a directory with their names from there.
+    /// Returns the files below a directory, with their relative names.
     pub(crate) fn files_below(&self, top: &RepoPath) -> impl Iterator<Item = (String, &File)> {
         let prefix = move |path: &RepoPath| match path.below(top) {
             Some(below) => Some(format!("{below}/")),
@@ -149,7 +148,7 @@ impl Scan {
             })
     }
 
-    /// Returns all refs, those of collections too.
+    /// Returns all refs, including those of collections.
     pub(crate) fn refs_mut(&mut self) -> impl Iterator<Item = (&RepoPath, &mut File)> {
         let refs = |(path, _): &(&RepoPath, &mut Dir)| is_of_refs(path);
         self.dirs
@@ -159,7 +158,7 @@ impl Scan {
     }
 }
 
-/// Returns the name of a ref in a directory below `refs/heads`, or that of a collection.
+/// Returns the name of a ref from its directory below `refs/heads`, or below a collection's.
 pub(crate) fn ref_name(dir: &RepoPath, file: &str) -> String {
     let mirrors = RepoPath::mirrors();
     let collection = dir
@@ -181,12 +180,12 @@ impl Stamp {
         }
     }
 
-    /// Returns a stamp of something that is looked at at this moment or later, if every change from
-    /// then on will change it.
+    /// Returns a stamp of an entry looked at at this moment or later, if every change from then on
+    /// will change the stamp.
     pub(crate) fn settled(stat: &Stat, now: Moment) -> Option<Self> {
         let nanos =
             |(secs, nanos): (i64, u64)| i128::from(secs) * 1_000_000_000 + i128::from(nanos);
-        // A clock that counts seconds only shows none.
+        // A clock that counts whole seconds has no nanoseconds.
         let wait = if now.0.1 == 0 { COARSE } else { TWO_TICKS };
         let past = nanos(now.0) - nanos(stat.changed);
         let settled = u128::try_from(past).is_ok_and(|past| past > wait.as_nanos());
@@ -194,7 +193,7 @@ impl Stamp {
     }
 }
 
-/// Looks at one directory.
+/// The scan of one directory.
 struct Look<'a, F: Fs> {
     fs: &'a F,
     now: Moment,
@@ -202,7 +201,7 @@ struct Look<'a, F: Fs> {
 }
 
 impl<F: Fs> Look<'_, F> {
-    /// Returns what is there now, and whether it differs; `None` if no directory is.
+    /// Returns the current contents, and whether they differ; `None` if there is no directory.
     fn at_dir(&self, known: Option<Dir>, stat: Option<Stat>) -> Result<Option<(Dir, bool)>, Error> {
         let Some(stat) = stat.filter(|stat| stat.kind == FileKind::Dir) else {
             return Ok(None);
@@ -216,14 +215,14 @@ impl<F: Fs> Look<'_, F> {
         }
     }
 
-    /// Reads those files again that may have changed though their directory has not.
+    /// Reads again the files that may have changed although their directory has not.
     fn at_doubtful(&self, dir: &mut Dir) -> Result<bool, Error> {
         let mut changed = false;
         for file in dir.files.iter_mut().filter(|file| file.stamp.is_none()) {
             let path = self.path.child(&file.name);
             let stat = there(self.fs.stat(&path)).map_err(Error::io("looking at", &path))?;
             let Some(stat) = stat else {
-                // Gone since the directory was looked at: that will have changed the next time.
+                // Removed since the directory was looked at: that changes its stamp.
                 changed |= file.take(None, None);
                 continue;
             };
@@ -271,7 +270,7 @@ impl<F: Fs> Look<'_, F> {
     }
 
     fn stamp(&self, stat: &Stat) -> Option<Stamp> {
-        // What an alias leads to changes without it.
+        // An alias's target changes without the alias.
         let own = stat.kind == FileKind::File;
         own.then(|| Stamp::settled(stat, self.now)).flatten()
     }
@@ -313,7 +312,7 @@ impl File {
         }
     }
 
-    /// Takes what was found; returns whether it stands for something else than before.
+    /// Stores a new value; returns whether it differs from the old one.
     fn take(&mut self, stamp: Option<Stamp>, value: Option<Checksum>) -> bool {
         self.stamp = stamp;
         let changed = self.value != value;
@@ -325,12 +324,12 @@ impl File {
     }
 }
 
-/// Returns whether there are refs in a directory, not static deltas.
+/// Returns whether a directory holds refs, not static deltas.
 fn is_of_refs(path: &RepoPath) -> bool {
     path.below(&RepoPath::refs()).is_some()
 }
 
-/// Returns `None` for what is not there, or has something else than directories above it by now.
+/// Returns `None` if the entry no longer exists, or a component above it is no longer a directory.
 pub(crate) fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match if_there(result) {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory || is_symlink(&error) => {
@@ -356,14 +355,14 @@ fn file_checksum<F: Fs>(fs: &F, path: &RepoPath) -> Result<Option<Checksum>, Err
     }
 }
 
-/// Clocks that count less than seconds tick at least each ten milliseconds. Any time before the
-/// moment would do; twice a tick is on the safe side.
+/// Clocks with fractions of seconds tick at least every ten milliseconds. Any earlier time would
+/// do; two ticks are on the safe side.
 const TWO_TICKS: Duration = Duration::from_millis(20);
-/// The coarsest clock of a file system that holds repositories ticks each second or two.
+/// The coarsest clock of a file system that holds repositories ticks every second or two.
 const COARSE: Duration = Duration::from_secs(2);
-/// Files of a directory that it is worth to wait for.
+/// From this number of files, a directory is worth the wait.
 const LARGE: usize = 2_000;
-/// The part of a static delta that a summary has the checksum of.
+/// The part of a static delta whose checksum a summary contains.
 const SUPERBLOCK: &str = "superblock";
 /// `deltas/XX/YYYY`
 const DELTA_DEPTH: usize = 3;

@@ -1,4 +1,4 @@
-//! What there is in a repository, counted without reading objects.
+//! The contents of a repository, counted without reading objects.
 
 use std::path::Path;
 
@@ -10,31 +10,32 @@ use crate::local::repository::stored::{self, Stored};
 use crate::local::repository::{self, listing};
 use crate::local::upkeep::remove::{self, StoredRef};
 
-/// What there is in a repository.
+/// The contents of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// The refs, by name.
     pub refs: Vec<StoredRef>,
-    /// What has the place of a ref and is none, and why.
+    /// Entries in the place of a ref that are none, and why.
     pub broken: Vec<(String, &'static str)>,
     /// Objects: files, dirtrees, dirmetas and commits.
     pub objects: Count,
-    /// What else lies among them: detached metadata, and what OSTree or other programs keep there.
+    /// Other files among them: detached metadata, and files that OSTree or other programs keep
+    /// there.
     pub others: Count,
-    /// What sessions have staged: alive, or cut and not yet taken up again.
+    /// Objects that sessions have staged: live ones, and cut ones not yet taken over.
     pub staged: Count,
-    /// How many sessions that is.
+    /// The number of those sessions.
     pub sessions: u64,
-    /// Length of the summary, and seconds since 1970 when it was written.
+    /// Length of the summary, and seconds since 1970 at its last writing.
     pub summary: Option<(u64, i64)>,
-    /// Room on the disk.
+    /// Free space on the disk.
     pub room: Room,
 }
 
-/// A number of files.
+/// A number of files, and their length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
-    /// How many.
+    /// The number of files.
     pub files: u64,
     /// Their length in bytes.
     pub bytes: u64,
@@ -47,7 +48,7 @@ impl Count {
     }
 }
 
-/// Looks at the repository at `path`. What changes meanwhile is counted or not.
+/// Looks at the repository at `path`. Concurrent changes are counted or not.
 pub fn status(path: &Path) -> Result<Status, Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
     repository::read_config(&fs)?;
@@ -80,8 +81,8 @@ pub fn status(path: &Path) -> Result<Status, Error> {
     })
 }
 
-/// Counts the objects in the repository at `path`, and what else lies among them. It looks at every
-/// file, which takes seconds where there are a million, and needs no right but to read.
+/// Counts the objects in the repository at `path`, and the other files among them. It looks at
+/// every file, which takes seconds for a million, and needs only the right to read.
 pub fn count_objects(path: &Path) -> Result<(Count, Count), Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
     count(&fs)
@@ -94,7 +95,7 @@ fn count<F: Fs>(fs: &F) -> Result<(Count, Count), Error> {
             match stored::look(first, name, FileKind::File) {
                 Stored::Object(_) => objects.add(len),
                 Stored::Detached(_) | Stored::Companion | Stored::Foreign => others.add(len),
-                // Files have not that shape.
+                // Files never have that shape.
                 Stored::Misshapen(_) => {}
             }
         })?;
@@ -102,7 +103,7 @@ fn count<F: Fs>(fs: &F) -> Result<(Count, Count), Error> {
     Ok((objects, others))
 }
 
-/// Counts the files of a directory, each by its name and length.
+/// Passes the name and length of each file in a directory to `count`.
 fn count_dir<F: Fs>(fs: &F, dir: &RepoPath, mut count: impl FnMut(&str, u64)) -> Result<(), Error> {
     for entry in list(fs, dir)? {
         if entry.kind != FileKind::File {
