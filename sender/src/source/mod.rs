@@ -16,7 +16,6 @@
 //!
 //! Code below [`Repository`] does not know which object it reads: a fault gets the object's id and
 //! path once, where it leaves.
-//! path once, where it leaves.
 
 mod archive;
 mod bare;

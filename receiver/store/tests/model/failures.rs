@@ -15,7 +15,6 @@ use crate::world::{
 ///
 /// Success is durable; after an error the refs are unchanged, unless one was set already; and
 /// without failures the push can be repeated.
-/// failures the push can be done.
 fn push_with(scenario: &Scenario, script: Script) -> Result<(bool, u64), String> {
     let Scenario {
         universe,
