@@ -3,6 +3,4 @@ pub mod access;
 pub mod audit;
 pub mod config;
 pub mod driver;
-pub mod privilege;
-pub mod sandbox;
 pub mod ulimits;

@@ -17,7 +17,7 @@ use std::{env, io, thread};
 
 use artifact_formats::{Checksum, ObjectId};
 use artifact_protocol::frame::{PushOptions, RefOutcome, SummaryDone};
-use artifact_receiver::sandbox::{self, Standing};
+use artifact_sandbox::{Needs, Standing};
 use artifact_store::{LocalStore, ObjectStream, Store};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
@@ -69,7 +69,7 @@ fn confined(dir: &Path) {
         .collect();
     let [first, second, third] = [(); 3].map(|()| pair.store());
 
-    let layers = sandbox::enter(&pair.target());
+    let layers = artifact_sandbox::enter(&Needs::to_write(&pair.target()));
     for layer in &layers {
         assert!(!matches!(layer.standing, Standing::Absent(_)), "{layer:?}");
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use artifact_formats::{RepoConfig, RepoMode};
 use artifact_protocol::exit;
-use artifact_receiver::privilege;
+use artifact_sandbox::privilege;
 use nix::unistd::User;
 use ostree::gio;
 

@@ -20,7 +20,8 @@ use std::sync::OnceLock;
 
 use anyhow::Context;
 use artifact_protocol::exit;
-use artifact_receiver::{privilege, ulimits};
+use artifact_receiver::ulimits;
+use artifact_sandbox::privilege;
 use clap::{Parser, Subcommand};
 
 /// Create and maintain a shared artifact cache: an OSTree repository that users push to over ssh

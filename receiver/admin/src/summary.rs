@@ -7,7 +7,7 @@ use anyhow::Context;
 use artifact_formats::{Size, counted};
 use artifact_protocol::{escape, exit};
 use artifact_receiver::config::Config;
-use artifact_receiver::privilege;
+use artifact_sandbox::privilege;
 use artifact_store::{LocalStore, MadeSummary, StoreConfig, SummaryKey, SummaryMode};
 use ostree::{gio, glib};
 

@@ -25,8 +25,8 @@ use artifact_receiver::access::{self, AuthInfo, Client};
 use artifact_receiver::audit::{self, Audit, Record};
 use artifact_receiver::config::{Config, Confinement};
 use artifact_receiver::driver::{self, DriverConfig, Patience};
-use artifact_receiver::sandbox::Standing;
-use artifact_receiver::{privilege, sandbox, ulimits};
+use artifact_receiver::ulimits;
+use artifact_sandbox::{Needs, Standing, privilege};
 use artifact_store::{Allowance, LocalStore, Nowhere, StoreConfig};
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -213,7 +213,7 @@ fn confine(args: &Args, confinement: Confinement) -> Result<(), Unready> {
         tracing::debug!("sandbox: disabled by --no-sandbox");
         absent.push("--no-sandbox was given".to_owned());
     } else {
-        for layer in sandbox::enter(args.repo()) {
+        for layer in artifact_sandbox::enter(&Needs::to_write(args.repo())) {
             let line = format!("{}: {}", layer.what, layer.standing);
             tracing::debug!("sandbox: {line}");
             if matches!(layer.standing, Standing::Absent(_)) {

@@ -12,7 +12,7 @@ use artifact_formats::RefPattern;
 use artifact_protocol::exit;
 use artifact_receiver::access::PublicKey;
 use artifact_receiver::config::{self, Config};
-use artifact_receiver::privilege;
+use artifact_sandbox::privilege;
 use nix::unistd::{User, geteuid};
 
 use self::edit::Identity;

@@ -11,18 +11,20 @@ use seccompiler::{
     SeccompCondition as Condition, SeccompFilter, SeccompRule as Rule, TargetArch,
 };
 
-/// Denies the calls of this machine's list.
-pub(super) fn apply() -> Result<(), Error> {
-    seccompiler::apply_filter(&program()?)
+/// Denies the calls of this machine's list, but for those that take connections where a program
+/// `accepts` them.
+pub(super) fn apply(accepts: bool) -> Result<(), Error> {
+    seccompiler::apply_filter(&program(accepts)?)
 }
 
-fn program() -> Result<BpfProgram, Error> {
+fn program(accepts: bool) -> Result<BpfProgram, Error> {
     let arch = if cfg!(target_arch = "x86_64") {
         TargetArch::x86_64
     } else {
         TargetArch::aarch64
     };
-    let native = [EVERYWHERE, NEW, HERE].concat();
+    let mut native = [EVERYWHERE, NEW, HERE].concat();
+    native.retain(|number| !(accepts && ACCEPT.contains(number)));
     let x32 = native.iter().chain(X32_OWN).map(|number| number | X32_BIT);
     let denied = native.iter().copied().chain(x32);
     let mut rules: BTreeMap<_, _> = denied.map(|number| (number, Vec::new())).collect();
@@ -129,6 +131,9 @@ const EVERYWHERE: &[i64] = &[
     libc::SYS_adjtimex,
 ];
 
+/// What takes connections on a socket that is there already.
+const ACCEPT: [i64; 2] = [libc::SYS_accept, libc::SYS_accept4];
+
 /// Of one number everywhere, and too new for the headers of some C libraries: `fchmodat2`,
 /// `setxattrat`, `removexattrat`.
 const NEW: &[i64] = &[452, 463, 466];
@@ -211,7 +216,7 @@ mod tests {
 
     #[test]
     fn limits_and_signals_are_for_this_process_alone() {
-        let program = program().unwrap();
+        let program = program(false).unwrap();
         let own = u64::from(std::process::id());
         let first = |pid| [pid, 7, 0, 0, 0, 0];
         // The upper half of a pid is nothing to the kernel.
@@ -235,11 +240,14 @@ mod tests {
 
     #[test]
     fn what_is_on_a_list_is_denied_whatever_its_arguments_and_the_rest_is_allowed() {
-        let program = program().unwrap();
+        let (program, accepting) = (program(false).unwrap(), program(true).unwrap());
         for number in [EVERYWHERE, NEW, HERE].concat() {
+            let taken = ACCEPT.contains(&number);
             for number in [number, number | X32_BIT] {
                 for args in [[0; 6], [u64::MAX; 6]] {
                     assert_eq!(judge(&program, number, args), DENIED, "{number}");
+                    let judged = judge(&accepting, number, args);
+                    assert_eq!(judged, if taken { ALLOWED } else { DENIED }, "{number}");
                 }
             }
         }

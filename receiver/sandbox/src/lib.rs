@@ -1,20 +1,23 @@
-//! Gives away what a receiver never needs, before the first byte of a client is read.
+//! Gives away what a program never needs, before the first byte of a stranger is read.
+//!
+//! [`enter`] confines; [`privilege`] gives up the rights of root, and comes before it.
 //!
 //! Everything here is a second wall: no rule of the store or the session relies on it. Each layer
 //! is applied as far as the kernel has it, and what came of it is returned to be reported. It
 //! holds for the calling thread and for threads made after it, so it belongs before all of them,
 //! and after the repository was opened.
 //!
-//! The environment needs no clearing: after the arguments nothing in the program reads it. The
-//! address space is not limited, since arenas and stacks reserve far more than they use; nor is
-//! the length of files, which the store limits by object and the administrator by `ulimit`.
+//! The environment needs no clearing: after the start nothing in our programs reads it. The address
+//! space is not limited, since arenas and stacks reserve far more than they use; nor is the length
+//! of files, which the store limits by object and the administrator by `ulimit`.
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod deny;
+pub mod privilege;
 
 use std::error::Error;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus,
@@ -53,17 +56,43 @@ pub struct Layer {
     pub standing: Standing,
 }
 
-/// Confines the calling thread, and all that it makes from now on, to the repository at `repo`.
+/// What a program still needs once it is confined.
+#[derive(Clone, Debug)]
+pub struct Needs {
+    /// Where files are read, made, changed and removed, and below.
+    pub written: Vec<PathBuf>,
+    /// Where files are read, and below.
+    pub read: Vec<PathBuf>,
+    /// Whether it takes connections, on sockets that it has already.
+    pub accepts: bool,
+    /// Files it has open at once.
+    pub open_files_max: u64,
+}
+
+impl Needs {
+    /// What a receiver needs: its repository. It has some ten files open, a few for each thread that
+    /// verifies, and the directories of objects.
+    pub fn to_write(repo: &Path) -> Self {
+        Self {
+            written: vec![repo.to_owned()],
+            read: Vec::new(),
+            accepts: false,
+            open_files_max: 1024,
+        }
+    }
+}
+
+/// Confines the calling thread, and all that it makes from now on, to what it needs.
 ///
 /// There is no way back. Nothing fails: a layer that cannot be had is left out, and the result
 /// says so.
-pub fn enter(repo: &Path) -> Vec<Layer> {
+pub fn enter(needs: &Needs) -> Vec<Layer> {
     let layer = |what, standing| Layer { what, standing };
     vec![
         layer("no core dumps", of_result(limit(Resource::Core, 0))),
         layer(
             "few open files",
-            of_result(limit(Resource::Nofile, MAX_OPEN_FILES)),
+            of_result(limit(Resource::Nofile, needs.open_files_max)),
         ),
         layer(
             "not to be traced or read by others",
@@ -76,10 +105,13 @@ pub fn enter(repo: &Path) -> Vec<Layer> {
             of_result(rustix::thread::set_no_new_privs(true)),
         ),
         layer(
-            "no files outside the repository, no TCP, no signals to others (Landlock)",
-            confine(repo).unwrap_or_else(|error| Standing::Absent(reason(&*error))),
+            "no files but those it needs, no new TCP, no signals to others (Landlock)",
+            confine(needs).unwrap_or_else(|error| Standing::Absent(reason(&*error))),
         ),
-        layer("no dangerous system calls (seccomp)", deny_calls()),
+        layer(
+            "no dangerous system calls (seccomp)",
+            deny_calls(needs.accepts),
+        ),
     ]
 }
 
@@ -94,14 +126,15 @@ fn limit(resource: Resource, max: u64) -> rustix::io::Result<()> {
     rustix::process::setrlimit(resource, limit)
 }
 
-/// Applies Landlock: what the store does beneath the repository, and nothing else of what the
+/// Applies Landlock: what is done beneath the places that are needed, and nothing else of what the
 /// kernel lets be taken away.
-fn confine(repo: &Path) -> Result<Standing, Box<dyn Error>> {
-    let beneath = make_bitflags!(AccessFs::{
-        ReadFile | ReadDir | WriteFile | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
+fn confine(needs: &Needs) -> Result<Standing, Box<dyn Error>> {
+    let reading = AccessFs::ReadFile | AccessFs::ReadDir;
+    let writing = make_bitflags!(AccessFs::{
+        WriteFile | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
     });
     let tested = ABI::V6;
-    let status = Ruleset::default()
+    let mut ruleset = Ruleset::default()
         // Where this right is unknown (before Linux 5.19), no file may change its directory once
         // any other right is handled: objects could not be published.
         .set_compatibility(CompatLevel::HardRequirement)
@@ -110,9 +143,14 @@ fn confine(repo: &Path) -> Result<Standing, Box<dyn Error>> {
         .handle_access(AccessFs::from_all(tested))?
         .handle_access(AccessNet::from_all(tested))?
         .scope(BitFlags::<Scope>::from(Scope::AbstractUnixSocket) | Scope::Signal)?
-        .create()?
-        .add_rule(PathBeneath::new(PathFd::new(repo)?, beneath))?
-        .restrict_self()?;
+        .create()?;
+    for path in &needs.written {
+        ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(path)?, reading | writing))?;
+    }
+    for path in &needs.read {
+        ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(path)?, reading))?;
+    }
+    let status = ruleset.restrict_self()?;
     Ok(match (status.ruleset, status.landlock) {
         (RulesetStatus::FullyEnforced, _) => Standing::Enforced,
         (RulesetStatus::PartiallyEnforced, LandlockStatus::Available { effective_abi, .. }) => {
@@ -123,12 +161,12 @@ fn confine(repo: &Path) -> Result<Standing, Box<dyn Error>> {
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn deny_calls() -> Standing {
-    of_result(deny::apply())
+fn deny_calls(accepts: bool) -> Standing {
+    of_result(deny::apply(accepts))
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn deny_calls() -> Standing {
+fn deny_calls(_accepts: bool) -> Standing {
     Standing::Absent("there is no list for this kind of processor".to_owned())
 }
 
@@ -149,7 +187,3 @@ fn reason(error: &dyn Error) -> String {
     }
     text
 }
-
-/// The receiver has some ten files open, a few for each thread that verifies, and the directories of
-/// objects.
-const MAX_OPEN_FILES: u64 = 1024;
