@@ -24,5 +24,6 @@ pub mod old;
 pub mod processes;
 pub mod programs;
 pub mod repo;
+pub mod serving;
 pub mod sshd;
 pub mod tree;

@@ -26,6 +26,11 @@ pub fn admin() -> Result<PathBuf, Failure> {
     program("artifact-cache-admin")
 }
 
+/// Returns the server of those who pull.
+pub fn serve() -> Result<PathBuf, Failure> {
+    program("artifact-cache-serve")
+}
+
 fn program(name: &str) -> Result<PathBuf, Failure> {
     static DIRECTORY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let directory = DIRECTORY

@@ -17,6 +17,7 @@ mod reading;
 mod receiver;
 mod repair;
 mod rights;
+mod serve;
 mod ssh;
 mod summary;
 mod threats;

@@ -1,0 +1,391 @@
+//! `artifact-cache-serve`: serves the repository of an artifact cache over https.
+//!
+//! It opens what it needs, gives up the rights of root, confines itself, and serves. The access log
+//! goes to standard output, everything else to standard error. Nothing of libostree is in here.
+
+mod log;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context, bail};
+use artifact_protocol::exit;
+use artifact_sandbox::{Needs, Standing, privilege};
+use artifact_serve::{
+    AccessLog, CertificateFiles, Config, Error, Format, Lines, ListenError, Notifier, Order, Place,
+    Role, Server, Socket,
+};
+use clap::{Parser, ValueEnum};
+use nix::unistd::User;
+use rustix::process::Resource;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tokio::sync::mpsc;
+
+/// Serve the repository of an artifact cache over https.
+///
+///   artifact-cache-serve /home/artifacts/artifacts --listen 0.0.0.0:443 --user www-data \
+///       --cert /etc/ssl/cache.example.com.pem --key /etc/ssl/cache.example.com.key
+///
+/// Pullers then use https://cache.example.com/artifacts. Whatever they do not need is not served.
+///
+/// The certificate is read again when its files change, or on SIGHUP. SIGTERM lets running answers
+/// come to their end, for 30 seconds at most. The user it runs as need only read the repository and
+/// the key.
+///
+/// Exit codes: 0 stopped, 2 the command line, an address or the certificate is wrong, 9 the
+/// repository cannot be served, 1 anything else.
+#[derive(Debug, Parser)]
+#[command(name = "artifact-cache-serve", version, verbatim_doc_comment)]
+struct Args {
+    /// The repository
+    repo: PathBuf,
+    /// The path that pullers find it under
+    #[arg(long, value_name = "PATH", default_value = "/artifacts", value_parser = parse_at)]
+    at: String,
+    /// An address and port, or unix:/PATH; may be given several times [default: sockets of systemd]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<Place>,
+    /// The certificate, and those between it and an authority, as PEM
+    #[arg(long, value_name = "FILE", required_unless_present = "plain_http")]
+    cert: Option<PathBuf>,
+    /// The private key of the certificate, as PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "cert",
+        required_unless_present = "plain_http"
+    )]
+    key: Option<PathBuf>,
+    /// Only let in clients with a certificate of one of these authorities, as PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    client_ca: Option<PathBuf>,
+    /// Serve without TLS, to a proxy on this machine
+    #[arg(long, conflicts_with_all = ["cert", "key", "client_ca"])]
+    plain_http: bool,
+    /// Serve /metrics for Prometheus, /livez and /readyz there, without TLS
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<Place>,
+    /// Become this user once the sockets are open; needed if started by root
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// What is written down of each request
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = Log::Combined)]
+    log: Log,
+    /// Where to write that [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+    /// Connections at once; more have to wait
+    #[arg(long, value_name = "N", default_value_t = 2048,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: u32,
+    /// Connections at once of one address, or of one /64 of IPv6; more are refused
+    #[arg(long, value_name = "N", default_value_t = 256,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections_each: u32,
+    /// Say on standard error what happens
+    #[arg(short, long)]
+    verbose: bool,
+    /// Say all of it
+    #[arg(short, long)]
+    debug: bool,
+    /// Do not confine this process: for systems where that fails, and to trace it
+    #[arg(long)]
+    no_sandbox: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Log {
+    /// The form that Apache calls combined
+    Combined,
+    /// A JSON object a line
+    Json,
+    /// Nothing
+    None,
+}
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return print(&error),
+    };
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let said = log::start(match (args.debug, args.verbose) {
+        (true, _) => tracing::Level::DEBUG,
+        (false, true) => tracing::Level::INFO,
+        (false, false) => tracing::Level::WARN,
+    });
+    let access = args.log.format().map(|format| AccessLog {
+        format,
+        lines: Lines::new(),
+    });
+    let ended = run(&args, access.as_ref(), &said);
+    let code = match ended {
+        Ok(()) => exit::DONE,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            exit_code(&error)
+        }
+    };
+    if let Some(log) = access {
+        log.lines.flush();
+    }
+    // What is said before there are threads waits for one.
+    let _ = log::write(&said);
+    said.flush();
+    ExitCode::from(code)
+}
+
+fn run(args: &Args, access: Option<&AccessLog>, said: &Arc<Lines>) -> anyhow::Result<()> {
+    let log_file = access.map(|_| args.open_log()).transpose()?;
+    let notifier = Notifier::from_env().context("cannot reach the service manager")?;
+    let sockets = args.sockets()?;
+    args.become_user()?;
+    let certificate = args.certificate();
+    let server = Server::open(Config {
+        repo: args.repo.clone(),
+        at: args.at.clone(),
+        certificate: certificate.clone(),
+        connections_max: args.connections(),
+        connections_each_max: usize::try_from(args.connections_each)?,
+        log: access.cloned(),
+    })?;
+    // The sandbox takes away the sockets by which a signal wakes a thread.
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot hear signals")?;
+    args.confine(certificate.as_ref());
+    // Threads that start now are confined as well.
+    log::write(said).context("cannot start the thread that writes the log")?;
+    if let (Some(log), Some(file)) = (access, log_file) {
+        let written = log.lines.write_to(file);
+        written.context("cannot start the thread that writes the access log")?;
+    }
+    let orders = obey(signals)?;
+    Ok(server.run(sockets, orders, &notifier)?)
+}
+
+/// Turns signals into orders.
+fn obey(mut signals: Signals) -> anyhow::Result<mpsc::UnboundedReceiver<Order>> {
+    let (give, orders) = mpsc::unbounded_channel();
+    let listen = move || {
+        for signal in signals.forever() {
+            let order = if signal == SIGHUP {
+                Order::Reload
+            } else {
+                Order::Stop
+            };
+            if give.send(order).is_err() {
+                return;
+            }
+        }
+    };
+    let started = thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(listen);
+    started.context("cannot start the thread that hears signals")?;
+    Ok(orders)
+}
+
+impl Args {
+    fn certificate(&self) -> Option<CertificateFiles> {
+        let (cert, key) = self.cert.clone().zip(self.key.clone())?;
+        let client_ca = self.client_ca.clone();
+        Some(CertificateFiles {
+            cert,
+            key,
+            client_ca,
+        })
+    }
+
+    fn sockets(&self) -> Result<Vec<(Role, Socket)>, ListenError> {
+        let mut sockets = Socket::inherited()?;
+        for place in &self.listen {
+            sockets.push(Socket::bind(place)?);
+        }
+        if sockets.is_empty() {
+            return Err(ListenError::Nowhere);
+        }
+        if let Some(open) = sockets.iter().find(|socket| !socket.is_local())
+            && self.plain_http
+        {
+            let place = open.place().to_string();
+            return Err(ListenError::Plain { place });
+        }
+        let mut sockets: Vec<_> = sockets.into_iter().map(|s| (Role::Pullers, s)).collect();
+        if let Some(place) = &self.metrics {
+            sockets.push((Role::Metrics, Socket::bind(place)?));
+        }
+        Ok(sockets)
+    }
+
+    /// Gives up the rights of root: a server needs none once its sockets are open.
+    fn become_user(&self) -> anyhow::Result<()> {
+        let Some(name) = &self.user else {
+            if rustix::process::geteuid().is_root() {
+                bail!(Usage(
+                    "will not serve as root: say as whom, such as --user www-data; \
+                     `adduser --system --group artifact-serve` makes a user for it"
+                        .to_owned()
+                ));
+            }
+            return Ok(());
+        };
+        let user = User::from_name(name).with_context(|| format!("cannot look up {name}"))?;
+        let Some(user) = user.filter(|user| !user.uid.is_root()) else {
+            bail!(Usage(format!(
+                "{name} is no user that can serve; `adduser --system --group {name}` makes one"
+            )));
+        };
+        if rustix::process::geteuid().as_raw() == user.uid.as_raw() {
+            return Ok(());
+        }
+        privilege::become_user(user.uid.as_raw(), user.gid.as_raw())
+            .with_context(|| format!("cannot become {name}: only root can"))
+    }
+
+    /// Confines this process to reading the repository and the certificate, as far as the kernel can.
+    fn confine(&self, certificate: Option<&CertificateFiles>) {
+        if self.no_sandbox {
+            return tracing::warn!("not confined, as told by --no-sandbox");
+        }
+        let mut read = certificate.map(CertificateFiles::dirs).unwrap_or_default();
+        read.push(self.repo.clone());
+        let needs = Needs {
+            written: Vec::new(),
+            read,
+            accepts: true,
+            open_files_max: files_for(u64::from(self.connections)),
+        };
+        for layer in artifact_sandbox::enter(&needs) {
+            match layer.standing {
+                Standing::Absent(_) => {
+                    tracing::warn!("sandbox: {}: {}", layer.what, layer.standing)
+                }
+                _ => tracing::debug!("sandbox: {}: {}", layer.what, layer.standing),
+            }
+        }
+    }
+
+    /// Returns how many connections there can be with the files that this process may open.
+    fn connections(&self) -> usize {
+        let wanted = u64::from(self.connections);
+        let files = rustix::process::getrlimit(Resource::Nofile).maximum;
+        let possible = files.map_or(wanted, |files| files.saturating_sub(SPARE_FILES) / 3);
+        if possible < wanted {
+            tracing::warn!(
+                "only {possible} connections, and not {wanted}: a connection takes up to three open \
+                 files, and this process may have {} (ulimit -n, LimitNOFILE)",
+                files.unwrap_or_default()
+            );
+        }
+        usize::try_from(possible.clamp(1, wanted)).unwrap_or(usize::MAX)
+    }
+
+    fn open_log(&self) -> anyhow::Result<File> {
+        let Some(path) = &self.log_file else {
+            let stdout = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3);
+            return Ok(stdout.context("cannot write to standard output")?.into());
+        };
+        let opened = File::options().append(true).create(true).open(path);
+        opened.map_err(|error| {
+            let path = path.display();
+            Usage(format!("cannot write the access log to {path}: {error}")).into()
+        })
+    }
+}
+
+/// Files that so many connections take: their own, and one for each of the answers that may run.
+const fn files_for(connections: u64) -> u64 {
+    3 * connections + SPARE_FILES
+}
+
+impl Log {
+    const fn format(self) -> Option<Format> {
+        match self {
+            Self::Combined => Some(Format::Combined),
+            Self::Json => Some(Format::Json),
+            Self::None => None,
+        }
+    }
+}
+
+/// The command line is wrong in a way that the parser cannot see.
+#[derive(Debug)]
+struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Usage>() || error.is::<ListenError>() {
+        return exit::USAGE;
+    }
+    match error.downcast_ref() {
+        Some(Error::Repository { .. }) => exit::STORAGE,
+        Some(Error::Certificate(_) | Error::Listen(_)) => exit::USAGE,
+        _ => exit::OTHER,
+    }
+}
+
+/// Reads the path of the repository's root in addresses: empty, or with a slash at its beginning only.
+fn parse_at(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    let component = |part: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+        !matches!(part, "" | "." | "..") && part.bytes().all(plain)
+    };
+    match path.strip_prefix('/') {
+        None if path.is_empty() && text.starts_with('/') => Ok(String::new()),
+        Some(rest) if rest.split('/').all(component) => Ok(path.to_owned()),
+        _ => Err("a path such as /artifacts, of letters, digits, - . _ ~ and /".to_owned()),
+    }
+}
+
+/// Prints what was asked for in the place of serving, such as help; or what is wrong.
+fn print(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    ExitCode::from(match printed {
+        _ if error.use_stderr() => exit::USAGE,
+        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => exit::OTHER,
+        _ => exit::DONE,
+    })
+}
+
+/// Files beside those of connections: sockets, the repository, certificates, logs.
+const SPARE_FILES: u64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_the_root_has_no_slash_at_its_end_and_nothing_to_encode() {
+        assert_eq!(parse_at("/").unwrap(), "");
+        assert_eq!(parse_at("/artifacts").unwrap(), "/artifacts");
+        assert_eq!(parse_at("/a/b-c.d_e~/").unwrap(), "/a/b-c.d_e~");
+        for path in [
+            "",
+            "artifacts",
+            "/a//b",
+            "/../a",
+            "/a/.",
+            "/a b",
+            "/a%20b",
+            "//",
+        ] {
+            let parsed = parse_at(path);
+            assert!(
+                parsed.is_err() || parsed == Ok(String::new()) && path == "//",
+                "{path:?}"
+            );
+        }
+    }
+}

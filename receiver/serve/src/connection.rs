@@ -1,0 +1,192 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Read, Write};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::activity::{Counted, Patience, Verdict, Watch};
+use crate::answer;
+use crate::context::Context;
+use crate::metrics::Ended;
+use crate::tls::H2;
+
+/// A connection that is served.
+#[derive(Debug)]
+pub(crate) struct Connection(pub(crate) Context);
+
+impl Connection {
+    /// Serves a connection until its end, or until it gets nowhere, or until `stop` and the end of
+    /// what is running.
+    pub(crate) async fn serve<S>(
+        self,
+        stream: S,
+        tls: Option<TlsAcceptor>,
+        stop: watch::Receiver<bool>,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let metrics = Arc::clone(&self.0.shared.metrics);
+        let activity = Arc::clone(&self.0.activity);
+        let stream = Counted { stream, activity };
+        let Some(acceptor) = tls else {
+            metrics.accepted("http/1.1");
+            return self.http1(TokioIo::new(stream), stop).await;
+        };
+        let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+        let stream = match handshake {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "no TLS with {:?}", self.0.peer.address);
+                return metrics.ended(Ended::Handshake);
+            }
+            Err(_) => return metrics.ended(Ended::Handshake),
+        };
+        if stream.get_ref().1.alpn_protocol() == Some(H2) {
+            metrics.accepted("h2");
+            self.http2(TokioIo::new(stream), stop).await;
+        } else {
+            metrics.accepted("http/1.1");
+            self.http1(TokioIo::new(stream), stop).await;
+        }
+    }
+
+    async fn http1<I>(self, io: I, stop: watch::Receiver<bool>)
+    where
+        I: Read + Write + Unpin + Send + 'static,
+    {
+        let this = Arc::new(self);
+        let service = service_fn({
+            let this = Arc::clone(&this);
+            move |request| {
+                let this = Arc::clone(&this);
+                async move { Ok::<_, Infallible>(answer::answer(&this.0, request).await) }
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD_LEN)
+            .serve_connection(io, service);
+        this.drive(connection, stop).await;
+    }
+
+    async fn http2<I>(self, io: I, stop: watch::Receiver<bool>)
+    where
+        I: Read + Write + Unpin + Send + 'static,
+    {
+        let this = Arc::new(self);
+        let service = service_fn({
+            let this = Arc::clone(&this);
+            move |request| {
+                let this = Arc::clone(&this);
+                async move { Ok::<_, Infallible>(answer::answer(&this.0, request).await) }
+            }
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(u32::try_from(MAX_HEAD_LEN).unwrap_or(u32::MAX))
+            .max_send_buf_size(MAX_SEND_LEN)
+            .serve_connection(io, service);
+        this.drive(connection, stop).await;
+    }
+
+    /// Drives a connection, and looks whether it gets anywhere.
+    async fn drive(&self, connection: impl Served, mut stop: watch::Receiver<bool>) {
+        let mut connection = pin!(connection);
+        let mut watch = Watch::new(Arc::clone(&self.0.activity), PATIENCE, Instant::now());
+        let mut looks = tokio::time::interval(LOOK);
+        let mut ending: Option<Instant> = None;
+        let metrics = &self.0.shared.metrics;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection of {:?} ended", self.0.peer.address);
+                        if error.is_parse() {
+                            metrics.ended(Ended::Protocol);
+                        }
+                    }
+                    return;
+                }
+                changed = stop.wait_for(|stop| *stop), if ending.is_none() => {
+                    drop(changed);
+                    connection.as_mut().wind_down();
+                    ending = Some(Instant::now());
+                }
+                _ = looks.tick() => match (watch.look(Instant::now()), ending) {
+                    (Verdict::Fine, _) => {}
+                    (Verdict::Silent, _) => return metrics.ended(Ended::Silent),
+                    (Verdict::Stalled, _) => return metrics.ended(Ended::Stalled),
+                    (Verdict::Idle, None) => {
+                        connection.as_mut().wind_down();
+                        ending = Some(Instant::now());
+                    }
+                    // It does not say good-bye in return.
+                    (Verdict::Idle, Some(since)) if since.elapsed() > HANDSHAKE => return,
+                    (Verdict::Idle, Some(_)) => {}
+                },
+            }
+        }
+    }
+}
+
+/// A connection of either version.
+trait Served: Future<Output = hyper::Result<()>> {
+    /// Has it end once what is running is done.
+    fn wind_down(self: Pin<&mut Self>);
+}
+
+impl<I, S> Served for http1::Connection<I, S>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    I: Read + Write + Unpin + 'static,
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = crate::body::Body>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn wind_down(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S> Served for http2::Connection<I, S, TokioExecutor>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    I: Read + Write + Unpin + 'static,
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = crate::body::Body>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    TokioExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, crate::body::Body>,
+{
+    fn wind_down(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// How long a handshake may take, and a good-bye.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long the head of a request may take, from the end of the one before.
+const HEAD: Duration = Duration::from_secs(30);
+const PATIENCE: Patience = Patience {
+    first: Duration::from_secs(10),
+    idle: Duration::from_secs(60),
+    stall: Duration::from_secs(60),
+};
+/// How often a connection is looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// Bytes of the head of a request, and of what waits to be written by HTTP/1.1.
+const MAX_HEAD_LEN: usize = 16 * 1024;
+const MAX_HEADERS: usize = 64;
+/// Requests of one connection that run at once, by HTTP/2.
+const MAX_STREAMS: u32 = 100;
+/// Bytes of one answer that wait to be written, by HTTP/2.
+const MAX_SEND_LEN: usize = 128 * 1024;

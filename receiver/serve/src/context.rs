@@ -1,0 +1,111 @@
+//! What answers may know: what all connections share, and what each has of its own.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use hyper::header::HeaderMap;
+use tokio::sync::Semaphore;
+
+use crate::activity::Activity;
+use crate::body::Readers;
+use crate::files::Files;
+use crate::limits::Shares;
+use crate::listen::Role;
+use crate::log::AccessLog;
+use crate::metrics::Metrics;
+use crate::pairs::{Half, Pairs, SUMMARY};
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) files: Files,
+    pub(crate) pairs: Pairs,
+    pub(crate) at: String,
+    pub(crate) readers: Readers,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) log: Option<AccessLog>,
+    pub(crate) answers: Arc<Semaphore>,
+    pub(crate) answers_each: Arc<Shares>,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) private: bool,
+}
+
+impl Shared {
+    /// Returns how long caches may keep a file.
+    pub(crate) const fn cache_control(&self, immutable: bool) -> &'static str {
+        match (immutable, self.private) {
+            (false, _) => NO_CACHE,
+            (true, false) => IMMUTABLE,
+            (true, true) => IMMUTABLE_PRIVATE,
+        }
+    }
+
+    pub(crate) fn metrics_text(&self) -> String {
+        if let Some(log) = &self.log {
+            let dropped = i64::try_from(log.lines.dropped()).unwrap_or(i64::MAX);
+            self.metrics.log_dropped.set(dropped);
+        }
+        if let Ok(Some(summary)) = self.files.look(SUMMARY) {
+            let (seconds, nanoseconds) = summary.modified;
+            let modified = Duration::new(
+                u64::try_from(seconds).unwrap_or_default(),
+                u32::try_from(nanoseconds).unwrap_or_default(),
+            );
+            self.metrics.summary_modified.set(modified.as_secs_f64());
+        }
+        self.metrics.text()
+    }
+}
+
+/// What an answer may know of the connection that it is for.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) role: Role,
+    pub(crate) half: Half,
+    pub(crate) peer: Peer,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// Its address; `None` by a path of this machine.
+    pub(crate) address: Option<IpAddr>,
+    /// Whether it is a proxy of this machine, which says whom it asks for.
+    pub(crate) proxy: bool,
+}
+
+impl Context {
+    pub(crate) fn new(shared: Arc<Shared>, role: Role, peer: Peer) -> Self {
+        Self {
+            shared,
+            activity: Arc::default(),
+            role,
+            half: Half::default(),
+            peer,
+        }
+    }
+
+    /// Returns the address of the client whose request has these headers.
+    pub(crate) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        let forwarded = self.peer.proxy.then(|| forwarded(headers));
+        let client = forwarded.flatten().or(self.peer.address);
+        client.map(|address| address.to_canonical())
+    }
+}
+
+/// Returns the address that a proxy of this machine says the client has: the last one is the one that
+/// the proxy has seen itself.
+fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all(FORWARDED_FOR).iter().next_back()?;
+    last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
+}
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+pub(crate) const NO_CACHE: &str = "no-cache";
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+/// For a server that asks for certificates: what it gives is not for others.
+const IMMUTABLE_PRIVATE: &str = "private, max-age=31536000, immutable";

@@ -1,0 +1,204 @@
+//! The files of a repository, opened beneath it and read without waiting where that can be.
+//!
+//! No link is followed, in any component, and only regular files are opened (`openat2`). What the
+//! kernel has in memory is opened and read by the thread that asks: to hand that to another thread
+//! costs more than to do it. What lies on the disk alone is left to threads that may wait.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use artifact_formats::{RepoConfig, RepoMode};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::error::RepositoryError;
+use crate::ranges::Validators;
+
+/// The directory of a repository.
+#[derive(Debug)]
+pub(crate) struct Files {
+    root: OwnedFd,
+}
+
+/// A regular file that is open to be read.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) file: Arc<File>,
+    pub(crate) identity: Identity,
+}
+
+/// What tells a file from the one that has its name later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    inode: u64,
+    /// Seconds and nanoseconds since 1970.
+    pub(crate) modified: (i64, u64),
+    pub(crate) len: u64,
+}
+
+impl Identity {
+    fn of(stat: &rustix::fs::Stat) -> Self {
+        Self {
+            inode: stat.st_ino,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+        }
+    }
+
+    pub(crate) fn validators(&self) -> Validators {
+        let (seconds, nanoseconds) = self.modified;
+        let modified = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        Validators {
+            tag: format!(
+                "\"{:x}-{:x}-{seconds:x}.{nanoseconds:x}\"",
+                self.inode, self.len
+            ),
+            modified: UNIX_EPOCH
+                .checked_add(modified)
+                .unwrap_or(SystemTime::UNIX_EPOCH),
+            len: self.len,
+        }
+    }
+}
+
+impl Files {
+    /// Opens the directory of a repository. Links in `path` itself are followed.
+    pub(crate) fn open(path: &Path) -> Result<Self, RepositoryError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty());
+        let root = root.map_err(|errno| RepositoryError::Open(errno.into()))?;
+        Ok(Self { root })
+    }
+
+    /// Reads the configuration of a repository that can be served.
+    pub(crate) fn config(&self) -> Result<RepoConfig, RepositoryError> {
+        let found = self.find("config").map_err(RepositoryError::Config)?;
+        let found = found.ok_or(RepositoryError::NoConfig)?;
+        let mut text = String::new();
+        let mut file = (&*found.file).take(MAX_CONFIG_LEN);
+        file.read_to_string(&mut text)
+            .map_err(RepositoryError::Config)?;
+        let config = RepoConfig::parse(&text)?;
+        if config.mode != RepoMode::Archive {
+            return Err(RepositoryError::Mode(config.mode.as_str()));
+        }
+        match self.kind("objects") {
+            Ok(Some(FileType::Directory)) => Ok(config),
+            Ok(_) => Err(RepositoryError::NoObjects),
+            Err(error) => Err(RepositoryError::Objects(error)),
+        }
+    }
+
+    /// Opens a file, if it is there. May wait for the disk.
+    pub(crate) fn find(&self, path: &str) -> io::Result<Option<Found>> {
+        found(self.open_beneath(path, ResolveFlags::empty()))
+    }
+
+    /// Opens a file, if it is there, unless that has to wait: then this fails with `WouldBlock`.
+    pub(crate) fn find_now(&self, path: &str) -> io::Result<Option<Found>> {
+        match self.open_beneath(path, ResolveFlags::CACHED) {
+            // A kernel that does not know the flag (before 5.12), or a file system that cannot say.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Err(io::ErrorKind::WouldBlock.into()),
+            other => found(other),
+        }
+    }
+
+    /// Returns what lies directly in the repository under this name, and is a regular file.
+    pub(crate) fn look(&self, name: &str) -> io::Result<Option<Identity>> {
+        match rustix::fs::statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                Ok(Some(Identity::of(&stat)))
+            }
+            Ok(_) | Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Returns whether this user may write to the repository.
+    pub(crate) fn may_write(&self) -> bool {
+        let access = rustix::fs::Access::WRITE_OK;
+        rustix::fs::accessat(&self.root, "objects", access, AtFlags::EACCESS).is_ok()
+    }
+
+    fn kind(&self, name: &str) -> io::Result<Option<FileType>> {
+        match rustix::fs::statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn open_beneath(&self, path: &str, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+        // A pipe must not hold us, nor become our terminal what is one.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = resolve
+            | ResolveFlags::BENEATH
+            | ResolveFlags::NO_SYMLINKS
+            | ResolveFlags::NO_MAGICLINKS;
+        let cached = resolve.contains(ResolveFlags::CACHED);
+        loop {
+            match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
+                // The kernel could not tell whether a concurrent rename led outside: look again.
+                Err(Errno::AGAIN) if !cached => {}
+                Err(Errno::INTR) => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+/// What cannot be the path of a regular file of the repository is not there.
+fn found(opened: Result<OwnedFd, Errno>) -> io::Result<Option<Found>> {
+    let opened = match opened {
+        Ok(opened) => opened,
+        // Components that are missing, no directories, links, or longer than any name; a socket.
+        Err(
+            Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::LOOP
+            | Errno::XDEV
+            | Errno::NAMETOOLONG
+            | Errno::NXIO
+            | Errno::NODEV,
+        ) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    let stat = rustix::fs::fstat(&opened)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    Ok(Some(Found {
+        file: Arc::new(opened.into()),
+        identity: Identity::of(&stat),
+    }))
+}
+
+/// Reads from a place in a file what is in memory, `WouldBlock` if that is nothing. Like every read it
+/// may give less than there is room for, and nothing at the end.
+pub(crate) fn read_now(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut slices = [IoSliceMut::new(buffer)];
+    match rustix::io::preadv2(file.as_fd(), &mut slices, at, ReadWriteFlags::NOWAIT) {
+        // A file system that cannot say, as tmpfs was for long: most of them are in memory.
+        Err(Errno::OPNOTSUPP) => read(file, buffer, at),
+        other => Ok(other?),
+    }
+}
+
+/// Reads from a place in a file, and waits for the disk.
+pub(crate) fn read(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, at) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// A longer one is no configuration.
+const MAX_CONFIG_LEN: u64 = 1024 * 1024;

@@ -1,0 +1,174 @@
+//! What is counted, in the text form of Prometheus.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use hyper::StatusCode;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// All that is counted.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<Answer, Counter>,
+    sent: Family<Kind, Counter>,
+    seconds: Histogram,
+    /// Connections that are open.
+    pub(crate) connections: Gauge,
+    accepted: Family<Protocol, Counter>,
+    ended: Family<Why, Counter>,
+    certificates: Family<Outcome, Counter>,
+    /// Lines of the access log that nobody read in time.
+    pub(crate) log_dropped: Gauge,
+    /// When the summary was last modified.
+    pub(crate) summary_modified: Gauge<f64, AtomicU64>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Answer {
+    kind: &'static str,
+    status: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Protocol {
+    protocol: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Why {
+    reason: Ended,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+/// Why a connection was ended that had not come to its end.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+pub(crate) enum Ended {
+    /// Its address has as many as it may.
+    Address,
+    /// There was no TLS between the two, or not in time.
+    Handshake,
+    /// It never asked for anything.
+    Silent,
+    /// It did not take what it asked for.
+    Stalled,
+    /// What it said is not HTTP.
+    Protocol,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Arc<Self> {
+        let mut registry = Registry::with_prefix("artifact_cache_serve");
+        let metrics = Self {
+            requests: Family::default(),
+            sent: Family::default(),
+            seconds: Histogram::new(SECONDS),
+            connections: Gauge::default(),
+            accepted: Family::default(),
+            ended: Family::default(),
+            certificates: Family::default(),
+            log_dropped: Gauge::default(),
+            summary_modified: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "requests",
+            "Requests answered, by what was asked for and the status",
+            metrics.requests.clone(),
+        );
+        registry.register_with_unit(
+            "sent",
+            "Bytes of bodies sent, by what was asked for",
+            Unit::Bytes,
+            metrics.sent.clone(),
+        );
+        registry.register_with_unit(
+            "request",
+            "Time from a request to the end of its answer",
+            Unit::Seconds,
+            metrics.seconds.clone(),
+        );
+        registry.register(
+            "open_connections",
+            "Connections that are open",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "connections",
+            "Connections served, by protocol",
+            metrics.accepted.clone(),
+        );
+        registry.register(
+            "connections_ended",
+            "Connections ended by the server, by reason",
+            metrics.ended.clone(),
+        );
+        registry.register(
+            "certificate_loads",
+            "Times the certificate was read, by outcome",
+            metrics.certificates.clone(),
+        );
+        registry.register(
+            "log_lines_dropped",
+            "Lines of the access log that nobody read in time",
+            metrics.log_dropped.clone(),
+        );
+        registry.register_with_unit(
+            "summary_modified_timestamp",
+            "When the summary was last modified, since 1970",
+            Unit::Seconds,
+            metrics.summary_modified.clone(),
+        );
+        Arc::new(Self {
+            registry,
+            ..metrics
+        })
+    }
+
+    pub(crate) fn request(&self, kind: &'static str, status: StatusCode, sent: u64, seconds: f64) {
+        let status = status.as_u16();
+        self.requests.get_or_create(&Answer { kind, status }).inc();
+        self.sent.get_or_create(&Kind { kind }).inc_by(sent);
+        self.seconds.observe(seconds);
+    }
+
+    pub(crate) fn accepted(&self, protocol: &'static str) {
+        self.accepted.get_or_create(&Protocol { protocol }).inc();
+    }
+
+    pub(crate) fn ended(&self, reason: Ended) {
+        self.ended.get_or_create(&Why { reason }).inc();
+    }
+
+    pub(crate) fn certificate(&self, good: bool) {
+        let outcome = if good { "good" } else { "refused" };
+        self.certificates.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Returns all of it as text.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // A string takes everything.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// What `text` is.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const SECONDS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0];

@@ -1,0 +1,185 @@
+//! Certificates: read at the start, and again when their files change.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+use crate::error::CertificateError;
+
+/// Where certificates are.
+#[derive(Clone, Debug)]
+pub struct CertificateFiles {
+    /// The certificate of the server, and those between it and an authority, as PEM.
+    pub cert: PathBuf,
+    /// Its private key, as PEM.
+    pub key: PathBuf,
+    /// The authorities of clients' certificates, as PEM; everybody may come without.
+    pub client_ca: Option<PathBuf>,
+}
+
+impl CertificateFiles {
+    /// Returns the directories in which these files are read, and in which their successors will be:
+    /// what replaces one has its name, or that of what a link leads to.
+    pub fn dirs(&self) -> Vec<PathBuf> {
+        let parent = |path: &Path| path.parent().map(Path::to_owned);
+        let mut dirs: Vec<_> = self
+            .all()
+            .flat_map(|path| {
+                let absolute = std::path::absolute(path).ok();
+                [absolute, path.canonicalize().ok()]
+            })
+            .flatten()
+            .filter_map(|path| parent(&path))
+            .collect();
+        dirs.sort();
+        dirs.dedup();
+        dirs
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Path> {
+        let client_ca = self.client_ca.as_deref();
+        [&*self.cert, &self.key].into_iter().chain(client_ca)
+    }
+
+    fn load(&self) -> Result<ServerConfig, CertificateError> {
+        let chain = self.certificates(&self.cert, "certificate")?;
+        let key = PrivateKeyDer::from_pem_file(&self.key)
+            .map_err(|source| unreadable("private key", &self.key, source))?;
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|source| self.refused(source))?;
+        let builder = match &self.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(path) => builder.with_client_cert_verifier(self.verifier(path)?),
+        };
+        let mut config = builder
+            .with_single_cert(chain, key)
+            .map_err(|source| match source {
+                rustls::Error::InconsistentKeys(_) => CertificateError::Mismatch {
+                    cert: self.cert.clone(),
+                    key: self.key.clone(),
+                },
+                source => self.refused(source),
+            })?;
+        config.alpn_protocols = vec![H2.to_vec(), HTTP_1_1.to_vec()];
+        Ok(config)
+    }
+
+    fn verifier(
+        &self,
+        path: &Path,
+    ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, CertificateError> {
+        let refused = |source: Box<dyn std::error::Error + Send + Sync>| {
+            let path = path.to_owned();
+            CertificateError::Authority { path, source }
+        };
+        let mut roots = RootCertStore::empty();
+        for authority in self.certificates(path, "authorities for clients")? {
+            roots
+                .add(authority)
+                .map_err(|error| refused(error.into()))?;
+        }
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+            .build()
+            .map_err(|error| refused(error.into()))
+    }
+
+    fn certificates(
+        &self,
+        path: &Path,
+        what: &'static str,
+    ) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+        let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+        let chain: Vec<_> = read.map_err(|source| unreadable(what, path, source))?;
+        if chain.is_empty() {
+            let path = path.to_owned();
+            return Err(CertificateError::Empty { path });
+        }
+        Ok(chain)
+    }
+
+    fn refused(&self, source: rustls::Error) -> CertificateError {
+        CertificateError::Refused {
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            source,
+        }
+    }
+
+    /// What tells these files from those that replace them.
+    fn print(&self) -> Print {
+        let print = |path| {
+            let file = std::fs::metadata(path).ok()?;
+            let (inode, len) = (file.ino(), file.len());
+            Some([inode, len, file.mtime() as u64, file.mtime_nsec() as u64])
+        };
+        Print(self.all().map(print).collect())
+    }
+}
+
+/// The certificate that is in use.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    files: CertificateFiles,
+    current: RwLock<Arc<ServerConfig>>,
+}
+
+/// Files as they were when they were looked at last.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Print(Vec<Option<[u64; 4]>>);
+
+impl Certificates {
+    pub(crate) fn load(files: CertificateFiles) -> Result<Self, CertificateError> {
+        let current = RwLock::new(Arc::new(files.load()?));
+        Ok(Self { files, current })
+    }
+
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.read())
+    }
+
+    pub(crate) fn print(&self) -> Print {
+        self.files.print()
+    }
+
+    /// Reads the files again. If that fails, what was in use stays so.
+    pub(crate) fn reload(&self) -> Result<(), CertificateError> {
+        let new = Arc::new(self.files.load()?);
+        *self.current.write() = new;
+        Ok(())
+    }
+}
+
+fn unreadable(what: &'static str, path: &Path, source: pem::Error) -> CertificateError {
+    let hint = match &source {
+        pem::Error::NoItemsFound => "is it PEM, and the right file?",
+        pem::Error::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            "this user may not read it: give the file to a group that the user is in, `chgrp GROUP \
+             FILE; chmod 640 FILE`"
+        }
+        pem::Error::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            "is the path right?"
+        }
+        _ => "is it PEM?",
+    };
+    CertificateError::Read {
+        what,
+        path: path.to_owned(),
+        hint,
+        source,
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Names of protocols, as the two ends agree on them during the handshake.
+pub(crate) const H2: &[u8] = b"h2";
+const HTTP_1_1: &[u8] = b"http/1.1";
