@@ -2,14 +2,14 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-help: ## list what there is to make
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
 
 demo: ## the whole story on this machine: push over ssh, pull back, compare
 	@.ci/setup
 	@tests/demo.sh
 
-test: ## all that a change must pass
+test: ## everything that a change must pass
 	@.ci/setup
 	@.ci/test
 
@@ -39,7 +39,7 @@ fuzz: ## fuzz every target for SECONDS=60 each, on nightly (fuzz/README.md)
 
 BENCH_DATA ?= $(TARGET)/bench/data
 
-mutants: ## break the code in one place at a time, and see whether a test fails (hours; SHARD=0/8 for a part)
+mutants: ## break the code in one place at a time, and expect a test to fail (hours; SHARD=0/8 for a part)
 	@.ci/setup
 	@command -v cargo-mutants >/dev/null || { echo "mutants: installing cargo-mutants from crates.io"; \
 	    cargo install --locked --quiet cargo-mutants; }
@@ -56,24 +56,24 @@ bench: ## measure against the peers, some 25 minutes (tests/bench/README.md)
 	@ARTIFACT_TESTS_PROGRAMS="$(abspath $(TARGET))/release" BENCH_DATA="$(abspath $(BENCH_DATA))" \
 		"$(TARGET)/release/bench"
 
-bench-growth: ## draw what a push takes as things grow, some minutes
+bench-growth: ## plot the cost of a push as refs, objects and history grow, some minutes
 	@.ci/setup
 	@cargo build --quiet --release --workspace --bins
 	@ARTIFACT_TESTS_PROGRAMS="$(abspath $(TARGET))/release" "$(TARGET)/release/bench" growth
 
-bench-neighbours: ## what the worst pushes of one key cost all others, some minutes
+bench-neighbours: ## measure what the worst pushes of one key cost all others, some minutes
 	@.ci/setup
 	@cargo build --quiet --release --workspace --bins
 	@ARTIFACT_TESTS_PROGRAMS="$(abspath $(TARGET))/release" "$(TARGET)/release/bench" neighbours
 
-bench-large: ## memory for 1,000,000 objects and for one of 10 GiB, some 20 minutes
+bench-large: ## measure memory for 1,000,000 objects and for one of 10 GiB, some 20 minutes
 	@.ci/setup
 	@cargo build --quiet --release --workspace --bins
 	@ARTIFACT_TESTS_PROGRAMS="$(abspath $(TARGET))/release" BENCH_DATA="$(abspath $(BENCH_DATA))" \
 		BENCH_CASES=M,G BENCH_WORKS=full BENCH_PEERS=ours BENCH_RTT=0 BENCH_PLACES=disk BENCH_RUNS=0 \
 		BENCH_EXTRAS=none BENCH_OUT="$(abspath $(TARGET))/bench/results-large" "$(TARGET)/release/bench"
 
-bench-micro: ## frames, verifier, closure walk and offers by themselves
+bench-micro: ## measure frames, verifier, closure walk and offers in isolation
 	@.ci/setup
 	@cargo bench --quiet --package artifact-bench --bench micro
 

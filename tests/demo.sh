@@ -1,12 +1,12 @@
 #!/bin/bash
-# The whole story on one machine: a shared cache behind a real sshd; a push, a push again, a push
-# of a small change, a push that is not allowed; pulls by our program and by stock ostree over http,
-# and the proof that what comes back is what was built.
-# Everything happens in a temporary directory, on ports of 127.0.0.1, and is gone afterwards.
+# The whole story on one machine: a shared cache behind a real sshd; a push, a repeated push, a push
+# of a small change, a refused push; pulls with our program and with stock ostree over http, and the
+# proof that a pull returns the built files.
+# Everything happens in a temporary directory, on ports of 127.0.0.1, and is removed afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What the artifact is made of: there on every Debian 12 on which .ci/setup has run.
+# The artifact's files, which exist on every Debian 12 on which .ci/setup has run.
 sources=(/usr/include /usr/share/zoneinfo /usr/lib/python3)
 
 work=$(mktemp -d)
@@ -34,7 +34,7 @@ run() {
     printf '$ %s\n' "$(shown "$@")" >&3
     "$@"
 }
-# The command as it would be typed where the programs are installed and the paths are short.
+# The command as a user would type it, with the programs installed and short paths.
 shown() { printf '%s ' "$@" | sed "s|$bin/||g; s|$work/||g"; }
 now() { date +%s%N; }
 since() { awk -v ns=$(($(now) - $1)) 'BEGIN { printf "%.1f s", ns / 1e9 }'; }

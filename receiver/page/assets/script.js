@@ -10,7 +10,7 @@
     try {
       await navigator.clipboard.writeText(pre.textContent);
     } catch {
-      // Without https there is no clipboard: what is selected can be copied by hand.
+      // Without https, browsers offer no clipboard: the user can copy the selected text.
       getSelection().selectAllChildren(pre);
       done = false;
     }
