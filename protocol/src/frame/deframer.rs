@@ -13,7 +13,7 @@ use crate::shared::Shared;
 pub(crate) struct Deframer {
     greeted: bool,
     pub(crate) payload_len_max: u32,
-    /// Of an `ObjectChunk` that was returned in part.
+    /// The stream of an `ObjectChunk` that was returned in part.
     stream: u8,
     lacking: usize,
     shared: Shared,

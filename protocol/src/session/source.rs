@@ -51,27 +51,27 @@ pub struct PlanRequest {
 /// The outcome of a [`SourceOp`].
 #[derive(Debug)]
 pub enum SourceOutcome {
-    /// Of `Descends`: an answer for each pair, in order.
+    /// Answers `Descends`: yes or no for each pair, in order.
     Descends(Vec<bool>),
-    /// Of `Plan`.
+    /// Answers `Plan`.
     Planned {
         /// The complete commits that the offers will be a difference to.
         basis: Vec<Checksum>,
         /// The requested detached metadata.
         detached: Vec<(Checksum, Bytes)>,
     },
-    /// Of `Offer`.
+    /// Answers `Offer`.
     Offered {
         /// The next ids, at most `max`; none is offered twice.
         ids: Vec<ObjectId>,
         /// Nothing is left to offer, whatever the answers will be.
         exhausted: bool,
     },
-    /// Of `Vouch`: whether each object lies in the closure of a planned commit.
+    /// Answers `Vouch`: whether all objects lie in the closure of a planned commit.
     Vouched(bool),
-    /// Of `Fetch`: an answer for each id, in order.
+    /// Answers `Fetch`: one entry for each id, in order.
     Fetched(Vec<Fetched>),
-    /// Of `Next`.
+    /// Answers `Next`.
     Piece {
         /// The next stored bytes, at most [`MAX_PIECE_LEN`](crate::limits::MAX_PIECE_LEN).
         bytes: Bytes,

@@ -94,26 +94,26 @@ pub enum Lane {
 /// The outcome of a [`StoreOp`].
 #[derive(Debug)]
 pub enum StoreOutcome {
-    /// Of `Refs`: the existing ones.
+    /// Answers `Refs`: the existing ones.
     Refs {
         /// Names and commits.
         refs: Vec<(RefName, Checksum)>,
         /// Whether none was left out for lack of space.
         all: bool,
     },
-    /// Of `Open`.
+    /// Answers `Open`.
     Opened(Opened),
-    /// Of `Rely` and `Unsent`.
+    /// Answers `Rely` and `Unsent`.
     Relied,
-    /// Of `Have`: for each id, whether the store has it.
+    /// Answers `Have`: for each id, whether the store has it.
     Have(Vec<bool>),
-    /// Of `Begin` and `Append`.
+    /// Answers `Begin` and `Append`.
     Appended,
-    /// Of `Stage`, `End` and `Detached`: verified, not durable.
+    /// Answers `Stage`, `End` and `Detached`: verified, not durable.
     Staged,
-    /// Of `Publish`.
+    /// Answers `Publish`.
     Published(Published),
-    /// Of `Summarize`.
+    /// Answers `Summarize`.
     Summarized(SummaryDone),
 }
 

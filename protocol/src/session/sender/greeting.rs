@@ -216,7 +216,7 @@ pub(super) struct Planning {
 #[derive(Debug)]
 pub(super) struct EarlyOffer {
     pub(super) ids: Vec<ObjectId>,
-    /// Those of them that no accepted ref needs: they are not sent.
+    /// Offered objects that no accepted ref needs: they are not sent.
     pub(super) unneeded: HashSet<ObjectId>,
     /// The answer may come before the plan is made.
     pub(super) answer: Option<Want>,

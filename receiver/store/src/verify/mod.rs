@@ -87,7 +87,7 @@ pub struct Verifier {
     id: ObjectId,
     object_len_max: u64,
     stored_len: u64,
-    // Of a file whose header has been parsed.
+    // Set once a file's header has been parsed.
     content: Option<Content>,
     rejected: Option<Rejection>,
     scratch: Scratch,
