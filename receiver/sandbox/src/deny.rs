@@ -1,7 +1,8 @@
-//! System calls that fail with EPERM: what leads to other programs, other processes, the network
-//! or deeper into the kernel, and what Landlock does not look at.
+//! The system calls that fail with EPERM: those that lead to other programs, other processes, the
+//! network or deeper into the kernel, and those that Landlock does not check.
 //!
-//! A list of what is denied, not of what is allowed: that would break with the next C library.
+//! The list names denied calls, not allowed ones, because the next C library would break a list of
+//! allowed ones.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use seccompiler::{
     SeccompCondition as Condition, SeccompFilter, SeccompRule as Rule, TargetArch,
 };
 
-/// Denies the calls of this machine's list, but for those that take connections where a program
+/// Denies the calls of this machine's list, except those that accept connections if a program
 /// `accepts` them.
 pub(super) fn apply(accepts: bool) -> Result<(), Error> {
     seccompiler::apply_filter(&program(accepts)?)
@@ -28,7 +29,7 @@ fn program(accepts: bool) -> Result<BpfProgram, Error> {
     let x32 = native.iter().chain(X32_OWN).map(|number| number | X32_BIT);
     let denied = native.iter().copied().chain(x32);
     let mut rules: BTreeMap<_, _> = denied.map(|number| (number, Vec::new())).collect();
-    // With a process other than this one as their first argument.
+    // With another process as the first argument.
     let own = std::process::id().into();
     for (number, allowed) in [(libc::SYS_prlimit64, 0), (libc::SYS_tgkill, own)] {
         let others = Condition::new(0, ArgLen::Dword, CompareOp::Ne, allowed)?;
@@ -68,7 +69,7 @@ const EVERYWHERE: &[i64] = &[
     libc::SYS_sched_setscheduler,
     libc::SYS_migrate_pages,
     libc::SYS_move_pages,
-    // The network, and other programs through it. The wire is there already.
+    // The network, and other programs through it. The connection is open already.
     libc::SYS_socket,
     libc::SYS_socketpair,
     libc::SYS_bind,
@@ -79,15 +80,15 @@ const EVERYWHERE: &[i64] = &[
     // Files by other ways than a path.
     libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
-    // Attributes of files outside the repository, which Landlock lets be changed. The store
-    // has files open before it changes them, and outside it can open none.
+    // Attributes of files outside the repository, whose change Landlock does not stop. The store
+    // opens files before it changes them, and cannot open any outside.
     libc::SYS_fchmodat,
     libc::SYS_fchownat,
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
     libc::SYS_removexattr,
     libc::SYS_lremovexattr,
-    // What is mounted where, and in which namespace.
+    // The mounts, and the namespace.
     libc::SYS_chroot,
     libc::SYS_pivot_root,
     libc::SYS_mount,
@@ -104,7 +105,7 @@ const EVERYWHERE: &[i64] = &[
     libc::SYS_swapon,
     libc::SYS_swapoff,
     libc::SYS_quotactl,
-    // Much code of the kernel, from which its holes tend to come.
+    // Much kernel code, in which holes tend to be.
     libc::SYS_bpf,
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
@@ -131,11 +132,11 @@ const EVERYWHERE: &[i64] = &[
     libc::SYS_adjtimex,
 ];
 
-/// What takes connections on a socket that is there already.
+/// The calls that accept connections on an existing socket.
 const ACCEPT: [i64; 2] = [libc::SYS_accept, libc::SYS_accept4];
 
-/// Of one number everywhere, and too new for the headers of some C libraries: `fchmodat2`,
-/// `setxattrat`, `removexattrat`.
+/// These have the same number everywhere, and are too new for the headers of some C libraries:
+/// `fchmodat2`, `setxattrat`, `removexattrat`.
 const NEW: &[i64] = &[452, 463, 466];
 
 #[cfg(target_arch = "x86_64")]
@@ -151,16 +152,16 @@ const HERE: &[i64] = &[
 #[cfg(target_arch = "aarch64")]
 const HERE: &[i64] = &[];
 
-/// The calls go by numbers with this bit as well where the kernel has x32, which no filter can
-/// tell from the native ones by architecture.
+/// A kernel with x32 accepts the calls under numbers with this bit as well, and a filter cannot
+/// tell these from native ones by the architecture.
 #[cfg(target_arch = "x86_64")]
 const X32_BIT: i64 = 0x4000_0000;
 #[cfg(target_arch = "aarch64")]
 const X32_BIT: i64 = 0;
 
-/// Of those denied, what x32 has numbers of its own for: `execve`, `ptrace`,
-/// `rt_sigqueueinfo`, `kexec_load`, `move_pages`, `rt_tgsigqueueinfo`, `process_vm_readv`,
-/// `process_vm_writev`, `execveat`.
+/// The denied calls that have numbers of their own in x32: `execve`, `ptrace`, `rt_sigqueueinfo`,
+/// `kexec_load`, `move_pages`, `rt_tgsigqueueinfo`, `process_vm_readv`, `process_vm_writev`,
+/// `execveat`.
 #[cfg(target_arch = "x86_64")]
 const X32_OWN: &[i64] = &[520, 521, 524, 528, 533, 536, 539, 540, 545];
 #[cfg(target_arch = "aarch64")]
@@ -173,14 +174,14 @@ mod tests {
     const ALLOWED: u32 = 0x7fff_0000;
     const DENIED: u32 = 0x0005_0000 | EPERM;
 
-    /// Answers as the kernel does for a call of this machine.
+    /// Answers as the kernel does for a call on this machine.
     fn judge(program: &BpfProgram, number: i64, args: [u64; 6]) -> u32 {
         let arch: u32 = if cfg!(target_arch = "x86_64") {
             0xc000_003e
         } else {
             0xc000_00b7
         };
-        // `struct seccomp_data`: the number, the architecture, where from, the arguments.
+        // `struct seccomp_data`: the number, the architecture, the calling address, the arguments.
         let number = u32::try_from(number).unwrap();
         let mut data = [number.to_le_bytes(), arch.to_le_bytes()].concat();
         data.extend([0; 8]);
@@ -219,7 +220,7 @@ mod tests {
         let program = program(false).unwrap();
         let own = u64::from(std::process::id());
         let first = |pid| [pid, 7, 0, 0, 0, 0];
-        // The upper half of a pid is nothing to the kernel.
+        // The kernel ignores the upper half of a pid.
         let high = 1 << 32;
         for bit in [0, X32_BIT] {
             let limits = libc::SYS_prlimit64 | bit;

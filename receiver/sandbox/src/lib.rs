@@ -1,15 +1,16 @@
-//! Gives away what a program never needs, before the first byte of a stranger is read.
+//! Gives up every right that a program does not need, before it reads the first byte from a
+//! stranger.
 //!
 //! [`enter`] confines; [`privilege`] gives up the rights of root, and comes before it.
 //!
-//! Everything here is a second wall: no rule of the store or the session relies on it. Each layer
-//! is applied as far as the kernel has it, and what came of it is returned to be reported. It
-//! holds for the calling thread and for threads made after it, so it belongs before all of them,
-//! and after the repository was opened.
+//! The sandbox is a second wall: no rule of the store or the session relies on it. Each layer is
+//! applied as far as the kernel supports it, and the result is returned for the log. A layer holds
+//! for the calling thread and for threads made after it, so `enter` must be called before any other
+//! thread starts, and after the repository was opened.
 //!
-//! The environment needs no clearing: after the start nothing in our programs reads it. The address
-//! space is not limited, since arenas and stacks reserve far more than they use; nor is the length
-//! of files, which the store limits by object and the administrator by `ulimit`.
+//! The environment needs no clearing: after the start, our programs read nothing from it. The
+//! address space is not limited, because arenas and stacks reserve far more than they use; nor is
+//! the length of files, which the store limits for each object and the administrator by `ulimit`.
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod deny;
@@ -26,12 +27,12 @@ use landlock::{
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
-/// What came of one layer.
+/// The result of one layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It holds.
+    /// It holds completely.
     Enforced,
-    /// Some of it holds: the kernel has no more.
+    /// It holds in part: the kernel supports no more.
     InPart(String),
     /// It does not hold, for this reason.
     Absent(String),
@@ -50,28 +51,28 @@ impl fmt::Display for Standing {
 /// One layer of the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// What it takes away.
+    /// The right it removes.
     pub what: &'static str,
-    /// What came of it.
+    /// How far it holds.
     pub standing: Standing,
 }
 
-/// What a program still needs once it is confined.
+/// The rights a confined program still needs.
 #[derive(Clone, Debug)]
 pub struct Needs {
-    /// Where files are read, made, changed and removed, and below.
+    /// Directories in which it reads, creates, changes and removes files, at any depth.
     pub written: Vec<PathBuf>,
-    /// Where files are read, and below.
+    /// Directories in which it reads files, at any depth.
     pub read: Vec<PathBuf>,
-    /// Whether it takes connections, on sockets that it has already.
+    /// Whether it accepts connections, on sockets that are open already.
     pub accepts: bool,
-    /// Files it has open at once.
+    /// The most files it has open at once.
     pub open_files_max: u64,
 }
 
 impl Needs {
-    /// What a receiver needs: its repository. It has some ten files open, a few for each thread that
-    /// verifies, and the directories of objects.
+    /// The needs of a receiver: its repository. It has some ten files open, a few for each thread
+    /// that verifies, and the directories of objects.
     pub fn to_write(repo: &Path) -> Self {
         Self {
             written: vec![repo.to_owned()],
@@ -82,10 +83,9 @@ impl Needs {
     }
 }
 
-/// Confines the calling thread, and all that it makes from now on, to what it needs.
+/// Confines the calling thread, and all threads it makes from now on, to its needs, for good.
 ///
-/// There is no way back. Nothing fails: a layer that cannot be had is left out, and the result
-/// says so.
+/// The function never fails: it skips a layer that the kernel lacks, and says so in the result.
 pub fn enter(needs: &Needs) -> Vec<Layer> {
     let layer = |what, standing| Layer { what, standing };
     vec![
@@ -115,7 +115,7 @@ pub fn enter(needs: &Needs) -> Vec<Layer> {
     ]
 }
 
-/// Lowers a limit for good; one that is lower already stays.
+/// Lowers a limit for good; a lower one stays.
 fn limit(resource: Resource, max: u64) -> rustix::io::Result<()> {
     let inherited = rustix::process::getrlimit(resource).maximum;
     let max = Some(inherited.map_or(max, |inherited| inherited.min(max)));
@@ -126,8 +126,8 @@ fn limit(resource: Resource, max: u64) -> rustix::io::Result<()> {
     rustix::process::setrlimit(resource, limit)
 }
 
-/// Applies Landlock: what is done beneath the places that are needed, and nothing else of what the
-/// kernel lets be taken away.
+/// Applies Landlock: allows the needed access below the needed directories, and denies every other
+/// access that the kernel can deny.
 fn confine(needs: &Needs) -> Result<Standing, Box<dyn Error>> {
     let reading = AccessFs::ReadFile | AccessFs::ReadDir;
     let writing = make_bitflags!(AccessFs::{
@@ -135,8 +135,8 @@ fn confine(needs: &Needs) -> Result<Standing, Box<dyn Error>> {
     });
     let tested = ABI::V6;
     let mut ruleset = Ruleset::default()
-        // Where this right is unknown (before Linux 5.19), no file may change its directory once
-        // any other right is handled: objects could not be published.
+        // Without this right (before Linux 5.19), no file may move to another directory once any
+        // other right is handled: objects could not be published.
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::Refer)?
         .set_compatibility(CompatLevel::BestEffort)
@@ -177,7 +177,7 @@ fn of_result(result: Result<(), impl Error>) -> Standing {
     }
 }
 
-/// Tells an error with all that caused it.
+/// Returns an error's text with all its causes.
 fn reason(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,7 +1,7 @@
-//! Giving up root: a program that is started by root works on a repository as its owner.
+//! Giving up root: a program that root starts works on a repository as its owner.
 //!
-//! What root makes in somebody else's repository, that somebody can neither change nor remove; and
-//! a receiver that is no longer root can do less harm.
+//! A repository's owner can neither change nor remove a file that root makes in it; and a receiver
+//! that is no longer root can do less harm.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -9,11 +9,11 @@ use std::path::Path;
 
 use nix::unistd::{Gid, Uid, getgroups, setegid, seteuid, setgid, setgroups, setuid};
 
-/// Becomes the owner of what is at `path`, for good, if this process is root and the owner is not.
-/// Returns the user it has become.
+/// Becomes the owner of `path`, for good, if this process is root and the owner is not. Returns the
+/// new user.
 ///
-/// To be called before anything is written, and while there is one thread. Without anything at
-/// `path` it does nothing.
+/// It must be called before anything is written, and while there is one thread. It does nothing if
+/// `path` does not exist.
 pub fn become_owner_of(path: &Path) -> io::Result<Option<u32>> {
     if !Uid::effective().is_root() {
         return Ok(None);
@@ -30,11 +30,11 @@ pub fn become_owner_of(path: &Path) -> io::Result<Option<u32>> {
     Ok(Some(owner.uid()))
 }
 
-/// Acts as a user, with this group and no other, as far as files go, and is root again afterwards.
-/// Needs root, and one thread.
+/// Acts as a user, with this group and no other, in accessing files, and is root again afterwards.
+/// It needs root, and one thread.
 pub fn act_as<T>(uid: u32, gid: u32, act: impl FnOnce() -> T) -> io::Result<T> {
     let groups = getgroups()?;
-    // In this order: each takes the right to the one before.
+    // In this order: each step takes away the right to the one before.
     setgroups(&[Gid::from_raw(gid)])?;
     setegid(Gid::from_raw(gid))?;
     seteuid(Uid::from_raw(uid))?;
@@ -45,10 +45,10 @@ pub fn act_as<T>(uid: u32, gid: u32, act: impl FnOnce() -> T) -> io::Result<T> {
     Ok(done)
 }
 
-/// Becomes a user, with this group and no other, for good. Needs root.
+/// Becomes a user, with this group and no other, for good. It needs root.
 pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    // In this order: each takes the right to the one before.
+    // In this order: each step takes away the right to the one before.
     setgroups(&[gid])?;
     setgid(gid)?;
     setuid(uid)?;
