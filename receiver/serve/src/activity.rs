@@ -1,7 +1,7 @@
-//! Whether a connection gets anywhere: what is looked at to end those that do not.
+//! Tracks the progress of connections, to end those without any.
 //!
-//! A reader that takes nothing, a client that asks for nothing and one that sends a byte now and
-//! then are the same for all versions of HTTP: they hold a place that others could have.
+//! A reader that takes nothing, a client that requests nothing and one that sends a byte now and
+//! then look the same in all versions of HTTP: they hold a place that others could have.
 
 use std::io;
 use std::pin::Pin;
@@ -12,18 +12,18 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What happens on one connection.
+/// The activity of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
     /// Bytes written to the socket.
     written: AtomicU64,
-    /// Requests whose answers are not at their end.
+    /// Requests whose answers are unfinished.
     running: AtomicU32,
     /// Requests so far.
     requests: AtomicU64,
 }
 
-/// A request whose answer is not at its end; dropping it ends it.
+/// A request with an unfinished answer; dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Running(Arc<Activity>);
 
@@ -41,36 +41,36 @@ impl Drop for Running {
     }
 }
 
-/// How long a connection may get nowhere.
+/// How long a connection may make no progress.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// Until the first request is there.
+    /// Until the first request arrives.
     pub(crate) first: Duration,
     /// Between requests.
     pub(crate) idle: Duration,
-    /// While an answer is not taken.
+    /// While the client does not take an answer.
     pub(crate) stall: Duration,
 }
 
-/// Why a connection is ended.
+/// The verdict on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It may go on.
     Fine,
-    /// It has asked for nothing for long: it ends in peace.
+    /// It has sent no request for long: it is closed in an orderly way.
     Idle,
-    /// It has never asked for anything.
+    /// It has never sent a request.
     Silent,
-    /// It does not take what it has asked for.
+    /// It does not take its answer.
     Stalled,
 }
 
-/// Looks at a connection now and then.
+/// Checks a connection now and then.
 #[derive(Debug)]
 pub(crate) struct Watch {
     activity: Arc<Activity>,
     patience: Patience,
-    /// When something last changed, and what was so then.
+    /// When the activity last changed, and its state then.
     since: Instant,
     written: u64,
     requests: u64,
@@ -89,13 +89,13 @@ impl Watch {
         }
     }
 
-    /// Judges a connection by what has changed since the last time.
+    /// Judges a connection by its changes since the last check.
     pub(crate) fn look(&mut self, now: Instant) -> Verdict {
         let requests = self.activity.requests.load(Ordering::Relaxed);
         let written = self.activity.written.load(Ordering::Relaxed);
         let busy = self.activity.running.load(Ordering::Relaxed) > 0;
         let moved = requests != self.requests || busy != self.busy;
-        // Bytes that trickle are no progress, nor are those that answer pings.
+        // Trickling bytes are no progress, nor are answers to pings.
         let moved = moved || (busy && written.wrapping_sub(self.written) >= MIN_PROGRESS);
         if moved {
             (self.since, self.written) = (now, written);
@@ -111,7 +111,7 @@ impl Watch {
     }
 }
 
-/// A socket that counts what is written to it.
+/// A socket that counts the bytes written to it.
 #[derive(Debug)]
 pub(crate) struct Counted<S> {
     pub(crate) stream: S,
@@ -171,7 +171,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 }
 
-/// Bytes that an answer must move within the patience for one that stalls.
+/// Bytes that an answer must move within the time allowed to a stalled one.
 const MIN_PROGRESS: u64 = 16 * 1024;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The bodies of answers: nothing, bytes that are at hand, or a part of a file that is read as the
-//! client takes it.
+//! The bodies of answers: none, bytes in memory, or a part of a file that is read as the client
+//! takes it.
 //!
-//! How much is read ahead of a client depends on how many are being read for, so that all of them
-//! together take no more than [`MAX_READ_AHEAD`] whatever they do.
+//! The read-ahead for a client depends on the number of readers, so that all of them together take
+//! no more than [`MAX_READ_AHEAD`], whatever they do.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use crate::files;
 use crate::log::Entry;
 
-/// The body of an answer, with what is written down when it is at its end.
+/// The body of an answer, with the log entry to write at its end.
 #[derive(Debug)]
 pub(crate) struct Body {
     content: Content,
@@ -57,7 +57,7 @@ impl Body {
         }
     }
 
-    /// A part of a file: `len` bytes from `at`, which are there.
+    /// A part of a file: `len` existing bytes from `at`.
     pub(crate) fn file(file: Arc<File>, at: u64, len: u64, readers: &Readers) -> Self {
         Self {
             content: Content::File(Part {
@@ -71,14 +71,14 @@ impl Body {
         }
     }
 
-    /// Has an entry written when this body is at its end, or given up.
+    /// Has an entry written when this body ends or is dropped.
     #[must_use]
     pub(crate) fn with(mut self, entry: Entry) -> Self {
         self.entry = Some(entry);
         self
     }
 
-    /// Returns the same without its content, as an answer to HEAD.
+    /// Returns the answer to HEAD: the same without content.
     #[must_use]
     pub(crate) fn into_head(self) -> Self {
         Self {
@@ -169,7 +169,7 @@ impl Part {
     }
 }
 
-/// Counts the files that are being read for somebody.
+/// Counts the files being read for clients.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Readers(Arc<AtomicUsize>);
 
@@ -196,7 +196,7 @@ impl Drop for Reader {
     }
 }
 
-/// Bytes read for clients that have not taken them, of all together.
+/// The most bytes read ahead of all clients together.
 const MAX_READ_AHEAD: u64 = 16 * 1024 * 1024;
 const MAX_CHUNK_LEN: u64 = 128 * 1024;
 const MIN_CHUNK_LEN: u64 = 4 * 1024;

@@ -19,13 +19,13 @@ use crate::context::Context;
 use crate::metrics::Ended;
 use crate::tls::H2;
 
-/// A connection that is served.
+/// A connection being served.
 #[derive(Debug)]
 pub(crate) struct Connection(pub(crate) Context);
 
 impl Connection {
-    /// Serves a connection until its end, or until it gets nowhere, or until `stop` and the end of
-    /// what is running.
+    /// Serves a connection until it ends, or makes no progress, or until `stop` and the end of
+    /// running answers.
     pub(crate) async fn serve<S>(
         self,
         stream: S,
@@ -101,7 +101,7 @@ impl Connection {
         this.drive(connection, stop).await;
     }
 
-    /// Drives a connection, and looks whether it gets anywhere.
+    /// Drives a connection, and checks its progress.
     async fn drive(&self, connection: impl Served, mut stop: watch::Receiver<bool>) {
         let mut connection = pin!(connection);
         let mut watch = Watch::new(Arc::clone(&self.0.activity), PATIENCE, Instant::now());
@@ -132,7 +132,7 @@ impl Connection {
                         connection.as_mut().wind_down();
                         ending = Some(Instant::now());
                     }
-                    // It does not say good-bye in return.
+                    // The client does not close in return.
                     (Verdict::Idle, Some(since)) if since.elapsed() > HANDSHAKE => return,
                     (Verdict::Idle, Some(_)) => {}
                 },
@@ -141,9 +141,9 @@ impl Connection {
     }
 }
 
-/// A connection of either version.
+/// A connection of either HTTP version.
 trait Served: Future<Output = hyper::Result<()>> {
-    /// Has it end once what is running is done.
+    /// Ends it once running answers are finished.
     fn wind_down(self: Pin<&mut Self>);
 }
 
@@ -172,21 +172,21 @@ where
     }
 }
 
-/// How long a handshake may take, and a good-bye.
+/// How long a handshake, or an orderly close, may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long the head of a request may take, from the end of the one before.
+/// How long the head of a request may take after the end of the previous one.
 const HEAD: Duration = Duration::from_secs(30);
 const PATIENCE: Patience = Patience {
     first: Duration::from_secs(10),
     idle: Duration::from_secs(60),
     stall: Duration::from_secs(60),
 };
-/// How often a connection is looked at.
+/// How often a connection is checked.
 const LOOK: Duration = Duration::from_secs(5);
-/// Bytes of the head of a request, and of what waits to be written by HTTP/1.1.
+/// Bytes of a request's head, and of HTTP/1.1's write buffer.
 const MAX_HEAD_LEN: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
-/// Requests of one connection that run at once, by HTTP/2.
+/// Concurrent requests of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
-/// Bytes of one answer that wait to be written, by HTTP/2.
+/// Bytes of one HTTP/2 answer waiting to be written.
 const MAX_SEND_LEN: usize = 128 * 1024;

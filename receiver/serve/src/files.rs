@@ -1,8 +1,8 @@
-//! The files of a repository, opened beneath it and read without waiting where that can be.
+//! The files of a repository, opened below its directory, and read without waiting where possible.
 //!
-//! No link is followed, in any component, and only regular files are opened (`openat2`). What the
-//! kernel has in memory is opened and read by the thread that asks: to hand that to another thread
-//! costs more than to do it. What lies on the disk alone is left to threads that may wait.
+//! No component of a path may be a link, and only regular files are opened (`openat2`). The
+//! requesting thread opens and reads files that the kernel has in memory: handing that to another
+//! thread costs more than doing it. Files on the disk are left to threads that may wait.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read};
@@ -25,14 +25,14 @@ pub(crate) struct Files {
     root: OwnedFd,
 }
 
-/// A regular file that is open to be read.
+/// A regular file open for reading.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) file: Arc<File>,
     pub(crate) identity: Identity,
 }
 
-/// What tells a file from the one that has its name later.
+/// Distinguishes a file from a later one of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     inode: u64,
@@ -67,7 +67,7 @@ impl Identity {
 }
 
 impl Files {
-    /// Opens the directory of a repository. Links in `path` itself are followed.
+    /// Opens the directory of a repository, following links in `path` itself.
     pub(crate) fn open(path: &Path) -> Result<Self, RepositoryError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty());
@@ -75,7 +75,7 @@ impl Files {
         Ok(Self { root })
     }
 
-    /// Reads the configuration of a repository that can be served.
+    /// Reads the configuration of a usable repository.
     pub(crate) fn config(&self) -> Result<RepoConfig, RepositoryError> {
         let found = self.find("config").map_err(RepositoryError::Config)?;
         let found = found.ok_or(RepositoryError::NoConfig)?;
@@ -94,21 +94,21 @@ impl Files {
         }
     }
 
-    /// Opens a file, if it is there. May wait for the disk.
+    /// Opens a file, if it exists. May wait for the disk.
     pub(crate) fn find(&self, path: &str) -> io::Result<Option<Found>> {
         found(self.open_beneath(path, ResolveFlags::empty()))
     }
 
-    /// Opens a file, if it is there, unless that has to wait: then this fails with `WouldBlock`.
+    /// Opens a file, if it exists and opening need not wait; otherwise fails with `WouldBlock`.
     pub(crate) fn find_now(&self, path: &str) -> io::Result<Option<Found>> {
         match self.open_beneath(path, ResolveFlags::CACHED) {
-            // A kernel that does not know the flag (before 5.12), or a file system that cannot say.
+            // A kernel without the flag (before 5.12), or a file system that cannot tell.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Err(io::ErrorKind::WouldBlock.into()),
             other => found(other),
         }
     }
 
-    /// Returns what lies directly in the repository under this name, and is a regular file.
+    /// Returns the regular file of this name in the repository's root.
     pub(crate) fn look(&self, name: &str) -> io::Result<Option<Identity>> {
         match rustix::fs::statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
@@ -134,7 +134,7 @@ impl Files {
     }
 
     fn open_beneath(&self, path: &str, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
-        // A pipe must not hold us, nor become our terminal what is one.
+        // Opening a pipe must not block, nor a terminal become ours.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = resolve
@@ -144,7 +144,7 @@ impl Files {
         let cached = resolve.contains(ResolveFlags::CACHED);
         loop {
             match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
-                // The kernel could not tell whether a concurrent rename led outside: look again.
+                // The kernel could not tell whether a concurrent rename led outside: try again.
                 Err(Errno::AGAIN) if !cached => {}
                 Err(Errno::INTR) => {}
                 other => return other,
@@ -153,11 +153,12 @@ impl Files {
     }
 }
 
-/// What cannot be the path of a regular file of the repository is not there.
+/// A path that cannot be a regular file of the repository counts as missing.
 fn found(opened: Result<OwnedFd, Errno>) -> io::Result<Option<Found>> {
     let opened = match opened {
         Ok(opened) => opened,
-        // Components that are missing, no directories, links, or longer than any name; a socket.
+        // A missing component, one that is no directory, a link, a name that is too long; or a
+        // socket.
         Err(
             Errno::NOENT
             | Errno::NOTDIR
@@ -179,18 +180,18 @@ fn found(opened: Result<OwnedFd, Errno>) -> io::Result<Option<Found>> {
     }))
 }
 
-/// Reads from a place in a file what is in memory, `WouldBlock` if that is nothing. Like every read it
-/// may give less than there is room for, and nothing at the end.
+/// Reads the bytes in memory at a position in a file; `WouldBlock` if there are none. Like any
+/// read, it may return less than the buffer holds, and nothing at the end.
 pub(crate) fn read_now(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut slices = [IoSliceMut::new(buffer)];
     match rustix::io::preadv2(file.as_fd(), &mut slices, at, ReadWriteFlags::NOWAIT) {
-        // A file system that cannot say, as tmpfs was for long: most of them are in memory.
+        // A file system that cannot tell, as tmpfs long could not: most of them are in memory.
         Err(Errno::OPNOTSUPP) => read(file, buffer, at),
         other => Ok(other?),
     }
 }
 
-/// Reads from a place in a file, and waits for the disk.
+/// Reads at a position in a file, and waits for the disk.
 pub(crate) fn read(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     loop {
         match file.read_at(buffer, at) {
@@ -200,5 +201,5 @@ pub(crate) fn read(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize>
     }
 }
 
-/// A longer one is no configuration.
+/// The longest configuration.
 const MAX_CONFIG_LEN: u64 = 1024 * 1024;

@@ -1,4 +1,4 @@
-//! What lets connections in by one socket, and how many.
+//! Admits connections to one socket, and limits their number.
 
 use std::future::Future;
 use std::io;
@@ -19,7 +19,7 @@ use crate::listen::Role;
 use crate::metrics::Ended;
 use crate::tls::Certificates;
 
-/// What lets connections in by one socket.
+/// Admits connections to one socket.
 #[derive(Debug)]
 pub(crate) struct Gate {
     pub(crate) shared: Arc<Shared>,
@@ -32,7 +32,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Lets connections in until the server stops.
+    /// Admits connections until the server stops.
     pub(crate) async fn open<L: Listens>(self, listener: L) {
         let mut stopped = self.stopped.clone();
         loop {
@@ -44,7 +44,8 @@ impl Gate {
             match accepted {
                 Ok((stream, address, place)) => self.let_in(stream, address, place),
                 Err(error) => {
-                    // A client that is gone already; or no descriptor, until others let go of theirs.
+                    // The client has already disconnected; or no descriptor is free until others
+                    // are closed.
                     tracing::debug!(%error, "no connection was accepted");
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -52,7 +53,7 @@ impl Gate {
         }
     }
 
-    /// Waits for a place first: where there is none, clients wait before they are let in, and are
+    /// Waits for a free place first: without one, clients wait before they are accepted, and are
     /// served when others are done.
     async fn next<L: Listens>(
         &self,
@@ -91,11 +92,11 @@ impl Gate {
     }
 }
 
-/// A socket of either kind that connections come in by.
+/// A listening socket of either kind.
 pub(crate) trait Listens: Send + Sync + 'static {
-    /// What they are.
+    /// The type of its connections.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// Returns the next, with the address of its other end if that has one.
+    /// Returns the next connection, with the peer's address if it has one.
     fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<IpAddr>)>> + Send;
 }
 

@@ -1,7 +1,7 @@
-//! Which heads of requests are answered at all, whatever they ask for.
+//! Checks the heads of requests, whatever their target.
 //!
-//! The parser of HTTP is hyper's. What is refused here is what it takes and no puller sends: it is by
-//! such that two programs come to read one stream of bytes differently.
+//! hyper parses HTTP. These checks refuse heads that hyper accepts and no puller sends: with such
+//! heads, two programs may read the same bytes differently.
 
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
@@ -10,10 +10,10 @@ use hyper::{Method, Response, StatusCode, Version};
 use crate::body::Body;
 use crate::replies::{last, plain, set};
 
-/// Returns the answer to a request that is not one of a puller's, whatever it asks for.
+/// Returns the refusal of a request that no puller would send, whatever its target.
 pub(crate) fn refuse<B: hyper::body::Body>(head: &Parts, body: &B) -> Option<Response<Body>> {
     let headers = &head.headers;
-    // Nobody who pulls sends a body, and where it ends is what requests are smuggled by.
+    // No puller sends a body, and request smuggling plays with the end of a body.
     if headers.contains_key(header::TRANSFER_ENCODING) || !body.is_end_stream() {
         let refusal = plain(StatusCode::BAD_REQUEST, "requests have no body here\n");
         return Some(last(refusal, head.version));
@@ -29,7 +29,7 @@ pub(crate) fn refuse<B: hyper::body::Body>(head: &Parts, body: &B) -> Option<Res
     None
 }
 
-/// Checks that a request says one way for which host it is, and with a path.
+/// Checks that a request names exactly one host, and a path.
 fn check_target(head: &Parts) -> Result<(), &'static str> {
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let host = hosts.next();
@@ -41,14 +41,14 @@ fn check_target(head: &Parts) -> Result<(), &'static str> {
     }
     let host = match host.map(HeaderValue::to_str) {
         Some(Ok(host)) => Some(host),
-        Some(Err(_)) => return Err("the host is no name\n"),
+        Some(Err(_)) => return Err("the host is not a valid name\n"),
         None => None,
     };
     let authority = head.uri.authority().map(|authority| authority.as_str());
     for name in [host, authority].into_iter().flatten() {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
         if name.len() > 255 || !name.bytes().all(allowed) {
-            return Err("the host is no name\n");
+            return Err("the host is not a valid name\n");
         }
     }
     if head.version == Version::HTTP_2
@@ -60,7 +60,7 @@ fn check_target(head: &Parts) -> Result<(), &'static str> {
     let known = matches!(head.uri.scheme_str(), None | Some("http" | "https"));
     let method = matches!(head.method, Method::GET | Method::HEAD);
     if !known || (method && !head.uri.path().starts_with('/')) {
-        return Err("that is no path\n");
+        return Err("the target is not a path\n");
     }
     Ok(())
 }

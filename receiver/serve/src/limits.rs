@@ -1,6 +1,7 @@
-//! What one address, and all of them together, may have at once.
+//! Limits the resources held for one address.
 //!
-//! An IPv6 address counts as its /64, since whoever has one has all of those. Nothing here waits.
+//! An IPv6 address counts as its /64, because the owner of one has all of those. Nothing here
+//! waits.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Whom what is held is counted for.
+/// The client to which a resource is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     /// An address of version 4.
@@ -30,7 +31,7 @@ impl Source {
     }
 }
 
-/// Counts what each address holds, up to a limit that is the same for all.
+/// Counts the resources of each address, up to a limit that is the same for all.
 #[derive(Debug)]
 pub(crate) struct Shares {
     max: usize,
@@ -52,7 +53,7 @@ impl Shares {
         })
     }
 
-    /// Takes one more for an address, unless it has as many as it may.
+    /// Takes one more share for an address, unless it has reached the limit.
     pub(crate) fn take(self: &Arc<Self>, source: Source) -> Option<Share> {
         let mut held = self.held.lock();
         let count = held.entry(source).or_default();
@@ -72,7 +73,7 @@ impl Drop for Share {
         let mut held = self.shares.held.lock();
         if let Entry::Occupied(mut count) = held.entry(self.source) {
             *count.get_mut() -= 1;
-            // What nobody holds takes no memory.
+            // An address without shares takes no memory.
             if *count.get() == 0 {
                 count.remove();
             }

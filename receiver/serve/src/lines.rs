@@ -1,7 +1,7 @@
-//! Lines on their way to a file that may take no bytes for ever.
+//! Lines on their way to a file whose reader may stop reading.
 //!
-//! They wait in a buffer of bounded length for the one thread that writes them. What does not fit is
-//! dropped and counted: whoever serves goes on at once.
+//! They wait in a bounded buffer for the one thread that writes them. Lines that do not fit are
+//! dropped and counted: a serving thread goes on at once.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -11,31 +11,31 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// Lines that wait to be written.
+/// Lines waiting to be written.
 #[derive(Debug)]
 pub struct Lines {
     state: Mutex<State>,
-    /// There is something to write.
+    /// The buffer has lines.
     filled: Condvar,
-    /// There is nothing, and nothing is being written.
+    /// The buffer is empty, and no line is being written.
     drained: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     buffer: Vec<u8>,
-    /// Lines that did not fit since the last that did.
+    /// Lines dropped since the last one that fitted.
     untold: u64,
     dropped: u64,
-    /// A thread writes them.
+    /// A thread is writing.
     started: bool,
     writing: bool,
-    /// Nobody reads them any more.
+    /// The reader is gone.
     closed: bool,
 }
 
 impl Lines {
-    /// Makes a buffer that nothing is written from until [`Self::write_to`].
+    /// Makes a buffer whose lines wait until [`Self::write_to`].
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
@@ -44,7 +44,7 @@ impl Lines {
         })
     }
 
-    /// Starts the thread that writes. Does nothing the second time.
+    /// Starts the thread that writes. A second call does nothing.
     pub fn write_to(self: &Arc<Self>, file: File) -> io::Result<()> {
         if std::mem::replace(&mut self.state.lock().started, true) {
             return Ok(());
@@ -55,7 +55,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Takes a line without its end, or drops it. Never waits for whoever reads it.
+    /// Takes a line without its end, or drops it. Never waits for the reader.
     pub fn push(&self, line: &str) {
         let mut state = self.state.lock();
         if state.closed {
@@ -75,12 +75,12 @@ impl Lines {
         }
     }
 
-    /// Returns how many lines were dropped so far.
+    /// Returns the number of lines dropped so far.
     pub fn dropped(&self) -> u64 {
         self.state.lock().dropped
     }
 
-    /// Waits until all is written, but not for longer than a reader that lives would let it.
+    /// Waits until all lines are written, but no longer than a live reader would need.
     pub fn flush(&self) {
         let mut state = self.state.lock();
         state.tell_dropped();
@@ -110,7 +110,7 @@ impl Lines {
             }
             if state.buffer.is_empty() {
                 self.drained.notify_all();
-                // Lines that come in a burst go out together.
+                // Lines of a burst go out together.
                 self.filled.wait(&mut state);
                 drop(state);
                 thread::sleep(GATHER);
@@ -137,7 +137,7 @@ fn write(file: &mut File, mut rest: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(written) => rest = rest.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Whoever started this process made it so.
+            // The parent process made the descriptor non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
             Err(error) => return Err(error),
         }
@@ -145,9 +145,9 @@ fn write(file: &mut File, mut rest: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Bytes of lines that wait.
+/// Bytes of waiting lines.
 const MAX_WAITING_LEN: usize = 1024 * 1024;
-/// How long the end of a process waits for its last lines to be read.
+/// How long a process that ends waits for its last lines to be read.
 const FLUSH: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(10);
 const PAUSE: Duration = Duration::from_millis(20);

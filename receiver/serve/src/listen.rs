@@ -1,5 +1,4 @@
-//! The sockets that connections come in by: addresses of this machine, paths, and what a service
-//! manager hands over.
+//! The listening sockets: addresses of this machine, paths, and sockets from a service manager.
 
 use std::fmt;
 use std::io;
@@ -13,7 +12,7 @@ use listenfd::ListenFd;
 
 use crate::error::ListenError;
 
-/// Where to listen.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// An address and a port.
@@ -46,16 +45,16 @@ impl fmt::Display for Place {
     }
 }
 
-/// Whom a socket is for.
+/// The clients of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Those who pull, and look at the page.
+    /// Pullers, and readers of the page.
     Pullers,
-    /// Those who watch over the server.
+    /// Monitoring.
     Metrics,
 }
 
-/// A socket that connections can come in by.
+/// A listening socket.
 #[derive(Debug)]
 pub struct Socket {
     pub(crate) listener: Listener,
@@ -69,7 +68,7 @@ pub(crate) enum Listener {
 }
 
 impl Socket {
-    /// Listens at a place. A socket of a process that has ended is replaced.
+    /// Listens at an address. Replaces the Unix socket of a process that has ended.
     pub fn bind(place: &Place) -> Result<Self, ListenError> {
         let failed = |source: io::Error| {
             let place = place.to_string();
@@ -94,7 +93,7 @@ impl Socket {
         }
     }
 
-    /// Returns the sockets that systemd, or who does the same, has opened for this process.
+    /// Returns the sockets that systemd, or another service manager, has opened for this process.
     pub fn inherited() -> Result<Vec<Self>, ListenError> {
         let mut sockets = ListenFd::from_env();
         (0..sockets.len())
@@ -111,7 +110,7 @@ impl Socket {
             return Self::of_tcp(listener).map_err(failed);
         }
         let listener = sockets.take_unix_listener(index).map_err(failed)?;
-        let gone = || failed(io::Error::other("it is no socket that listens"));
+        let gone = || failed(io::Error::other("it is not a listening socket"));
         Self::of_unix(listener.ok_or_else(gone)?).map_err(failed)
     }
 
@@ -135,12 +134,12 @@ impl Socket {
         })
     }
 
-    /// Returns where it listens: with the port that the system has chosen for port 0.
+    /// Returns its address, with the actual port for port 0.
     pub const fn place(&self) -> &Place {
         &self.place
     }
 
-    /// Returns whether programs of this machine alone can reach it.
+    /// Returns whether only programs on this machine can reach it.
     pub fn is_local(&self) -> bool {
         match &self.place {
             Place::Tcp(address) => address.ip().to_canonical().is_loopback(),
@@ -149,7 +148,7 @@ impl Socket {
     }
 }
 
-/// Returns whether a socket lies there that nobody listens on any more.
+/// Returns whether the path is a socket on which no process listens any more.
 fn is_dead(path: &PathBuf) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     let refused = || {
@@ -159,5 +158,5 @@ fn is_dead(path: &PathBuf) -> bool {
     is_socket && refused()
 }
 
-/// Connections that may wait to be accepted.
+/// Connections waiting to be accepted.
 const BACKLOG: i32 = 1024;

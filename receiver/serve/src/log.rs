@@ -1,6 +1,6 @@
-//! What is written down of each request: a line of the access log, and what is counted.
+//! The record of each request: a line of the access log, and metrics.
 //!
-//! Text of clients is escaped, so that a line is one line, and its fields are where they seem to be.
+//! Clients' text is escaped, so that an entry is one line, and its fields are unambiguous.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -18,43 +18,43 @@ use crate::limits::Share;
 use crate::lines::Lines;
 use crate::metrics::Metrics;
 
-/// How a request is written down.
+/// The format of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// The form that Apache calls combined, and most programs read.
+    /// Apache's combined format, which most programs read.
     Combined,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Where requests are written down.
+/// The access log.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    /// How.
+    /// The format of a line.
     pub format: Format,
-    /// Where to.
+    /// The target.
     pub lines: Arc<Lines>,
 }
 
-/// A request whose answer is on its way. Written down when it is dropped.
+/// A request with an unfinished answer. Logged when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) asked: Request,
     pub(crate) kind: &'static str,
     pub(crate) status: StatusCode,
-    /// Bytes that the answer has.
+    /// Length of the answer's body in bytes.
     pub(crate) len: u64,
     sent: u64,
     begun: Instant,
     metrics: Arc<Metrics>,
     log: Option<AccessLog>,
-    /// Held until the answer is at its end.
+    /// Held until the answer ends.
     pub(crate) share: Option<Share>,
     pub(crate) place: Option<OwnedSemaphorePermit>,
     _running: Running,
 }
 
-/// What was asked for, and by whom.
+/// The request's target, and its client.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) client: Option<IpAddr>,
@@ -87,7 +87,7 @@ impl Entry {
         }
     }
 
-    /// Takes note of bytes of the body that the client takes.
+    /// Counts bytes of the body that the client takes.
     pub(crate) fn count(&mut self, len: usize) {
         self.sent += len as u64;
     }
@@ -148,7 +148,7 @@ impl Drop for Entry {
     }
 }
 
-/// Writes bytes as printable ASCII in which a quote ends nothing, as nginx does.
+/// Writes bytes as printable ASCII without a bare quote, as nginx does.
 fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {

@@ -1,4 +1,4 @@
-//! What is counted, in the text form of Prometheus.
+//! Metrics, in the text format of Prometheus.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -12,19 +12,19 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-/// All that is counted.
+/// All metrics.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Answer, Counter>,
     sent: Family<Kind, Counter>,
     seconds: Histogram,
-    /// Connections that are open.
+    /// Open connections.
     pub(crate) connections: Gauge,
     accepted: Family<Protocol, Counter>,
     ended: Family<Why, Counter>,
     certificates: Family<Outcome, Counter>,
-    /// Lines of the access log that nobody read in time.
+    /// Lines of the access log dropped because no one read them in time.
     pub(crate) log_dropped: Gauge,
     /// When the summary was last modified.
     pub(crate) summary_modified: Gauge<f64, AtomicU64>,
@@ -56,18 +56,18 @@ struct Outcome {
     outcome: &'static str,
 }
 
-/// Why a connection was ended that had not come to its end.
+/// Why the server ended a connection.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
 pub(crate) enum Ended {
-    /// Its address has as many as it may.
+    /// Its address has reached the limit.
     Address,
-    /// There was no TLS between the two, or not in time.
+    /// The TLS handshake failed, or took too long.
     Handshake,
-    /// It never asked for anything.
+    /// It never sent a request.
     Silent,
-    /// It did not take what it asked for.
+    /// It did not take its answer.
     Stalled,
-    /// What it said is not HTTP.
+    /// Its bytes are not HTTP.
     Protocol,
 }
 
@@ -160,15 +160,15 @@ impl Metrics {
         self.certificates.get_or_create(&Outcome { outcome }).inc();
     }
 
-    /// Returns all of it as text.
+    /// Returns all metrics as text.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
-        // A string takes everything.
+        // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
     }
 }
 
-/// What `text` is.
+/// The content type of `text`.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const SECONDS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0];

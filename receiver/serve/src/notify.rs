@@ -1,7 +1,7 @@
-//! What a service manager is told: that the server is ready, stopping, alive.
+//! Tells a service manager that the server is ready, stopping, alive.
 //!
-//! The socket is opened at the start, since the sandbox lets no new one be made; and the environment
-//! is read here once.
+//! The socket is opened at the start, because the sandbox denies new ones; and the environment is
+//! read only there.
 
 use std::env;
 use std::io;
@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// The way to the service manager; without one, nothing is told.
+/// The connection to the service manager; without one, messages are dropped.
 #[derive(Debug, Default)]
 pub struct Notifier {
     socket: Option<UnixDatagram>,
@@ -18,7 +18,7 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// Opens the socket that the service manager has named, if it has.
+    /// Opens the socket that the service manager has named, if any.
     pub fn from_env() -> io::Result<Self> {
         let Some(path) = env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) else {
             return Ok(Self::default());
@@ -36,12 +36,13 @@ impl Notifier {
         })
     }
 
-    /// Returns how often the service manager wants to hear that the server is alive.
+    /// Returns how often the service manager expects a sign of life.
     pub(crate) const fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// Says something, as `sd_notify(3)` has it. A service manager that does not listen is no error.
+    /// Sends a message, as `sd_notify(3)` describes. It is no error if the service manager does not
+    /// listen.
     pub(crate) fn tell(&self, state: &str) {
         if let Some(socket) = &self.socket
             && let Err(error) = socket.send(state.as_bytes())
@@ -53,7 +54,7 @@ impl Notifier {
 
 fn watchdog() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
-    // It may be meant for another process.
+    // The watchdog may be meant for another process.
     let own = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
     let micros = number("WATCHDOG_USEC").filter(|micros| own && *micros > 0)?;
     Some(Duration::from_micros(micros) / 2)

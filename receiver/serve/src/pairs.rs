@@ -1,8 +1,8 @@
-//! The summary and its signature, which belong together and are two files.
+//! The summary and its signature, a pair in two files.
 //!
-//! Writers replace one after the other, and pullers ask for one after the other. So both are opened
-//! together, only when they belong together, and who has been given one is given the other one of
-//! the same pair on the same connection. What changes meanwhile is for the next puller.
+//! Writers replace one after the other, and pullers request one after the other. So the server
+//! opens both together, only if they match, and a client that has received one gets the other of
+//! the same pair on the same connection. Changes in between are for the next puller.
 
 use std::io;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ pub(crate) enum Which {
     Signature,
 }
 
-/// A summary and the signature that belongs to it, if there are such.
+/// A summary and its signature, as far as they exist.
 #[derive(Debug)]
 pub(crate) struct Pair {
     summary: Option<Found>,
@@ -50,7 +50,7 @@ impl Pair {
         [&self.summary, &self.signature].map(|found| Some(found.as_ref()?.identity))
     }
 
-    /// Whoever writes both gives them the same date: libostree does, and so does the receiver.
+    /// A writer of both gives them the same date: libostree does, and so does the receiver.
     fn agrees(&self) -> bool {
         match self.seen() {
             [Some(summary), Some(signature)] => summary.modified == signature.modified,
@@ -59,20 +59,20 @@ impl Pair {
     }
 }
 
-/// The pair that is in use.
+/// The pair in use.
 #[derive(Debug, Default)]
 pub(crate) struct Pairs(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     current: Option<Arc<Pair>>,
-    /// What was seen last that does not agree, and since when.
+    /// The last pair seen that does not match, and since when.
     doubtful: Option<(Seen, Instant)>,
 }
 
 impl Pairs {
-    /// Returns the pair that is there. While a writer is between the two files, that is the one of
-    /// before.
+    /// Returns the current pair. While a writer is between the two files, returns the previous
+    /// pair.
     pub(crate) async fn current(&self, files: &Files) -> io::Result<Arc<Pair>> {
         loop {
             if let Some(pair) = self.try_current(files)? {
@@ -102,8 +102,8 @@ impl Pairs {
 }
 
 impl State {
-    /// Returns whether two files that do not look as if they belonged together are left like that:
-    /// some sign a summary later, and no writer is between the two for so long.
+    /// Returns whether two files that do not seem to match have stayed like that: some operators
+    /// sign a summary later, and no writer stays between the two for so long.
     fn has_settled(&mut self, seen: Seen) -> bool {
         match self.doubtful {
             Some((before, since)) if before == seen => since.elapsed() >= SETTLE,
@@ -115,28 +115,28 @@ impl State {
     }
 }
 
-/// The pair of which a client has been given one file, and not yet the other.
+/// The pair of which a client has received one file, and not yet the other.
 #[derive(Debug, Default)]
 pub(crate) struct Half(Mutex<Option<Given>>);
 
 #[derive(Debug)]
 struct Given {
     which: Which,
-    /// Several may come by one connection of a proxy.
+    /// Several clients may come over one connection of a proxy.
     client: Option<IpAddr>,
     at: Instant,
     pair: Arc<Pair>,
 }
 
 impl Half {
-    /// Returns the pair whose other file this client was given a moment ago.
+    /// Returns the pair whose other file this client received a moment ago.
     pub(crate) fn take(&self, which: Which, client: Option<IpAddr>) -> Option<Arc<Pair>> {
         let given = self.0.lock().take()?;
         let fits = given.which != which && given.client == client && given.at.elapsed() < MAX_AGE;
         fits.then_some(given.pair)
     }
 
-    /// Remembers that this client is given a file of a pair.
+    /// Remembers that this client receives a file of a pair.
     pub(crate) fn give(&self, which: Which, client: Option<IpAddr>, pair: &Arc<Pair>) {
         *self.0.lock() = Some(Given {
             which,
@@ -149,11 +149,11 @@ impl Half {
 
 pub(crate) const SUMMARY: &str = "summary";
 const SIGNATURE: &str = "summary.sig";
-/// From one look to the next, while there is nothing to give.
+/// The time between two looks while there is no matching pair.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long files must lie there that do not have the same date.
+/// How long two files of different dates must stay unchanged.
 const SETTLE: Duration = Duration::from_millis(100);
-/// How long somebody may take from one file to the other.
+/// How long a client may take from one file to the other.
 const MAX_AGE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -212,7 +212,7 @@ mod tests {
             put(dir.path(), order[1], "2", later);
             let second = pairs.current(&files).await.unwrap();
             assert_eq!(both(&second), texts(["2", "2"]));
-            // What was given stays whole.
+            // The pair already received stays whole.
             assert_eq!(both(&first), texts(["1", "1"]));
         }
     }

@@ -1,20 +1,20 @@
-//! The paths a puller asks for, and no others.
+//! The paths that pullers request, and no others.
 //!
-//! A path is compared with the shapes of what an archive repository shows (`FORMATS` of libostree:
-//! `ostree_get_relative_object_path`, `_ostree_get_relative_static_delta_path`). Nothing is decoded
-//! on the way, but for the one character of these shapes that some clients encode; so a path that
-//! has a shape has no `..`, no empty component and no byte that a file system reads otherwise.
+//! A path is compared with the shapes of an archive repository's files (libostree:
+//! `ostree_get_relative_object_path`, `_ostree_get_relative_static_delta_path`). The only decoded
+//! character is the one in these shapes that some clients encode; so a path that matches a shape
+//! has no `..`, no empty component and no byte with another meaning to a file system.
 
 use std::borrow::Cow;
 
 use artifact_formats::RefName;
 
-/// What a request asks for.
+/// The target of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// A file of the repository.
     File(Wanted),
-    /// The repository's configuration, as far as pullers need it.
+    /// The settings of the repository's configuration that pullers need.
     Config,
     /// The summary.
     Summary,
@@ -24,27 +24,26 @@ pub(crate) enum Asked {
     Live,
     /// Whether it serves.
     Ready,
-    /// What pullers do not ask for: a page, perhaps.
+    /// Another path: perhaps a page's.
     Other,
 }
 
 /// A file of the repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    /// Where it lies, from the root of the repository.
+    /// The path from the root of the repository.
     pub(crate) path: String,
-    /// What it is.
     pub(crate) kind: Kind,
 }
 
-/// What a file is to a puller: it decides how long caches may keep it.
+/// The kind of a file to a puller, which determines how long caches may keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// An object that its checksum names, but for commits.
+    /// An object named by its checksum, other than a commit.
     Object,
-    /// A commit, which is there once all it reaches is.
+    /// A commit, which exists once everything it reaches does.
     Commit,
-    /// What may change beside a commit: its detached metadata, the mark that it was deleted.
+    /// A file beside a commit that may change: its detached metadata, its tombstone.
     Beside,
     /// A ref of this repository.
     Ref,
@@ -54,12 +53,12 @@ pub(crate) enum Kind {
     Delta,
     /// An index of summaries, or its signature.
     Index,
-    /// A summary, or a part of one, that its checksum names.
+    /// A summary, or a part of one, named by its checksum.
     Part,
 }
 
 impl Kind {
-    /// Returns whether what has this name never changes.
+    /// Returns whether a file of this kind never changes.
     pub(crate) const fn is_immutable(self) -> bool {
         matches!(self, Self::Object | Self::Commit | Self::Part)
     }
@@ -78,8 +77,8 @@ impl Kind {
 }
 
 impl Asked {
-    /// Tells what the path of a request asks for, of a repository that is served below `at`: that is
-    /// empty, or begins with a slash and does not end with one.
+    /// Parses the path of a request to a repository served below `at`, which is empty, or begins
+    /// with a slash and does not end with one.
     pub(crate) fn parse(at: &str, path: &str) -> Self {
         match path {
             "/livez" => return Self::Live,
@@ -108,7 +107,7 @@ impl Asked {
 }
 
 impl Wanted {
-    /// Returns the path of the mark that says that a commit is not complete here.
+    /// Returns the path of the mark for a commit that is incomplete here.
     pub(crate) fn partial_mark(&self) -> Option<String> {
         let (first, rest) = self.path.strip_prefix("objects/")?.split_once('/')?;
         let rest = rest.strip_suffix(".commit")?;
@@ -116,8 +115,8 @@ impl Wanted {
     }
 }
 
-/// Some clients encode the `+` of a delta's name. Nothing else of these paths has to be encoded, so
-/// that whatever else is wants to be taken for something that it is not.
+/// Some clients encode the `+` of a delta's name. No other character of these paths needs encoding,
+/// so any other encoded character is meant to mislead.
 fn decode(path: &str) -> Option<Cow<'_, str>> {
     if !path.contains('%') {
         return Some(Cow::Borrowed(path));
@@ -164,8 +163,8 @@ fn reference(path: &str) -> Option<Kind> {
     known.then_some(Kind::Mirror)
 }
 
-/// As libostree checks the id of a collection (`ostree_validate_collection_id`), which is a name of
-/// D-Bus turned round: elements with dots between them, at least two.
+/// Checks the id of a collection as libostree does (`ostree_validate_collection_id`): a reversed
+/// D-Bus name, at least two elements separated by dots.
 fn is_collection(id: &str) -> bool {
     let element = |element: &str| {
         let mut bytes = element.bytes();
@@ -216,7 +215,7 @@ fn is_hex(text: &str, len: usize) -> bool {
     text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// As libostree writes base64 in paths: `_` for `/`, nothing to fill up the end.
+/// libostree's base64 in paths: `_` for `/`, without padding.
 fn is_base64(text: &str, len: usize) -> bool {
     text.len() == len
         && text

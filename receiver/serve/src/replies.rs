@@ -1,4 +1,4 @@
-//! What answers are put together from.
+//! The building blocks of answers.
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -17,7 +17,7 @@ pub(crate) fn not_found() -> Response<Body> {
     plain(StatusCode::NOT_FOUND, "not found\n")
 }
 
-/// A short text, which is not to be kept.
+/// A short text that caches must not keep.
 pub(crate) fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     let body = Body::bytes(text);
     let len = body.len().to_string();
@@ -44,7 +44,7 @@ pub(crate) fn no_cache(response: &mut Response<Body>) {
     set(response, header::CACHE_CONTROL, NO_CACHE);
 }
 
-/// Ends the context after this answer: what comes after it on the wire is not to be believed.
+/// Closes the connection after this answer: further bytes on it cannot be trusted.
 pub(crate) fn last(mut response: Response<Body>, version: Version) -> Response<Body> {
     if version != Version::HTTP_2 {
         set(&mut response, header::CONNECTION, "close");
@@ -53,7 +53,7 @@ pub(crate) fn last(mut response: Response<Body>, version: Version) -> Response<B
 }
 
 pub(crate) fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
-    // All that comes here is printable ASCII.
+    // The value is always printable ASCII.
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }

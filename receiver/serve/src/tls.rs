@@ -12,20 +12,20 @@ use rustls::{RootCertStore, ServerConfig};
 
 use crate::error::CertificateError;
 
-/// Where certificates are.
+/// The files of a certificate.
 #[derive(Clone, Debug)]
 pub struct CertificateFiles {
-    /// The certificate of the server, and those between it and an authority, as PEM.
+    /// The server's certificate and its intermediate certificates, as PEM.
     pub cert: PathBuf,
     /// Its private key, as PEM.
     pub key: PathBuf,
-    /// The authorities of clients' certificates, as PEM; everybody may come without.
+    /// The authorities of clients' certificates, as PEM; by default, clients need none.
     pub client_ca: Option<PathBuf>,
 }
 
 impl CertificateFiles {
-    /// Returns the directories in which these files are read, and in which their successors will be:
-    /// what replaces one has its name, or that of what a link leads to.
+    /// Returns the directories of these files and of their future replacements: a replacement has
+    /// the file's name, or that of a link's target.
     pub fn dirs(&self) -> Vec<PathBuf> {
         let parent = |path: &Path| path.parent().map(Path::to_owned);
         let mut dirs: Vec<_> = self
@@ -112,7 +112,7 @@ impl CertificateFiles {
         }
     }
 
-    /// What tells these files from those that replace them.
+    /// Returns a fingerprint that distinguishes these files from their replacements.
     fn print(&self) -> Print {
         let print = |path| {
             let file = std::fs::metadata(path).ok()?;
@@ -123,14 +123,14 @@ impl CertificateFiles {
     }
 }
 
-/// The certificate that is in use.
+/// The certificate in use.
 #[derive(Debug)]
 pub(crate) struct Certificates {
     files: CertificateFiles,
     current: RwLock<Arc<ServerConfig>>,
 }
 
-/// Files as they were when they were looked at last.
+/// The state of the files when they were last checked.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Print(Vec<Option<[u64; 4]>>);
 
@@ -148,7 +148,7 @@ impl Certificates {
         self.files.print()
     }
 
-    /// Reads the files again. If that fails, what was in use stays so.
+    /// Reads the files again. If that fails, the certificate in use stays.
     pub(crate) fn reload(&self) -> Result<(), CertificateError> {
         let new = Arc::new(self.files.load()?);
         *self.current.write() = new;
@@ -180,6 +180,6 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Names of protocols, as the two ends agree on them during the handshake.
+/// The names of protocols for ALPN.
 pub(crate) const H2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";

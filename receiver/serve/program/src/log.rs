@@ -1,4 +1,4 @@
-//! What the server says on standard error: it never waits for whoever reads that.
+//! The server's log on standard error; logging never waits for its reader.
 
 use std::io;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use artifact_serve::Lines;
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Starts to collect what is said; [`write`] starts the thread that writes it.
+/// Starts to collect lines; [`write`] starts the thread that writes them.
 pub(crate) fn start(level: Level) -> Arc<Lines> {
     let lines = Lines::new();
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
-        // systemd and others put it there themselves.
+        // systemd and other readers add the time themselves.
         .without_time()
         .with_ansi(false)
         .with_writer(Writer(Arc::clone(&lines)))
@@ -22,7 +22,7 @@ pub(crate) fn start(level: Level) -> Arc<Lines> {
     lines
 }
 
-/// Starts to write.
+/// Starts the thread that writes.
 pub(crate) fn write(lines: &Arc<Lines>) -> io::Result<()> {
     let stderr = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)?;
     lines.write_to(stderr.into())
@@ -39,7 +39,7 @@ impl<'a> MakeWriter<'a> for Writer {
     }
 }
 
-/// One event, which is written at once.
+/// One event, complete in one write.
 struct Line<'a>(&'a Lines);
 
 impl io::Write for Line<'_> {
