@@ -9,10 +9,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-use artifact_protocol::frame::{RefOutcome, Verdict};
+use artifact_protocol::frame::{RefOutcome, Staged, Verdict};
 use artifact_protocol::session::{Announcement, Opened, ReceiverEvent};
 use artifact_protocol::{Text, Version, escape_json};
-use artifact_store::Received;
 use serde::{Deserialize, Serialize};
 
 /// The audit's record of one push. Text of clients is escaped in the file, and must be escaped
@@ -136,7 +135,7 @@ impl Audit {
     }
 
     /// Writes the line. A client that only asked which server this is leaves none.
-    pub fn finish(mut self, received: Received, error: Option<String>) {
+    pub fn finish(mut self, received: Staged, error: Option<String>) {
         let record = &mut self.record;
         if record.refs.is_empty() && error.is_none() {
             return;
@@ -238,11 +237,11 @@ mod tests {
     use std::slice;
 
     use artifact_formats::Checksum;
-    use artifact_protocol::frame::{Expect, RefState, RefUpdate, Refusal, RefusalCode};
+    use artifact_protocol::frame::{Expect, RefState, RefUpdate, Refusal, RefusalCode, Staged};
 
     use super::*;
 
-    const RECEIVED: Received = Received {
+    const RECEIVED: Staged = Staged {
         objects: 3,
         bytes: 400,
     };

@@ -1,6 +1,8 @@
 //! The sandbox, from inside: a push has everything it needs, and nothing else.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+#[path = "../store/tests/local/session.rs"]
+mod session;
 #[expect(dead_code, reason = "the store's own tests use the rest")]
 #[path = "../store/tests/local/support.rs"]
 mod support;
@@ -18,13 +20,13 @@ use std::{env, io, thread};
 use artifact_formats::{Checksum, ObjectId};
 use artifact_protocol::frame::{PushOptions, RefOutcome, SummaryDone};
 use artifact_sandbox::{Needs, Standing};
-use artifact_store::{LocalStore, ObjectStream, Store};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::sys::{pthread, ptrace, signal};
 use nix::{libc, unistd};
 use rustix::process::Resource;
 
+use self::session::Session;
 use self::support::{Pair, done, open, update};
 
 /// Set in the process that confines itself: the directory of the pair.
@@ -83,7 +85,7 @@ fn confined(dir: &Path) {
     other_processes_are_out_of_reach();
 }
 
-fn push(store: LocalStore, name: &str, commit: Checksum, objects: &BTreeMap<ObjectId, Vec<u8>>) {
+fn push(store: Session, name: &str, commit: Checksum, objects: &BTreeMap<ObjectId, Vec<u8>>) {
     open(&store, PushOptions::default(), &[update(name, commit)]);
     let ids: Vec<_> = objects.keys().copied().collect();
     let had = store.have(&ids).unwrap();

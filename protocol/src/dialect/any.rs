@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::receiver::DialectReceiver;
 use super::sender::DialectSender;
 use super::version::Dialect;
-use crate::frame::CloseCode;
+use crate::frame::{CloseCode, Staged};
 use crate::session::{
     ApiMisuse, Error, Fault, ReceiverConfig, ReceiverOutput, ReceiverSession, SenderConfig,
     SenderOutput, SenderSession, SourceDone, StoreDone,
@@ -137,6 +137,18 @@ impl AnyReceiver {
             Receiver::Undecided(_) => false,
             Receiver::Current(session) => session.is_publishing(),
             Receiver::Old(session) => session.is_publishing(),
+        }
+    }
+
+    /// Returns the objects that were verified and staged, and their stored bytes.
+    pub const fn staged(&self) -> Staged {
+        match &self.session {
+            Receiver::Undecided(_) => Staged {
+                objects: 0,
+                bytes: 0,
+            },
+            Receiver::Current(session) => session.staged(),
+            Receiver::Old(session) => session.staged(),
         }
     }
 

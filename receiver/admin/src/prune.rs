@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Prune) -> anyhow::Result<u8> {
         artifact_store::would_prune(&args.repo, &going)
     } else {
         remove(&old, args, &summary)?;
-        artifact_store::tidy(&args.repo, summary.clone())?;
+        artifact_store::tidy(&args.repo)?;
         artifact_store::prune(&args.repo, summary)
     };
     let Pruned {

@@ -188,7 +188,7 @@ fn serve(args: &Args, prepared: Prepared, mut signals: Signals) -> anyhow::Resul
             event,
         ),
     };
-    let (code, error) = match served {
+    let (code, error) = match served.done {
         Ok(()) => (exit::DONE, None),
         Err(error) => {
             let code = exit_code(&error);
@@ -200,8 +200,7 @@ fn serve(args: &Args, prepared: Prepared, mut signals: Signals) -> anyhow::Resul
             (code, Some(error))
         }
     };
-    let received = store.as_deref().map(LocalStore::received);
-    audit.finish(received.unwrap_or_default(), error);
+    audit.finish(served.staged, error);
     Ok(spoken.exit_code(code))
 }
 

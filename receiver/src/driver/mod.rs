@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use artifact_protocol::dialect::{AnyReceiver, Openness};
-use artifact_protocol::frame::CloseCode;
+use artifact_protocol::frame::{CloseCode, Staged};
 use artifact_protocol::session::{
     Error as SessionError, ReceiverConfig, ReceiverEvent, ReceiverOutput, StoreOp,
 };
@@ -57,15 +57,23 @@ pub struct DriverConfig {
     pub threads: usize,
 }
 
+/// What came of a session.
+#[derive(Debug)]
+#[must_use]
+pub struct Served {
+    /// Why the push was not done, if it was not.
+    pub done: Result<(), Error>,
+    /// The objects that were verified, published or not.
+    pub staged: Staged,
+}
+
 /// Serves one client until the session ends.
 ///
 /// `event` is told what happened. `stop` returns when this process is told to stop: then the client
 /// is told, unless refs may be moving, which is carried through. The last bytes for the client are
 /// written, or the client is given up, before this returns.
 ///
-/// # Errors
-///
-/// Why the push was not done.
+/// Says in the end why the push was not done, if it was not, and what was received.
 pub fn serve<S: Store + 'static>(
     store: &Arc<S>,
     config: DriverConfig,
@@ -73,7 +81,7 @@ pub fn serve<S: Store + 'static>(
     output: impl Write + Send + 'static,
     stop: impl FnOnce() + Send + 'static,
     event: impl FnMut(ReceiverEvent),
-) -> Result<(), Error> {
+) -> Served {
     let (inbox, happenings) = channel();
     let report = |inbox: &Sender<Happening>| {
         let inbox = inbox.clone();
@@ -107,15 +115,16 @@ pub fn serve<S: Store + 'static>(
     let result = driver.run(&happenings);
     driver.drain();
     driver.linger(&happenings);
-    let failure = driver.pool.take_failure();
+    let (failure, staged) = (driver.pool.take_failure(), driver.session.staged());
     if driver.at_work == 0 {
         driver.pool.finish();
     }
     // What the client was told of a fault of the store is only a part of it.
-    match (result, failure) {
+    let done = match (result, failure) {
         (Err(SessionError::Fault(_)), Some(cause)) => Err(Error::Store(cause)),
         (result, _) => result.map_err(Error::Session),
-    }
+    };
+    Served { done, staged }
 }
 
 /// Something for the loop to act on.
@@ -361,76 +370,63 @@ mod tests {
     use artifact_protocol::{Features, Version};
 
     use super::*;
-    use artifact_store::Error as StoreError;
-    use artifact_store::ObjectStream;
+    use artifact_store::{Error as StoreError, Push, Refused};
 
     /// Takes as long to publish as a client is waited for, twice over.
-    #[derive(Debug, Default)]
+    #[derive(Clone, Debug, Default)]
     struct SlowStore {
-        summarized: AtomicBool,
-    }
-
-    #[derive(Debug)]
-    struct NoStream;
-
-    impl ObjectStream for NoStream {
-        fn append(&mut self, _: &[u8]) -> Result<(), StoreError> {
-            Ok(())
-        }
-
-        fn finish(self) -> Result<(), StoreError> {
-            Ok(())
-        }
+        summarized: Arc<AtomicBool>,
     }
 
     impl Store for SlowStore {
-        type Stream = NoStream;
+        type Push = Self;
 
         fn refs(&self, _: &RefQuery) -> Result<(Vec<(RefName, Checksum)>, bool), StoreError> {
             Ok((Vec::new(), true))
         }
 
-        fn open(&self, _: &Announcement) -> Result<Opened, StoreError> {
+        fn begin(&self, _: &Announcement) -> Result<(Opened, Self), StoreError> {
             let state = RefState {
                 current: None,
                 verdict: Verdict::Accepted,
             };
-            Ok(Opened {
+            let opened = Opened {
                 refs: vec![state],
                 complete: Vec::new(),
-            })
+            };
+            Ok((opened, self.clone()))
+        }
+    }
+
+    impl Push for SlowStore {
+        type Stager = Refused;
+
+        fn stager(&self) -> Refused {
+            Refused
         }
 
-        fn rely(&self, _: &[Checksum]) -> Result<(), StoreError> {
+        fn rely(&mut self, _: &[Checksum]) -> Result<(), StoreError> {
             Ok(())
         }
 
-        fn have(&self, ids: &[ObjectId]) -> Result<Vec<bool>, StoreError> {
+        fn have(&mut self, ids: &[ObjectId]) -> Result<Vec<bool>, StoreError> {
             Ok(vec![true; ids.len()])
         }
 
-        fn stage(&self, _: ObjectId, _: &[u8]) -> Result<(), StoreError> {
+        fn stage_detached(&mut self, _: Checksum, _: &[u8]) -> Result<(), StoreError> {
             Ok(())
         }
 
-        fn begin(&self, _: ObjectId) -> Result<NoStream, StoreError> {
-            Ok(NoStream)
-        }
-
-        fn stage_detached(&self, _: Checksum, _: &[u8]) -> Result<(), StoreError> {
+        fn lack(&mut self, _: &[ObjectId]) -> Result<(), StoreError> {
             Ok(())
         }
 
-        fn lack(&self, _: &[ObjectId]) -> Result<(), StoreError> {
-            Ok(())
-        }
-
-        fn publish(&self) -> Result<Published, StoreError> {
+        fn publish(&mut self) -> Result<Published, StoreError> {
             thread::sleep(2 * STALL);
             Ok(Published::Done(vec![RefOutcome::Updated]))
         }
 
-        fn summarize(&self) -> SummaryDone {
+        fn summarize(&mut self) -> SummaryDone {
             thread::sleep(2 * STALL);
             self.summarized.store(true, Ordering::SeqCst);
             SummaryDone::Current
@@ -507,7 +503,8 @@ mod tests {
         let output = Deaf { hangs_up: false };
         let done = serve(&store, config, input, output, thread::park, |event| {
             published |= matches!(event, ReceiverEvent::Published(_));
-        });
+        })
+        .done;
         assert!(done.is_ok(), "{done:?}");
         assert!(published && store.summarized.load(Ordering::SeqCst));
         assert!(
@@ -529,7 +526,7 @@ mod tests {
         bytes.truncate(bytes.len() - 1);
         let output = Deaf { hangs_up: true };
         let input = Cursor::new(bytes);
-        let done = serve(&store, config, input, output, thread::park, |_| ());
+        let done = serve(&store, config, input, output, thread::park, |_| ()).done;
         assert!(
             matches!(done, Err(Error::Session(SessionError::Truncated))),
             "{done:?}"

@@ -1,7 +1,8 @@
 //! Threads that do a store's work: one for refs and negotiation, some for objects.
 //!
-//! Keeps the lanes' promise (`session::Lane`): one stream's requests run in order on one thread,
-//! and so do all of the control lane.
+//! The control thread has the store, and from its announcement on the push; then it starts the workers,
+//! which stage what the client sends. Keeps the lanes' promise (`session::Lane`): one stream's
+//! requests run in order on one thread, and so do all of the control lane.
 
 use std::collections::HashMap;
 use std::mem;
@@ -10,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use artifact_protocol::session::{Lane, StoreDone, StoreOp, StoreOutcome, StoreRequest};
-use artifact_store::{Error, ObjectStream, Store};
+use artifact_store::{Error, ObjectStream, Push, Stager, Store};
 use parking_lot::Mutex;
 
 /// The threads, and who is busy with what.
@@ -19,7 +20,8 @@ pub(super) struct Pool {
     control: Sender<StoreRequest>,
     workers: Vec<Sender<StoreRequest>>,
     placement: Placement,
-    threads: Vec<JoinHandle<()>>,
+    /// It ends after the workers.
+    thread: JoinHandle<()>,
     failure: Arc<Mutex<Option<Error>>>,
 }
 
@@ -37,23 +39,24 @@ impl Pool {
         threads: usize,
         report: impl Fn(Vec<Completion>) + Clone + Send + 'static,
     ) -> Self {
-        let mut handles = Vec::new();
         let failure = Arc::new(Mutex::new(None));
-        let mut spawn = |worker: Option<usize>| {
-            let (sender, requests) = channel();
-            let (store, report) = (Arc::clone(store), report.clone());
-            let failure = Arc::clone(&failure);
-            let handle =
-                thread::spawn(move || work(store.as_ref(), &requests, worker, report, &failure));
-            handles.push(handle);
-            sender
-        };
-        let workers = threads.max(1);
+        let (workers, queues): (Vec<_>, Vec<_>) = (0..threads.max(1)).map(|_| channel()).unzip();
+        let (control, requests) = channel();
+        let (store, kept) = (Arc::clone(store), Arc::clone(&failure));
+        let thread = thread::spawn(move || {
+            let report = Report {
+                send: report,
+                failure: &kept,
+            };
+            if let Some(push) = begin(store.as_ref(), &requests, &report) {
+                run(push, &requests, queues, &report);
+            }
+        });
         Self {
-            control: spawn(None),
-            workers: (0..workers).map(|number| spawn(Some(number))).collect(),
-            placement: Placement::new(workers),
-            threads: handles,
+            control,
+            placement: Placement::new(workers.len()),
+            workers,
+            thread,
             failure,
         }
     }
@@ -66,10 +69,8 @@ impl Pool {
     /// Waits until the threads are done with what they have, and have let go of the store.
     pub(super) fn finish(self) {
         drop((self.control, self.workers));
-        for thread in self.threads {
-            // A thread that panicked has said so.
-            let _ = thread.join();
-        }
+        // A thread that panicked has said so.
+        let _ = self.thread.join();
     }
 
     /// Hands a request to the thread of its lane.
@@ -149,63 +150,156 @@ impl Placement {
     }
 }
 
-fn work<S: Store>(
+/// How completions get to the session.
+struct Report<'a, F> {
+    send: F,
+    failure: &'a Mutex<Option<Error>>,
+}
+
+impl<F: Fn(Vec<Completion>)> Report<'_, F> {
+    /// Completes a request, and keeps what went wrong in full.
+    fn complete(
+        &self,
+        worker: Option<usize>,
+        request: StoreRequest,
+        outcome: Result<StoreOutcome, Error>,
+    ) -> Completion {
+        let weight = request.weight();
+        let outcome = outcome.map_err(|error| {
+            let fault = error.to_fault();
+            self.failure.lock().get_or_insert(error);
+            fault
+        });
+        Completion {
+            worker,
+            weight,
+            done: request.complete(outcome),
+        }
+    }
+
+    /// Reports at once what a client waits for.
+    fn control(&self, request: StoreRequest, outcome: Result<StoreOutcome, Error>) {
+        (self.send)(vec![self.complete(None, request, outcome)]);
+    }
+}
+
+/// Answers what is asked before a push, and begins it. Returns none where none is begun.
+fn begin<S: Store>(
     store: &S,
     requests: &Receiver<StoreRequest>,
-    worker: Option<usize>,
-    report: impl Fn(Vec<Completion>),
-    failure: &Mutex<Option<Error>>,
+    report: &Report<'_, impl Fn(Vec<Completion>)>,
+) -> Option<S::Push> {
+    for request in requests {
+        let outcome = match request.op() {
+            StoreOp::Refs(query) => {
+                let refs = store.refs(query);
+                refs.map(|(refs, all)| StoreOutcome::Refs { refs, all })
+            }
+            StoreOp::Open(announcement) => match store.begin(announcement) {
+                Ok((opened, push)) => {
+                    report.control(request, Ok(StoreOutcome::Opened(opened)));
+                    return Some(push);
+                }
+                Err(error) => Err(error),
+            },
+            StoreOp::Rely(_)
+            | StoreOp::Have(_)
+            | StoreOp::Stage(_)
+            | StoreOp::Begin(..)
+            | StoreOp::Append(..)
+            | StoreOp::End(_)
+            | StoreOp::Detached(..)
+            | StoreOp::Unsent(_)
+            | StoreOp::Publish
+            | StoreOp::Summarize => Err(OUT_OF_PLACE),
+        };
+        report.control(request, outcome);
+    }
+    None
+}
+
+/// Drives a push, with a worker for each queue, until nobody asks any more.
+fn run<P: Push>(
+    mut push: P,
+    requests: &Receiver<StoreRequest>,
+    queues: Vec<Receiver<StoreRequest>>,
+    report: &Report<'_, impl Fn(Vec<Completion>) + Clone + Send>,
+) {
+    thread::scope(|scope| {
+        for (worker, queue) in queues.into_iter().enumerate() {
+            let stager = push.stager();
+            let report = Report {
+                send: report.send.clone(),
+                failure: report.failure,
+            };
+            scope.spawn(move || work(&stager, &queue, worker, &report));
+        }
+        for request in requests {
+            let outcome = control(&mut push, request.op());
+            report.control(request, outcome);
+        }
+    });
+}
+
+fn control(push: &mut impl Push, op: &StoreOp) -> Result<StoreOutcome, Error> {
+    match op {
+        StoreOp::Rely(commits) => push.rely(commits).map(|()| StoreOutcome::Relied),
+        StoreOp::Have(ids) => push.have(ids).map(StoreOutcome::Have),
+        StoreOp::Detached(commit, metadata) => {
+            let staged = push.stage_detached(*commit, metadata);
+            staged.map(|()| StoreOutcome::Staged)
+        }
+        StoreOp::Unsent(ids) => push.lack(ids).map(|()| StoreOutcome::Relied),
+        StoreOp::Publish => push.publish().map(StoreOutcome::Published),
+        StoreOp::Summarize => Ok(StoreOutcome::Summarized(push.summarize())),
+        StoreOp::Refs(_)
+        | StoreOp::Open(_)
+        | StoreOp::Stage(_)
+        | StoreOp::Begin(..)
+        | StoreOp::Append(..)
+        | StoreOp::End(_) => Err(OUT_OF_PLACE),
+    }
+}
+
+fn work<S: Stager>(
+    stager: &S,
+    requests: &Receiver<StoreRequest>,
+    worker: usize,
+    report: &Report<'_, impl Fn(Vec<Completion>)>,
 ) {
     let mut streams = HashMap::new();
     let mut completions = Vec::new();
     let mut next = requests.recv().ok();
     while let Some(request) = next {
-        let weight = request.weight();
-        let outcome = perform(store, request.op(), &mut streams).map_err(|error| {
-            let fault = error.to_fault();
-            failure.lock().get_or_insert(error);
-            fault
-        });
-        completions.push(Completion {
-            worker,
-            weight,
-            done: request.complete(outcome),
-        });
+        let outcome = stage(stager, request.op(), &mut streams);
+        completions.push(report.complete(Some(worker), request, outcome));
         let waiting = requests.try_recv().ok();
-        // The control thread's are what a client waits for.
-        if waiting.is_none() || worker.is_none() || completions.len() == REPORTED_AT_ONCE {
-            report(mem::take(&mut completions));
+        if waiting.is_none() || completions.len() == REPORTED_AT_ONCE {
+            (report.send)(mem::take(&mut completions));
         }
         next = waiting.or_else(|| requests.recv().ok());
     }
 }
 
-fn perform<S: Store>(
-    store: &S,
+fn stage<S: Stager>(
+    stager: &S,
     op: &StoreOp,
     streams: &mut HashMap<u8, S::Stream>,
 ) -> Result<StoreOutcome, Error> {
     match op {
-        StoreOp::Refs(query) => {
-            let (refs, all) = store.refs(query)?;
-            Ok(StoreOutcome::Refs { refs, all })
-        }
-        StoreOp::Open(announcement) => store.open(announcement).map(StoreOutcome::Opened),
-        StoreOp::Rely(commits) => store.rely(commits).map(|()| StoreOutcome::Relied),
-        StoreOp::Have(ids) => store.have(ids).map(StoreOutcome::Have),
         StoreOp::Stage(objects) => {
             for (id, stored) in objects {
-                store.stage(*id, stored)?;
+                stager.stage(*id, stored.clone())?;
             }
             Ok(StoreOutcome::Staged)
         }
         StoreOp::Begin(stream, id) => {
-            streams.insert(*stream, store.begin(*id)?);
+            streams.insert(*stream, stager.begin(*id)?);
             Ok(StoreOutcome::Appended)
         }
         StoreOp::Append(stream, bytes) => {
             if let Some(open) = streams.get_mut(stream) {
-                open.append(bytes)?;
+                open.append(bytes.clone())?;
             }
             Ok(StoreOutcome::Appended)
         }
@@ -215,15 +309,21 @@ fn perform<S: Store>(
             }
             Ok(StoreOutcome::Staged)
         }
-        StoreOp::Detached(commit, metadata) => store
-            .stage_detached(*commit, metadata)
-            .map(|()| StoreOutcome::Staged),
-        StoreOp::Unsent(ids) => store.lack(ids).map(|()| StoreOutcome::Relied),
-        StoreOp::Publish => store.publish().map(StoreOutcome::Published),
-        StoreOp::Summarize => Ok(StoreOutcome::Summarized(store.summarize())),
+        StoreOp::Refs(_)
+        | StoreOp::Open(_)
+        | StoreOp::Rely(_)
+        | StoreOp::Have(_)
+        | StoreOp::Detached(..)
+        | StoreOp::Unsent(_)
+        | StoreOp::Publish
+        | StoreOp::Summarize => Err(OUT_OF_PLACE),
     }
 }
 
+/// A session asks for nothing out of its place; this is what it would be told.
+const OUT_OF_PLACE: Error = Error::Misuse {
+    what: "act out of its place",
+};
 /// Completions of a worker that has more to do which are reported together: each report wakes the
 /// session.
 const REPORTED_AT_ONCE: usize = 4;

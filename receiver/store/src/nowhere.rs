@@ -5,9 +5,10 @@ use artifact_formats::{Checksum, ObjectId, RefName};
 use artifact_protocol::Text;
 use artifact_protocol::frame::{RefState, Refusal, RefusalCode, SummaryDone, Verdict};
 use artifact_protocol::session::{Announcement, Opened, Published, RefQuery};
+use bytes::Bytes;
 
 use crate::error::Error;
-use crate::seam::{ObjectStream, Store};
+use crate::seam::{ObjectStream, Push, Stager, Store};
 
 /// A store that takes nothing, and says why.
 #[derive(Clone, Debug)]
@@ -15,9 +16,9 @@ pub struct Nowhere {
     why: String,
 }
 
-/// An object that cannot come.
+/// A push of which all is refused. A session never asks anything of it.
 #[derive(Clone, Copy, Debug)]
-pub struct NoStream;
+pub struct Refused;
 
 impl Nowhere {
     /// Refuses everything in these words.
@@ -26,63 +27,72 @@ impl Nowhere {
     }
 }
 
-const MISUSE: Error = Error::Misuse {
-    what: "take what it has not accepted",
-};
-
 impl Store for Nowhere {
-    type Stream = NoStream;
+    type Push = Refused;
 
     fn refs(&self, _: &RefQuery) -> Result<(Vec<(RefName, Checksum)>, bool), Error> {
         Ok((Vec::new(), true))
     }
 
-    fn open(&self, announcement: &Announcement) -> Result<Opened, Error> {
+    fn begin(&self, announcement: &Announcement) -> Result<(Opened, Refused), Error> {
         let refused = RefState {
             current: None,
             verdict: Verdict::Refused(Refusal::new(RefusalCode::NOT_PERMITTED, &self.why)),
         };
-        Ok(Opened {
+        let opened = Opened {
             refs: vec![refused; announcement.refs.len()],
             complete: Vec::new(),
-        })
+        };
+        Ok((opened, Refused))
+    }
+}
+
+impl Push for Refused {
+    type Stager = Self;
+
+    fn stager(&self) -> Self {
+        *self
     }
 
-    fn rely(&self, _: &[Checksum]) -> Result<(), Error> {
+    fn rely(&mut self, _: &[Checksum]) -> Result<(), Error> {
         Err(MISUSE)
     }
 
-    fn have(&self, _: &[ObjectId]) -> Result<Vec<bool>, Error> {
+    fn have(&mut self, _: &[ObjectId]) -> Result<Vec<bool>, Error> {
         Err(MISUSE)
     }
 
-    fn stage(&self, _: ObjectId, _: &[u8]) -> Result<(), Error> {
+    fn stage_detached(&mut self, _: Checksum, _: &[u8]) -> Result<(), Error> {
         Err(MISUSE)
     }
 
-    fn begin(&self, _: ObjectId) -> Result<NoStream, Error> {
+    fn lack(&mut self, _: &[ObjectId]) -> Result<(), Error> {
         Err(MISUSE)
     }
 
-    fn stage_detached(&self, _: Checksum, _: &[u8]) -> Result<(), Error> {
+    fn publish(&mut self) -> Result<Published, Error> {
         Err(MISUSE)
     }
 
-    fn lack(&self, _: &[ObjectId]) -> Result<(), Error> {
-        Err(MISUSE)
-    }
-
-    fn publish(&self) -> Result<Published, Error> {
-        Err(MISUSE)
-    }
-
-    fn summarize(&self) -> SummaryDone {
+    fn summarize(&mut self) -> SummaryDone {
         SummaryDone::Failed(Text::new(&MISUSE.to_string()))
     }
 }
 
-impl ObjectStream for NoStream {
-    fn append(&mut self, _: &[u8]) -> Result<(), Error> {
+impl Stager for Refused {
+    type Stream = Self;
+
+    fn stage(&self, _: ObjectId, _: Bytes) -> Result<(), Error> {
+        Err(MISUSE)
+    }
+
+    fn begin(&self, _: ObjectId) -> Result<Self, Error> {
+        Err(MISUSE)
+    }
+}
+
+impl ObjectStream for Refused {
+    fn append(&mut self, _: Bytes) -> Result<(), Error> {
         Err(MISUSE)
     }
 
@@ -90,3 +100,7 @@ impl ObjectStream for NoStream {
         Err(MISUSE)
     }
 }
+
+const MISUSE: Error = Error::Misuse {
+    what: "take what it has not accepted",
+};

@@ -12,7 +12,7 @@ use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{Expect, RefUpdate};
 use artifact_protocol::session::{Announcement, Published};
 use artifact_sender::{Plan, Repository, Target};
-use artifact_store::{LocalStore, Store, StoreConfig};
+use artifact_store::{LocalPush, LocalStore, Push, Stager, Store, StoreConfig};
 use artifact_tests::repo::{Mode, Repo};
 use artifact_tests::tree::Tree;
 use divan::Bencher;
@@ -62,11 +62,11 @@ fn inflate_and_hash_objects(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn walk_a_closure(bencher: Bencher<'_, '_>) {
     let source = Source::new();
-    let (store, missing) = source.staged_but_one();
+    let (mut push, missing) = source.staged_but_one();
     bencher
         .counter(ItemsCount::new(source.ids.len()))
         .bench_local(|| {
-            let published = store.publish().expect("the walk succeeds");
+            let published = push.publish().expect("the walk succeeds");
             assert_eq!(published, Published::Missing(vec![missing]));
         });
 }
@@ -75,10 +75,10 @@ fn walk_a_closure(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn answer_offers(bencher: Bencher<'_, '_>) {
     let source = Source::new();
-    let (store, _) = source.staged_but_one();
+    let (mut push, _) = source.staged_but_one();
     bencher
         .counter(ItemsCount::new(source.ids.len()))
-        .bench_local(|| store.have(&source.ids).expect("the store answers"));
+        .bench_local(|| push.have(&source.ids).expect("the store answers"));
 }
 
 /// The sender's offers to a server that has nothing.
@@ -134,8 +134,8 @@ impl Source {
         }
     }
 
-    /// Returns a store in which everything is staged except one file, and that file.
-    fn staged_but_one(&self) -> (LocalStore, ObjectId) {
+    /// Returns a push of which everything is staged except one file, and that file.
+    fn staged_but_one(&self) -> (LocalPush, ObjectId) {
         let target = Repo::at(&self.dir.path().join("target"));
         target
             .ostree("init", ["--mode=archive-z2"])
@@ -151,15 +151,16 @@ impl Source {
             refs: vec![update],
             ..Announcement::default()
         };
-        store.open(&announcement).expect("it may be pushed");
+        let (_, push) = store.begin(&announcement).expect("it may be pushed");
+        let stager = push.stager();
         let mut ids = self.ids.clone();
         let last = ids.iter().rposition(|id| id.kind == ObjectKind::File);
         let missing = ids.remove(last.expect("there are files"));
         for id in ids {
             let stored = read(&self.repo, id);
-            store.stage(id, &stored).expect("it is good");
+            stager.stage(id, stored.into()).expect("it is good");
         }
-        (store, missing)
+        (push, missing)
     }
 }
 

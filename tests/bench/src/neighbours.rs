@@ -16,12 +16,13 @@ use artifact_models::random::Random;
 use artifact_protocol::frame::{Expect, PushOptions, RefOutcome, RefUpdate};
 use artifact_protocol::limits::MAX_REFS;
 use artifact_protocol::session::{Announcement, Published};
-use artifact_store::{Allowance, LocalStore, Store, StoreConfig};
+use artifact_store::{Allowance, LocalPush, LocalStore, Push, Stager, Store, StoreConfig};
 use artifact_tests::exec::{Failure, run};
 use artifact_tests::hand::Artifact;
 use artifact_tests::processes::MemoryWatch;
 use artifact_tests::programs;
 use artifact_tests::repo::{Mode, Repo};
+use bytes::Bytes;
 
 use crate::data::make_dir;
 use crate::growth::{add_refs, small_commit};
@@ -293,8 +294,9 @@ impl Scene {
                     for bytes in 0..amount / 4 {
                         made.dir(&[(format!("{n}-{bytes}"), made.empty)]);
                     }
-                    let store = self.open()?;
-                    made.stage(&store)?;
+                    let begun = self.open()?.begin(&Announcement::default());
+                    let (_, push) = begun.map_err(|error| failed(&error))?;
+                    made.stage(&push)?;
                 }
                 Ok(0)
             }
@@ -331,16 +333,17 @@ impl Scene {
                 refs: updates.collect::<Result<_, Failure>>()?,
                 ..Announcement::default()
             };
-            store.open(&announcement).map_err(|error| failed(&error))?;
-            made.stage(&store)?;
-            match store.publish().map_err(|error| failed(&error))? {
+            let begun = store.begin(&announcement);
+            let (_, mut push) = begun.map_err(|error| failed(&error))?;
+            made.stage(&push)?;
+            match push.publish().map_err(|error| failed(&error))? {
                 Published::Done(outcomes) => {
                     let updated = |outcome: &&RefOutcome| **outcome == RefOutcome::Updated;
                     taken += outcomes.iter().filter(updated).count();
                 }
                 Published::Missing(missing) => return Err(Failure::new(format!("{missing:?}"))),
             }
-            store.summarize();
+            push.summarize();
         }
         Ok(taken)
     }
@@ -404,9 +407,11 @@ impl Made {
         self.add(ObjectKind::Commit, commit.serialize())
     }
 
-    fn stage(&self, store: &LocalStore) -> Result<(), Failure> {
+    fn stage(&self, push: &LocalPush) -> Result<(), Failure> {
+        let stager = push.stager();
         for (id, bytes) in &self.objects {
-            store.stage(*id, bytes).map_err(|error| failed(&error))?;
+            let staged = stager.stage(*id, Bytes::copy_from_slice(bytes));
+            staged.map_err(|error| failed(&error))?;
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ use self::greeting::{ExpectUpdate, Opening};
 use self::objects::{ExpectObjects, Objects};
 use super::message::Message;
 use super::version::Dialect;
-use crate::frame::{CloseCode, Hello};
+use crate::frame::{CloseCode, Hello, Staged};
 use crate::session::machine::{FailsWith, Machine};
 use crate::session::outputs::Outputs;
 use crate::session::{
@@ -153,8 +153,8 @@ impl DialectReceiver {
     /// `Fault`, if the store cannot continue or refuses an object, and the client cannot be told.
     pub fn handle_stored(&mut self, done: StoreDone) -> Result<(), Error> {
         self.machine.step(|state, core| {
+            core.backlog.completed(&done);
             let StoreDone { request, outcome } = done;
-            core.backlog.completed(&request);
             match (state, request.op) {
                 (State::Looking, StoreOp::Refs(_)) => outcome
                     .map_err(Error::Fault)
@@ -204,6 +204,11 @@ impl DialectReceiver {
             | None => false,
         };
         awaits_client && !self.machine.core.backlog.is_busy()
+    }
+
+    /// Returns the objects that were verified and staged, and their stored bytes.
+    pub const fn staged(&self) -> Staged {
+        self.machine.core.backlog.staged()
     }
 
     /// Returns whether the session will produce nothing more.

@@ -25,7 +25,7 @@ use super::machine::{FailsWith, Machine};
 use super::outputs::Outputs;
 use super::store::{Announcement, Opened, StoreDone, StoreOp, StoreRequest};
 use crate::frame::deframer::Deframer;
-use crate::frame::{Close, CloseCode, Frame, Hello, RefOutcome};
+use crate::frame::{Close, CloseCode, Frame, Hello, RefOutcome, Staged};
 use crate::limits::{Limits, MAX_EARLY_FRAME_LEN};
 use crate::text::Text;
 
@@ -185,8 +185,8 @@ impl ReceiverSession {
     /// `Fault`, if the store cannot continue or refuses an object.
     pub fn handle_stored(&mut self, done: StoreDone) -> Result<(), Error> {
         self.machine.step(|state, core| {
+            core.backlog.completed(&done);
             let StoreDone { request, outcome } = done;
-            core.backlog.completed(&request);
             let outcome = outcome.map_err(Error::Fault)?;
             match (state, request.op) {
                 (State::Opening(state), StoreOp::Open(announcement)) => {
@@ -225,6 +225,11 @@ impl ReceiverSession {
             | None => false,
         };
         awaits_client && !self.machine.core.backlog.is_busy()
+    }
+
+    /// Returns the objects that were verified and staged, and their stored bytes.
+    pub const fn staged(&self) -> Staged {
+        self.machine.core.backlog.staged()
     }
 
     /// Returns how many frames and parts of objects the client has sent, without its `Ping`s: a

@@ -41,11 +41,9 @@ pub(super) struct Transfer {
     may_rely: bool,
     /// Store requests of this state that are not completed.
     pending: usize,
-    staged: Staged,
-    /// For each stream, the object on its way and its stored bytes so far: they count once the
-    /// object is verified.
-    appended: [(Option<ObjectId>, u64); MAX_OPEN_STREAMS],
-    /// The `staged` that the client was last told.
+    /// For each stream, the object on its way.
+    streams: [Option<ObjectId>; MAX_OPEN_STREAMS],
+    /// The count of verified objects that the client was last told.
     told: Staged,
     /// Whether the client has sent `Finalize`; the session acts on it when nothing is pending.
     finalizing: bool,
@@ -72,8 +70,7 @@ impl Transfer {
             detached,
             may_rely: true,
             pending: 0,
-            staged: NOTHING,
-            appended: [(None, 0); MAX_OPEN_STREAMS],
+            streams: [None; MAX_OPEN_STREAMS],
             told: NOTHING,
             finalizing: false,
             rounds: 0,
@@ -154,27 +151,20 @@ impl Transfer {
         self.pending -= 1;
         match (op, outcome) {
             (StoreOp::Rely(_) | StoreOp::Unsent(_), StoreOutcome::Relied)
+            | (StoreOp::Append(..), StoreOutcome::Appended)
             | (StoreOp::Detached(..), StoreOutcome::Staged) => {}
             (StoreOp::Have(ids), StoreOutcome::Have(have)) if ids.len() == have.len() => {
                 let wanted = self.ledger.answer(&ids, &have);
                 core.outputs.send(&Frame::Want(Want { wanted }));
             }
             (StoreOp::Begin(stream, id), StoreOutcome::Appended) => {
-                *self.appended(stream)? = (Some(id), 0);
+                *self.stream(stream)? = Some(id);
             }
             (StoreOp::Stage(objects), StoreOutcome::Staged) => {
                 objects.iter().for_each(|(id, _)| self.ledger.verified(id));
-                self.staged.objects += objects.len() as u64;
-                self.staged.bytes += objects.iter().map(|(_, b)| b.len() as u64).sum::<u64>();
-            }
-            (StoreOp::Append(stream, bytes), StoreOutcome::Appended) => {
-                self.appended(stream)?.1 += bytes.len() as u64;
             }
             (StoreOp::End(stream), StoreOutcome::Staged) => {
-                self.staged.objects += 1;
-                // REQ-23.
-                let (id, bytes) = std::mem::take(self.appended(stream)?);
-                self.staged.bytes += bytes;
+                let id = self.stream(stream)?.take();
                 id.iter().for_each(|id| self.ledger.verified(id));
             }
             _ => return Err(ApiMisuse::Outcome.into()),
@@ -287,9 +277,9 @@ impl Transfer {
         Ok(())
     }
 
-    fn appended(&mut self, stream: u8) -> Result<&mut (Option<ObjectId>, u64), ApiMisuse> {
-        let appended = self.appended.get_mut(usize::from(stream));
-        appended.ok_or(ApiMisuse::Outcome)
+    fn stream(&mut self, stream: u8) -> Result<&mut Option<ObjectId>, ApiMisuse> {
+        let slot = self.streams.get_mut(usize::from(stream));
+        slot.ok_or(ApiMisuse::Outcome)
     }
 
     const fn refuse_in_dry_run(&self, rule: &'static str) -> Result<(), Violation> {
@@ -302,12 +292,13 @@ impl Transfer {
 
     /// Sends `Staged` now and then.
     fn tell_staged(&mut self, core: &mut Core) {
-        let news = self.staged.bytes - self.told.bytes >= STAGED_STEP_BYTES
-            || self.staged.objects - self.told.objects >= STAGED_STEP_OBJECTS;
-        let last = self.finalizing && self.pending == 0 && self.staged != self.told;
+        let staged = core.backlog.staged();
+        let news = staged.bytes - self.told.bytes >= STAGED_STEP_BYTES
+            || staged.objects - self.told.objects >= STAGED_STEP_OBJECTS;
+        let last = self.finalizing && self.pending == 0 && staged != self.told;
         if news || last {
-            self.told = self.staged;
-            core.outputs.send(&Frame::Staged(self.staged));
+            self.told = staged;
+            core.outputs.send(&Frame::Staged(staged));
         }
     }
 }

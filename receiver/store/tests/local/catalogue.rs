@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 
+use crate::session::Session;
 use artifact_protocol::frame::{RefOutcome, SummaryDone};
-use artifact_store::{Allowance, Catalogue, CatalogueRef, LocalStore, Store, StoreConfig};
+use artifact_store::{Allowance, Catalogue, CatalogueRef, StoreConfig};
 use artifact_store::{SummaryConfig, list_refs, remove_refs};
 
 use crate::support::{Pair, open, ostree, update};
@@ -93,7 +94,7 @@ fn a_catalogue_says_who_has_made_a_ref_where_that_is_counted() {
         },
         ..StoreConfig::default()
     };
-    let store = LocalStore::open(&pair.target(), config).unwrap();
+    let store = Session::at(&pair.target(), config).unwrap();
     open(&store, Default::default(), &[update("p/e/1", commit)]);
     pair.stage_all(&store, commit);
     store.publish().unwrap();

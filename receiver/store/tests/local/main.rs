@@ -9,6 +9,7 @@ mod races;
 mod rereads;
 mod rights;
 mod room;
+mod session;
 mod signatures;
 mod staging;
 mod summary;

@@ -6,14 +6,14 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::session::Session;
 use artifact_formats::limits::MAX_TREE_DEPTH;
 use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind, Summary};
 use artifact_protocol::frame::{CloseCode, PushOptions, RefOutcome, RefusalCode, SummaryDone};
 use artifact_protocol::limits::Limits;
 use artifact_protocol::session::Announcement;
 use artifact_store::{
-    Allowance, Error, LocalStore, Store, StoreConfig, SummaryConfig, SummaryMode, list_refs,
-    remove_refs, tidy,
+    Allowance, Error, Fs, StoreConfig, SummaryConfig, SummaryMode, list_refs, remove_refs, tidy,
 };
 
 use crate::support::{Op, Pair, done, open, ostree, update};
@@ -73,7 +73,7 @@ impl Made {
     }
 
     /// Stages every object made so far.
-    pub(crate) fn stage(&self, store: &impl Store) {
+    pub(crate) fn stage<F: Fs>(&self, store: &Session<F>) {
         for (id, content) in &self.objects {
             store.stage(*id, content).unwrap();
         }
@@ -235,7 +235,7 @@ fn summary(pair: &Pair) -> Summary {
 }
 
 /// Opens the target for an identity.
-fn store_of(pair: &Pair, identity: &str, refs_max: Option<u64>, mode: SummaryMode) -> LocalStore {
+fn store_of(pair: &Pair, identity: &str, refs_max: Option<u64>, mode: SummaryMode) -> Session {
     let config = StoreConfig {
         identity: identity.to_owned(),
         allowance: Allowance { refs_max },
@@ -245,13 +245,13 @@ fn store_of(pair: &Pair, identity: &str, refs_max: Option<u64>, mode: SummaryMod
         },
         ..StoreConfig::default()
     };
-    LocalStore::open(&pair.target(), config).unwrap()
+    Session::at(&pair.target(), config).unwrap()
 }
 
 /// Pushes refs to one commit; returns the outcome of each, and of the summary.
 fn push_refs(
     pair: &Pair,
-    store: &LocalStore,
+    store: &Session,
     names: &[String],
     commit: Checksum,
 ) -> (Vec<RefOutcome>, SummaryDone) {
@@ -503,7 +503,7 @@ fn nothing_is_left_of_refs_that_are_removed_and_a_neighbour_that_sets_one_meanwh
         .map(|name| (name.parse().unwrap(), None))
         .collect();
     remove_refs(&pair.target(), SummaryConfig::default(), &wanted).unwrap();
-    tidy(&pair.target(), SummaryConfig::default()).unwrap();
+    tidy(&pair.target()).unwrap();
     ostree(&["prune", "--refs-only"], &pair.target());
     let after = left(&pair.target());
     let differ: Vec<_> = after
@@ -537,7 +537,7 @@ fn refs_and_directories_that_an_earlier_version_or_another_program_left_can_be_r
     let wanted = [(found.name.clone(), Some(commit))];
     remove_refs(&pair.target(), SummaryConfig::default(), &wanted).unwrap();
     assert!(!pair.target().join("refs/heads/alpha").exists());
-    tidy(&pair.target(), SummaryConfig::default()).unwrap();
+    tidy(&pair.target()).unwrap();
     let heads = fs::read_dir(pair.target().join("refs/heads")).unwrap();
     assert_eq!(heads.count(), 1);
     pair.assert_sound(&["good/x"]);
@@ -580,7 +580,7 @@ fn directories_for_refs_are_counted_with_the_objects_of_a_push() {
             limits,
             ..StoreConfig::default()
         };
-        let store = LocalStore::open(&pair.target(), config).unwrap();
+        let store = Session::at(&pair.target(), config).unwrap();
         // The directory above them all counts as one.
         let refs = (1..dirs).map(|n| update(&format!("{dirs}-{max}/{n}/x"), commit));
         let announcement = Announcement {

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 
 use artifact_formats::{Checksum, Commit};
 use artifact_protocol::frame::{PushOptions, RefOutcome};
-use artifact_store::Store;
 
 use crate::neighbours::Made;
 use crate::support::{Op, Pair, done, open, update};
@@ -152,11 +151,11 @@ fn nobody_waits_until_all_that_others_left_is_gone_and_it_goes_in_the_end() {
     }
     let before = staged(&target);
     assert!(before > 1_200, "{before}");
-    drop(pair.store_of("bob"));
+    drop(pair.store_of("bob").begun().unwrap());
     let removed = before - staged(&target);
     assert!((100..500).contains(&removed), "{removed} files removed");
     for _ in 0..before.div_ceil(removed) {
-        drop(pair.store_of("bob"));
+        drop(pair.store_of("bob").begun().unwrap());
     }
     assert_eq!(pair.staging_dirs(), 0);
 }

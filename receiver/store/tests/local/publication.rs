@@ -4,13 +4,14 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::sync::atomic::Ordering;
 
+use crate::session::Session;
 use artifact_formats::limits::MAX_TREE_DEPTH;
 use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind};
 use artifact_protocol::frame::{
     CloseCode, Expect, PushOptions, RefOutcome, RefUpdate, RefusalCode, Verdict,
 };
 use artifact_protocol::session::Announcement;
-use artifact_store::{Error, LocalStore, ObjectStream, Store, StoreConfig};
+use artifact_store::{Error, StoreConfig};
 
 use crate::support::{Op, Pair, done, missing, open, ostree, update};
 
@@ -367,7 +368,8 @@ fn planted_symbolic_links_are_never_followed() {
     let extensions = pair.target().join("extensions");
     fs::remove_dir(&extensions).unwrap();
     symlink(outside.path(), &extensions).unwrap();
-    assert!(LocalStore::open(&pair.target(), StoreConfig::default()).is_err());
+    let session = Session::at(&pair.target(), StoreConfig::default());
+    assert!(session.and_then(Session::begun).is_err());
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
@@ -525,7 +527,7 @@ fn a_base_that_is_relied_on_spares_what_is_beneath_it() {
 }
 
 /// Stages a commit whose root has `levels` levels, each of which names the next one twice.
-fn stage_towers(store: &impl Store, pair: &Pair, levels: usize) -> Checksum {
+fn stage_towers(store: &Session, pair: &Pair, levels: usize) -> Checksum {
     let model = pair.commit(None, &[("a", "a")]);
     let meta = pair
         .closure(model)
@@ -580,7 +582,7 @@ fn of_many_objects_that_several_threads_publish_none_is_left_behind() {
         threads: 3,
         ..StoreConfig::default()
     };
-    let store = LocalStore::open(&pair.target(), config).unwrap();
+    let store = Session::at(&pair.target(), config).unwrap();
     open(&store, PushOptions::default(), &[update("x", commit)]);
     pair.stage_all(&store, commit);
     store.publish().unwrap();

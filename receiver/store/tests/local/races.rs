@@ -5,8 +5,8 @@ use std::fs;
 use artifact_formats::{Checksum, ObjectKind};
 use artifact_protocol::frame::{Base, PushOptions, RefOutcome, RefState, RefusalCode, Verdict};
 use artifact_protocol::session::Announcement;
-use artifact_store::{LocalStore, Store};
 
+use crate::session::Session;
 use crate::support::{Pair, done, missing, open, ostree, update};
 
 fn lost(outcome: &RefOutcome) -> bool {
@@ -14,7 +14,7 @@ fn lost(outcome: &RefOutcome) -> bool {
 }
 
 /// Opens a push of `new` to `a/2` that relies on `base`, and stages only the difference.
-fn push_relying(pair: &Pair, base: Checksum, new: Checksum) -> LocalStore {
+fn push_relying(pair: &Pair, base: Checksum, new: Checksum) -> Session {
     let store = pair.store();
     let opened = store
         .open(&Announcement {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::session::Session;
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{PushOptions, RefOutcome};
 use artifact_protocol::session::Published;
-use artifact_store::{LocalStore, Store, StoreConfig};
+use artifact_store::StoreConfig;
 
 use crate::support::{Op, Pair, Record, Recorder, done, open, update};
 
@@ -35,7 +36,7 @@ fn begin(
     pair: &Pair,
     commit: Checksum,
     reread_max: Option<u64>,
-) -> (LocalStore<Recorder>, Arc<Record>) {
+) -> (Session<Recorder>, Arc<Record>) {
     let config = StoreConfig {
         reread_max,
         ..StoreConfig::default()

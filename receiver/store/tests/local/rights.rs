@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use crate::session::Session;
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{PushOptions, RefOutcome, RefUpdate, Refusal, RefusalCode, Verdict};
+use artifact_store::StoreConfig;
 use artifact_store::policy::{Grants, Policy};
-use artifact_store::{LocalStore, Store, StoreConfig};
 use sha2::Digest;
 
 use crate::support::{Pair, done, open, update};
@@ -14,7 +15,7 @@ use crate::support::{Pair, done, open, update};
 const SIGNATURE: &[u8] = b"k\0\0\0\0\0\0\0v\0\0s\x02\x0d";
 const OTHER: &[u8] = b"";
 
-fn store(pair: &Pair, push: &str) -> LocalStore {
+fn store(pair: &Pair, push: &str) -> Session {
     let grants = Grants {
         push: vec![push.parse().unwrap()],
         ..Grants::default()
@@ -23,7 +24,7 @@ fn store(pair: &Pair, push: &str) -> LocalStore {
         policy: Policy::limited("somebody".into(), grants),
         ..StoreConfig::default()
     };
-    LocalStore::open(&pair.target(), config).unwrap()
+    Session::at(&pair.target(), config).unwrap()
 }
 
 fn signed(name: &str, commit: Checksum, metadata: &[u8]) -> RefUpdate {
@@ -33,7 +34,7 @@ fn signed(name: &str, commit: Checksum, metadata: &[u8]) -> RefUpdate {
     }
 }
 
-fn push_signed(pair: &Pair, store: &LocalStore, update: &RefUpdate, metadata: &[u8]) {
+fn push_signed(pair: &Pair, store: &Session, update: &RefUpdate, metadata: &[u8]) {
     open(store, PushOptions::default(), std::slice::from_ref(update));
     pair.stage_all(store, update.commit);
     store.stage_detached(update.commit, metadata).unwrap();
@@ -120,7 +121,7 @@ fn a_commit_that_an_earlier_session_left_is_judged_though_nobody_offers_it() {
             policy: Policy::limited("somebody".into(), grants),
             ..StoreConfig::default()
         };
-        LocalStore::open(&pair.target(), config).unwrap()
+        Session::at(&pair.target(), config).unwrap()
     };
     let refs = [update("alpha/x", unrelated), update("alpha/y", bound)];
     let earlier = somebody();

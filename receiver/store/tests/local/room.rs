@@ -1,26 +1,25 @@
 //! Free space for a push, on the disk and beside other identities, checked before the push is
 //! accepted.
 
+use crate::session::Session;
 use artifact_formats::{ObjectKind, Share};
-use artifact_protocol::frame::{CloseCode, Expect, PushOptions, RefOutcome, RefUpdate};
+use artifact_protocol::frame::{CloseCode, PushOptions, RefOutcome, RefUpdate};
 use artifact_protocol::session::Announcement;
-use artifact_store::{
-    Error, HeadRoom, LocalStore, ObjectStream, Places, Received, Room, Store, StoreConfig,
-};
+use artifact_store::{Error, HeadRoom, Places, Room, StoreConfig};
 
 use crate::support::{Pair, done, open, ostree, update};
 
 const MUCH: u64 = 1 << 60;
 
-fn store(pair: &Pair, space: Option<Share>, inodes: Option<u64>) -> LocalStore {
+fn store(pair: &Pair, space: Option<Share>, inodes: Option<u64>) -> Session {
     let config = StoreConfig {
         head_room: HeadRoom { space, inodes },
         ..StoreConfig::default()
     };
-    LocalStore::open(&pair.target(), config).unwrap()
+    Session::at(&pair.target(), config).unwrap()
 }
 
-fn announce(store: &LocalStore, refs: &[RefUpdate], options: PushOptions) -> Result<(), Error> {
+fn announce(store: &Session, refs: &[RefUpdate], options: PushOptions) -> Result<(), Error> {
     let announcement = Announcement {
         options,
         refs: refs.to_vec(),
@@ -87,16 +86,16 @@ impl Crowd {
         Self { pair, places, refs }
     }
 
-    fn store(&self, identity: &str) -> LocalStore {
+    fn store(&self, identity: &str) -> Session {
         let config = StoreConfig {
             identity: identity.to_owned(),
             places: self.places,
             ..StoreConfig::default()
         };
-        LocalStore::open(&self.pair.target(), config).unwrap()
+        Session::at(&self.pair.target(), config).unwrap()
     }
 
-    fn enter(&self, identity: &str) -> Result<LocalStore, CloseCode> {
+    fn enter(&self, identity: &str) -> Result<Session, CloseCode> {
         let store = self.store(identity);
         let let_in = announce(&store, &self.refs, PushOptions::default());
         let_in.map_err(|error| error.to_fault().code)?;
@@ -156,25 +155,6 @@ fn who_has_announced_nothing_that_is_accepted_takes_nobodys_place() {
     there.unwrap();
     drop(alice);
     crowd.enter("alice").unwrap();
-}
-
-#[test]
-fn what_was_received_is_counted_whole_or_in_pieces() {
-    let pair = Pair::new();
-    let commit = pair.commit(None, &[("file", "text")]);
-    let store = pair.store();
-    let any = RefUpdate {
-        expect: Expect::Any,
-        ..update("x", commit)
-    };
-    open(&store, PushOptions::default(), &[any]);
-    assert_eq!(store.received(), Received::default());
-    pair.stage_all(&store, commit);
-    let closure = pair.closure(commit);
-    let bytes = closure.iter().map(|id| pair.stored(*id).len() as u64).sum();
-    let objects = closure.len() as u64;
-    assert_eq!(store.received(), Received { objects, bytes });
-    assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
 }
 
 #[test]

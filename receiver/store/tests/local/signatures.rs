@@ -4,10 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::session::Session;
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{PushOptions, RefOutcome, RefUpdate, RefusalCode, Verdict};
 use artifact_store::policy::{Grants, Policy};
-use artifact_store::{Fs, LocalStore, Store, StoreConfig};
+use artifact_store::{Fs, StoreConfig};
 
 use crate::support::{Op, Pair, done, open, update};
 
@@ -27,12 +28,12 @@ fn config(who: &str, push: &str) -> StoreConfig {
     }
 }
 
-fn bob(pair: &Pair) -> LocalStore {
-    LocalStore::open(&pair.target(), config("bob", "beta/**")).unwrap()
+fn bob(pair: &Pair) -> Session {
+    Session::at(&pair.target(), config("bob", "beta/**")).unwrap()
 }
 
-fn mallory(pair: &Pair) -> LocalStore {
-    LocalStore::open(&pair.target(), config("mallory", "alpha/**")).unwrap()
+fn mallory(pair: &Pair) -> Session {
+    Session::at(&pair.target(), config("mallory", "alpha/**")).unwrap()
 }
 
 fn signed(name: &str, commit: Checksum, metadata: &[u8]) -> RefUpdate {
@@ -45,7 +46,7 @@ fn signed(name: &str, commit: Checksum, metadata: &[u8]) -> RefUpdate {
 /// Sends everything except the detached metadata; returns how the update was judged.
 fn prepare<F: Fs>(
     pair: &Pair,
-    store: &LocalStore<F>,
+    store: &Session<F>,
     name: &str,
     commit: Checksum,
     metadata: Option<&[u8]>,
@@ -62,11 +63,11 @@ fn prepare<F: Fs>(
     verdict
 }
 
-fn publish<F: Fs>(store: &LocalStore<F>) -> RefOutcome {
+fn publish<F: Fs>(store: &Session<F>) -> RefOutcome {
     done(store.publish().unwrap()).remove(0)
 }
 
-fn push(pair: &Pair, store: &LocalStore, name: &str, commit: Checksum, metadata: Option<&[u8]>) {
+fn push(pair: &Pair, store: &Session, name: &str, commit: Checksum, metadata: Option<&[u8]>) {
     assert_eq!(
         prepare(pair, store, name, commit, metadata),
         Verdict::Accepted
@@ -143,7 +144,7 @@ fn who_may_create_what_a_commit_is_bound_to_signs_it_anew() {
     // Also detached metadata alone.
     push(&pair, &bob(&pair), "beta/x", commit, Some(JUNK));
     assert_eq!(signature(&pair, commit).as_deref(), Some(JUNK));
-    let eve = LocalStore::open(&pair.target(), config("eve", "gamma/**")).unwrap();
+    let eve = Session::at(&pair.target(), config("eve", "gamma/**")).unwrap();
     let verdict = prepare(&pair, &eve, "beta/x", commit, Some(REAL));
     assert!(is_not_permitted(&verdict), "{verdict:?}");
 }
@@ -175,7 +176,7 @@ fn signatures_of_an_unbound_commit_are_whose_who_attached_them_first() {
         policy: Policy::limited("signer".into(), grants),
         ..config("signer", "gamma/**")
     };
-    let signer = LocalStore::open(&pair.target(), config).unwrap();
+    let signer = Session::at(&pair.target(), config).unwrap();
     push(&pair, &signer, "gamma/x", commit, Some(JUNK));
     assert_eq!(signature(&pair, commit).as_deref(), Some(JUNK));
 }

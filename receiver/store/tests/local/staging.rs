@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::session::Session;
 use artifact_formats::{ObjectId, ObjectKind};
 use artifact_protocol::frame::{CloseCode, PushOptions, RefOutcome};
 use artifact_protocol::session::Published;
-use artifact_store::{Error, Fs, LocalStore, LockMode, RealFs, RepoPath, Store, StoreConfig};
+use artifact_store::{Error, Fs, LockMode, RealFs, RepoPath, StoreConfig};
 
 use crate::support::{Pair, done, open, ostree, update};
 
@@ -31,7 +32,7 @@ fn a_living_session_keeps_its_staging_and_a_dead_one_does_not() {
     // And the state of one killed in between.
     fs::create_dir(staging.join("boot.unborn")).unwrap();
     assert_eq!(pair.staging_dirs(), 3);
-    let another = pair.store();
+    let another = pair.store().begun().unwrap();
     assert_eq!(pair.staging_dirs(), 2);
     drop(another);
     assert_eq!(pair.staging_dirs(), 1);
@@ -58,7 +59,7 @@ fn sessions_that_begin_and_end_at_once_never_take_each_others_staging() {
         }
     });
     // Each session left its staged objects; the server keeps four sessions of one identity.
-    drop(pair.store());
+    drop(pair.store().begun().unwrap());
     assert_eq!(pair.staging_dirs(), 4);
 }
 
@@ -84,7 +85,7 @@ fn an_object_that_comes_twice_is_whole_and_has_its_mode() {
 #[test]
 fn staging_is_nobody_elses_business() {
     let pair = Pair::new();
-    let _store = pair.store();
+    let _store = pair.store().begun().unwrap();
     let staging = pair.target().join("extensions/artifact-cache/staging");
     let own = fs::read_dir(&staging)
         .unwrap()
@@ -186,7 +187,7 @@ fn lock_repo(pair: &Pair) -> <RealFs as Fs>::Lock {
 #[test]
 fn what_is_no_archive_repository_is_refused() {
     let dir = tempfile::TempDir::new().unwrap();
-    let refused = |dir| LocalStore::open(dir, StoreConfig::default()).unwrap_err();
+    let refused = |dir| Session::at(dir, StoreConfig::default()).unwrap_err();
     assert!(matches!(refused(dir.path()), Error::NotARepository { .. }));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     ostree(&["init", "--mode=bare-user"], dir.path());
@@ -201,7 +202,7 @@ fn a_session_that_waits_to_be_killed() {
     };
     let mut told = told.split(' ');
     let (source, target) = (told.next().unwrap(), told.next().unwrap());
-    let store = LocalStore::open(Path::new(target), StoreConfig::default()).unwrap();
+    let store = Session::at(Path::new(target), StoreConfig::default()).unwrap();
     for id in told {
         let wire = hex::decode(id).unwrap();
         let id = ObjectId::from_wire(wire.first_chunk().unwrap()).unwrap();
@@ -289,7 +290,7 @@ fn what_nobody_took_over_for_a_day_is_gone_with_what_was_half_received() {
         .path();
     let old = SystemTime::now() - Duration::from_secs(24 * 3600);
     fs::File::open(dir).unwrap().set_modified(old).unwrap();
-    drop(pair.store_of("another"));
+    drop(pair.store_of("another").begun().unwrap());
     assert_eq!(pair.staging_dirs(), 0);
 }
 
@@ -302,7 +303,7 @@ fn sessions_that_end_are_in_the_way_of_none_that_begins() {
         for _ in 0..8 {
             scope.spawn(|| {
                 while Instant::now() < deadline {
-                    let opened = LocalStore::open(&pair.target(), StoreConfig::default());
+                    let opened = Session::at(&pair.target(), StoreConfig::default());
                     drop(opened.unwrap());
                 }
             });

@@ -6,11 +6,10 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::session::Session;
 use artifact_formats::{Checksum, ObjectKind, Summary, ed25519_signatures};
 use artifact_protocol::frame::{PushOptions, RefOutcome, SummaryDone};
-use artifact_store::{
-    LocalStore, Store, StoreConfig, SummaryConfig, SummaryKey, SummaryMode, fsck,
-};
+use artifact_store::{StoreConfig, SummaryConfig, SummaryKey, SummaryMode, fsck};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -304,17 +303,17 @@ fn fsck_finds_what_is_damaged_missing_or_out_of_place() {
     assert_eq!(faults(), []);
 }
 
-fn store_with(pair: &Pair, mode: SummaryMode, sign_key: Option<SummaryKey>) -> LocalStore {
+fn store_with(pair: &Pair, mode: SummaryMode, sign_key: Option<SummaryKey>) -> Session {
     let summary = SummaryConfig { mode, sign_key };
     let config = StoreConfig {
         summary,
         ..StoreConfig::default()
     };
-    LocalStore::open(&pair.target(), config).unwrap()
+    Session::at(&pair.target(), config).unwrap()
 }
 
 /// Pushes one ref through a store, with its summary.
-fn push_through(pair: &Pair, store: &LocalStore, name: &str, commit: Checksum) {
+fn push_through(pair: &Pair, store: &Session, name: &str, commit: Checksum) {
     open(store, PushOptions::default(), &[update(name, commit)]);
     pair.stage_all(store, commit);
     assert_eq!(

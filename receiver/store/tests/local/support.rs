@@ -10,12 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::{fs, io};
 
+use crate::session::Session;
 use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind};
 use artifact_protocol::frame::{Expect, PushOptions, RefOutcome, RefUpdate};
 use artifact_protocol::session::{Announcement, Opened, Published};
-use artifact_store::{
-    DirEntry, Fs, LocalStore, LockMode, RealFs, RepoPath, Room, Stat, Store, StoreConfig, fsck,
-};
+use artifact_store::{DirEntry, Fs, LockMode, RealFs, RepoPath, Room, Stat, StoreConfig, fsck};
 use tempfile::TempDir;
 
 /// A client's repository and the server's.
@@ -94,30 +93,30 @@ impl Pair {
         commit
     }
 
-    pub(crate) fn store(&self) -> LocalStore {
-        LocalStore::open(&self.target(), StoreConfig::default()).unwrap()
+    pub(crate) fn store(&self) -> Session {
+        Session::at(&self.target(), StoreConfig::default()).unwrap()
     }
 
-    pub(crate) fn store_of(&self, identity: &str) -> LocalStore {
+    pub(crate) fn store_of(&self, identity: &str) -> Session {
         let config = StoreConfig {
             identity: identity.to_owned(),
             ..StoreConfig::default()
         };
-        LocalStore::open(&self.target(), config).unwrap()
+        Session::at(&self.target(), config).unwrap()
     }
 
-    pub(crate) fn recorded(&self) -> (LocalStore<Recorder>, Arc<Record>) {
+    pub(crate) fn recorded(&self) -> (Session<Recorder>, Arc<Record>) {
         self.recorded_with(StoreConfig::default())
     }
 
-    pub(crate) fn recorded_with(&self, config: StoreConfig) -> (LocalStore<Recorder>, Arc<Record>) {
+    pub(crate) fn recorded_with(&self, config: StoreConfig) -> (Session<Recorder>, Arc<Record>) {
         let record = Arc::new(Record::default());
         let real = RealFs::open(&self.target()).unwrap();
         let fs = Recorder {
             real,
             record: Arc::clone(&record),
         };
-        (LocalStore::with_fs(fs, config).unwrap(), record)
+        (Session::with_fs(fs, config).unwrap(), record)
     }
 
     /// Returns the stored bytes of an object of the source.
@@ -151,7 +150,7 @@ impl Pair {
     }
 
     /// Stages everything a commit reaches.
-    pub(crate) fn stage_all(&self, store: &impl Store, commit: Checksum) {
+    pub(crate) fn stage_all(&self, store: &Session<impl Fs>, commit: Checksum) {
         for id in self.closure(commit) {
             store.stage(id, &self.stored(id)).unwrap();
         }
@@ -252,7 +251,7 @@ pub(crate) fn update(name: &str, commit: Checksum) -> RefUpdate {
     }
 }
 
-pub(crate) fn open(store: &impl Store, options: PushOptions, refs: &[RefUpdate]) -> Opened {
+pub(crate) fn open(store: &Session<impl Fs>, options: PushOptions, refs: &[RefUpdate]) -> Opened {
     let refs = refs.to_vec();
     store
         .open(&Announcement {

@@ -1,6 +1,7 @@
 //! Any operation of a push fails, once or from then on.
 
-use artifact_store::{LocalStore, ObjectStream, Store, StoreConfig};
+use crate::session::Session;
+use artifact_store::StoreConfig;
 use nix::libc::{EDQUOT, EINTR, EIO, EMFILE, ENOSPC, EROFS};
 use proptest::prelude::*;
 
@@ -67,7 +68,8 @@ fn an_object_that_could_not_be_written_is_not_staged_though_it_is_ended() {
     let mut failed = 0;
     for at in 0.. {
         let fs = ModelFs::alone(repository(), Script::fail_once(at, EIO));
-        let begun = LocalStore::with_fs(fs.clone(), StoreConfig::default())
+        let begun = Session::with_fs(fs.clone(), StoreConfig::default())
+            .and_then(Session::begun)
             .and_then(|store| Ok((store.begin(id)?, store)));
         let Ok((mut stream, store)) = begun else {
             continue;

@@ -11,5 +11,7 @@ mod failures;
 mod files;
 mod interleavings;
 mod resume;
+#[path = "../local/session.rs"]
+mod session;
 mod summary;
 mod world;

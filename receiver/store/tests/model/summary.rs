@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use crate::session::Session;
 use artifact_formats::{Checksum, Summary, SummaryRef};
 use artifact_protocol::frame::SummaryDone;
-use artifact_store::{Fs, LocalStore, RepoPath, Store, StoreConfig};
+use artifact_store::{Fs, RepoPath, StoreConfig};
 use proptest::prelude::*;
 
 use crate::disk::{Machine, Node};
@@ -155,7 +156,7 @@ impl World {
             }
             Act::Wait(seconds) => self.machine.lock().unwrap().clock += seconds,
             Act::Summarize => {
-                let store = LocalStore::with_fs(fs, StoreConfig::default()).unwrap();
+                let store = Session::with_fs(fs, StoreConfig::default()).unwrap();
                 assert_eq!(store.summarize(), SummaryDone::Current);
             }
         }
@@ -188,7 +189,7 @@ impl World {
         };
         assert_eq!(commits(&found), held);
         let fs = ModelFs::alone(machine, Script::Nothing);
-        let store = LocalStore::with_fs(fs.clone(), StoreConfig::default()).unwrap();
+        let store = Session::with_fs(fs.clone(), StoreConfig::default()).unwrap();
         store.rebuild_summary(|_| ()).unwrap();
         let rebuilt = Self::summary(&fs.machine());
         // Only pushed refs have a size, and never a wrong one.
@@ -250,9 +251,9 @@ fn what_is_quiet_is_not_read_again() {
     }
     world.act(&Act::Wait(10));
     world.act(&Act::Summarize);
-    let operations = |act: &dyn Fn(&LocalStore<ModelFs>)| {
+    let operations = |act: &dyn Fn(&Session<ModelFs>)| {
         let fs = world.fs();
-        act(&LocalStore::with_fs(fs.clone(), StoreConfig::default()).unwrap());
+        act(&Session::with_fs(fs.clone(), StoreConfig::default()).unwrap());
         fs.count()
     };
     let quiet = operations(&|store| assert_eq!(store.summarize(), SummaryDone::Current));

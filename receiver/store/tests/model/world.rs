@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use crate::session::Session;
 use artifact_formats::{
     Attributes, Checksum, Commit, Dirmeta, Dirtree, FileHeader, ObjectId, ObjectKind, Summary,
     Xattrs,
 };
 use artifact_protocol::frame::{Base, Expect, PushOptions, RefOutcome, RefUpdate, SummaryDone};
 use artifact_protocol::session::{Announcement, Opened, Published};
-use artifact_store::{Error, LocalStore, LockMode, ObjectStream, Store, StoreConfig};
+use artifact_store::{Error, LockMode, StoreConfig};
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use proptest::prelude::*;
@@ -225,7 +226,7 @@ pub(crate) struct Client<'a> {
     universe: &'a Universe,
     push: &'a Push,
     fs: ModelFs,
-    store: LocalStore<ModelFs>,
+    store: Session<ModelFs>,
     /// The objects this client sent.
     pub(crate) sent: Vec<ObjectId>,
 }
@@ -244,7 +245,7 @@ impl<'a> Client<'a> {
         Ok(Self {
             universe,
             push,
-            store: LocalStore::with_fs(fs.clone(), config)?,
+            store: Session::with_fs(fs.clone(), config)?,
             fs: fs.clone(),
             sent: Vec::new(),
         })

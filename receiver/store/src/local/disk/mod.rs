@@ -168,6 +168,12 @@ pub(crate) fn list_dir<F: Fs>(fs: &F, dir: &RepoPath) -> Result<Vec<(String, Fil
         .collect())
 }
 
+/// Writes files beside those that they replace.
+pub(crate) trait PutFile {
+    /// Writes a file that replaces what has its name, in one step. Not durable.
+    fn put_file(&self, path: &RepoPath, content: &[u8]) -> Result<(), Error>;
+}
+
 /// Creates a directory unless it exists; returns whether it did.
 pub(crate) fn make_dir<F: Fs>(fs: &F, path: &RepoPath, mode: u32) -> io::Result<bool> {
     match fs.mkdir(path, mode) {

@@ -48,16 +48,16 @@ impl Meter {
         }
     }
 
-    /// Fails if a push must not begin, even after `make_room` has freed what it can.
+    /// Fails if a push must not begin, even after `reclaim` has freed what it can.
     pub(crate) fn check<F: Fs>(
         &self,
         fs: &F,
         config: &RepoConfig,
-        make_room: impl FnOnce() -> bool,
+        reclaim: impl FnOnce() -> bool,
     ) -> Result<(), Error> {
         let short = |standing: &Standing| standing.free < standing.needed;
         let mut standings = standings(fs, self.head_room, config)?;
-        if standings.iter().any(short) && make_room() {
+        if standings.iter().any(short) && reclaim() {
             standings = self::standings(fs, self.head_room, config)?;
         }
         match standings.into_iter().find(short) {
@@ -74,7 +74,7 @@ impl Meter {
         fs: &F,
         config: &RepoConfig,
         (bytes, files): (u64, u64),
-        make_room: impl FnOnce() -> bool,
+        reclaim: impl FnOnce() -> bool,
     ) -> Result<(), Error> {
         let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let files = self.files.fetch_add(files, Ordering::Relaxed) + files;
@@ -88,7 +88,7 @@ impl Meter {
             s.free < s.needed / 2 || (s.free < s.needed && taken > s.needed / 8)
         };
         let mut standings = standings(fs, self.head_room, config)?;
-        if standings.iter().any(is_over) && make_room() {
+        if standings.iter().any(is_over) && reclaim() {
             standings = self::standings(fs, self.head_room, config)?;
         }
         if let Some(standing) = standings.iter().find(|standing| is_over(standing)) {

@@ -12,8 +12,9 @@ use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind};
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
+use crate::local::push::workspace::Workspace;
 use crate::local::repository::id_set::IdSet;
-use crate::local::repository::{Repo, objects};
+use crate::local::repository::objects;
 
 /// What one session knows of the history of its refs.
 #[derive(Debug, Default)]
@@ -116,13 +117,13 @@ impl Ancestors {
 
 /// Reads a commit that is staged or, whole or not, in the repository.
 pub(crate) fn read_commit<F: Fs>(
-    repo: &Repo<F>,
+    work: &Workspace<F>,
     commit: Checksum,
 ) -> Result<Option<Commit>, Error> {
     let id = ObjectId::new(ObjectKind::Commit, commit);
-    let content = match repo.staging.read(&id, MAX_METADATA_LEN)? {
+    let content = match work.staging.read(&id, MAX_METADATA_LEN)? {
         Some(content) => Some(content),
-        None => objects::read_metadata(&*repo.fs, id)?,
+        None => objects::read_metadata(work.fs(), id)?,
     };
     Ok(content.and_then(|content| Commit::parse(&content).ok()))
 }

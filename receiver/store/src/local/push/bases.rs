@@ -19,10 +19,11 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there};
 use crate::local::push::glance::has_content;
-use crate::local::push::staging::Staging;
+use crate::local::push::workspace::Workspace;
 use crate::local::repository::descent::{Descent, Levels, Next};
 use crate::local::repository::id_set::IdSet;
-use crate::local::repository::{Repo, objects, refs};
+use crate::local::repository::{objects, refs};
+use crate::local::staging::Staging;
 
 /// The commits a session may rely on, and what is beneath them.
 #[derive(Debug)]
@@ -186,10 +187,10 @@ impl Bases {
     /// walk. One base after the other is walked, until an object that is here is found beneath it.
     pub(crate) fn cover<F: Fs>(
         &mut self,
-        repo: &Repo<F>,
+        work: &Workspace<F>,
         id: &ObjectId,
     ) -> Result<Option<Levels>, Error> {
-        self.find(&*repo.fs, id, &|id| repo.staging.holds_new(id))
+        self.find(work.fs(), id, &|id| work.staging.holds_new(id))
     }
 
     fn find<F: Fs>(

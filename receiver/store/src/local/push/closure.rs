@@ -15,23 +15,39 @@ use artifact_formats::{Checksum, Commit, FormatError, ObjectId, ObjectKind};
 use artifact_protocol::limits::MAX_MISSING_IDS;
 
 use crate::error::Error;
-use crate::local::disk::path::RepoPath;
-use crate::local::disk::{Fs, if_there};
+use crate::local::disk::Fs;
+use crate::local::push::adopt;
 use crate::local::push::ancestors::read_commit;
 use crate::local::push::bases::Bases;
-use crate::local::push::resume;
+use crate::local::push::workspace::Workspace;
 use crate::local::repository::descent::{Descent, Levels, Next, TooMuch};
-use crate::local::repository::{Repo, objects};
+use crate::local::repository::objects;
 use crate::verify::Rejection;
 
 /// What became of a walk.
 #[derive(Debug)]
 pub(crate) enum Closure {
-    /// Everything is here; what is staged of it is marked there. These are the commits among that,
-    /// children before their parents.
-    Whole(Vec<Checksum>),
+    /// Everything is here, and this of it is to be published.
+    Complete(Reached),
     /// These are not; at most [`MAX_MISSING_IDS`], there may be more.
     Missing(Vec<ObjectId>),
+}
+
+/// What new commits reach of what is staged.
+///
+/// The commits are listed. All else is marked in staging, which holds every id already: another list
+/// of a million of them would be 33 MB more.
+#[derive(Debug)]
+pub(crate) struct Reached {
+    /// Children before their parents.
+    pub(crate) commits: Vec<Checksum>,
+}
+
+impl Reached {
+    /// Returns whether nothing is to be published.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.commits.is_empty()
+    }
 }
 
 /// Walks what commits reach; of a parent only if it is staged. Parents are followed past those that
@@ -40,7 +56,7 @@ pub(crate) enum Closure {
 /// Fails, by fault of the peer, when directories nest deeper than LIM-21 by whatever way, those
 /// beneath commits that are relied on counted as well.
 pub(crate) fn walk<F: Fs>(
-    repo: &Repo<F>,
+    work: &Workspace<F>,
     bases: &mut Bases,
     commits: &[Checksum],
     history: usize,
@@ -48,12 +64,12 @@ pub(crate) fn walk<F: Fs>(
     loop {
         let lost = bases.lost();
         let mut walk = Walk {
-            repo,
+            work,
             bases,
             commits: Vec::new(),
             missing: BTreeSet::new(),
         };
-        repo.staging.begin_walk();
+        work.staging.begin_walk();
         for &commit in commits {
             walk.histories(commit)?;
             walk.follow(commit, history)?;
@@ -64,84 +80,15 @@ pub(crate) fn walk<F: Fs>(
             continue;
         }
         return Ok(if missing.is_empty() {
-            Closure::Whole(commits)
+            Closure::Complete(Reached { commits })
         } else {
             Closure::Missing(missing.into_iter().collect())
         });
     }
 }
 
-/// Verifies an object that exists in the repository and links it into staging; returns whether that
-/// could be done. A damaged one is as good as none, and so is one that would be more than a push may
-/// have read.
-pub(crate) fn adopt<F: Fs>(repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
-    if !repo.may_have_had(&id) {
-        return Ok(false);
-    }
-    let Some(len_max) = repo.rereads.allowed() else {
-        return Ok(false);
-    };
-    let Some(linked) = repo.staging.link(&RepoPath::object(&id))? else {
-        return Ok(false);
-    };
-    match accept(repo, &linked, id, len_max)? {
-        Ok(effort) => {
-            repo.rereads.count(effort);
-            repo.staging.was_here(&id);
-            Ok(true)
-        }
-        Err(Rejection::TooLarge { .. }) => {
-            repo.rereads.count(TOO_LARGE_READ);
-            Ok(false)
-        }
-        Err(_) => {
-            let path = RepoPath::object(&id);
-            let stat = if_there(repo.fs.stat(&path)).map_err(Error::io("looking at", &path))?;
-            repo.rereads.count(stat.map_or(0, |stat| stat.len));
-            Ok(false)
-        }
-    }
-}
-
-/// Verifies what was linked into staging, under the name that nobody else replaces.
-pub(crate) fn accept_if_good<F: Fs>(
-    repo: &Repo<F>,
-    linked: &RepoPath,
-    id: ObjectId,
-) -> Result<bool, Error> {
-    Ok(accept(repo, linked, id, u64::MAX)?.is_ok())
-}
-
-/// Does the same with an object of so many bytes at most; returns how many it took.
-fn accept<F: Fs>(
-    repo: &Repo<F>,
-    linked: &RepoPath,
-    id: ObjectId,
-    len_max: u64,
-) -> Result<Result<u64, Rejection>, Error> {
-    let object_len_max = repo.limits.object_len_max;
-    let verified = objects::verify_file(&*repo.fs, linked, id, len_max.min(object_len_max))
-        .map_err(Error::io("reading", linked))?;
-    match verified {
-        Ok(verified) => {
-            repo.staging.accept(linked, &verified)?;
-            Ok(Ok(verified.effort()))
-        }
-        Err(rejection) => {
-            match &rejection {
-                Rejection::TooLarge { limit } if *limit < object_len_max => {
-                    tracing::debug!(%id, "a stored object is more than this push may have read");
-                }
-                _ => tracing::warn!(%id, %rejection, "a stored object is damaged"),
-            }
-            repo.staging.forget(linked);
-            Ok(Err(rejection))
-        }
-    }
-}
-
 struct Walk<'a, F: Fs> {
-    repo: &'a Repo<F>,
+    work: &'a Workspace<F>,
     bases: &'a mut Bases,
     // Those that are staged.
     commits: Vec<Checksum>,
@@ -167,14 +114,14 @@ impl<F: Fs> Walk<'_, F> {
                 return Ok(());
             }
             self.commits.push(commit);
-            self.repo.staging.reach(&id, Levels::default());
+            self.work.staging.reach(&id, Levels::default());
             let content = self.read(&id)?;
             let commit = Commit::parse(&content).map_err(refused(id))?;
             self.look(ObjectId::new(ObjectKind::Dirmeta, commit.meta))?;
             self.tree(ObjectId::new(ObjectKind::Dirtree, commit.tree))?;
             next = commit.parent.filter(|&parent| {
                 let id = ObjectId::new(ObjectKind::Commit, parent);
-                self.repo.staging.holds(&id)
+                self.work.staging.holds(&id)
             });
         }
         Ok(())
@@ -184,11 +131,11 @@ impl<F: Fs> Walk<'_, F> {
     fn follow(&mut self, commit: Checksum, history: usize) -> Result<(), Error> {
         let mut next = commit;
         for _ in 0..history {
-            let known = read_commit(self.repo, next)?;
+            let known = read_commit(self.work, next)?;
             let Some(parent) = known.and_then(|commit| commit.parent) else {
                 break;
             };
-            if (self.repo.staging).holds(&ObjectId::new(ObjectKind::Commit, parent)) {
+            if (self.work.staging).holds(&ObjectId::new(ObjectKind::Commit, parent)) {
                 self.histories(parent)?;
             }
             next = parent;
@@ -210,7 +157,7 @@ impl<F: Fs> Walk<'_, F> {
                     Look::Enter => self.enter(&mut descent, id)?,
                 },
                 Next::Done(id, levels) if levels.are_too_many() => return Err(too_deep(id)),
-                Next::Done(id, levels) => self.repo.staging.reach(&id, levels),
+                Next::Done(id, levels) => self.work.staging.reach(&id, levels),
             }
         }
         Ok(())
@@ -238,15 +185,15 @@ impl<F: Fs> Walk<'_, F> {
         if self.is_over() {
             return Ok(missing);
         }
-        match self.repo.staging.reached(&id) {
+        match self.work.staging.reached(&id) {
             Some(Some(levels)) => return Ok(Look::Settled(levels)),
             Some(None) => {}
             None => {
-                if let Some(levels) = self.bases.cover(self.repo, &id)? {
+                if let Some(levels) = self.bases.cover(self.work, &id)? {
                     return Ok(Look::Settled(levels));
                 }
                 let gone = self.missing.contains(&id);
-                if gone || !(resume::take_over(self.repo, id)? || adopt(self.repo, id)?) {
+                if gone || !(adopt::take_over(self.work, id)? || adopt::adopt(self.work, id)?) {
                     self.missing.insert(id);
                     return Ok(missing);
                 }
@@ -255,7 +202,7 @@ impl<F: Fs> Walk<'_, F> {
         Ok(match id.kind {
             ObjectKind::Commit | ObjectKind::Dirtree => Look::Enter,
             ObjectKind::File | ObjectKind::Dirmeta => {
-                self.repo.staging.reach(&id, Levels::default());
+                self.work.staging.reach(&id, Levels::default());
                 missing
             }
         })
@@ -266,7 +213,7 @@ impl<F: Fs> Walk<'_, F> {
     }
 
     fn read(&self, id: &ObjectId) -> Result<Vec<u8>, Error> {
-        self.repo
+        self.work
             .staging
             .read(id, MAX_METADATA_LEN)?
             .ok_or(Error::StagingLost)
@@ -287,6 +234,3 @@ fn refused(id: ObjectId) -> impl Fn(FormatError) -> Error {
         source: Rejection::Structure(rule),
     }
 }
-
-/// Bytes read until an object has turned out to be too large.
-const TOO_LARGE_READ: u64 = 64 * 1024;

@@ -11,7 +11,8 @@ use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName};
 
 use crate::error::Error;
 use crate::local::disk::Fs;
-use crate::local::repository::{Repo, objects};
+use crate::local::push::workspace::Workspace;
+use crate::local::repository::objects;
 use crate::policy::{Ancestry, Policy};
 
 /// What is known of commits' parents.
@@ -49,7 +50,7 @@ impl History {
     /// Follows the history that begins with `parent`, as far as it is here (LIM-22).
     pub(crate) fn ancestry<F: Fs>(
         &mut self,
-        repo: &Repo<F>,
+        work: &Workspace<F>,
         parent: Option<Checksum>,
         current: Checksum,
     ) -> Result<Ancestry, Error> {
@@ -62,7 +63,7 @@ impl History {
             if at == wanted {
                 return Ok(Ancestry::Descends);
             }
-            match self.parent(repo, at)? {
+            match self.parent(work, at)? {
                 Some(parent) => at = parent,
                 None => break,
             }
@@ -78,7 +79,7 @@ impl History {
         })
     }
 
-    fn parent<F: Fs>(&mut self, repo: &Repo<F>, at: usize) -> Result<Option<usize>, Error> {
+    fn parent<F: Fs>(&mut self, work: &Workspace<F>, at: usize) -> Result<Option<usize>, Error> {
         let member = &self.commits[at];
         match member.parent {
             Parent::At(parent) => return Ok(Some(parent)),
@@ -86,11 +87,11 @@ impl History {
             Parent::NotRead => {}
         }
         let id = ObjectId::new(ObjectKind::Commit, member.commit);
-        let content = match repo.staging.read(&id, MAX_METADATA_LEN)? {
+        let content = match work.staging.read(&id, MAX_METADATA_LEN)? {
             Some(content) => content,
             None if self.left == 0 => return Ok(None),
             None => {
-                let content = objects::read_metadata(&*repo.fs, id)?;
+                let content = objects::read_metadata(work.fs(), id)?;
                 let read = content.as_ref().map_or(0, Vec::len);
                 self.left = self.left.saturating_sub(1 + read / READ_LEN);
                 match content {
@@ -121,14 +122,14 @@ impl New {
     /// Reads a commit that is staged or, whole or not, in the repository. One that is bound to an alias
     /// counts as bound to nothing.
     pub(crate) fn read<F: Fs>(
-        repo: &Repo<F>,
+        work: &Workspace<F>,
         commit: Checksum,
         is_alias: impl Fn(&str) -> bool,
     ) -> Result<Option<Self>, Error> {
         let id = ObjectId::new(ObjectKind::Commit, commit);
-        let content = match repo.staging.read(&id, MAX_METADATA_LEN)? {
+        let content = match work.staging.read(&id, MAX_METADATA_LEN)? {
             Some(content) => Some(content),
-            None => objects::read_metadata(&*repo.fs, id)?,
+            None => objects::read_metadata(work.fs(), id)?,
         };
         let commit = content.and_then(|content| Commit::parse(&content).ok());
         Ok(commit.map(|mut commit| Self {

@@ -14,83 +14,84 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::{io, mem};
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
-use artifact_protocol::frame::{PushOptions, Verdict};
+use artifact_protocol::frame::PushOptions;
 use artifact_protocol::session::Published;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, LockMode, if_there, make_dir, sync_dirs};
-use crate::local::push::closure::{self, Closure};
-use crate::local::push::{Session, conflict, lost_race, too_many_refs};
-use crate::local::repository::refs::{self, Held, Rooms};
-use crate::local::repository::{Repo, objects};
-use crate::policy::Policy;
+use crate::local::push::closure::{self, Closure, Reached};
+use crate::local::push::state::PushState;
+use crate::local::push::update::{Update, conflict, lost_race, too_many_refs};
+use crate::local::push::workspace::Workspace;
+use crate::local::repository::objects;
+use crate::local::repository::refs::{self, Held, ParentDirs};
 
 /// Publishes what is accepted of a push, or says what is missing and changes nothing.
 pub(crate) fn publish<F: Fs>(
-    repo: &Repo<F>,
-    policy: &Policy,
-    session: &mut Session,
+    work: &Workspace<F>,
+    state: &mut PushState,
 ) -> Result<Published, Error> {
-    if session.published {
+    if state.published {
         return Err(Error::Misuse {
             what: "publish a push twice",
         });
     }
-    if !session.options.contains(PushOptions::DRY_RUN)
-        && let Some(missing) = publish_accepted(repo, policy, session)?
+    if !state.options.contains(PushOptions::DRY_RUN)
+        && let Some(missing) = publish_accepted(work, state)?
     {
         return Ok(Published::Missing(missing));
     }
-    confirm_unchanged(repo, session)?;
-    session.published = true;
-    session.objects = repo.staging.len() + session.bases.beneath();
-    repo.staging.publish();
-    Ok(Published::Done(session.outcomes()))
+    confirm_unchanged(work, state)?;
+    state.published = true;
+    state.objects = work.staging.len() + state.bases.beneath();
+    work.staging.publish();
+    Ok(Published::Done(state.outcomes()))
 }
 
 /// Publishes the accepted updates; returns what is missing for that.
 fn publish_accepted<F: Fs>(
-    repo: &Repo<F>,
-    policy: &Policy,
-    session: &mut Session,
+    work: &Workspace<F>,
+    state: &mut PushState,
 ) -> Result<Option<Vec<ObjectId>>, Error> {
-    let mut unseen = session.judge_commits(repo, policy)?;
-    session.bases.doubt(&repo.staging);
+    let mut unseen = state.judge_commits(work)?;
+    state.bases.doubt(&work.staging);
     // Each turn but the last settles an update or loses a base, so that this ends.
-    while session.accepted().next().is_some() {
-        let commits: Vec<_> = session.accepted().map(|a| a.update.commit).collect();
-        let depth = session.ancestors.depth();
-        let walked = closure::walk(repo, &mut session.bases, &commits, depth)?;
-        let reached = match walked {
-            Closure::Whole(commits) => commits,
+    while state.accepted().next().is_some() {
+        // 1. Everything is here.
+        let commits: Vec<_> = state.accepted().map(Update::commit).collect();
+        let depth = state.ancestors.depth();
+        let reached = match closure::walk(work, &mut state.bases, &commits, depth)? {
+            Closure::Complete(reached) => reached,
             Closure::Missing(missing) => return Ok(Some(missing)),
         };
         if !mem::take(&mut unseen).is_empty() {
             // The walk took commits over that this client has not offered: none goes unjudged.
-            let unseen = session.judge_commits(repo, policy)?;
+            let unseen = state.judge_commits(work)?;
             if !unseen.is_empty() {
                 return Ok(Some(unseen.into_iter().collect()));
             }
             continue;
         }
-        if reached.is_empty() && session.settle_unchanged() {
+        if reached.is_empty() && state.settle_unchanged() {
             continue;
         }
-        check_detached(repo, session)?;
-        session.check_objects(repo, repo.staging.len())?;
-        repo.take_room(0, session.new_dirs.len() as u64)?;
-        let files = stage_refs(repo, session)?;
-        repo.staging.sync()?;
-        // REQ-45, REQ-46.
-        let lock = repo.lock(LockMode::Shared)?;
-        let bases_hold = session.bases.confirm(&*repo.fs)?;
-        let refs_hold = session.confirm_refs(&*repo.fs)?;
+        check_detached(work, state)?;
+        state.check_objects(work, work.staging.len())?;
+        work.take_room(0, state.new_dirs.len() as u64)?;
+        // 2. It is durable.
+        let files = stage_refs(work, state)?;
+        work.staging.sync()?;
+        // 3. What was relied on still holds (REQ-45, REQ-46).
+        let lock = work.repo.lock(LockMode::Shared)?;
+        let bases_hold = state.bases.confirm(work.fs())?;
+        let refs_hold = state.confirm_refs(work.fs())?;
         if !bases_hold || !refs_hold {
             continue;
         }
-        install(repo, &reached)?;
-        set_refs(repo, session, &files)?;
+        // 4. Objects, then 5. refs.
+        install(work, &reached)?;
+        set_refs(work, state, &files)?;
         drop(lock);
         return Ok(None);
     }
@@ -98,12 +99,12 @@ fn publish_accepted<F: Fs>(
 }
 
 /// Checks that announced detached metadata is here; whoever announced it is at fault.
-fn check_detached<F: Fs>(repo: &Repo<F>, session: &Session) -> Result<(), Error> {
-    for announced in session.accepted() {
-        let commit = announced.update.commit;
-        if announced.update.detached.is_some()
-            && !session.detached.contains_key(&commit)
-            && objects::detached_checksum(&*repo.fs, commit)? != announced.update.detached
+fn check_detached<F: Fs>(work: &Workspace<F>, state: &PushState) -> Result<(), Error> {
+    for update in state.accepted() {
+        let commit = update.wanted.commit;
+        if update.wanted.detached.is_some()
+            && !state.detached.contains_key(&commit)
+            && objects::detached_checksum(work.fs(), commit)? != update.wanted.detached
         {
             return Err(Error::DetachedMissing { commit });
         }
@@ -114,41 +115,40 @@ fn check_detached<F: Fs>(repo: &Repo<F>, session: &Session) -> Result<(), Error>
 /// Writes the files that will be renamed to refs, so that the one sync makes them durable as well.
 /// An update of the detached metadata alone has none.
 fn stage_refs<F: Fs>(
-    repo: &Repo<F>,
-    session: &Session,
+    work: &Workspace<F>,
+    state: &PushState,
 ) -> Result<HashMap<RefName, RepoPath>, Error> {
     let mut files = HashMap::new();
-    for announced in session.accepted() {
-        let update = &announced.update;
-        if announced.held.commit() != Some(update.commit) {
-            let file = repo.staging.put_temporary(&refs::content(update.commit))?;
-            files.insert(update.name.clone(), file);
-        }
+    for update in state.accepted().filter(|update| !update.is_held()) {
+        let file = work
+            .staging
+            .put_temporary(&refs::content(update.commit()))?;
+        files.insert(update.wanted.name.clone(), file);
     }
     Ok(files)
 }
 
 /// Gives the reached objects their names in the repository, durably; commits last.
-fn install<F: Fs>(repo: &Repo<F>, commits: &[Checksum]) -> Result<(), Error> {
-    let fs = &*repo.fs;
+fn install<F: Fs>(work: &Workspace<F>, reached: &Reached) -> Result<(), Error> {
+    let fs = work.fs();
     let give_name = |fan_out: &mut FanOut<'_, F>, id: ObjectId| {
-        fan_out.give_name(&repo.staging.path(&id), &RepoPath::object(&id), id.checksum)
+        fan_out.give_name(&work.staging.path(&id), &RepoPath::object(&id), id.checksum)
     };
     let below_commits = [ObjectKind::File, ObjectKind::Dirmeta, ObjectKind::Dirtree];
     let begin = || FanOut::new(fs);
-    let named = repo
+    let named = work
         .staging
         .each_reached(&below_commits, begin, give_name)?;
     let mut fan_out = FanOut::new(fs);
     named.into_iter().for_each(|named| fan_out.join(named));
     fan_out.sync()?;
-    for &commit in commits.iter().rev() {
+    for &commit in reached.commits.iter().rev() {
         give_name(&mut fan_out, ObjectId::new(ObjectKind::Commit, commit))?;
         let tombstone = RepoPath::tombstone(commit);
         if_there(fs.unlink(&tombstone)).map_err(Error::io("removing", &tombstone))?;
     }
     fan_out.sync()?;
-    unmark_partial(fs, commits)
+    unmark_partial(fs, &reached.commits)
 }
 
 /// Removes the marks of commits that were not whole and are now, durably.
@@ -169,50 +169,53 @@ fn unmark_partial<F: Fs>(fs: &F, commits: &[Checksum]) -> Result<(), Error> {
 
 /// Compares and sets refs under our own lock. All are compared before the first is set.
 fn set_refs<F: Fs>(
-    repo: &Repo<F>,
-    session: &mut Session,
+    work: &Workspace<F>,
+    state: &mut PushState,
     files: &HashMap<RefName, RepoPath>,
 ) -> Result<(), Error> {
-    let fs = &*repo.fs;
-    let lock = repo.lock_own(&RepoPath::refs_lock(), LockMode::Exclusive)?;
+    let fs = work.fs();
+    let lock = work
+        .repo
+        .lock_own(&RepoPath::refs_lock(), LockMode::Exclusive)?;
     // As it is now: other sessions of the same identity set refs as well.
-    let mut account = match &session.account {
+    let mut account = match &state.account {
         Some(account) => Some(account.reload(fs)?),
         None => None,
     };
-    let mut rooms = Rooms::default();
-    for announced in session.accepted_mut() {
-        if !announced.confirm(fs)? || !announced.confirm_detached(fs)? {
+    let mut parents = ParentDirs::default();
+    for update in state.accepted_mut() {
+        if !update.confirm(fs)? || !update.confirm_detached(fs)? {
             continue;
         }
-        if announced.held == Held::Nothing
+        if update.held == Held::Nothing
             && let Some(account) = &mut account
-            && !account.admit(fs, &announced.update.name)?
+            && !account.admit(fs, &update.wanted.name)?
         {
-            announced.verdict = too_many_refs(account);
+            update.refuse(too_many_refs(account));
             continue;
         }
-        if let Some(why) = rooms.make(fs, &announced.update.name)? {
-            announced.verdict = conflict(why);
+        if let Some(why) = parents.prepare(fs, &update.wanted.name)? {
+            update.refuse(conflict(why));
         }
     }
     if let Some(account) = &account {
-        account.save(repo)?;
+        account.save(fs, &work.staging)?;
     }
-    attach_detached(repo, session)?;
+    attach_detached(work, state)?;
     let mut set = Vec::new();
-    for announced in session.accepted_mut() {
+    for update in state.accepted_mut() {
         // Programs that take no lock of ours may have moved it meanwhile.
-        if !announced.confirm(fs)? {
+        if !update.confirm(fs)? {
             continue;
         }
-        let name = &announced.update.name;
+        let name = &update.wanted.name;
         if let Some(file) = files.get(name) {
             refs::put(fs, name, file)?;
             set.push(name.clone());
         }
     }
     refs::made_durable(fs, set.iter())?;
+    state.accepted_mut().for_each(Update::set);
     drop(lock);
     Ok(())
 }
@@ -220,14 +223,14 @@ fn set_refs<F: Fs>(
 /// Gives the staged detached metadata of accepted updates their names, durably, before a ref leads to
 /// their commits. Those of a commit that only others' histories lead to stay as they are: the right
 /// to change that was not looked at.
-fn attach_detached<F: Fs>(repo: &Repo<F>, session: &mut Session) -> Result<(), Error> {
-    let fs = &*repo.fs;
+fn attach_detached<F: Fs>(work: &Workspace<F>, state: &mut PushState) -> Result<(), Error> {
+    let fs = work.fs();
     let mut fan_out = FanOut::new(fs);
     let mut attached = HashSet::new();
-    let staged = mem::take(&mut session.detached);
-    for announced in session.accepted_mut() {
-        let commit = announced.update.commit;
-        let Some(wanted) = announced.update.detached else {
+    let staged = mem::take(&mut state.detached);
+    for update in state.accepted_mut() {
+        let commit = update.wanted.commit;
+        let Some(wanted) = update.wanted.detached else {
             continue;
         };
         if attached.contains(&commit) {
@@ -237,29 +240,25 @@ fn attach_detached<F: Fs>(repo: &Repo<F>, session: &mut Session) -> Result<(), E
             continue;
         }
         if staged.contains_key(&commit) {
-            let from = repo.staging.dir().staged_detached(commit);
+            let from = work.staging.dir().staged_detached(commit);
             fan_out.give_name(&from, &RepoPath::detached(commit), commit)?;
             attached.insert(commit);
         } else {
-            // They were there when this was announced, and another push has replaced them.
-            announced.verdict = lost_race();
+            // They were there when this was update, and another push has replaced them.
+            update.refuse(lost_race());
         }
     }
-    session.detached = staged;
+    state.detached = staged;
     fan_out.sync()
 }
 
 /// Makes sure that refs which were up to date still are, durably.
-fn confirm_unchanged<F: Fs>(repo: &Repo<F>, session: &mut Session) -> Result<(), Error> {
-    let fs = &*repo.fs;
-    for announced in &mut session.updates {
-        if announced.verdict == Verdict::UpToDate
-            && refs::look(fs, &announced.update.name)? != announced.held
-        {
-            announced.verdict = lost_race();
-        }
+fn confirm_unchanged<F: Fs>(work: &Workspace<F>, state: &mut PushState) -> Result<(), Error> {
+    let fs = work.fs();
+    for update in &mut state.updates {
+        update.confirm_unchanged(fs)?;
     }
-    session.sync_up_to_date(fs)
+    state.sync_up_to_date(fs)
 }
 
 /// The directories of objects, made when they are needed, and which of them must be synced.

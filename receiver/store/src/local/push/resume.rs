@@ -7,37 +7,16 @@
 //! Each object is verified again: that session made nothing durable that it did not publish, and
 //! what is not durable may have been cut short or lost meanwhile, by a power cut, a disk or a person.
 
+use artifact_formats::ObjectId;
 use artifact_formats::limits::{MAX_METADATA_LEN, MAX_TREE_DEPTH};
-use artifact_formats::{ObjectId, ObjectKind};
 
 use crate::error::Error;
 use crate::local::disk::{Fs, read_file};
+use crate::local::push::adopt::take_over;
 use crate::local::push::bases::Bases;
-use crate::local::push::closure;
+use crate::local::push::workspace::Workspace;
 use crate::local::repository::id_set::IdSet;
-use crate::local::repository::{Repo, objects};
-
-/// Takes an object over, whatever is below it; returns whether that could be done.
-pub(crate) fn take_over<F: Fs>(repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
-    // REQ-40.
-    for sibling in repo.staging.siblings() {
-        let Some(linked) = repo.staging.link(&sibling.path(&id))? else {
-            continue;
-        };
-        // REQ-41.
-        let taken = if sibling.is_doubtful(&*repo.fs)? || !repo.staging.is_whole(&linked)? {
-            repo.staging.forget(&linked);
-            false
-        } else {
-            closure::accept_if_good(repo, &linked, id)?
-        };
-        if taken {
-            sibling.took();
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
+use crate::local::repository::objects;
 
 /// What was found out while trees were taken over.
 #[derive(Debug, Default)]
@@ -51,22 +30,22 @@ impl Resume {
     /// whether that is so. What was found on the way is taken over in any case.
     pub(crate) fn take_over_whole<F: Fs>(
         &mut self,
-        repo: &Repo<F>,
+        work: &Workspace<F>,
         bases: &mut Bases,
         id: ObjectId,
     ) -> Result<bool, Error> {
         // What leads from `id` to where it looks, each with what is below and not looked at yet.
         let mut path = Vec::new();
-        if !self.enter(repo, id, &mut path)? {
+        if !self.enter(work, id, &mut path)? {
             return Ok(false);
         }
         while let Some((id, below)) = path.last_mut() {
             let here = match (below.pop(), *id) {
-                (None, id) => take_over(repo, id)? && path.pop().is_some(),
-                (Some(child), _) if repo.staging.holds(&child) => true,
-                (Some(child), _) if bases.cover(repo, &child)?.is_some() => true,
-                (Some(child), _) if is_leaf(child) => take_over(repo, child)?,
-                (Some(child), _) => self.enter(repo, child, &mut path)?,
+                (None, id) => take_over(work, id)? && path.pop().is_some(),
+                (Some(child), _) if work.staging.holds(&child) => true,
+                (Some(child), _) if bases.cover(work, &child)?.is_some() => true,
+                (Some(child), _) if !child.kind.has_children() => take_over(work, child)?,
+                (Some(child), _) => self.enter(work, child, &mut path)?,
             };
             if !here {
                 for (id, _) in path {
@@ -81,16 +60,16 @@ impl Resume {
     /// Begins to look at what is below a dirtree or commit; returns whether there is a chance.
     fn enter<F: Fs>(
         &self,
-        repo: &Repo<F>,
+        work: &Workspace<F>,
         id: ObjectId,
         path: &mut Vec<(ObjectId, Vec<ObjectId>)>,
     ) -> Result<bool, Error> {
         if self.incomplete.contains(&id) || path.len() > MAX_TREE_DEPTH {
             return Ok(false);
         }
-        for sibling in repo.staging.siblings() {
+        for sibling in work.staging.siblings() {
             // Damaged or not: what leads astray here is not taken over in the end.
-            let found = read_file(&*repo.fs, &sibling.path(&id), MAX_METADATA_LEN);
+            let found = read_file(work.fs(), &sibling.path(&id), MAX_METADATA_LEN);
             let Ok(Some(content)) = found else {
                 continue;
             };
@@ -105,10 +84,6 @@ impl Resume {
         }
         Ok(false)
     }
-}
-
-const fn is_leaf(id: ObjectId) -> bool {
-    matches!(id.kind, ObjectKind::File | ObjectKind::Dirmeta)
 }
 
 /// Ids kept at once while a tree is looked through; what needs more is sent again.

@@ -11,8 +11,7 @@ use artifact_formats::{Checksum, RefName};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{Fs, if_there, make_dir, read_file};
-use crate::local::repository::Repo;
+use crate::local::disk::{Fs, PutFile, if_there, make_dir, read_file};
 use crate::local::repository::refs::{self, Held};
 
 /// How much of what all share one identity may take.
@@ -93,11 +92,11 @@ impl Account {
     }
 
     /// Writes the account, if it has changed. The lock of refs must be held.
-    pub(crate) fn save<F: Fs>(&self, repo: &Repo<F>) -> Result<(), Error> {
+    pub(crate) fn save<F: Fs>(&self, fs: &F, scratch: &impl PutFile) -> Result<(), Error> {
         if !self.changed {
             return Ok(());
         }
-        write(repo, &self.identity, &self.names)
+        write(fs, scratch, &self.identity, &self.names)
     }
 
     /// Forgets the refs that are gone.
@@ -137,11 +136,12 @@ impl Account {
 
 /// Takes refs out of all accounts: those that `is_gone` says. The lock of refs must be held.
 pub(crate) fn close<F: Fs>(
-    repo: &Repo<F>,
+    fs: &F,
+    scratch: &impl PutFile,
     mut is_gone: impl FnMut(&str) -> Result<bool, Error>,
 ) -> Result<(), Error> {
-    for path in list(&*repo.fs)? {
-        let Some(Stored { identity, names }) = read(&*repo.fs, &path)? else {
+    for path in list(fs)? {
+        let Some(Stored { identity, names }) = read(fs, &path)? else {
             continue;
         };
         let mut left = BTreeSet::new();
@@ -152,11 +152,11 @@ pub(crate) fn close<F: Fs>(
             }
         }
         if left.len() < before || left.is_empty() {
-            write(repo, &identity, &left)?;
+            write(fs, scratch, &identity, &left)?;
         }
     }
     // Goes when it is empty.
-    let _ = repo.fs.rmdir(&RepoPath::accounts());
+    let _ = fs.rmdir(&RepoPath::accounts());
     Ok(())
 }
 
@@ -206,19 +206,23 @@ fn read<F: Fs>(fs: &F, path: &RepoPath) -> Result<Option<Stored>, Error> {
     }))
 }
 
-fn write<F: Fs>(repo: &Repo<F>, identity: &str, names: &BTreeSet<Box<str>>) -> Result<(), Error> {
+fn write<F: Fs>(
+    fs: &F,
+    scratch: &impl PutFile,
+    identity: &str,
+    names: &BTreeSet<Box<str>>,
+) -> Result<(), Error> {
     let (dir, path) = (RepoPath::accounts(), path(identity));
     if names.is_empty() {
-        return match if_there(repo.fs.unlink(&path)) {
+        return match if_there(fs.unlink(&path)) {
             Ok(_) => Ok(()),
             Err(error) => Err(Error::io("removing", &path)(error)),
         };
     }
-    make_dir(&*repo.fs, &dir, 0o775).map_err(Error::io("making", &dir))?;
+    make_dir(fs, &dir, 0o775).map_err(Error::io("making", &dir))?;
     let lines = [identity].into_iter().chain(names.iter().map(|n| &**n));
     let content = lines.fold(String::new(), |text, line| text + line + "\n");
-    let file = repo.staging.put_temporary(content.as_bytes())?;
-    repo.staging.name(&file, &path)
+    scratch.put_file(&path, content.as_bytes())
 }
 
 /// Returns the directories that lead to a ref, deepest first.

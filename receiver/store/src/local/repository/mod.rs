@@ -1,4 +1,4 @@
-//! An open repository: what every part of the store needs to work on it.
+//! What lies in a repository, for whoever asks.
 
 pub(crate) mod account;
 pub(crate) mod aliases;
@@ -9,88 +9,37 @@ pub(crate) mod id_set;
 pub(crate) mod listing;
 pub(crate) mod objects;
 pub(crate) mod refs;
-pub(crate) mod rereads;
 pub(crate) mod stored;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use artifact_formats::{LockTimeout, ObjectId, RepoConfig, RepoMode};
-use artifact_protocol::limits::Limits;
+use artifact_formats::{LockTimeout, RepoConfig, RepoMode};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::real::RealFs;
-use crate::local::disk::space::Meter;
 use crate::local::disk::{FileKind, Fs, LockMode, if_there, lock, make_dir, read_file, sync_dirs};
-use crate::local::push::staging::Staging;
-use crate::local::repository::rereads::Rereads;
-use crate::local::summary::config::SummaryConfig;
 
-/// A repository, and this session's staging directory in it.
+/// A repository of mode archive.
 #[derive(Debug)]
 pub(crate) struct Repo<F: Fs> {
     pub(crate) fs: Arc<F>,
     pub(crate) config: RepoConfig,
-    pub(crate) limits: Limits,
-    pub(crate) summary: SummaryConfig,
-    pub(crate) staging: Staging<F>,
-    pub(crate) meter: Meter,
-    pub(crate) rereads: Rereads,
-    // The directories of objects that were there when this was opened.
-    fan_out: BTreeSet<String>,
 }
 
 impl<F: Fs> Repo<F> {
-    /// Opens a repository of mode archive, and makes a staging directory for `identity`, where so many
-    /// threads may act at once.
-    pub(crate) fn open(
-        fs: F,
-        identity: &str,
-        limits: Limits,
-        summary: SummaryConfig,
-        threads: usize,
-    ) -> Result<Self, Error> {
+    /// Opens the repository that is the root of a file system, and makes what it lacks of the
+    /// directories that it was made with.
+    pub(crate) fn open(fs: F) -> Result<Self, Error> {
+        // Nothing is made in what is no repository.
         let config = read_config(&fs)?;
         make_dirs(&fs)?;
-        let objects = RepoPath::objects();
-        let listed = fs.read_dir(&objects, MAX_LISTED);
-        let listed = listed.map_err(Error::io("listing", &objects))?;
-        let fan_out = listed.into_iter().map(|entry| entry.name).collect();
-        let fs = Arc::new(fs);
-        let staging = Staging::create(Arc::clone(&fs), identity, config.lock_timeout, threads)?;
         Ok(Self {
-            fs,
+            fs: Arc::new(fs),
             config,
-            limits,
-            summary,
-            staging,
-            meter: Meter::default(),
-            rereads: Rereads::new(None),
-            fan_out,
         })
-    }
-
-    /// Fails if there is too little room for a push to begin.
-    pub(crate) fn check_room(&self) -> Result<(), Error> {
-        let make_room = || self.staging.make_room();
-        self.meter.check(&*self.fs, &self.config, make_room)
-    }
-
-    /// Takes note of bytes and files that a push is about to stage; fails if it leaves too little room.
-    pub(crate) fn take_room(&self, bytes: usize, files: u64) -> Result<(), Error> {
-        self.rereads.earn(bytes as u64);
-        let make_room = || self.staging.make_room();
-        let taken = (bytes as u64, files);
-        self.meter.count(&*self.fs, &self.config, taken, make_room)
-    }
-
-    /// Returns whether an object may have been here when this was opened. Of a first push, this saves
-    /// looking for each of its objects.
-    pub(crate) fn may_have_had(&self, id: &ObjectId) -> bool {
-        let [first, ..] = *id.checksum.as_bytes();
-        self.fan_out.contains(RepoPath::fan_out(first).split().1)
     }
 
     /// Takes libostree's lock of the repository, unless that is configured away.
@@ -176,5 +125,3 @@ pub(crate) fn read_config<F: Fs>(fs: &F) -> Result<RepoConfig, Error> {
 /// As libostree makes them (`ostree-repo.c`, `repo_create_at_internal`).
 const DIR_MODE: u32 = 0o775;
 const MAX_CONFIG_LEN: usize = 1024 * 1024;
-/// Entries of the directory of objects that are looked at: a repository has 256 there.
-const MAX_LISTED: usize = 1024;

@@ -59,14 +59,14 @@ pub(crate) fn look<F: Fs>(fs: &F, name: &RefName) -> Result<Held, Error> {
 ///
 /// No process removes one while the repository's lock and the lock of refs are held.
 #[derive(Debug, Default)]
-pub(crate) struct Rooms {
+pub(crate) struct ParentDirs {
     there: HashSet<RepoPath>,
 }
 
-impl Rooms {
-    /// Makes room for a ref: makes the directories above it, and removes empty directories of its
-    /// own name. Returns the reason if another entry blocks the ref.
-    pub(crate) fn make<F: Fs>(
+impl ParentDirs {
+    /// Makes the directories above a ref, and removes empty directories of its own name. Returns the
+    /// reason if another entry blocks the ref.
+    pub(crate) fn prepare<F: Fs>(
         &mut self,
         fs: &F,
         name: &RefName,

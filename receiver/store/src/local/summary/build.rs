@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
 use crate::local::repository::{Repo, account, deltas};
+use crate::local::summary::config::SummaryMode;
 use crate::local::summary::scan::{File, Scan};
 
 /// A summary, and its bytes.
@@ -31,8 +32,12 @@ pub(crate) struct Built {
 /// Gathers what `ostree summary -u` would, as far as clients can read it.
 ///
 /// Fails when not even a summary without refs were short enough.
-pub(crate) fn build<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Result<Built, Error> {
-    let mut summary = gather(repo, scan);
+pub(crate) fn build<F: Fs>(
+    repo: &Repo<F>,
+    mode: &SummaryMode,
+    scan: &Scan,
+) -> Result<Built, Error> {
+    let mut summary = gather(repo, mode, scan);
     let mut content = summary.serialize();
     let len = content.len();
     if len <= MAX_LEN {
@@ -243,8 +248,7 @@ impl std::fmt::Display for Whose {
 }
 
 /// Gathers all of it (`ostree-repo.c`, `regenerate_metadata`).
-fn gather<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Summary {
-    let mode = &repo.summary.mode;
+fn gather<F: Fs>(repo: &Repo<F>, mode: &SummaryMode, scan: &Scan) -> Summary {
     let refs_below = |top: &RepoPath| -> BTreeMap<String, SummaryRef> {
         let refs = scan.files_below(top);
         refs.filter(|(name, _)| mode.names(name))

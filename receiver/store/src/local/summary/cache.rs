@@ -10,8 +10,8 @@ use artifact_formats::Checksum;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{Fs, if_there, read_file};
-use crate::local::repository::{Repo, objects};
+use crate::local::disk::{Fs, PutFile, if_there, read_file};
+use crate::local::repository::objects;
 use crate::local::summary::facts::Facts;
 use crate::local::summary::scan::{Dir, File, Scan, Stamp};
 
@@ -53,15 +53,14 @@ pub(crate) fn distrust(scan: Scan) -> Record {
 }
 
 /// Writes the record. Without it all is read again the next time.
-pub(crate) fn save<F: Fs>(repo: &Repo<F>, scan: &Scan) -> Result<(), Error> {
-    let Some(boot) = repo.fs.boot_id() else {
+pub(crate) fn save<F: Fs>(fs: &F, scratch: &impl PutFile, scan: &Scan) -> Result<(), Error> {
+    let Some(boot) = fs.boot_id() else {
         return Ok(());
     };
-    let file = repo.staging.put_temporary(&serialize(boot, scan))?;
     let path = RepoPath::summary_record();
     // Some file systems write a file out at once that replaces another, which is not wanted here.
-    if_there(repo.fs.unlink(&path)).map_err(Error::io("removing", &path))?;
-    repo.staging.name(&file, &path)
+    if_there(fs.unlink(&path)).map_err(Error::io("removing", &path))?;
+    scratch.put_file(&path, &serialize(boot, scan))
 }
 
 fn serialize(boot: &str, scan: &Scan) -> Vec<u8> {

@@ -32,9 +32,10 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, LockMode, dates, if_there, read_file};
 use crate::local::repository::Repo;
+use crate::local::staging::Staging;
 use crate::local::summary::build::Built;
 use crate::local::summary::cache::Record;
-use crate::local::summary::config::SummaryMode;
+use crate::local::summary::config::{SummaryConfig, SummaryMode};
 use crate::local::summary::scan::Moment;
 
 /// How much of the record an update may rely on.
@@ -44,6 +45,29 @@ pub(crate) enum Trust {
     Record,
     /// Everything is read again.
     Nothing,
+}
+
+/// What a summary is made with.
+#[derive(Debug)]
+pub(crate) struct Maker<'a, F: Fs> {
+    pub(crate) repo: &'a Repo<F>,
+    pub(crate) config: &'a SummaryConfig,
+    /// Where files are written before they get their names.
+    pub(crate) scratch: &'a Staging<F>,
+}
+
+impl<F: Fs> Clone for Maker<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: Fs> Copy for Maker<'_, F> {}
+
+impl<'a, F: Fs> Maker<'a, F> {
+    fn fs(self) -> &'a F {
+        &self.repo.fs
+    }
 }
 
 /// A summary that was made.
@@ -68,19 +92,21 @@ struct Made {
 
 /// Brings the summary up to date, unless it names `wanted` already: then another session did.
 pub(crate) fn update<'a, F: Fs>(
-    repo: &Repo<F>,
+    maker: Maker<'_, F>,
     wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
 ) -> Result<(), Error> {
-    let lock = repo.lock_own(&RepoPath::summary_lock(), LockMode::Exclusive)?;
+    let lock = maker
+        .repo
+        .lock_own(&RepoPath::summary_lock(), LockMode::Exclusive)?;
     let wanted: Vec<_> = wanted.collect();
-    if !wanted.is_empty() && repo.summary.mode != SummaryMode::None {
-        let content = read(&*repo.fs)?;
-        let named = names(&content, &repo.summary.mode, wanted.iter().copied());
-        if named && is_signed(repo, &content)? {
+    if !wanted.is_empty() && maker.config.mode != SummaryMode::None {
+        let content = read(maker.fs())?;
+        let named = names(&content, &maker.config.mode, wanted.iter().copied());
+        if named && is_signed(maker, &content)? {
             return Ok(());
         }
     }
-    let Made { left_out, .. } = make(repo, Trust::Record)?;
+    let Made { left_out, .. } = make(maker, Trust::Record)?;
     drop(lock);
     let mut wanted = wanted.iter().map(|(name, _)| name.as_str());
     match wanted.find(|&name| left_out.contains(name)) {
@@ -94,11 +120,13 @@ pub(crate) fn update<'a, F: Fs>(
 /// Makes the summary from nothing but what lies in the repository, counts what has not been counted
 /// yet, and calls `then` while no other session may replace the summary.
 pub(crate) fn rebuild<F: Fs, T>(
-    repo: &Repo<F>,
+    maker: Maker<'_, F>,
     then: impl FnOnce(&MadeSummary) -> T,
 ) -> Result<T, Error> {
-    let lock = repo.lock_own(&RepoPath::summary_lock(), LockMode::Exclusive)?;
-    let made = make(repo, Trust::Nothing)?;
+    let lock = maker
+        .repo
+        .lock_own(&RepoPath::summary_lock(), LockMode::Exclusive)?;
+    let made = make(maker, Trust::Nothing)?;
     let done = then(&made.summary);
     drop(lock);
     Ok(done)
@@ -107,16 +135,16 @@ pub(crate) fn rebuild<F: Fs, T>(
 /// Counts the stored bytes of commits that were pushed, for the summary to say, unless there are more
 /// objects to look at than a client need wait for. A failure is no failure of the push.
 pub(crate) fn count<F: Fs>(
-    repo: &Repo<F>,
+    maker: Maker<'_, F>,
     objects: usize,
     commits: impl Iterator<Item = Checksum>,
 ) {
-    let is_said = repo.summary.mode.has_timestamps() && repo.summary.mode != SummaryMode::None;
+    let is_said = maker.config.mode.has_timestamps() && maker.config.mode != SummaryMode::None;
     if !is_said || objects > MAX_COUNTED_OBJECTS {
         return;
     }
     for commit in commits.take(MAX_COUNTED) {
-        if let Err(error) = sizes::leave(repo, commit) {
+        if let Err(error) = sizes::leave(maker.fs(), maker.scratch, commit) {
             tracing::debug!(%commit, %error, "not counted");
         }
     }
@@ -125,14 +153,14 @@ pub(crate) fn count<F: Fs>(
 /// Returns whether the summary on the disk names those of these refs that it ought to, with these
 /// values. It is not read for none.
 pub(crate) fn is_named<'a, F: Fs>(
-    repo: &Repo<F>,
+    maker: Maker<'_, F>,
     wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
 ) -> Result<bool, Error> {
-    let mode = &repo.summary.mode;
+    let mode = &maker.config.mode;
     let mut wanted = wanted
         .filter(|(name, _)| mode.names(name.as_str()))
         .peekable();
-    Ok(wanted.peek().is_none() || names(&read(&*repo.fs)?, mode, wanted))
+    Ok(wanted.peek().is_none() || names(&read(maker.fs())?, mode, wanted))
 }
 
 fn names<'a>(
@@ -146,12 +174,12 @@ fn names<'a>(
 }
 
 /// Returns whether a summary is signed as it ought to be. A crash may have come between the two.
-fn is_signed<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<bool, Error> {
-    let Some(key) = &repo.summary.sign_key else {
+fn is_signed<F: Fs>(maker: Maker<'_, F>, content: &[u8]) -> Result<bool, Error> {
+    let Some(key) = &maker.config.sign_key else {
         return Ok(true);
     };
     let path = RepoPath::summary_signature();
-    let signatures = read_or_empty(&*repo.fs, &path, MAX_METADATA_LEN)?;
+    let signatures = read_or_empty(maker.fs(), &path, MAX_METADATA_LEN)?;
     let signatures = ed25519_signatures(&signatures).unwrap_or_default();
     Ok(signatures
         .iter()
@@ -159,9 +187,9 @@ fn is_signed<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<bool, Error> {
 }
 
 /// Makes the summary, and keeps the record. The summary's own lock must be held.
-fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<Made, Error> {
-    let fs = &*repo.fs;
-    if repo.summary.mode == SummaryMode::None {
+fn make<F: Fs>(maker: Maker<'_, F>, trust: Trust) -> Result<Made, Error> {
+    let fs = maker.fs();
+    if maker.config.mode == SummaryMode::None {
         return Ok(Made {
             summary: remove(fs)?,
             left_out: HashSet::new(),
@@ -171,25 +199,25 @@ fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<Made, Error> {
     let left = sizes::left(fs)?;
     let sizes: HashMap<_, _> = sizes.into_iter().chain(left.clone()).collect();
     scan.settle();
-    let mut moment = now(repo)?;
+    let mut moment = now(maker)?;
     scan.refresh(fs, moment)?;
     dates::pace(fs, &RepoPath::summary())?;
     let mut built = Built::default();
     let mut replaced = false;
     for turn in 1.. {
         presence::confirm(fs, &mut scan, moment)?;
-        commit_info::learn(fs, &mut scan, &repo.summary.mode, &sizes)?;
+        commit_info::learn(fs, &mut scan, &maker.config.mode, &sizes)?;
         if trust == Trust::Nothing {
             commit_info::count(fs, &mut scan)?;
         }
-        built = build::build(repo, &scan)?;
-        replaced = trust == Trust::Record || !is_there(repo, &built.summary)?;
-        let files = write(repo, &built.content)?;
-        let exclusive = repo.lock(LockMode::Exclusive)?;
-        moment = now(repo)?;
+        built = build::build(maker.repo, &maker.config.mode, &scan)?;
+        replaced = trust == Trust::Record || !is_there(maker, &built.summary)?;
+        let files = write(maker, &built.content)?;
+        let exclusive = maker.repo.lock(LockMode::Exclusive)?;
+        moment = now(maker)?;
         let changed = scan.refresh(fs, moment)?;
         if !changed || turn == MAX_TURNS {
-            replaced = replaced || changed || !is_there(repo, &built.summary)?;
+            replaced = replaced || changed || !is_there(maker, &built.summary)?;
             if replaced {
                 replace(fs, &files)?;
             }
@@ -197,11 +225,11 @@ fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<Made, Error> {
             break;
         }
         drop(exclusive);
-        files.forget(repo);
+        files.forget(maker);
     }
     fs.sync_dir(&RepoPath::root())
         .map_err(Error::io("syncing", &RepoPath::root()))?;
-    match cache::save(repo, &scan) {
+    match cache::save(maker.fs(), maker.scratch, &scan) {
         Ok(()) => sizes::clear(fs, &left),
         Err(error) => tracing::warn!(%error, "the next summary will take longer"),
     }
@@ -218,13 +246,13 @@ fn make<F: Fs>(repo: &Repo<F>, trust: Trust) -> Result<Made, Error> {
 
 /// Returns whether the summary that is there says the same, but for the time, and is signed as it
 /// ought to be. Then it is left alone, and what watches it is not woken.
-fn is_there<F: Fs>(repo: &Repo<F>, summary: &Summary) -> Result<bool, Error> {
-    let content = read(&*repo.fs)?;
+fn is_there<F: Fs>(maker: Maker<'_, F>, summary: &Summary) -> Result<bool, Error> {
+    let content = read(maker.fs())?;
     let Ok(mut there) = Summary::parse(&content) else {
         return Ok(false);
     };
     there.last_modified = summary.last_modified;
-    Ok(*summary == there && is_signed(repo, &content)?)
+    Ok(*summary == there && is_signed(maker, &content)?)
 }
 
 /// Returns what is known from before.
@@ -252,15 +280,15 @@ struct Files {
 }
 
 impl Files {
-    fn forget<F: Fs>(&self, repo: &Repo<F>) {
+    fn forget<F: Fs>(&self, maker: Maker<'_, F>) {
         for path in self.signature.iter().chain([&self.summary]) {
-            repo.staging.forget(path);
+            maker.scratch.forget(path);
         }
     }
 }
 
 /// Writes a summary, and the signature if there is to be one, to durable files.
-fn write<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<Files, Error> {
+fn write<F: Fs>(maker: Maker<'_, F>, content: &[u8]) -> Result<Files, Error> {
     let bytes = content.len();
     if bytes > WARN_LEN {
         tracing::warn!(
@@ -269,24 +297,25 @@ fn write<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<Files, Error> {
              `mode` of it in the configuration"
         );
     }
-    let signature = match &repo.summary.sign_key {
+    let signature = match &maker.config.sign_key {
         Some(key) => Some(write_durable(
-            repo,
+            maker,
             &serialize_signature(&key.sign(content)),
         )?),
         None => None,
     };
     Ok(Files {
-        summary: write_durable(repo, content)?,
+        summary: write_durable(maker, content)?,
         signature,
     })
 }
 
-fn write_durable<F: Fs>(repo: &Repo<F>, content: &[u8]) -> Result<RepoPath, Error> {
-    let (path, mut file) = repo.staging.temporary()?;
+fn write_durable<F: Fs>(maker: Maker<'_, F>, content: &[u8]) -> Result<RepoPath, Error> {
+    let (path, mut file) = maker.scratch.temporary()?;
     file.write_all(content)
         .map_err(Error::io("writing", &path))?;
-    repo.fs
+    maker
+        .fs()
         .sync_data(&file)
         .map_err(Error::io("syncing", &path))?;
     Ok(path)
@@ -335,13 +364,13 @@ fn remove<F: Fs>(fs: &F) -> Result<MadeSummary, Error> {
 }
 
 /// Returns a moment by the clock that marks what is looked at from now on.
-fn now<F: Fs>(repo: &Repo<F>) -> Result<Moment, Error> {
-    let (path, _) = repo.staging.temporary()?;
-    let stat = repo
-        .fs
+fn now<F: Fs>(maker: Maker<'_, F>) -> Result<Moment, Error> {
+    let (path, _) = maker.scratch.temporary()?;
+    let stat = maker
+        .fs()
         .stat(&path)
         .map_err(Error::io("looking at", &path))?;
-    repo.staging.forget(&path);
+    maker.scratch.forget(&path);
     Ok(Moment(stat.changed))
 }
 

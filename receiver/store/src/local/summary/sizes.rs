@@ -11,19 +11,18 @@ use artifact_formats::{Checksum, ObjectId, ObjectKind};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{Fs, if_there, make_dir, read_file};
+use crate::local::disk::{Fs, PutFile, if_there, make_dir, read_file};
 use crate::local::repository::id_set::IdSet;
-use crate::local::repository::{Repo, objects};
+use crate::local::repository::objects;
 
 /// Counts what a commit reaches, and leaves the result for the next summary.
-pub(crate) fn leave<F: Fs>(repo: &Repo<F>, commit: Checksum) -> Result<(), Error> {
-    let Some(size) = count(&*repo.fs, commit)? else {
+pub(crate) fn leave<F: Fs>(fs: &F, scratch: &impl PutFile, commit: Checksum) -> Result<(), Error> {
+    let Some(size) = count(fs, commit)? else {
         return Ok(());
     };
     let dir = RepoPath::sizes();
-    make_dir(&*repo.fs, &dir, 0o775).map_err(Error::io("making", &dir))?;
-    let file = repo.staging.put_temporary(size.to_string().as_bytes())?;
-    repo.staging.name(&file, &dir.child(&commit.to_hex()))
+    make_dir(fs, &dir, 0o775).map_err(Error::io("making", &dir))?;
+    scratch.put_file(&dir.child(&commit.to_hex()), size.to_string().as_bytes())
 }
 
 /// Returns the sizes that were left.

@@ -13,17 +13,16 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName, serialize_tombstone};
-use artifact_protocol::limits::Limits;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::real::RealFs;
-use crate::local::disk::{FileKind, Fs, LockMode, if_there, list_dir};
+use crate::local::disk::{FileKind, Fs, LockMode, PutFile, if_there, list_dir};
 use crate::local::repository::id_set::IdSet;
 use crate::local::repository::listing::{self, Broken};
 use crate::local::repository::stored::{self, Stored};
 use crate::local::repository::{self, Repo, deltas, objects};
-use crate::local::summary;
+use crate::local::staging::Staging;
 use crate::local::summary::config::SummaryConfig;
 use crate::local::upkeep::remove;
 
@@ -44,13 +43,15 @@ pub struct Pruned {
 /// partial.
 pub fn prune(path: &Path, summary: SummaryConfig) -> Result<Pruned, Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
-    let repo = Repo::open(fs, remove::WHO, Limits::default(), summary, 1)?;
+    let repo = Repo::open(fs)?;
+    let scratch = remove::scratch(&repo)?;
     let lock = repo.lock(LockMode::Exclusive)?;
     let fs = &*repo.fs;
     let sweep = Sweep {
         fs,
         reached: reach(fs, &HashSet::new())?,
-        repo: Some(&repo),
+        scratch: Some(&scratch),
+        tombstones: repo.config.tombstone_commits,
     };
     let mut pruned = Pruned::default();
     sweep.objects(&mut pruned, true)?;
@@ -62,8 +63,8 @@ pub fn prune(path: &Path, summary: SummaryConfig) -> Result<Pruned, Error> {
     pruned.bytes += sweep.deltas()?;
     drop(lock);
     // It names static deltas that are gone, and refs that were removed while the disk was full.
-    remove::if_room(summary::update(&repo, std::iter::empty()))?;
-    repo.staging.publish();
+    remove::update_summary(&repo, &scratch, &summary)?;
+    scratch.publish();
     Ok(pruned)
 }
 
@@ -75,7 +76,8 @@ pub fn would_prune(path: &Path, going: &[RefName]) -> Result<Pruned, Error> {
     let sweep = Sweep {
         fs: &fs,
         reached: reach(&fs, &going)?,
-        repo: None,
+        scratch: None,
+        tombstones: false,
     };
     let mut pruned = Pruned::default();
     sweep.objects(&mut pruned, true)?;
@@ -145,7 +147,9 @@ struct Sweep<'a, F: Fs> {
     fs: &'a F,
     reached: IdSet,
     // Of what is only looked at there is none.
-    repo: Option<&'a Repo<F>>,
+    scratch: Option<&'a Staging<F>>,
+    /// A commit that goes leaves a mark.
+    tombstones: bool,
 }
 
 impl<F: Fs> Sweep<'_, F> {
@@ -183,12 +187,9 @@ impl<F: Fs> Sweep<'_, F> {
         if id.kind != ObjectKind::Commit {
             return self.file(&RepoPath::object(&id));
         }
-        if let Some(repo) = self.repo.filter(|repo| repo.config.tombstone_commits) {
-            let mark = repo
-                .staging
-                .put_temporary(&serialize_tombstone(&id.checksum))?;
-            repo.staging
-                .name(&mark, &RepoPath::tombstone(id.checksum))?;
+        if let Some(scratch) = self.scratch.filter(|_| self.tombstones) {
+            let tombstone = RepoPath::tombstone(id.checksum);
+            scratch.put_file(&tombstone, &serialize_tombstone(&id.checksum))?;
         }
         let bytes = self.file(&RepoPath::object(&id))?;
         // After the commit: while it is there, it must not look whole.
@@ -200,7 +201,7 @@ impl<F: Fs> Sweep<'_, F> {
     fn file(&self, path: &RepoPath) -> Result<u64, Error> {
         let stat = if_there(self.fs.stat(path)).map_err(Error::io("looking at", path))?;
         let Some(stat) = stat else { return Ok(0) };
-        if self.repo.is_some() {
+        if self.scratch.is_some() {
             if_there(self.fs.unlink(path)).map_err(Error::io("removing", path))?;
         }
         Ok(stat.len)
@@ -228,7 +229,7 @@ impl<F: Fs> Sweep<'_, F> {
                         bytes += self.file(&dir.child(&part))?;
                     }
                 }
-                if self.repo.is_some() {
+                if self.scratch.is_some() {
                     // What is not a part of it was put there by others.
                     let _ = self.fs.rmdir(&dir);
                 }

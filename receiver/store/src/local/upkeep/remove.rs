@@ -8,7 +8,6 @@ use std::io;
 use std::path::Path;
 
 use artifact_formats::{Checksum, RefName};
-use artifact_protocol::limits::Limits;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
@@ -17,8 +16,9 @@ use crate::local::disk::{FileKind, Fs, LockMode, if_there, is_symlink};
 use crate::local::repository::listing;
 use crate::local::repository::refs::{self, Held};
 use crate::local::repository::{Repo, account, aliases};
-use crate::local::summary;
+use crate::local::staging::Staging;
 use crate::local::summary::config::SummaryConfig;
+use crate::local::summary::{self, Maker};
 
 /// A ref, what it holds, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,32 +93,53 @@ pub fn remove_refs(
     wanted: &[(RefName, Option<Checksum>)],
 ) -> Result<Vec<Removal>, Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
-    let repo = Repo::open(fs, WHO, Limits::default(), summary, 1)?;
-    let removals = remove(&repo, wanted)?;
-    if_room(summary::update(&repo, std::iter::empty()))?;
+    let repo = Repo::open(fs)?;
+    let scratch = scratch(&repo)?;
+    let removals = remove(&repo, &scratch, wanted)?;
+    update_summary(&repo, &scratch, &summary)?;
     // Nothing is staged that anybody could take over.
-    repo.staging.publish();
+    scratch.publish();
     Ok(removals)
 }
 
 /// Takes away what refs that are gone have left, by whatever means they went: directories without a
 /// ref in them, names in accounts. And what was staged by sessions that are over.
-pub fn tidy(path: &Path, summary: SummaryConfig) -> Result<(), Error> {
+pub fn tidy(path: &Path) -> Result<(), Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
-    let repo = Repo::open(fs, WHO, Limits::default(), summary, 1)?;
+    let repo = Repo::open(fs)?;
+    let scratch = scratch(&repo)?;
     let fs = &*repo.fs;
     // Other programs make directories for a ref while they hold this lock as well.
     let exclusive = repo.lock(LockMode::Exclusive)?;
     let lock = repo.lock_own(&RepoPath::refs_lock(), LockMode::Exclusive)?;
     refs::remove_all_hollow(fs)?;
-    if_room(account::close(&repo, |name| {
+    if_room(account::close(fs, &scratch, |name| {
         Ok(!account::is_there(fs, name)?)
     }))?;
     drop(lock);
     drop(exclusive);
-    repo.staging.make_room();
-    repo.staging.publish();
+    scratch.reclaim();
+    scratch.publish();
     Ok(())
+}
+
+/// Makes a directory for files that are written before they get their names.
+pub(crate) fn scratch<F: Fs>(repo: &Repo<F>) -> Result<Staging<F>, Error> {
+    Staging::create(repo, WHO, 1)
+}
+
+/// Brings the summary up to date after refs or deltas have gone, unless the disk is full.
+pub(crate) fn update_summary<F: Fs>(
+    repo: &Repo<F>,
+    scratch: &Staging<F>,
+    config: &SummaryConfig,
+) -> Result<(), Error> {
+    let maker = Maker {
+        repo,
+        config,
+        scratch,
+    };
+    if_room(summary::update(maker, std::iter::empty()))
 }
 
 /// Lets pass what a full disk keeps from being written: a prune makes room, and does it again.
@@ -134,6 +155,7 @@ pub(crate) fn if_room(done: Result<(), Error>) -> Result<(), Error> {
 
 fn remove<F: Fs>(
     repo: &Repo<F>,
+    scratch: &Staging<F>,
     wanted: &[(RefName, Option<Checksum>)],
 ) -> Result<Vec<Removal>, Error> {
     let fs = &*repo.fs;
@@ -183,7 +205,9 @@ fn remove<F: Fs>(
     if !removed.is_empty() {
         refs::remove_hollow_above(fs, removed.iter().copied())?;
         let removed: HashSet<_> = removed.iter().map(|name| name.as_str()).collect();
-        if_room(account::close(repo, |name| Ok(removed.contains(name))))?;
+        if_room(account::close(fs, scratch, |name| {
+            Ok(removed.contains(name))
+        }))?;
     }
     drop(lock);
     drop(exclusive);
@@ -202,5 +226,5 @@ fn is_alias<F: Fs>(fs: &F, path: &RepoPath) -> Result<bool, Error> {
     }
 }
 
-/// For whom the staging directory is that every session has.
-pub(crate) const WHO: &str = "artifact-cache-admin";
+/// The identity that the staging directory of an upkeep command names.
+const WHO: &str = "artifact-cache-admin";

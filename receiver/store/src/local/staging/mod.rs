@@ -3,7 +3,9 @@
 //! A file that has an object's name in there, and the mode it will be published with, is that
 //! object, whole and verified. What is still being written has another mode, or is in a directory
 //! below. Nothing in there is durable before [`Staging::sync`].
-//! What becomes of it when the session ends before it published is said in `leftovers.rs`.
+//! What becomes of it when the session ends before it published is said in `abandoned.rs`.
+
+pub(crate) mod abandoned;
 
 use std::io::{self, Write};
 use std::mem;
@@ -17,10 +19,11 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{Fs, LockMode, make_dir, read_file};
-use crate::local::push::abandoned::{self, IDENTITY, LOCK, Sibling, TMP};
+use crate::local::disk::{Fs, LockMode, PutFile, make_dir, read_file};
+use crate::local::repository::Repo;
 use crate::local::repository::descent::Levels;
 use crate::local::repository::id_set::IdSet;
+use crate::local::staging::abandoned::{IDENTITY, LOCK, Sibling, TMP};
 use crate::verify::Verified;
 
 /// A staging directory; when dropped it is removed, or left to be taken over.
@@ -37,7 +40,7 @@ pub(crate) struct Staging<F: Fs> {
     objects: Mutex<IdSet>,
     lost: AtomicBool,
     published: AtomicBool,
-    made_room: AtomicBool,
+    reclaimed: AtomicBool,
     // How many may act at once here.
     threads: usize,
     clearing: Mutex<Option<JoinHandle<()>>>,
@@ -45,12 +48,8 @@ pub(crate) struct Staging<F: Fs> {
 
 impl<F: Fs> Staging<F> {
     /// Makes a directory for a session of `identity`, and looks what others have left.
-    pub(crate) fn create(
-        fs: Arc<F>,
-        identity: &str,
-        timeout: LockTimeout,
-        threads: usize,
-    ) -> Result<Self, Error> {
+    pub(crate) fn create(repo: &Repo<F>, identity: &str, threads: usize) -> Result<Self, Error> {
+        let (fs, timeout) = (Arc::clone(&repo.fs), repo.config.lock_timeout);
         make_own_dirs(&*fs)?;
         let mut random = [0; 8];
         getrandom::fill(&mut random)
@@ -76,7 +75,7 @@ impl<F: Fs> Staging<F> {
             objects: Mutex::default(),
             lost: AtomicBool::new(false),
             published: AtomicBool::new(false),
-            made_room: AtomicBool::new(false),
+            reclaimed: AtomicBool::new(false),
             threads: threads.max(1),
             clearing: Mutex::default(),
         };
@@ -136,7 +135,7 @@ impl<F: Fs> Staging<F> {
 
     fn make(&self, path: &RepoPath, mode: u32) -> io::Result<F::File> {
         match self.fs.create(path, mode) {
-            Err(error) if self.makes_room_for(&error) => self.fs.create(path, mode),
+            Err(error) if self.reclaims_for(&error) => self.fs.create(path, mode),
             made => made,
         }
     }
@@ -328,7 +327,7 @@ impl<F: Fs> Staging<F> {
                 Ok(0) => return Err(Error::io("writing", path)(io::ErrorKind::WriteZero.into())),
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if self.makes_room_for(&error) => {}
+                Err(error) if self.reclaims_for(&error) => {}
                 Err(error) => return Err(Error::io("writing", path)(error)),
             }
         }
@@ -347,15 +346,21 @@ impl<F: Fs> Staging<F> {
     }
 
     /// Returns whether trying again may help against an error.
-    fn makes_room_for(&self, error: &io::Error) -> bool {
+    fn reclaims_for(&self, error: &io::Error) -> bool {
         let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        full.contains(&error.kind()) && self.make_room()
+        full.contains(&error.kind()) && self.reclaim()
     }
 
     /// Gives up what dead sessions left, once; returns whether there was anything.
-    pub(crate) fn make_room(&self) -> bool {
-        !self.made_room.swap(true, Ordering::Relaxed)
+    pub(crate) fn reclaim(&self) -> bool {
+        !self.reclaimed.swap(true, Ordering::Relaxed)
             && abandoned::remove_dead(&*self.fs, &self.dir, self.timeout)
+    }
+}
+
+impl<F: Fs> PutFile for Staging<F> {
+    fn put_file(&self, path: &RepoPath, content: &[u8]) -> Result<(), Error> {
+        self.name(&self.put_temporary(content)?, path)
     }
 }
 

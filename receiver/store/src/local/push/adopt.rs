@@ -1,0 +1,108 @@
+//! How an object that already lies on this disk becomes staged: one of the repository, or one that an
+//! earlier session of the same identity has left.
+//!
+//! Either is linked into staging and verified there, under a name that nobody else replaces.
+
+use artifact_formats::ObjectId;
+
+use crate::error::Error;
+use crate::local::disk::path::RepoPath;
+use crate::local::disk::{Fs, if_there};
+use crate::local::push::workspace::Workspace;
+use crate::local::repository::objects;
+use crate::verify::Rejection;
+
+/// Verifies an object that exists in the repository and links it into staging; returns whether that
+/// could be done. A damaged one is as good as none, and so is one that would be more than a push may
+/// have read.
+pub(crate) fn adopt<F: Fs>(work: &Workspace<F>, id: ObjectId) -> Result<bool, Error> {
+    if !work.may_have_had(&id) {
+        return Ok(false);
+    }
+    let Some(len_max) = work.rereads.allowed() else {
+        return Ok(false);
+    };
+    let Some(linked) = work.staging.link(&RepoPath::object(&id))? else {
+        return Ok(false);
+    };
+    match accept(work, &linked, id, len_max)? {
+        Ok(effort) => {
+            work.rereads.count(effort);
+            work.staging.was_here(&id);
+            Ok(true)
+        }
+        Err(Rejection::TooLarge { .. }) => {
+            work.rereads.count(TOO_LARGE_READ);
+            Ok(false)
+        }
+        Err(_) => {
+            let path = RepoPath::object(&id);
+            let stat =
+                if_there(work.repo.fs.stat(&path)).map_err(Error::io("looking at", &path))?;
+            work.rereads.count(stat.map_or(0, |stat| stat.len));
+            Ok(false)
+        }
+    }
+}
+
+/// Verifies what was linked into staging, under the name that nobody else replaces.
+fn accept_if_good<F: Fs>(
+    work: &Workspace<F>,
+    linked: &RepoPath,
+    id: ObjectId,
+) -> Result<bool, Error> {
+    Ok(accept(work, linked, id, u64::MAX)?.is_ok())
+}
+
+/// Does the same with an object of so many bytes at most; returns how many it took.
+fn accept<F: Fs>(
+    work: &Workspace<F>,
+    linked: &RepoPath,
+    id: ObjectId,
+    len_max: u64,
+) -> Result<Result<u64, Rejection>, Error> {
+    let object_len_max = work.limits.object_len_max;
+    let verified = objects::verify_file(work.fs(), linked, id, len_max.min(object_len_max))
+        .map_err(Error::io("reading", linked))?;
+    match verified {
+        Ok(verified) => {
+            work.staging.accept(linked, &verified)?;
+            Ok(Ok(verified.effort()))
+        }
+        Err(rejection) => {
+            match &rejection {
+                Rejection::TooLarge { limit } if *limit < object_len_max => {
+                    tracing::debug!(%id, "a stored object is more than this push may have read");
+                }
+                _ => tracing::warn!(%id, %rejection, "a stored object is damaged"),
+            }
+            work.staging.forget(linked);
+            Ok(Err(rejection))
+        }
+    }
+}
+
+/// Takes an object over, whatever is below it; returns whether that could be done.
+pub(crate) fn take_over<F: Fs>(work: &Workspace<F>, id: ObjectId) -> Result<bool, Error> {
+    // REQ-40.
+    for sibling in work.staging.siblings() {
+        let Some(linked) = work.staging.link(&sibling.path(&id))? else {
+            continue;
+        };
+        // REQ-41.
+        let taken = if sibling.is_doubtful(work.fs())? || !work.staging.is_whole(&linked)? {
+            work.staging.forget(&linked);
+            false
+        } else {
+            accept_if_good(work, &linked, id)?
+        };
+        if taken {
+            sibling.took();
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Bytes read until an object has turned out to be too large.
+const TOO_LARGE_READ: u64 = 64 * 1024;

@@ -1,0 +1,180 @@
+//! How a push begins: what it announces is looked up and judged, and commits to rely on are collected.
+
+use std::collections::BTreeSet;
+
+use artifact_formats::Checksum;
+use artifact_protocol::frame::{RefUpdate, Verdict};
+use artifact_protocol::limits::MAX_BASES;
+use artifact_protocol::session::Announcement;
+
+use crate::error::Error;
+use crate::local::disk::path::RepoPath;
+use crate::local::disk::{Fs, if_there};
+use crate::local::push::bases::Bases;
+use crate::local::push::state::{PushState, existing};
+use crate::local::push::update::{Update, conflict, too_many_refs};
+use crate::local::push::workspace::Workspace;
+use crate::local::repository::account::Account;
+use crate::local::repository::refs::{self, Held};
+use crate::local::repository::{listing, objects};
+use crate::policy::{Current, Policy};
+
+/// Looks at the announced refs and judges them.
+///
+/// Fails, by fault of the peer, when the refs need more directories than a push may bring.
+pub(crate) fn announce<F: Fs>(
+    work: &Workspace<F>,
+    policy: &Policy,
+    account: Option<Account>,
+    announcement: &Announcement,
+) -> Result<PushState, Error> {
+    let fs = work.fs();
+    let mut opening = Opening {
+        fs,
+        state: PushState::new(policy.clone(), account, announcement),
+        taken: BTreeSet::new(),
+        bases_max: 0,
+    };
+    for base in announcement.bases.iter().take(MAX_BASES) {
+        if refs::look(fs, &base.name)?.commit() == Some(base.commit)
+            && objects::is_whole(fs, base.commit)?
+            && !opening.lacks(base.commit)?
+        {
+            opening.state.bases.add(base.name.clone(), base.commit);
+        }
+    }
+    opening.bases_max = opening.state.bases.len() + MAX_BASES;
+    for wanted in &announcement.refs {
+        let update = opening.judge(wanted)?;
+        opening.state.updates.push(update);
+    }
+    opening.find_new_dirs()?;
+    opening.state.check_objects(work, 0)?;
+    if opening.state.updates.iter().any(Update::heals) {
+        // Whoever lost something beneath one commit may have lost it beneath others: everything is
+        // verified.
+        opening.state.bases = Bases::default();
+    } else {
+        opening.suggest()?;
+    }
+    opening.state.sync_up_to_date(fs)?;
+    Ok(opening.state)
+}
+
+struct Opening<'a, F: Fs> {
+    fs: &'a F,
+    state: PushState,
+    /// Names of accepted updates.
+    taken: BTreeSet<&'a str>,
+    /// Commits that are collected to rely on, at most.
+    bases_max: usize,
+}
+
+impl<'a, F: Fs> Opening<'a, F> {
+    fn judge(&mut self, wanted: &'a RefUpdate) -> Result<Update, Error> {
+        let (fs, name) = (self.fs, &wanted.name);
+        let held = refs::look(fs, name)?;
+        let mut current = Current {
+            commit: held.commit(),
+            ..Current::default()
+        };
+        if let Some(commit) = current.commit {
+            current.complete = objects::is_whole(fs, commit)? && !self.lacks(commit)?;
+            if current.complete && self.state.bases.len() < self.bases_max {
+                self.state.bases.add(name.clone(), commit);
+            }
+            if current.complete && commit == wanted.commit {
+                // Without the ancestors that are offered there is something to do.
+                current.complete = self.state.ancestors.is_filled(fs, commit)?;
+            }
+        }
+        current.new = existing(fs, wanted, &mut self.state.signed_reads)?;
+        let incomplete = !current.complete;
+        let mut verdict = match held {
+            Held::Conflict(why) => Verdict::Refused(conflict(why)),
+            Held::Nothing | Held::Commit(_) | Held::Malformed => {
+                self.state.policy.judge_announced(wanted, current)
+            }
+        };
+        if verdict == Verdict::Accepted && is_in_the_way(name.as_str(), &self.taken) {
+            let why = "the push sets another ref above or below it";
+            verdict = Verdict::Refused(conflict(why));
+        }
+        if verdict == Verdict::Accepted
+            && held == Held::Nothing
+            && let Some(account) = &mut self.state.account
+            && !account.admit(fs, name)?
+        {
+            verdict = Verdict::Refused(too_many_refs(account));
+        }
+        if verdict == Verdict::Accepted {
+            self.taken.insert(name.as_str());
+        }
+        Ok(Update::announced(wanted, held, verdict, incomplete))
+    }
+
+    /// Finds the directories that are to be made for refs: each is one of the push's objects.
+    fn find_new_dirs(&mut self) -> Result<(), Error> {
+        let mut there = BTreeSet::from([RepoPath::heads()]);
+        let mut new = BTreeSet::new();
+        for update in self.state.accepted().filter(|a| a.held == Held::Nothing) {
+            let mut dir = RepoPath::head(&update.wanted.name).parent();
+            while !there.contains(&dir) && !new.contains(&dir) {
+                let stat = if_there(self.fs.stat(&dir));
+                let is_there = stat.map_err(Error::io("looking at", &dir))?.is_some();
+                let parent = dir.parent();
+                if is_there { &mut there } else { &mut new }.insert(dir);
+                dir = parent;
+            }
+        }
+        self.state.new_dirs = new;
+        Ok(())
+    }
+
+    /// Returns whether something can be seen to be missing beneath a commit.
+    fn lacks(&mut self, commit: Checksum) -> Result<bool, Error> {
+        let lacking = self.state.glance.lacks(self.fs, commit)?;
+        if let Some(id) = lacking {
+            tracing::warn!(%commit, %id, "a ref's commit is not complete: nothing relies on it");
+        }
+        Ok(lacking.is_some())
+    }
+
+    /// Adds the newest refs beside those that will be set.
+    fn suggest(&mut self) -> Result<(), Error> {
+        let fs = self.fs;
+        let mut searched = BTreeSet::new();
+        for update in &self.state.updates {
+            let Some(parent) = update.wanted.name.parent() else {
+                continue;
+            };
+            if !update.is_accepted() || !searched.insert(parent) {
+                continue;
+            }
+            for name in listing::newest_in(fs, parent, MAX_BASES)? {
+                if self.state.bases.len() >= self.bases_max {
+                    return Ok(());
+                }
+                if let Some(commit) = refs::look(fs, &name)?.commit()
+                    && objects::is_whole(fs, commit)?
+                {
+                    self.state.bases.suggest(name, commit);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether a name has one of these above or below it.
+fn is_in_the_way(name: &str, taken: &BTreeSet<&str>) -> bool {
+    let above = name
+        .match_indices('/')
+        .any(|(end, _)| name.get(..end).is_some_and(|above| taken.contains(above)));
+    let below = format!("{name}/");
+    above
+        || taken
+            .range(below.as_str()..)
+            .next()
+            .is_some_and(|next| next.starts_with(&below))
+}

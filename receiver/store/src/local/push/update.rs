@@ -1,0 +1,212 @@
+//! What becomes of one ref of a push.
+//!
+//! ```text
+//! announced -> UpToDate   the ref holds the commit
+//!           -> Refused    by the rules, or by what has the name
+//!           -> Accepted -> Set        published, durably
+//!                       -> UpToDate   the ref holds the commit by now
+//!                       -> Refused    by the commit, or because another push was faster
+//! ```
+//!
+//! Detached metadata that comes without having been announced takes an update that is up to date
+//! back to Accepted, or to Refused. The wire's words are made at the edge, from the state.
+
+use artifact_formats::Checksum;
+use artifact_protocol::frame::{RefOutcome, RefState, RefUpdate, Refusal, RefusalCode, Verdict};
+
+use crate::error::Error;
+use crate::local::disk::Fs;
+use crate::local::repository::account::Account;
+use crate::local::repository::objects;
+use crate::local::repository::refs::{self, Held};
+use crate::policy;
+
+/// One ref of a push.
+#[derive(Debug)]
+pub(crate) struct Update {
+    /// What the client wants, and the detached metadata that came for it.
+    pub(crate) wanted: RefUpdate,
+    /// What the client was told the ref holds; the compare-and-swap compares with it.
+    pub(crate) held: Held,
+    /// Whether it may replace detached metadata, once its commit was judged.
+    pub(crate) signer: Result<(), Refusal>,
+    state: State,
+    // The ref's commit was not complete.
+    incomplete: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    UpToDate,
+    Accepted,
+    Set,
+    Refused(Refusal),
+}
+
+impl From<Verdict> for State {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::UpToDate => Self::UpToDate,
+            Verdict::Accepted => Self::Accepted,
+            Verdict::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
+impl Update {
+    /// Begins with what was judged of the announcement.
+    pub(crate) fn announced(
+        wanted: &RefUpdate,
+        held: Held,
+        verdict: Verdict,
+        incomplete: bool,
+    ) -> Self {
+        Self {
+            wanted: wanted.clone(),
+            held,
+            signer: Ok(()),
+            state: verdict.into(),
+            incomplete,
+        }
+    }
+
+    /// Returns what to tell the client before it offers anything.
+    pub(crate) fn ref_state(&self) -> RefState {
+        RefState {
+            current: self.held.commit(),
+            verdict: match &self.state {
+                State::UpToDate => Verdict::UpToDate,
+                State::Accepted | State::Set => Verdict::Accepted,
+                State::Refused(refusal) => Verdict::Refused(refusal.clone()),
+            },
+        }
+    }
+
+    /// Returns what became of it, once all that is accepted was set.
+    pub(crate) fn outcome(&self) -> RefOutcome {
+        match &self.state {
+            State::UpToDate => RefOutcome::Unchanged,
+            State::Accepted => RefOutcome::WouldUpdate,
+            State::Set => RefOutcome::Updated,
+            State::Refused(refusal) => RefOutcome::Refused(refusal.clone()),
+        }
+    }
+
+    /// Returns whether it is to be done.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.state == State::Accepted
+    }
+
+    pub(crate) fn is_up_to_date(&self) -> bool {
+        self.state == State::UpToDate
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.state == State::Set
+    }
+
+    /// Returns whether the ref holds the commit already, which is not complete.
+    pub(crate) fn heals(&self) -> bool {
+        self.is_accepted() && self.is_held() && self.incomplete
+    }
+
+    /// Returns whether the ref holds the commit already.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.commit() == Some(self.wanted.commit)
+    }
+
+    pub(crate) fn refuse(&mut self, refusal: Refusal) {
+        self.state = State::Refused(refusal);
+    }
+
+    /// Takes the detached metadata that came without having been announced, and what was judged of
+    /// it, if that changes anything.
+    pub(crate) fn learn_detached(&mut self, judged: Option<Result<(), Refusal>>) {
+        match judged {
+            Some(Ok(())) => self.state = State::Accepted,
+            Some(Err(refusal)) => self.refuse(refusal),
+            None => {}
+        }
+    }
+
+    /// Says that there is nothing to do for it.
+    pub(crate) fn settle(&mut self) {
+        self.state = State::UpToDate;
+    }
+
+    /// Says that the ref was set, durably (INV-3).
+    pub(crate) fn set(&mut self) {
+        self.state = State::Set;
+    }
+
+    /// Looks whether the ref still holds what the client was told. If not, the update is up to date
+    /// where the ref holds by now what it was to hold, and refused otherwise: a client whose
+    /// connection was lost may push again what the session before is about to publish.
+    pub(crate) fn confirm<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
+        let held = refs::look(fs, &self.wanted.name)?;
+        if held == self.held {
+            return Ok(true);
+        }
+        let commit = self.wanted.commit;
+        let same = held.commit() == Some(commit)
+            && objects::is_whole(fs, commit)?
+            && (self.wanted.detached.is_none()
+                || objects::detached_checksum(fs, commit)? == self.wanted.detached);
+        self.held = held;
+        if same {
+            self.settle();
+        } else {
+            self.refuse(lost_race());
+        }
+        Ok(false)
+    }
+
+    /// Makes sure that a ref which was up to date still is.
+    pub(crate) fn confirm_unchanged<F: Fs>(&mut self, fs: &F) -> Result<(), Error> {
+        if self.is_up_to_date() && refs::look(fs, &self.wanted.name)? != self.held {
+            self.refuse(lost_race());
+        }
+        Ok(())
+    }
+
+    /// Judges the detached metadata by those that are there now; returns whether it may go on.
+    pub(crate) fn confirm_detached<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
+        let Err(refusal) = &self.signer else {
+            return Ok(true);
+        };
+        let there = objects::detached_checksum(fs, self.wanted.commit)?;
+        if !policy::replaces(&self.wanted, there) {
+            return Ok(true);
+        }
+        self.refuse(refusal.clone());
+        Ok(false)
+    }
+
+    /// Returns the commit it is to be set to.
+    pub(crate) const fn commit(&self) -> Checksum {
+        self.wanted.commit
+    }
+}
+
+/// What has the name is in the way.
+pub(crate) fn conflict(why: &str) -> Refusal {
+    Refusal::new(RefusalCode::NAME_CONFLICT, why)
+}
+
+/// Another push was faster.
+pub(crate) fn lost_race() -> Refusal {
+    Refusal::new(
+        RefusalCode::LOST_RACE,
+        "another push moved the ref meanwhile",
+    )
+}
+
+/// The identity has as many refs as it may have.
+pub(crate) fn too_many_refs(account: &Account) -> Refusal {
+    let (used, max) = account.standing();
+    let text = format!(
+        "too many refs: those set by this identity count {used} of {max}; have some removed \
+         (`artifact-cache-admin prune`), or `refs-max` of the server's configuration raised"
+    );
+    Refusal::new(RefusalCode::NOT_PERMITTED, &text)
+}

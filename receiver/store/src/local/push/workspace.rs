@@ -1,0 +1,84 @@
+//! What all parts of one push work with: the repository, and what is this push's own.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use artifact_formats::ObjectId;
+use artifact_protocol::limits::Limits;
+
+use crate::error::Error;
+use crate::local::disk::Fs;
+use crate::local::disk::path::RepoPath;
+use crate::local::disk::space::{HeadRoom, Meter};
+use crate::local::push::rereads::Rereads;
+use crate::local::repository::Repo;
+use crate::local::staging::Staging;
+
+/// A repository, and one push's staging directory and accounts. Threads share it.
+#[derive(Debug)]
+pub(crate) struct Workspace<F: Fs> {
+    pub(crate) repo: Arc<Repo<F>>,
+    pub(crate) staging: Staging<F>,
+    pub(crate) limits: Limits,
+    pub(crate) rereads: Rereads,
+    meter: Meter,
+    // The directories of objects that were there when this was made.
+    fan_out: BTreeSet<String>,
+}
+
+/// What a push may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) limits: Limits,
+    pub(crate) head_room: HeadRoom,
+    pub(crate) reread_max: Option<u64>,
+    /// Threads that act at once.
+    pub(crate) threads: usize,
+}
+
+impl<F: Fs> Workspace<F> {
+    /// Makes a staging directory for a push of `identity`.
+    pub(crate) fn new(repo: &Arc<Repo<F>>, identity: &str, bounds: Bounds) -> Result<Self, Error> {
+        let objects = RepoPath::objects();
+        let listed = repo.fs.read_dir(&objects, MAX_LISTED);
+        let listed = listed.map_err(Error::io("listing", &objects))?;
+        Ok(Self {
+            staging: Staging::create(repo, identity, bounds.threads)?,
+            repo: Arc::clone(repo),
+            limits: bounds.limits,
+            rereads: Rereads::new(bounds.reread_max),
+            meter: Meter::new(bounds.head_room),
+            fan_out: listed.into_iter().map(|entry| entry.name).collect(),
+        })
+    }
+
+    pub(crate) fn fs(&self) -> &F {
+        &self.repo.fs
+    }
+
+    /// Fails if there is too little room for a push to begin.
+    pub(crate) fn check_room(&self) -> Result<(), Error> {
+        let reclaim = || self.staging.reclaim();
+        self.meter.check(self.fs(), &self.repo.config, reclaim)
+    }
+
+    /// Takes note of bytes and files that a push is about to stage; fails if it leaves too little
+    /// room.
+    pub(crate) fn take_room(&self, bytes: usize, files: u64) -> Result<(), Error> {
+        self.rereads.earn(bytes as u64);
+        let reclaim = || self.staging.reclaim();
+        let taken = (bytes as u64, files);
+        self.meter
+            .count(self.fs(), &self.repo.config, taken, reclaim)
+    }
+
+    /// Returns whether an object may have been here when the push began. Of a first push, this saves
+    /// looking for each of its objects.
+    pub(crate) fn may_have_had(&self, id: &ObjectId) -> bool {
+        let [first, ..] = *id.checksum.as_bytes();
+        self.fan_out.contains(RepoPath::fan_out(first).split().1)
+    }
+}
+
+/// Entries of the directory of objects that are looked at: a repository has 256 there.
+const MAX_LISTED: usize = 1024;
