@@ -1,5 +1,5 @@
-//! The amount of work that a receiving session has requested of its store, when that is too much, and
-//! how much of it was verified.
+//! The work that a receiving session has requested of its store: how much is in progress, when that
+//! is too much, and how much was verified.
 
 use super::store::{StoreDone, StoreOp, StoreRequest};
 use crate::frame::Staged;
@@ -43,8 +43,8 @@ impl Backlog {
         self.busy |= self.is_above(Self::BUSY_BYTES, Self::BUSY_REQUESTS);
     }
 
-    /// Takes note of a completion. Hysteresis: resuming at the first free byte would make us read in
-    /// tiny pieces.
+    /// Counts a completion. Hysteresis: if the session resumed at the first free byte, it would read
+    /// in tiny pieces.
     pub(crate) fn completed(&mut self, done: &StoreDone) {
         self.requests -= 1;
         self.bytes -= done.request.weight();

@@ -1,9 +1,10 @@
-//! Where pushed objects go: verified, staged, and published all at once.
+//! The store of pushed objects: it verifies, stages, and publishes them all at once.
 //!
-//! A store is synchronous and knows nothing of frames or sessions' states; it is driven from
-//! threads. It trusts nothing a peer says: what it calls verified it has hashed, and a ref is set
-//! only when all it reaches is here and durable. Start with [`Store`]; the order of publication is
-//! in `publish.rs`, everything on disk is named in `path.rs`, and reached through [`Fs`].
+//! A store is synchronous and knows nothing of frames or of the session's state; threads drive it.
+//! It trusts nothing a peer says: it has hashed everything it calls verified, and it sets a ref
+//! only when everything the ref reaches is in the repository and durable. Start with [`Store`]; the
+//! order of publication is in `publish.rs`, all names on disk are in `path.rs`, and all access to
+//! them goes through [`Fs`].
 
 mod error;
 mod local;

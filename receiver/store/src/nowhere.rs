@@ -1,5 +1,4 @@
-//! The store of a client that may do nothing: it refuses all that is announced, and touches no
-//! repository.
+//! The store for a client without any right: it refuses every update, and touches no repository.
 
 use artifact_formats::{Checksum, ObjectId, RefName};
 use artifact_protocol::Text;
@@ -10,18 +9,18 @@ use bytes::Bytes;
 use crate::error::Error;
 use crate::seam::{ObjectStream, Push, Stager, Store};
 
-/// A store that takes nothing, and says why.
+/// A store that refuses everything, with a reason.
 #[derive(Clone, Debug)]
 pub struct Nowhere {
     why: String,
 }
 
-/// A push of which all is refused. A session never asks anything of it.
+/// A push whose updates are all refused. A session makes no request of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused;
 
 impl Nowhere {
-    /// Refuses everything in these words.
+    /// Refuses everything with this reason.
     pub const fn new(why: String) -> Self {
         Self { why }
     }

@@ -29,27 +29,27 @@ use crate::local::summary::{MadeSummary, Maker};
 use crate::policy::Policy;
 use crate::seam::Store;
 
-/// For whom a store is opened, and within which bounds.
+/// The identity for which a store is opened, and its limits.
 #[derive(Clone, Debug, Default)]
 pub struct StoreConfig {
-    /// Who pushes, as the server knows them.
+    /// The pushing identity, as the server knows it.
     pub identity: String,
-    /// What that identity may do.
+    /// The identity's rights.
     pub policy: Policy,
-    /// Sizes that are kept to.
+    /// The limits of the session (LIM-1 to LIM-8).
     pub limits: Limits,
-    /// How the summary is made.
+    /// How the summary is written.
     pub summary: SummaryConfig,
-    /// What must be free for a push to be accepted.
+    /// The free space that a push needs to be accepted.
     pub head_room: HeadRoom,
-    /// Most sessions at once that have something accepted.
+    /// The limits on concurrent sessions with accepted updates.
     pub places: Places,
-    /// How many refs the identity may have.
+    /// The limits on the identity's refs.
     pub allowance: Allowance,
-    /// Bytes of objects that are here and beneath nothing the client relies on that a push may have
-    /// verified again, beside as many as it sends; 1 GiB if nothing is said.
+    /// Bytes of existing objects, below no commit that the client relies on, that a push may have
+    /// verified again, in addition to the bytes it sends; 1 GiB by default.
     pub reread_max: Option<u64>,
-    /// Threads that publish many objects; 0 is one.
+    /// Threads that publish many objects; 0 means one.
     pub threads: usize,
 }
 
@@ -77,9 +77,8 @@ impl<F: Fs> LocalStore<F> {
         })
     }
 
-    /// Makes the summary from what lies in the repository and from nothing that is remembered, and
-    /// calls `sign` while no other session may replace it. One that says the same already is left
-    /// as it is.
+    /// Makes the summary from the repository alone, without the record, and calls `sign` while no
+    /// other session may replace it. An up-to-date summary stays untouched.
     pub fn rebuild_summary<T>(&self, sign: impl FnOnce(&MadeSummary) -> T) -> Result<T, Error> {
         let scratch = Staging::create(&self.repo, &self.config.identity, 1)?;
         let maker = Maker {

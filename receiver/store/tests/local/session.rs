@@ -1,4 +1,4 @@
-//! A store and the push that it has begun, for tests that drive several at once. One that was not opened
+//! A store and the push that it has begun, for tests that drive several at once. An unopened one
 //! announces nothing.
 
 use std::path::Path;

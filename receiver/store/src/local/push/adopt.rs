@@ -1,7 +1,7 @@
-//! How an object that already lies on this disk becomes staged: one of the repository, or one that an
-//! earlier session of the same identity has left.
+//! How an object on this disk becomes staged: one of the repository, or one that an earlier session
+//! of the same identity left.
 //!
-//! Either is linked into staging and verified there, under a name that nobody else replaces.
+//! Both are linked into staging and verified there, under a name that no other process replaces.
 
 use artifact_formats::ObjectId;
 
@@ -12,9 +12,9 @@ use crate::local::push::workspace::Workspace;
 use crate::local::repository::objects;
 use crate::verify::Rejection;
 
-/// Verifies an object that exists in the repository and links it into staging; returns whether that
-/// could be done. A damaged one is as good as none, and so is one that would be more than a push may
-/// have read.
+/// Verifies an existing object of the repository and links it into staging; returns whether that
+/// succeeded. A damaged object counts as missing, and so does one whose verification would exceed
+/// this push's budget.
 pub(crate) fn adopt<F: Fs>(work: &Workspace<F>, id: ObjectId) -> Result<bool, Error> {
     if !work.may_have_had(&id) {
         return Ok(false);
@@ -45,7 +45,7 @@ pub(crate) fn adopt<F: Fs>(work: &Workspace<F>, id: ObjectId) -> Result<bool, Er
     }
 }
 
-/// Verifies what was linked into staging, under the name that nobody else replaces.
+/// Verifies an object linked into staging, under the name that no other process replaces.
 fn accept_if_good<F: Fs>(
     work: &Workspace<F>,
     linked: &RepoPath,
@@ -54,7 +54,7 @@ fn accept_if_good<F: Fs>(
     Ok(accept(work, linked, id, u64::MAX)?.is_ok())
 }
 
-/// Does the same with an object of so many bytes at most; returns how many it took.
+/// Does the same with an object of at most so many bytes; returns how many it took.
 fn accept<F: Fs>(
     work: &Workspace<F>,
     linked: &RepoPath,
@@ -82,7 +82,7 @@ fn accept<F: Fs>(
     }
 }
 
-/// Takes an object over, whatever is below it; returns whether that could be done.
+/// Takes an object over, whatever is below it; returns whether that succeeded.
 pub(crate) fn take_over<F: Fs>(work: &Workspace<F>, id: ObjectId) -> Result<bool, Error> {
     // REQ-40.
     for sibling in work.staging.siblings() {
@@ -104,5 +104,5 @@ pub(crate) fn take_over<F: Fs>(work: &Workspace<F>, id: ObjectId) -> Result<bool
     Ok(false)
 }
 
-/// Bytes read until an object has turned out to be too large.
+/// Bytes read before an object proves too large.
 const TOO_LARGE_READ: u64 = 64 * 1024;

@@ -1,8 +1,8 @@
-//! Ancestors of what is pushed: which of them are here, with all they reach.
+//! The ancestors of pushed commits: which of them the server has, complete.
 //!
-//! A client that was asked for history offers it anew each time, so that what was pruned or never
-//! came is filled in. What is here is looked for by name, and not read, but for directories: nothing
-//! new is made to rely on it, only ancestors that are complete are not sent once more.
+//! A client that was asked for history offers all of it each time, so that ancestors that were
+//! pruned or never sent are filled in. They are looked up by name and not read, except directories:
+//! no new object is made to rely on them, complete ancestors are only not sent again.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,19 +16,19 @@ use crate::local::push::workspace::Workspace;
 use crate::local::repository::id_set::IdSet;
 use crate::local::repository::objects;
 
-/// What one session knows of the history of its refs.
+/// A session's view of the history of its refs.
 #[derive(Debug, Default)]
 pub(crate) struct Ancestors {
     depth: usize,
-    // Commits and directories that were looked at, and whether all they reach is here.
+    // The commits and directories looked at, and whether everything they reach is here.
     known: HashMap<ObjectId, bool>,
-    // What those that are whole reach.
+    // The objects that the complete ones reach.
     beneath: IdSet,
     looked: usize,
 }
 
 impl Ancestors {
-    /// Begins for a client that offers so many ancestors of each commit.
+    /// Prepares for a client that offers this many ancestors of each commit.
     pub(crate) fn new(depth: u32) -> Self {
         let depth = usize::try_from(depth).unwrap_or(usize::MAX);
         Self {
@@ -37,12 +37,11 @@ impl Ancestors {
         }
     }
 
-    /// Returns how many ancestors of each commit the client may offer.
     pub(crate) const fn depth(&self) -> usize {
         self.depth
     }
 
-    /// Returns whether all ancestors of a commit that the client may offer are here, whole.
+    /// Returns whether all ancestors of a commit that the client may offer are here, complete.
     pub(crate) fn is_filled<F: Fs>(&mut self, fs: &F, commit: Checksum) -> Result<bool, Error> {
         let mut commit = commit;
         for _ in 0..self.depth {
@@ -60,8 +59,8 @@ impl Ancestors {
         Ok(true)
     }
 
-    /// Returns whether a commit or directory is here with all it reaches. Without history in this
-    /// push none is looked at.
+    /// Returns whether a commit or directory is here, complete. Without history in this push, it
+    /// looks at none.
     pub(crate) fn holds<F: Fs>(&mut self, fs: &F, id: ObjectId) -> Result<bool, Error> {
         if self.depth == 0 {
             return Ok(false);
@@ -78,8 +77,9 @@ impl Ancestors {
         Ok(holds)
     }
 
-    /// Returns whether an object was seen to be here, beneath an ancestor that is. A client may offer
-    /// it before it hears that the ancestor is had. What a new commit needs of it is still verified.
+    /// Returns whether an object was seen below a complete ancestor. A client may offer it before
+    /// it hears that the server has the ancestor. Objects that a new commit needs are still
+    /// verified.
     pub(crate) fn covers(&self, id: &ObjectId) -> bool {
         self.beneath.contains(id)
     }
@@ -115,7 +115,7 @@ impl Ancestors {
     }
 }
 
-/// Reads a commit that is staged or, whole or not, in the repository.
+/// Reads a commit that is staged, or in the repository, whether complete or not.
 pub(crate) fn read_commit<F: Fs>(
     work: &Workspace<F>,
     commit: Checksum,
@@ -128,5 +128,5 @@ pub(crate) fn read_commit<F: Fs>(
     Ok(content.and_then(|content| Commit::parse(&content).ok()))
 }
 
-/// So many objects are looked for in a session; ancestors beyond are sent again.
+/// Objects looked up in a session; further ancestors are sent again.
 const LOOKED_MAX: usize = 1_000_000;

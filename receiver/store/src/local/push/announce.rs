@@ -1,4 +1,4 @@
-//! How a push begins: what it announces is looked up and judged, and commits to rely on are collected.
+//! The beginning of a push: looks up and judges its updates, and collects commits to rely on.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ use crate::local::repository::refs::{self, Held};
 use crate::local::repository::{listing, objects};
 use crate::policy::{Current, Policy};
 
-/// Looks at the announced refs and judges them.
+/// Looks up the announced refs and judges them.
 ///
 /// Fails, by fault of the peer, when the refs need more directories than a push may bring.
 pub(crate) fn announce<F: Fs>(
@@ -51,8 +51,8 @@ pub(crate) fn announce<F: Fs>(
     opening.find_new_dirs()?;
     opening.state.check_objects(work, 0)?;
     if opening.state.updates.iter().any(Update::heals) {
-        // Whoever lost something beneath one commit may have lost it beneath others: everything is
-        // verified.
+        // A server that lost an object below one commit may have lost some below others: everything
+        // is verified.
         opening.state.bases = Bases::default();
     } else {
         opening.suggest()?;
@@ -64,9 +64,9 @@ pub(crate) fn announce<F: Fs>(
 struct Opening<'a, F: Fs> {
     fs: &'a F,
     state: PushState,
-    /// Names of accepted updates.
+    /// The names of accepted updates.
     taken: BTreeSet<&'a str>,
-    /// Commits that are collected to rely on, at most.
+    /// The largest number of commits to collect.
     bases_max: usize,
 }
 
@@ -84,7 +84,7 @@ impl<'a, F: Fs> Opening<'a, F> {
                 self.state.bases.add(name.clone(), commit);
             }
             if current.complete && commit == wanted.commit {
-                // Without the ancestors that are offered there is something to do.
+                // If offered ancestors are missing, the push is not up to date.
                 current.complete = self.state.ancestors.is_filled(fs, commit)?;
             }
         }
@@ -113,7 +113,7 @@ impl<'a, F: Fs> Opening<'a, F> {
         Ok(Update::announced(wanted, held, verdict, incomplete))
     }
 
-    /// Finds the directories that are to be made for refs: each is one of the push's objects.
+    /// Counts the directories to make for refs; each counts as one of the push's objects.
     fn find_new_dirs(&mut self) -> Result<(), Error> {
         let mut there = BTreeSet::from([RepoPath::heads()]);
         let mut new = BTreeSet::new();
@@ -131,7 +131,7 @@ impl<'a, F: Fs> Opening<'a, F> {
         Ok(())
     }
 
-    /// Returns whether something can be seen to be missing beneath a commit.
+    /// Returns whether a commit visibly lacks an object below it.
     fn lacks(&mut self, commit: Checksum) -> Result<bool, Error> {
         let lacking = self.state.glance.lacks(self.fs, commit)?;
         if let Some(id) = lacking {
@@ -140,7 +140,7 @@ impl<'a, F: Fs> Opening<'a, F> {
         Ok(lacking.is_some())
     }
 
-    /// Adds the newest refs beside those that will be set.
+    /// Adds the newest refs beside those that the push will set.
     fn suggest(&mut self) -> Result<(), Error> {
         let fs = self.fs;
         let mut searched = BTreeSet::new();
@@ -166,7 +166,7 @@ impl<'a, F: Fs> Opening<'a, F> {
     }
 }
 
-/// Returns whether a name has one of these above or below it.
+/// Returns whether one of these names is above or below a name.
 fn is_in_the_way(name: &str, taken: &BTreeSet<&str>) -> bool {
     let above = name
         .match_indices('/')

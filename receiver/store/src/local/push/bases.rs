@@ -1,14 +1,14 @@
-//! Commits that are complete here: what lies beneath one is had without looking at it.
+//! Commits that are complete here: the server has every object below one, without looking at it.
 //!
-//! Complete means: the current value of a ref, and not marked partial. Refs are trusted like that
-//! until a damaged directory is met beneath one; and only as long as the ref holds the commit,
-//! which is looked at again under the repository's lock before anything that relies on it is
+//! A commit is complete if it is the current value of a ref and not marked partial. A ref is
+//! trusted in this until a damaged directory is met below it, and only as long as it holds the
+//! commit, which is checked again under the repository's lock before anything that relies on it is
 //! published.
 //!
-//! What is beneath a base is found by walking it, no further than to what is looked for. That takes as
-//! long as the base is large; of one that nobody but this server has named, somebody else may have
-//! made it large. So those are walked only as far as it is worth it to a push of that size, and a
-//! file beneath one counts only when it was seen to be there.
+//! The objects below a base are found by a walk that ends at the wanted object. A walk takes longer
+//! the larger the base, and somebody else may have made a base large that only this server has
+//! proposed. So a push walks those only as far as its own size is worth, and a file below one
+//! counts only if it was seen to exist.
 
 use std::collections::HashSet;
 
@@ -25,31 +25,31 @@ use crate::local::repository::id_set::IdSet;
 use crate::local::repository::{objects, refs};
 use crate::local::staging::Staging;
 
-/// The commits a session may rely on, and what is beneath them.
+/// The commits on which a session may rely, and the objects below them.
 #[derive(Debug)]
 pub(crate) struct Bases {
-    // No commit is there twice.
+    // No commit occurs twice.
     list: Vec<Base>,
-    // Those that the client relies on; all, where it has not said.
+    // The commits on which the client relies; `None`, that is all, until it has said so.
     relied: Option<Vec<Checksum>>,
-    // Objects that were asked for and have not come: a base that reaches one is not whole.
+    // Objects that were requested and have not come: a base that reaches one is incomplete.
     unsent: HashSet<ObjectId>,
-    // What was found beneath those of them that count, each with all below it.
+    // Objects found below the bases that count, each with everything below it.
     beneath: IdSet,
-    // Objects that may still be looked at beneath suggested bases.
+    // How many more objects may be looked at below suggested bases.
     patience: usize,
-    // How many were lost so far.
+    // The number of bases lost so far.
     lost: usize,
 }
 
 #[derive(Debug)]
 struct Base {
     commit: Checksum,
-    // Refs that were seen to hold it.
+    // The refs seen to hold it.
     names: Vec<RefName>,
-    // The client neither named it nor replaces it.
+    // The client neither named nor replaces it.
     suggested: bool,
-    // There was no patience left in the middle of its walk, which does not go on.
+    // Its walk used up all patience and does not go on.
     spent: bool,
     walk: Walk,
 }
@@ -59,17 +59,17 @@ enum Walk {
     NotBegun,
     Begun(Descent),
     Done,
-    // It was found not to be whole, or no ref holds it any more.
+    // The base proved incomplete, or no ref holds it any more.
     Lost,
 }
 
-/// How far a walk came.
+/// The result of a step of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Further,
     ToTheEnd,
-    // A directory is missing or damaged, another object is known to be missing, or there are too
-    // many directories in one another.
+    // A directory is missing or damaged, another object is known to be missing, or directories nest
+    // too deeply.
     Astray,
 }
 
@@ -87,13 +87,12 @@ impl Default for Bases {
 }
 
 impl Bases {
-    /// Adds a commit that was seen to be complete and the value of a ref: one that the client has
-    /// named, or that it replaces.
+    /// Adds a commit that is complete and a ref's value, and that the client has named or replaces.
     pub(crate) fn add(&mut self, name: RefName, commit: Checksum) {
         self.insert(name, commit, false);
     }
 
-    /// Adds a commit that may help: complete and the value of a ref, by whomever it was made.
+    /// Adds a commit that may help: complete and a ref's value, whoever made it.
     pub(crate) fn suggest(&mut self, name: RefName, commit: Checksum) {
         self.insert(name, commit, true);
     }
@@ -111,33 +110,33 @@ impl Bases {
         }
     }
 
-    /// Returns how many there are.
+    /// Returns the number of bases.
     pub(crate) fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Returns how many objects are known to be beneath them.
+    /// Returns the number of objects known to be below them.
     pub(crate) fn beneath(&self) -> usize {
         self.beneath.len()
     }
 
-    /// Returns how many were found not to be whole, or not held any more.
+    /// Returns how many proved incomplete, or are no longer held.
     pub(crate) const fn lost(&self) -> usize {
         self.lost
     }
 
-    /// Returns the commits, in the order they were added.
+    /// Returns the commits, in order of addition.
     pub(crate) fn commits(&self) -> Vec<Checksum> {
         self.list.iter().map(|base| base.commit).collect()
     }
 
-    /// From now on only these count. The client has them, so that it is worth its while to find all
-    /// that is beneath.
+    /// From now on only these commits count. The client has them, so finding everything below them
+    /// is worth its while.
     ///
-    /// `lacks` says of those that were only suggested so far whether something can be seen to be missing
-    /// beneath: then they do not count.
+    /// `lacks` tells, for commits that were only suggested so far, whether an object below is
+    /// visibly missing: such commits do not count.
     ///
-    /// Fails, by fault of the peer, when one of them was not added.
+    /// Fails, by fault of the peer, when one of the commits was not added.
     pub(crate) fn rely(
         &mut self,
         commits: &[Checksum],
@@ -161,30 +160,33 @@ impl Bases {
         Ok(())
     }
 
-    /// Takes note of objects that are not here, whatever they lie beneath.
+    /// Notes objects that are not here, whatever commit they are below.
     pub(crate) fn lack(&mut self, ids: impl IntoIterator<Item = ObjectId>) {
         self.unsent.extend(ids);
         self.walk_again();
     }
 
-    /// Finds bases that lack what had to be sent: what came and lies beneath one was not here when
-    /// it was asked for. Nothing would publish it, were its base believed to be whole.
+    /// Doubts bases that lack an object that had to be sent: an object that was sent and lies below
+    /// a base was not here when it was requested. It would not be published if the base were
+    /// believed complete.
     pub(crate) fn doubt<F: Fs>(&mut self, staging: &Staging<F>) {
         if self.beneath.len() > 0 && staging.any_new(|id| self.beneath.contains(id)) {
             self.walk_again();
         }
     }
 
-    /// Takes note of objects that the client offers: what it costs to look for them may grow with them.
+    /// Notes objects that the client offers: the cost of looking for them may grow with their
+    /// number.
     pub(crate) const fn offered(&mut self, objects: usize) {
         self.patience = self.patience.saturating_add(PATIENCE_EACH * objects);
     }
 
-    /// Returns, for an object that is one of the commits that count or beneath one, the levels of
-    /// directories below it.
+    /// Returns, for a commit that counts or an object below one, the levels of directories below
+    /// it.
     ///
-    /// What is not here at all is beneath none, so that new objects, however large the bases, cost no
-    /// walk. One base after the other is walked, until an object that is here is found beneath it.
+    /// An object that does not exist here is below no base, so new objects cost no walk, however
+    /// large the bases. Bases are walked one after the other, until an existing object is found
+    /// below one.
     pub(crate) fn cover<F: Fs>(
         &mut self,
         work: &Workspace<F>,
@@ -219,7 +221,7 @@ impl Bases {
     }
 
     /// Loses the commits that counted so far and that no ref holds any more; returns whether all
-    /// were held.
+    /// are held.
     pub(crate) fn confirm<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
         let lost = self.lost;
         for index in 0..self.list.len() {
@@ -236,7 +238,7 @@ impl Bases {
         self.beneath.look(id).flatten()
     }
 
-    /// Returns the first base beneath which more may be found.
+    /// Returns the first base below which more objects may be found.
     fn next_to_walk(&self) -> Option<usize> {
         self.list.iter().position(|base| {
             counts(base, self.relied.as_deref())
@@ -245,7 +247,7 @@ impl Bases {
         })
     }
 
-    /// Walks one base a little further.
+    /// Continues the walk of one base.
     fn step<F: Fs>(
         &mut self,
         fs: &F,
@@ -257,7 +259,7 @@ impl Bases {
         let next = match &mut base.walk {
             Walk::Begun(descent) => descent.next(),
             Walk::NotBegun | Walk::Done | Walk::Lost => {
-                // The commit is one level more.
+                // The commit adds one level.
                 base.walk = Walk::Begun(Descent::new(MAX_TREE_DEPTH + 1));
                 Some(Next::Look(root))
             }
@@ -282,7 +284,7 @@ impl Bases {
                 }
                 let Some(content) = objects::read_metadata(fs, id)? else {
                     let commit = base.commit;
-                    tracing::warn!(%commit, %id, "a commit is not whole though a ref holds it");
+                    tracing::warn!(%commit, %id, "a ref's commit is incomplete");
                     return Ok(Step::Astray);
                 };
                 let Ok(children) = objects::children(id, &content) else {
@@ -291,7 +293,7 @@ impl Bases {
                 let is_missing = |id: &&ObjectId| self.unsent.contains(*id) || has_come(id);
                 if let Some(missing) = children.iter().find(is_missing) {
                     let commit = base.commit;
-                    tracing::warn!(%commit, id = %missing, "a commit is not whole though a ref holds it");
+                    tracing::warn!(%commit, id = %missing, "a ref's commit is incomplete");
                     return Ok(Step::Astray);
                 }
                 for child in children.iter().filter(|id| id.kind != ObjectKind::Dirtree) {
@@ -314,7 +316,7 @@ impl Bases {
         Ok(Step::Further)
     }
 
-    /// Has a base not count any more, nor what was found beneath it.
+    /// Drops a base, and the objects found below it.
     fn lose(&mut self, index: usize) {
         self.list[index].walk = Walk::Lost;
         self.lost += 1;
@@ -342,14 +344,14 @@ impl Base {
     }
 }
 
-/// Takes away so much patience, if there is that much.
+/// Spends this much patience, if that much is left.
 fn spend(patience: &mut usize, price: usize) -> bool {
     let left = patience.checked_sub(price);
     *patience = left.unwrap_or(*patience);
     left.is_some()
 }
 
-/// Returns what it costs to read a directory or commit, which may have megabytes.
+/// Returns the cost of reading a directory or commit, which may have megabytes.
 fn price<F: Fs>(fs: &F, id: &ObjectId) -> Result<usize, Error> {
     let path = RepoPath::object(id);
     let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
@@ -357,8 +359,8 @@ fn price<F: Fs>(fs: &F, id: &ObjectId) -> Result<usize, Error> {
     Ok(usize::try_from(len).unwrap_or(usize::MAX).saturating_add(1))
 }
 
-/// Returns whether what is beneath a base counts as here. Losing the last one that is relied on does
-/// not make all others count.
+/// Returns whether the objects below a base count as here. Losing the last relied-on base does not
+/// make the others count.
 fn counts(base: &Base, relied: Option<&[Checksum]>) -> bool {
     let lost = matches!(base.walk, Walk::Lost);
     !lost && relied.is_none_or(|relied| relied.contains(&base.commit))
@@ -369,11 +371,11 @@ fn found(beneath: &mut IdSet, id: ObjectId, levels: Levels) {
     beneath.mark(&id, levels);
 }
 
-/// Objects that are looked at beneath suggested bases for any push: a fraction of a millisecond.
+/// Objects looked at below suggested bases for any push: a fraction of a millisecond.
 const PATIENCE: usize = 16;
-/// And for each object that it offers.
+/// Further ones for each object that the push offers.
 const PATIENCE_EACH: usize = 4;
-/// Bytes of a directory that count as much as another object.
+/// Bytes of a directory that cost as much as another object.
 const READ_LEN: u64 = 4096;
 
 #[cfg(test)]
@@ -388,7 +390,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let fs = RealFs::open(dir.path()).unwrap();
         let mut bases = Bases::default();
-        // There is nothing of it, which a walk would find out.
+        // The commit does not exist, as a walk would find out.
         bases.add("a/b".parse().unwrap(), Checksum::new([1; 32]));
         let id = ObjectId::new(ObjectKind::File, Checksum::new([2; 32]));
         assert_eq!(bases.find(&fs, &id, &|_| false).unwrap(), None);

@@ -1,12 +1,13 @@
-//! Whether everything that new commits reach is here, and what of it is to be published.
+//! Whether everything that new commits reach is here, and which objects are to be published
+//! (INV-2).
 //!
-//! An object is here when it was verified in this session or an earlier one of the same identity
-//! (`resume.rs`), or lies beneath a commit that is relied on. One that merely exists is verified and
-//! linked into staging first, and its children are looked at like those of a new one: its presence
-//! proves nothing about them.
+//! An object is here if it was verified in this session or in an earlier one of the same identity
+//! (`resume.rs`), or lies below a commit that is relied on. An object that merely exists is first
+//! verified and linked into staging, and its children are looked at like those of a new one: its
+//! presence proves nothing about them.
 //!
-//! Each object is looked at once, without recursion, however the directories share each other; all
-//! below a directory before itself, so that its height is known (`descent.rs`).
+//! Each object is looked at once, without recursion, however the directories share each other;
+//! everything below a directory comes before it, so that its height is known (`descent.rs`).
 
 use std::collections::BTreeSet;
 
@@ -24,19 +25,19 @@ use crate::local::repository::descent::{Descent, Levels, Next, TooMuch};
 use crate::local::repository::objects;
 use crate::verify::Rejection;
 
-/// What became of a walk.
+/// The result of a walk.
 #[derive(Debug)]
 pub(crate) enum Closure {
-    /// Everything is here, and this of it is to be published.
+    /// Everything is here; these objects are to be published.
     Complete(Reached),
-    /// These are not; at most [`MAX_MISSING_IDS`], there may be more.
+    /// These are missing; at most [`MAX_MISSING_IDS`], perhaps more (LIM-20).
     Missing(Vec<ObjectId>),
 }
 
-/// What new commits reach of what is staged.
+/// The staged objects that new commits reach.
 ///
-/// The commits are listed. All else is marked in staging, which holds every id already: another list
-/// of a million of them would be 33 MB more.
+/// The commits are listed. All others are marked in staging, which holds every id already: another
+/// list of a million ids would take 33 MB more.
 #[derive(Debug)]
 pub(crate) struct Reached {
     /// Children before their parents.
@@ -50,11 +51,11 @@ impl Reached {
     }
 }
 
-/// Walks what commits reach; of a parent only if it is staged. Parents are followed past those that
-/// are not, `history` of them.
+/// Walks everything that commits reach; a parent only if it is staged. The walk looks for staged
+/// parents past up to `history` that are not.
 ///
-/// Fails, by fault of the peer, when directories nest deeper than LIM-21 by whatever way, those
-/// beneath commits that are relied on counted as well.
+/// Fails, by fault of the peer, when directories nest deeper than LIM-21 on any path, including
+/// those below commits that are relied on.
 pub(crate) fn walk<F: Fs>(
     work: &Workspace<F>,
     bases: &mut Bases,
@@ -76,7 +77,8 @@ pub(crate) fn walk<F: Fs>(
         }
         let (commits, missing) = (walk.commits, walk.missing);
         if bases.lost() != lost {
-            // Of what was beneath it some was taken for here. Each is lost once, so that this ends.
+            // Some objects below it counted as here. Each base is lost only once, so that this
+            // ends.
             continue;
         }
         return Ok(if missing.is_empty() {
@@ -90,22 +92,22 @@ pub(crate) fn walk<F: Fs>(
 struct Walk<'a, F: Fs> {
     work: &'a Workspace<F>,
     bases: &'a mut Bases,
-    // Those that are staged.
+    // The staged ones.
     commits: Vec<Checksum>,
     missing: BTreeSet<ObjectId>,
 }
 
-/// What is known of an object when it is named.
+/// The state of an object when it is named.
 enum Look {
-    /// It is here with all below it, or missing.
+    /// It is here with everything below it, or missing.
     Settled(Levels),
-    /// It is here, and what is below it is to be looked at.
+    /// It is here, and the objects below it are to be looked at.
     Enter,
 }
 
 impl<F: Fs> Walk<'_, F> {
-    /// Walks a commit, and those of its parents that are staged: a parent that was sent is published,
-    /// and then must be whole; one that was not is not needed.
+    /// Walks a commit, and its staged parents: a parent that was sent is published, and so must be
+    /// complete; one that was not sent is not needed.
     fn histories(&mut self, commit: Checksum) -> Result<(), Error> {
         let mut next = Some(commit);
         while let Some(commit) = next.take() {
@@ -127,7 +129,7 @@ impl<F: Fs> Walk<'_, F> {
         Ok(())
     }
 
-    /// Looks for staged ancestors beyond some that were here before.
+    /// Looks for staged ancestors beyond existing ones.
     fn follow(&mut self, commit: Checksum, history: usize) -> Result<(), Error> {
         let mut next = commit;
         for _ in 0..history {
@@ -163,7 +165,7 @@ impl<F: Fs> Walk<'_, F> {
         Ok(())
     }
 
-    /// Looks at all in a directory but directories, and has those wait.
+    /// Looks at every child of a directory except directories, which it queues.
     fn enter(&mut self, descent: &mut Descent, id: ObjectId) -> Result<(), Error> {
         let content = self.read(&id)?;
         let children = objects::children(id, &content).map_err(refused(id))?;
@@ -179,7 +181,7 @@ impl<F: Fs> Walk<'_, F> {
         }
     }
 
-    /// Decides about an object that is named, so that only what is here waits to be read.
+    /// Decides about a named object, so that only existing objects wait to be read.
     fn look(&mut self, id: ObjectId) -> Result<Look, Error> {
         let missing = Look::Settled(Levels::default());
         if self.is_over() {

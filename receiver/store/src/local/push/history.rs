@@ -1,8 +1,8 @@
-//! Whether new commits descend from those that refs hold.
+//! Whether new commits descend from the refs' current ones.
 //!
-//! Each commit is read once in a push, however many refs' histories it is in, and no more of them than
-//! is said below: a push of a few kilobytes can announce thousands of refs whose histories are long,
-//! and lead to nothing.
+//! A push reads each commit once, however many refs' histories contain it, and no more commits than
+//! the limits below: a push of a few kilobytes can announce thousands of refs whose histories are
+//! long and lead nowhere.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,12 +15,13 @@ use crate::local::push::workspace::Workspace;
 use crate::local::repository::objects;
 use crate::policy::{Ancestry, Policy};
 
-/// What is known of commits' parents.
+/// The known parents of commits.
 #[derive(Debug)]
 pub(crate) struct History {
     commits: Vec<Member>,
     places: HashMap<Checksum, usize>,
-    // What may still be read of the repository. Commits that were sent cost their sender more.
+    // How many more commits of the repository may be read. Commits that were sent cost their sender
+    // more.
     left: usize,
 }
 
@@ -38,7 +39,7 @@ enum Parent {
 }
 
 impl History {
-    /// Begins with none, for a push of so many refs.
+    /// Prepares for a push of this many refs.
     pub(crate) fn new(refs: usize) -> Self {
         Self {
             commits: Vec::new(),
@@ -110,17 +111,17 @@ impl History {
     }
 }
 
-/// A new commit that is to be judged for one ref after the other.
+/// A new commit, to be judged for one ref after the other.
 pub(crate) struct New {
     commit: Commit,
     bindings: Option<HashSet<String>>,
-    // Whether it is the client's, once that was asked.
+    // Whether it is the client's; `None` until that is needed.
     is_of: Option<bool>,
 }
 
 impl New {
-    /// Reads a commit that is staged or, whole or not, in the repository. One that is bound to an alias
-    /// counts as bound to nothing.
+    /// Reads a commit that is staged, or in the repository, whether complete or not. A commit bound
+    /// to an alias counts as bound to no ref.
     pub(crate) fn read<F: Fs>(
         work: &Workspace<F>,
         commit: Checksum,
@@ -151,7 +152,7 @@ impl New {
         *(self.is_of).get_or_insert_with(|| policy.may_create_any(bound.map(String::as_str)))
     }
 
-    /// Returns the commit with that binding alone, of perhaps a million, which is this name.
+    /// Returns the commit with this name as its only binding, out of perhaps a million.
     pub(crate) fn as_bound_to(&mut self, name: &RefName) -> &Commit {
         let bound = self.bindings.as_ref().map(|all| all.get(name.as_str()));
         self.commit.ref_bindings = bound.map(|bound| bound.cloned().into_iter().collect());
@@ -159,8 +160,8 @@ impl New {
     }
 }
 
-/// Commits that are read for each ref, beside [`MAX_HISTORY_LEN`] in all: the history of most refs
-/// leads to what they hold within a few.
+/// Commits read for each ref, in addition to [`MAX_HISTORY_LEN`] for the push: the history of most
+/// refs leads to their current commits within a few.
 const READS_OF_REF: usize = 4;
-/// Bytes of a commit that count as much as another commit.
+/// Bytes of a commit that cost as much as another commit.
 const READ_LEN: usize = 16 * 1024;

@@ -1,8 +1,8 @@
 //! One push into a repository on this machine.
 //!
-//! [`announce`] judges what a client wants; what it then has and brings goes through [`bases`],
-//! [`resume`] and the [`stager`] into [`staging`](super::staging); [`publish`] makes it visible, in the only order
-//! that is safe at every instant.
+//! [`announce`] judges the client's updates; the objects that it then offers and sends pass through
+//! [`bases`], [`resume`] and the [`stager`] into [`staging`](super::staging); [`publish`] makes
+//! them visible, in the only order that is safe at every instant.
 
 mod adopt;
 mod ancestors;
@@ -48,11 +48,11 @@ pub struct LocalPush<F: Fs = RealFs> {
     work: Arc<Workspace<F>>,
     state: PushState,
     summary: SummaryConfig,
-    // Held as long as this lives, where anything was accepted.
+    // Held as long as this lives, if any update was accepted.
     _place: Vec<F::Lock>,
 }
 
-/// Who pushes, and what that identity may do.
+/// The pushing identity, and its rights.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pusher<'a> {
     pub(crate) identity: &'a str,
@@ -61,7 +61,7 @@ pub(crate) struct Pusher<'a> {
 }
 
 impl<F: Fs> LocalPush<F> {
-    /// Begins a push, and says what was found.
+    /// Begins a push, and returns the state of its refs.
     pub(crate) fn begin(
         work: Workspace<F>,
         pusher: Pusher<'_>,
@@ -72,7 +72,7 @@ impl<F: Fs> LocalPush<F> {
         let state = announce::announce(&work, pusher.policy, account, announcement)?;
         let opened = state.opened();
         let accepts = state.accepted().next().is_some();
-        // A client that may set nothing leaves now, and takes nobody's place.
+        // A client without an accepted update leaves now, and takes nobody's place.
         let place = match accepts {
             true => session_limit::take(work.fs(), pusher.identity, pusher.places)?,
             false => Vec::new(),
@@ -106,8 +106,8 @@ impl<F: Fs> LocalPush<F> {
         }
     }
 
-    /// Brings a summary up to date that lacks what a ref holds: whoever set the ref died before
-    /// that. A failure is no failure of the push.
+    /// Brings a summary up to date that lacks a ref's current commit: the session that set the ref
+    /// died before its summary. A failure here does not fail the push.
     fn mend_summary(&self) {
         let mended = summary::is_named(self.maker(), self.state.current_refs()).and_then(|named| {
             if named {
@@ -164,7 +164,7 @@ impl<F: Fs> Push for LocalPush<F> {
             && !outcomes.contains(&RefOutcome::Updated)
             && !self.is_dry_run()
         {
-            // Others did it all, and the client will leave now.
+            // Other sessions did everything, and the client will leave now.
             self.mend_summary();
         }
         Ok(published)

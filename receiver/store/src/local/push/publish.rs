@@ -1,14 +1,15 @@
 //! Publication, in the only order that is safe at every instant (SPEC "Invariants"):
 //!
-//! 1. everything the new commits reach is here, and verified;
-//! 2. everything staged is durable: objects, detached metadata, files to become refs;
-//! 3. under the repository's lock, what was relied on still holds;
-//! 4. files, dirmetas and dirtrees get their names, durably; then commits;
-//! 5. under our own lock of the refs, those that still hold what the client was told go on: their
-//!    detached metadata get their names, durably, where they may; then the refs are set, durably.
+//! 1. Everything that the new commits reach is here, and verified (INV-2).
+//! 2. Every staged file is durable: objects, detached metadata, files to become refs.
+//! 3. Under the repository's lock, the bases and refs on which the push relies are checked again.
+//! 4. Files, dirmetas and dirtrees get their names, durably; then commits.
+//! 5. Under our own lock of the refs, the updates whose refs still hold the value the client was
+//!    told go on: their detached metadata get their names, durably, where permitted; then the refs
+//!    are set, durably (INV-3, INV-4, INV-5).
 //!
-//! A process that dies anywhere in between leaves refs that are old or new, and objects of which
-//! every whole commit has all it reaches.
+//! A process that dies anywhere in between leaves refs with their old or new values, and every
+//! complete commit with everything it reaches.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::{io, mem};
@@ -27,7 +28,7 @@ use crate::local::push::workspace::Workspace;
 use crate::local::repository::objects;
 use crate::local::repository::refs::{self, Held, ParentDirs};
 
-/// Publishes what is accepted of a push, or says what is missing and changes nothing.
+/// Publishes the accepted updates of a push, or returns the missing objects and changes nothing.
 pub(crate) fn publish<F: Fs>(
     work: &Workspace<F>,
     state: &mut PushState,
@@ -49,14 +50,14 @@ pub(crate) fn publish<F: Fs>(
     Ok(Published::Done(state.outcomes()))
 }
 
-/// Publishes the accepted updates; returns what is missing for that.
+/// Publishes the accepted updates; returns the objects missing for that.
 fn publish_accepted<F: Fs>(
     work: &Workspace<F>,
     state: &mut PushState,
 ) -> Result<Option<Vec<ObjectId>>, Error> {
     let mut unseen = state.judge_commits(work)?;
     state.bases.doubt(&work.staging);
-    // Each turn but the last settles an update or loses a base, so that this ends.
+    // Each round but the last settles an update or loses a base, so that this ends.
     while state.accepted().next().is_some() {
         // 1. Everything is here.
         let commits: Vec<_> = state.accepted().map(Update::commit).collect();
@@ -66,7 +67,8 @@ fn publish_accepted<F: Fs>(
             Closure::Missing(missing) => return Ok(Some(missing)),
         };
         if !mem::take(&mut unseen).is_empty() {
-            // The walk took commits over that this client has not offered: none goes unjudged.
+            // The walk took over commits that this client has not offered: each of them is judged
+            // as well.
             let unseen = state.judge_commits(work)?;
             if !unseen.is_empty() {
                 return Ok(Some(unseen.into_iter().collect()));
@@ -82,7 +84,7 @@ fn publish_accepted<F: Fs>(
         // 2. It is durable.
         let files = stage_refs(work, state)?;
         work.staging.sync()?;
-        // 3. What was relied on still holds (REQ-45, REQ-46).
+        // 3. The bases and refs still hold (REQ-45, REQ-46).
         let lock = work.repo.lock(LockMode::Shared)?;
         let bases_hold = state.bases.confirm(work.fs())?;
         let refs_hold = state.confirm_refs(work.fs())?;
@@ -98,7 +100,7 @@ fn publish_accepted<F: Fs>(
     Ok(None)
 }
 
-/// Checks that announced detached metadata is here; whoever announced it is at fault.
+/// Checks that announced detached metadata is here; if not, its announcer is at fault.
 fn check_detached<F: Fs>(work: &Workspace<F>, state: &PushState) -> Result<(), Error> {
     for update in state.accepted() {
         let commit = update.wanted.commit;
@@ -113,7 +115,7 @@ fn check_detached<F: Fs>(work: &Workspace<F>, state: &PushState) -> Result<(), E
 }
 
 /// Writes the files that will be renamed to refs, so that the one sync makes them durable as well.
-/// An update of the detached metadata alone has none.
+/// An update of detached metadata alone has no such file.
 fn stage_refs<F: Fs>(
     work: &Workspace<F>,
     state: &PushState,
@@ -128,7 +130,7 @@ fn stage_refs<F: Fs>(
     Ok(files)
 }
 
-/// Gives the reached objects their names in the repository, durably; commits last.
+/// Gives the reached objects their names in the repository, durably; commits last (INV-2).
 fn install<F: Fs>(work: &Workspace<F>, reached: &Reached) -> Result<(), Error> {
     let fs = work.fs();
     let give_name = |fan_out: &mut FanOut<'_, F>, id: ObjectId| {
@@ -151,7 +153,7 @@ fn install<F: Fs>(work: &Workspace<F>, reached: &Reached) -> Result<(), Error> {
     unmark_partial(fs, &reached.commits)
 }
 
-/// Removes the marks of commits that were not whole and are now, durably.
+/// Removes the marks of commits that were partial and are complete now, durably.
 fn unmark_partial<F: Fs>(fs: &F, commits: &[Checksum]) -> Result<(), Error> {
     let mut unmarked = false;
     for &commit in commits {
@@ -167,7 +169,8 @@ fn unmark_partial<F: Fs>(fs: &F, commits: &[Checksum]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Compares and sets refs under our own lock. All are compared before the first is set.
+/// Compares and sets refs under our own lock (INV-4, INV-5). All are compared before the first is
+/// set.
 fn set_refs<F: Fs>(
     work: &Workspace<F>,
     state: &mut PushState,
@@ -177,7 +180,7 @@ fn set_refs<F: Fs>(
     let lock = work
         .repo
         .lock_own(&RepoPath::refs_lock(), LockMode::Exclusive)?;
-    // As it is now: other sessions of the same identity set refs as well.
+    // Reloaded, because other sessions of the same identity set refs as well.
     let mut account = match &state.account {
         Some(account) => Some(account.reload(fs)?),
         None => None,
@@ -220,9 +223,9 @@ fn set_refs<F: Fs>(
     Ok(())
 }
 
-/// Gives the staged detached metadata of accepted updates their names, durably, before a ref leads to
-/// their commits. Those of a commit that only others' histories lead to stay as they are: the right
-/// to change that was not looked at.
+/// Gives the staged detached metadata of accepted updates their names, durably, before a ref leads
+/// to their commits. The metadata of a commit that only others' histories lead to stay unchanged:
+/// the right to change those was not checked.
 fn attach_detached<F: Fs>(work: &Workspace<F>, state: &mut PushState) -> Result<(), Error> {
     let fs = work.fs();
     let mut fan_out = FanOut::new(fs);
@@ -244,7 +247,8 @@ fn attach_detached<F: Fs>(work: &Workspace<F>, state: &mut PushState) -> Result<
             fan_out.give_name(&from, &RepoPath::detached(commit), commit)?;
             attached.insert(commit);
         } else {
-            // They were there when this was update, and another push has replaced them.
+            // The metadata were present when this was up to date, and another push has replaced
+            // them.
             update.refuse(lost_race());
         }
     }
@@ -261,7 +265,7 @@ fn confirm_unchanged<F: Fs>(work: &Workspace<F>, state: &mut PushState) -> Resul
     state.sync_up_to_date(fs)
 }
 
-/// The directories of objects, made when they are needed, and which of them must be synced.
+/// The directories of objects: makes them when needed, and remembers which must be synced.
 struct FanOut<'a, F: Fs> {
     fs: &'a F,
     touched: BTreeSet<u8>,
@@ -277,12 +281,12 @@ impl<'a, F: Fs> FanOut<'a, F> {
         }
     }
 
-    /// Gives a staged file its name among the objects, replacing what has it.
+    /// Gives a staged file its name among the objects, replacing any file of that name.
     ///
-    /// It mostly keeps the name it has as well, until all of staging goes. A link is made in a third of
-    /// the time that a rename takes, and from several threads: only renames wait for each other in
-    /// all of a file system. It replaces nothing; where something is in its way, or a file may have
-    /// no second name, there is the rename.
+    /// Usually the file keeps its staged name as well, until the whole staging directory is
+    /// removed. A link takes a third of the time of a rename, and several threads can make links at
+    /// once: renames alone wait for each other across a whole file system. A link replaces no file;
+    /// if the name is taken, or the file may have no second name, the file is renamed.
     fn give_name(
         &mut self,
         from: &RepoPath,
@@ -302,7 +306,7 @@ impl<'a, F: Fs> FanOut<'a, F> {
             .map_err(Error::io("publishing", to))
     }
 
-    /// Takes over what another one has done.
+    /// Adds the directories of another thread.
     fn join(&mut self, mut other: Self) {
         self.touched.append(&mut other.touched);
         self.made |= other.made;

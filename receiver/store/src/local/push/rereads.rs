@@ -1,11 +1,12 @@
-//! How much of what the repository has already a push makes the server read and verify.
+//! Limits how many existing objects a push makes the server read and verify.
 //!
-//! An offer is 33 bytes, and may name an object of gigabytes that is here, beneath nothing that the
-//! client relies on. So that is bounded; what costs more has to be sent, and pays by that.
+//! An offer takes 33 bytes, and may name an existing object of gigabytes below no commit that the
+//! client relies on. So reading these is bounded; the client has to send the objects beyond the
+//! budget, and earns budget by sending.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What is left for one push, in bytes.
+/// The remaining budget of one push, in bytes.
 #[derive(Debug)]
 pub(crate) struct Rereads {
     left: AtomicU64,
@@ -19,30 +20,30 @@ impl Rereads {
         }
     }
 
-    /// Returns how long an object may be, as stored and inflated; `None` if no other may be read.
+    /// Returns how long an object may be, stored and inflated; `None` if no other may be read.
     pub(crate) fn allowed(&self) -> Option<u64> {
         let left = self.left.load(Ordering::Relaxed);
         left.checked_sub(EACH)
     }
 
-    /// Takes note of an object that was read.
+    /// Counts an object that was read.
     pub(crate) fn count(&self, len: u64) {
         let less = |left: u64| Some(left.saturating_sub(EACH.saturating_add(len)));
-        // Never fails: `less` always returns something.
+        // Never fails: `less` always returns a value.
         let _ = (self.left).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Takes note of bytes that the client has sent.
+    /// Counts bytes that the client has sent.
     pub(crate) fn earn(&self, len: u64) {
         let more = |left: u64| Some(left.saturating_add(len));
         let _ = (self.left).fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 }
 
-/// Bytes verified again in a push, beside as many as it has sent (SPEC "Want").
-/// Two or three seconds of one core.
+/// Bytes verified again in a push, in addition to those it has sent (SPEC "Want"). They take two or
+/// three seconds of one core.
 const REREAD_MAX: u64 = 1 << 30;
-/// What an object costs, however short: a link, and a read.
+/// The cost of an object, however short: a link, and a read.
 const EACH: u64 = 4096;
 
 #[cfg(test)]

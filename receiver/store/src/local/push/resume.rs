@@ -1,11 +1,11 @@
-//! Resume: what an earlier push of the same identity has sent need not be sent again.
+//! Resume: objects that an earlier push of the same identity sent need not be sent again.
 //!
-//! An object that another session of this identity verified is linked into this one's staging when
-//! it is first asked for, whether that session is dead or half-open. A dirtree or commit follows
-//! when all below it is here, since that is what *have* says of it.
+//! An object that another session of this identity verified is linked into this session's staging
+//! when it is first asked for, whether that session is dead or half-open. A dirtree or commit
+//! follows when everything below it is here, because *have* claims that of it.
 //!
-//! Each object is verified again: that session made nothing durable that it did not publish, and
-//! what is not durable may have been cut short or lost meanwhile, by a power cut, a disk or a person.
+//! Each object is verified again: a session makes nothing durable that it does not publish, and a
+//! power cut, a disk or a person may have truncated or removed a file that is not durable.
 
 use artifact_formats::ObjectId;
 use artifact_formats::limits::{MAX_METADATA_LEN, MAX_TREE_DEPTH};
@@ -18,23 +18,23 @@ use crate::local::push::workspace::Workspace;
 use crate::local::repository::id_set::IdSet;
 use crate::local::repository::objects;
 
-/// What was found out while trees were taken over.
+/// The results of taking trees over.
 #[derive(Debug, Default)]
 pub(crate) struct Resume {
-    // Dirtrees and commits that are not here with all below them: looked into once.
+    // Dirtrees and commits without everything below them: looked into once.
     incomplete: IdSet,
 }
 
 impl Resume {
-    /// Takes a dirtree or commit over when all below it is here or can be taken over; returns
-    /// whether that is so. What was found on the way is taken over in any case.
+    /// Takes a dirtree or commit over if everything below it is here or can be taken over; returns
+    /// whether that is so. Objects found on the way are taken over in any case.
     pub(crate) fn take_over_whole<F: Fs>(
         &mut self,
         work: &Workspace<F>,
         bases: &mut Bases,
         id: ObjectId,
     ) -> Result<bool, Error> {
-        // What leads from `id` to where it looks, each with what is below and not looked at yet.
+        // The path from `id` to the current object, each with its children not looked at yet.
         let mut path = Vec::new();
         if !self.enter(work, id, &mut path)? {
             return Ok(false);
@@ -57,7 +57,7 @@ impl Resume {
         Ok(true)
     }
 
-    /// Begins to look at what is below a dirtree or commit; returns whether there is a chance.
+    /// Begins to look below a dirtree or commit; returns whether it may be complete.
     fn enter<F: Fs>(
         &self,
         work: &Workspace<F>,
@@ -68,7 +68,7 @@ impl Resume {
             return Ok(false);
         }
         for sibling in work.staging.siblings() {
-            // Damaged or not: what leads astray here is not taken over in the end.
+            // Damaged or not: an object that misleads the walk is not taken over in the end.
             let found = read_file(work.fs(), &sibling.path(&id), MAX_METADATA_LEN);
             let Ok(Some(content)) = found else {
                 continue;
@@ -86,5 +86,5 @@ impl Resume {
     }
 }
 
-/// Ids kept at once while a tree is looked through; what needs more is sent again.
+/// Ids kept at once while walking a tree; objects beyond that are sent again.
 const MAX_PENDING: usize = 128 * 1024;

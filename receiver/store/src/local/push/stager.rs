@@ -1,4 +1,4 @@
-//! How the objects of a push are verified and staged, by any number of threads.
+//! Verifying and staging the objects of a push, from any number of threads.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use crate::local::push::workspace::Workspace;
 use crate::seam::{ObjectStream, Stager};
 use crate::verify::{Scratch, Verifier, verify};
 
-/// What takes the objects of a push into a repository on this machine.
+/// Stages the objects of a push for a repository on this machine.
 #[derive(Debug)]
 pub struct LocalStager<F: Fs> {
     work: Arc<Workspace<F>>,
-    // One for each thread that verifies at the moment, at most.
+    // At most one for each thread that is verifying.
     scratches: Arc<Mutex<Vec<Scratch>>>,
 }
 
@@ -64,12 +64,12 @@ impl<F: Fs> Stager for LocalStager<F> {
     }
 }
 
-/// An object that is received in pieces, into a file in staging.
+/// An object received in pieces, into a file in staging.
 #[derive(Debug)]
 pub struct LocalStream<F: Fs> {
     work: Arc<Workspace<F>>,
     id: ObjectId,
-    // Taken when the object is ended, or has failed.
+    // `None` once the object has ended or failed.
     verifier: Option<Verifier>,
     path: RepoPath,
     file: F::File,
@@ -90,8 +90,8 @@ impl<F: Fs> ObjectStream for LocalStream<F> {
         if taken.is_ok() {
             self.verifier = Some(verifier);
         } else {
-            // Its end may be asked for already, and all its bytes have passed the verifier: what was
-            // not all written must not get a name for that.
+            // Its end may be requested already, and all its bytes have passed the verifier: a
+            // partly written object must get no name by that (INV-1).
             staging.forget(&self.path);
         }
         taken

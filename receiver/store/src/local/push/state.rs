@@ -1,4 +1,4 @@
-//! What one push has announced, and what was decided about it.
+//! One push's announcement, and the decisions about it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -30,26 +30,26 @@ pub(crate) struct PushState {
     pub(crate) updates: Vec<Update>,
     pub(crate) bases: Bases,
     pub(crate) ancestors: Ancestors,
-    // What the identity has, if that is limited.
+    // The identity's refs so far, if their number is limited.
     pub(crate) account: Option<Account>,
-    // Directories that its refs need and that are not there.
+    // Missing directories that its refs need.
     pub(crate) new_dirs: BTreeSet<RepoPath>,
     resume: Resume,
-    // How many more signed commits may be read while refs are announced: where others signed them,
-    // the rest is judged when all is published, each commit once.
+    // How many more signed commits may be read while refs are announced: other commits with foreign
+    // signatures are judged at publication, each once.
     pub(super) signed_reads: usize,
     history: History,
     pub(super) glance: Glance,
     /// SHA-256 of the detached metadata that is staged, by commit.
     pub(crate) detached: HashMap<Checksum, Checksum>,
-    /// Whether it was published; then nothing more can be.
+    /// Whether it was published, which happens only once.
     pub(crate) published: bool,
-    /// Objects that were staged or are beneath bases, once it is published: the commits have no more.
+    /// The number of objects staged or below bases, once published: the commits reach no more.
     pub(crate) objects: usize,
 }
 
 impl PushState {
-    /// Begins with nothing announced.
+    /// Begins without any judged update.
     pub(super) fn new(
         policy: Policy,
         account: Option<Account>,
@@ -73,7 +73,7 @@ impl PushState {
         }
     }
 
-    /// Returns what to tell the client.
+    /// Returns the answer for the client.
     pub(crate) fn opened(&self) -> Opened {
         Opened {
             refs: self.updates.iter().map(Update::ref_state).collect(),
@@ -81,7 +81,8 @@ impl PushState {
         }
     }
 
-    /// Fails, by fault of the peer, if directories of refs and so many objects are too much.
+    /// Fails, by fault of the peer, if this many objects and the directories of refs exceed the
+    /// limit.
     pub(crate) fn check_objects<F: Fs>(
         &self,
         work: &Workspace<F>,
@@ -94,15 +95,16 @@ impl PushState {
         Ok(())
     }
 
-    /// Has only these commits count from now on, which the client has as well. One that was suggested is
-    /// glanced at now: of those that it does not have, nobody need wait for that.
+    /// Restricts the bases to these commits, which the client has as well. A suggested one gets its
+    /// glance only now, so that the client waits for no glance at commits it lacks.
     pub(crate) fn rely<F: Fs>(&mut self, fs: &F, commits: &[Checksum]) -> Result<(), Error> {
         let lacks = |commit| Ok(self.glance.lacks(fs, commit)?.is_some());
         self.bases.rely(commits, lacks)
     }
 
-    /// Takes note of detached metadata that is staged. What was not announced, as clients of the old
-    /// protocols send it, is judged like any other, also where all else of the update is up to date.
+    /// Notes staged detached metadata. Metadata that were not announced, as clients of the old
+    /// protocols send them, are judged like any other, even if the rest of the update is up to
+    /// date.
     pub(crate) fn learn_detached<F: Fs>(
         &mut self,
         work: &Workspace<F>,
@@ -127,7 +129,7 @@ impl PushState {
         Ok(())
     }
 
-    /// Returns whether other detached metadata than these was announced for a commit.
+    /// Returns whether different detached metadata were announced for a commit.
     pub(crate) fn announces_other_detached(&self, commit: Checksum, checksum: Checksum) -> bool {
         let of_commit = |update: &&Update| update.commit() == commit;
         let mut announced = self.updates.iter().filter(of_commit);
@@ -139,8 +141,8 @@ impl PushState {
         })
     }
 
-    /// Judges the accepted updates by their commits. One whose commit is not here stays as it is;
-    /// returns these commits.
+    /// Judges the accepted updates by their commits. An update whose commit is missing stays
+    /// unchanged; returns these commits.
     pub(crate) fn judge_commits<F: Fs>(
         &mut self,
         work: &Workspace<F>,
@@ -176,8 +178,8 @@ impl PushState {
             let commit = commit.as_bound_to(&wanted.name);
             let judged = policy::judge_collection(own, commit)
                 .and_then(|()| policy.judge_commit(wanted, commit, ancestry, options));
-            // Another push may have signed it since it was announced. Refs are not locked yet, but what is
-            // refused now need not be made durable.
+            // Another push may have signed it since the announcement. Refs are not locked yet, but
+            // an update refused now needs no sync.
             match judged {
                 Ok(()) => drop(update.confirm_detached(work.fs())?),
                 Err(refusal) => update.refuse(refusal),
@@ -186,7 +188,7 @@ impl PushState {
         Ok(unseen)
     }
 
-    /// Returns the names that one commit is to have together, where the client may give it several.
+    /// Returns the names that one commit is to have together, if the client may give it several.
     fn aliases(&self) -> HashSet<(Checksum, String)> {
         if !self.options.contains(PushOptions::ALIASES) {
             return HashSet::new();
@@ -197,8 +199,8 @@ impl PushState {
             .collect()
     }
 
-    /// Takes back the accepted updates whose refs no longer hold what the client was told; returns
-    /// whether there were none.
+    /// Refuses the accepted updates whose refs no longer hold the value the client was told;
+    /// returns whether there were none.
     pub(crate) fn confirm_refs<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
         let mut confirmed = true;
         for update in self.accepted_mut() {
@@ -207,27 +209,25 @@ impl PushState {
         Ok(confirmed)
     }
 
-    /// Makes durable that refs which are up to date are: whoever set them may not have, and the
+    /// Makes the values of up-to-date refs durable: the session that set them may not have, and the
     /// client will not push again.
     pub(crate) fn sync_up_to_date<F: Fs>(&self, fs: &F) -> Result<(), Error> {
         let updates = self.updates.iter().filter(|update| update.is_up_to_date());
         refs::sync(fs, updates.map(|update| &update.wanted.name))
     }
 
-    /// Returns the updates that are to be done.
     pub(crate) fn accepted(&self) -> impl Iterator<Item = &Update> {
         self.updates.iter().filter(|update| update.is_accepted())
     }
 
-    /// Returns the updates that are to be done.
     pub(crate) fn accepted_mut(&mut self) -> impl Iterator<Item = &mut Update> {
         self.updates
             .iter_mut()
             .filter(|update| update.is_accepted())
     }
 
-    /// Answers whether an object is had: by itself if nothing can be below it, and with everything
-    /// below otherwise.
+    /// Answers whether the server has an object: alone if nothing can be below it, otherwise with
+    /// everything below it.
     pub(crate) fn have<F: Fs>(&mut self, work: &Workspace<F>, id: ObjectId) -> Result<bool, Error> {
         if work.staging.holds(&id)
             || self.ancestors.covers(&id)
@@ -239,7 +239,8 @@ impl PushState {
             ObjectKind::File | ObjectKind::Dirmeta => {
                 Ok(adopt::take_over(work, id)? || adopt::adopt(work, id)?)
             }
-            // Everything below it is claimed; of one in the repository nothing is known about that.
+            // *Have* covers everything below it, and its presence in the repository proves nothing
+            // about that.
             ObjectKind::Dirtree | ObjectKind::Commit => {
                 Ok(self.resume.take_over_whole(work, &mut self.bases, id)?
                     || self.ancestors.holds(work.fs(), id)?)
@@ -247,8 +248,8 @@ impl PushState {
         }
     }
 
-    /// Takes updates as up to date whose refs hold their commits, where nothing came for these;
-    /// returns whether there were any.
+    /// Settles updates whose refs hold their commits and for which no object came; returns whether
+    /// there were any.
     pub(crate) fn settle_unchanged(&mut self) -> bool {
         let mut settled = false;
         for update in &mut self.updates {
@@ -263,8 +264,8 @@ impl PushState {
         settled
     }
 
-    /// Returns the refs that hold what was announced, with their values: those that were set, and
-    /// those that held it before, since whoever set them may have died before the summary.
+    /// Returns the refs with the announced values: those this push set, and those that held them
+    /// before, since the session that set them may have died before the summary.
     pub(crate) fn current_refs(&self) -> impl Iterator<Item = (&RefName, Checksum)> {
         self.updates
             .iter()
@@ -284,9 +285,9 @@ impl PushState {
     }
 }
 
-/// Looks what is here of an announced commit; only where its detached metadata are to be compared. They
-/// count with whatever else of it is here, or alone: `fsck` marks a commit partial, `prune` and
-/// others may leave its metadata behind. What it is bound to is looked at `reads` times.
+/// Looks up an announced commit, if its detached metadata are to be compared. These count together
+/// with the rest of the commit that exists, or alone: `fsck` marks a commit partial, `prune` and
+/// other programs may leave its metadata behind. Its bindings are read up to `reads` times.
 pub(super) fn existing<F: Fs>(
     fs: &F,
     wanted: &RefUpdate,
@@ -312,5 +313,5 @@ pub(super) fn existing<F: Fs>(
     Ok(Some(Existing { detached, bound }))
 }
 
-/// Commits of up to 10 MiB, which a client names for 100 bytes each.
+/// Reads of commits of up to 10 MiB, each of which a client names in 100 bytes.
 const SIGNED_READS: usize = 16;

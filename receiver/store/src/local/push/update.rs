@@ -1,15 +1,15 @@
-//! What becomes of one ref of a push.
+//! The states of one ref of a push.
 //!
 //! ```text
 //! announced -> UpToDate   the ref holds the commit
-//!           -> Refused    by the rules, or by what has the name
+//!           -> Refused    by the rules, or by an entry that has its name
 //!           -> Accepted -> Set        published, durably
 //!                       -> UpToDate   the ref holds the commit by now
 //!                       -> Refused    by the commit, or because another push was faster
 //! ```
 //!
-//! Detached metadata that comes without having been announced takes an update that is up to date
-//! back to Accepted, or to Refused. The wire's words are made at the edge, from the state.
+//! Detached metadata that come unannounced take an up-to-date update back to Accepted, or to
+//! Refused. The messages for the client are made from the state.
 
 use artifact_formats::Checksum;
 use artifact_protocol::frame::{RefOutcome, RefState, RefUpdate, Refusal, RefusalCode, Verdict};
@@ -24,9 +24,9 @@ use crate::policy;
 /// One ref of a push.
 #[derive(Debug)]
 pub(crate) struct Update {
-    /// What the client wants, and the detached metadata that came for it.
+    /// The client's request, and the detached metadata that came for it.
     pub(crate) wanted: RefUpdate,
-    /// What the client was told the ref holds; the compare-and-swap compares with it.
+    /// The value the client was told; the compare-and-swap compares with it.
     pub(crate) held: Held,
     /// Whether it may replace detached metadata, once its commit was judged.
     pub(crate) signer: Result<(), Refusal>,
@@ -54,7 +54,7 @@ impl From<Verdict> for State {
 }
 
 impl Update {
-    /// Begins with what was judged of the announcement.
+    /// Begins with the judgement of the announcement.
     pub(crate) fn announced(
         wanted: &RefUpdate,
         held: Held,
@@ -70,7 +70,7 @@ impl Update {
         }
     }
 
-    /// Returns what to tell the client before it offers anything.
+    /// Returns the answer to the announcement.
     pub(crate) fn ref_state(&self) -> RefState {
         RefState {
             current: self.held.commit(),
@@ -82,7 +82,7 @@ impl Update {
         }
     }
 
-    /// Returns what became of it, once all that is accepted was set.
+    /// Returns the outcome, once the accepted updates were set.
     pub(crate) fn outcome(&self) -> RefOutcome {
         match &self.state {
             State::UpToDate => RefOutcome::Unchanged,
@@ -92,7 +92,7 @@ impl Update {
         }
     }
 
-    /// Returns whether it is to be done.
+    /// Returns whether it is accepted and not yet set.
     pub(crate) fn is_accepted(&self) -> bool {
         self.state == State::Accepted
     }
@@ -105,7 +105,7 @@ impl Update {
         self.state == State::Set
     }
 
-    /// Returns whether the ref holds the commit already, which is not complete.
+    /// Returns whether the ref holds the commit already, and the commit is incomplete.
     pub(crate) fn heals(&self) -> bool {
         self.is_accepted() && self.is_held() && self.incomplete
     }
@@ -119,8 +119,7 @@ impl Update {
         self.state = State::Refused(refusal);
     }
 
-    /// Takes the detached metadata that came without having been announced, and what was judged of
-    /// it, if that changes anything.
+    /// Takes the judgement of detached metadata that came unannounced, if there is one.
     pub(crate) fn learn_detached(&mut self, judged: Option<Result<(), Refusal>>) {
         match judged {
             Some(Ok(())) => self.state = State::Accepted,
@@ -129,19 +128,19 @@ impl Update {
         }
     }
 
-    /// Says that there is nothing to do for it.
+    /// Marks it as up to date.
     pub(crate) fn settle(&mut self) {
         self.state = State::UpToDate;
     }
 
-    /// Says that the ref was set, durably (INV-3).
+    /// Marks the ref as set, durably (INV-3).
     pub(crate) fn set(&mut self) {
         self.state = State::Set;
     }
 
-    /// Looks whether the ref still holds what the client was told. If not, the update is up to date
-    /// where the ref holds by now what it was to hold, and refused otherwise: a client whose
-    /// connection was lost may push again what the session before is about to publish.
+    /// Checks whether the ref still holds the value the client was told. If not, the update is up
+    /// to date if the ref now holds the new commit, and refused otherwise: a client whose
+    /// connection was lost may push again what its earlier session is about to publish.
     pub(crate) fn confirm<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
         let held = refs::look(fs, &self.wanted.name)?;
         if held == self.held {
@@ -169,7 +168,7 @@ impl Update {
         Ok(())
     }
 
-    /// Judges the detached metadata by those that are there now; returns whether it may go on.
+    /// Judges the detached metadata against the current ones; returns whether the update may go on.
     pub(crate) fn confirm_detached<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
         let Err(refusal) = &self.signer else {
             return Ok(true);
@@ -182,13 +181,12 @@ impl Update {
         Ok(false)
     }
 
-    /// Returns the commit it is to be set to.
     pub(crate) const fn commit(&self) -> Checksum {
         self.wanted.commit
     }
 }
 
-/// What has the name is in the way.
+/// Another entry has the name.
 pub(crate) fn conflict(why: &str) -> Refusal {
     Refusal::new(RefusalCode::NAME_CONFLICT, why)
 }
@@ -201,12 +199,12 @@ pub(crate) fn lost_race() -> Refusal {
     )
 }
 
-/// The identity has as many refs as it may have.
+/// The identity has used up its allowance of refs.
 pub(crate) fn too_many_refs(account: &Account) -> Refusal {
     let (used, max) = account.standing();
     let text = format!(
-        "too many refs: those set by this identity count {used} of {max}; have some removed \
-         (`artifact-cache-admin prune`), or `refs-max` of the server's configuration raised"
+        "too many refs: this identity's take {used} of {max}; ask the operator to remove some \
+         (`artifact-cache-admin prune`), or to raise `refs-max` in the server's configuration"
     );
     Refusal::new(RefusalCode::NOT_PERMITTED, &text)
 }

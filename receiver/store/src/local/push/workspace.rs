@@ -1,4 +1,4 @@
-//! What all parts of one push work with: the repository, and what is this push's own.
+//! The parts of one push share this: the repository, and this push's own files and budgets.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::local::push::rereads::Rereads;
 use crate::local::repository::Repo;
 use crate::local::staging::Staging;
 
-/// A repository, and one push's staging directory and accounts. Threads share it.
+/// A repository, and one push's staging directory and budgets. Threads share it.
 #[derive(Debug)]
 pub(crate) struct Workspace<F: Fs> {
     pub(crate) repo: Arc<Repo<F>>,
@@ -22,17 +22,17 @@ pub(crate) struct Workspace<F: Fs> {
     pub(crate) limits: Limits,
     pub(crate) rereads: Rereads,
     meter: Meter,
-    // The directories of objects that were there when this was made.
+    // The directories of objects that existed when this was made.
     fan_out: BTreeSet<String>,
 }
 
-/// What a push may take.
+/// The limits of a push.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) limits: Limits,
     pub(crate) head_room: HeadRoom,
     pub(crate) reread_max: Option<u64>,
-    /// Threads that act at once.
+    /// Concurrent threads.
     pub(crate) threads: usize,
 }
 
@@ -56,14 +56,14 @@ impl<F: Fs> Workspace<F> {
         &self.repo.fs
     }
 
-    /// Fails if there is too little room for a push to begin.
+    /// Fails if there is too little free space for a push to begin.
     pub(crate) fn check_room(&self) -> Result<(), Error> {
         let reclaim = || self.staging.reclaim();
         self.meter.check(self.fs(), &self.repo.config, reclaim)
     }
 
-    /// Takes note of bytes and files that a push is about to stage; fails if it leaves too little
-    /// room.
+    /// Counts bytes and files that the push is about to stage; fails if they leave too little free
+    /// space.
     pub(crate) fn take_room(&self, bytes: usize, files: u64) -> Result<(), Error> {
         self.rereads.earn(bytes as u64);
         let reclaim = || self.staging.reclaim();
@@ -72,8 +72,8 @@ impl<F: Fs> Workspace<F> {
             .count(self.fs(), &self.repo.config, taken, reclaim)
     }
 
-    /// Returns whether an object may have been here when the push began. Of a first push, this saves
-    /// looking for each of its objects.
+    /// Returns whether an object may have been here when the push began. This saves a first push
+    /// from looking for each of its objects.
     pub(crate) fn may_have_had(&self, id: &ObjectId) -> bool {
         let [first, ..] = *id.checksum.as_bytes();
         self.fan_out.contains(RepoPath::fan_out(first).split().1)

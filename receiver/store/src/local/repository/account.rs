@@ -1,9 +1,9 @@
-//! The refs that an identity has set, as far as they are there: what they cost others is bounded.
+//! The existing refs that an identity has set: their cost to others is bounded.
 //!
-//! Every ref is in the summary, which all pullers read and each push makes again, and so are the
-//! directories that lead to it in what is looked through for that. One file an identity, with a
-//! name a line. It is written before its refs are set, and not synced: after a power cut an identity
-//! may seem to have fewer refs than it has, never more. Moving a ref takes it over from nobody.
+//! Every ref is in the summary, which all pullers read and each push makes again, and each push
+//! scans the directories that lead to it. An account is one file for an identity, with one name a
+//! line. It is written before its refs are set, and not synced: after a power cut an identity may
+//! seem to have fewer refs than it has, never more. Moving a ref does not change its owner.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -14,15 +14,14 @@ use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, PutFile, if_there, make_dir, read_file};
 use crate::local::repository::refs::{self, Held};
 
-/// How much of what all share one identity may take.
+/// How much of the shared resources one identity may take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowance {
-    /// What a ref counts is 1, and 1 more for each 128 bytes of its name, and 4 for each directory
-    /// that it needs and no other ref of the identity. `None`: as much as there is.
+    /// A ref costs 1, plus 1 for each 128 bytes of its name, plus 4 for each directory that it
+    /// needs and no other ref of the identity does. `None`: unlimited.
     pub refs_max: Option<u64>,
 }
 
-/// The refs of one identity.
 #[derive(Debug)]
 pub(crate) struct Account {
     identity: String,
@@ -30,13 +29,13 @@ pub(crate) struct Account {
     dirs: HashSet<Box<str>>,
     used: u64,
     max: u64,
-    // Taken in since it was read: these refs are not there yet.
+    // Admitted since it was read: these refs do not exist yet.
     admitted: HashSet<Box<str>>,
     settled: bool,
     changed: bool,
 }
 
-/// What the file of an account says.
+/// The content of an account's file.
 struct Stored {
     identity: String,
     names: Vec<Box<str>>,
@@ -64,12 +63,12 @@ impl Account {
         Ok(account)
     }
 
-    /// Reads the same account as it is now.
+    /// Reads the same account again.
     pub(crate) fn reload<F: Fs>(&self, fs: &F) -> Result<Self, Error> {
         Self::load(fs, &self.identity, self.max)
     }
 
-    /// Takes a ref that is to be made into the account, if there is room for it.
+    /// Admits a new ref to the account, if the allowance permits.
     pub(crate) fn admit<F: Fs>(&mut self, fs: &F, name: &RefName) -> Result<bool, Error> {
         if self.names.contains(name.as_str()) {
             return Ok(true);
@@ -86,12 +85,12 @@ impl Account {
         Ok(admitted)
     }
 
-    /// Returns what is used, and what may be.
+    /// Returns the used and the whole allowance.
     pub(crate) const fn standing(&self) -> (u64, u64) {
         (self.used, self.max)
     }
 
-    /// Writes the account, if it has changed. The lock of refs must be held.
+    /// Writes the account if it has changed. The lock of refs must be held.
     pub(crate) fn save<F: Fs>(&self, fs: &F, scratch: &impl PutFile) -> Result<(), Error> {
         if !self.changed {
             return Ok(());
@@ -99,7 +98,7 @@ impl Account {
         write(fs, scratch, &self.identity, &self.names)
     }
 
-    /// Forgets the refs that are gone.
+    /// Forgets refs that no longer exist.
     fn settle<F: Fs>(&mut self, fs: &F) -> Result<(), Error> {
         self.settled = true;
         self.dirs.clear();
@@ -121,20 +120,20 @@ impl Account {
         self.names.insert(name);
     }
 
-    /// Returns what a ref of this name would count in addition.
+    /// Returns the cost of a ref of this name.
     fn price(&self, name: &str) -> u64 {
         let dirs = self.new_dirs_of(name).count() as u64;
         1 + name.len() as u64 / NAME_PART + dirs * DIR_PRICE
     }
 
-    /// Returns the directories that lead to a ref and to no other yet, deepest first. Those above one
-    /// that is known are known as well, so that a neighbour of many refs costs one look.
+    /// Returns the directories that lead to a ref and to no other yet, deepest first. Those above a
+    /// known one are known as well, so that a neighbour of many refs costs one look-up.
     fn new_dirs_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         dirs_of(name).take_while(|dir| !self.dirs.contains(*dir))
     }
 }
 
-/// Takes refs out of all accounts: those that `is_gone` says. The lock of refs must be held.
+/// Removes the refs for which `is_gone` is true from all accounts. The lock of refs must be held.
 pub(crate) fn close<F: Fs>(
     fs: &F,
     scratch: &impl PutFile,
@@ -155,12 +154,12 @@ pub(crate) fn close<F: Fs>(
             write(fs, scratch, &identity, &left)?;
         }
     }
-    // Goes when it is empty.
+    // Fails unless the directory is empty.
     let _ = fs.rmdir(&RepoPath::accounts());
     Ok(())
 }
 
-/// Returns who has set which refs.
+/// Returns who has set each ref.
 pub(crate) fn owners<F: Fs>(fs: &F) -> Result<HashMap<Box<str>, String>, Error> {
     let mut owners = HashMap::new();
     for path in list(fs)? {
@@ -171,7 +170,7 @@ pub(crate) fn owners<F: Fs>(fs: &F) -> Result<HashMap<Box<str>, String>, Error> 
     Ok(owners)
 }
 
-/// Returns whether a ref is there, or something that has its name.
+/// Returns whether a ref, or another entry of its name, exists.
 pub(crate) fn is_there<F: Fs>(fs: &F, name: &str) -> Result<bool, Error> {
     let Ok(name) = RefName::parse_stored(name) else {
         return Ok(false);
@@ -190,7 +189,7 @@ fn list<F: Fs>(fs: &F) -> Result<Vec<RepoPath>, Error> {
     Ok(entries.map(|entry| dir.child(&entry.name)).collect())
 }
 
-/// Reads whose account this is, and the names in it. What a power cut has made of it is left out.
+/// Reads an account's identity and names. Lines that a power cut damaged are skipped.
 fn read<F: Fs>(fs: &F, path: &RepoPath) -> Result<Option<Stored>, Error> {
     let content = read_file(fs, path, MAX_LEN).map_err(Error::io("reading", path))?;
     let Some(content) = content else {
@@ -231,11 +230,11 @@ fn dirs_of(name: &str) -> impl Iterator<Item = &str> {
         .filter_map(|(end, _)| name.get(..end))
 }
 
-/// Bytes of a name that count as much as a ref.
+/// Bytes of a name that cost as much as a ref.
 const NAME_PART: u64 = 128;
-/// What a directory counts: it is opened and looked into where a ref is only listed.
+/// The cost of a directory: a scan opens and lists it, while it only lists a ref.
 const DIR_PRICE: u64 = 4;
-/// A longer account is not read, in bytes: more than a million names.
+/// The longest account that is read, in bytes: more than a million names.
 const MAX_LEN: usize = 128 * 1024 * 1024;
 
 #[cfg(test)]

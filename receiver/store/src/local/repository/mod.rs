@@ -1,4 +1,4 @@
-//! What lies in a repository, for whoever asks.
+//! The contents of a repository, for the other modules.
 
 pub(crate) mod account;
 pub(crate) mod aliases;
@@ -30,10 +30,10 @@ pub(crate) struct Repo<F: Fs> {
 }
 
 impl<F: Fs> Repo<F> {
-    /// Opens the repository that is the root of a file system, and makes what it lacks of the
-    /// directories that it was made with.
+    /// Opens the repository that is the root of a file system, and restores its missing standard
+    /// directories.
     pub(crate) fn open(fs: F) -> Result<Self, Error> {
-        // Nothing is made in what is no repository.
+        // Nothing is created in a directory that is no repository.
         let config = read_config(&fs)?;
         make_dirs(&fs)?;
         Ok(Self {
@@ -42,7 +42,7 @@ impl<F: Fs> Repo<F> {
         })
     }
 
-    /// Takes libostree's lock of the repository, unless that is configured away.
+    /// Takes libostree's lock of the repository, unless the configuration disables locking.
     pub(crate) fn lock(&self, mode: LockMode) -> Result<Option<F::Lock>, Error> {
         if !self.config.locking {
             return Ok(None);
@@ -50,7 +50,7 @@ impl<F: Fs> Repo<F> {
         self.lock_own(&RepoPath::repo_lock(), mode).map(Some)
     }
 
-    /// Takes one of the locks that are this project's own.
+    /// Takes one of the project's own locks.
     pub(crate) fn lock_own(&self, path: &RepoPath, mode: LockMode) -> Result<F::Lock, Error> {
         lock::acquire(&*self.fs, path, mode, self.timeout())
     }
@@ -60,16 +60,16 @@ impl<F: Fs> Repo<F> {
     }
 }
 
-/// Makes what the repository at `path` lacks of the directories that it was made with.
+/// Restores the missing standard directories of the repository at `path`.
 pub fn mend(path: &Path) -> Result<(), Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
     read_config(&fs)?;
     make_dirs(&fs)
 }
 
-/// Makes the directories that libostree makes with a repository, as far as they are not there: what
-/// copies a repository without its empty directories, as git and some archives do, leaves one that
-/// libostree can neither list refs of nor prune.
+/// Makes the directories that libostree makes with a repository, as far as they are missing: git
+/// and some archives copy a repository without its empty directories, and libostree can neither
+/// list refs of such a copy nor prune it.
 pub(crate) fn make_dirs<F: Fs>(fs: &F) -> Result<(), Error> {
     let dirs = [
         RepoPath::tmp(),
@@ -88,14 +88,14 @@ pub(crate) fn make_dirs<F: Fs>(fs: &F) -> Result<(), Error> {
             parents.insert(dir.parent());
         }
     }
-    // INV-3: a ref that is set below is durable only if they are.
+    // INV-3: a ref set below them is durable only if they are.
     sync_dirs(fs, &parents)
 }
 
-/// Reads the configuration of a repository that can be worked with.
+/// Reads the configuration of a usable repository.
 ///
-/// One without objects is an empty one, unless there are refs: then they are somewhere else, on a
-/// disk that is not mounted perhaps.
+/// A repository without objects is an empty one, unless it has refs: then the objects are
+/// elsewhere, perhaps on a disk that is not mounted.
 pub(crate) fn read_config<F: Fs>(fs: &F) -> Result<RepoConfig, Error> {
     let path = RepoPath::config();
     let text = read_file(fs, &path, MAX_CONFIG_LEN).map_err(Error::io("reading", &path))?;

@@ -64,8 +64,8 @@ pub(crate) struct ParentDirs {
 }
 
 impl ParentDirs {
-    /// Makes the directories above a ref, and removes empty directories of its own name. Returns the
-    /// reason if another entry blocks the ref.
+    /// Makes the directories above a ref, and removes empty directories of its own name. Returns
+    /// the reason if another entry blocks the ref.
     pub(crate) fn prepare<F: Fs>(
         &mut self,
         fs: &F,

@@ -1,17 +1,19 @@
-//! Staging directories of other sessions: kept for a retry, and reclaimed in time.
+//! Staging directories of other sessions: kept for a retry, and reclaimed in time (INV-6).
 //!
-//! A session that ends before it has published leaves what it verified, so that the same identity
-//! need not send it again (`resume.rs`). Such a directory is removed
+//! A session that ends before it has published leaves its verified objects, so that the same
+//! identity need not send them again (`resume.rs`). Such a directory is removed
 //!
-//! * at once when no object is in it; half-received objects go when its session ends or is found
-//!   dead, as its lock tells;
-//! * when a push that took something over from it is published;
+//! * at once if it contains no object; half-received objects go when its session ends, or is found
+//!   dead by its lock;
+//! * when a push that took an object over from it is published;
 //! * 24 hours after its last object came, by the file system's own clock;
-//! * when it is not among the newest 4 of its identity and the newest 64 of all: by a session of that
-//!   identity, or bit by bit by those of others, none of which waits for what it has not left itself;
-//! * when the disk is full: then all dead ones go, and what could not be written is tried again;
-//! * when it does not say whose it is. After a failed sync none does any more: what anybody staged
-//!   before may be lost, and whoever opens the repository later would not be told.
+//! * when it is not among the newest 4 of its identity and the newest 64 of all: by a session of
+//!   that identity, or bit by bit by others' sessions, none of which waits for files it did not
+//!   leave itself;
+//! * when the disk is full: then all dead directories go, and the failed write is repeated;
+//! * when it does not name its identity. A failed sync removes the name from all: the objects that
+//!   anybody staged before may be lost, and a process that opens the repository later would not be
+//!   told.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,31 +39,31 @@ impl Sibling {
         }
     }
 
-    /// Returns the path of an object that is staged there, if it is.
+    /// Returns the path of an object staged there.
     pub(crate) fn path(&self, id: &ObjectId) -> RepoPath {
         self.dir.staged(id)
     }
 
-    /// Returns whether a failed sync has put what is there in doubt.
+    /// Returns whether a failed sync has put its objects in doubt.
     pub(crate) fn is_doubtful<F: Fs>(&self, fs: &F) -> Result<bool, Error> {
         let path = self.dir.child(IDENTITY);
         let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
         Ok(stat.is_none())
     }
 
-    /// Notes that something was taken over from there.
+    /// Notes that an object was taken over from there.
     pub(crate) fn took(&self) {
         self.taken.store(true, Ordering::Relaxed);
     }
 }
 
-/// Returns what to write into a staging directory of `identity`. No part of it, as a power cut may
-/// leave one, is that of another identity.
+/// Returns the content of the file that names the identity. No part of it, as a power cut may leave
+/// one, names another identity.
 pub(crate) fn owner(identity: &str) -> Vec<u8> {
     format!("{identity:?}\n").into_bytes()
 }
 
-/// Looks at all staging directories but `own`: removes those to be removed, and returns those of
+/// Looks at all staging directories except `own`: removes the expired ones, and returns those of
 /// the same identity.
 pub(crate) fn survey<F: Fs>(
     fs: &F,
@@ -78,7 +80,7 @@ pub(crate) fn survey<F: Fs>(
         match fs.stat(&dir) {
             Ok(stat) if is_dead => dead.push((stat.modified, owner.unwrap_or_default(), dir)),
             Ok(_) if owner.as_ref() == Some(&identity) => siblings.push(Sibling::new(dir)),
-            // Another's that lives, or gone meanwhile.
+            // A live session's of another identity, or one removed meanwhile.
             Ok(_) | Err(_) => {}
         }
     }
@@ -105,7 +107,7 @@ pub(crate) fn survey<F: Fs>(
     Ok(siblings)
 }
 
-/// Removes those a published push took something over from, as far as they are dead.
+/// Removes the dead directories from which a published push took objects over.
 pub(crate) fn remove_taken<F: Fs>(fs: &F, siblings: &[Sibling], timeout: LockTimeout) {
     let taken = siblings.iter().filter(|s| s.taken.load(Ordering::Relaxed));
     for Sibling { dir, .. } in taken {
@@ -115,7 +117,7 @@ pub(crate) fn remove_taken<F: Fs>(fs: &F, siblings: &[Sibling], timeout: LockTim
     }
 }
 
-/// Removes all that are dead, whosever they are; returns whether there were any.
+/// Removes all dead directories, of any identity; returns whether there were any.
 pub(crate) fn remove_dead<F: Fs>(fs: &F, own: &RepoPath, timeout: LockTimeout) -> bool {
     let mut removed = false;
     for dir in others(fs, own).unwrap_or_default() {
@@ -127,8 +129,8 @@ pub(crate) fn remove_dead<F: Fs>(fs: &F, own: &RepoPath, timeout: LockTimeout) -
     removed
 }
 
-/// Puts all that is staged by anybody in doubt. Those who live are told by their own sync, if they
-/// were there before; those who come later take nothing over.
+/// Puts all staged objects in doubt. Sessions that live now learn of it from their own sync; later
+/// ones take nothing over.
 pub(crate) fn distrust_all<F: Fs>(fs: &F) {
     for dir in others(fs, &RepoPath::root()).unwrap_or_default() {
         let path = dir.child(IDENTITY);
@@ -138,7 +140,7 @@ pub(crate) fn distrust_all<F: Fs>(fs: &F) {
     }
 }
 
-/// Leaves a directory to be taken over, its session being over: whole objects, and whose they are.
+/// Leaves the directory of an ended session to be taken over: complete objects, and their identity.
 pub(crate) fn leave<F: Fs>(fs: &F, dir: &RepoPath) {
     empty(fs, &dir.child(TMP));
     let holds = |names: Vec<crate::local::disk::DirEntry>| {
@@ -147,7 +149,7 @@ pub(crate) fn leave<F: Fs>(fs: &F, dir: &RepoPath) {
             .any(|entry| ![LOCK, IDENTITY, TMP].contains(&entry.name.as_str()))
     };
     if fs.read_dir(dir, 4).is_ok_and(holds) {
-        // The absent lock says that nothing is half-received any more.
+        // The missing lock tells that no half-received object remains.
         let _ = fs.unlink(&dir.child(LOCK));
     } else {
         remove(fs, dir);
@@ -166,8 +168,8 @@ pub(crate) fn remove<F: Fs>(fs: &F, dir: &RepoPath) {
     }
 }
 
-/// Removes so many files at most of a staging directory, and itself when it has no more; returns how
-/// many. Whose it was goes first, so that nobody takes over what is left.
+/// Removes at most this many files of a staging directory, and the empty directory itself; returns
+/// their number. The identity's name goes first, so that no session takes over the rest.
 fn remove_some<F: Fs>(fs: &F, dir: &RepoPath, most: usize) -> usize {
     let _ = fs.unlink(&dir.child(IDENTITY));
     let mut removed = 0;
@@ -184,7 +186,7 @@ fn remove_some<F: Fs>(fs: &F, dir: &RepoPath, most: usize) -> usize {
     removed
 }
 
-/// Removes all but the lock from a directory, and no directory from it.
+/// Removes all files but the lock from a directory, and no subdirectory.
 pub(crate) fn empty<F: Fs>(fs: &F, dir: &RepoPath) {
     loop {
         let Ok(entries) = fs.read_dir(dir, ENTRIES_AT_ONCE) else {
@@ -200,27 +202,27 @@ pub(crate) fn empty<F: Fs>(fs: &F, dir: &RepoPath) {
     }
 }
 
-/// Takes the lock under which a staging directory gets its own lock, or is judged dead, so that
-/// nobody sees one that is not locked yet.
+/// Takes the lock that protects the making and judging of staging directories, so that no other
+/// session sees one that is not locked yet.
 pub(crate) fn lock_judging<F: Fs>(fs: &F, timeout: LockTimeout) -> Result<F::Lock, Error> {
     lock::acquire(fs, &RepoPath::staging_lock(), LockMode::Exclusive, timeout)
 }
 
-/// Returns whether the session of a directory is over. One that was killed is tidied up.
+/// Returns whether a directory's session is over. The directory of a killed session is tidied up.
 fn is_dead<F: Fs>(fs: &F, dir: &RepoPath, timeout: LockTimeout) -> Result<bool, Error> {
     let lock = dir.child(LOCK);
     let judging = lock_judging(fs, timeout)?;
-    // Nothing is made there: whoever is just removing the directory could not then.
+    // Never creates the file: a session that is just removing the directory would then fail.
     let claim = if_there(fs.try_lock_there(&lock)).map_err(Error::io("locking", &lock))?;
     let Some(claim) = claim else {
         return Ok(true);
     };
     drop(judging);
-    // Held until it is tidied up, so that nobody else does so as well.
+    // Held until it is tidied up, so that no other session does the same.
     Ok(claim.map(|_claim| leave(fs, dir)).is_some())
 }
 
-/// Lists the staging directories but `own`.
+/// Lists the staging directories except `own`.
 fn others<F: Fs>(fs: &F, own: &RepoPath) -> Result<Vec<RepoPath>, Error> {
     let all = RepoPath::all_staging();
     let entries = fs
@@ -234,22 +236,22 @@ fn others<F: Fs>(fs: &F, own: &RepoPath) -> Result<Vec<RepoPath>, Error> {
     Ok(dirs.collect())
 }
 
-/// The file in a staging directory whose lock is held by the living session.
+/// The file in a staging directory whose lock the live session holds.
 pub(crate) const LOCK: &str = "lock";
-/// The file in a staging directory that says for whom it was staged.
+/// The file in a staging directory that names its identity.
 pub(crate) const IDENTITY: &str = "identity";
-/// The directory in a staging directory where files are that are still written, and what else goes with
-/// the session.
+/// The subdirectory of files still being written, and of everything else that ends with the
+/// session.
 pub(crate) const TMP: &str = STAGED_TMP;
-/// Directories looked at by one session; the rest is left to the next ones.
+/// Directories looked at by one session; the rest is left to later sessions.
 const MAX_LISTED: usize = 256;
-/// Bounds what is listed in memory of a directory that is being removed.
+/// Bounds the listing in memory of a directory being removed.
 const ENTRIES_AT_ONCE: usize = 4096;
-/// Files that a session removes of what others have left, in some milliseconds at most.
+/// Files of other identities that a session removes, in some milliseconds at most.
 const CLEARED_OF_OTHERS: usize = 256;
-/// A longer identity, in bytes, is nobody's.
+/// The longest identity, in bytes; a longer one is treated as missing.
 const MAX_IDENTITY_LEN: usize = 64 * 1024;
-/// How long what nobody takes over is kept.
+/// How long an abandoned directory is kept.
 const KEPT_SECONDS: i64 = 24 * 60 * 60;
 /// Dead directories kept for one identity.
 const MAX_KEPT_OF_ONE: usize = 4;

@@ -1,9 +1,9 @@
 //! A session's private directory, where objects wait until they are published.
 //!
-//! A file that has an object's name in there, and the mode it will be published with, is that
-//! object, whole and verified. What is still being written has another mode, or is in a directory
-//! below. Nothing in there is durable before [`Staging::sync`].
-//! What becomes of it when the session ends before it published is said in `abandoned.rs`.
+//! A file that has an object's name here, and the mode for publication, is that object, complete
+//! and verified (INV-1). A file still being written has another mode, or is in a subdirectory.
+//! Nothing here is durable before [`Staging::sync`]. `abandoned.rs` describes a directory whose
+//! session ends before it published.
 
 pub(crate) mod abandoned;
 
@@ -33,21 +33,21 @@ pub(crate) struct Staging<F: Fs> {
     timeout: LockTimeout,
     dir: RepoPath,
     siblings: Vec<Sibling>,
-    // Held as long as this lives: it tells others that this session does.
+    // Held as long as this lives: it tells others that this session is alive.
     _alive: F::Lock,
     next: AtomicU64,
-    // Those that have their names in here; marked are those that the last walk has reached.
+    // The objects that have their names here; the last walk marked those it reached.
     objects: Mutex<IdSet>,
     lost: AtomicBool,
     published: AtomicBool,
     reclaimed: AtomicBool,
-    // How many may act at once here.
+    // The number of concurrent threads.
     threads: usize,
     clearing: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl<F: Fs> Staging<F> {
-    /// Makes a directory for a session of `identity`, and looks what others have left.
+    /// Makes a directory for a session of `identity`, and surveys the directories of others.
     pub(crate) fn create(repo: &Repo<F>, identity: &str, threads: usize) -> Result<Self, Error> {
         let (fs, timeout) = (Arc::clone(&repo.fs), repo.config.lock_timeout);
         make_own_dirs(&*fs)?;
@@ -84,7 +84,7 @@ impl<F: Fs> Staging<F> {
         made.map_err(Error::io("making", &tmp))?;
         match staging.put_temporary(&abandoned::owner(identity)) {
             Ok(owner) => staging.name(&owner, &staging.dir.child(IDENTITY))?,
-            // Refs and objects can be removed without a byte of room; what wants some fails by itself.
+            // Removing refs and objects needs no free space; other writes fail by themselves.
             Err(Error::Full { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -92,31 +92,32 @@ impl<F: Fs> Staging<F> {
         Ok(staging)
     }
 
-    /// Returns the directories of the same identity that objects can be taken over from.
+    /// Returns the directories of the same identity from which objects can be taken over.
     pub(crate) fn siblings(&self) -> &[Sibling] {
         &self.siblings
     }
 
-    /// Says that the push is published, so that nothing needs to be taken over from here.
+    /// Marks the push as published, so that nothing needs to be taken over from here.
     pub(crate) fn publish(&self) {
         self.published.store(true, Ordering::Relaxed);
-        // What comes now, the summary, wants memory of its own.
+        // The summary comes next, and needs the memory.
         let objects = mem::take(&mut *self.objects());
         if self.threads > 1 && objects.len() > OBJECTS_OF_A_THREAD {
-            // And need not wait until the second names of so many are gone.
+            // And it need not wait until the second names of so many objects are removed.
             let (fs, dir) = (Arc::clone(&self.fs), self.dir.clone());
             let clearing = thread::spawn(move || abandoned::empty(&*fs, &dir));
             *self.clearing.lock() = Some(clearing);
         }
     }
 
-    /// Gives a file a temporary name in here as well; `None` if that cannot be.
+    /// Gives a file a temporary name here as well; `None` if that is impossible.
     pub(crate) fn link(&self, path: &RepoPath) -> Result<Option<RepoPath>, Error> {
         let linked = self.temporary_name()?;
         match self.fs.link(path, &linked) {
             Ok(()) => Ok(Some(linked)),
             Err(error) => match error.kind() {
-                // Not there, not ours to link, or linked too often: it must be sent again.
+                // The file is gone, is not ours to link, or has too many links: it must be sent
+                // again.
                 io::ErrorKind::NotFound
                 | io::ErrorKind::PermissionDenied
                 | io::ErrorKind::TooManyLinks => Ok(None),
@@ -140,7 +141,7 @@ impl<F: Fs> Staging<F> {
         }
     }
 
-    /// Returns a name that no file has.
+    /// Returns an unused name.
     pub(crate) fn temporary_name(&self) -> Result<RepoPath, Error> {
         self.check_not_lost()?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -154,15 +155,15 @@ impl<F: Fs> Staging<F> {
         Ok(path)
     }
 
-    /// Writes a whole object. It has its name from the beginning, since a mode is set in a fraction of
-    /// the time that a rename takes.
+    /// Writes a whole object. It has its name from the beginning: setting a mode takes a fraction
+    /// of the time of a rename.
     pub(crate) fn put(&self, object: &Verified, stored: &[u8]) -> Result<(), Error> {
         self.check_not_lost()?;
         let path = self.path(&object.id());
         let mut file = match self.make(&path, HALF) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // It comes twice at once, or was taken over meanwhile.
+                // The object comes twice at once, or was taken over meanwhile.
                 let path = self.put_temporary(stored)?;
                 return self.accept(&path, object);
             }
@@ -176,42 +177,40 @@ impl<F: Fs> Staging<F> {
         Ok(())
     }
 
-    /// Gives what was written under a temporary name the name of the object it was found to be.
+    /// Renames a temporary file to the object that it was verified to be.
     pub(crate) fn accept(&self, path: &RepoPath, object: &Verified) -> Result<(), Error> {
         self.accept_as(path, object.id())
     }
 
-    /// Returns whether what another session gave an object's name is whole.
+    /// Returns whether a file to which another session gave an object's name is complete.
     pub(crate) fn is_whole(&self, path: &RepoPath) -> Result<bool, Error> {
         let stat = self.fs.stat(path).map_err(Error::io("looking at", path))?;
         Ok(stat.mode == WHOLE)
     }
 
-    /// The same as [`accept`](Self::accept) for what another session has verified.
+    /// The same as [`accept`](Self::accept), for a file that another session has verified.
     pub(crate) fn accept_as(&self, path: &RepoPath, id: ObjectId) -> Result<(), Error> {
         self.name(path, &self.path(&id))?;
         self.objects().insert(id);
         Ok(())
     }
 
-    /// Gives what was written under a temporary name another one.
+    /// Renames a temporary file.
     pub(crate) fn name(&self, path: &RepoPath, name: &RepoPath) -> Result<(), Error> {
         self.fs
             .rename(path, name)
             .map_err(Error::io("naming", name))
     }
 
-    /// Takes back a temporary name. What is left is removed with the directory.
+    /// Removes a temporary file. If that fails, it goes with the directory.
     pub(crate) fn forget(&self, path: &RepoPath) {
         let _ = self.fs.unlink(path);
     }
 
-    /// Returns how many objects are staged.
     pub(crate) fn len(&self) -> usize {
         self.objects().len()
     }
 
-    /// Returns whether an object is staged.
     pub(crate) fn holds(&self, id: &ObjectId) -> bool {
         self.objects().contains(id)
     }
@@ -226,28 +225,28 @@ impl<F: Fs> Staging<F> {
         self.objects().flagged(id) == Some(false)
     }
 
-    /// Returns whether this is so of any staged object that was not in the repository.
+    /// Returns whether `is_so` is true of any staged object that was not in the repository.
     pub(crate) fn any_new(&self, is_so: impl Fn(&ObjectId) -> bool) -> bool {
         self.objects().unflagged().any(|id| is_so(&id))
     }
 
-    /// From now on no object is reached.
+    /// Begins a walk, which has reached no object yet.
     pub(crate) fn begin_walk(&self) {
         self.objects().unmark_all();
     }
 
-    /// Notes that a walk is done with an object, which has these levels of directories below it.
+    /// Notes that a walk has finished an object, which has these levels of directories below it.
     pub(crate) fn reach(&self, id: &ObjectId, levels: Levels) {
         self.objects().mark(id, levels);
     }
 
-    /// Returns what a walk has noted of an object, `None` if it is not staged.
+    /// Returns a walk's note about an object; `None` if it is not staged.
     pub(crate) fn reached(&self, id: &ObjectId) -> Option<Option<Levels>> {
         self.objects().look(id)
     }
 
-    /// Acts on each object of some kinds that the last walk has reached. Where there are many, several
-    /// threads do, each with what `begin` gives it; that is returned.
+    /// Runs an action on each object of some kinds that the last walk has reached. Several threads
+    /// share many objects, each with its own value from `begin`; returns these values.
     pub(crate) fn each_reached<T: Send>(
         &self,
         kinds: &[ObjectKind],
@@ -284,22 +283,21 @@ impl<F: Fs> Staging<F> {
         read_file(&*self.fs, &path, max).map_err(Error::io("reading", &path))
     }
 
-    /// Returns the name an object has once it is staged.
+    /// Returns the path of an object once it is staged.
     pub(crate) fn path(&self, id: &ObjectId) -> RepoPath {
         self.dir.staged(id)
     }
 
-    /// Returns the directory.
     pub(crate) const fn dir(&self) -> &RepoPath {
         &self.dir
     }
 
-    /// Makes everything in here durable. After a failure nothing in here can be trusted, and trying
-    /// again would not tell: pages that could not be written are clean to the kernel.
+    /// Makes all files here durable. After a failure no file here can be trusted, and a second sync
+    /// would not help: the kernel considers the unwritten pages clean.
     pub(crate) fn sync(&self) -> Result<(), Error> {
         self.check_not_lost()?;
-        // Nobody's meanwhile, so that nothing is taken over from here if it fails and then nothing
-        // can be written any more, or if nobody lives to say so.
+        // The directory has no identity meanwhile, so that no session takes objects over if the
+        // sync fails and then nothing can be written, or the process dies.
         let (owner, doubtful) = (
             self.dir.child(IDENTITY),
             self.dir.child(TMP).child(IDENTITY),
@@ -314,7 +312,7 @@ impl<F: Fs> Staging<F> {
         self.name(&doubtful, &owner)
     }
 
-    /// Writes to a file in here. When the disk is full it gives up what dead sessions left, once.
+    /// Writes to a file here. When the disk is full, it removes the files of dead sessions, once.
     pub(crate) fn write(
         &self,
         file: &mut F::File,
@@ -345,13 +343,13 @@ impl<F: Fs> Staging<F> {
         self.objects.lock()
     }
 
-    /// Returns whether trying again may help against an error.
+    /// Returns whether trying again may succeed after this error.
     fn reclaims_for(&self, error: &io::Error) -> bool {
         let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
         full.contains(&error.kind()) && self.reclaim()
     }
 
-    /// Gives up what dead sessions left, once; returns whether there was anything.
+    /// Removes the files of dead sessions, once; returns whether there were any.
     pub(crate) fn reclaim(&self) -> bool {
         !self.reclaimed.swap(true, Ordering::Relaxed)
             && abandoned::remove_dead(&*self.fs, &self.dir, self.timeout)
@@ -367,7 +365,7 @@ impl<F: Fs> PutFile for Staging<F> {
 impl<F: Fs> Drop for Staging<F> {
     fn drop(&mut self) {
         if let Some(clearing) = self.clearing.lock().take() {
-            // One that panicked has said so; what it left is removed below.
+            // A thread that panicked has reported it; the files it left are removed below.
             let _ = clearing.join();
         }
         let published = self.published.load(Ordering::Relaxed);
@@ -384,13 +382,13 @@ impl<F: Fs> Drop for Staging<F> {
 
 /// The mode of an object while it is written.
 const HALF: u32 = 0o600;
-/// The mode of an object, in staging and once it is published: everybody may read it.
+/// The mode of an object, in staging and once published: everybody may read it.
 const WHOLE: u32 = 0o644;
 
-/// Fewer objects are not worth a thread.
+/// Below this number of objects, a thread does not pay off.
 const OBJECTS_OF_A_THREAD: usize = 1024;
 
-/// Makes the directories of this project in a repository.
+/// Makes the project's own directories in a repository.
 fn make_own_dirs<F: Fs>(fs: &F) -> Result<(), Error> {
     let dirs = [
         (RepoPath::extensions(), 0o775),

@@ -1,9 +1,9 @@
-//! What a summary says, and what it leaves out so that it can be read.
+//! The contents of a summary, and what it leaves out to stay readable.
 //!
-//! Clients of Debian 12 refuse a summary of more than 10 MiB, and then pull nothing: one that is longer
-//! is not put in place. It leaves out what nobody needs to pull, and then refs: of those who have
-//! most, the oldest first, down to what is the same for all of them. So whoever has few is named,
-//! however many others have.
+//! Clients on Debian 12 refuse a summary of more than 10 MiB, and then pull nothing: a longer one
+//! is not put in place. A summary first leaves out the facts that no pull needs, and then refs:
+//! those of the owners with the most, the oldest first, until all of these owners have the same
+//! share. So the refs of an owner with few stay, however many others have.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -25,13 +25,13 @@ use crate::local::summary::scan::{File, Scan};
 pub(crate) struct Built {
     pub(crate) summary: Summary,
     pub(crate) content: Vec<u8>,
-    /// Refs of `refs/heads` that it has no room for.
+    /// Refs of `refs/heads` for which it has no room.
     pub(crate) left_out: HashSet<String>,
 }
 
-/// Gathers what `ostree summary -u` would, as far as clients can read it.
+/// Gathers the contents that `ostree summary -u` would, as far as clients can read them.
 ///
-/// Fails when not even a summary without refs were short enough.
+/// Fails when even a summary without refs would be too long.
 pub(crate) fn build<F: Fs>(
     repo: &Repo<F>,
     mode: &SummaryMode,
@@ -87,9 +87,10 @@ pub(crate) fn build<F: Fs>(
             .map(|(whose, refs)| format!("{refs} refs of {whose}")),
     );
     tracing::warn!(
-        "the summary would take {len} bytes, and clients of Debian 12 read 10 MiB: left out are {}; \
-         remove refs (`artifact-cache-admin prune`), give those who push too many a lower `refs-max`, \
-         or choose another `mode` of the summary in the configuration",
+        "the summary would take {len} bytes, but clients on Debian 12 read at most 10 MiB: it \
+         leaves out {}; remove refs (`artifact-cache-admin prune`), lower `refs-max` for \
+         identities that push too many, or choose another `mode` of the summary in the \
+         configuration",
         escape(&without.join(", "))
     );
     Ok(Built {
@@ -99,7 +100,7 @@ pub(crate) fn build<F: Fs>(
     })
 }
 
-/// What a summary says that nobody needs to pull.
+/// Facts in a summary that no pull needs.
 #[derive(Clone, Copy, Debug)]
 enum Extra {
     Version,
@@ -109,7 +110,7 @@ enum Extra {
 }
 
 impl Extra {
-    /// What is missed least comes first.
+    /// The most dispensable comes first.
     const ALL: [Self; 4] = [Self::Version, Self::Size, Self::Timestamp, Self::Delta];
 
     const fn plural(self) -> &'static str {
@@ -134,15 +135,15 @@ impl Extra {
     }
 }
 
-/// The refs of a summary by those whose they are.
+/// The refs of a summary, grouped by owner.
 #[derive(Debug, Default)]
 struct Crowd {
     groups: BTreeMap<Whose, Vec<Member>>,
-    /// How many refs each was taken.
+    /// How many refs each owner lost.
     left_out: BTreeMap<Whose, usize>,
 }
 
-/// Who answers for refs. Those that no identity was seen to set go by what they begin with.
+/// The owner of refs. A ref that no identity is known to have set belongs to its first component.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Whose {
     Identity(String),
@@ -152,14 +153,14 @@ enum Whose {
 
 #[derive(Debug)]
 struct Member {
-    /// When it was set, none being just now.
+    /// When it was set; `None` means just now.
     set: Option<(i64, u64)>,
     collection: Option<String>,
     name: String,
 }
 
 impl Member {
-    /// Returns at least how many bytes it takes less without it.
+    /// Returns the least number of bytes that leaving it out saves.
     fn weight(&self) -> usize {
         self.name.len() + MIN_ENTRY_LEN
     }
@@ -195,7 +196,7 @@ impl Crowd {
             crowd.groups.entry(whose).or_default().extend(members);
         }
         for members in crowd.groups.values_mut() {
-            // The newest first; what is stamped with no time is newer.
+            // The newest first; a ref without a stamp is newer.
             members.sort_by(|a, b| {
                 let key = |m: &Member| (m.set.is_some(), Reverse(m.set));
                 key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
@@ -204,12 +205,12 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// Takes away refs of those who have most, of so many bytes together, or all there are.
+    /// Removes refs of the owners with the most, at least `excess` bytes together, or all of them.
     fn thin(&mut self, excess: usize) -> Vec<(Option<String>, String)> {
         let total = |members: &Vec<Member>| members.iter().map(Member::weight).sum::<usize>();
         let totals: Vec<_> = self.groups.values().map(total).collect();
         let wanted = totals.iter().sum::<usize>().saturating_sub(excess);
-        // The most that each may keep: what more they keep together is too much.
+        // The largest share that each owner may keep; beyond it they would keep too much together.
         let (mut level, mut beyond) = (0, totals.iter().max().map_or(0, |most| most + 1));
         while beyond - level > 1 {
             let middle = level + (beyond - level) / 2;
@@ -247,7 +248,7 @@ impl std::fmt::Display for Whose {
     }
 }
 
-/// Gathers all of it (`ostree-repo.c`, `regenerate_metadata`).
+/// Gathers the full contents (`ostree-repo.c`, `regenerate_metadata`).
 fn gather<F: Fs>(repo: &Repo<F>, mode: &SummaryMode, scan: &Scan) -> Summary {
     let refs_below = |top: &RepoPath| -> BTreeMap<String, SummaryRef> {
         let refs = scan.files_below(top);
@@ -274,8 +275,8 @@ fn gather<F: Fs>(repo: &Repo<F>, mode: &SummaryMode, scan: &Scan) -> Summary {
         Some((name, file.value?))
     };
     let deltas: Vec<_> = scan.files_below(&top).filter_map(superblock).collect();
-    // libostree makes indexes along with its summary; this does not. Pullers that are told of them
-    // look for deltas nowhere else.
+    // libostree makes indexes along with its summary; this program does not. Pullers that are told
+    // of indexes look for deltas nowhere else.
     let indexed = deltas::are_indexed(&*repo.fs, &deltas);
     let deltas = deltas
         .into_iter()
@@ -304,9 +305,9 @@ fn gather<F: Fs>(repo: &Repo<F>, mode: &SummaryMode, scan: &Scan) -> Summary {
     summary
 }
 
-/// Refs of a summary that says their sizes: those of more would take room that is needed for refs.
+/// A summary with more refs than this omits their sizes, whose space the refs need.
 const MAX_SIZED_REFS: usize = 25_000;
 /// The longest summary that is put in place, in bytes.
 const MAX_LEN: usize = MAX_METADATA_LEN - 4096;
-/// A ref without its name takes at least as much: checksum, length, and where they are.
+/// The least length of a ref's entry without its name: checksum, length, and offsets.
 const MIN_ENTRY_LEN: usize = 48;

@@ -1,8 +1,8 @@
-//! The record that is kept between updates of the summary, in a file of this project's own.
+//! The record kept between updates of the summary, in a file of the project's own.
 //!
-//! It spares reading again what has not changed, and is believed only if it is as it was written,
-//! since the system was last started: what was not synced before that may have been lost. Sizes are
-//! taken from it in any case, since nothing relies on them. It is not synced itself.
+//! It saves reading unchanged files again, and is trusted only if it is intact and was written
+//! since the last boot: changes not synced before a boot may be lost. Sizes are taken from it in
+//! any case, since nothing relies on them. The record itself is not synced.
 
 use std::collections::HashMap;
 
@@ -15,19 +15,19 @@ use crate::local::repository::objects;
 use crate::local::summary::facts::Facts;
 use crate::local::summary::scan::{Dir, File, Scan, Stamp};
 
-/// What a record holds.
+/// The contents of a record.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
-    /// What was found when it was written; empty if that cannot be believed.
+    /// The scan at its writing; empty if it cannot be trusted.
     pub(crate) scan: Scan,
-    /// Stored bytes of what commits reach.
+    /// Stored bytes of everything that a commit reaches.
     pub(crate) sizes: HashMap<Checksum, u64>,
 }
 
-/// Reads the record, if there is a good one.
+/// Reads the record, if it is intact.
 pub(crate) fn load<F: Fs>(fs: &F) -> Option<Record> {
     let path = RepoPath::summary_record();
-    // Looked at first: an earlier version may have left one that takes all memory.
+    // The length is checked first: an earlier version may have left one that takes all memory.
     if fs.stat(&path).ok()?.len > MAX_LEN {
         return None;
     }
@@ -42,7 +42,7 @@ pub(crate) fn load<F: Fs>(fs: &F) -> Option<Record> {
     Some(distrust(scan))
 }
 
-/// Keeps of a scan only what nothing relies on.
+/// Keeps only the sizes of a scan, on which nothing relies.
 pub(crate) fn distrust(scan: Scan) -> Record {
     let files = scan.dirs.into_values().flat_map(|dir| dir.files);
     let size = |file: File| Some((file.value?, file.facts?.size?));
@@ -52,13 +52,14 @@ pub(crate) fn distrust(scan: Scan) -> Record {
     }
 }
 
-/// Writes the record. Without it all is read again the next time.
+/// Writes the record. Without it, the next update reads everything again.
 pub(crate) fn save<F: Fs>(fs: &F, scratch: &impl PutFile, scan: &Scan) -> Result<(), Error> {
     let Some(boot) = fs.boot_id() else {
         return Ok(());
     };
     let path = RepoPath::summary_record();
-    // Some file systems write a file out at once that replaces another, which is not wanted here.
+    // Some file systems immediately write out a file that replaces another, which is not wanted
+    // here.
     if_there(fs.unlink(&path)).map_err(Error::io("removing", &path))?;
     scratch.put_file(&path, &serialize(boot, scan))
 }
@@ -156,7 +157,7 @@ fn put_file(body: &mut Vec<u8>, file: &File) {
     if let Some(facts) = &file.facts {
         put_number(body, facts.len);
         put_number(body, facts.timestamp);
-        // One more, so that zero says there is none.
+        // Plus one, so that zero means none.
         put_number(body, facts.size.map_or(0, |size| size.saturating_add(1)));
         body.push(u8::from(facts.version.is_some()));
         if let Some(version) = &facts.version {
@@ -165,8 +166,8 @@ fn put_file(body: &mut Vec<u8>, file: &File) {
     }
 }
 
-/// What is left to be read. The checksum was right, so that nothing here is ever missing; it is
-/// `None` all the same, for a record of another version.
+/// The remaining input. The checksum was right, so that no field is ever missing; the methods
+/// return `None` all the same, for a record of another version.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -249,7 +250,7 @@ impl<'a> Input<'a> {
 }
 
 const MAGIC: &[u8] = b"artifact-cache summary record 2\n";
-/// Half a million refs take as much; a longer record is as good as none, in bytes.
+/// The longest record, in bytes, that is read: half a million refs take as much.
 const MAX_LEN: u64 = 128 * 1024 * 1024;
 
 #[cfg(test)]
@@ -323,7 +324,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_is_read_as_it_was_written(scan in any_scan(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
+        fn a_record_is_read_as_it_was_written(
+            scan in any_scan(),
+            at in any::<prop::sample::Index>(),
+            bit in 0..8u8,
+        ) {
             let content = serialize("boot", &scan);
             prop_assert_eq!(parse(&content), Some(("boot", scan)));
             let mut damaged = content.clone();

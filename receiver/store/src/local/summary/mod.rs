@@ -1,13 +1,13 @@
-//! The summary: derived from the refs as they are, and made again whenever they change.
+//! The summary: derived from the current refs, and made again whenever they change.
 //!
-//! It never names a commit that is missing, unreadable or partial. It is written beside and renamed
-//! under the repository's lock held exclusively, and only if the refs are still those it was made
-//! from; `ostree summary -u` holds that lock from before it looks at the refs until its summary has
-//! its name. So no older one replaces a newer one.
+//! It never names a commit that is missing, unreadable or partial (INV-8). It is written to a
+//! temporary file and renamed under the repository's exclusive lock, and only if the refs are still
+//! those it was made from; `ostree summary -u` holds that lock from before it reads the refs until
+//! its summary has its name. So no older summary replaces a newer one.
 //!
-//! Always all of it is made, from a scan (`scan.rs`) and what is known of commits (`commit_info.rs`).
-//! Both are carried over in a record (`cache.rs`), so that only what changed is read again; a
-//! commit that is carried over was whole when a ref began to hold it.
+//! A summary is always made in full, from a scan (`scan.rs`) and the facts about commits
+//! (`commit_info.rs`). Both are carried over in a record (`cache.rs`), so that only changed files
+//! are read again; a commit that is carried over was complete when a ref began to hold it.
 
 mod build;
 mod cache;
@@ -38,21 +38,21 @@ use crate::local::summary::cache::Record;
 use crate::local::summary::config::{SummaryConfig, SummaryMode};
 use crate::local::summary::scan::Moment;
 
-/// How much of the record an update may rely on.
+/// How far an update trusts the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// What has not changed since is not read again.
+    /// Unchanged files are not read again.
     Record,
     /// Everything is read again.
     Nothing,
 }
 
-/// What a summary is made with.
+/// The parts needed to make a summary.
 #[derive(Debug)]
 pub(crate) struct Maker<'a, F: Fs> {
     pub(crate) repo: &'a Repo<F>,
     pub(crate) config: &'a SummaryConfig,
-    /// Where files are written before they get their names.
+    /// Files are written here before they get their names.
     pub(crate) scratch: &'a Staging<F>,
 }
 
@@ -70,27 +70,28 @@ impl<'a, F: Fs> Maker<'a, F> {
     }
 }
 
-/// A summary that was made.
+/// A new summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MadeSummary {
-    /// Refs it names, those of other collections left aside.
+    /// The refs it names, without those of other collections.
     pub refs: usize,
-    /// Its length in bytes; 0 if there is to be none.
+    /// Its length in bytes; 0 if the repository is to have none.
     pub len: usize,
-    /// Refs that it ought to name and has no room for.
+    /// Refs that it should name and has no room for.
     pub left_out: usize,
-    /// Whether the one that was there said something else, or was not signed as it ought to be.
+    /// Whether the previous one differed, or was not signed as configured.
     pub replaced: bool,
 }
 
-/// What came of making a summary.
+/// The result of making a summary.
 struct Made {
     summary: MadeSummary,
-    /// Refs there was no room for.
+    /// The refs without room.
     left_out: HashSet<String>,
 }
 
-/// Brings the summary up to date, unless it names `wanted` already: then another session did.
+/// Brings the summary up to date, unless it names `wanted` already, because another session has
+/// done so.
 pub(crate) fn update<'a, F: Fs>(
     maker: Maker<'_, F>,
     wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
@@ -117,8 +118,8 @@ pub(crate) fn update<'a, F: Fs>(
     }
 }
 
-/// Makes the summary from nothing but what lies in the repository, counts what has not been counted
-/// yet, and calls `then` while no other session may replace the summary.
+/// Makes the summary from the repository alone, counts the sizes not counted yet, and calls `then`
+/// while no other session may replace the summary.
 pub(crate) fn rebuild<F: Fs, T>(
     maker: Maker<'_, F>,
     then: impl FnOnce(&MadeSummary) -> T,
@@ -132,8 +133,8 @@ pub(crate) fn rebuild<F: Fs, T>(
     Ok(done)
 }
 
-/// Counts the stored bytes of commits that were pushed, for the summary to say, unless there are more
-/// objects to look at than a client need wait for. A failure is no failure of the push.
+/// Counts the stored bytes of pushed commits for the summary, unless that takes looking at more
+/// objects than a client should wait for. A failure does not fail the push.
 pub(crate) fn count<F: Fs>(
     maker: Maker<'_, F>,
     objects: usize,
@@ -150,8 +151,8 @@ pub(crate) fn count<F: Fs>(
     }
 }
 
-/// Returns whether the summary on the disk names those of these refs that it ought to, with these
-/// values. It is not read for none.
+/// Returns whether the summary on disk names those of these refs that it should, with these values.
+/// For no refs, it is not read.
 pub(crate) fn is_named<'a, F: Fs>(
     maker: Maker<'_, F>,
     wanted: impl Iterator<Item = (&'a RefName, Checksum)>,
@@ -173,7 +174,7 @@ fn names<'a>(
     })
 }
 
-/// Returns whether a summary is signed as it ought to be. A crash may have come between the two.
+/// Returns whether a summary is signed as configured. A crash may have come between the two files.
 fn is_signed<F: Fs>(maker: Maker<'_, F>, content: &[u8]) -> Result<bool, Error> {
     let Some(key) = &maker.config.sign_key else {
         return Ok(true);
@@ -186,7 +187,7 @@ fn is_signed<F: Fs>(maker: Maker<'_, F>, content: &[u8]) -> Result<bool, Error> 
         .any(|signature| key.has_signed(content, signature)))
 }
 
-/// Makes the summary, and keeps the record. The summary's own lock must be held.
+/// Makes the summary, and saves the record. The summary's own lock must be held.
 fn make<F: Fs>(maker: Maker<'_, F>, trust: Trust) -> Result<Made, Error> {
     let fs = maker.fs();
     if maker.config.mode == SummaryMode::None {
@@ -244,8 +245,8 @@ fn make<F: Fs>(maker: Maker<'_, F>, trust: Trust) -> Result<Made, Error> {
     })
 }
 
-/// Returns whether the summary that is there says the same, but for the time, and is signed as it
-/// ought to be. Then it is left alone, and what watches it is not woken.
+/// Returns whether the current summary has the same contents except its time, and is signed as
+/// configured. Then it stays untouched, and units that watch it are not woken.
 fn is_there<F: Fs>(maker: Maker<'_, F>, summary: &Summary) -> Result<bool, Error> {
     let content = read(maker.fs())?;
     let Ok(mut there) = Summary::parse(&content) else {
@@ -255,13 +256,13 @@ fn is_there<F: Fs>(maker: Maker<'_, F>, summary: &Summary) -> Result<bool, Error
     Ok(*summary == there && is_signed(maker, &content)?)
 }
 
-/// Returns what is known from before.
+/// Returns the facts from earlier summaries.
 fn remembered<F: Fs>(fs: &F, trust: Trust) -> Record {
     match cache::load(fs) {
         Some(record) if trust == Trust::Record => record,
         Some(record) if record.sizes.is_empty() => cache::distrust(record.scan),
         Some(record) => record,
-        // The summary itself says the sizes as well.
+        // The summary itself contains the sizes as well.
         None => {
             let summary = Summary::parse(&read(fs).unwrap_or_default()).unwrap_or_default();
             let size = |entry: &SummaryRef| Some((entry.commit, entry.size?));
@@ -273,7 +274,7 @@ fn remembered<F: Fs>(fs: &F, trust: Trust) -> Record {
     }
 }
 
-/// Files that wait to be renamed.
+/// Files ready to be renamed.
 struct Files {
     summary: RepoPath,
     signature: Option<RepoPath>,
@@ -287,7 +288,7 @@ impl Files {
     }
 }
 
-/// Writes a summary, and the signature if there is to be one, to durable files.
+/// Writes a summary, and a signature if configured, to durable files.
 fn write<F: Fs>(maker: Maker<'_, F>, content: &[u8]) -> Result<Files, Error> {
     let bytes = content.len();
     if bytes > WARN_LEN {
@@ -323,12 +324,12 @@ fn write_durable<F: Fs>(maker: Maker<'_, F>, content: &[u8]) -> Result<RepoPath,
 
 /// Puts durable files in place of the summary and its signature.
 ///
-/// The signature comes first, as libostree reads it first: so a client that reads the two meanwhile
-/// is least likely to get two that do not belong together. And if this ends in between, the summary
-/// is the old one, so that the next push of the same refs mends both. A signature that cannot be
-/// made again is removed: with the new summary clients would refuse it.
+/// The signature comes first, because libostree reads it first: so a client that reads the two
+/// meanwhile is least likely to get a pair that does not match. And if the process dies in between,
+/// the summary is the old one, so that the next push of the same refs repairs both. A signature
+/// that cannot be made again is removed: with the new summary, clients would refuse it.
 ///
-/// Both have the same date, which is later than those of the ones they replace.
+/// Both get the same date, which is later than those of the files they replace.
 fn replace<F: Fs>(fs: &F, files: &Files) -> Result<(), Error> {
     let path = RepoPath::summary_signature();
     let before = [dates::of(fs, &RepoPath::summary())?, dates::of(fs, &path)?];
@@ -348,7 +349,7 @@ fn replace<F: Fs>(fs: &F, files: &Files) -> Result<(), Error> {
         .map_err(Error::io("replacing", &path))
 }
 
-/// Removes a summary that there should not be.
+/// Removes a summary that the configuration does not want.
 fn remove<F: Fs>(fs: &F) -> Result<MadeSummary, Error> {
     let mut made = MadeSummary::default();
     for path in [RepoPath::summary(), RepoPath::summary_signature()] {
@@ -356,14 +357,14 @@ fn remove<F: Fs>(fs: &F) -> Result<MadeSummary, Error> {
         made.replaced |= removed.is_some();
     }
     if made.replaced {
-        // It must not come back after a power cut, and name what was pruned meanwhile.
+        // It must not come back after a power cut, and name commits pruned meanwhile.
         let root = RepoPath::root();
         fs.sync_dir(&root).map_err(Error::io("syncing", &root))?;
     }
     Ok(made)
 }
 
-/// Returns a moment by the clock that marks what is looked at from now on.
+/// Returns the file system's time, before anything is looked at.
 fn now<F: Fs>(maker: Maker<'_, F>) -> Result<Moment, Error> {
     let (path, _) = maker.scratch.temporary()?;
     let stat = maker
@@ -374,7 +375,7 @@ fn now<F: Fs>(maker: Maker<'_, F>) -> Result<Moment, Error> {
     Ok(Moment(stat.changed))
 }
 
-/// Reads the summary; one that is not there, or beyond all bounds, is empty.
+/// Reads the summary; a missing or far too long one is empty.
 fn read<F: Fs>(fs: &F) -> Result<Vec<u8>, Error> {
     read_or_empty(fs, &RepoPath::summary(), MAX_READ_LEN)
 }
@@ -387,14 +388,14 @@ fn read_or_empty<F: Fs>(fs: &F, path: &RepoPath, max: usize) -> Result<Vec<u8>, 
     }
 }
 
-/// Times a summary is made again because the refs changed; by then it is newer than any other.
+/// How often a summary is made again because the refs changed; by then it is newer than any other.
 const MAX_TURNS: u32 = 5;
-/// Length from which the administrator is warned, in bytes.
+/// The length from which the administrator is warned, in bytes.
 const WARN_LEN: usize = 7 * 1024 * 1024;
-/// A longer summary is made again without looking whether it must be, in bytes.
+/// A longer summary, in bytes, is made again without checking whether that is needed.
 const MAX_READ_LEN: usize = 4 * MAX_METADATA_LEN;
-/// Commits of one push that are counted.
+/// Commits of one push whose sizes are counted.
 const MAX_COUNTED: usize = 16;
-/// Objects among which those of a push are counted, in some 15 milliseconds a commit: a push of little
-/// into a large tree must not cost what the tree does.
+/// Objects looked at to count a push's commits, in some 15 milliseconds a commit: a small push into
+/// a large tree must not cost as much as the tree.
 const MAX_COUNTED_OBJECTS: usize = 4_000;

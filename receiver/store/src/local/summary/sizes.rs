@@ -1,8 +1,7 @@
-//! What the objects of a commit take on the disk, so that a listing can say it without looking.
+//! The size of a commit's objects on disk, so that a listing can show it without looking.
 //!
-//! Counted by whoever pushes a commit, and left in a file until the next summary is made: that may
-//! be another session's, which then names it. Nothing relies on a size: what cannot be told is
-//! left out.
+//! The session that pushes a commit counts it, and leaves the result in a file for the next
+//! summary, which may be another session's. Nothing relies on a size: an unknown size is left out.
 
 use std::collections::HashMap;
 
@@ -15,7 +14,7 @@ use crate::local::disk::{Fs, PutFile, if_there, make_dir, read_file};
 use crate::local::repository::id_set::IdSet;
 use crate::local::repository::objects;
 
-/// Counts what a commit reaches, and leaves the result for the next summary.
+/// Counts everything a commit reaches, and leaves the result for the next summary.
 pub(crate) fn leave<F: Fs>(fs: &F, scratch: &impl PutFile, commit: Checksum) -> Result<(), Error> {
     let Some(size) = count(fs, commit)? else {
         return Ok(());
@@ -25,7 +24,7 @@ pub(crate) fn leave<F: Fs>(fs: &F, scratch: &impl PutFile, commit: Checksum) -> 
     scratch.put_file(&dir.child(&commit.to_hex()), size.to_string().as_bytes())
 }
 
-/// Returns the sizes that were left.
+/// Returns the sizes left so far.
 pub(crate) fn left<F: Fs>(fs: &F) -> Result<HashMap<Checksum, u64>, Error> {
     let dir = RepoPath::sizes();
     let entries = if_there(fs.read_dir(&dir, MAX_LEFT)).map_err(Error::io("listing", &dir))?;
@@ -37,22 +36,22 @@ pub(crate) fn left<F: Fs>(fs: &F) -> Result<HashMap<Checksum, u64>, Error> {
         if let (Ok(commit), Some(size)) = (entry.name.parse(), size) {
             sizes.insert(commit, size);
         } else {
-            // As a power cut may leave it, since it is not synced.
+            // A power cut may leave a damaged file, since it is not synced.
             let _ = fs.unlink(&path);
         }
     }
     Ok(sizes)
 }
 
-/// Takes away sizes that are in the record by now.
+/// Removes the sizes that the record contains.
 pub(crate) fn clear<F: Fs>(fs: &F, recorded: &HashMap<Checksum, u64>) {
     for commit in recorded.keys() {
         let _ = fs.unlink(&RepoPath::sizes().child(&commit.to_hex()));
     }
 }
 
-/// Returns the stored bytes of a commit and all it reaches; `None` if something is not there, or
-/// there are too many objects.
+/// Returns the stored bytes of a commit and everything it reaches; `None` if an object is missing,
+/// or there are too many objects.
 pub(crate) fn count<F: Fs>(fs: &F, commit: Checksum) -> Result<Option<u64>, Error> {
     let mut counted = IdSet::default();
     let mut total = 0u64;
@@ -93,7 +92,7 @@ pub(crate) fn count<F: Fs>(fs: &F, commit: Checksum) -> Result<Option<u64>, Erro
 
 /// Objects of one commit that are counted.
 const MAX_OBJECTS: usize = 10_000_000;
-/// Sizes that are taken into account at once.
+/// Sizes processed at once.
 const MAX_LEFT: usize = 10_000;
-/// Digits of the largest number, and some.
+/// Digits of the largest number, with some spare.
 const MAX_DIGITS: usize = 32;

@@ -1,13 +1,13 @@
-//! Removing what no ref reaches.
+//! Removes objects that no ref reaches.
 //!
-//! As `ostree prune --refs-only` does, under the same lock held exclusively, but for three things.
-//! What it would remove can be said beforehand, with other refs gone: one walk answers both. A ref
-//! that leads to nothing, or an alias of a directory, which libostree cannot list refs with, keeps
-//! nobody from making room. And commits go durably before what they reach, so that a crash leaves no
-//! whole commit without it (INV-2).
+//! It works as `ostree prune --refs-only` does, under the same exclusive lock, with three
+//! differences. It can tell beforehand what it would remove if more refs were gone: one walk
+//! answers both. A ref that leads nowhere, or an alias of a directory, with which libostree cannot
+//! list refs, does not stop it from making room. And commits are removed durably before the objects
+//! they reach, so that a crash leaves every complete commit its closure (INV-2).
 //!
-//! Where a commit that counts as whole lacks something, nothing is removed: what is below cannot be
-//! told from what nobody needs.
+//! If a commit that counts as complete lacks an object, nothing is removed: the objects below the
+//! missing one cannot be told from unneeded ones.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -26,20 +26,20 @@ use crate::local::staging::Staging;
 use crate::local::summary::config::SummaryConfig;
 use crate::local::upkeep::remove;
 
-/// What was removed, or would be.
+/// The objects that were removed, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Objects there were.
+    /// The number of objects before.
     pub objects: u64,
-    /// How many of them went.
+    /// How many of them are removed.
     pub removed: u64,
-    /// Bytes of all that went.
+    /// Bytes of everything removed.
     pub bytes: u64,
 }
 
-/// Removes all objects that no ref reaches, and static deltas to commits that are gone.
+/// Removes all objects that no ref reaches, and static deltas to removed commits.
 ///
-/// Fails with [`Error::NotWhole`] when something is missing beneath a commit that is not marked as
+/// Fails with [`Error::NotWhole`] when an object is missing below a commit that is not marked
 /// partial.
 pub fn prune(path: &Path, summary: SummaryConfig) -> Result<Pruned, Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
@@ -62,13 +62,13 @@ pub fn prune(path: &Path, summary: SummaryConfig) -> Result<Pruned, Error> {
     sweep.objects(&mut pruned, false)?;
     pruned.bytes += sweep.deltas()?;
     drop(lock);
-    // It names static deltas that are gone, and refs that were removed while the disk was full.
+    // It names removed static deltas, and refs that were removed while the disk was full.
     remove::update_summary(&repo, &scratch, &summary)?;
     scratch.publish();
     Ok(pruned)
 }
 
-/// Says what [`prune`] would remove if these refs were not there; changes nothing.
+/// Returns what [`prune`] would remove if these refs were gone; changes nothing.
 pub fn would_prune(path: &Path, going: &[RefName]) -> Result<Pruned, Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
     repository::read_config(&fs)?;
@@ -86,7 +86,8 @@ pub fn would_prune(path: &Path, going: &[RefName]) -> Result<Pruned, Error> {
     Ok(pruned)
 }
 
-/// Returns all that refs reach, but for some of `refs/heads`: of histories as much as is there.
+/// Returns everything that refs reach, without some of `refs/heads`: of histories, the existing
+/// part.
 fn reach<F: Fs>(fs: &F, going: &HashSet<&str>) -> Result<IdSet, Error> {
     let all = listing::list(fs)?;
     let heads = all.heads.iter();
@@ -114,7 +115,7 @@ fn reach<F: Fs>(fs: &F, going: &HashSet<&str>) -> Result<IdSet, Error> {
     Ok(reached)
 }
 
-/// Adds what is beneath a commit; returns its parent.
+/// Adds everything below a commit; returns its parent.
 fn reach_commit<F: Fs>(
     fs: &F,
     commit: Checksum,
@@ -146,14 +147,14 @@ fn reach_commit<F: Fs>(
 struct Sweep<'a, F: Fs> {
     fs: &'a F,
     reached: IdSet,
-    // Of what is only looked at there is none.
+    // `None` for a dry run.
     scratch: Option<&'a Staging<F>>,
-    /// A commit that goes leaves a mark.
+    /// Whether a removed commit leaves a tombstone.
     tombstones: bool,
 }
 
 impl<F: Fs> Sweep<'_, F> {
-    /// Removes objects that are not reached: commits with what belongs to them, or all others.
+    /// Removes objects that are not reached: commits with their metadata, or all others.
     fn objects(&self, pruned: &mut Pruned, commits: bool) -> Result<(), Error> {
         for first in 0..=u8::MAX {
             let dir = RepoPath::fan_out(first);
@@ -192,12 +193,12 @@ impl<F: Fs> Sweep<'_, F> {
             scratch.put_file(&tombstone, &serialize_tombstone(&id.checksum))?;
         }
         let bytes = self.file(&RepoPath::object(&id))?;
-        // After the commit: while it is there, it must not look whole.
+        // After the commit, which must not look complete while it exists.
         let partial = RepoPath::partial(id.checksum);
         Ok(bytes + self.file(&partial)?)
     }
 
-    /// Removes a file, if it is there; returns its length.
+    /// Removes a file if it exists; returns its length.
     fn file(&self, path: &RepoPath) -> Result<u64, Error> {
         let stat = if_there(self.fs.stat(path)).map_err(Error::io("looking at", path))?;
         let Some(stat) = stat else { return Ok(0) };
@@ -207,7 +208,7 @@ impl<F: Fs> Sweep<'_, F> {
         Ok(stat.len)
     }
 
-    /// Removes static deltas to commits that are not reached, and the indexes of these; returns their
+    /// Removes static deltas to commits that are not reached, and their indexes; returns their
     /// length.
     fn deltas(&self) -> Result<u64, Error> {
         let mut bytes = 0;
@@ -230,7 +231,7 @@ impl<F: Fs> Sweep<'_, F> {
                     }
                 }
                 if self.scratch.is_some() {
-                    // What is not a part of it was put there by others.
+                    // Other files in it were put there by other programs.
                     let _ = self.fs.rmdir(&dir);
                 }
             }

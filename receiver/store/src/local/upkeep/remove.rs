@@ -1,7 +1,7 @@
-//! Removing refs, beside pushes that run.
+//! Removing refs, beside running pushes.
 //!
-//! What they named stays until a prune. A push that relies on a removed ref is told to ask again: it
-//! looks at its refs once more under the repository's lock, before it publishes.
+//! Their commits stay until a prune. A push that relies on a removed ref has to ask again: it
+//! checks its refs once more under the repository's lock, before it publishes.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
@@ -20,12 +20,12 @@ use crate::local::staging::Staging;
 use crate::local::summary::config::SummaryConfig;
 use crate::local::summary::{self, Maker};
 
-/// A ref, what it holds, and since when.
+/// A ref, its commit, and when it was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRef {
-    /// Its name.
+    /// The ref's name.
     pub name: RefName,
-    /// The commit it holds.
+    /// The ref's commit.
     pub commit: Checksum,
     /// Seconds and nanoseconds since 1970 when it was set.
     pub set: (i64, u64),
@@ -33,23 +33,23 @@ pub struct StoredRef {
     pub alias: Option<String>,
 }
 
-/// What became of a ref that was to be removed.
+/// The result of removing a ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// It is gone, durably.
+    /// It is removed, durably.
     Removed(Checksum),
-    /// It was an alias, or held no commit, and is gone, durably.
+    /// It was an alias, or held no commit, and is removed, durably.
     RemovedOther,
-    /// It was not there.
+    /// It did not exist.
     NotThere,
-    /// This alias leads to it, which would lead to nothing: it was left as it is.
+    /// This alias leads to it and would lead nowhere: it stays.
     LedTo(String),
-    /// It holds another commit than expected, or is no ref, and was left as it is.
+    /// It holds another commit than expected, or is no ref, and stays.
     Kept,
 }
 
-/// Lists the refs that a push can set, or could by an earlier version, by name. Aliases are passed
-/// over.
+/// Lists the refs that a push can set, or could in an earlier version, by name. Aliases are
+/// skipped.
 pub fn list_refs(path: &Path) -> Result<Vec<StoredRef>, Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
     list(&fs)
@@ -79,14 +79,14 @@ pub(crate) fn list<F: Fs>(fs: &F) -> Result<Vec<StoredRef>, Error> {
     Ok(found)
 }
 
-/// Returns how a ref is called: by its name, unless it is one of a mirror or remote.
+/// Returns the name by which a ref is shown: its own, or its path for a mirror or remote.
 pub(crate) fn shown(path: &RepoPath) -> String {
     let name = path.below(&RepoPath::heads());
     name.unwrap_or(path.as_str()).to_owned()
 }
 
-/// Removes refs, each only if it still holds the commit that is given with it, and brings the
-/// summary up to date.
+/// Removes refs, each only if it still holds the commit given with it, and brings the summary up to
+/// date.
 pub fn remove_refs(
     path: &Path,
     summary: SummaryConfig,
@@ -97,13 +97,13 @@ pub fn remove_refs(
     let scratch = scratch(&repo)?;
     let removals = remove(&repo, &scratch, wanted)?;
     update_summary(&repo, &scratch, &summary)?;
-    // Nothing is staged that anybody could take over.
+    // Nothing is staged that another session could take over.
     scratch.publish();
     Ok(removals)
 }
 
-/// Takes away what refs that are gone have left, by whatever means they went: directories without a
-/// ref in them, names in accounts. And what was staged by sessions that are over.
+/// Removes the remains of refs that are gone, by whatever means: directories without refs, names in
+/// accounts. It also removes the staging directories of dead sessions.
 pub fn tidy(path: &Path) -> Result<(), Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
     let repo = Repo::open(fs)?;
@@ -128,7 +128,7 @@ pub(crate) fn scratch<F: Fs>(repo: &Repo<F>) -> Result<Staging<F>, Error> {
     Staging::create(repo, WHO, 1)
 }
 
-/// Brings the summary up to date after refs or deltas have gone, unless the disk is full.
+/// Brings the summary up to date after refs or deltas were removed, unless the disk is full.
 pub(crate) fn update_summary<F: Fs>(
     repo: &Repo<F>,
     scratch: &Staging<F>,
@@ -142,7 +142,7 @@ pub(crate) fn update_summary<F: Fs>(
     if_room(summary::update(maker, std::iter::empty()))
 }
 
-/// Lets pass what a full disk keeps from being written: a prune makes room, and does it again.
+/// Ignores an error from a full disk: a prune makes room, and repeats the action.
 pub(crate) fn if_room(done: Result<(), Error>) -> Result<(), Error> {
     match done {
         Err(error @ Error::Full { .. }) => {
@@ -159,7 +159,7 @@ fn remove<F: Fs>(
     wanted: &[(RefName, Option<Checksum>)],
 ) -> Result<Vec<Removal>, Error> {
     let fs = &*repo.fs;
-    // Exclusive, since other programs that set a ref make the directories for it before that.
+    // Exclusive, because other programs make the directories for a ref before they set it.
     let exclusive = repo.lock(LockMode::Exclusive)?;
     let lock = repo.lock_own(&RepoPath::refs_lock(), LockMode::Exclusive)?;
     let paths: Vec<_> = wanted
@@ -167,7 +167,7 @@ fn remove<F: Fs>(
         .map(|(name, _)| RepoPath::head(name))
         .collect();
     let mut aliases = aliases::list(fs)?;
-    // Those that go as well keep nothing.
+    // An alias that is removed as well protects no ref.
     let meant: HashSet<_> = paths.iter().collect();
     aliases.retain(|alias| !meant.contains(&alias.path));
     let targets = aliases::targets(&aliases);
@@ -194,7 +194,7 @@ fn remove<F: Fs>(
             }
         }
     }
-    // Aliases first: none of them leads to nothing at any moment.
+    // Aliases first: at no moment does one of them lead nowhere.
     let (links, files): (Vec<_>, Vec<_>) = going
         .iter()
         .partition(|(_, path)| is_alias(fs, path).unwrap_or(false));
@@ -214,7 +214,7 @@ fn remove<F: Fs>(
     Ok(removals)
 }
 
-/// Returns whether a symbolic link has this very name.
+/// Returns whether this very path is a symbolic link.
 fn is_alias<F: Fs>(fs: &F, path: &RepoPath) -> Result<bool, Error> {
     match fs.stat(path) {
         Ok(stat) => Ok(stat.kind == FileKind::Symlink),
