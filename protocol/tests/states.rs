@@ -899,8 +899,8 @@ fn a_client_does_not_know_what_became_of_a_push_between_finalize_and_its_answer(
     assert!(!Sending::transfer().session.is_unsettled());
     assert!(Sending::expect_finalized().session.is_unsettled());
     assert!(!Sending::expect_summary().session.is_unsettled());
-    let missing = Sending::expect_finalized().after(missing(1));
-    assert!(!missing.session.is_unsettled());
+    let asked = Sending::expect_finalized().after(missing(1));
+    assert!(!asked.session.is_unsettled());
     let dry = Sending::finalized_with(PushOptions::DRY_RUN);
     assert!(!dry.session.is_unsettled());
     // A close that refuses a message or an object proves that nothing was published; others do not.
@@ -909,6 +909,12 @@ fn a_client_does_not_know_what_became_of_a_push_between_finalize_and_its_answer(
         state.handle(close(CloseCode(code))).unwrap_err();
         let is_known = [4, 5, 6, 7, 10].contains(&code);
         assert_eq!(state.session.is_unsettled(), !is_known, "code {code}");
+    }
+    // A `Missing` that breaks a rule still says that nothing was published.
+    for wrong in [0, MAX_MISSING_IDS + 1] {
+        let mut state = Sending::expect_finalized();
+        state.handle(missing(wrong)).unwrap_err();
+        assert!(!state.session.is_unsettled(), "{wrong} ids");
     }
     let mut cut = Sending::expect_finalized();
     cut.session.handle_eof().unwrap_err();

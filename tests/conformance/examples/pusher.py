@@ -36,8 +36,7 @@ def shown(text):
 
 
 # Encoding (SPEC 3.4)
-def u64(value):
-    return struct.pack("<Q", value)
+u64 = struct.Struct("<Q").pack
 
 
 def text(value):
@@ -63,15 +62,12 @@ class Fields:
     def one_of(self, count, size=4):
         value = self.number(size)
         if value >= count:
-            raise self.bad("there is no alternative %d" % value)
+            raise self.bad("%d is too much" % value)
         return value
 
     def text(self):
-        count = self.number(8)
-        if count > 1024:
-            raise self.bad("a text is too long")
         try:
-            return self.take(count).decode()
+            return self.take(self.one_of(1025, 8)).decode()
         except UnicodeDecodeError:
             raise self.bad("a text is not UTF-8") from None
 
@@ -99,23 +95,17 @@ class Fields:
 
 
 # Objects and their repository (SPEC 6)
-def offset_size(data):
-    return next(size for size in (1, 2, 4, 8) if len(data) < 1 << 8 * size)
-
-
-def offsets(data, count):
+def offsets(data, count=None):
     """Returns the framing offsets of a tuple, the first member's first, and where they begin."""
-    size = offset_size(data)
-    at = len(data) - count * size
+    size = next(size for size in (1, 2, 4, 8) if len(data) < 1 << 8 * size)
+    at = int.from_bytes(data[-size:], "little") if count is None else len(data) - count * size
     read = [int.from_bytes(data[n:n + size], "little") for n in range(at, len(data), size)]
     return read[::-1], at
 
 
 def elements(data):
     """Returns the elements of an array whose elements vary in size."""
-    size = offset_size(data)
-    first = int.from_bytes(data[-size:], "little") if data else 0
-    ends = [int.from_bytes(data[at:at + size], "little") for at in range(first, len(data), size)]
+    ends = offsets(data)[0][::-1] if data else []
     return [data[start:end] for start, end in zip([0] + ends, ends)]
 
 
@@ -234,10 +224,9 @@ class Wire:
                 fields.done()
                 code = CLOSE[code] if code < len(CLOSE) else str(code)
                 raise Stop(code, "the server closed: %s: %s" % (code, shown(said)), tell=False)
-            if name == "Ping" and "Welcome" not in awaited:
-                fields.done()
-            elif name == "Staged" and ("Want" in awaited or "Finalized" in awaited):
-                fields.take(16)
+            staged = name == "Staged" and ("Want" in awaited or "Finalized" in awaited)
+            if staged or name == "Ping" and "Welcome" not in awaited:
+                fields.take(16 if staged else 0)
                 fields.done()
             elif name in awaited:
                 return name, fields
@@ -251,7 +240,6 @@ class Push:
         self.repository, self.ref, self.dry_run = repository, ref, dry_run
         with open(os.path.join(repository.root, "refs/heads", ref)) as held:
             self.commit = bytes.fromhex(held.read().strip())
-        self.closure = repository.below([bytes([COMMIT]) + self.commit])
         self.detached = repository.read(bytes([COMMIT]) + self.commit, "commitmeta")
         self.objects = self.bytes = self.missing = 0
         self.unsettled, self.outcome = False, None
@@ -263,7 +251,8 @@ class Push:
             self.wire.say(0x41, struct.pack("<H", 0) + text(b""))
         except Stop as stop:
             if stop.tell:
-                self.wire.say(0x41, struct.pack("<H", CLOSE.index(stop.code)) + text(stop.text.encode()[:1024]))
+                said = stop.text.encode()[:1024].decode(errors="ignore").encode()  # REQ-7
+                self.wire.say(0x41, struct.pack("<H", CLOSE.index(stop.code)) + text(said))
             if self.outcome is None:
                 raise
             print("then: %s" % stop.text, file=sys.stderr)  # REQ-29
@@ -278,8 +267,7 @@ class Push:
         self.wire.say(0x01, struct.pack("<HHQ", 2, 2, 0) + text(b"pusher.py") + u64(0))
         detached = b"\0" if self.detached is None else b"\1" + hashlib.sha256(self.detached).digest()
         update = text(self.ref.encode()) + self.commit + detached + struct.pack("<I", 0)
-        options = struct.pack("<I", 2 if self.dry_run else 0)
-        self.wire.say(0x03, options + u64(1) + update + u64(0) + b"\0" + u64(0))
+        self.wire.say(0x03, struct.pack("<I", 2 * self.dry_run) + u64(1) + update + u64(0) + b"\0" + u64(0))
         if not self.is_accepted():
             return
         if self.detached is not None and not self.dry_run:
@@ -312,9 +300,19 @@ class Push:
             is_first = False
         if len(states) > 1:
             raise Stop("LIMIT", "%d states of one ref" % len(states))
-        verdict = states[0][1]
+        current, verdict = states[0]
+        self.closure = self.repository.below(self.history(current))
         self.outcome = verdict if verdict[0] != "Accepted" else None
         return self.outcome is None
+
+    def history(self, current):
+        """REQ-20: returns the commits from the new one back to the ref's value, without that."""
+        found, commit = [], self.commit
+        while commit and commit != current and (data := self.repository.read(bytes([COMMIT]) + commit)):
+            found.append(bytes([COMMIT]) + commit)
+            ends, _ = offsets(data, 6)
+            commit = data[ends[0]:ends[1]]
+        return found if commit == current else found[:1]
 
     def send(self, ids):
         """Offers ids, and sends what is wanted of them."""
@@ -366,7 +364,9 @@ class Push:
             return True
         ids = fields.list(lambda: fields.take(33))
         fields.done()
-        self.unsettled, self.missing = False, self.missing + 1
+        self.unsettled, self.missing = False, self.missing + 1  # REQ-30
+        if len(ids) > 16_384:
+            raise Stop("LIMIT", "%d ids in a Missing" % len(ids))
         if not ids or len(set(ids)) < len(ids) or self.missing > 3 or self.dry_run:
             raise Stop("VIOLATION", "a Missing that may not come")
         if not set(ids) <= set(self.closure):

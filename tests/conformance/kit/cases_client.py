@@ -7,7 +7,7 @@ from . import objects as o
 from . import wire as w
 from .client import REF
 from .harness import case as register
-from .harness import check
+from .harness import Failed, check
 
 
 def case(section, *requirements, **more):
@@ -62,6 +62,20 @@ def offers_parents_before_children_and_everything_once(scene):
     check(ids.index(one.id) < ids.index(one.of(o.DIRTREE)[0]) < ids.index(one.of(o.FILE)[0]), "order")
     check(all(0 < len(f["ids"]) <= 1024 for n, f in seen if n == "Offer"), "an Offer beyond LIM-6")
     check(objects == one.objects, "other objects")
+    talk.say(*FINAL)
+    scene.ends(process, True)
+
+
+@case("4.8", "REQ-20")
+def offers_the_commits_on_the_way_back_to_the_value_of_the_ref(scene):
+    first = scene.artifact([("1", b"1")])
+    second = scene.artifact([("2", b"2")], parent=first.commit)
+    third = scene.artifact([("3", b"3")], parent=second.commit)
+    talk, process = scene.start()
+    talk.accept(talk.greet(), current=first.commit)
+    objects, _ = talk.collect(have=list(first.objects))
+    due = {**second.objects, **third.objects}
+    check(objects == {i: due[i] for i in due if i not in first.objects}, "other objects than are new")
     talk.say(*FINAL)
     scene.ends(process, True)
 
@@ -155,7 +169,8 @@ def preamble(scene, said):
     talk, process = scene.start()
     talk.say(said)
     talk.expect("Hello")
-    talk.peer.shutdown(1)
+    talk.expect("Announce")
+    talk.expect_close("NOT_THE_PROTOCOL")
     scene.ends(process, False)
 
 
@@ -251,15 +266,22 @@ def bad_want(scene, frames):
     talk.expect_close("VIOLATION")
 
 
-@table("4.13", "REQ-27", name="refuses Missing", rows=[
-    ("of nothing", lambda one: [w.missing([])]), ("of an id twice", lambda one: [w.missing([one.id] * 2)])])
-def bad_missing(scene, frames):
+@table("4.13", "REQ-27", "REQ-30", name="refuses, and knows that nothing was done, at a Missing", rows=[
+    ("of nothing", lambda one: w.missing([]), "VIOLATION"),
+    ("of an id twice", lambda one: w.missing([one.id] * 2), "VIOLATION"),
+    ("of what was not announced", lambda one: w.missing([b"\1" + SUM]), "VIOLATION"),
+    ("of more ids than LIM-20", lambda one: w.missing(
+        [b"\1" + n.to_bytes(32, "big") for n in range(16_385)]), "LIMIT")])
+def bad_missing(scene, frame, code):
     one = scene.artifact()
-    talk, _ = scene.start()
+    talk, process = scene.start()
     talk.accept(talk.greet())
     talk.collect()
-    talk.say(*frames(one))
-    talk.expect_close("VIOLATION")
+    talk.say(frame(one))
+    talk.expect_close(code)
+    talk.hang_up()
+    check(not scene.asks_again(process), "it asks what became of the push")
+    scene.ends(process, False)
 
 
 @case("4.13", "REQ-27", "REQ-24")
@@ -300,9 +322,9 @@ def outcomes(scene, frames, code):
     scene.refuses(code, *frames)
 
 
-@case("5.5", "REQ-28", "REQ-39", needs=("dry-run",))
+@case("5.5", "REQ-27", "REQ-28", "REQ-39", needs=("dry-run",))
 def keeps_to_the_rules_of_a_dry_run(scene):
-    scene.artifact(metadata=o.dictionary([("a", b"s", b"b\0")]))
+    one = scene.artifact(metadata=o.dictionary([("a", b"s", b"b\0")]))
     talk, process = scene.start("--dry-run")
     announce = talk.greet()
     check(announce["options"] == w.DRY_RUN, "options %d" % announce["options"])
@@ -311,11 +333,12 @@ def keeps_to_the_rules_of_a_dry_run(scene):
     check(not objects and all(name != "Detached" for name, _ in seen), "it sends objects")
     talk.say(w.finalized([w.WOULD_UPDATE]), w.summary_done())
     scene.ends(process, True)
-    talk, process = scene.start("--dry-run")
-    talk.accept(talk.greet())
-    talk.collect()
-    talk.say(w.finalized([w.UPDATED]))
-    talk.expect_close("VIOLATION")
+    for frame in (w.finalized([w.UPDATED]), w.missing([one.id])):
+        talk, process = scene.start("--dry-run")
+        talk.accept(talk.greet())
+        talk.collect()
+        talk.say(frame)
+        talk.expect_close("VIOLATION")
 
 
 @table("4.14", "REQ-29", name="reports what was done though behind Finalized comes", rows=[
@@ -361,8 +384,14 @@ def reads_while_it_writes(scene):
     one = scene.artifact([("large", os.urandom(4 << 20))])
     talk, process = scene.start()
     talk.accept(talk.greet())
-    talk.say(w.frame(0x8077, b"x" * (1 << 20), 1) * 3)
-    talk.say(w.frame("Ping") * 100_000)
+    ids = talk.expect("Offer")["ids"]
+    # Nothing is read meanwhile: a client that waits until all is written waits for ever.
+    talk.peer.settimeout(20)
+    try:
+        talk.peer.sendall(w.want([True] * len(ids)) + w.frame(0x8077, b"x" * (1 << 20), 1) * 3)
+        talk.peer.sendall(w.frame("Ping") * 100_000)
+    except TimeoutError:
+        raise Failed("it reads nothing while it writes") from None
     check(talk.collect()[0] == one.objects, "other objects")
     talk.say(*FINAL)
     scene.ends(process, True)

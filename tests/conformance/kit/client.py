@@ -1,12 +1,14 @@
 """A client to try: started on a repository with one artifact, with the kit for its server."""
 
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 from . import objects as o
 from . import wire as w
@@ -130,6 +132,14 @@ class Arena:
         said = process.out.read().decode(errors="replace")
         check((code == 0) == well, "exit code %d: %s" % (code, said.strip()))
         return said
+
+    def asks_again(self, process):
+        """Waits until the client has ended or has come back, and says which."""
+        until = time.monotonic() + 30
+        while process.poll() is None and time.monotonic() < until:
+            if select.select([self.listener], [], [], 0.02)[0]:
+                return True
+        return False
 
     def refuses(self, code, *frames, metadata=None):
         """A push that is finalized, whose server says these frames: the client closes so."""

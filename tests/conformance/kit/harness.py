@@ -113,8 +113,9 @@ class Stream:
 
     def next(self, skip=("Ping", "Staged")):
         """Returns the next frame but for signs of life, as its name and fields."""
+        until = time.monotonic() + self.PATIENCE
         while True:
-            frame = self.any()
+            frame = self.any(self.left(until))
             if frame is None:
                 return None, None
             try:

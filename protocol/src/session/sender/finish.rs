@@ -49,13 +49,15 @@ impl ExpectFinalized {
     }
 
     fn handle_missing(self, missing: Missing, core: &mut Core) -> Result<State, Error> {
+        if !self.outcomes.is_empty() {
+            return Err(Violation::Rule("Missing came after an outcome").into());
+        }
+        // REQ-30: whatever else is wrong with it, it says that nothing was published.
+        core.is_unsettled = false;
         // LIM-20.
         Violation::limit("missing objects", MAX_MISSING_IDS, missing.ids.len())?;
         if core.is_dry_run() {
             return Err(Violation::Rule("Missing came in a dry run").into());
-        }
-        if !self.outcomes.is_empty() {
-            return Err(Violation::Rule("Missing came after an outcome").into());
         }
         if missing.ids.is_empty() {
             return Err(Violation::Rule("a Missing has no id").into());
@@ -68,7 +70,6 @@ impl ExpectFinalized {
         if !missing.ids.iter().all(|id| named.insert(*id)) {
             return Err(Violation::Rule("a Missing lists an object twice").into());
         }
-        core.is_unsettled = false;
         self.transfer.send_again(missing.ids, core)
     }
 }
