@@ -1,4 +1,4 @@
-.PHONY: conformance help demo test test-extra chaos chaos-controls fuzz mutants bench bench-growth bench-neighbours bench-large bench-micro bench-instructions
+.PHONY: conformance conformance-faults help demo test test-extra chaos chaos-controls fuzz mutants bench bench-growth bench-neighbours bench-large bench-micro bench-instructions
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -32,6 +32,9 @@ conformance: ## try both programs against the SPEC, case by case (tests/conforma
 	@tests/conformance/run receiver -- "$(abspath $(TARGET))/debug/bst-artifact-receive"
 	@tests/conformance/run client -- "$(abspath $(TARGET))/debug/artifact-cache" push --repo {repo} \
 		--remote kit:cache --ssh {server} {ref}
+
+conformance-faults: ## plant faults in the examples of the kit: each must fail a case
+	@tests/conformance/faults/run --jobs 8
 
 fuzz: ## fuzz every target for SECONDS=60 each, on nightly (fuzz/README.md)
 	@.ci/setup

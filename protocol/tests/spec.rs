@@ -53,25 +53,39 @@ fn every_must_has_a_number_and_every_number_is_there_once() {
     for paragraph in paragraphs() {
         let defined = paragraph.match_indices("REQ-");
         let defined = defined.filter_map(|(at, _)| {
-            let (number, rest) = paragraph[at + 4..].split_once(':')?;
-            rest.starts_with(' ').then(|| number.parse::<u32>().ok())?
+            let rest = &paragraph[at + 4..];
+            let (number, _) = rest.split_once(':').filter(|_| is_defined(rest))?;
+            Some((at, number.parse().ok()?))
         });
-        let before = numbers.len();
-        numbers.extend(defined);
-        let words: Vec<_> = paragraph.split_whitespace().collect();
+        let defined: Vec<(usize, u32)> = defined.collect();
         let is_definition_of_words =
             paragraph.contains("RFC 2119") || paragraph.contains("Each MUST");
-        if words.contains(&"MUST") && !is_definition_of_words {
+        if !is_definition_of_words {
+            let (unnumbered, requirements) = match defined.first() {
+                Some(&(first, _)) => paragraph.split_at(first),
+                None => (paragraph.as_str(), ""),
+            };
             assert!(
-                numbers.len() > before,
+                !unnumbered.contains("MUST"),
                 "a MUST without a number: {paragraph}"
             );
+            for requirement in requirements.split("REQ-").filter(|r| is_defined(r)) {
+                let number = requirement.split(':').next().unwrap();
+                assert!(requirement.contains("MUST"), "REQ-{number} demands nothing");
+            }
         }
+        numbers.extend(defined.into_iter().map(|(_, number)| number));
     }
     let expected: Vec<_> = (1..=u32::try_from(numbers.len()).unwrap()).collect();
     let mut sorted = numbers;
     sorted.sort_unstable();
     assert_eq!(sorted, expected);
+}
+
+/// Returns whether what follows `REQ-` is a number and what it demands.
+fn is_defined(rest: &str) -> bool {
+    let number = rest.split_once(": ").map(|(number, _)| number);
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 /// Returns paragraphs and list items.
@@ -103,7 +117,12 @@ fn every_requirement_is_cited_by_the_code_that_keeps_it_and_by_a_case_or_test() 
     let tests = ["tests", "protocol", "receiver", "sender"]
         .map(|dir| said(dir, is_test))
         .concat();
-    for (what, cited) in [("code", cited(&code)), ("case or test", cited(&tests))] {
+    let faults = said("tests/conformance/faults", |path| path.ends_with(".py"));
+    for (what, cited) in [
+        ("code", cited(&code)),
+        ("case or test", cited(&tests)),
+        ("seeded fault", cited(&faults)),
+    ] {
         let lacking: Vec<_> = required.difference(&cited).collect();
         assert!(lacking.is_empty(), "no {what} cites REQ {lacking:?}");
         let unknown: Vec<_> = cited.difference(&required).collect();

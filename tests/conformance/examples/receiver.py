@@ -33,7 +33,7 @@ class Session(Stream):
     def __init__(self):
         super().__init__()
         self.refs, self.wanted, self.staged, self.streams, self.attached = [], {}, {}, {}, {}
-        self.received = self.bytes = self.rounds = self.options = self.ancestors = 0
+        self.received = self.bytes = self.verified = self.rounds = self.options = self.ancestors = 0
         self.has_offered = self.has_basis = False
 
     def run(self, root):
@@ -70,7 +70,8 @@ class Session(Stream):
                 raise Stop("VIOLATION", "the options differ, or an Announce says nothing")
             self.refs, bases = self.refs + f["refs"], bases + f["bases"]
             self.options, more = f["options"], f["more"]
-            self.ancestors = int.from_bytes(f["extensions"].get(1, b""), "little")
+            ancestors = f["extensions"].get(1, b"")
+            self.ancestors = int.from_bytes(ancestors, "little") if len(ancestors) == 4 else 0
             if len(self.refs) > 10_000 or len(bases) > 16:
                 raise Stop("LIMIT", "too many refs or bases")
             for ref in f["refs"]:
@@ -83,7 +84,7 @@ class Session(Stream):
         values = [(name, value) for name, value in bases if self.repository.ref(name) == value]
         values += [(ref.name, ref.current) for ref in self.refs if ref.current]
         whole = [(value, name) for name, value in values if not self.repository.is_partial(value)]
-        self.complete = dict(dict(reversed(whole[:64])))
+        self.complete = dict(reversed(whole[:64]))
         self.relied, self.beneath = self.complete, None
         states = [(b"\1" + ref.current if ref.current else b"\0") + u32(ref.state)
                   + (self.refusal(ref) if ref.state == REFUSED else b"") for ref in self.refs]
@@ -102,7 +103,7 @@ class Session(Stream):
             ref.why = LOST_RACE, "the ref holds another commit than is expected"
         elif (os.path.isdir(heads(ref.name)) or ref.name + "/" in made or made & parents
               or any(os.path.isfile(heads(parent)) for parent in parents)):
-            ref.why = NAME_CONFLICT, "the name is a directory of other refs, or lies beneath a ref"
+            ref.why = NAME_CONFLICT, "%s is a directory of other refs, or beneath a ref" % ref.name
         else:
             ref.state = ACCEPTED
             made |= {ref.name} | {parent + "/" for parent in parents}
@@ -186,7 +187,7 @@ class Session(Stream):
     def receive(self, i):
         if self.options & DRY_RUN or i not in self.wanted:
             raise Stop("VIOLATION", "%s comes twice, or before its Want" % i[1:].hex())
-        del self.wanted[i]
+        self.wanted.pop(i)
         self.received += 1
         return i, tempfile.NamedTemporaryFile(dir=self.repository.staging, delete=False)
 
@@ -206,6 +207,7 @@ class Session(Stream):
         with refusing(i[1:].hex()):
             verify(i, file)
         file.close()
+        self.verified += os.path.getsize(file.name)
         os.rename(file.name, self.repository.staged(i))
         self.staged[i] = None
 
@@ -214,6 +216,7 @@ class Session(Stream):
             begun = self.receive(i)
             self.append(begun, stored)
             self.keep(begun)
+        self.say(0x24, u64(len(self.staged)) + u64(self.verified))
 
     def begin(self, stream, id):
         if stream > 3 or stream in self.streams:
@@ -226,6 +229,7 @@ class Session(Stream):
     def end(self, stream):
         self.keep(self.open(stream))
         del self.streams[stream]
+        self.say(0x24, u64(len(self.staged)) + u64(self.verified))
 
     def open(self, stream):
         if stream not in self.streams:

@@ -84,7 +84,7 @@ class Payload:
         name = self.text()
         part = r"(?!tmp\.)[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}"
         if not re.fullmatch(r"(?![0-9a-f]+\Z)%s(/%s){0,15}" % (part, part), name):
-            raise ValueError("%s is no name of a ref" % ascii(name[:99]))
+            raise ValueError("%s is no name of a ref" % ascii(name))
         return name
 
     def update(self):

@@ -57,12 +57,17 @@ def tree(files=(), dirs=()):
     return o.DIRTREE, o.dirtree(files, dirs)
 
 
+def valued(kind, value):
+    """A commit with one metadata value."""
+    return o.COMMIT, o.commit(TREE_SUM, FILE_SUM, entries=[(b"key", kind, value)])
+
+
 def metadata(depth):
     """A commit with one metadata value of so many arrays in each other."""
     value = b"x"
     for _ in range(depth - 1):
         value = o.array([value])
-    return o.COMMIT, o.commit(TREE_SUM, FILE_SUM, entries=[(b"key", b"a" * depth + b"y", value)])
+    return valued(b"a" * depth + b"y", value)
 
 
 @table("6.2", "REQ-42", name="refuses metadata", rows=[
@@ -94,6 +99,12 @@ def metadata(depth):
     ("a commit with a binding of another type", o.COMMIT,
      o.commit(TREE_SUM, FILE_SUM, entries=[(b"ostree.ref-binding", b"s", b"main\0")])),
     ("a commit with a value nested beyond LIM-14", *metadata(17)),
+    ("a commit with padding that is not zero", o.COMMIT,
+     o.commit(TREE_SUM, FILE_SUM, entries=[(b"key", b"s", b"x\0")]).replace(b"key\0\0", b"key\0\1", 1)),
+    ("a commit with a value that does not end in zeros", *valued(b"(uy)", b"\0" * 7 + b"\1")),
+    ("a commit with offsets wider than need be",
+     *valued(b"as", b"x" * 253 + b"\0" + struct.pack("<H", 254))),
+    ("a commit with a value of no type", *valued(b"a", b"")),
     ("a commit with bytes behind it", o.COMMIT, o.commit(TREE_SUM, FILE_SUM) + b"\0"),
     ("an empty commit", o.COMMIT, b"")])
 def bad_metadata(scene, kind, data):
@@ -105,6 +116,8 @@ def bad_metadata(scene, kind, data):
     ("of attributes", o.DIRMETA, o.dirmeta(attrs=[(b"security.x\0", b"\0\xff"), (b"user.a\0", b"")])),
     ("of a name of LIM-13", *tree([("a" * 255, FILE_SUM)])),
     ("of a directory without entries", o.DIRTREE, o.dirtree()),
+    ("of offsets as wide as need be",
+     *valued(b"as", b"x" * 254 + b"\0" + struct.pack("<H", 255))),
     ("of LIM-14 containers", *metadata(16))])
 def good_metadata(scene, kind, data):
     judged(scene, kind, o.sha(data), data, good=True)
@@ -162,7 +175,7 @@ def good_file(scene, sum_, stored):
 
 @case("6.2", "REQ-42")
 def refuses_metadata_beyond_LIM_9_in_pieces(scene):
-    data = b"\0" * ((10 << 20) + 1)
+    data = o.commit(TREE_SUM, FILE_SUM, body="x" * (10 << 20))
     judged(scene, o.COMMIT, o.sha(data), data)
 
 
@@ -173,13 +186,15 @@ def takes_a_large_file_in_a_stream(scene):
     scene.published(one)
 
 
-def deep(levels):
-    """An artifact with so many levels of directories, the root counted."""
+def deep(levels, shared=False):
+    """An artifact with so many levels of directories, the root counted; if shared, the root leads to
+    all but the upper two by a path that is one shorter, too."""
     one = artifact([("f", b"f")])
     meta = one.add(o.DIRMETA, META)
-    below = one.of(o.DIRTREE)[0][1:]
-    for _ in range(levels - 1):
-        below = one.add(o.DIRTREE, o.dirtree([], [("d", below, meta)]))
+    deeper = below = one.of(o.DIRTREE)[0][1:]
+    for level in range(levels - 1):
+        near = [("a", deeper, meta)] if shared and level == levels - 2 else []
+        deeper, below = below, one.add(o.DIRTREE, o.dirtree([], near + [("d", below, meta)]))
     data = o.commit(below, meta)
     del one.objects[one.id]
     one.commit = o.sha(data)
@@ -188,9 +203,10 @@ def deep(levels):
     return one
 
 
-@case("8", "REQ-44")
-def takes_LIM_21_levels_of_directories_and_no_more(scene):
-    good, bad = deep(255), deep(256)
+@table("8", "REQ-44", name="takes LIM-21 levels of directories and no more", rows=[
+    ("in a row", False), ("by the longest path", True)])
+def levels_of_directories(scene, shared):
+    good, bad = deep(255, shared), deep(256, shared)
     scene.push(good, "good")
     scene.published(good, "good")
     talk = scene.start()

@@ -1,5 +1,6 @@
 """What any receiver must do: the stream, the messages, the sessions."""
 
+import fcntl
 import os
 import struct
 import time
@@ -7,7 +8,7 @@ import time
 from . import objects as o
 from . import wire as w
 from .harness import case as register
-from .harness import check
+from .harness import Failed, check
 from .receiver import NAME, artifact
 
 
@@ -276,15 +277,18 @@ def adds_up_the_refs_of_several_announces(scene):
     check(len(states) == 3, "%d states for 3 refs" % len(states))
 
 
-@case("4.3")
+@case("4.3", "REQ-14")
 def takes_LIM_4_refs_and_no_more(scene):
+    held = artifact()
+    scene.push(held, "held")
     for count, code in ((10_000, None), (10_001, "LIMIT")):
         talk = scene.start()
         talk.hello()
         refs = [w.update("r/%d" % number, SUM) for number in range(count)]
         parts = [refs[start:start + 500] for start in range(0, count, 500)]
         for number, part in enumerate(parts, 1):
-            talk.say(w.announce(part, more=number < len(parts)))
+            talk.say(w.announce(part, bases=[] if number > 1 else [("held", held.commit)],
+                                more=number < len(parts)))
         talk.expect("Welcome")
         if code:
             talk.expect_close(code)
@@ -900,6 +904,53 @@ def cut(scene, count):
         pass
     check(scene.ref() is None, "a ref was set")
     scene.push(one)
+
+
+@case("5.2", "REQ-35")
+def leaves_refs_as_they_were_when_the_bytes_end_before_Finalize(scene):
+    one, talk = artifact(), scene.start()
+    talk.accepted(one)
+    talk.send(one, talk.offer(one.objects))
+    talk.hang_up()
+    talk.process.wait(10)
+    check(scene.ref() is None, "a ref was set")
+
+
+def locked(scene):
+    """Takes libostree's lock, exclusive, as a prune does; closing it lets go."""
+    whole = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    lock = open(os.path.join(scene.root, ".lock"), "a+b")
+    try:
+        fcntl.fcntl(lock, fcntl.F_OFD_SETLK, whole)
+    except BlockingIOError:
+        raise Failed("the repository is locked") from None
+    return lock
+
+
+@case("8", "REQ-45")
+def holds_no_lock_while_it_waits_for_its_client(scene):
+    one, talk = artifact(), scene.start()
+    talk.accepted(one)
+    talk.send(one, talk.offer(one.objects))
+    talk.say(w.offer([b"\1" + SUM]))
+    talk.expect("Want")
+    with locked(scene):
+        pass
+    talk.finalize("Updated")
+
+
+@case("8", "REQ-46")
+def publishes_nothing_while_another_program_has_the_lock(scene):
+    one, talk = artifact(), scene.start()
+    talk.accepted(one)
+    talk.send(one, talk.offer(one.objects))
+    with locked(scene):
+        talk.say(w.frame("Finalize"))
+        time.sleep(0.5)
+        check(not os.path.exists(o.path(scene.root, one.id)), "it published without the lock")
+        check(scene.ref() is None, "it set a ref without the lock")
+    check(talk.expect("Finalized")["refs"] == [("Updated", None)], "it was not done")
+    scene.published(one)
 
 
 @case("5.2", "REQ-35")

@@ -8,7 +8,7 @@ import tempfile
 
 from . import objects as o
 from . import wire as w
-from .harness import Failed, Stream, check
+from .harness import Stream, check
 
 NAME = "project/element/key"
 
