@@ -27,7 +27,7 @@ use artifact_receiver::config::{Config, Confinement};
 use artifact_receiver::driver::{self, DriverConfig, Patience};
 use artifact_receiver::ulimits;
 use artifact_sandbox::{Needs, Standing, privilege};
-use artifact_store::{Allowance, LocalStore, Nowhere, StoreConfig};
+use artifact_store::{LocalStore, Nowhere, StoreConfig};
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -344,9 +344,7 @@ fn prepare(args: &Args, surroundings: &Surroundings, id: &str) -> Result<Prepare
         limits,
         summary: summary.unwrap_or_default(),
         head_room: config.limits.head_room(),
-        allowance: Allowance {
-            refs_max: client.refs_max,
-        },
+        allowance: client.allowance,
         places: config.limits.places(),
         reread_max: None,
         threads: args.threads(),

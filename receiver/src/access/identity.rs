@@ -5,6 +5,7 @@
 //! `command="..."` for each key in `authorized_keys`, that line says `--identity NAME`. If both are
 //! present, sshd ignores the second.
 
+use artifact_store::Allowance;
 use artifact_store::policy::{Grants, Policy};
 
 use crate::access::auth_info::AuthInfo;
@@ -20,8 +21,8 @@ pub struct Client {
     pub keys: Vec<Fingerprint>,
     /// Its rights.
     pub policy: Policy,
-    /// Its quota of refs, if limited.
-    pub refs_max: Option<u64>,
+    /// Its quotas, if limited.
+    pub allowance: Allowance,
 }
 
 /// The reason why a server with a configuration cannot identify a client.
@@ -54,12 +55,11 @@ pub fn identify(
             name: told.unwrap_or(ANYONE).to_owned(),
             keys: Vec::new(),
             policy: Policy::default(),
-            refs_max: None,
+            allowance: Allowance::default(),
         },
     };
     if let Some(config) = config {
-        let default = config.limits.refs_max.unwrap_or(DEFAULT_REFS_MAX);
-        client.refs_max = client.refs_max.or(Some(default));
+        client.allowance = config.limits.complete(&client.allowance);
     }
     client.keys = auth.map_or_else(Vec::new, |auth| auth.keys.clone());
     Ok(client)
@@ -102,7 +102,7 @@ fn known(identity: &Identity) -> Client {
     Client {
         policy: Policy::limited(name.clone(), identity.grants.clone()),
         keys: Vec::new(),
-        refs_max: identity.refs_max,
+        allowance: identity.allowance,
         name,
     }
 }
@@ -120,13 +120,10 @@ fn nobody(name: &str, called: &str) -> Client {
         name: name.to_owned(),
         keys: Vec::new(),
         policy: Policy::limited(who, Grants::default()),
-        refs_max: None,
+        allowance: Allowance::default(),
     }
 }
 
-/// The quota of an identity for which the configuration sets none. Each ref takes some two hundred
-/// bytes of a summary of at most 10 MiB, so four such identities do not overfill it.
-const DEFAULT_REFS_MAX: u64 = 10_000;
 /// Everybody's name if there is no configuration.
 const ANYONE: &str = "anyone";
 

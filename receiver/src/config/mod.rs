@@ -18,7 +18,9 @@ use artifact_formats::{Bytes, RefPattern, Share};
 use artifact_protocol::Version;
 use artifact_protocol::limits::Limits;
 use artifact_store::policy::{Grants, Rule};
-use artifact_store::{HeadRoom, KeyError, Places, SummaryConfig, SummaryKey, SummaryMode};
+use artifact_store::{
+    Allowance, HeadRoom, KeyError, Places, SummaryConfig, SummaryKey, SummaryMode,
+};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
@@ -68,8 +70,12 @@ pub struct LimitsSection {
     pub push_objects_max: Option<u64>,
     /// Most sessions at once, of all identities together.
     pub sessions_max: Option<u32>,
-    /// Quota of refs of each identity that has no [`Identity::refs_max`] of its own.
+    /// Quota of refs of each identity that has none of its own ([`Identity::allowance`]).
     pub refs_max: Option<u64>,
+    /// Quota of objects, likewise.
+    pub objects_max: Option<u64>,
+    /// Quota of stored bytes, likewise.
+    pub bytes_max: Option<Share>,
     /// Most sessions at once of each identity.
     pub sessions_max_each: Option<u32>,
     /// Space that must be free for a push to be accepted.
@@ -109,8 +115,8 @@ pub struct Identity {
     pub any_key: bool,
     /// Its rights.
     pub grants: Grants,
-    /// Quota of existing refs that it has set; long names and directories count more.
-    pub refs_max: Option<u64>,
+    /// Its own quotas, as far as its table sets any.
+    pub allowance: Allowance,
 }
 
 /// The reason why a configuration cannot be used.
@@ -218,6 +224,18 @@ impl LimitsSection {
         }
     }
 
+    /// Returns the quotas of an identity that sets some of its own.
+    pub fn complete(&self, own: &Allowance) -> Allowance {
+        let refs_max = self.refs_max.unwrap_or(DEFAULT_REFS_MAX);
+        let objects_max = self.objects_max.unwrap_or(DEFAULT_OBJECTS_MAX);
+        let bytes_max = self.bytes_max.unwrap_or(DEFAULT_BYTES_MAX);
+        Allowance {
+            refs_max: own.refs_max.or(Some(refs_max)),
+            objects_max: own.objects_max.or(Some(objects_max)),
+            bytes_max: own.bytes_max.or(Some(bytes_max)),
+        }
+    }
+
     /// Returns the limits that the server announces to clients and enforces.
     pub fn of_wire(&self) -> Limits {
         let default = Limits::default();
@@ -305,6 +323,8 @@ struct RawIdentity {
     #[serde(default)]
     rule: Rule,
     refs_max: Option<u64>,
+    objects_max: Option<u64>,
+    bytes_max: Option<Share>,
 }
 
 /// A mistake, and its place.
@@ -395,7 +415,11 @@ fn gather(raw: Vec<RawIdentity>) -> Result<Vec<Identity>, Fault> {
                 sign: parse_all(&raw.sign)?,
                 rule: raw.rule,
             },
-            refs_max: raw.refs_max,
+            allowance: Allowance {
+                refs_max: raw.refs_max,
+                objects_max: raw.objects_max,
+                bytes_max: raw.bytes_max,
+            },
         });
     }
     Ok(identities)
@@ -433,6 +457,13 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
     Ok(text)
 }
 
+/// Most refs of an identity of which the configuration does not say it. Two hundred bytes each in a
+/// summary of at most 10 MiB: four such identities fill no more than it holds.
+const DEFAULT_REFS_MAX: u64 = 10_000;
+/// The same for objects: a prune looks at some 100,000 a second.
+const DEFAULT_OBJECTS_MAX: u64 = 5_000_000;
+/// The same for bytes: one identity cannot take the room that others need to push.
+const DEFAULT_BYTES_MAX: Share = Share::Percent(80);
 const ANY_KEY: &str = "*";
 const MAX_NAME_LEN: usize = 128;
 
@@ -473,6 +504,8 @@ mod tests {
             push-objects-max = 10
             sessions-max = 20
             refs-max = 300
+            objects-max = 5000
+            bytes-max = "10%"
             sessions-max-each = 5
             min-free-space = "3%"
             min-free-inodes = 7
@@ -490,6 +523,7 @@ mod tests {
             sign = ["alpha/x"]
             rule = "any"
             refs-max = 40
+            bytes-max = "7GB"
             [[identity]]
             name = "others"
             keys = ["*"]
@@ -532,7 +566,18 @@ mod tests {
         };
         assert_eq!((ci.name.as_str(), ci.keys.len()), ("ci@build-1", 2));
         assert_eq!(ci.grants.rule, Rule::Any);
-        assert_eq!((ci.refs_max, others.refs_max), (Some(40), None));
+        let own = |refs_max, bytes_max| Allowance {
+            refs_max: Some(refs_max),
+            objects_max: Some(5000),
+            bytes_max: Some(bytes_max),
+        };
+        assert_eq!(
+            [ci, others].map(|identity| config.limits.complete(&identity.allowance)),
+            [
+                own(40, Share::Bytes(7_000_000_000)),
+                own(300, Share::Percent(10)),
+            ]
+        );
         assert_eq!(ci.grants.replace, ["alpha/main/*".parse().unwrap()]);
         assert!(others.any_key && others.keys.is_empty() && !ci.any_key);
         assert_eq!(others.grants, Grants::default());

@@ -86,6 +86,21 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// The peer's fault: the pushes of its identity bring more than its quota.
+    #[error(
+        "your pushes would hold {all} {what} on the server, and your quota is {max}; ask for old refs \
+         to be removed (`artifact-cache-admin prune`), or for a larger `{setting}`"
+    )]
+    OverAllowance {
+        /// Objects or bytes.
+        what: &'static str,
+        /// The setting that limits them.
+        setting: &'static str,
+        /// How many the identity would hold.
+        all: u64,
+        /// Its quota.
+        max: u64,
+    },
     /// The caller's fault: a request out of order.
     #[error("the store was asked to {what}")]
     Misuse {
@@ -217,9 +232,10 @@ impl Error {
                     .unwrap_or("the server's storage is full")
                     .to_owned(),
             ),
-            Self::NoRoom { .. } | Self::NoRoomInSummary { .. } | Self::SummaryTooLong { .. } => {
-                (CloseCode::STORAGE_FULL, self.to_string())
-            }
+            Self::NoRoom { .. }
+            | Self::NoRoomInSummary { .. }
+            | Self::SummaryTooLong { .. }
+            | Self::OverAllowance { .. } => (CloseCode::STORAGE_FULL, self.to_string()),
             Self::Io { source, .. } if limit_of(source).is_some() => (
                 CloseCode::STORAGE_FAILED,
                 limit_of(source).unwrap_or_default().to_owned(),

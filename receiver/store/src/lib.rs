@@ -20,7 +20,7 @@ pub use crate::local::disk::space::HeadRoom;
 pub use crate::local::disk::{DirEntry, FileKind, Fs, LockMode, Room, Stat};
 pub use crate::local::push::session_limit::Places;
 pub use crate::local::push::{LocalPush, LocalStager, LocalStream};
-pub use crate::local::repository::account::Allowance;
+pub use crate::local::repository::load::Allowance;
 pub use crate::local::repository::mend;
 pub use crate::local::summary::MadeSummary;
 pub use crate::local::summary::catalogue::{Catalogue, CatalogueRef, SummaryFile};

@@ -308,6 +308,7 @@ impl Scene {
             identity: "mallory".to_owned(),
             allowance: Allowance {
                 refs_max: Some(self.scale.refs_max),
+                ..Allowance::default()
             },
             ..StoreConfig::default()
         };

@@ -21,7 +21,8 @@ use crate::local::disk::space::HeadRoom;
 use crate::local::push::session_limit::Places;
 use crate::local::push::workspace::{Bounds, Workspace};
 use crate::local::push::{LocalPush, Pusher};
-use crate::local::repository::account::{Account, Allowance};
+use crate::local::repository::account::Account;
+use crate::local::repository::load::Allowance;
 use crate::local::repository::{Repo, heads};
 use crate::local::staging::Staging;
 use crate::local::summary::config::SummaryConfig;
@@ -44,7 +45,7 @@ pub struct StoreConfig {
     pub head_room: HeadRoom,
     /// The limits on concurrent sessions with accepted updates.
     pub places: Places,
-    /// The limits on the identity's refs.
+    /// The quotas of the identity.
     pub allowance: Allowance,
     /// Bytes of existing objects, below no commit that the client relies on, that a push may have
     /// verified again, in addition to the bytes it sends; 1 GiB by default.
@@ -117,6 +118,7 @@ impl<F: Fs> Store for LocalStore<F> {
             head_room: *head_room,
             reread_max: *reread_max,
             threads: *threads,
+            allowance: *allowance,
         };
         let work = Workspace::new(&self.repo, identity, bounds)?;
         let pusher = Pusher {

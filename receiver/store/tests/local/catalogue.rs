@@ -91,6 +91,7 @@ fn a_catalogue_says_who_has_made_a_ref_where_that_is_counted() {
         identity: "alice".to_owned(),
         allowance: Allowance {
             refs_max: Some(100),
+            ..Allowance::default()
         },
         ..StoreConfig::default()
     };

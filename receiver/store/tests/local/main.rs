@@ -1,6 +1,7 @@
 //! The store on a local repository, judged by the real `ostree`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+mod allowance;
 mod catalogue;
 mod neighbours;
 mod prices;

@@ -178,6 +178,11 @@ impl RepoPath {
         Self::own().child("accounts")
     }
 
+    /// The quotas used by identities, one file each.
+    pub(crate) fn held() -> Self {
+        Self::own().child("held")
+    }
+
     /// Held while a staging directory is created, or judged dead.
     pub(crate) fn staging_lock() -> Self {
         Self::own().child("staging.lock")

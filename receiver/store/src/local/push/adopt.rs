@@ -10,7 +10,7 @@ use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there};
 use crate::local::push::workspace::Workspace;
 use crate::local::repository::objects;
-use crate::verify::Rejection;
+use crate::verify::{Rejection, Verified};
 
 /// Verifies an existing object of the repository and links it into staging; returns whether that
 /// succeeded. A damaged object counts as missing, and so does one whose verification would exceed
@@ -26,8 +26,8 @@ pub(crate) fn adopt<F: Fs>(work: &Workspace<F>, id: ObjectId) -> Result<bool, Er
         return Ok(false);
     };
     match accept(work, &linked, id, len_max)? {
-        Ok(effort) => {
-            work.rereads.count(effort);
+        Ok(verified) => {
+            work.rereads.count(verified.effort());
             work.staging.was_here(&id);
             Ok(true)
         }
@@ -45,29 +45,31 @@ pub(crate) fn adopt<F: Fs>(work: &Workspace<F>, id: ObjectId) -> Result<bool, Er
     }
 }
 
-/// Verifies an object linked into staging, under the name that no other process replaces.
+/// Verifies an object linked into staging, under the name that no other process replaces; returns
+/// its length.
 fn accept_if_good<F: Fs>(
     work: &Workspace<F>,
     linked: &RepoPath,
     id: ObjectId,
-) -> Result<bool, Error> {
-    Ok(accept(work, linked, id, u64::MAX)?.is_ok())
+) -> Result<Option<u64>, Error> {
+    let accepted = accept(work, linked, id, u64::MAX)?;
+    Ok(accepted.ok().map(|verified| verified.stored_len()))
 }
 
-/// Does the same with an object of at most so many bytes; returns how many it took.
+/// Does the same with an object of at most so many bytes.
 fn accept<F: Fs>(
     work: &Workspace<F>,
     linked: &RepoPath,
     id: ObjectId,
     len_max: u64,
-) -> Result<Result<u64, Rejection>, Error> {
+) -> Result<Result<Verified, Rejection>, Error> {
     let object_len_max = work.limits.object_len_max;
     let verified = objects::verify_file(work.fs(), linked, id, len_max.min(object_len_max))
         .map_err(Error::io("reading", linked))?;
     match verified {
         Ok(verified) => {
             work.staging.accept(linked, &verified)?;
-            Ok(Ok(verified.effort()))
+            Ok(Ok(verified))
         }
         Err(rejection) => {
             match &rejection {
@@ -94,7 +96,16 @@ pub(crate) fn take_over<F: Fs>(work: &Workspace<F>, id: ObjectId) -> Result<bool
             work.staging.forget(&linked);
             false
         } else {
-            accept_if_good(work, &linked, id)?
+            match accept_if_good(work, &linked, id)? {
+                Some(len) => {
+                    // Another push may have published it meanwhile.
+                    if !objects::is_there(work.fs(), &RepoPath::object(&id))? {
+                        work.load.bring(1, len)?;
+                    }
+                    true
+                }
+                None => false,
+            }
         };
         if taken {
             sibling.took();

@@ -146,7 +146,7 @@ impl<F: Fs> Push for LocalPush<F> {
         if self.state.announces_other_detached(commit, checksum) {
             return Err(Error::DetachedDiffers { commit });
         }
-        self.work.take_room(metadata.len(), 1)?;
+        self.work.receive(metadata.len(), 1)?;
         let staging = &self.work.staging;
         let file = staging.put_temporary(metadata)?;
         staging.name(&file, &staging.dir().staged_detached(commit))?;

@@ -25,8 +25,8 @@ use crate::local::push::closure::{self, Closure, Reached};
 use crate::local::push::state::PushState;
 use crate::local::push::update::{Update, conflict, lost_race, too_many_refs};
 use crate::local::push::workspace::Workspace;
-use crate::local::repository::objects;
 use crate::local::repository::refs::{self, Held, ParentDirs};
+use crate::local::repository::{held, objects};
 
 /// Publishes the accepted updates of a push, or returns the missing objects and changes nothing.
 pub(crate) fn publish<F: Fs>(
@@ -92,6 +92,7 @@ fn publish_accepted<F: Fs>(
             continue;
         }
         // 4. Objects, then 5. refs.
+        held::charge(&work.repo, &work.staging, &work.load)?;
         install(work, &reached)?;
         set_refs(work, state, &files)?;
         drop(lock);

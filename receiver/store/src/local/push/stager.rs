@@ -47,12 +47,12 @@ impl<F: Fs> Stager for LocalStager<F> {
         let verified = verify(id, &stored, self.work.limits.object_len_max, &mut scratch);
         self.scratches.lock().push(scratch);
         let verified = verified.map_err(|source| Error::Refused { id, source })?;
-        self.work.take_room(stored.len(), 1)?;
+        self.work.receive(stored.len(), 1)?;
         self.work.staging.put(&verified, &stored)
     }
 
     fn begin(&self, id: ObjectId) -> Result<LocalStream<F>, Error> {
-        self.work.take_room(0, 1)?;
+        self.work.receive(0, 1)?;
         let (path, file) = self.work.staging.temporary()?;
         Ok(LocalStream {
             work: Arc::clone(&self.work),
@@ -85,7 +85,7 @@ impl<F: Fs> ObjectStream for LocalStream<F> {
         let taken = verifier
             .append(&stored)
             .map_err(|source| Error::Refused { id, source })
-            .and_then(|()| self.work.take_room(stored.len(), 0))
+            .and_then(|()| self.work.receive(stored.len(), 0))
             .and_then(|()| staging.write(&mut self.file, &self.path, &stored));
         if taken.is_ok() {
             self.verifier = Some(verifier);

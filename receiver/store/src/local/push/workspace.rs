@@ -11,7 +11,8 @@ use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::space::{HeadRoom, Meter};
 use crate::local::push::rereads::Rereads;
-use crate::local::repository::Repo;
+use crate::local::repository::load::{Allowance, Load};
+use crate::local::repository::{Repo, held};
 use crate::local::staging::Staging;
 
 /// A repository, and one push's staging directory and budgets. Threads share it.
@@ -21,6 +22,7 @@ pub(crate) struct Workspace<F: Fs> {
     pub(crate) staging: Staging<F>,
     pub(crate) limits: Limits,
     pub(crate) rereads: Rereads,
+    pub(crate) load: Load,
     meter: Meter,
     // The directories of objects that existed when this was made.
     fan_out: BTreeSet<String>,
@@ -34,6 +36,7 @@ pub(crate) struct Bounds {
     pub(crate) reread_max: Option<u64>,
     /// Concurrent threads.
     pub(crate) threads: usize,
+    pub(crate) allowance: Allowance,
 }
 
 impl<F: Fs> Workspace<F> {
@@ -47,6 +50,7 @@ impl<F: Fs> Workspace<F> {
             repo: Arc::clone(repo),
             limits: bounds.limits,
             rereads: Rereads::new(bounds.reread_max),
+            load: Load::new(held::quota(&*repo.fs, identity, &bounds.allowance)?),
             meter: Meter::new(bounds.head_room),
             fan_out: listed.into_iter().map(|entry| entry.name).collect(),
         })
@@ -62,10 +66,17 @@ impl<F: Fs> Workspace<F> {
         self.meter.check(self.fs(), &self.repo.config, reclaim)
     }
 
-    /// Counts bytes and files that the push is about to stage; fails if they leave too little free
+    /// Counts bytes and files that the client sends; fails if they leave too little free space, or
+    /// exceed the quota of its identity.
+    pub(crate) fn receive(&self, bytes: usize, files: u64) -> Result<(), Error> {
+        self.rereads.earn(bytes as u64);
+        self.load.bring(files, bytes as u64)?;
+        self.take_room(bytes, files)
+    }
+
+    /// Counts bytes and files that the push is about to create; fails if they leave too little free
     /// space.
     pub(crate) fn take_room(&self, bytes: usize, files: u64) -> Result<(), Error> {
-        self.rereads.earn(bytes as u64);
         let reclaim = || self.staging.reclaim();
         let taken = (bytes as u64, files);
         self.meter

@@ -12,15 +12,8 @@ use artifact_formats::{Checksum, RefName};
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, PutFile, if_there, make_dir, read_file};
+use crate::local::repository::held;
 use crate::local::repository::refs::{self, Held};
-
-/// How much of the shared resources one identity may take.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allowance {
-    /// A ref costs 1, plus 1 for each 128 bytes of its name, plus 4 for each directory that it
-    /// needs and no other ref of the identity does. `None`: unlimited.
-    pub refs_max: Option<u64>,
-}
 
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -149,6 +142,9 @@ pub(crate) fn close<F: Fs>(
             if !is_gone(&name)? {
                 left.insert(name);
             }
+        }
+        if left.is_empty() {
+            held::forget(fs, &identity)?;
         }
         if left.len() < before || left.is_empty() {
             write(fs, scratch, &identity, &left)?;

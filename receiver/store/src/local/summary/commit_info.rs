@@ -108,6 +108,6 @@ fn partial_commits<F: Fs>(fs: &F) -> Result<HashSet<Checksum>, Error> {
 }
 
 /// A version longer than this, in bytes, is dropped: the summary would repeat it for each ref that
-/// holds the commit.
-const MAX_VERSION_LEN: usize = 256;
+/// holds the commit. The price of a ref covers one of this length (`account.rs`).
+const MAX_VERSION_LEN: usize = 64;
 const PARTIAL: &str = ".commitpartial";

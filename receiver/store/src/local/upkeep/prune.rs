@@ -6,10 +6,12 @@
 //! list refs, does not stop it from making room. And commits are removed durably before the objects
 //! they reach, so that a crash leaves every complete commit its closure (INV-2).
 //!
+//! The walk also counts anew what each identity holds (`held.rs`).
+//!
 //! If a commit that counts as complete lacks an object, nothing is removed: the objects below the
 //! missing one cannot be told from unneeded ones.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName, serialize_tombstone};
@@ -17,11 +19,12 @@ use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName, serializ
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::real::RealFs;
-use crate::local::disk::{FileKind, Fs, LockMode, PutFile, if_there, list_dir};
+use crate::local::disk::{FileKind, Fs, LockMode, PutFile, Stat, if_there, list_dir};
 use crate::local::repository::id_set::IdSet;
 use crate::local::repository::listing::{self, Broken};
+use crate::local::repository::load::Weight;
 use crate::local::repository::stored::{self, Stored};
-use crate::local::repository::{self, Repo, deltas, objects};
+use crate::local::repository::{self, Repo, account, deltas, held, objects};
 use crate::local::staging::Staging;
 use crate::local::summary::config::SummaryConfig;
 use crate::local::upkeep::remove;
@@ -47,9 +50,15 @@ pub fn prune(path: &Path, summary: SummaryConfig) -> Result<Pruned, Error> {
     let scratch = remove::scratch(&repo)?;
     let lock = repo.lock(LockMode::Exclusive)?;
     let fs = &*repo.fs;
+    let owners = if held::is_counted(fs)? {
+        account::owners(fs)?
+    } else {
+        HashMap::new()
+    };
+    let Reached { all, of_each } = reach(fs, &HashSet::new(), &owners)?;
     let sweep = Sweep {
         fs,
-        reached: reach(fs, &HashSet::new())?,
+        reached: all,
         scratch: Some(&scratch),
         tombstones: repo.config.tombstone_commits,
     };
@@ -61,6 +70,7 @@ pub fn prune(path: &Path, summary: SummaryConfig) -> Result<Pruned, Error> {
     }
     sweep.objects(&mut pruned, false)?;
     pruned.bytes += sweep.deltas()?;
+    remove::if_room(held::recount(fs, &scratch, &of_each))?;
     drop(lock);
     // It names removed static deltas, and refs that were removed while the disk was full.
     remove::update_summary(&repo, &scratch, &summary)?;
@@ -75,7 +85,7 @@ pub fn would_prune(path: &Path, going: &[RefName]) -> Result<Pruned, Error> {
     let going: HashSet<_> = going.iter().map(RefName::as_str).collect();
     let sweep = Sweep {
         fs: &fs,
-        reached: reach(&fs, &going)?,
+        reached: reach(&fs, &going, &HashMap::new())?.all,
         scratch: None,
         tombstones: false,
     };
@@ -86,62 +96,115 @@ pub fn would_prune(path: &Path, going: &[RefName]) -> Result<Pruned, Error> {
     Ok(pruned)
 }
 
-/// Returns everything that refs reach, without some of `refs/heads`: of histories, the existing
-/// part.
-fn reach<F: Fs>(fs: &F, going: &HashSet<&str>) -> Result<IdSet, Error> {
+/// What refs reach.
+struct Reached {
+    all: IdSet,
+    /// What those of each identity reach, and none that was looked at before.
+    of_each: BTreeMap<String, Weight>,
+}
+
+/// Returns all that refs reach, but for some of `refs/heads`: of histories as much as is there. Refs
+/// that nobody owns come first, and what they reach is nobody's.
+fn reach<F: Fs>(
+    fs: &F,
+    going: &HashSet<&str>,
+    owners: &HashMap<Box<str>, String>,
+) -> Result<Reached, Error> {
     let all = listing::list(fs)?;
-    let heads = all.heads.iter();
-    let heads = heads.filter(|(name, _)| !going.contains(name.as_str()));
     let others = all.mirrors.values().chain(all.remotes.values()).flatten();
     let leftovers = all.broken.iter().filter_map(|(_, broken)| match broken {
         Broken::Leftover(commit) => Some(*commit),
         Broken::Foreign | Broken::NoChecksum | Broken::Lost(_) => None,
     });
-    let mut commits: Vec<_> = heads
-        .chain(others)
-        .map(|(_, &commit)| commit)
-        .chain(leftovers)
-        .collect();
-    let mut reached = IdSet::default();
-    while let Some(commit) = commits.pop() {
-        let id = ObjectId::new(ObjectKind::Commit, commit);
-        if !objects::is_there(fs, &RepoPath::object(&id))? || !reached.insert(id) {
-            continue;
-        }
-        if let Some(parent) = reach_commit(fs, commit, &mut reached)? {
-            commits.push(parent);
+    let nobodys = others.map(|(_, &commit)| commit).chain(leftovers);
+    let mut groups: BTreeMap<Option<&String>, Vec<_>> = BTreeMap::new();
+    groups.insert(None, nobodys.collect());
+    for (name, commit) in &all.heads {
+        if !going.contains(name.as_str()) {
+            let owner = owners.get(name.as_str());
+            groups.entry(owner).or_default().push(*commit);
         }
     }
-    Ok(reached)
+    let mut walk = Walk {
+        fs,
+        reached: IdSet::default(),
+        weight: None,
+    };
+    let mut of_each = BTreeMap::new();
+    for (owner, commits) in groups {
+        walk.weight = owner.map(|_| Weight::default());
+        walk.histories(commits)?;
+        of_each.extend(owner.cloned().zip(walk.weight.take()));
+    }
+    Ok(Reached {
+        all: walk.reached,
+        of_each,
+    })
 }
 
-/// Adds everything below a commit; returns its parent.
-fn reach_commit<F: Fs>(
-    fs: &F,
-    commit: Checksum,
-    reached: &mut IdSet,
-) -> Result<Option<Checksum>, Error> {
-    let mut parent = None;
-    let mut stack = vec![ObjectId::new(ObjectKind::Commit, commit)];
-    while let Some(id) = stack.pop() {
-        let Some(content) = objects::read_metadata(fs, id)? else {
-            if objects::is_whole(fs, commit)? {
-                return Err(Error::NotWhole { commit, id });
+struct Walk<'a, F: Fs> {
+    fs: &'a F,
+    reached: IdSet,
+    // Of what is reached now, if that is counted.
+    weight: Option<Weight>,
+}
+
+impl<F: Fs> Walk<'_, F> {
+    fn histories(&mut self, mut commits: Vec<Checksum>) -> Result<(), Error> {
+        while let Some(commit) = commits.pop() {
+            let id = ObjectId::new(ObjectKind::Commit, commit);
+            let path = RepoPath::object(&id);
+            if !objects::is_there(self.fs, &path)? || !self.reached.insert(id) {
+                continue;
             }
-            continue;
-        };
-        for child in objects::children(id, &content).unwrap_or_default() {
-            if reached.insert(child) && child.kind == ObjectKind::Dirtree {
-                stack.push(child);
-            }
+            self.count(&path)?;
+            self.count(&RepoPath::detached(commit))?;
+            commits.extend(self.commit(commit)?);
         }
-        if id.kind == ObjectKind::Commit {
-            parent = Commit::parse(&content)
-                .ok()
-                .and_then(|commit| commit.parent);
-        }
+        Ok(())
     }
-    Ok(parent)
+
+    /// Adds what is beneath a commit; returns its parent.
+    fn commit(&mut self, commit: Checksum) -> Result<Option<Checksum>, Error> {
+        let mut parent = None;
+        let mut stack = vec![ObjectId::new(ObjectKind::Commit, commit)];
+        while let Some(id) = stack.pop() {
+            let Some(content) = objects::read_metadata(self.fs, id)? else {
+                if objects::is_whole(self.fs, commit)? {
+                    return Err(Error::NotWhole { commit, id });
+                }
+                continue;
+            };
+            for child in objects::children(id, &content).unwrap_or_default() {
+                if !self.reached.insert(child) {
+                    continue;
+                }
+                self.count(&RepoPath::object(&child))?;
+                if child.kind == ObjectKind::Dirtree {
+                    stack.push(child);
+                }
+            }
+            if id.kind == ObjectKind::Commit {
+                parent = Commit::parse(&content)
+                    .ok()
+                    .and_then(|commit| commit.parent);
+            }
+        }
+        Ok(parent)
+    }
+
+    /// Adds a file to what is counted, if it is there.
+    fn count(&mut self, path: &RepoPath) -> Result<(), Error> {
+        if let Some(weight) = &mut self.weight {
+            let stat = if_there(self.fs.stat(path)).map_err(Error::io("looking at", path))?;
+            let file = |stat: Stat| Weight {
+                objects: 1,
+                bytes: stat.len,
+            };
+            *weight = *weight + stat.map(file).unwrap_or_default();
+        }
+        Ok(())
+    }
 }
 
 struct Sweep<'a, F: Fs> {
