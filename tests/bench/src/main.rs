@@ -111,11 +111,14 @@ fn neighbours() -> Result<ExitCode, Failure> {
         .prefix("artifact-bench-")
         .tempdir()
         .map_err(Failure::doing("make a directory"))?;
+    let percent = std::env::args().nth(2).unwrap_or_else(|| "10".to_owned());
     let scale = Scale {
         refs: 10_000,
-        refs_max: 10_000,
-        amount: 60_000,
-        pushes: 5,
+        objects: 50_000,
+        percent: percent
+            .parse()
+            .map_err(|_| Failure::new("usage: bench neighbours [PERCENT]"))?,
+        pushes: 9,
     };
     let mut rows = Vec::new();
     for kind in Kind::ALL {

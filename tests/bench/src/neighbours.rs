@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind};
+use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind, Share};
 use artifact_models::random::Random;
 use artifact_protocol::frame::{Expect, PushOptions, RefOutcome, RefUpdate};
 use artifact_protocol::limits::MAX_REFS;
@@ -34,10 +34,10 @@ use crate::timed;
 pub struct Scale {
     /// Refs of others.
     pub refs: u64,
-    /// The quota of the hostile identity.
-    pub refs_max: u64,
-    /// Directories, commits or megabytes, where no quota applies.
-    pub amount: u64,
+    /// Objects of others.
+    pub objects: u64,
+    /// How much the hostile identity may have of each, and of their bytes, in percent of what others have.
+    pub percent: u64,
     /// Honest pushes, of which the median counts.
     pub pushes: usize,
 }
@@ -164,6 +164,9 @@ pub fn table(rows: &[Row]) -> String {
 struct Scene {
     dir: PathBuf,
     scale: Scale,
+    // Who pushes to the store, and what that may have.
+    identity: &'static str,
+    allowance: Allowance,
     source: Repo,
     cache: Repo,
 }
@@ -171,9 +174,12 @@ struct Scene {
 impl Scene {
     /// Creates a cache that others use.
     fn new(dir: &Path, scale: Scale) -> Result<Self, Failure> {
-        let scene = Self {
+        let percent = |number: u64| number * scale.percent / 100;
+        let mut scene = Self {
             dir: dir.to_owned(),
             scale,
+            identity: "others",
+            allowance: Allowance::default(),
             source: Repo::init(&dir.join("source"), Mode::Archive)?,
             cache: Repo::at(&dir.join("cache")),
         };
@@ -187,8 +193,34 @@ impl Scene {
         }
         let commit = small_commit(&scene.cache, "beta/x/first", &dir.join("tree"), &mut random)?;
         add_refs(&scene.cache, scale.refs, &commit)?;
+        let bytes = scene.fill(scale.objects)?;
+        scene.identity = "mallory";
+        scene.allowance = Allowance {
+            refs_max: Some(percent(scale.refs)),
+            objects_max: Some(percent(scale.objects)),
+            bytes_max: Some(Share::Bytes(percent(bytes))),
+        };
         scene.cache.ostree("summary", ["-u"])?;
         Ok(scene)
+    }
+
+    /// Has others push so many objects; returns their bytes.
+    fn fill(&self, objects: u64) -> Result<u64, Failure> {
+        let mut made = Made::new();
+        let empty = made.empty;
+        let name = |n: u64| format!("{n:0200}");
+        let dirs: Vec<_> = (0..objects)
+            .map(|n| (name(n), made.dir(&[(name(n), empty)])))
+            .collect();
+        let parts: Vec<_> = dirs
+            .chunks(1000)
+            .enumerate()
+            .map(|(n, part)| (name(n as u64), made.dir(part)))
+            .collect();
+        let root = made.dir(&parts);
+        let commit = made.commit(root, None, 0, None);
+        self.push(&made, &[("gamma/x/all".to_owned(), commit)])?;
+        Ok(made.objects.values().map(|bytes| bytes.len() as u64).sum())
     }
 
     /// Measures the cost to others.
@@ -237,9 +269,11 @@ impl Scene {
 
     /// Executes the worst push of one kind; returns how many refs were set.
     fn worst(&self, kind: Kind) -> Result<usize, Failure> {
-        let Scale {
-            refs_max, amount, ..
-        } = self.scale;
+        let refs_max = self.allowance.refs_max.unwrap_or_default();
+        // A commit, and what else there is of few, fit as well.
+        let amount = self.allowance.objects_max.unwrap_or_default();
+        let amount = amount.saturating_sub(10);
+        let bytes_max = self.allowance.bytes_max.map_or(0, |share| share.of(0));
         let mut made = Made::new();
         let one = made.commit(made.empty, None, 0, None);
         let refs = |name: &dyn Fn(u64) -> String| -> Vec<(String, Checksum)> {
@@ -259,7 +293,7 @@ impl Scene {
             Kind::Versions => {
                 let mut names = Vec::new();
                 for n in 0..=refs_max {
-                    let len = if n == 0 { 9_000_000 } else { 256 };
+                    let len = if n == 0 { bytes_max as usize / 4 } else { 64 };
                     let commit = made.commit(made.empty, None, n, Some("9".repeat(len)));
                     names.push((format!("alpha/v/{n}"), commit));
                 }
@@ -267,9 +301,10 @@ impl Scene {
             }
             Kind::Tree => {
                 let mut heads = Vec::new();
-                for n in 0..amount / 200 {
+                let height = amount.min(200) - 1;
+                for n in 0..amount / (height + 1) {
                     let mut tree = made.dir(&[(format!("{n}"), made.empty)]);
-                    for _ in 0..200 {
+                    for _ in 0..height {
                         tree = made.dir(&[("d".to_owned(), tree)]);
                     }
                     heads.push((format!("{n:08}"), tree));
@@ -291,10 +326,13 @@ impl Scene {
             }
             Kind::Cut => {
                 for n in 0..4 {
-                    for bytes in 0..amount / 4 {
-                        made.dir(&[(format!("{n}-{bytes}"), made.empty)]);
+                    let mut made = Made::new();
+                    let empty = made.empty;
+                    for dir in 0..amount {
+                        made.dir(&[(format!("{n}-{dir}"), empty)]);
                     }
-                    let begun = self.open()?.begin(&Announcement::default());
+                    let announced = announce(&[(format!("alpha/cut/{n}"), one)])?;
+                    let begun = self.open()?.begin(&announced);
                     let (_, push) = begun.map_err(|error| failed(&error))?;
                     made.stage(&push)?;
                 }
@@ -305,11 +343,8 @@ impl Scene {
 
     fn open(&self) -> Result<LocalStore, Failure> {
         let config = StoreConfig {
-            identity: "mallory".to_owned(),
-            allowance: Allowance {
-                refs_max: Some(self.scale.refs_max),
-                ..Allowance::default()
-            },
+            identity: self.identity.to_owned(),
+            allowance: self.allowance,
             ..StoreConfig::default()
         };
         LocalStore::open(self.cache.path(), config).map_err(|error| failed(&error))
@@ -320,21 +355,7 @@ impl Scene {
         let mut taken = 0;
         for refs in refs.chunks(MAX_REFS) {
             let store = self.open()?;
-            let updates = refs.iter().map(|(name, commit)| {
-                let name = name.parse().map_err(|error| failed(&error))?;
-                Ok(RefUpdate {
-                    name,
-                    commit: *commit,
-                    detached: None,
-                    expect: Expect::Any,
-                })
-            });
-            let announcement = Announcement {
-                options: PushOptions::default(),
-                refs: updates.collect::<Result<_, Failure>>()?,
-                ..Announcement::default()
-            };
-            let begun = store.begin(&announcement);
+            let begun = store.begin(&announce(refs)?);
             let (_, mut push) = begun.map_err(|error| failed(&error))?;
             made.stage(&push)?;
             match push.publish().map_err(|error| failed(&error))? {
@@ -348,6 +369,23 @@ impl Scene {
         }
         Ok(taken)
     }
+}
+
+fn announce(refs: &[(String, Checksum)]) -> Result<Announcement, Failure> {
+    let updates = refs.iter().map(|(name, commit)| {
+        let name = name.parse().map_err(|error| failed(&error))?;
+        Ok(RefUpdate {
+            name,
+            commit: *commit,
+            detached: None,
+            expect: Expect::Any,
+        })
+    });
+    Ok(Announcement {
+        options: PushOptions::default(),
+        refs: updates.collect::<Result<_, Failure>>()?,
+        ..Announcement::default()
+    })
 }
 
 /// Directories and commits made by hand.

@@ -72,9 +72,9 @@ fn the_curves_have_a_point_for_each_size_and_pushes_that_succeeded() -> Result<(
 fn what_one_key_leaves_for_others_is_bounded_whatever_it_pushes() -> Result<(), Failure> {
     let dir = tempfile::tempdir().map_err(Failure::doing("make a directory"))?;
     let scale = Scale {
-        refs: 20,
-        refs_max: 100,
-        amount: 1_000,
+        refs: 100,
+        objects: 200,
+        percent: 100,
         pushes: 1,
     };
     let mut rows = Vec::new();
