@@ -9,9 +9,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-use artifact_protocol::frame::{RefOutcome, Staged, Verdict};
+use artifact_protocol::exit;
+use artifact_protocol::frame::{RefOutcome, RefusalCode, Staged, Verdict};
 use artifact_protocol::session::{Announcement, Opened, ReceiverEvent};
-use artifact_protocol::{Text, Version, escape_json};
+use artifact_protocol::{Version, escape_json};
 use serde::{Deserialize, Serialize};
 
 /// The audit's record of one push. Text of clients is escaped in the file, and must be escaped
@@ -37,6 +38,9 @@ pub struct Record {
     pub outcome: String,
     /// The reason of a failure.
     pub error: Option<String>,
+    /// The same in a word of [`FAILURES`], to be counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The announced refs: the first [`REFS_MAX`].
     pub refs: Vec<RefRecord>,
     /// How many more refs were announced.
@@ -63,6 +67,9 @@ pub struct RefRecord {
     pub outcome: String,
     /// The reason of a refusal.
     pub why: Option<String>,
+    /// The same in a word of [`REFUSALS`], to be counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The audit of one session.
@@ -116,14 +123,15 @@ impl Audit {
                     refused: outcomes.iter().any(|o| matches!(o, RefOutcome::Refused(_))),
                 };
                 for (record, outcome) in self.record.refs.iter_mut().zip(outcomes) {
-                    let (word, why) = match outcome {
+                    let (word, refusal) = match outcome {
                         RefOutcome::Updated => ("updated", None),
                         RefOutcome::Unchanged => ("unchanged", None),
                         RefOutcome::WouldUpdate => ("would-update", None),
-                        RefOutcome::Refused(refusal) => ("refused", Some(&refusal.text)),
+                        RefOutcome::Refused(refusal) => ("refused", Some(refusal)),
                     };
                     record.outcome = word.to_owned();
-                    record.why = why.map(Text::as_raw).map(shortened);
+                    record.why = refusal.map(|refusal| shortened(refusal.text.as_raw()));
+                    record.reason = refusal.map(|refusal| word_of(refusal.code).to_owned());
                 }
             }
         }
@@ -134,9 +142,12 @@ impl Audit {
         self.turned_away = true;
     }
 
-    /// Writes the line. A client that only asked which server this is leaves none.
-    pub fn finish(mut self, received: Staged, error: Option<String>) {
+    /// Writes the line. A client that only asked which server this is leaves none. `failure` is the
+    /// exit code and the text of an error.
+    pub fn finish(mut self, received: Staged, failure: Option<(u8, String)>) {
         let record = &mut self.record;
+        let (code, error) = failure.unzip();
+        record.reason = code.map(|code| failure_word(code).to_owned());
         if record.refs.is_empty() && error.is_none() {
             return;
         }
@@ -190,20 +201,45 @@ pub fn open(path: &Path) -> io::Result<File> {
 fn announced(announcement: &Announcement, opened: &Opened) -> Vec<RefRecord> {
     let refs = announcement.refs.iter().zip(&opened.refs).take(REFS_MAX);
     refs.map(|(update, state)| {
-        let (outcome, why) = match &state.verdict {
+        let (outcome, refusal) = match &state.verdict {
             Verdict::UpToDate => ("unchanged", None),
             Verdict::Accepted => (OPEN, None),
-            Verdict::Refused(refusal) => ("refused", Some(shortened(refusal.text.as_raw()))),
+            Verdict::Refused(refusal) => ("refused", Some(refusal)),
         };
         RefRecord {
             name: update.name.to_string(),
             old: state.current.map(|commit| commit.to_hex()),
             new: update.commit.to_hex(),
             outcome: outcome.to_owned(),
-            why,
+            why: refusal.map(|refusal| shortened(refusal.text.as_raw())),
+            reason: refusal.map(|refusal| word_of(refusal.code).to_owned()),
         }
     })
     .collect()
+}
+
+/// Returns the word of [`REFUSALS`] for a code.
+const fn word_of(code: RefusalCode) -> &'static str {
+    match code {
+        RefusalCode::NOT_PERMITTED => "not-permitted",
+        RefusalCode::NOT_FAST_FORWARD => "not-fast-forward",
+        RefusalCode::LOST_RACE => "lost-race",
+        RefusalCode::NAME_CONFLICT => "name-conflict",
+        RefusalCode::BINDING => "binding",
+        RefusalCode(_) => "other",
+    }
+}
+
+/// Returns the word of [`FAILURES`] for an exit code.
+const fn failure_word(code: u8) -> &'static str {
+    match code {
+        exit::REFUSED_REF => "not-permitted",
+        exit::CONNECTION => "connection",
+        exit::NOT_THE_PROTOCOL => "protocol",
+        exit::REFUSED_OBJECT => "object",
+        exit::STORAGE => "storage",
+        _ => "other",
+    }
 }
 
 /// Cuts a text to the length that a line of the audit allows: the client chooses the length of its
@@ -224,6 +260,24 @@ const fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
+/// The reasons for which a ref may be refused.
+pub const REFUSALS: [&str; 6] = [
+    "not-permitted",
+    "not-fast-forward",
+    "lost-race",
+    "name-conflict",
+    "binding",
+    "other",
+];
+/// The reasons for which a push may fail: a right, the connection, the protocol, what was sent, the repository.
+pub const FAILURES: [&str; 6] = [
+    "not-permitted",
+    "connection",
+    "protocol",
+    "object",
+    "storage",
+    "other",
+];
 /// Refs that the line of a push lists; the others are counted. A client may announce ten thousand.
 pub const REFS_MAX: usize = 100;
 /// Most characters of one text in a line.
@@ -237,6 +291,7 @@ mod tests {
     use std::slice;
 
     use artifact_formats::Checksum;
+    use artifact_protocol::Text;
     use artifact_protocol::frame::{Expect, RefState, RefUpdate, Refusal, RefusalCode, Staged};
 
     use super::*;
@@ -274,7 +329,10 @@ mod tests {
         let path = dir.path().join("audit");
         let mut audit = Audit::new(Some(open(&path).unwrap()), Record::default());
         events.iter().for_each(|event| audit.event(event));
-        audit.finish(RECEIVED, error.map(str::to_owned));
+        audit.finish(
+            RECEIVED,
+            error.map(|error| (exit::CONNECTION, error.to_owned())),
+        );
         let text = std::fs::read_to_string(&path).unwrap();
         let lines = text.lines();
         lines
@@ -326,6 +384,11 @@ mod tests {
             );
             let said: Vec<_> = record.refs.iter().map(|r| r.outcome.as_str()).collect();
             assert_eq!(said, refs);
+            for r in &record.refs {
+                let reason = (r.outcome == "refused").then_some("not-permitted");
+                assert_eq!(r.reason.as_deref(), reason);
+            }
+            assert_eq!(record.reason.as_deref(), error.map(|_| "connection"));
             assert_eq!((record.objects, record.bytes), (3, 400));
             assert_eq!(record.refs[0].old, Some("01".repeat(32)));
             assert_eq!(record.refs[0].new, "02".repeat(32));
@@ -349,7 +412,7 @@ mod tests {
         verdicts[9_999] = refused.clone();
         let many = [ReceiverEvent::Greeted(hello), opened(&verdicts)];
         let dir = tempfile::tempdir().unwrap();
-        let write = |events: &[ReceiverEvent], error: Option<String>| {
+        let write = |events: &[ReceiverEvent], error: Option<(u8, String)>| {
             let path = dir.path().join("audit");
             let _ = std::fs::remove_file(&path);
             let mut audit = Audit::new(Some(open(&path).unwrap()), Record::default());
@@ -363,7 +426,10 @@ mod tests {
         // Refs that are only counted matter, too.
         assert_eq!(record.outcome, "refused");
         let all_refused = opened(&vec![refused; 10_000]);
-        for line in [line, write(&[all_refused], Some(hostile.clone()))] {
+        for line in [
+            line,
+            write(&[all_refused], Some((exit::STORAGE, hostile.clone()))),
+        ] {
             let is_hostile = |c: char| c != '\n' && hostile.contains(c) && !c.is_ascii_graphic();
             assert!(!line.contains(is_hostile), "{line}");
             assert!(line.len() < 1024 * 1024, "{}", line.len());
@@ -384,6 +450,21 @@ mod tests {
             .unwrap();
         assert!(open(&pipe).is_err());
         assert!(open(Path::new("/dev/full")).is_err());
+    }
+
+    #[test]
+    fn every_reason_that_is_written_is_one_that_is_counted() {
+        for code in 0..=u16::MAX {
+            assert!(REFUSALS.contains(&word_of(RefusalCode(code))), "{code}");
+        }
+        for code in 0..=u8::MAX {
+            assert!(FAILURES.contains(&failure_word(code)), "{code}");
+        }
+        let earlier = r#"{"time":"","session":"","identity":"","client":null,"agent":null,
+            "protocol":null,"outcome":"done","error":null,"objects":0,"bytes":0,"duration_ms":0,
+            "refs":[{"name":"a","old":null,"new":"b","outcome":"refused","why":"c"}]}"#;
+        let record: Record = serde_json::from_str(earlier).unwrap();
+        assert_eq!((record.reason, &record.refs[0].reason), (None, &None));
     }
 
     #[test]

@@ -188,7 +188,7 @@ fn serve(args: &Args, prepared: Prepared, mut signals: Signals) -> anyhow::Resul
             event,
         ),
     };
-    let (code, error) = match served.done {
+    let (code, failure) = match served.done {
         Ok(()) => (exit::DONE, None),
         Err(error) => {
             let code = exit_code(&error);
@@ -197,10 +197,10 @@ fn serve(args: &Args, prepared: Prepared, mut signals: Signals) -> anyhow::Resul
             }
             let error = format!("{:#}", anyhow::Error::new(error));
             tracing::error!("{error}");
-            (code, Some(error))
+            (code, Some((code, error)))
         }
     };
-    audit.finish(served.staged, error);
+    audit.finish(served.staged, failure);
     Ok(spoken.exit_code(code))
 }
 
