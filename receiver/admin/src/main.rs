@@ -6,6 +6,7 @@
 mod authorize;
 mod fsck;
 mod init;
+mod metrics;
 mod page;
 mod prune;
 mod remove;
@@ -39,6 +40,7 @@ enum Command {
     Fsck(fsck::Fsck),
     Remove(remove::Remove),
     Prune(prune::Prune),
+    Metrics(metrics::WriteMetrics),
     Page(page::WritePage),
     Status(status::StatusArgs),
     Summary(summary::MakeSummary),
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Fsck(fsck) => fsck::run(&fsck),
         Command::Remove(remove) => remove::run(&remove),
         Command::Prune(prune) => prune::run(&prune),
+        Command::Metrics(metrics) => metrics::run(&metrics),
         Command::Page(page) => page::run(&page),
         Command::Status(status) => status::run(&status),
         Command::Summary(summary) => summary::run(&summary),

@@ -10,6 +10,7 @@ mod cuts;
 mod edges;
 mod hostile;
 mod manual;
+mod metrics;
 mod old_clients;
 mod old_servers;
 mod place;

@@ -117,6 +117,9 @@ impl Place {
 
 /// Makes a directory if it does not exist, and locks it.
 fn lock(dir: &Path) -> anyhow::Result<File> {
+    if let Some(above) = dir.parent().filter(|above| !above.as_os_str().is_empty()) {
+        fs::create_dir_all(above).with_context(|| cannot("make", above))?;
+    }
     match fs::create_dir(dir) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             return Err(error).with_context(|| cannot("make", dir));
