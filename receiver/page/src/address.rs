@@ -33,11 +33,22 @@ pub enum AddressError {
 impl PullUrl {
     /// Returns the address under which a client reached the server, if `host` may be a host; `at`
     /// is the repository's path on the server, such as `/artifacts`.
-    pub(crate) fn of_host(scheme: &str, host: &str, at: &str) -> Option<Self> {
+    pub(crate) fn of_host(plain_http: bool, host: &str, at: &str) -> Option<Self> {
         let host = host.to_ascii_lowercase();
         if !is_authority(&host) {
             return None;
         }
+        // Without TLS, a server is behind a proxy that has it, unless this machine asks itself.
+        let own = ["localhost", "127.0.0.1", "[::1]"];
+        let is_own = own.iter().any(|own| {
+            host.strip_prefix(own)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+        });
+        let scheme = if plain_http && is_own {
+            "http"
+        } else {
+            "https"
+        };
         format!("{scheme}://{host}{at}").parse().ok()
     }
 
@@ -157,12 +168,20 @@ mod tests {
 
     #[test]
     fn a_host_that_a_client_makes_up_is_no_address() {
-        let of = |host| PullUrl::of_host("https", host, "/artifacts");
+        let of = |host| PullUrl::of_host(false, host, "/artifacts");
         assert_eq!(
             of("Cache.Example:8443").unwrap().as_str(),
             "https://cache.example:8443/artifacts"
         );
         assert_eq!(of("[::1]:1").unwrap().host(), "::1");
+        let plain = |host| {
+            PullUrl::of_host(true, host, "")
+                .unwrap()
+                .as_str()
+                .to_owned()
+        };
+        assert_eq!(plain("localhost:80"), "http://localhost:80");
+        assert_eq!(plain("localhost.example"), "https://localhost.example");
         assert_eq!(of("a.example:1").unwrap().host(), "a.example");
         for host in [
             "",

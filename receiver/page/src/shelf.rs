@@ -23,6 +23,8 @@ pub(crate) struct Item {
     // Where the project ends in the name, and where the key begins.
     project_end: usize,
     key_start: usize,
+    // What a search looks at: name and identity, in lower case. No word holds what is between them.
+    folded: String,
 }
 
 /// The elements whose names share the first component.
@@ -182,11 +184,15 @@ impl Item {
             (Some(first), Some(last)) => (first, last + 1),
             _ => (0, 0),
         };
+        let who = who(&stored);
+        let mut folded = format!("{}\n{}", stored.name, who.as_deref().unwrap_or_default());
+        folded.make_ascii_lowercase();
         Self {
-            who: who(&stored),
+            who,
             stored,
             project_end,
             key_start,
+            folded,
         }
     }
 
@@ -204,14 +210,8 @@ impl Item {
     }
 
     fn has_all(&self, words: &[String]) -> bool {
-        let has = |text: &str, word: &str| {
-            let (text, word) = (text.as_bytes(), word.as_bytes());
-            text.windows(word.len())
-                .any(|part| part.eq_ignore_ascii_case(word))
-        };
         words.iter().all(|word| {
-            has(&self.stored.name, word)
-                || self.who.as_deref().is_some_and(|who| has(who, word))
+            self.folded.contains(word.as_str())
                 || is_digits(word) && self.stored.commit.to_hex().starts_with(word.as_str())
         })
     }

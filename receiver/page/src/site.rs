@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -42,9 +42,16 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Site {
     options: Options,
+    looking: Arc<Looking>,
+    counting: Arc<Counting>,
+}
+
+/// What was seen last, and who looks again.
+#[derive(Debug)]
+struct Looking {
     reader: Mutex<Reader>,
     shown: RwLock<Arc<Snapshot>>,
-    counting: Arc<Counting>,
+    runs: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -80,8 +87,11 @@ impl Site {
         let shown = reader.snapshot(shelf, false);
         Ok(Self {
             options,
-            reader: Mutex::new(reader),
-            shown: RwLock::new(Arc::new(shown)),
+            looking: Arc::new(Looking {
+                reader: Mutex::new(reader),
+                shown: RwLock::new(Arc::new(shown)),
+                runs: AtomicBool::new(false),
+            }),
             counting: Arc::new(Counting {
                 repo: repo.to_owned(),
                 runs: AtomicBool::new(false),
@@ -95,7 +105,7 @@ impl Site {
     /// server's own files come before or after this.
     pub fn answer(&self, path: &str, query: Option<&str>, host: &str) -> Option<Page> {
         let asked = links::asked(path, query)?;
-        self.look_again();
+        Looking::run_if_due(&self.looking);
         Counting::run_if_due(&self.counting);
         let at = match asked {
             Asked::Moved(to) => return Some(Page::moved(to)),
@@ -143,9 +153,8 @@ impl Site {
 
     fn view(&self, layout: Layout, host: &str) -> View {
         let options = &self.options;
-        let scheme = if options.plain_http { "http" } else { "https" };
         let pull_url = options.pull_url.clone();
-        let pull_url = pull_url.or_else(|| PullUrl::of_host(scheme, host, &options.at));
+        let pull_url = pull_url.or_else(|| PullUrl::of_host(options.plain_http, host, &options.at));
         View {
             layout,
             clock: match layout {
@@ -156,19 +165,44 @@ impl Site {
             title: options.title.clone(),
             push_url: options.push_url.clone(),
             pull_url,
-            shown: Arc::clone(&self.shown.read()),
+            shown: Arc::clone(&self.looking.shown.read()),
             stock: self.counting.stock.lock().map(|(stock, ..)| stock),
         }
     }
+}
 
-    /// Looks for changes, unless a thread has just looked or is looking.
-    fn look_again(&self) {
-        let Some(mut reader) = self.reader.try_lock() else {
-            return;
-        };
-        if reader.looked.elapsed() < BETWEEN_LOOKS {
+impl Looking {
+    /// Looks for changes, unless a thread has just looked or is looking. It waits a little: the
+    /// page of a small cache is as new as can be, and that of a large one is there at once.
+    fn run_if_due(this: &Arc<Self>) {
+        let is_due = this
+            .reader
+            .try_lock()
+            .is_some_and(|reader| reader.looked.elapsed() >= BETWEEN_LOOKS);
+        if !is_due || this.runs.swap(true, Ordering::AcqRel) {
             return;
         }
+        let (done, is_done) = mpsc::channel();
+        let looking = Arc::clone(this);
+        let started = thread::Builder::new()
+            .name("look".to_owned())
+            .spawn(move || {
+                looking.look();
+                looking.runs.store(false, Ordering::Release);
+                // Nobody may wait any more.
+                let _ = done.send(());
+            });
+        match started {
+            Ok(_) => _ = is_done.recv_timeout(WORTH_WAITING),
+            Err(error) => {
+                this.runs.store(false, Ordering::Release);
+                tracing::warn!(%error, "cannot look for changes: pages stay as before");
+            }
+        }
+    }
+
+    fn look(&self) {
+        let mut reader = self.reader.lock();
         let shelf = Arc::clone(&self.shown.read().shelf);
         let (shelf, is_stale) = match reader.refresh() {
             Ok(true) => (Arc::new(reader.shelf()), false),
@@ -263,6 +297,8 @@ fn now() -> i64 {
     i64::try_from(since.unwrap_or_default().as_secs()).unwrap_or(i64::MAX)
 }
 
+/// How long an answer waits for news.
+const WORTH_WAITING: Duration = Duration::from_millis(40);
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 const BETWEEN_COUNTS: Duration = Duration::from_secs(10 * 60);
 const DAY: i64 = 24 * 60 * 60;

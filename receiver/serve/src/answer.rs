@@ -19,6 +19,7 @@ use crate::limits::Source;
 use crate::listen::Role;
 use crate::log::{self, Entry};
 use crate::metrics;
+use crate::page;
 use crate::pairs::Which;
 use crate::paths::{Asked, Kind, Wanted};
 use crate::ranges::{self, Outcome};
@@ -155,7 +156,10 @@ async fn give(
         }
         Asked::Live => Ok(plain(StatusCode::OK, "alive\n")),
         Asked::Ready => Ok(ready(context)),
-        Asked::Other => Ok(not_found()),
+        Asked::Other => {
+            entry.kind = "page";
+            page::answer(shared.site.as_ref(), head).await
+        }
     }
 }
 

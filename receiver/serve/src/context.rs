@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use artifact_page::Site;
 use hyper::header::HeaderMap;
 use tokio::sync::Semaphore;
 
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) answers_each: Arc<Shares>,
     pub(crate) stopping: AtomicBool,
     pub(crate) private: bool,
+    pub(crate) site: Option<Arc<Site>>,
 }
 
 impl Shared {

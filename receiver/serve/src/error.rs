@@ -17,6 +17,14 @@ pub enum Error {
         /// Why.
         source: RepositoryError,
     },
+    /// The page for people cannot be made: this user cannot read all that it shows.
+    #[error("cannot read what the page of {} shows; --no-page serves without one", path.display())]
+    Page {
+        /// The repository.
+        path: PathBuf,
+        /// Why.
+        source: Box<artifact_store::Error>,
+    },
     /// The certificate cannot be used.
     #[error("cannot serve with TLS")]
     Certificate(#[from] CertificateError),

@@ -28,6 +28,7 @@ mod listen;
 mod log;
 mod metrics;
 mod notify;
+mod page;
 mod pairs;
 mod paths;
 mod ranges;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use artifact_page::Site;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -38,6 +39,8 @@ pub struct Config {
     pub connections_each_max: usize,
     /// Where requests are written down, if they are.
     pub log: Option<AccessLog>,
+    /// What the page for people says; without it there is none.
+    pub page: Option<artifact_page::Options>,
 }
 
 /// What a running server is told.
@@ -75,6 +78,12 @@ impl Server {
                  another one"
             );
         }
+        let site = config.page.map(|page| Site::open(&config.repo, page));
+        let site = site.transpose().map_err(|source| Error::Page {
+            path: config.repo.clone(),
+            source: Box::new(source),
+        })?;
+        let site = site.map(Arc::new);
         let private = config
             .certificate
             .as_ref()
@@ -95,6 +104,7 @@ impl Server {
             answers_each: Shares::new(2 * config.connections_each_max),
             stopping: AtomicBool::new(false),
             private,
+            site,
         };
         Ok(Self {
             shared: Arc::new(shared),

@@ -13,6 +13,7 @@ mod manual;
 mod metrics;
 mod old_clients;
 mod old_servers;
+mod page;
 mod place;
 mod reading;
 mod receiver;

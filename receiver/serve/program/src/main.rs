@@ -7,12 +7,13 @@ mod log;
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, bail};
+use artifact_page::PullUrl;
 use artifact_protocol::exit;
 use artifact_sandbox::{Needs, Standing, privilege};
 use artifact_serve::{
@@ -87,6 +88,18 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections_each: u32,
+    /// Where the page for people says to pull from [default: the host that the browser asked]
+    #[arg(long, value_name = "URL")]
+    pull_url: Option<PullUrl>,
+    /// What the page calls the cache [default: its host]
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+    /// The audit of the receiver, from which the page knows who pushed; this user needs to read it
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
+    /// Serve no page for people
+    #[arg(long, conflicts_with_all = ["pull_url", "title", "audit"])]
+    no_page: bool,
     /// Say on standard error what happens
     #[arg(short, long)]
     verbose: bool,
@@ -153,6 +166,7 @@ fn run(args: &Args, access: Option<&AccessLog>, said: &Arc<Lines>) -> anyhow::Re
         connections_max: args.connections(),
         connections_each_max: usize::try_from(args.connections_each)?,
         log: access.cloned(),
+        page: args.page(),
     })?;
     // The sandbox takes away the sockets by which a signal wakes a thread.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot hear signals")?;
@@ -198,6 +212,18 @@ impl Args {
             key,
             client_ca,
         })
+    }
+
+    fn page(&self) -> Option<artifact_page::Options> {
+        let page = artifact_page::Options {
+            title: self.title.clone(),
+            pull_url: self.pull_url.clone(),
+            at: self.at.clone(),
+            plain_http: self.plain_http,
+            push_url: None,
+            audit: self.audit.clone(),
+        };
+        (!self.no_page).then_some(page)
     }
 
     fn sockets(&self) -> Result<Vec<(Role, Socket)>, ListenError> {
@@ -253,6 +279,13 @@ impl Args {
         }
         let mut read = certificate.map(CertificateFiles::dirs).unwrap_or_default();
         read.push(self.repo.clone());
+        // After a rotation there is another file.
+        let audit = self.audit.as_deref().and_then(Path::parent);
+        read.extend(
+            audit
+                .filter(|dir| !dir.as_os_str().is_empty())
+                .map(Path::to_owned),
+        );
         let needs = Needs {
             written: Vec::new(),
             read,
@@ -329,7 +362,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         return exit::USAGE;
     }
     match error.downcast_ref() {
-        Some(Error::Repository { .. }) => exit::STORAGE,
+        Some(Error::Repository { .. } | Error::Page { .. }) => exit::STORAGE,
         Some(Error::Certificate(_) | Error::Listen(_)) => exit::USAGE,
         _ => exit::OTHER,
     }
