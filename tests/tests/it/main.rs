@@ -8,7 +8,9 @@ mod chaos;
 mod crowd;
 mod cuts;
 mod edges;
+mod flatpak;
 mod hostile;
+mod libostree;
 mod manual;
 mod metrics;
 mod old_clients;
@@ -26,6 +28,7 @@ mod threats;
 mod trees;
 mod upkeep;
 mod user;
+mod web_servers;
 mod wire;
 
 use artifact_tests::exec::Failure;
