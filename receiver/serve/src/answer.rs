@@ -25,7 +25,7 @@ use crate::paths::{Asked, Kind, Wanted};
 use crate::ranges::{self, Outcome};
 use crate::replies::{no_cache, not_found, plain, retry_later, set, status};
 
-/// Answers a request. Whatever it is, there is an answer.
+/// Answers a request. Every request gets an answer.
 pub(crate) async fn answer<B>(context: &Context, request: Request<B>) -> Response<Body>
 where
     B: hyper::body::Body,
@@ -56,7 +56,7 @@ where
     response.map(|body| if is_head { body.into_head() } else { body }.with(entry))
 }
 
-/// Lets a request be answered once there is a place for it.
+/// Lets a request proceed once a place is free.
 async fn admit(
     context: &Context,
     head: &Parts,
@@ -87,7 +87,7 @@ async fn admit(
     result.unwrap_or_else(|error| fault(head, &error))
 }
 
-/// Answers those who watch over the server.
+/// Answers monitoring.
 fn watch(context: &Context, head: &Parts, entry: &mut Entry) -> Response<Body> {
     entry.kind = "watch";
     match head.uri.path() {
@@ -104,7 +104,7 @@ fn watch(context: &Context, head: &Parts, entry: &mut Entry) -> Response<Body> {
     }
 }
 
-/// Answers those who pull.
+/// Answers pullers.
 async fn give(
     context: &Context,
     head: &Parts,
@@ -163,7 +163,7 @@ async fn give(
     }
 }
 
-/// Opens a file that is wanted, if pullers may have it.
+/// Opens a requested file, if pullers may have it.
 async fn find(context: &Context, wanted: &Wanted) -> io::Result<Option<Found>> {
     let files = &context.shared.files;
     let found = match files.find_now(&wanted.path) {
@@ -176,8 +176,8 @@ async fn find(context: &Context, wanted: &Wanted) -> io::Result<Option<Found>> {
         }
         found => found?,
     };
-    // A puller that finds a commit relies on all below it. Without the commit it knows at once that
-    // it cannot have it.
+    // A puller that finds a commit relies on everything below it. Without the commit, it knows at
+    // once that it cannot have it.
     let partial = match wanted.kind {
         Kind::Commit => wanted.partial_mark(),
         _ => None,
@@ -188,7 +188,7 @@ async fn find(context: &Context, wanted: &Wanted) -> io::Result<Option<Found>> {
     }
 }
 
-/// Answers with a file, or the part of it that is asked for.
+/// Answers with a file, or the requested part of it.
 fn file(
     context: &Context,
     head: &Parts,
@@ -246,7 +246,8 @@ fn file(
     Ok(response)
 }
 
-/// Returns a part of a file: what is short and in memory at once, so that nothing stays open for it.
+/// Returns a part of a file: at once if it is short and in memory, so that no file stays open for
+/// it.
 fn body(
     context: &Context,
     file: &Arc<std::fs::File>,
@@ -267,7 +268,7 @@ fn body(
     Ok(Body::file(Arc::clone(file), at, len, readers))
 }
 
-/// The configuration of a repository, as far as it is a puller's affair.
+/// The settings of a repository's configuration that concern pullers.
 fn config_text(config: &RepoConfig) -> String {
     let mut text = "[core]\nrepo_version=1\nmode=archive-z2\n".to_owned();
     if config.tombstone_commits {
@@ -296,7 +297,7 @@ fn ready(context: &Context) -> Response<Body> {
     }
 }
 
-/// The server's own fault: the operator is told, the client that there is one.
+/// An error on the server's side: the operator gets the reason, the client only the fact.
 fn fault(head: &Parts, error: &io::Error) -> Response<Body> {
     let path = head.uri.path();
     tracing::warn!("cannot serve {}: {error}", artifact_protocol::escape(path));
@@ -309,7 +310,7 @@ fn fault(head: &Parts, error: &io::Error) -> Response<Body> {
     }
 }
 
-/// Up to this length a file is read at once.
+/// Up to this length, a file is read at once.
 const MAX_SHORT_LEN: u64 = 32 * 1024;
 /// How long a request waits for others to end.
 const WAIT_FOR_PLACE: Duration = Duration::from_secs(10);

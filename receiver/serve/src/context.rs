@@ -1,4 +1,4 @@
-//! What answers may know: what all connections share, and what each has of its own.
+//! The context of answers: the parts shared by all connections, and those of one.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::pairs::{Half, Pairs, SUMMARY};
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) files: Files,
@@ -61,7 +61,7 @@ impl Shared {
     }
 }
 
-/// What an answer may know of the connection that it is for.
+/// The facts about a connection that its answers may use.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
@@ -71,12 +71,12 @@ pub(crate) struct Context {
     pub(crate) peer: Peer,
 }
 
-/// Who is at the other end.
+/// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
-    /// Its address; `None` by a path of this machine.
+    /// Its address; `None` for a Unix socket.
     pub(crate) address: Option<IpAddr>,
-    /// Whether it is a proxy of this machine, which says whom it asks for.
+    /// Whether it is a proxy on this machine, which names its client.
     pub(crate) proxy: bool,
 }
 
@@ -91,7 +91,7 @@ impl Context {
         }
     }
 
-    /// Returns the address of the client whose request has these headers.
+    /// Returns the address of the client that sent a request with these headers.
     pub(crate) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
         let forwarded = self.peer.proxy.then(|| forwarded(headers));
         let client = forwarded.flatten().or(self.peer.address);
@@ -99,8 +99,8 @@ impl Context {
     }
 }
 
-/// Returns the address that a proxy of this machine says the client has: the last one is the one that
-/// the proxy has seen itself.
+/// Returns the client's address as named by a proxy on this machine: the last one, which the proxy
+/// has seen itself.
 fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all(FORWARDED_FOR).iter().next_back()?;
     last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
@@ -109,5 +109,5 @@ fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
 const FORWARDED_FOR: &str = "x-forwarded-for";
 pub(crate) const NO_CACHE: &str = "no-cache";
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-/// For a server that asks for certificates: what it gives is not for others.
+/// For a server that requires certificates: shared caches must not keep its answers.
 const IMMUTABLE_PRIVATE: &str = "private, max-age=31536000, immutable";

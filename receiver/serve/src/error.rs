@@ -1,4 +1,4 @@
-//! Why there is nothing to serve, in words that say what mends it.
+//! Why the server cannot serve, with advice.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ use artifact_formats::ConfigError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The repository cannot be served: the operator's doing, or the disk's.
+    /// The repository cannot be served; the operator or the disk is at fault.
     #[error("cannot serve the repository {}", path.display())]
     Repository {
-        /// Where it is said to be.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: RepositoryError,
     },
     /// The page for people cannot be made: this user cannot read all that it shows.
@@ -28,10 +28,10 @@ pub enum Error {
     /// The certificate cannot be used.
     #[error("cannot serve with TLS")]
     Certificate(#[from] CertificateError),
-    /// There is no socket to listen on.
+    /// No socket can be opened.
     #[error("cannot listen")]
     Listen(#[from] ListenError),
-    /// The machine has not what a server needs.
+    /// The machine lacks a resource that the server needs.
     #[error("cannot start the threads of the server")]
     Runtime(#[source] io::Error),
 }
@@ -61,7 +61,7 @@ pub enum RepositoryError {
          `artifact-cache-admin init REPO` makes one that can"
     )]
     Mode(&'static str),
-    /// It has no objects, which a disk that is not mounted looks like.
+    /// It has no objects, as if its disk were not mounted.
     #[error("it has no directory of objects: is its disk mounted?")]
     NoObjects,
     /// Its objects cannot be looked at.
@@ -76,16 +76,16 @@ pub enum CertificateError {
     /// A file cannot be read as PEM.
     #[error("cannot read the {what} in {}: {hint}", path.display())]
     Read {
-        /// What was looked for in it.
+        /// The missing content.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What may mend it.
+        /// Advice.
         hint: &'static str,
-        /// Why.
+        /// The reason.
         source: rustls::pki_types::pem::Error,
     },
-    /// A file has no certificate in it.
+    /// A file contains no certificate.
     #[error("there is no certificate in {}: a PEM file begins with -----BEGIN CERTIFICATE-----", path.display())]
     Empty {
         /// The file.
@@ -103,46 +103,46 @@ pub enum CertificateError {
         /// The file of the key.
         key: PathBuf,
     },
-    /// The library refuses the certificate or the key.
+    /// The TLS library refuses the certificate or the key.
     #[error("the certificate in {} cannot be used with the key in {}", cert.display(), key.display())]
     Refused {
         /// The file of the certificate.
         cert: PathBuf,
         /// The file of the key.
         key: PathBuf,
-        /// Why.
+        /// The reason.
         source: rustls::Error,
     },
-    /// The library refuses an authority for clients.
+    /// The TLS library refuses an authority for clients.
     #[error("the authorities for clients in {} cannot be used", path.display())]
     Authority {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// Why there is no socket to listen on.
+/// Why no socket can be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// Nothing says where.
+    /// No address is given.
     #[error("nothing says where: give --listen ADDRESS:PORT, or start it by a socket of systemd")]
     Nowhere,
-    /// A place is no address.
+    /// A text is no address.
     #[error("{place:?} is no address and port, such as 0.0.0.0:443 or [::]:443, nor unix:/PATH")]
     Address {
         /// What was given.
         place: String,
     },
-    /// Another program has the address.
+    /// Another program uses the address.
     #[error("{place} is in use; `ss -ltnp` says by whom")]
     InUse {
         /// What was given.
         place: String,
     },
-    /// This user may not take the address.
+    /// This user may not use the address.
     #[error(
         "this user may not listen on {place}: ports below 1024 take root with --user, \
          AmbientCapabilities=CAP_NET_BIND_SERVICE, or a socket of systemd"
@@ -151,7 +151,7 @@ pub enum ListenError {
         /// What was given.
         place: String,
     },
-    /// The address cannot be taken.
+    /// The address cannot be used.
     #[error("cannot use {place}")]
     Bind {
         /// What was given.
@@ -159,7 +159,7 @@ pub enum ListenError {
         /// Why.
         source: io::Error,
     },
-    /// A socket that was handed over cannot be used.
+    /// A socket from the service manager cannot be used.
     #[error("cannot use socket {index} of those that were handed over")]
     Inherited {
         /// Counted from 0.
@@ -167,13 +167,13 @@ pub enum ListenError {
         /// Why.
         source: io::Error,
     },
-    /// Whoever listens in would read along.
+    /// An eavesdropper could read the traffic.
     #[error(
         "{place} can be reached from other machines, and --plain-http is for proxies on this one: \
          listen on 127.0.0.1 or unix:/PATH, or give --cert and --key"
     )]
     Plain {
-        /// Where.
+        /// The address.
         place: String,
     },
 }

@@ -1,12 +1,13 @@
-//! Serves the repository of an artifact cache over https, to those who pull.
+//! Serves the repository of an artifact cache over https, to pullers.
 //!
-//! Read only, and beneath the repository only: [`Server`] knows the shapes of the paths that a puller
-//! asks for (`paths.rs`), opens regular files and follows no link (`files.rs`), and answers all else
-//! with an error. It never changes anything, takes no lock, and knows nothing of pushes but their
-//! order: what a commit reaches is there before it, and a commit before the refs that name it.
+//! It only reads, and only below the repository: [`Server`] knows the shapes of the paths that
+//! pullers request (`paths.rs`), opens regular files and follows no link (`files.rs`), and answers
+//! any other request with an error. It changes nothing, takes no lock, and knows of pushes only
+//! their order: objects exist before the commits that reach them, and commits before the refs that
+//! name them.
 //!
 //! Everything that has to happen outside the sandbox happens in [`Server::open`], [`Socket::bind`]
-//! and [`Notifier::from_env`]; threads are made by [`Server::run`] and not before.
+//! and [`Notifier::from_env`]; only [`Server::run`] makes threads.
 //!
 //! ```text
 //! socket -> gate (how many) -> connection (TLS, HTTP, patience) -> answer (paths, conditions)

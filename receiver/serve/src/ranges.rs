@@ -1,7 +1,7 @@
-//! Which part of a file a request wants, if any: conditions and single ranges (RFC 9110, 13 and 14).
+//! Decides which part of a file to send: conditions and single ranges (RFC 9110, 13 and 14).
 //!
-//! Pure functions of headers. Several ranges at once are answered with the whole file, which the RFC
-//! allows: nobody who pulls asks for them, and they have been used to make servers work for nothing.
+//! Pure functions of headers. A request for several ranges gets the whole file, which the RFC
+//! allows: no puller sends one, and such requests have been used to make servers work for nothing.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,21 +10,21 @@ use hyper::header::{
     HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
 };
 
-/// What a file is known by.
+/// The validators of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Validators {
     /// The strong entity tag, in its quotes.
     pub(crate) tag: String,
-    /// When it was last modified, in whole seconds.
+    /// The modification time, in whole seconds.
     pub(crate) modified: SystemTime,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub(crate) len: u64,
 }
 
-/// What to answer.
+/// The kind of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// 200: all of it.
+    /// 200: the whole file.
     Whole,
     /// 206: from the first of these bytes to the last, both included.
     Part(u64, u64),
@@ -32,11 +32,11 @@ pub(crate) enum Outcome {
     NotModified,
     /// 412.
     PreconditionFailed,
-    /// 416: no byte of it is wanted.
+    /// 416: the range contains no byte of the file.
     Unsatisfiable,
 }
 
-/// Decides what to answer; `ranges` says whether the method is one that may ask for a part.
+/// Decides on the answer; `ranges` tells whether the method may request a part.
 pub(crate) fn decide(
     headers: &HeaderMap,
     file: &Validators,
@@ -63,7 +63,7 @@ pub(crate) fn decide(
     }
 }
 
-/// A range as it was asked for.
+/// A requested range.
 #[derive(Clone, Copy)]
 enum Range {
     From(u64),
@@ -85,7 +85,7 @@ impl Range {
     }
 }
 
-/// Reads the one range of a request; what is malformed, or several, is not there.
+/// Reads the single range of a request; a malformed one, or several, count as none.
 fn range(headers: &HeaderMap) -> Option<Range> {
     let (unit, range) = single(headers, &RANGE)?.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -101,13 +101,13 @@ fn range(headers: &HeaderMap) -> Option<Range> {
     }
 }
 
-/// More digits than a number holds are beyond the end of every file.
+/// A number with too many digits is beyond the end of every file.
 fn number(digits: &str) -> Option<u64> {
     let digits_only = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     digits_only.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
-/// Returns whether a range may be taken of this file: `If-Range` is not there, or names it.
+/// Returns whether the range applies to this file: `If-Range` is absent, or matches it.
 fn is_the_same(headers: &HeaderMap, file: &Validators, now: SystemTime) -> bool {
     if !headers.contains_key(&IF_RANGE) {
         return true;
@@ -123,7 +123,7 @@ fn is_the_same(headers: &HeaderMap, file: &Validators, now: SystemTime) -> bool 
     old && httpdate::parse_http_date(value).is_ok_and(|date| date == file.modified)
 }
 
-/// Returns the value of a header that is there once.
+/// Returns the value of a header that occurs once.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
@@ -139,12 +139,12 @@ fn list(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
     let mut values = headers.get_all(name).iter().peekable();
     values.peek()?;
     let values = values.filter_map(|value| value.to_str().ok());
-    // No tag of ours has a comma: one that is cut in two matches nothing, as it should.
+    // No tag of ours contains a comma: a tag that is cut in two matches nothing, as it should.
     let members = values.flat_map(|value| value.split(','));
     Some(members.map(|member| member.trim().to_owned()).collect())
 }
 
-/// Returns whether a tag is among those of a list; `strong` refuses those that are marked weak.
+/// Returns whether a list contains a tag; `strong` ignores weak ones.
 fn matches(members: &[String], tag: &str, strong: bool) -> bool {
     members.iter().any(|member| {
         let plain = member.strip_prefix("W/").filter(|_| !strong);
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(head, Outcome::Whole, "only GET has ranges");
     }
 
-    /// What a range means, byte by byte.
+    /// The meaning of a range, byte by byte.
     fn model(len: u64, wants: impl Fn(u64) -> bool) -> Outcome {
         let wanted: Vec<u64> = (0..len).filter(|at| wants(*at)).collect();
         match (wanted.first(), wanted.last()) {

@@ -1,4 +1,4 @@
-//! The server: what all connections share, who may come in, and how it ends.
+//! The server: the state shared by all connections, admission, and shutdown.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,35 +24,35 @@ use crate::notify::Notifier;
 use crate::pairs::Pairs;
 use crate::tls::{CertificateFiles, Certificates};
 
-/// What is served, and to whom.
+/// The configuration of a server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The repository.
+    /// The directory of the repository.
     pub repo: PathBuf,
-    /// The path of its root in addresses, such as `/artifacts`; empty for the root of the host.
+    /// The path of its root in URLs, such as `/artifacts`; empty for the root of the host.
     pub at: String,
-    /// The certificate; without one it is plain HTTP/1.1, to this machine alone.
+    /// The certificate; without one, the server speaks plain HTTP/1.1, and only to this machine.
     pub certificate: Option<CertificateFiles>,
-    /// Connections at once.
+    /// The most connections at once.
     pub connections_max: usize,
-    /// Connections at once of one address, and half as many of the requests that may run for it.
+    /// The most connections at once from one address; half as many of its requests may run.
     pub connections_each_max: usize,
-    /// Where requests are written down, if they are.
+    /// The access log, if any.
     pub log: Option<AccessLog>,
     /// What the page for people says; without it there is none.
     pub page: Option<artifact_page::Options>,
 }
 
-/// What a running server is told.
+/// An order to a running server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// To read the certificate again, changed or not.
+    /// Read the certificate again, changed or not.
     Reload,
-    /// To end: what is running is finished. The second time, to end at once.
+    /// Finish running answers, then end. A second order ends at once.
     Stop,
 }
 
-/// A server that has all it needs from outside the sandbox.
+/// A server that has opened everything it needs from outside the sandbox.
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
@@ -89,8 +89,8 @@ impl Server {
             .as_ref()
             .is_some_and(|files| files.client_ca.is_some());
         let certificates = config.certificate.map(Certificates::load).transpose()?;
-        // Where tokio is built with signals, the first runtime of a process makes a pair of sockets
-        // for all of them, which the sandbox does not let be made.
+        // If tokio is built with signals, the first runtime of a process makes a pair of sockets
+        // for all of them, which the sandbox denies.
         let first = runtime::Builder::new_current_thread().enable_io().build();
         drop(first.map_err(Error::Runtime)?);
         let shared = Shared {
@@ -114,7 +114,8 @@ impl Server {
         })
     }
 
-    /// Serves until it is told to stop; the service manager hears of it. All threads are made here.
+    /// Serves until it is ordered to stop, and keeps the service manager informed. All threads are
+    /// made here.
     pub fn run(
         self,
         sockets: Vec<(Role, Socket)>,
@@ -127,7 +128,7 @@ impl Server {
             .build()
             .map_err(Error::Runtime)?;
         let served = runtime.block_on(self.serve(sockets, orders, notifier));
-        // What still reads from a disk that does not answer must not keep the process.
+        // A thread that reads from a disk that does not answer must not keep the process alive.
         runtime.shutdown_timeout(Duration::from_secs(1));
         served
     }
@@ -145,7 +146,7 @@ impl Server {
         for (role, socket) in sockets {
             let gate = Gate {
                 shared: Arc::clone(&this.shared),
-                // Those who watch over the server are told in plain text.
+                // Monitoring uses plain text.
                 certificates: this.certificates.clone().filter(|_| role == Role::Pullers),
                 places: Arc::clone(&this.connections),
                 each: Arc::clone(&this.connections_each),
@@ -182,7 +183,7 @@ impl Server {
         Ok(())
     }
 
-    /// Waits to be told to stop, and does meanwhile what is to be done now and then.
+    /// Waits for the order to stop, and does periodic work meanwhile.
     async fn look_after(&self, orders: &mut mpsc::UnboundedReceiver<Order>, notifier: &Notifier) {
         let mut looks = tokio::time::interval(RELOAD);
         let mut alive = tokio::time::interval(notifier.watchdog().unwrap_or(RELOAD));
@@ -228,19 +229,19 @@ impl Server {
     }
 }
 
-/// Waits until the server is told to stop once more.
+/// Waits for a second order to stop.
 async fn next_stop(orders: &mut mpsc::UnboundedReceiver<Order>) {
     loop {
         match orders.recv().await {
             Some(Order::Stop) => return,
             Some(Order::Reload) => {}
-            // Nobody is left who could say so.
+            // No sender of orders is left.
             None => std::future::pending().await,
         }
     }
 }
 
-/// How often the files of the certificate are looked at.
+/// How often the files of the certificate are checked.
 const RELOAD: Duration = Duration::from_secs(5);
-/// How long what is running may take once the server was told to stop.
+/// How long running answers may take after the order to stop.
 const GRACE: Duration = Duration::from_secs(30);

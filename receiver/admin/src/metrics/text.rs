@@ -66,7 +66,7 @@ impl Text {
     }
 
     fn push(&mut self, text: std::fmt::Arguments<'_>) {
-        // A string takes everything.
+        // Writing to a string cannot fail.
         let _ = self.0.write_fmt(text);
     }
 }

@@ -1,7 +1,8 @@
 //! `artifact-cache-serve`: serves the repository of an artifact cache over https.
 //!
-//! It opens what it needs, gives up the rights of root, confines itself, and serves. The access log
-//! goes to standard output, everything else to standard error. Nothing of libostree is in here.
+//! It opens its files and sockets, gives up the rights of root, confines itself, and serves. The
+//! access log goes to standard output, everything else to standard error. It contains nothing of
+//! libostree.
 
 mod log;
 
@@ -32,26 +33,27 @@ use tokio::sync::mpsc;
 ///   artifact-cache-serve /home/artifacts/artifacts --listen 0.0.0.0:443 --user www-data \
 ///       --cert /etc/ssl/cache.example.com.pem --key /etc/ssl/cache.example.com.key
 ///
-/// Pullers then use https://cache.example.com/artifacts. Whatever they do not need is not served.
+/// Pullers then use https://cache.example.com/artifacts. Files that pullers do not need are not
+/// served.
 ///
-/// The certificate is read again when its files change, or on SIGHUP. SIGTERM lets running answers
-/// come to their end, for 30 seconds at most. The user it runs as need only read the repository and
+/// The certificate is read again when its files change, or on SIGHUP. On SIGTERM, running answers
+/// are finished, for at most 30 seconds. The user it runs as needs only to read the repository and
 /// the key.
 ///
 /// Exit codes: 0 stopped, 2 the command line, an address or the certificate is wrong, 9 the
-/// repository cannot be served, 1 anything else.
+/// repository cannot be served, 1 any other error.
 #[derive(Debug, Parser)]
 #[command(name = "artifact-cache-serve", version, verbatim_doc_comment)]
 struct Args {
     /// The repository
     repo: PathBuf,
-    /// The path that pullers find it under
+    /// The path under which pullers find it
     #[arg(long, value_name = "PATH", default_value = "/artifacts", value_parser = parse_at)]
     at: String,
     /// An address and port, or unix:/PATH; may be given several times [default: sockets of systemd]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<Place>,
-    /// The certificate, and those between it and an authority, as PEM
+    /// The certificate and its intermediate certificates, as PEM
     #[arg(long, value_name = "FILE", required_unless_present = "plain_http")]
     cert: Option<PathBuf>,
     /// The private key of the certificate, as PEM
@@ -62,29 +64,29 @@ struct Args {
         required_unless_present = "plain_http"
     )]
     key: Option<PathBuf>,
-    /// Only let in clients with a certificate of one of these authorities, as PEM
+    /// Admit only clients with a certificate from one of these authorities, as PEM
     #[arg(long, value_name = "FILE", requires = "cert")]
     client_ca: Option<PathBuf>,
     /// Serve without TLS, to a proxy on this machine
     #[arg(long, conflicts_with_all = ["cert", "key", "client_ca"])]
     plain_http: bool,
-    /// Serve /metrics for Prometheus, /livez and /readyz there, without TLS
+    /// Serve /metrics for Prometheus, /livez and /readyz at this address, without TLS
     #[arg(long, value_name = "ADDR")]
     metrics: Option<Place>,
-    /// Become this user once the sockets are open; needed if started by root
+    /// Become this user once the sockets are open; required when started by root
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// What is written down of each request
+    /// The format of the access log
     #[arg(long, value_name = "FORM", value_enum, default_value_t = Log::Combined)]
     log: Log,
-    /// Where to write that [default: standard output]
+    /// The file of the access log [default: standard output]
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
-    /// Connections at once; more have to wait
+    /// The most connections at once; further ones wait
     #[arg(long, value_name = "N", default_value_t = 2048,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
-    /// Connections at once of one address, or of one /64 of IPv6; more are refused
+    /// The most connections at once from one address, or one /64 of IPv6; further ones are refused
     #[arg(long, value_name = "N", default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections_each: u32,
@@ -100,24 +102,24 @@ struct Args {
     /// Serve no page for people
     #[arg(long, conflicts_with_all = ["pull_url", "title", "audit"])]
     no_page: bool,
-    /// Say on standard error what happens
+    /// Report events on standard error
     #[arg(short, long)]
     verbose: bool,
-    /// Say all of it
+    /// Report all details
     #[arg(short, long)]
     debug: bool,
-    /// Do not confine this process: for systems where that fails, and to trace it
+    /// Do not confine this process: for systems where that fails, and for tracing
     #[arg(long)]
     no_sandbox: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Log {
-    /// The form that Apache calls combined
+    /// Apache's combined format
     Combined,
-    /// A JSON object a line
+    /// One JSON object per line
     Json,
-    /// Nothing
+    /// No access log
     None,
 }
 
@@ -147,7 +149,7 @@ fn main() -> ExitCode {
     if let Some(log) = access {
         log.lines.flush();
     }
-    // What is said before there are threads waits for one.
+    // Lines collected before any thread exists wait for one.
     let _ = log::write(&said);
     said.flush();
     ExitCode::from(code)
@@ -168,10 +170,10 @@ fn run(args: &Args, access: Option<&AccessLog>, said: &Arc<Lines>) -> anyhow::Re
         log: access.cloned(),
         page: args.page(),
     })?;
-    // The sandbox takes away the sockets by which a signal wakes a thread.
+    // The sandbox denies the sockets by which a signal wakes a thread.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot hear signals")?;
     args.confine(certificate.as_ref());
-    // Threads that start now are confined as well.
+    // Threads that start from here on are confined as well.
     log::write(said).context("cannot start the thread that writes the log")?;
     if let (Some(log), Some(file)) = (access, log_file) {
         let written = log.lines.write_to(file);
@@ -272,7 +274,8 @@ impl Args {
             .with_context(|| format!("cannot become {name}: only root can"))
     }
 
-    /// Confines this process to reading the repository and the certificate, as far as the kernel can.
+    /// Confines this process to reading the repository and the certificate, as far as the kernel
+    /// supports it.
     fn confine(&self, certificate: Option<&CertificateFiles>) {
         if self.no_sandbox {
             return tracing::warn!("not confined, as told by --no-sandbox");
@@ -302,7 +305,7 @@ impl Args {
         }
     }
 
-    /// Returns how many connections there can be with the files that this process may open.
+    /// Returns the number of connections that this process's limit of open files allows.
     fn connections(&self) -> usize {
         let wanted = u64::from(self.connections);
         let files = rustix::process::getrlimit(Resource::Nofile).maximum;
@@ -330,7 +333,7 @@ impl Args {
     }
 }
 
-/// Files that so many connections take: their own, and one for each of the answers that may run.
+/// Files that this many connections take: one each, and one for each answer that may run.
 const fn files_for(connections: u64) -> u64 {
     3 * connections + SPARE_FILES
 }
@@ -345,7 +348,7 @@ impl Log {
     }
 }
 
-/// The command line is wrong in a way that the parser cannot see.
+/// A fault of the command line that the parser cannot see.
 #[derive(Debug)]
 struct Usage(String);
 
@@ -368,7 +371,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// Reads the path of the repository's root in addresses: empty, or with a slash at its beginning only.
+/// Reads the path of the repository's root in URLs: empty, or with a slash only at its beginning.
 fn parse_at(text: &str) -> Result<String, String> {
     let path = text.trim_end_matches('/');
     let component = |part: &str| {
@@ -382,7 +385,7 @@ fn parse_at(text: &str) -> Result<String, String> {
     }
 }
 
-/// Prints what was asked for in the place of serving, such as help; or what is wrong.
+/// Prints help or the version, or the fault of the command line.
 fn print(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     ExitCode::from(match printed {
@@ -392,7 +395,7 @@ fn print(error: &clap::Error) -> ExitCode {
     })
 }
 
-/// Files beside those of connections: sockets, the repository, certificates, logs.
+/// Files in addition to those of connections: sockets, the repository, certificates, logs.
 const SPARE_FILES: u64 = 256;
 
 #[cfg(test)]
