@@ -1,10 +1,20 @@
 //! `artifact-cache-serve` as pullers and operators meet it: the program itself, stock ostree, curl.
 
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
 use artifact_tests::cache::Cache;
-use artifact_tests::exec::Failure;
+use artifact_tests::exec::{Failure, run};
+use artifact_tests::programs;
 use artifact_tests::repo::{Mode, Repo};
-use artifact_tests::serving::Serving;
+use artifact_tests::serving::{self, Authority, Serving};
 use artifact_tests::tree::Tree;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A repository of one ref, its tree, and a place for more.
 struct Scene {
@@ -90,7 +100,7 @@ fn only_a_certificate_of_the_authority_lets_a_client_in_where_one_is_asked_for()
     assert!(pull(&scene, "nobody", &serving, &[]).is_err());
     // Somebody else's authority has certified this one.
     let other = tempfile::tempdir().unwrap();
-    let other = artifact_tests::serving::Authority::create(other.path()).unwrap();
+    let other = Authority::create(other.path()).unwrap();
     let (certificate, key) = other.certify("mallory").unwrap();
     let certificate = format!("--set=tls-client-cert-path={}", certificate.display());
     let key = format!("--set=tls-client-key-path={}", key.display());
@@ -121,4 +131,178 @@ fn a_push_is_pulled_over_tls_as_soon_as_it_has_returned() {
         .curl(&format!("/artifacts/refs/heads/{next}"), &[])
         .unwrap();
     assert_eq!(named.trim(), from.commit_of(next).unwrap().to_hex());
+}
+
+/// What is wrong with how the server is started: what it says, and the exit code.
+#[test]
+fn what_cannot_be_served_is_said_in_one_line_with_the_way_out() {
+    let scene = scene().unwrap();
+    let dir = scene.dir.path();
+    fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap();
+    let authority = Authority::create(dir).unwrap();
+    let (cert, key) = authority.certify("localhost").unwrap();
+    let (_, other) = authority.certify("other").unwrap();
+    let bare = Repo::init(&dir.join("bare"), Mode::BareUser).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let [cert, key, other] = [cert, key, other].map(|path| path.to_string_lossy().into_owned());
+    let (missing, free) = (dir.join("missing.pem"), "127.0.0.1:0");
+    let missing = missing.to_string_lossy();
+    let repo = scene.repo.path();
+    let tls = ["--cert", &cert, "--key", &key];
+    let cases: &[(&Path, &str, &[&str], i32, &str)] = &[
+        (
+            repo,
+            free,
+            &["--cert", &missing, "--key", &key],
+            2,
+            "is the path right?",
+        ),
+        (
+            repo,
+            free,
+            &["--cert", &key, "--key", &key],
+            2,
+            "no certificate in",
+        ),
+        (
+            repo,
+            free,
+            &["--cert", &cert, "--key", &cert],
+            2,
+            "private key",
+        ),
+        (
+            repo,
+            free,
+            &["--cert", &cert, "--key", &other],
+            2,
+            "openssl pkey -pubout",
+        ),
+        (repo, &taken, &tls, 2, "ss -ltnp"),
+        (repo, "0.0.0.0:0", &["--plain-http"], 2, "127.0.0.1"),
+        (dir, free, &tls, 9, "artifact-cache-admin init"),
+        (
+            &dir.join("none"),
+            free,
+            &tls,
+            9,
+            "artifact-cache-admin init",
+        ),
+        (bare.path(), free, &tls, 9, "mode is bare-user"),
+    ];
+    for (repo, place, arguments, code, said) in cases {
+        let mut command = serving::command(repo).unwrap();
+        command.args(["--listen", place]).args(*arguments);
+        let ran = run(command.arg("--log=none")).unwrap();
+        assert_eq!(ran.code, Some(*code), "{ran}");
+        assert!(ran.stderr.contains(said), "{said:?}: {ran}");
+        assert_eq!(ran.stderr.lines().count(), 1, "{ran}");
+    }
+    if rustix::process::geteuid().is_root() {
+        let mut root = Command::new(programs::serve().unwrap());
+        root.arg(repo).args(["--listen", free]).args(tls);
+        let ran = run(&mut root).unwrap();
+        assert_eq!(ran.code, Some(2), "{ran}");
+        assert!(ran.stderr.contains("--user"), "{ran}");
+    }
+}
+
+#[test]
+fn a_certificate_is_read_again_when_it_changes_and_a_bad_one_leaves_the_old_in_use() {
+    let scene = scene().unwrap();
+    let mut serving = Serving::start(scene.repo.path(), &[]).unwrap();
+    let cert = serving
+        .authority()
+        .certificate()
+        .with_file_name("localhost.pem");
+    fs::write(cert.with_extension("new"), "no certificate").unwrap();
+    fs::rename(cert.with_extension("new"), &cert).unwrap();
+    serving.signal(Signal::HUP).unwrap();
+    serving
+        .wait_for("the certificate stays as it was: ")
+        .unwrap();
+    serving.curl("/artifacts/config", &[]).unwrap();
+    let before = serving
+        .curl("/artifacts/config", &["--write-out", "%{certs}"])
+        .unwrap();
+    serving.authority().certify("localhost").unwrap();
+    serving.signal(Signal::HUP).unwrap();
+    serving.wait_for("the certificate was read again").unwrap();
+    let after = serving
+        .curl("/artifacts/config", &["--write-out", "%{certs}"])
+        .unwrap();
+    assert_ne!(before, after);
+}
+
+#[test]
+fn a_service_manager_hands_over_sockets_and_hears_of_start_and_end() {
+    let scene = scene().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let notified = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    notified
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let hears = || {
+        let mut bytes = [0; 1000];
+        let len = notified.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..len]).into_owned()
+    };
+    fs::set_permissions(scene.dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let socket = dir.path().join("http");
+    // As `systemd-socket-activate` does it, which has no sockets of this kind without TLS.
+    let mut command = Command::new("systemd-socket-activate");
+    command.arg(format!("--listen={}", socket.display()));
+    command.args(["--setenv=NOTIFY_SOCKET", "--setenv=WATCHDOG_USEC"]);
+    let served = serving::command(scene.repo.path()).unwrap();
+    command.arg(served.get_program()).args(served.get_args());
+    command.args(["--plain-http", "--log=none"]);
+    command.env("NOTIFY_SOCKET", dir.path().join("notify"));
+    command.env("WATCHDOG_USEC", "200000");
+    let mut child = command.spawn().unwrap();
+    let fetch = || {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--fail", "--unix-socket"])
+            .arg(&socket);
+        run(curl.arg("http://cache/artifacts/config")).unwrap()
+    };
+    let begun = Instant::now();
+    while !socket.exists() && begun.elapsed() < Duration::from_secs(20) {
+        std::thread::yield_now();
+    }
+    assert!(fetch().success().unwrap().contains("archive-z2"));
+    assert!(hears().starts_with("READY=1"));
+    assert_eq!(hears(), "WATCHDOG=1");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    while hears() != "STOPPING=1" {}
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn metrics_tell_what_was_served_and_only_where_they_are_asked_for() {
+    let scene = scene().unwrap();
+    let serving = Serving::start(scene.repo.path(), &["--metrics", "127.0.0.1:0"]).unwrap();
+    pull(&scene, "user", &serving, &[]).unwrap();
+    assert!(serving.curl("/metrics", &["--fail"]).is_err());
+    let address = format!("http://{}", serving.places()[1]);
+    let fetch = |path: &str| {
+        let mut curl = Command::new("curl");
+        run(curl
+            .args(["--silent", "--fail"])
+            .arg(format!("{address}{path}")))
+        .unwrap()
+    };
+    let text = fetch("/metrics").success().unwrap();
+    for line in [
+        "artifact_cache_serve_requests_total{kind=\"commit\",status=\"200\"} 1",
+        "artifact_cache_serve_connections_total{protocol=\"h2\"}",
+        "artifact_cache_serve_sent_bytes_total{kind=\"object\"}",
+        "artifact_cache_serve_summary_modified_timestamp_seconds",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert_eq!(fetch("/readyz").success().unwrap(), "ready\n");
+    assert_eq!(fetch("/livez").success().unwrap(), "alive\n");
+    assert!(fetch("/artifacts/config").success().is_err());
 }
