@@ -74,6 +74,8 @@ impl Connection {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
+            // A client may say that it has no more to ask for, and still wait for the answer.
+            .half_close(true)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD_LEN)
             .serve_connection(io, service);

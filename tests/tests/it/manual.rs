@@ -17,7 +17,7 @@
 //! |---|---|
 //! | the three machines | accounts of one, in namespaces of their own, without a way out |
 //! | `apt-get`, `cargo install`, `systemctl` | `tests/manual/stand-ins` |
-//! | the web server | `tests/manual/web`, with a certificate that the machine trusts |
+//! | the certificate | that of an authority which the machine trusts |
 //! | what users and the operator send each other | public keys, copied |
 //! | the answer to every question | the return key |
 

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
-use artifact_serve::{Config, Notifier, Order, PageOptions, Place, Role, Server, Socket};
+use artifact_page::Options;
+use artifact_serve::{Config, Notifier, Order, Place, Role, Server, Socket};
 use rustix::fs::{CWD, FileType, Mode};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -39,9 +40,9 @@ impl Scene {
             repo: dir.path().join("repo"),
             at: "/artifacts".to_owned(),
             certificate: None,
-            page: Some(PageOptions {
+            page: Some(Options {
                 at: "/artifacts".to_owned(),
-                ..PageOptions::default()
+                ..Options::default()
             }),
             connections_max: 200,
             connections_each_max: 100,
