@@ -77,9 +77,15 @@ const LINES: &[&str] = &[
 const SECOND: &str = "GET /artifacts/summary HTTP/1.1\r\nHost: a\r\n\r\n";
 
 fn must_be_refused(scene: &Scene, request: &str) {
-    let replies = replies(&scene.say(request.as_bytes()));
-    assert!(replies.len() <= 1, "{request:?}: {replies:?}");
-    for reply in replies {
+    let said = scene.say(request.as_bytes());
+    // An answer to HEAD has a length and no body: only the heads can be counted.
+    let heads = said.windows(9).filter(|nine| nine == b"HTTP/1.1 ").count();
+    assert!(
+        heads <= 1,
+        "{request:?}: {}",
+        String::from_utf8_lossy(&said)
+    );
+    for reply in replies(&said) {
         assert!((400..600).contains(&reply.status), "{request:?}: {reply:?}");
         assert_ne!(reply.body, b"summary", "{request:?}");
     }
@@ -129,7 +135,8 @@ proptest! {
     /// Whatever is sent, what comes back is answers of HTTP, and none has what was not asked for.
     #[test]
     fn any_head_is_answered_cleanly_or_not_at_all(
-        method in "(GET|HEAD|POST|[!-~]{1,8})",
+        // Not HEAD: these bytes may be two requests, and its answer does not say where it ends.
+        method in "(GET|POST|[!-~]{1,8})",
         path in "(/artifacts/summary|/[!-~]{0,20}|[!-~]{0,8})",
         lines in prop::collection::vec(
             prop_oneof![
