@@ -6,13 +6,13 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::{io, thread};
+use std::thread;
 
-use artifact_formats::limits::{MAX_METADATA_LEN, MAX_TREE_DEPTH};
-use artifact_formats::{Checksum, ObjectId, ObjectKind, Summary, check_detached};
+use artifact_formats::limits::MAX_TREE_DEPTH;
+use artifact_formats::{Checksum, ObjectId, ObjectKind, Summary};
 use parking_lot::Mutex;
 
-use crate::error::{Error, with_causes};
+use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::real::RealFs;
 use crate::local::disk::{FileKind, Fs, if_there, list_dir, read_file};
@@ -22,7 +22,7 @@ use crate::local::repository::id_set::IdSet;
 use crate::local::repository::listing::{self, Broken};
 use crate::local::repository::objects::{self, Partial};
 use crate::local::repository::stored::{self, Stored};
-use crate::verify::Rejection;
+use crate::local::upkeep::damage::{Damaged, Wrong, judge};
 
 /// A difference between a repository and what pushes leave there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,58 +104,6 @@ pub(crate) fn check<F: Fs>(
         remarks: check.remarks.into_inner(),
     };
     Ok((checked, check.damaged.into_inner()))
-}
-
-/// A file among the objects that does not match its name.
-#[derive(Clone, Debug)]
-pub(crate) struct Damaged {
-    pub(crate) path: RepoPath,
-    pub(crate) stored: Stored,
-}
-
-/// The fault of a file among the objects.
-pub(crate) struct Wrong {
-    why: String,
-    /// Whether the file is useless to everybody.
-    pub(crate) is_damaged: bool,
-}
-
-/// Returns the length of an object or detached metadata, or its fault.
-pub(crate) fn judge<F: Fs>(fs: &F, damaged: &Damaged, object_len_max: u64) -> Result<u64, Wrong> {
-    let Damaged { path, stored } = damaged;
-    let wrong = |why: String| Wrong {
-        why,
-        is_damaged: true,
-    };
-    let read = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(0),
-        io::ErrorKind::PermissionDenied => Err(Wrong {
-            why: error.to_string(),
-            is_damaged: false,
-        }),
-        _ => Err(wrong(error.to_string())),
-    };
-    match stored {
-        Stored::Object(id) => match objects::verify_file(fs, path, *id, object_len_max) {
-            Ok(Ok(verified)) => Ok(verified.stored_len()),
-            Ok(Err(rejection)) => Err(Wrong {
-                why: with_causes(&rejection),
-                is_damaged: !matches!(rejection, Rejection::TooLarge { .. }),
-            }),
-            Err(error) => read(error),
-        },
-        Stored::Detached(_) => match read_file(fs, path, MAX_METADATA_LEN) {
-            Ok(content) => {
-                let checked = check_detached(&content.unwrap_or_default());
-                checked
-                    .map(|()| 0)
-                    .map_err(|error| wrong(error.to_string()))
-            }
-            Err(error) => read(error),
-        },
-        Stored::Misshapen(_) => Err(wrong("has an object's name, but is not a file".to_owned())),
-        Stored::Companion | Stored::Foreign => Ok(0),
-    }
 }
 
 struct Check<'a, F: Fs> {

@@ -23,7 +23,8 @@ use crate::local::repository::id_set::IdSet;
 use crate::local::repository::listing;
 use crate::local::repository::objects::{self, PARTIAL_FOUND, Partial};
 use crate::local::repository::stored::{self, Stored};
-use crate::local::upkeep::fsck::{self, Checked, Damaged, Finding};
+use crate::local::upkeep::damage::{Damaged, judge};
+use crate::local::upkeep::fsck::{self, Checked, Finding};
 
 /// The result of a repair, and what is left to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +64,7 @@ pub fn repair(
         repaired: Repaired::default(),
     };
     for file in damaged {
-        if fsck::judge(&fs, &file, object_len_max).is_err_and(|wrong| wrong.is_damaged) {
+        if judge(&fs, &file, object_len_max).is_err_and(|wrong| wrong.is_damaged) {
             repair.note(file);
         }
     }

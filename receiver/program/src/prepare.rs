@@ -1,0 +1,170 @@
+//! What is settled before a session begins, in an order that matters:
+//!
+//! 1. the configuration is read, and the client identified by it;
+//! 2. the key that signs summaries is read, while this process may;
+//! 3. root becomes the repository's owner;
+//! 4. the audit file and the repository are opened, before the sandbox puts them out of reach.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use artifact_protocol::frame::CloseCode;
+use artifact_protocol::session::{Fault, ReceiverConfig};
+use artifact_protocol::{Text, Version, escape};
+use artifact_receiver::access::{self, AuthInfo, Client};
+use artifact_receiver::audit::{self, Audit, Record};
+use artifact_receiver::config::{Config, Confinement};
+use artifact_receiver::ulimits;
+use artifact_sandbox::privilege;
+use artifact_store::{LocalStore, StoreConfig};
+
+use crate::args::Args;
+use crate::surroundings::Surroundings;
+
+/// Everything that a session needs.
+pub(crate) struct Prepared {
+    /// `None` for a client without any right to push.
+    pub(crate) store: Option<Arc<LocalStore>>,
+    pub(crate) session: ReceiverConfig,
+    /// The oldest protocol version that may push.
+    pub(crate) oldest: Version,
+    pub(crate) audit: Audit,
+    pub(crate) confinement: Confinement,
+}
+
+/// Why no session is possible, for the client and for the log.
+pub(crate) struct Unready {
+    pub(crate) fault: Fault,
+    pub(crate) cause: anyhow::Error,
+}
+
+impl Unready {
+    /// A mistake of the operator's: `text` is all that the client is told.
+    pub(crate) fn new(text: &str, cause: impl Into<anyhow::Error>) -> Self {
+        Self {
+            fault: Fault {
+                code: CloseCode::STORAGE_FAILED,
+                text: text.to_owned(),
+            },
+            cause: cause.into(),
+        }
+    }
+}
+
+/// Identifies the client and its rights, and opens the repository for it.
+pub(crate) fn prepare(
+    args: &Args,
+    surroundings: &Surroundings,
+    id: &str,
+) -> Result<Prepared, Unready> {
+    let misconfigured = |error| {
+        let text = "the server's configuration cannot be used; its log says why";
+        Unready::new(text, error)
+    };
+    ulimits::check().map_err(|error| Unready::new(&error.to_string(), error))?;
+    let config = Config::read(args.config.as_deref()).map_err(misconfigured)?;
+    let client = client(args, surroundings, config.as_ref())?;
+    let from = surroundings.connection.as_deref().unwrap_or("this machine");
+    tracing::info!(
+        from = escape(from),
+        "the client is {}",
+        escape(&client.name)
+    );
+    let summary = config.as_ref().map(|config| config.summary.load());
+    let summary = summary.transpose().map_err(misconfigured)?;
+    let become_owner = privilege::become_owner_of(args.repo());
+    if let Some(user) = become_owner
+        .context("cannot switch to the repository's owner")
+        .map_err(|cause| Unready::new("the server's repository cannot be used", cause))?
+    {
+        tracing::debug!("switched from root to the repository's owner, user {user}");
+    }
+    let config = config.unwrap_or_default();
+    let oldest = Version(config.protocol_min.unwrap_or_default());
+    let limits = config.limits.of_wire();
+    let pull_url = args.pull_url.as_ref().or(config.pull_url.as_ref());
+    let turns_away = client.policy.turns_away();
+    let may_push = turns_away.is_none();
+    let session = ReceiverConfig {
+        agent: agent(),
+        pull_url: pull_url.map(|url| Text::new(url)),
+        identity: Some(Text::new(&client.name)),
+        rights: client.policy.rights(),
+        turns_away: turns_away.as_deref().map(Text::new),
+        limits,
+    };
+    let audit = audit(surroundings, id, &client, &config);
+    let store = StoreConfig {
+        identity: client.name,
+        policy: client.policy,
+        limits,
+        summary: summary.unwrap_or_default(),
+        head_room: config.limits.head_room(),
+        allowance: client.allowance,
+        places: config.limits.places(),
+        reread_max: None,
+        threads: args.threads(),
+    };
+    let store = may_push.then(|| LocalStore::open(args.repo(), store));
+    let store = store.transpose().map_err(|error| Unready {
+        fault: error.to_fault(),
+        cause: anyhow::Error::new(error).context(format!(
+            "cannot open the repository {}",
+            args.repo().display()
+        )),
+    })?;
+    Ok(Prepared {
+        store: store.map(Arc::new),
+        session,
+        oldest,
+        audit,
+        confinement: config.sandbox,
+    })
+}
+
+/// Opens the audit file before the sandbox puts it out of reach.
+fn audit(surroundings: &Surroundings, id: &str, client: &Client, config: &Config) -> Audit {
+    let file = config.audit.file.as_deref().and_then(|path| {
+        let opened = audit::open(path);
+        opened
+            .inspect_err(|error| {
+                tracing::warn!(%error, "cannot open the audit file {}: audit lines go to the log \
+                    instead", path.display());
+            })
+            .ok()
+    });
+    let from = surroundings.connection.as_deref();
+    let address = from.map(|from| from.split(' ').take(2).collect::<Vec<_>>().join(" "));
+    let record = Record {
+        session: id.to_owned(),
+        identity: client.name.clone(),
+        keys: client.keys.iter().map(ToString::to_string).collect(),
+        client: address,
+        ..Record::default()
+    };
+    Audit::new(file, record)
+}
+
+fn client(
+    args: &Args,
+    surroundings: &Surroundings,
+    config: Option<&Config>,
+) -> Result<Client, Unready> {
+    const UNKNOWN: &str = "the server cannot tell who its clients are; its log says why";
+    let auth = surroundings.user_auth.as_deref().map(AuthInfo::read);
+    let auth = match auth.transpose() {
+        Ok(auth) => auth,
+        Err(error) if config.is_none() => {
+            tracing::warn!("{:#}", anyhow::Error::new(error));
+            None
+        }
+        Err(error) => return Err(Unready::new(UNKNOWN, error)),
+    };
+    access::identify(config, args.identity.as_deref(), auth.as_ref())
+        .map_err(|error| Unready::new(&error.to_string(), error))
+}
+
+/// Returns the program and its version, for clients.
+pub(crate) fn agent() -> Text {
+    Text::new(concat!("bst-artifact-receive ", env!("CARGO_PKG_VERSION")))
+}
