@@ -269,7 +269,8 @@ pub const REFUSALS: [&str; 6] = [
     "binding",
     "other",
 ];
-/// The reasons for which a push may fail: a right, the connection, the protocol, what was sent, the repository.
+/// The reasons for which a push may fail: a right, the connection, the protocol, what was sent, the
+/// repository.
 pub const FAILURES: [&str; 6] = [
     "not-permitted",
     "connection",

@@ -43,8 +43,8 @@ impl Backlog {
         self.busy |= self.is_above(Self::BUSY_BYTES, Self::BUSY_REQUESTS);
     }
 
-    /// Counts a completion. Hysteresis: if the session resumed at the first free byte, it would read
-    /// in tiny pieces.
+    /// Counts a completion. Hysteresis: if the session resumed at the first free byte, it would
+    /// read in tiny pieces.
     pub(crate) fn completed(&mut self, done: &StoreDone) {
         self.requests -= 1;
         self.bytes -= done.request.weight();

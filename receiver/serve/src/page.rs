@@ -1,4 +1,5 @@
-//! The page for people, at the root of the host. `artifact-page` makes it; here it becomes an answer.
+//! The page for people, at the root of the host. `artifact-page` makes it; here it becomes an
+//! answer.
 
 use std::io;
 use std::sync::Arc;

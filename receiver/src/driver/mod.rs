@@ -281,8 +281,8 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
             self.reads_held -= 1;
             self.reader.allow_another();
         }
-        // What is wrong with an object before the end shows only when the store has looked at it, and
-        // the client may still read why.
+        // What is wrong with an object before the end shows only when the store has looked at it,
+        // and the client may still read why.
         if self.ended && self.reads_held > 0 && self.at_work == 0 {
             self.reads_held = 0;
             return self.end();

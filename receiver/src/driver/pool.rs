@@ -1,8 +1,8 @@
 //! Threads that do a store's work: one for refs and negotiation, some for objects.
 //!
-//! The control thread has the store, and from its announcement on the push; then it starts the workers,
-//! which stage what the client sends. Keeps the lanes' promise (`session::Lane`): one stream's
-//! requests run in order on one thread, and so do all of the control lane.
+//! The control thread has the store, and from its announcement on the push; then it starts the
+//! workers, which stage what the client sends. Keeps the lanes' promise (`session::Lane`): one
+//! stream's requests run in order on one thread, and so do all of the control lane.
 
 use std::collections::HashMap;
 use std::mem;

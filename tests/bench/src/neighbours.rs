@@ -36,7 +36,8 @@ pub struct Scale {
     pub refs: u64,
     /// Objects of others.
     pub objects: u64,
-    /// How much the hostile identity may have of each, and of their bytes, in percent of what others have.
+    /// How much the hostile identity may have of each, and of their bytes, in percent of what
+    /// others have.
     pub percent: u64,
     /// Honest pushes, of which the median counts.
     pub pushes: usize,

@@ -19,9 +19,9 @@ use crate::server::Server;
 
 /// Count pushes, refusals, room and refs for Prometheus.
 ///
-/// What is counted of pushes comes from the audit, from the file that the configuration names; after
-/// a rotation it begins with zero, which Prometheus understands. For the textfile collector of
-/// node_exporter, let a timer write a file:
+/// What is counted of pushes comes from the audit, from the file that the configuration names;
+/// after a rotation it begins with zero, which Prometheus understands. For the textfile collector
+/// of node_exporter, let a timer write a file:
 ///
 ///   artifact-cache-admin metrics REPO --out /var/lib/prometheus/node-exporter/artifact-cache.prom
 #[derive(Debug, clap::Args)]

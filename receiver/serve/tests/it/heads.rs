@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::support::{Scene, replies};
 
-/// Requests that two programs may read differently. Behind each comes one for the summary, which must
-/// not be answered.
+/// Requests that two programs may read differently. Behind each comes one for the summary, which
+/// must not be answered.
 const TRICKS: &[&str] = &[
     "Host: a\r\nContent-Length: 40\r\nTransfer-Encoding: chunked",
     "Host: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 40",

@@ -97,8 +97,8 @@ fn an_identity_has_no_more_objects_than_it_may_until_some_are_pruned() {
     must_be_over(send(&pair, &store, commits[2]), "objects-max");
     drop(store);
     push(&pair, "bob", 5, "beta/2", commits[2]).unwrap();
-    // Nothing was counted of what failed. What is here already costs nothing, but for a commit and a
-    // directory, which have to be sent again.
+    // Nothing was counted of what failed. What is here already costs nothing, but for a commit and
+    // a directory, which have to be sent again.
     push(&pair, "mallory", 10, "alpha/2", commits[2]).unwrap();
 
     // Refs that go take nothing back by themselves: a prune does.

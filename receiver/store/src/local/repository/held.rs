@@ -1,11 +1,11 @@
-//! What the pushes of an identity have brought: the objects and bytes that prune, fsck and backups go
-//! through for everybody.
+//! What the pushes of an identity have brought: the objects and bytes that prune, fsck and backups
+//! go through for everybody.
 //!
 //! One small file an identity, beside its account of refs. A push adds what it brings right before
-//! that gets names among the objects, and whether refs are set afterwards makes no difference: it is
-//! there; so does what was sent though it was here. A prune counts anew, from what the identity's refs
-//! reach and no ref reached that was counted before. It is not synced: after a power cut an identity
-//! may seem to have less than it has, until the next prune.
+//! that gets names among the objects, and whether refs are set afterwards makes no difference: it
+//! is there; so does what was sent though it was here. A prune counts anew, from what the
+//! identity's refs reach and no ref reached that was counted before. It is not synced: after a
+//! power cut an identity may seem to have less than it has, until the next prune.
 
 use std::collections::BTreeMap;
 
@@ -44,8 +44,8 @@ pub(crate) fn quota<F: Fs>(
 }
 
 /// Adds what a push has brought to what its identity holds. Fails if that is too much by now, since
-/// other sessions of the same identity add to it as well. The lock of the repository must be held, so
-/// that no prune counts meanwhile.
+/// other sessions of the same identity add to it as well. The lock of the repository must be held,
+/// so that no prune counts meanwhile.
 pub(crate) fn charge<F: Fs>(
     repo: &Repo<F>,
     scratch: &impl PutFile,
@@ -64,8 +64,8 @@ pub(crate) fn charge<F: Fs>(
     write(&*repo.fs, scratch, &now.identity, now.held + brought)
 }
 
-/// Writes down what each identity holds, by a count of all; those that hold nothing any more go. The
-/// lock of the repository must be held exclusively.
+/// Writes down what each identity holds, by a count of all; those that hold nothing any more go.
+/// The lock of the repository must be held exclusively.
 pub(crate) fn recount<F: Fs>(
     fs: &F,
     scratch: &impl PutFile,

@@ -103,8 +103,8 @@ struct Reached {
     of_each: BTreeMap<String, Weight>,
 }
 
-/// Returns all that refs reach, but for some of `refs/heads`: of histories as much as is there. Refs
-/// that nobody owns come first, and what they reach is nobody's.
+/// Returns all that refs reach, but for some of `refs/heads`: of histories as much as is there.
+/// Refs that nobody owns come first, and what they reach is nobody's.
 fn reach<F: Fs>(
     fs: &F,
     going: &HashSet<&str>,
