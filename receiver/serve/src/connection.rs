@@ -5,9 +5,11 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -15,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::activity::{Counted, Patience, Verdict, Watch};
 use crate::answer;
+use crate::body::Body;
 use crate::context::Context;
 use crate::metrics::Ended;
 use crate::tls::H2;
@@ -64,13 +67,7 @@ impl Connection {
         I: Read + Write + Unpin + Send + 'static,
     {
         let this = Arc::new(self);
-        let service = service_fn({
-            let this = Arc::clone(&this);
-            move |request| {
-                let this = Arc::clone(&this);
-                async move { Ok::<_, Infallible>(answer::answer(&this.0, request).await) }
-            }
-        });
+        let service = this.service();
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
@@ -87,13 +84,7 @@ impl Connection {
         I: Read + Write + Unpin + Send + 'static,
     {
         let this = Arc::new(self);
-        let service = service_fn({
-            let this = Arc::clone(&this);
-            move |request| {
-                let this = Arc::clone(&this);
-                async move { Ok::<_, Infallible>(answer::answer(&this.0, request).await) }
-            }
-        });
+        let service = this.service();
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
@@ -101,6 +92,22 @@ impl Connection {
             .max_send_buf_size(MAX_SEND_LEN)
             .serve_connection(io, service);
         this.drive(connection, stop).await;
+    }
+
+    /// Answers each request of this connection, in either version of HTTP.
+    fn service(
+        self: &Arc<Self>,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + use<> {
+        let this = Arc::clone(self);
+        service_fn(move |request| {
+            let this = Arc::clone(&this);
+            async move { Ok::<_, Infallible>(answer::answer(&this.0, request).await) }
+        })
     }
 
     /// Drives a connection, and checks its progress.
@@ -153,7 +160,7 @@ impl<I, S> Served for http1::Connection<I, S>
 where
     Self: Future<Output = hyper::Result<()>>,
     I: Read + Write + Unpin + 'static,
-    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = crate::body::Body>,
+    S: hyper::service::HttpService<Incoming, ResBody = Body>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     fn wind_down(self: Pin<&mut Self>) {
@@ -165,9 +172,9 @@ impl<I, S> Served for http2::Connection<I, S, TokioExecutor>
 where
     Self: Future<Output = hyper::Result<()>>,
     I: Read + Write + Unpin + 'static,
-    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = crate::body::Body>,
+    S: hyper::service::HttpService<Incoming, ResBody = Body>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    TokioExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, crate::body::Body>,
+    TokioExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,
 {
     fn wind_down(self: Pin<&mut Self>) {
         self.graceful_shutdown();
