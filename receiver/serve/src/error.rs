@@ -86,7 +86,10 @@ pub enum CertificateError {
         source: rustls::pki_types::pem::Error,
     },
     /// A file contains no certificate.
-    #[error("there is no certificate in {}: a PEM file begins with -----BEGIN CERTIFICATE-----", path.display())]
+    #[error(
+        "there is no certificate in {}: a PEM file begins with -----BEGIN CERTIFICATE-----",
+        path.display()
+    )]
     Empty {
         /// The file.
         path: PathBuf,
@@ -104,7 +107,10 @@ pub enum CertificateError {
         key: PathBuf,
     },
     /// The TLS library refuses the certificate or the key.
-    #[error("the certificate in {} cannot be used with the key in {}", cert.display(), key.display())]
+    #[error(
+        "the certificate in {} cannot be used with the key in {}",
+        cert.display(), key.display()
+    )]
     Refused {
         /// The file of the certificate.
         cert: PathBuf,

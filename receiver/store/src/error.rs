@@ -88,8 +88,8 @@ pub enum Error {
     },
     /// The peer's fault: the pushes of its identity bring more than its quota.
     #[error(
-        "your pushes would hold {all} {what} on the server, and your quota is {max}; ask for old refs \
-         to be removed (`artifact-cache-admin prune`), or for a larger `{setting}`"
+        "your pushes would hold {all} {what} on the server, and your quota is {max}; ask for old \
+         refs to be removed (`artifact-cache-admin prune`), or for a larger `{setting}`"
     )]
     OverAllowance {
         /// Objects or bytes.

@@ -312,8 +312,8 @@ impl Args {
         let possible = files.map_or(wanted, |files| files.saturating_sub(SPARE_FILES) / 3);
         if possible < wanted {
             tracing::warn!(
-                "only {possible} connections, and not {wanted}: a connection takes up to three open \
-                 files, and this process may have {} (ulimit -n, LimitNOFILE)",
+                "only {possible} connections, and not {wanted}: a connection takes up to three \
+                 open files, and this process may have {} (ulimit -n, LimitNOFILE)",
                 files.unwrap_or_default()
             );
         }
