@@ -4,6 +4,7 @@ mod backlog;
 mod error;
 pub(crate) mod machine;
 pub(crate) mod outputs;
+mod packer;
 mod receiver;
 mod sender;
 mod source;

@@ -11,7 +11,6 @@
 mod early;
 mod finish;
 mod greeting;
-mod packer;
 mod quota;
 mod transfer;
 

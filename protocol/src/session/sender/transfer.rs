@@ -6,10 +6,10 @@ use artifact_formats::ObjectId;
 use bytes::Bytes;
 
 use super::super::error::{ApiMisuse, Error, Fault, Violation};
+use super::super::packer::Packer;
 use super::super::source::{Fetched, SourceOp, SourceOutcome};
 use super::finish::ExpectFinalized;
 use super::greeting::EarlyOffer;
-use super::packer::Packer;
 use super::quota::Quota;
 use super::{Core, SenderEvent, State, unexpected};
 use crate::frame::{Finalize, Frame, ObjectBegin, ObjectChunk, ObjectEnd, Offer, Pack, Want};
