@@ -16,10 +16,11 @@ pub const MIN_FRAME_LEN_MAX: u32 = 1024 * 1024 + 1024;
 /// buffer at either end.
 pub const MAX_FRAME_LEN_MAX: u32 = 4 * 1024 * 1024;
 
-/// LIM-4: refs in one push. A server keeps at most this many names and checksums.
+/// LIM-4: refs in one push or pull. Either end keeps at most this many names and checksums.
 pub const MAX_REFS: usize = 10_000;
 
-/// LIM-5: bases that a client may propose, and bases that a server may suggest.
+/// LIM-5: bases that a client may propose, bases that a server may suggest, and complete commits
+/// that a client of a pull may say it holds.
 pub const MAX_BASES: usize = 16;
 
 /// LIM-23: commits that a server may call complete in one push, and that a client may rely on:
@@ -49,6 +50,13 @@ pub const MAX_FINALIZE_ROUNDS: u32 = 3;
 /// LIM-20: ids in one `Missing` frame.
 pub const MAX_MISSING_IDS: usize = 16_384;
 
+/// LIM-26: patterns in one request. A server tries each of its refs against all of them.
+pub const MAX_PATTERNS: usize = 64;
+
+/// LIM-27: objects that a client says it holds, in all `Held` frames of a pull. A server remembers
+/// eight bytes of each.
+pub const MAX_HELD: usize = 1_048_576;
+
 /// Arguments of one message of the old protocols, in bytes: the largest 16-bit length
 /// (DIALECTS.md).
 pub const MAX_MESSAGE_LEN: usize = u16::MAX as usize;
@@ -70,6 +78,12 @@ pub const MAX_PIECE_LEN: usize = 512 * 1024;
 
 /// States or outcomes of refs in one frame; each takes less than 1.1 KiB.
 pub(crate) const REFS_PER_FRAME: usize = 512;
+
+/// Answers about refs in one frame; each takes less than 2.2 KiB.
+pub(crate) const ANSWERS_PER_FRAME: usize = 256;
+
+/// Held objects in one frame.
+pub(crate) const HELD_PER_FRAME: usize = 8_000;
 
 /// Stored bytes at which a `Pack` is worth sending.
 pub(crate) const PACK_LEN: usize = 128 * 1024;
@@ -112,6 +126,11 @@ const _: () = {
     assert!(
         MIN_FRAME_LEN_MAX as usize >= REFS_PER_FRAME * (MAX_TEXT_LEN + 64) + MAX_COMPLETE * 32 + 64
     );
+    assert!(
+        MIN_FRAME_LEN_MAX as usize
+            >= ANSWERS_PER_FRAME * (MAX_REF_LEN + MAX_TEXT_LEN + 64) + MAX_BASES * 32 + 64
+    );
+    assert!(HELD_PER_FRAME * 8 < MAX_EARLY_FRAME_LEN as usize);
     assert!(MAX_OFFER_IDS * 33 + 64 <= MAX_EARLY_FRAME_LEN as usize);
     assert!(MAX_OFFER_IDS <= MAX_UNSETTLED_IDS);
     assert!(MAX_EARLY_IDS <= MAX_OFFER_IDS);

@@ -38,13 +38,20 @@ impl fmt::Display for Version {
 pub struct Features(pub u64);
 
 impl Features {
-    /// The features that this crate has beyond version 2's base: none yet.
-    pub const SUPPORTED: Self = Self(0);
+    /// The server answers requests for refs, beside pushes or instead of them.
+    pub const PULL: Self = Self(1);
+    /// The features that this crate has beyond version 2's base.
+    pub const SUPPORTED: Self = Self::PULL;
 
     /// Returns the features that both ends have.
     #[must_use]
     pub const fn common(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+
+    /// Returns whether all bits of `other` are set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
     }
 }
 

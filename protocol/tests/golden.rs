@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{
-    Announce, Base, Basis, Close, CloseCode, Detached, Expect, Extensions, Finalize, Finalized,
-    Frame, Hello, Missing, ObjectBegin, ObjectChunk, ObjectEnd, Offer, PREAMBLE, Pack, Ping,
-    PushOptions, RefOutcome, RefState, RefStatus, RefUpdate, Refusal, RefusalCode, Staged,
+    Announce, Answer, Base, Basis, Close, CloseCode, Detached, Expect, Extensions, Extent,
+    Finalize, Finalized, Frame, Held, Hello, Missing, ObjectBegin, ObjectChunk, ObjectEnd, Offer,
+    PREAMBLE, Pack, Ping, Prefix, PullOptions, PullState, PushOptions, RefAnswer, RefOutcome,
+    RefRequest, RefState, RefStatus, RefUpdate, Refusal, RefusalCode, Request, Sent, Staged,
     SummaryDone, Verdict, Want, Welcome,
 };
 use artifact_protocol::limits::{Limits, MAX_EARLY_FRAME_LEN, MAX_EXTENSIONS_LEN, MAX_TEXT_LEN};
@@ -64,7 +65,7 @@ fn every_kind_of_frame_has_a_golden() {
     }
     let of_the_spec = [
         0x01, 0x02, 0x03, 0x04, 0x10, 0x11, 0x12, 0x13, 0x20, 0x21, 0x22, 0x23, 0x24, 0x30, 0x31,
-        0x32, 0x33, 0x40, 0x41,
+        0x32, 0x33, 0x40, 0x41, 0x50, 0x51, 0x52, 0x53, 0x54,
     ];
     assert_eq!(kinds, BTreeSet::from(of_the_spec));
 }
@@ -150,7 +151,7 @@ fn refusal(error: &dyn Error) -> String {
 }
 
 fn goldens() -> Vec<(&'static str, Vec<u8>)> {
-    let groups = [greeting(), announcement(), objects(), closing()];
+    let groups = [greeting(), announcement(), objects(), closing(), pull()];
     let frames = groups.into_iter().flatten();
     let mut goldens: Vec<_> = frames
         .map(|(name, frame)| (name, frame.encode().to_vec()))
@@ -159,6 +160,7 @@ fn goldens() -> Vec<(&'static str, Vec<u8>)> {
     goldens.extend(refused_heads());
     goldens.extend(refused_messages());
     goldens.extend(refused_object_frames());
+    goldens.extend(refused_pull_frames());
     goldens
 }
 
@@ -367,6 +369,109 @@ fn closing() -> Vec<(&'static str, Frame)> {
             "close-longest-text",
             close(CloseCode::STORAGE_FULL, &longest),
         ),
+    ]
+}
+
+fn pull() -> Vec<(&'static str, Frame)> {
+    let wanted = |name: &str, current, detached| RefRequest {
+        name: name.parse().unwrap(),
+        current,
+        detached,
+    };
+    let request = Request {
+        options: PullOptions::default(),
+        history: 0,
+        refs: vec![wanted("main", None, None)],
+        patterns: Vec::new(),
+        held: Vec::new(),
+        more: false,
+        extensions: Extensions::default(),
+    };
+    let everything = Request {
+        options: PullOptions::DRY_RUN,
+        history: 3,
+        refs: vec![
+            wanted("project/new.bst/0123", None, None),
+            wanted("project/old.bst/0123", Some(sum(0x11)), None),
+            wanted("project/signed.bst/0123", Some(sum(0x22)), Some(sum(0x33))),
+        ],
+        patterns: vec![
+            "project/*/main".parse().unwrap(),
+            "team/**".parse().unwrap(),
+        ],
+        held: vec![sum(0x11), sum(0x22)],
+        more: true,
+        extensions: extensions(&[(1, b"one")]),
+    };
+    let held = |more, objects: &[u8]| {
+        let objects = objects.iter().map(|byte| Prefix::new([*byte; 8]));
+        let objects = objects.collect();
+        Frame::Held(Held { more, objects })
+    };
+    let answer = |name: &str, state| RefAnswer {
+        name: name.parse().unwrap(),
+        state,
+    };
+    let promised = |detached| PullState::Promised {
+        commit: sum(0x44),
+        detached,
+    };
+    let absent = PullState::Refused(Refusal::new(RefusalCode::ABSENT, "there is no such ref"));
+    let answers = Answer {
+        refs: vec![
+            answer("project/new.bst/0123", promised(None)),
+            answer("project/signed.bst/0123", promised(Some(sum(0x55)))),
+            answer("project/old.bst/0123", PullState::UpToDate),
+            answer("project/absent.bst/0123", absent),
+        ],
+        basis: vec![sum(0x11)],
+        more: true,
+    };
+    let nothing = Answer {
+        refs: Vec::new(),
+        basis: Vec::new(),
+        more: false,
+    };
+    let (objects, bytes) = (512, 1 << 40);
+    vec![
+        ("request", Frame::Request(request)),
+        ("request-of-everything", Frame::Request(everything)),
+        ("held", held(false, &[0x61])),
+        ("held-of-several", held(true, &[0x61, 0x62, 0x61])),
+        ("answer-every-state", Frame::Answer(answers)),
+        ("answer-nothing", Frame::Answer(nothing)),
+        ("extent", Frame::Extent(Extent { objects, bytes })),
+        ("sent", Frame::Sent(Sent { objects, bytes })),
+    ]
+}
+
+fn refused_pull_frames() -> Vec<(&'static str, Vec<u8>)> {
+    let pull = pull();
+    let encoded = |name| {
+        let found = pull.iter().find(|(found, _)| *found == name).unwrap();
+        found.1.encode()
+    };
+    let request = encoded("request-of-everything");
+    let at = |text: &[u8]| {
+        let mut windows = request.windows(text.len());
+        windows.position(|window| window == text).unwrap()
+    };
+    let answer = encoded("answer-every-state");
+    let state = 8 + 8 + 8 + "project/new.bst/0123".len();
+    vec![
+        (
+            "refused-request-pattern",
+            patched(&request, at(b"team/**"), b'-'),
+        ),
+        (
+            "refused-request-ref-name",
+            patched(&request, at(b"project/old"), b'/'),
+        ),
+        ("refused-answer-state", patched(&answer, state, 3)),
+        ("refused-held-empty", raw(0x51, 0, b"")),
+        ("refused-held-without-objects", raw(0x51, 0, b"\0")),
+        ("refused-held-part-of-an-object", raw(0x51, 0, &[1; 16])),
+        ("refused-held-more", raw(0x51, 0, &[2; 9])),
     ]
 }
 

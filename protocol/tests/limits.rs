@@ -37,7 +37,7 @@ fn every_limit_has_the_number_that_the_spec_says() {
             (name, number(cells[3]))
         })
         .collect();
-    let meant: [(&str, u64); 24] = [
+    let meant: [(&str, u64); 26] = [
         ("MAX_EARLY_FRAME_LEN", limits::MAX_EARLY_FRAME_LEN.into()),
         ("MIN_FRAME_LEN_MAX", limits::MIN_FRAME_LEN_MAX.into()),
         ("MAX_FRAME_LEN_MAX", limits::MAX_FRAME_LEN_MAX.into()),
@@ -65,6 +65,8 @@ fn every_limit_has_the_number_that_the_spec_says() {
         ("MAX_HISTORY_LEN", formats::MAX_HISTORY_LEN as u64),
         ("MAX_COMPLETE", limits::MAX_COMPLETE as u64),
         ("MAX_REF_COMPONENTS", formats::MAX_REF_COMPONENTS as u64),
+        ("MAX_PATTERNS", limits::MAX_PATTERNS as u64),
+        ("MAX_HELD", limits::MAX_HELD as u64),
     ];
     assert_eq!(said, meant.map(|(name, value)| (name.to_owned(), value)));
 }

@@ -163,9 +163,9 @@ fn every_section_that_a_case_cites_is_there() {
     assert!(seen > 20, "{seen}");
 }
 
-/// Returns the bytes that one end sends in the example of SPEC 13.
+/// Returns the bytes that one end sends in the example of SPEC 14.
 fn example(end: &str) -> Vec<u8> {
-    let (_, chapter) = SPEC.split_once("## 13. One push in bytes").unwrap();
+    let (_, chapter) = SPEC.split_once("## 14. One push in bytes").unwrap();
     let (chapter, _) = chapter.split_once("\n## ").unwrap();
     let (mut bytes, mut mine) = (Vec::new(), false);
     for line in chapter.lines() {
@@ -182,7 +182,7 @@ fn example(end: &str) -> Vec<u8> {
     bytes
 }
 
-/// Runs the push of SPEC 13; returns the bytes that the client and the server sent.
+/// Runs the push of SPEC 14; returns the bytes that the client and the server sent.
 fn do_the_push(objects: &[(ObjectId, Bytes)]) -> (Vec<u8>, Vec<u8>) {
     let agent = Text::new("example");
     let update = RefUpdate {

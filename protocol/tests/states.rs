@@ -8,10 +8,10 @@
 use artifact_formats::limits::MAX_DETACHED_LEN;
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{
-    Announce, Base, Basis, Close, CloseCode, Detached, Expect, Extensions, Finalize, Finalized,
-    Frame, Hello, Missing, ObjectBegin, ObjectChunk, ObjectEnd, Offer, PREAMBLE, Pack, Ping,
-    PushOptions, RefOutcome, RefState, RefStatus, RefUpdate, Staged, SummaryDone, Verdict, Want,
-    Welcome,
+    Announce, Answer, Base, Basis, Close, CloseCode, Detached, Expect, Extensions, Extent,
+    Finalize, Finalized, Frame, Held, Hello, Missing, ObjectBegin, ObjectChunk, ObjectEnd, Offer,
+    PREAMBLE, Pack, Ping, Prefix, PullOptions, PushOptions, RefOutcome, RefState, RefStatus,
+    RefUpdate, Request, Sent, Staged, SummaryDone, Verdict, Want, Welcome,
 };
 use artifact_protocol::limits::{
     Limits, MAX_BASES, MAX_COMPLETE, MAX_EARLY_FRAME_LEN, MAX_FRAME_LEN_MAX, MAX_MISSING_IDS,
@@ -169,6 +169,26 @@ fn every_frame() -> Vec<Frame> {
         Frame::SummaryDone(SummaryDone::Current),
         Frame::Ping(Ping {}),
         close(CloseCode::DONE),
+        Frame::Request(Request {
+            options: PullOptions::default(),
+            history: 0,
+            refs: Vec::new(),
+            patterns: vec!["**".parse().unwrap()],
+            held: Vec::new(),
+            more: false,
+            extensions: Extensions::default(),
+        }),
+        Frame::Held(Held {
+            more: false,
+            objects: vec![Prefix::new([1; 8])],
+        }),
+        Frame::Answer(Answer {
+            refs: Vec::new(),
+            basis: Vec::new(),
+            more: false,
+        }),
+        Frame::Extent(Extent::default()),
+        Frame::Sent(Sent::default()),
     ]
 }
 

@@ -6,6 +6,7 @@ use super::receiver::DialectReceiver;
 use super::sender::DialectSender;
 use super::version::Dialect;
 use crate::frame::{CloseCode, Staged};
+use crate::session::pull::PullServer;
 use crate::session::{
     ApiMisuse, Error, Fault, ReceiverConfig, ReceiverOutput, ReceiverSession, SenderConfig,
     SenderOutput, SenderSession, SourceDone, StoreDone,
@@ -100,6 +101,15 @@ impl AnyReceiver {
             Receiver::Undecided(_) => Err(ApiMisuse::Outcome.into()),
             Receiver::Current(session) => session.handle_stored(done),
             Receiver::Old(session) => session.handle_stored(done),
+        }
+    }
+
+    /// Returns the session that goes on, once the client has asked to pull, like
+    /// [`ReceiverSession::take_pull`].
+    pub fn take_pull(&mut self) -> Option<PullServer> {
+        match &mut self.session {
+            Receiver::Undecided(_) | Receiver::Old(_) => None,
+            Receiver::Current(session) => session.take_pull(),
         }
     }
 

@@ -171,6 +171,8 @@ impl RefusalCode {
     pub const NAME_CONFLICT: Self = Self(4);
     /// The commit is bound to other refs, so nobody could pull it by this one.
     pub const BINDING: Self = Self(5);
+    /// Of a pull: there is no such ref for this client.
+    pub const ABSENT: Self = Self(6);
 }
 
 impl fmt::Display for RefusalCode {
@@ -181,6 +183,7 @@ impl fmt::Display for RefusalCode {
             Self::LOST_RACE => "lost race",
             Self::NAME_CONFLICT => "name conflict",
             Self::BINDING => "ref binding",
+            Self::ABSENT => "no such ref",
             Self(code) => return write!(f, "refusal {code}"),
         };
         f.write_str(name)

@@ -14,9 +14,13 @@ pub(super) const fn of(kind: FrameKind) -> Fields {
         FrameKind::OFFER | FrameKind::MISSING => Struct(&[("ids", List(&Leaf))]),
         FrameKind::OBJECT_BEGIN => Struct(&[("stream", Leaf), ("id", Leaf)]),
         FrameKind::OBJECT_END => Struct(&[("stream", Leaf)]),
-        FrameKind::STAGED => Struct(&[("objects", Leaf), ("bytes", Leaf)]),
+        FrameKind::STAGED | FrameKind::EXTENT | FrameKind::SENT => {
+            Struct(&[("objects", Leaf), ("bytes", Leaf)])
+        }
         FrameKind::FINALIZED => Struct(&[("refs", List(&REFUSAL))]),
         FrameKind::CLOSE => REFUSAL,
+        FrameKind::REQUEST => Struct(REQUEST),
+        FrameKind::ANSWER => Struct(ANSWER),
         // The message has no field, has one without a name, or is raw.
         FrameKind(_) => Leaf,
     }
@@ -68,6 +72,24 @@ const REF_STATUS: &[(&str, Fields)] = &[
         List(&Struct(&[("current", Leaf), ("verdict", REFUSAL)])),
     ),
     ("complete", List(&Leaf)),
+];
+
+const REQUEST: &[(&str, Fields)] = &[
+    ("options", Leaf),
+    ("history", Leaf),
+    ("refs", List(&Struct(REF_REQUEST))),
+    ("patterns", List(&Leaf)),
+    ("held", List(&Leaf)),
+    ("more", Leaf),
+    ("extensions", Leaf),
+];
+
+const REF_REQUEST: &[(&str, Fields)] = &[("name", Leaf), ("current", Leaf), ("detached", Leaf)];
+
+const ANSWER: &[(&str, Fields)] = &[
+    ("refs", List(&Struct(&[("name", Leaf), ("state", Leaf)]))),
+    ("basis", List(&Leaf)),
+    ("more", Leaf),
 ];
 
 /// Also the fields of `Close`.

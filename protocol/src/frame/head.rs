@@ -45,6 +45,16 @@ impl FrameKind {
     pub const PING: Self = Self(0x0040);
     /// Either way: the end.
     pub const CLOSE: Self = Self(0x0041);
+    /// Client to server: refs to pull.
+    pub const REQUEST: Self = Self(0x0050);
+    /// Client to server: objects that need not be sent.
+    pub const HELD: Self = Self(0x0051);
+    /// Server to client: what becomes of each ref.
+    pub const ANSWER: Self = Self(0x0052);
+    /// Server to client: how much the answer contains.
+    pub const EXTENT: Self = Self(0x0053);
+    /// Server to client: the end of the answer.
+    pub const SENT: Self = Self(0x0054);
 }
 
 impl fmt::Display for FrameKind {
@@ -70,6 +80,11 @@ impl fmt::Display for FrameKind {
             Self::SUMMARY_DONE => "SummaryDone",
             Self::PING => "Ping",
             Self::CLOSE => "Close",
+            Self::REQUEST => "Request",
+            Self::HELD => "Held",
+            Self::ANSWER => "Answer",
+            Self::EXTENT => "Extent",
+            Self::SENT => "Sent",
             Self(kind) => return write!(f, "a frame of unknown kind {kind:#06x}"),
         })
     }

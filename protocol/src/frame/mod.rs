@@ -13,6 +13,7 @@ mod head;
 mod objects;
 mod payload;
 mod preamble;
+mod pull;
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -30,6 +31,9 @@ pub use self::objects::{
     Basis, Detached, ObjectBegin, ObjectChunk, ObjectEnd, Offer, Pack, Staged, Want,
 };
 pub use self::preamble::PREAMBLE;
+pub use self::pull::{
+    Answer, Extent, Held, Prefix, PullOptions, PullState, RefAnswer, RefRequest, Request, Sent,
+};
 use crate::text::escape;
 use crate::wire::PayloadError;
 
@@ -59,6 +63,11 @@ pub enum Frame {
     SummaryDone(SummaryDone),
     Ping(Ping),
     Close(Close),
+    Request(Request),
+    Held(Held),
+    Answer(Answer),
+    Extent(Extent),
+    Sent(Sent),
 }
 
 /// Bytes that are not a frame: the peer's fault.
@@ -126,6 +135,11 @@ impl Frame {
             Self::SummaryDone(_) => FrameKind::SUMMARY_DONE,
             Self::Ping(_) => FrameKind::PING,
             Self::Close(_) => FrameKind::CLOSE,
+            Self::Request(_) => FrameKind::REQUEST,
+            Self::Held(_) => FrameKind::HELD,
+            Self::Answer(_) => FrameKind::ANSWER,
+            Self::Extent(_) => FrameKind::EXTENT,
+            Self::Sent(_) => FrameKind::SENT,
         }
     }
 

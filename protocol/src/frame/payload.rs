@@ -7,11 +7,12 @@ use super::Frame;
 use super::fields;
 use super::head::FrameKind;
 use super::objects::{Detached, ObjectChunk, Pack, Want};
+use super::pull::{Held, Prefix};
 use crate::wire::{self, PayloadError};
 
 /// Returns whether [`decode`] has an arm for the kind.
 pub(super) fn is_known(kind: FrameKind) -> bool {
-    matches!(kind.0, 0x01..=0x04 | 0x10..=0x13 | 0x20..=0x24 | 0x30..=0x33 | 0x40..=0x41)
+    matches!(kind.0, 0x01..=0x04 | 0x10..=0x13 | 0x20..=0x24 | 0x30..=0x33 | 0x40..=0x41 | 0x50..=0x54)
 }
 
 pub(super) fn encode(frame: &Frame, out: &mut Vec<u8>) {
@@ -41,6 +42,15 @@ pub(super) fn encode(frame: &Frame, out: &mut Vec<u8>) {
         Frame::SummaryDone(message) => wire::encode(message, out),
         Frame::Ping(message) => wire::encode(message, out),
         Frame::Close(message) => wire::encode(message, out),
+        Frame::Request(message) => wire::encode(message, out),
+        Frame::Held(message) => {
+            out.push(message.more.into());
+            let objects = message.objects.iter();
+            objects.for_each(|prefix| out.extend_from_slice(prefix.as_bytes()));
+        }
+        Frame::Answer(message) => wire::encode(message, out),
+        Frame::Extent(message) => wire::encode(message, out),
+        Frame::Sent(message) => wire::encode(message, out),
     }
 }
 
@@ -66,6 +76,11 @@ pub(super) fn decode(kind: FrameKind, payload: Bytes) -> Result<Frame, PayloadEr
         FrameKind::SUMMARY_DONE => Frame::SummaryDone(wire::decode(&payload, fields)?),
         FrameKind::PING => Frame::Ping(wire::decode(&payload, fields)?),
         FrameKind::CLOSE => Frame::Close(wire::decode(&payload, fields)?),
+        FrameKind::REQUEST => Frame::Request(wire::decode(&payload, fields)?),
+        FrameKind::HELD => Frame::Held(decode_held(payload)?),
+        FrameKind::ANSWER => Frame::Answer(wire::decode(&payload, fields)?),
+        FrameKind::EXTENT => Frame::Extent(wire::decode(&payload, fields)?),
+        FrameKind::SENT => Frame::Sent(wire::decode(&payload, fields)?),
         FrameKind(_) => return Err(PayloadError::Raw("a kind without a payload")),
     };
     Ok(frame)
@@ -162,6 +177,24 @@ fn decode_chunk(mut payload: Bytes) -> Result<ObjectChunk, PayloadError> {
         stream,
         bytes: payload,
     })
+}
+
+/// Whether another one follows, as a byte, and then the prefixes.
+fn decode_held(mut payload: Bytes) -> Result<Held, PayloadError> {
+    let more = match payload.try_get_u8() {
+        Ok(0) => false,
+        Ok(1) => true,
+        Ok(_) => return Err(PayloadError::Raw("more: a bool is 0 or 1")),
+        Err(_) => return Err(PayloadError::Raw("no byte that says whether more follow")),
+    };
+    let (prefixes, rest) = payload.as_chunks();
+    if prefixes.is_empty() || !rest.is_empty() {
+        return Err(PayloadError::Raw(
+            "the objects are not a number of eight bytes each",
+        ));
+    }
+    let objects = prefixes.iter().map(|bytes| Prefix::new(*bytes)).collect();
+    Ok(Held { more, objects })
 }
 
 /// `Bytes::split_to` that returns `None` instead of panicking.

@@ -26,6 +26,12 @@ pub enum Error {
     /// The bytes ended in the middle of a push.
     #[error("the connection ended before the push was done")]
     Truncated,
+    /// The bytes ended before the end of the answer to a pull.
+    #[error("the connection ended before the answer was whole")]
+    AnswerTruncated,
+    /// The server takes pushes, but serves no pulls.
+    #[error("the server does not serve pulls")]
+    NotServed,
     /// Our own store or source cannot continue.
     #[error("{}", .0.text)]
     Fault(Fault),
@@ -42,8 +48,11 @@ impl Error {
             Self::Violation(violation) => Some((violation.into(), violation.to_string())),
             Self::Fault(fault) => Some((fault.code, fault.text.clone())),
             Self::Misuse(misuse) => Some((CloseCode::INTERNAL, misuse.to_string())),
+            Self::NotServed => Some((CloseCode::DONE, String::new())),
             // The old protocols have no message for this.
-            Self::Dialect(_) | Self::PeerClosed(_) | Self::Truncated => None,
+            Self::Dialect(_) | Self::PeerClosed(_) | Self::Truncated | Self::AnswerTruncated => {
+                None
+            }
         }
     }
 }
@@ -109,6 +118,14 @@ pub enum Violation {
         /// The object.
         id: ObjectId,
     },
+    /// An object's bytes are not those of its name, or break a rule of its kind.
+    #[error("{id} is refused: {reason}")]
+    BadObject {
+        /// The object.
+        id: ObjectId,
+        /// The rule.
+        reason: String,
+    },
     /// The peer's versions or options are not supported.
     #[error("{0}")]
     Unsupported(String),
@@ -135,6 +152,7 @@ impl From<&Violation> for CloseCode {
         match violation {
             Violation::Limit { .. } => Self::LIMIT,
             Violation::Unsupported(_) => Self::UNSUPPORTED,
+            Violation::BadObject { .. } => Self::OBJECT_REFUSED,
             Violation::Unexpected { .. }
             | Violation::NotWanted { .. }
             | Violation::NotWantedYet { .. }

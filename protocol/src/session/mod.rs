@@ -1,10 +1,12 @@
-//! Both ends of a push as state machines without I/O.
+//! Both ends of a push, and of a [pull], as state machines without I/O.
 
 mod backlog;
 mod error;
+mod greeting;
 pub(crate) mod machine;
 pub(crate) mod outputs;
 mod packer;
+pub mod pull;
 mod receiver;
 mod sender;
 mod source;
@@ -12,7 +14,8 @@ mod store;
 
 pub(crate) use self::backlog::Backlog;
 pub use self::error::{ApiMisuse, Error, Fault, Violation};
-pub use self::receiver::{ReceiverConfig, ReceiverEvent, ReceiverOutput, ReceiverSession};
+pub use self::greeting::ReceiverConfig;
+pub use self::receiver::{ReceiverEvent, ReceiverOutput, ReceiverSession};
 pub use self::sender::{SenderConfig, SenderEvent, SenderOutput, SenderSession, SmallCommit};
 pub use self::source::{Fetched, PlanRequest, SourceDone, SourceOp, SourceOutcome, SourceRequest};
 pub use self::store::{

@@ -24,6 +24,15 @@ impl<O: From<Bytes>> Outputs<O> {
         }
     }
 
+    /// Makes the outputs of a session that goes on where another one has greeted the peer.
+    pub(crate) const fn greeted() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            greeted: true,
+            closed: false,
+        }
+    }
+
     pub(crate) fn push(&mut self, output: impl Into<O>) {
         self.queue.push_back(output.into());
     }

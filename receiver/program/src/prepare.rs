@@ -92,6 +92,7 @@ pub(crate) fn prepare(
         rights: client.policy.rights(),
         turns_away: turns_away.as_deref().map(Text::new),
         limits,
+        ..ReceiverConfig::default()
     };
     let audit = audit(surroundings, id, &client, &config);
     let store = StoreConfig {

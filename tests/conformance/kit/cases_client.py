@@ -127,7 +127,7 @@ def ends_well_when_everything_is_up_to_date(scene):
     scene.ends(process, True)
 
 
-@table("12.3", name="says that a ref is refused", rows=[
+@table("13.3", name="says that a ref is refused", rows=[
     ("code %d" % code, code) for code in (1, 2, 3, 4, 5, 77, 0x8001)])
 def refused(scene, code):
     scene.artifact()
@@ -147,7 +147,7 @@ def says_that_a_ref_is_refused_in_finalized(scene):
     check("for the kit" in scene.ends(process, False), "it does not say why")
 
 
-@table("12.3", name="ends badly when the server closes", rows=[
+@table("13.3", name="ends badly when the server closes", rows=[
     ("%s" % code, code) for code in w.CLOSE[1:] + [15, 999, 0x8001]])
 def closed(scene, code):
     scene.artifact()

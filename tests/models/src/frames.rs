@@ -1,12 +1,13 @@
 //! Arbitrary frames: every message, with every variant of its content. Sizes stay small; limits
 //! have tests of their own.
 
-use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
+use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName, RefPattern};
 use artifact_protocol::frame::{
-    Announce, Base, Basis, Close, CloseCode, Detached, Expect, Extensions, Finalize, Finalized,
-    Frame, Hello, Missing, ObjectBegin, ObjectChunk, ObjectEnd, Offer, Pack, Ping, PushOptions,
-    RefOutcome, RefState, RefStatus, RefUpdate, Refusal, RefusalCode, Staged, SummaryDone, Verdict,
-    Want, Welcome,
+    Announce, Answer, Base, Basis, Close, CloseCode, Detached, Expect, Extensions, Extent,
+    Finalize, Finalized, Frame, Held, Hello, Missing, ObjectBegin, ObjectChunk, ObjectEnd, Offer,
+    Pack, Ping, Prefix, PullOptions, PullState, PushOptions, RefAnswer, RefOutcome, RefRequest,
+    RefState, RefStatus, RefUpdate, Refusal, RefusalCode, Request, Sent, Staged, SummaryDone,
+    Verdict, Want, Welcome,
 };
 use artifact_protocol::limits::Limits;
 use artifact_protocol::{Features, Text, Version};
@@ -24,6 +25,7 @@ pub fn frame() -> impl Strategy<Value = Frame> {
         negotiation(),
         object_stream(),
         closing(),
+        pull(),
     ]
 }
 
@@ -220,4 +222,58 @@ fn closing() -> impl Strategy<Value = Frame> {
             Frame::Close(Close { code, text })
         }),
     ]
+}
+
+fn pull() -> impl Strategy<Value = Frame> {
+    let wanted = (ref_name(), option::of(checksum()), option::of(checksum()));
+    let wanted = wanted.prop_map(|(name, current, detached)| RefRequest {
+        name,
+        current,
+        detached,
+    });
+    let request = (
+        any::<(u32, u32, bool)>(),
+        vec(wanted, 0..4),
+        vec(pattern(), 0..4),
+        vec(checksum(), 0..4),
+        extensions(),
+    )
+        .prop_map(
+            |((options, history, more), refs, patterns, held, extensions)| {
+                Frame::Request(Request {
+                    options: PullOptions(options),
+                    history,
+                    refs,
+                    patterns,
+                    held,
+                    more,
+                    extensions,
+                })
+            },
+        );
+    let prefix = any::<[u8; 8]>().prop_map(Prefix::new);
+    let held = (any::<bool>(), vec(prefix, 1..9))
+        .prop_map(|(more, objects)| Frame::Held(Held { more, objects }));
+    let state = prop_oneof![
+        (checksum(), option::of(checksum()))
+            .prop_map(|(commit, detached)| PullState::Promised { commit, detached }),
+        Just(PullState::UpToDate),
+        refusal().prop_map(PullState::Refused),
+    ];
+    let answered = (ref_name(), state).prop_map(|(name, state)| RefAnswer { name, state });
+    let answer = (vec(answered, 0..4), vec(checksum(), 0..4), any::<bool>())
+        .prop_map(|(refs, basis, more)| Frame::Answer(Answer { refs, basis, more }));
+    prop_oneof![
+        request,
+        held,
+        answer,
+        any::<(u64, u64)>().prop_map(|(objects, bytes)| Frame::Extent(Extent { objects, bytes })),
+        any::<(u64, u64)>().prop_map(|(objects, bytes)| Frame::Sent(Sent { objects, bytes })),
+    ]
+}
+
+fn pattern() -> impl Strategy<Value = RefPattern> {
+    let component = prop_oneof![Just("**".to_owned()), "[0-9A-Z_a-z][-.0-9A-Z_a-z]{0,5}\\*?"];
+    let pattern = |components: Vec<String>| components.join("/").parse().ok();
+    vec(component, 1..4).prop_filter_map("it is no pattern", pattern)
 }

@@ -3,14 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::error::{ApiMisuse, Error, Fault, Violation};
+use super::super::greeting::greet;
 use super::super::store::{Announcement, Opened, StoreOp, StoreOutcome};
 use super::transfer::Transfer;
 use super::{Core, ReceiverEvent, State, unexpected};
-use crate::frame::{
-    Announce, CloseCode, Extensions, Frame, Hello, RefStatus, RefUpdate, Verdict, Welcome,
-};
+use crate::frame::{Announce, CloseCode, Frame, RefStatus, RefUpdate, Verdict};
 use crate::limits::{MAX_BASES, MAX_COMPLETE, MAX_REFS, REFS_PER_FRAME};
-use crate::version::{Features, Version};
+use crate::version::Features;
 
 /// Waits for the client's `Hello`.
 #[derive(Debug)]
@@ -21,36 +20,13 @@ impl ExpectHello {
         let Frame::Hello(hello) = frame else {
             return unexpected("Hello", &frame);
         };
-        let Hello {
-            version_min,
-            version_max,
-            features,
-            ..
-        } = hello;
-        let Some(version) = Version::negotiate(version_min, version_max) else {
-            // REQ-8: the text begins with numbers for programs.
-            return Err(Violation::Unsupported(format!(
-                "versions {} {}: this server speaks no others, and the client speaks \
-                 {version_min} to \
-                 {version_max}",
-                Version::OLDEST,
-                Version::NEWEST
-            ))
-            .into());
+        let served = match core.config.serves_pulls {
+            true => Features::PULL,
+            false => Features::default(),
         };
-        let mut extensions = Extensions::default();
-        if let Some(rights) = &core.config.rights {
-            extensions.set(Welcome::RIGHTS, rights.clone().into_bytes());
-        }
-        core.outputs.send(&Frame::Welcome(Welcome {
-            version,
-            features: features.common(Features::SUPPORTED),
-            limits: core.config.limits,
-            agent: core.config.agent.clone(),
-            pull_url: core.config.pull_url.clone(),
-            identity: core.config.identity.clone(),
-            extensions,
-        }));
+        let welcome = greet(&hello, &core.config, served)?;
+        let pulls = welcome.features.contains(Features::PULL);
+        core.outputs.send(&Frame::Welcome(welcome));
         core.outputs.push(ReceiverEvent::Greeted(hello));
         if let Some(text) = &core.config.turns_away {
             return Err(Error::Fault(Fault {
@@ -58,18 +34,33 @@ impl ExpectHello {
                 text: text.as_raw().to_owned(),
             }));
         }
-        Ok(State::ExpectAnnounce(ExpectAnnounce::default()))
+        Ok(State::ExpectAnnounce(ExpectAnnounce {
+            so_far: None,
+            pulls,
+        }))
     }
 }
 
 /// Waits for the rest of the announcement.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ExpectAnnounce {
     so_far: Option<Announcement>,
+    /// Whether the client may pull instead.
+    pulls: bool,
 }
 
 impl ExpectAnnounce {
+    /// Returns whether this frame turns the session into a pull.
+    pub(super) const fn is_pull(&self, frame: &Frame) -> bool {
+        self.pulls && self.so_far.is_none() && matches!(frame, Frame::Request(_))
+    }
+
     pub(super) fn handle(self, frame: Frame, core: &mut Core) -> Result<State, Error> {
+        if matches!(frame, Frame::Request(_)) && !self.pulls {
+            // REQ-47.
+            let text = "this server does not serve pulls here";
+            return Err(Violation::Unsupported(text.to_owned()).into());
+        }
         let Frame::Announce(announce) = frame else {
             return unexpected("Announce", &frame);
         };
@@ -110,7 +101,7 @@ impl ExpectAnnounce {
         whole.bases.extend(bases);
         if more {
             let so_far = Some(whole);
-            return Ok(State::ExpectAnnounce(Self { so_far }));
+            return Ok(State::ExpectAnnounce(Self { so_far, ..self }));
         }
         check_unambiguous(&whole)?;
         core.request(StoreOp::Open(whole));

@@ -21,30 +21,14 @@ use self::greeting::{ExpectAnnounce, ExpectHello, Opening};
 use self::transfer::Transfer;
 use super::backlog::Backlog;
 use super::error::{ApiMisuse, Error, Violation};
+use super::greeting::ReceiverConfig;
 use super::machine::{FailsWith, Machine};
 use super::outputs::Outputs;
+use super::pull::PullServer;
 use super::store::{Announcement, Opened, StoreDone, StoreOp, StoreRequest};
 use crate::frame::deframer::Deframer;
 use crate::frame::{Close, CloseCode, Frame, Hello, RefOutcome, Staged};
-use crate::limits::{Limits, MAX_EARLY_FRAME_LEN};
-use crate::text::Text;
-
-/// The configuration of a receiver session.
-#[derive(Clone, Debug, Default)]
-pub struct ReceiverConfig {
-    /// Program and version.
-    pub agent: Text,
-    /// The address to pull from.
-    pub pull_url: Option<Text>,
-    /// The client's identity.
-    pub identity: Option<Text>,
-    /// The client's rights, a line for each; `None` if they are not announced.
-    pub rights: Option<String>,
-    /// Set for a client without any right: the reason to close the session after `Welcome`.
-    pub turns_away: Option<Text>,
-    /// The limits that the client must keep.
-    pub limits: Limits,
-}
+use crate::limits::MAX_EARLY_FRAME_LEN;
 
 /// The outputs of a receiver session.
 #[derive(Debug)]
@@ -112,6 +96,8 @@ struct Core {
 enum State {
     ExpectHello(ExpectHello),
     ExpectAnnounce(ExpectAnnounce),
+    /// The client pulls: the driver takes this session.
+    Pull(Box<PullServer>),
     Opening(Opening),
     Transfer(Box<Transfer>),
     Publishing(Publishing),
@@ -167,7 +153,10 @@ impl ReceiverSession {
             core.left = match &state {
                 State::Transfer(transfer) => transfer.is_finalizing(),
                 State::Publishing(_) | State::Summarizing(_) | State::Finished => true,
-                State::ExpectHello(_) | State::ExpectAnnounce(_) | State::Opening(_) => false,
+                State::ExpectHello(_)
+                | State::ExpectAnnounce(_)
+                | State::Opening(_)
+                | State::Pull(_) => false,
             };
             // REQ-35.
             if core.left {
@@ -211,6 +200,23 @@ impl ReceiverSession {
         self.machine.core.outputs.pop()
     }
 
+    /// Returns the session that goes on, once the client has asked to pull rather than announced a
+    /// push. Call this after `handle_bytes`, when no output is left. This session is finished then:
+    /// hand the bytes that it has left to the other one at once, even if there are none.
+    pub fn take_pull(&mut self) -> Option<PullServer> {
+        let is_pull = matches!(self.machine.state(), Some(State::Pull(_)));
+        let taken = is_pull.then(|| {
+            self.machine.step_with(|state, _| {
+                if let State::Pull(pull) = state {
+                    Ok((State::Finished, Some(*pull)))
+                } else {
+                    Ok((state, None))
+                }
+            })
+        });
+        taken?.ok()?
+    }
+
     /// Returns whether the driver should read more bytes; `false` is back-pressure.
     ///
     /// REQ-26: from `Finalize` until its answer the session reads nothing: neither a goodbye nor a
@@ -220,7 +226,11 @@ impl ReceiverSession {
             Some(State::ExpectHello(_) | State::ExpectAnnounce(_)) => true,
             Some(State::Transfer(transfer)) => !transfer.is_finalizing(),
             Some(
-                State::Opening(_) | State::Publishing(_) | State::Summarizing(_) | State::Finished,
+                State::Pull(_)
+                | State::Opening(_)
+                | State::Publishing(_)
+                | State::Summarizing(_)
+                | State::Finished,
             )
             | None => false,
         };
@@ -275,10 +285,18 @@ impl ReceiverSession {
                     deframer.payload_len_max = core.config.limits.frame_len_max;
                     state.handle(frame, core)
                 }
+                (State::ExpectAnnounce(state), frame) if state.is_pull(&frame) => {
+                    let taken = std::mem::replace(deframer, Deframer::new(0));
+                    let config = core.config.clone();
+                    Ok(State::Pull(Box::new(PullServer::greeted(
+                        config, taken, frame,
+                    ))))
+                }
                 (State::ExpectAnnounce(state), frame) => state.handle(frame, core),
                 (State::Transfer(state), frame) => state.handle(frame, core),
                 (
-                    State::Opening(_)
+                    State::Pull(_)
+                    | State::Opening(_)
                     | State::Publishing(_)
                     | State::Summarizing(_)
                     | State::Finished,
@@ -300,6 +318,7 @@ impl State {
             Self::Transfer(_) if close.code == CloseCode::DONE => Ok(Self::Finished),
             Self::ExpectHello(_)
             | Self::ExpectAnnounce(_)
+            | Self::Pull(_)
             | Self::Opening(_)
             | Self::Transfer(_)
             | Self::Publishing(_)

@@ -137,7 +137,12 @@ impl Transfer {
             | Frame::Finalized(_)
             | Frame::SummaryDone(_)
             | Frame::Ping(_)
-            | Frame::Close(_) => return unexpected("offers and objects", &frame),
+            | Frame::Close(_)
+            | Frame::Request(_)
+            | Frame::Held(_)
+            | Frame::Answer(_)
+            | Frame::Extent(_)
+            | Frame::Sent(_) => return unexpected("offers and objects", &frame),
         }
         Ok(State::Transfer(self))
     }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use artifact_formats::ObjectId;
 
 use super::super::error::{ApiMisuse, Error, Violation};
+use super::super::greeting::check_welcome;
 use super::super::outputs::Outputs;
 use super::super::source::{PlanRequest, SourceOp, SourceOutcome};
 use super::super::store::Announcement;
@@ -13,7 +14,7 @@ use super::transfer::Transfer;
 use super::{Core, SenderEvent, SenderOutput, State, finish, unexpected};
 use crate::frame::{
     Announce, Basis, Detached, Extensions, Frame, Hello, RefOutcome, RefState, RefStatus, Verdict,
-    Want, Welcome,
+    Want,
 };
 use crate::limits::{MAX_COMPLETE, MAX_EARLY_FRAME_LEN};
 use crate::text::Text;
@@ -29,7 +30,8 @@ pub(super) fn send(
     outputs.send(&Frame::Hello(Hello {
         version_min: Version::OLDEST,
         version_max: Version::NEWEST,
-        features: Features::SUPPORTED,
+        // What a server can do beyond pushes is of no use here.
+        features: Features::default(),
         agent,
         extensions: Default::default(),
     }));
@@ -97,24 +99,8 @@ impl ExpectWelcome {
         let Frame::Welcome(welcome) = frame else {
             return unexpected("Welcome", &frame);
         };
-        let Welcome {
-            version, limits, ..
-        } = &welcome;
-        // REQ-9, LIM-2, LIM-3.
-        if *version < Version::OLDEST || *version > Version::NEWEST {
-            return Err(Violation::Unsupported(format!(
-                "the server chose version {version}, which this client did not offer"
-            ))
-            .into());
-        }
-        if !limits.is_acceptable() {
-            return Err(Violation::Unsupported(format!(
-                "the server's limit of {} bytes a frame",
-                limits.frame_len_max
-            ))
-            .into());
-        }
-        core.limits = *limits;
+        check_welcome(&welcome)?;
+        core.limits = welcome.limits;
         core.outputs.push(SenderEvent::Welcomed(welcome));
         Ok(State::ExpectRefStatus(ExpectRefStatus {
             early: self.early,

@@ -52,7 +52,7 @@ pub fn a_message_has_one_spelling(input: &[u8]) {
     }
 }
 
-const KINDS: [FrameKind; 19] = [
+const KINDS: [FrameKind; 24] = [
     FrameKind::HELLO,
     FrameKind::WELCOME,
     FrameKind::ANNOUNCE,
@@ -72,4 +72,9 @@ const KINDS: [FrameKind; 19] = [
     FrameKind::SUMMARY_DONE,
     FrameKind::PING,
     FrameKind::CLOSE,
+    FrameKind::REQUEST,
+    FrameKind::HELD,
+    FrameKind::ANSWER,
+    FrameKind::EXTENT,
+    FrameKind::SENT,
 ];

@@ -536,7 +536,12 @@ impl Ledger {
                 | Frame::ObjectBegin(_)
                 | Frame::ObjectChunk(_)
                 | Frame::ObjectEnd(_)
-                | Frame::Finalize(_) => unreachable!("a server does not say {frame:?}"),
+                | Frame::Finalize(_)
+                | Frame::Request(_)
+                | Frame::Held(_)
+                | Frame::Answer(_)
+                | Frame::Extent(_)
+                | Frame::Sent(_) => unreachable!("a server of pushes does not say {frame:?}"),
             }
         }
         assert!(self.told.is_empty(), "a part of a frame");

@@ -463,7 +463,12 @@ impl Heard {
             | Frame::Staged(_)
             | Frame::Missing(_)
             | Frame::Finalized(_)
-            | Frame::SummaryDone(_) => unreachable!("a client does not say {frame:?}"),
+            | Frame::SummaryDone(_)
+            | Frame::Request(_)
+            | Frame::Held(_)
+            | Frame::Answer(_)
+            | Frame::Extent(_)
+            | Frame::Sent(_) => unreachable!("a client that pushes does not say {frame:?}"),
         }
         if said.frame_len_max > 0 && said.states > 0 {
             let len = frame.encode().len() - 8;

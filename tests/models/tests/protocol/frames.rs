@@ -28,7 +28,7 @@ fn nearly_a_frame() -> impl Strategy<Value = Vec<u8>> {
         }
         bytes
     });
-    let made_up = (0..0x50_u16, vec(any::<u8>(), 0..60)).prop_map(|(kind, payload)| {
+    let made_up = (0..0x60_u16, vec(any::<u8>(), 0..60)).prop_map(|(kind, payload)| {
         let mut bytes = Vec::new();
         bytes.put_u16_le(kind);
         bytes.put_u16_le(0);
