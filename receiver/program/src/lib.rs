@@ -24,7 +24,7 @@ use artifact_receiver::driver::{self, DriverConfig, Patience};
 use artifact_receiver::ulimits;
 use artifact_sandbox::{Needs, Standing};
 use artifact_store::Nowhere;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -34,7 +34,13 @@ use self::prepare::{Prepared, Unready, agent, prepare};
 use self::spoken::Spoken;
 use self::surroundings::Surroundings;
 
-fn main() -> ExitCode {
+/// Returns the definition of the command line, from which the manual page is made.
+pub fn command() -> clap::Command {
+    Args::command()
+}
+
+/// Runs the program, and returns its exit code.
+pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return print(&error),

@@ -23,11 +23,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use artifact_protocol::exit;
+use clap::CommandFactory;
 
 use crate::args::{Args, Command};
 use crate::output::Output;
 
-fn main() -> ExitCode {
+/// Returns the definition of the command line, from which the manual page is made.
+pub fn command() -> clap::Command {
+    Args::command()
+}
+
+/// Runs the program, and returns its exit code.
+pub fn main() -> ExitCode {
     let args = match Args::read() {
         Ok(args) => args,
         Err(error) => return print(&error),

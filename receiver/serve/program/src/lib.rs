@@ -21,7 +21,7 @@ use artifact_serve::{
     AccessLog, CertificateFiles, Config, Error, Format, Lines, ListenError, Notifier, Order, Place,
     Role, Server, Socket,
 };
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
 use nix::unistd::User;
 use rustix::process::Resource;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -123,7 +123,13 @@ enum Log {
     None,
 }
 
-fn main() -> ExitCode {
+/// Returns the definition of the command line, from which the manual page is made.
+pub fn command() -> clap::Command {
+    Args::command()
+}
+
+/// Runs the program, and returns its exit code.
+pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return print(&error),

@@ -23,7 +23,7 @@ use anyhow::Context;
 use artifact_protocol::exit;
 use artifact_receiver::ulimits;
 use artifact_sandbox::privilege;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Create and maintain a shared artifact cache: an OSTree repository that users push to over ssh
 #[derive(Debug, Parser)]
@@ -46,7 +46,13 @@ enum Command {
     Summary(summary::MakeSummary),
 }
 
-fn main() -> ExitCode {
+/// Returns the definition of the command line, from which the manual page is made.
+pub fn command() -> clap::Command {
+    Args::command()
+}
+
+/// Runs the program, and returns its exit code.
+pub fn main() -> ExitCode {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     ulimits::survive_long_files();
     let args = match Args::try_parse() {

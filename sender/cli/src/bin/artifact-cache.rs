@@ -1,0 +1,7 @@
+//! `artifact-cache`: see the library of this crate, which is the program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    artifact_cache::main()
+}
