@@ -4,6 +4,7 @@
 //! libostree is the authority.
 
 mod authorize;
+mod completions;
 mod fsck;
 mod init;
 mod metrics;
@@ -44,6 +45,7 @@ enum Command {
     Page(page::WritePage),
     Status(status::StatusArgs),
     Summary(summary::MakeSummary),
+    Completions(completions::Completions),
 }
 
 /// Returns the definition of the command line, from which the manual page is made.
@@ -55,6 +57,11 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     ulimits::survive_long_files();
+    match completions::answer(Args::command) {
+        Ok(true) => return ExitCode::from(exit::DONE),
+        Ok(false) => {}
+        Err(error) => return print(&error),
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return print(&error),
@@ -69,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Page(page) => page::run(&page),
         Command::Status(status) => status::run(&status),
         Command::Summary(summary) => summary::run(&summary),
+        Command::Completions(completions) => completions::run(&completions),
     };
     let code = match result {
         Ok(code) => code,

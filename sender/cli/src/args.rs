@@ -8,7 +8,7 @@ use artifact_formats::RefPattern;
 use artifact_protocol::Version;
 use artifact_sender::{Dialect, RefName, Remote};
 use clap::builder::Resettable;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::address::Address;
 
@@ -93,6 +93,7 @@ pub(crate) enum Command {
     Pull(Pull),
     List(List),
     Check(Check),
+    Completions(Completions),
 }
 
 /// Push refs of a local repository
@@ -215,6 +216,35 @@ pub(crate) struct Check {
     pub(crate) remote: Vec<Address>,
 }
 
+/// Print a script that completes commands, refs and caches in your shell
+///
+/// Packages install it. Refs are those of the local repository for `push`, and those of the caches
+/// for `pull` and `list`, as far as a cache answers within two seconds.
+#[derive(Debug, clap::Args)]
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl Shell {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Bash => "bash",
+            Self::Zsh => "zsh",
+            Self::Fish => "fish",
+        }
+    }
+}
+
 /// Parses a number of bytes, with an optional unit.
 fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     let (number, unit) = match text.char_indices().next_back() {
@@ -251,6 +281,12 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   artifact-cache check
   artifact-cache check --remote ssh://artifacts@cache.example.com/artifacts";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  artifact-cache completions bash >~/.local/share/bash-completion/completions/artifact-cache
+  artifact-cache completions zsh >~/.zfunc/_artifact-cache      # a directory of fpath
+  artifact-cache completions fish >~/.config/fish/completions/artifact-cache.fish";
 
 const HELP: &str = "\
 Name caches with --remote, or once and for all in ~/.config/artifact-cache.yaml:

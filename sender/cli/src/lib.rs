@@ -6,6 +6,7 @@ mod address;
 mod args;
 mod caches;
 mod check;
+mod completions;
 mod config;
 mod list;
 mod origin;
@@ -35,6 +36,11 @@ pub fn command() -> clap::Command {
 
 /// Runs the program, and returns its exit code.
 pub fn main() -> ExitCode {
+    match completions::answer() {
+        Ok(true) => return ExitCode::from(exit::DONE),
+        Ok(false) => {}
+        Err(error) => return print(&error),
+    }
     let args = match Args::read() {
         Ok(args) => args,
         Err(error) => return print(&error),
@@ -58,6 +64,10 @@ pub fn main() -> ExitCode {
             Command::Pull(pull) => pull::run(pull, &args, &output).await,
             Command::List(list) => list::run(list, &args, &output).await,
             Command::Check(check) => check::run(check, &args, &output).await,
+            Command::Completions(completions) => {
+                output.printed(completions::print(completions.shell));
+                exit::DONE
+            }
         }
     });
     ExitCode::from(output.finish(code))

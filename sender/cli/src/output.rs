@@ -86,6 +86,11 @@ impl Output {
         }
     }
 
+    /// Notes whether something was printed that is neither for people nor JSON.
+    pub(crate) fn printed(&self, result: io::Result<()>) {
+        self.note_failure(result);
+    }
+
     /// Prints a result for people.
     pub(crate) fn line(&self, text: &str) {
         if !self.quiet && !self.json {
