@@ -93,6 +93,7 @@ pub(crate) enum Command {
     Pull(Pull),
     List(List),
     Check(Check),
+    Join(Join),
     Completions(Completions),
 }
 
@@ -216,6 +217,25 @@ pub(crate) struct Check {
     pub(crate) remote: Vec<Address>,
 }
 
+/// Make this machine a client of a cache
+///
+/// Writes the cache into the configuration, unless that names other caches already. If ssh does not
+/// know the host yet, shows the fingerprints of its keys, asks whether they are right, and adds them
+/// to known_hosts. Then checks the cache, as `artifact-cache check` does.
+#[derive(Debug, clap::Args)]
+#[command(after_help = JOIN_EXAMPLES)]
+pub(crate) struct Join {
+    /// Cache: ssh://[user@]host[:port]/path, [user@]host:path, https://host/path or a local path
+    #[arg(value_name = "URL")]
+    pub(crate) cache: Address,
+    /// The only fingerprint to accept, such as SHA256:..., instead of asking; for machines
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) fingerprint: Option<String>,
+    /// Accept whatever keys the host shows. Only for networks that nobody else can reach
+    #[arg(long, conflicts_with = "fingerprint")]
+    pub(crate) yes: bool,
+}
+
 /// Print a script that completes commands, refs and caches in your shell
 ///
 /// Packages install it. Refs are those of the local repository for `push`, and those of the caches
@@ -281,6 +301,12 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   artifact-cache check
   artifact-cache check --remote ssh://artifacts@cache.example.com/artifacts";
+
+const JOIN_EXAMPLES: &str = "\
+Examples:
+  artifact-cache join ssh://artifacts@cache.example.com/artifacts
+  artifact-cache join --fingerprint SHA256:u7m... ssh://artifacts@cache.example.com/artifacts
+  artifact-cache join https://cache.example.com/artifacts";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:

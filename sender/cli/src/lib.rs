@@ -8,6 +8,7 @@ mod caches;
 mod check;
 mod completions;
 mod config;
+mod join;
 mod list;
 mod origin;
 mod output;
@@ -64,6 +65,7 @@ pub fn main() -> ExitCode {
             Command::Pull(pull) => pull::run(pull, &args, &output).await,
             Command::List(list) => list::run(list, &args, &output).await,
             Command::Check(check) => check::run(check, &args, &output).await,
+            Command::Join(join) => join::run(join, &args, &output).await,
             Command::Completions(completions) => {
                 output.printed(completions::print(completions.shell));
                 exit::DONE

@@ -10,6 +10,7 @@ mod cuts;
 mod edges;
 mod flatpak;
 mod hostile;
+mod join;
 mod libostree;
 mod manual;
 mod metrics;
