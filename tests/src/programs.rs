@@ -31,6 +31,11 @@ pub fn serve() -> Result<PathBuf, Failure> {
     program("artifact-cache-serve")
 }
 
+/// Returns the writer of the manual pages, which is part of no release.
+pub fn man() -> Result<PathBuf, Failure> {
+    program("artifact-man")
+}
+
 fn program(name: &str) -> Result<PathBuf, Failure> {
     static DIRECTORY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let directory = DIRECTORY

@@ -17,6 +17,7 @@ mod metrics;
 mod old_clients;
 mod old_servers;
 mod page;
+mod pages;
 mod place;
 mod reading;
 mod receiver;
