@@ -1,4 +1,4 @@
-.PHONY: conformance conformance-faults help demo test test-extra chaos chaos-controls fuzz mutants bench bench-growth bench-neighbours bench-large bench-micro bench-instructions
+.PHONY: conformance conformance-faults help demo test test-extra chaos chaos-controls fuzz mutants bench bench-growth bench-neighbours bench-large bench-serve bench-micro bench-instructions
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -75,6 +75,13 @@ bench-large: ## measure memory for 1,000,000 objects and for one of 10 GiB, some
 	@ARTIFACT_TESTS_PROGRAMS="$(abspath $(TARGET))/release" BENCH_DATA="$(abspath $(BENCH_DATA))" \
 		BENCH_CASES=M,G BENCH_WORKS=full BENCH_PEERS=ours BENCH_RTT=0 BENCH_PLACES=disk BENCH_RUNS=0 \
 		BENCH_EXTRAS=none BENCH_OUT="$(abspath $(TARGET))/bench/results-large" "$(TARGET)/release/bench"
+
+bench-serve: ## measure the https server against nginx, as root, some 15 minutes
+	@.ci/setup
+	@command -v h2load nginx >/dev/null || { echo "bench: installing nginx-light, nghttp2-client"; \
+	    apt-get install -qq -y --no-install-recommends nginx-light nghttp2-client >/dev/null; }
+	@cargo build --quiet --release --workspace --bins
+	@tests/bench/serve "$(TARGET)/release"
 
 bench-micro: ## measure frames, verifier, closure walk and offers in isolation
 	@.ci/setup
