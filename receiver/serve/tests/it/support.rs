@@ -5,11 +5,12 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use artifact_page::Options;
-use artifact_serve::{Config, Notifier, Order, Place, Role, Server, Socket};
+use artifact_serve::{CertificateFiles, Config, Notifier, Order, Place, Role, Server, Socket};
 use rustix::fs::{CWD, FileType, Mode};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -30,7 +31,48 @@ pub(crate) const REF: &str = "alpha/greeting/1";
 
 impl Scene {
     pub(crate) fn start() -> Self {
+        Self::start_with(repository(), None)
+    }
+
+    /// Starts a server with a certificate.
+    pub(crate) fn start_tls() -> Self {
         let dir = repository();
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| dir.path().join(name));
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-nodes",
+                "-subj",
+                "/CN=localhost",
+            ])
+            .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&cert)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let client_ca = None;
+        let files = CertificateFiles {
+            cert,
+            key,
+            client_ca,
+        };
+        Self::start_with(dir, Some(files))
+    }
+
+    /// Returns the file of the server's certificate, which is its own authority.
+    pub(crate) fn certificate(&self) -> std::path::PathBuf {
+        self.dir.path().join("cert.pem")
+    }
+
+    fn start_with(dir: TempDir, certificate: Option<CertificateFiles>) -> Self {
         let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let socket = Socket::bind(&Place::Tcp(address)).unwrap();
         let Place::Tcp(address) = *socket.place() else {
@@ -39,7 +81,7 @@ impl Scene {
         let server = Server::open(Config {
             repo: dir.path().join("repo"),
             at: "/artifacts".to_owned(),
-            certificate: None,
+            certificate,
             page: Some(Options {
                 at: "/artifacts".to_owned(),
                 ..Options::default()
