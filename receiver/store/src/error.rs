@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use artifact_formats::{Checksum, ConfigError, FormatError, ObjectId};
+use artifact_formats::{Checksum, ConfigError, FormatError, ObjectId, RepoMode};
 use artifact_protocol::frame::CloseCode;
 use artifact_protocol::session::Fault;
 use nix::errno::Errno;
@@ -166,7 +166,30 @@ pub enum Error {
         /// The missing object.
         id: ObjectId,
     },
-    /// The directory is not an archive repository.
+    /// The repository's mode has no place for a part of a file object.
+    #[error(
+        "{id} cannot be stored in a repository of mode {mode}: {why}; use one of mode bare-user \
+         (`ostree init --mode=bare-user`)",
+        mode = mode.as_str()
+    )]
+    NoPlace {
+        /// The object.
+        id: ObjectId,
+        /// The repository's mode.
+        mode: RepoMode,
+        /// The part.
+        why: &'static str,
+    },
+    /// The user lacks the rights that a repository of mode bare needs.
+    #[error(
+        "{doing} a file was not permitted: a repository of mode bare needs root; use one of mode \
+         bare-user (`ostree init --mode=bare-user`)"
+    )]
+    NeedsRoot {
+        /// The action that was not permitted.
+        doing: &'static str,
+    },
+    /// The directory is not a repository that can be used.
     #[error("not a repository: {why}")]
     NotARepository {
         /// The reason.
@@ -244,7 +267,11 @@ impl Error {
                 CloseCode::STORAGE_FAILED,
                 "the server's storage failed; its log says how".to_owned(),
             ),
-            Self::NotWhole { .. } | Self::NotARepository { .. } | Self::Config { .. } => (
+            Self::NoPlace { .. }
+            | Self::NeedsRoot { .. }
+            | Self::NotWhole { .. }
+            | Self::NotARepository { .. }
+            | Self::Config { .. } => (
                 CloseCode::STORAGE_FAILED,
                 "the server's repository cannot be used; its log says why".to_owned(),
             ),

@@ -1,10 +1,12 @@
-//! The store on a local OSTree repository of mode archive.
+//! The store on a local OSTree repository.
 
 pub(crate) mod disk;
+pub(crate) mod own;
 pub(crate) mod push;
 pub(crate) mod repository;
 pub(crate) mod staging;
 pub(crate) mod summary;
+pub(crate) mod terms;
 pub(crate) mod upkeep;
 
 use std::path::Path;
@@ -27,6 +29,7 @@ use crate::local::repository::{Repo, heads};
 use crate::local::staging::Staging;
 use crate::local::summary::config::SummaryConfig;
 use crate::local::summary::{MadeSummary, Maker};
+use crate::local::terms::{RefPlace, Terms};
 use crate::policy::Policy;
 use crate::seam::Store;
 
@@ -54,15 +57,17 @@ pub struct StoreConfig {
     pub threads: usize,
 }
 
-/// A repository on this machine, for the pushes of one identity.
+/// A repository on this machine: a cache for the pushes of one identity, or one's own, for pulls.
 #[derive(Debug)]
 pub struct LocalStore<F: Fs = RealFs> {
     repo: Arc<Repo<F>>,
     config: StoreConfig,
+    // Set if it is an own repository.
+    own: Option<RefPlace>,
 }
 
 impl LocalStore {
-    /// Opens the repository at `path`.
+    /// Opens the repository of mode archive at `path`, as a cache.
     pub fn open(path: &Path, config: StoreConfig) -> Result<Self, Error> {
         let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
         Self::with_fs(fs, config)
@@ -70,11 +75,12 @@ impl LocalStore {
 }
 
 impl<F: Fs> LocalStore<F> {
-    /// Opens the repository that is the root of a file system.
+    /// Opens the repository of mode archive that is the root of a file system, as a cache.
     pub fn with_fs(fs: F, config: StoreConfig) -> Result<Self, Error> {
         Ok(Self {
             repo: Arc::new(Repo::open(fs)?),
             config,
+            own: None,
         })
     }
 
@@ -124,8 +130,15 @@ impl<F: Fs> Store for LocalStore<F> {
         let pusher = Pusher {
             identity,
             policy,
-            places: *places,
+            account,
         };
-        LocalPush::begin(work, pusher, account, summary.clone(), announcement)
+        let terms = match &self.own {
+            Some(place) => Terms::Own(place.clone()),
+            None => Terms::Cache {
+                summary: Box::new(summary.clone()),
+                places: *places,
+            },
+        };
+        LocalPush::begin(work, terms, pusher, announcement)
     }
 }

@@ -37,6 +37,7 @@ pub(super) struct Content {
     // Bytes that the deflate stream may still have (LIM-25).
     deflated_left: u64,
     has_ended: bool,
+    header: FileHeader,
 }
 
 impl Content {
@@ -54,6 +55,7 @@ impl Content {
             inflated: 0,
             deflated_left: max_deflated_len(size),
             has_ended: header.symlink_target().is_some(),
+            header,
         })
     }
 
@@ -62,11 +64,12 @@ impl Content {
         self.size
     }
 
-    /// Inflates and hashes the next stored bytes.
+    /// Inflates and hashes the next stored bytes, and hands the inflated ones to `sink`.
     pub(super) fn append(
         &mut self,
         stored: &[u8],
         inflation: &mut Inflation,
+        sink: Sink<'_>,
     ) -> Result<(), Rejection> {
         let mut rest = stored;
         if rest.is_empty() {
@@ -89,6 +92,7 @@ impl Content {
                 return Err(malformed("its content is longer than its header says"));
             }
             self.hash.update(step.output);
+            sink(step.output);
             if step.has_ended {
                 self.has_ended = true;
                 return match rest {
@@ -105,17 +109,20 @@ impl Content {
         }
     }
 
-    /// Ends the content, and returns the object's checksum.
-    pub(super) fn finish(self) -> Result<Checksum, Rejection> {
+    /// Ends the content, and returns the object's checksum and its header.
+    pub(super) fn finish(self) -> Result<(Checksum, FileHeader), Rejection> {
         if !self.has_ended {
             return Err(malformed("its content is cut off"));
         }
         if self.inflated != self.size {
             return Err(malformed("its content is shorter than its header says"));
         }
-        Ok(Checksum::new(self.hash.finalize().into()))
+        Ok((Checksum::new(self.hash.finalize().into()), self.header))
     }
 }
+
+/// Takes the inflated content of a file, of which nothing is known to be right yet.
+pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]);
 
 /// An inflater and its output buffer.
 #[derive(Debug)]

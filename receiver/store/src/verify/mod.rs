@@ -12,15 +12,18 @@
     clippy::wildcard_enum_match_arm
 )]
 
+mod bare;
 mod content;
 mod rejection;
 
 use std::mem;
 
 use artifact_formats::limits::MAX_METADATA_LEN;
-use artifact_formats::{Checksum, Commit, Dirmeta, Dirtree, ObjectId, ObjectKind};
+use artifact_formats::{Checksum, Commit, Dirmeta, Dirtree, FileHeader, ObjectId, ObjectKind};
 
-use crate::verify::content::{Content, Inflation};
+use crate::verify::content::{Content, Inflation, Sink};
+
+pub(crate) use crate::verify::bare::verify_bare;
 
 pub use crate::verify::rejection::Rejection;
 
@@ -31,6 +34,8 @@ pub struct Verified {
     stored_len: u64,
     // Unpacked.
     len: u64,
+    // Of a file.
+    header: Option<FileHeader>,
 }
 
 impl Verified {
@@ -42,6 +47,11 @@ impl Verified {
     /// Returns the length of the stored bytes.
     pub const fn stored_len(&self) -> u64 {
         self.stored_len
+    }
+
+    /// Returns the header of a file object.
+    pub(crate) const fn header(&self) -> Option<&FileHeader> {
+        self.header.as_ref()
     }
 
     /// Returns how many bytes were read or inflated to verify it, whichever is more.
@@ -57,6 +67,18 @@ pub fn verify(
     object_len_max: u64,
     scratch: &mut Scratch,
 ) -> Result<Verified, Rejection> {
+    unpack(id, stored, object_len_max, scratch, &mut |_| ())
+}
+
+/// Verifies an object, given all its stored bytes, and hands the content of a file to `sink` before
+/// it is known to be right.
+pub(crate) fn unpack(
+    id: ObjectId,
+    stored: &[u8],
+    object_len_max: u64,
+    scratch: &mut Scratch,
+    sink: Sink<'_>,
+) -> Result<Verified, Rejection> {
     let mut verifier = Verifier::with_scratch(id, object_len_max, mem::take(scratch));
     let outcome = if id.kind.is_metadata() {
         verifier
@@ -65,7 +87,8 @@ pub fn verify(
     } else {
         let inflation = &mut verifier.scratch.inflation;
         inflation.get_or_insert_with(Inflation::of_small_files);
-        verifier.append(stored).and_then(|()| verifier.conclude())
+        let appended = verifier.unpack(stored, sink);
+        appended.and_then(|()| verifier.conclude())
     };
     *scratch = verifier.scratch;
     outcome
@@ -113,10 +136,15 @@ impl Verifier {
 
     /// Takes the next stored bytes. After the first rejection, rejects everything.
     pub fn append(&mut self, stored: &[u8]) -> Result<(), Rejection> {
+        self.unpack(stored, &mut |_| ())
+    }
+
+    /// Does the same, and hands the content of a file to `sink` before it is known to be right.
+    pub(crate) fn unpack(&mut self, stored: &[u8], sink: Sink<'_>) -> Result<(), Rejection> {
         if let Some(rejection) = &self.rejected {
             return Err(rejection.clone());
         }
-        let outcome = self.count(stored).and_then(|()| self.take(stored));
+        let outcome = self.count(stored).and_then(|()| self.take(stored, sink));
         self.rejected = outcome.as_ref().err().cloned();
         outcome
     }
@@ -140,7 +168,7 @@ impl Verifier {
         Ok(())
     }
 
-    fn take(&mut self, stored: &[u8]) -> Result<(), Rejection> {
+    fn take(&mut self, stored: &[u8], sink: Sink<'_>) -> Result<(), Rejection> {
         if self.id.kind.is_metadata() {
             self.scratch.collected.extend_from_slice(stored);
             return Ok(());
@@ -151,7 +179,7 @@ impl Verifier {
         } = &mut self.scratch;
         if let Some(content) = &mut self.content {
             let inflation = inflation.get_or_insert_with(|| Inflation::of_one_file(content.size()));
-            return content.append(stored, inflation);
+            return content.append(stored, inflation, sink);
         }
         let rest = content::collect_header(collected, stored)?;
         if content::header_needs(collected)? > 0 {
@@ -160,7 +188,7 @@ impl Verifier {
         let content = Content::begin(collected, self.object_len_max)?;
         let inflation = inflation.get_or_insert_with(|| Inflation::of_one_file(content.size()));
         inflation.reset();
-        self.content.insert(content).append(rest, inflation)
+        self.content.insert(content).append(rest, inflation, sink)
     }
 
     fn conclude(&mut self) -> Result<Verified, Rejection> {
@@ -175,11 +203,12 @@ impl Verifier {
             rule: "it ends within its header",
         })?;
         let len = content.size();
-        self.witness(content.finish()?, len)
+        let (computed, header) = content.finish()?;
+        self.witness(computed, len, Some(header))
     }
 
     fn conclude_metadata(&self, object: &[u8]) -> Result<Verified, Rejection> {
-        let verified = self.witness(Checksum::of(object), object.len() as u64)?;
+        let verified = self.witness(Checksum::of(object), object.len() as u64, None)?;
         match self.id.kind {
             ObjectKind::Commit => Commit::parse(object).map(drop),
             ObjectKind::Dirtree => Dirtree::parse(object).map(drop),
@@ -190,7 +219,12 @@ impl Verifier {
         Ok(verified)
     }
 
-    fn witness(&self, computed: Checksum, len: u64) -> Result<Verified, Rejection> {
+    fn witness(
+        &self,
+        computed: Checksum,
+        len: u64,
+        header: Option<FileHeader>,
+    ) -> Result<Verified, Rejection> {
         let expected = self.id.checksum;
         if computed != expected {
             return Err(Rejection::ChecksumMismatch { expected, computed });
@@ -199,6 +233,7 @@ impl Verifier {
             id: self.id,
             stored_len: self.stored_len,
             len,
+            header,
         })
     }
 }

@@ -4,6 +4,7 @@
 mod allowance;
 mod catalogue;
 mod neighbours;
+mod own;
 mod prices;
 mod publication;
 mod races;

@@ -7,8 +7,8 @@ use artifact_formats::{Checksum, ObjectId};
 use artifact_protocol::frame::SummaryDone;
 use artifact_protocol::session::{Announcement, Opened, Published};
 use artifact_store::{
-    Error, Fs, LocalPush, LocalStore, LocalStream, MadeSummary, ObjectStream, Push, RealFs, Stager,
-    Store, StoreConfig,
+    Error, Fs, LocalPush, LocalStore, LocalStream, MadeSummary, ObjectStream, Own, Push, RealFs,
+    Stager, Store, StoreConfig,
 };
 use bytes::Bytes;
 use std::sync::Mutex;
@@ -23,6 +23,14 @@ pub(crate) struct Session<F: Fs = RealFs> {
 impl Session {
     pub(crate) fn at(path: &Path, config: StoreConfig) -> Result<Self, Error> {
         LocalStore::open(path, config).map(Self::new)
+    }
+
+    pub(crate) fn own_at(path: &Path, own: Own) -> Result<Self, Error> {
+        LocalStore::open_own(path, own).map(Self::new)
+    }
+
+    pub(crate) const fn store(&self) -> &LocalStore {
+        &self.store
     }
 }
 

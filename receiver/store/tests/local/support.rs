@@ -14,7 +14,9 @@ use crate::session::Session;
 use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind};
 use artifact_protocol::frame::{Expect, PushOptions, RefOutcome, RefUpdate};
 use artifact_protocol::session::{Announcement, Opened, Published};
-use artifact_store::{DirEntry, Fs, LockMode, RealFs, RepoPath, Room, Stat, StoreConfig, fsck};
+use artifact_store::{
+    DirEntry, Fs, LockMode, RealFs, RepoPath, Room, Stat, StoreConfig, Xattr, fsck,
+};
 use tempfile::TempDir;
 
 /// A client's repository and the server's.
@@ -429,6 +431,24 @@ impl Fs for Recorder {
     }
     fn boot_id(&self) -> Option<&str> {
         self.real.boot_id()
+    }
+    fn symlink(&self, target: &str, path: &RepoPath) -> io::Result<()> {
+        self.real.symlink(target, path)
+    }
+    fn set_owner(&self, path: &RepoPath, uid: u32, gid: u32) -> io::Result<()> {
+        self.real.set_owner(path, uid, gid)
+    }
+    fn set_xattr(&self, file: &Self::File, name: &[u8], value: &[u8]) -> io::Result<()> {
+        self.real.set_xattr(file, name, value)
+    }
+    fn set_link_xattr(&self, path: &RepoPath, name: &[u8], value: &[u8]) -> io::Result<()> {
+        self.real.set_link_xattr(path, name, value)
+    }
+    fn xattr(&self, file: &Self::File, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        self.real.xattr(file, name)
+    }
+    fn xattrs(&self, path: &RepoPath) -> io::Result<Vec<Xattr>> {
+        self.real.xattrs(path)
     }
     fn read_link(&self, path: &RepoPath) -> io::Result<String> {
         self.real.read_link(path)

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use artifact_store::{DirEntry, FileKind, Fs, LockMode, RepoPath, Room, Stat};
+use artifact_store::{DirEntry, FileKind, Fs, LockMode, RepoPath, Room, Stat, Xattr};
 use nix::libc;
 
 use crate::disk::{Machine, Node};
@@ -142,6 +142,7 @@ impl ModelFs {
         Stat {
             kind: machine.node(node).kind(),
             mode: machine.mode(node),
+            owner: (0, 0),
             len,
             modified: changed,
             changed,
@@ -352,6 +353,37 @@ impl Fs for ModelFs {
             kind: machine.node(*node).kind(),
         };
         Ok(entries.map(entry).collect())
+    }
+
+    fn symlink(&self, target: &str, path: &RepoPath) -> io::Result<()> {
+        let mut machine = self.step(Kind::Other)?;
+        let link = Node::Symlink(target.to_owned());
+        done(machine.make(path.as_str(), link).map(drop))
+    }
+
+    // Every file belongs to root, and no file system has to support attributes.
+
+    fn set_owner(&self, path: &RepoPath, _uid: u32, _gid: u32) -> io::Result<()> {
+        let machine = self.step(Kind::Other)?;
+        done(machine.place(path.as_str())).map(drop)
+    }
+
+    fn set_xattr(&self, _file: &ModelFile, _name: &[u8], _value: &[u8]) -> io::Result<()> {
+        let _machine = self.step(Kind::Other)?;
+        done(Err(libc::ENOTSUP))
+    }
+
+    fn set_link_xattr(&self, _path: &RepoPath, _name: &[u8], _value: &[u8]) -> io::Result<()> {
+        let _machine = self.step(Kind::Other)?;
+        done(Err(libc::ENOTSUP))
+    }
+
+    fn xattr(&self, _file: &ModelFile, _name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        self.step(Kind::Other).map(|_| None)
+    }
+
+    fn xattrs(&self, _path: &RepoPath) -> io::Result<Vec<Xattr>> {
+        self.step(Kind::Other).map(|_| Vec::new())
     }
 
     fn read_link(&self, path: &RepoPath) -> io::Result<String> {

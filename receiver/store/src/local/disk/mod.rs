@@ -63,6 +63,18 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
     /// Returns the status of entries of a directory, each named by its one component; `None` for
     /// missing ones.
     fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>>;
+    /// Makes a symbolic link, which must not exist.
+    fn symlink(&self, target: &str, path: &RepoPath) -> io::Result<()>;
+    /// Gives a file or symbolic link to a user and a group.
+    fn set_owner(&self, path: &RepoPath, uid: u32, gid: u32) -> io::Result<()>;
+    /// Sets an extended attribute of a file.
+    fn set_xattr(&self, file: &Self::File, name: &[u8], value: &[u8]) -> io::Result<()>;
+    /// Sets an extended attribute of a symbolic link.
+    fn set_link_xattr(&self, path: &RepoPath, name: &[u8], value: &[u8]) -> io::Result<()>;
+    /// Returns an extended attribute of a file, if it has one of that name.
+    fn xattr(&self, file: &Self::File, name: &[u8]) -> io::Result<Option<Vec<u8>>>;
+    /// Returns names and values of the extended attributes of a file or symbolic link, in no order.
+    fn xattrs(&self, path: &RepoPath) -> io::Result<Vec<Xattr>>;
     /// Reads the text of a symbolic link.
     fn read_link(&self, path: &RepoPath) -> io::Result<String>;
     /// Sets the modification time of a file, in seconds since 1970.
@@ -82,6 +94,9 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
     /// length; creates the file if necessary. `None` if all bytes are locked.
     fn try_lock_byte(&self, path: &RepoPath, bytes: Range<u64>) -> io::Result<Option<Self::Lock>>;
 }
+
+/// Name and value of an extended attribute.
+pub type Xattr = (Vec<u8>, Vec<u8>);
 
 /// The kind of a directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +129,8 @@ pub struct Stat {
     pub kind: FileKind,
     /// Its permissions, as `chmod` takes them.
     pub mode: u32,
+    /// The ids of its user and its group.
+    pub owner: (u32, u32),
     /// Length in bytes.
     pub len: u64,
     /// Seconds and nanoseconds since 1970 at the last modification.

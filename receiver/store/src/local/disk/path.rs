@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
+use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName, RepoMode};
 
 /// A path below the root of a repository, without `.`, `..`, or an empty component. The root itself
 /// is the empty path, and the default.
@@ -80,8 +80,27 @@ impl RepoPath {
             || dir.starts_with("extensions/artifact-cache/staging/")
     }
 
+    /// Returns the extension of an object's name.
+    pub(crate) const fn extension(mode: RepoMode, kind: ObjectKind) -> &'static str {
+        match (mode, kind) {
+            (RepoMode::Bare | RepoMode::BareUser | RepoMode::BareUserOnly, ObjectKind::File) => {
+                "file"
+            }
+            _ => kind.archive_extension(),
+        }
+    }
+
+    /// Returns the path of an object in a repository of this mode.
+    pub(crate) fn object_of(id: &ObjectId, mode: RepoMode) -> Self {
+        Self(format!(
+            "objects/{}",
+            id.loose_path(Self::extension(mode, id.kind))
+        ))
+    }
+
+    /// Returns the path of an object in an archive, or of a metadata object in any repository.
     pub(crate) fn object(id: &ObjectId) -> Self {
-        Self(format!("objects/{}", id.archive_path()))
+        Self::object_of(id, RepoMode::Archive)
     }
 
     pub(crate) fn detached(commit: Checksum) -> Self {
@@ -108,8 +127,11 @@ impl RepoPath {
 
     /// The mark of a partial commit, some of whose objects are missing.
     pub(crate) fn partial(commit: Checksum) -> Self {
-        Self(format!("state/{commit}.commitpartial"))
+        Self(format!("state/{commit}{}", Self::PARTIAL))
     }
+
+    /// The end of such a mark's name.
+    pub(crate) const PARTIAL: &str = ".commitpartial";
 
     pub(crate) fn refs() -> Self {
         Self("refs".to_owned())
@@ -129,6 +151,11 @@ impl RepoPath {
 
     pub(crate) fn head(name: &RefName) -> Self {
         Self(format!("refs/heads/{name}"))
+    }
+
+    /// A ref below a directory of refs.
+    pub(crate) fn ref_in(dir: &Self, name: &RefName) -> Self {
+        Self(format!("{dir}/{name}"))
     }
 
     pub(crate) fn deltas() -> Self {
@@ -178,6 +205,11 @@ impl RepoPath {
         Self::own().child("accounts")
     }
 
+    /// The commits that pulls have set refs to, each in a file named by a digest of the ref.
+    pub(crate) fn pulled() -> Self {
+        Self::own().child("pulled")
+    }
+
     /// The quotas used by identities, one file each.
     pub(crate) fn held() -> Self {
         Self::own().child("held")
@@ -198,8 +230,17 @@ impl RepoPath {
     }
 
     /// Returns the path of a staged object in this staging directory.
-    pub(crate) fn staged(&self, id: &ObjectId) -> Self {
-        self.child(&format!("{}.{}", id.checksum, id.kind.archive_extension()))
+    pub(crate) fn staged(&self, id: &ObjectId, mode: RepoMode) -> Self {
+        let extension = Self::extension(mode, id.kind);
+        self.child(&format!("{}.{extension}", id.checksum))
+    }
+
+    /// Returns the object that a name in a staging directory stands for.
+    pub(crate) fn staged_id(name: &str, mode: RepoMode) -> Option<ObjectId> {
+        let (digits, found) = name.split_once('.')?;
+        let mut kinds = ObjectKind::ALL.into_iter();
+        let kind = kinds.find(|&kind| Self::extension(mode, kind) == found)?;
+        Some(ObjectId::new(kind, digits.parse().ok()?))
     }
 
     /// Returns the path of staged detached metadata in this staging directory. It lies among the

@@ -5,19 +5,22 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_NOW,
+    UTIME_OMIT, Uid, XattrFlags,
 };
+use rustix::io::Errno;
 
 use crate::local::disk::dirs::Dirs;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{DirEntry, FileKind, Fs, LockMode, Room, Stat, if_there};
+use crate::local::disk::{DirEntry, FileKind, Fs, LockMode, Room, Stat, Xattr, if_there};
 
 /// The real file system, below one directory.
 #[derive(Debug)]
@@ -238,6 +241,71 @@ impl Fs for RealFs {
         stats.collect()
     }
 
+    fn symlink(&self, target: &str, path: &RepoPath) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        Ok(rustix::fs::symlinkat(target, dir, name)?)
+    }
+
+    fn set_owner(&self, path: &RepoPath, uid: u32, gid: u32) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        Ok(rustix::fs::chownat(
+            dir,
+            name,
+            Some(uid),
+            Some(gid),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
+    }
+
+    fn set_xattr(&self, file: &File, name: &[u8], value: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::fsetxattr(
+            file,
+            name,
+            value,
+            XattrFlags::empty(),
+        )?)
+    }
+
+    fn set_link_xattr(&self, path: &RepoPath, name: &[u8], value: &[u8]) -> io::Result<()> {
+        let (dir, link) = self.parent(path)?;
+        let link = below(&dir, link);
+        Ok(rustix::fs::lsetxattr(
+            link,
+            name,
+            value,
+            XattrFlags::empty(),
+        )?)
+    }
+
+    fn xattr(&self, file: &File, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let mut value = Vec::with_capacity(XATTR_LEN_MAX);
+        match rustix::fs::fgetxattr(file, name, spare_capacity(&mut value)) {
+            Ok(_) => Ok(Some(value)),
+            Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn xattrs(&self, path: &RepoPath) -> io::Result<Vec<Xattr>> {
+        let (dir, name) = self.parent(path)?;
+        let path = below(&dir, name);
+        let mut names = Vec::with_capacity(XATTR_LEN_MAX);
+        match rustix::fs::llistxattr(&path, spare_capacity(&mut names)) {
+            Ok(_) => {}
+            Err(Errno::NOTSUP) => return Ok(Vec::new()),
+            Err(errno) => return Err(errno.into()),
+        }
+        let names = names.split(|byte| *byte == 0);
+        let pairs = names.filter(|name| !name.is_empty()).map(|name| {
+            let mut value = Vec::with_capacity(XATTR_LEN_MAX);
+            rustix::fs::lgetxattr(&path, name, spare_capacity(&mut value))?;
+            value.shrink_to_fit();
+            Ok((name.to_vec(), value))
+        });
+        pairs.collect()
+    }
+
     fn read_link(&self, path: &RepoPath) -> io::Result<String> {
         let (dir, name) = self.parent(path)?;
         let target = rustix::fs::readlinkat(dir, name, Vec::new())?;
@@ -339,6 +407,7 @@ impl From<rustix::fs::Stat> for Stat {
         Self {
             kind: FileType::from_raw_mode(stat.st_mode).into(),
             mode: Mode::from_raw_mode(stat.st_mode).bits(),
+            owner: (stat.st_uid, stat.st_gid),
             len: u64::try_from(stat.st_size).unwrap_or(0),
             modified: (stat.st_mtime, stat.st_mtime_nsec),
             changed: (stat.st_ctime, stat.st_ctime_nsec),
@@ -358,6 +427,11 @@ impl From<FileType> for FileKind {
     }
 }
 
+/// Returns a path of an entry of an open directory, for the calls that take nothing else.
+fn below(dir: &impl AsFd, name: &str) -> String {
+    format!("/proc/self/fd/{}/{name}", dir.as_fd().as_raw_fd())
+}
+
 fn boot_id() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_owned())
@@ -368,8 +442,11 @@ fn openat2(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> io::Re
     loop {
         match rustix::fs::openat2(dir, path, flags, mode, resolve) {
             // The kernel could not tell whether a concurrent rename led outside: try again.
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::INTR) => {}
             other => return Ok(other?),
         }
     }
 }
+
+/// The longest value and the longest list of extended attributes on Linux, in bytes.
+const XATTR_LEN_MAX: usize = 64 * 1024;

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there};
 use crate::local::push::workspace::Workspace;
-use crate::local::repository::objects;
+use crate::local::repository::form;
 use crate::verify::{Rejection, Verified};
 
 /// Verifies an existing object of the repository and links it into staging; returns whether that
@@ -22,7 +22,7 @@ pub(crate) fn adopt<F: Fs>(work: &Workspace<F>, id: ObjectId) -> Result<bool, Er
     let Some(len_max) = work.rereads.allowed() else {
         return Ok(false);
     };
-    let Some(linked) = work.staging.link(&RepoPath::object(&id))? else {
+    let Some(linked) = work.staging.link(&work.repo.object(&id))? else {
         return Ok(false);
     };
     match accept(work, &linked, id, len_max)? {
@@ -36,7 +36,7 @@ pub(crate) fn adopt<F: Fs>(work: &Workspace<F>, id: ObjectId) -> Result<bool, Er
             Ok(false)
         }
         Err(_) => {
-            let path = RepoPath::object(&id);
+            let path = work.repo.object(&id);
             let stat =
                 if_there(work.repo.fs.stat(&path)).map_err(Error::io("looking at", &path))?;
             work.rereads.count(stat.map_or(0, |stat| stat.len));
@@ -64,7 +64,9 @@ fn accept<F: Fs>(
     len_max: u64,
 ) -> Result<Result<Verified, Rejection>, Error> {
     let object_len_max = work.limits.object_len_max;
-    let verified = objects::verify_file(work.fs(), linked, id, len_max.min(object_len_max))
+    let mode = work.repo.config.mode;
+    let len_max = len_max.min(object_len_max);
+    let verified = form::verify_file(work.fs(), mode, linked, id, len_max)
         .map_err(Error::io("reading", linked))?;
     match verified {
         Ok(verified) => {
@@ -86,20 +88,22 @@ fn accept<F: Fs>(
 
 /// Takes an object over, whatever is below it; returns whether that succeeded.
 pub(crate) fn take_over<F: Fs>(work: &Workspace<F>, id: ObjectId) -> Result<bool, Error> {
+    let mode = work.repo.config.mode;
     // REQ-40.
     for sibling in work.staging.siblings() {
-        let Some(linked) = work.staging.link(&sibling.path(&id))? else {
+        let Some(linked) = work.staging.link(&sibling.path(&id, mode))? else {
             continue;
         };
         // REQ-41.
-        let taken = if sibling.is_doubtful(work.fs())? || !work.staging.is_whole(&linked)? {
+        let is_whole = || work.staging.is_whole(&linked, id.kind);
+        let taken = if sibling.is_doubtful(work.fs())? || !is_whole()? {
             work.staging.forget(&linked);
             false
         } else {
             match accept_if_good(work, &linked, id)? {
                 Some(len) => {
                     // Another push may have published it meanwhile.
-                    if !objects::is_there(work.fs(), &RepoPath::object(&id))? {
+                    if !work.repo.has(&id)? {
                         work.load.bring(1, len)?;
                     }
                     true

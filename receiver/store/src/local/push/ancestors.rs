@@ -11,10 +11,9 @@ use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind};
 
 use crate::error::Error;
 use crate::local::disk::Fs;
-use crate::local::disk::path::RepoPath;
 use crate::local::push::workspace::Workspace;
 use crate::local::repository::id_set::IdSet;
-use crate::local::repository::objects;
+use crate::local::repository::{Repo, objects};
 
 /// A session's view of the history of its refs.
 #[derive(Debug, Default)]
@@ -42,16 +41,20 @@ impl Ancestors {
     }
 
     /// Returns whether all ancestors of a commit that the client may offer are here, complete.
-    pub(crate) fn is_filled<F: Fs>(&mut self, fs: &F, commit: Checksum) -> Result<bool, Error> {
+    pub(crate) fn is_filled<F: Fs>(
+        &mut self,
+        repo: &Repo<F>,
+        commit: Checksum,
+    ) -> Result<bool, Error> {
         let mut commit = commit;
         for _ in 0..self.depth {
             let id = ObjectId::new(ObjectKind::Commit, commit);
-            let content = objects::read_metadata(fs, id)?;
+            let content = objects::read_metadata(&*repo.fs, id)?;
             let Some(parent) = content.and_then(|content| Commit::parse(&content).ok()?.parent)
             else {
                 break;
             };
-            if !self.holds(fs, ObjectId::new(ObjectKind::Commit, parent))? {
+            if !self.holds(repo, ObjectId::new(ObjectKind::Commit, parent))? {
                 return Ok(false);
             }
             commit = parent;
@@ -61,7 +64,7 @@ impl Ancestors {
 
     /// Returns whether a commit or directory is here, complete. Without history in this push, it
     /// looks at none.
-    pub(crate) fn holds<F: Fs>(&mut self, fs: &F, id: ObjectId) -> Result<bool, Error> {
+    pub(crate) fn holds<F: Fs>(&mut self, repo: &Repo<F>, id: ObjectId) -> Result<bool, Error> {
         if self.depth == 0 {
             return Ok(false);
         }
@@ -69,10 +72,10 @@ impl Ancestors {
             return Ok(*known);
         }
         let may_be_whole = match id.kind {
-            ObjectKind::Commit => objects::is_whole(fs, id.checksum)?,
-            _ => objects::is_there(fs, &RepoPath::object(&id))?,
+            ObjectKind::Commit => objects::is_whole(&*repo.fs, id.checksum)?,
+            _ => repo.has(&id)?,
         };
-        let holds = may_be_whole && self.walk(fs, id)?;
+        let holds = may_be_whole && self.walk(repo, id)?;
         self.known.insert(id, holds);
         Ok(holds)
     }
@@ -84,11 +87,11 @@ impl Ancestors {
         self.beneath.contains(id)
     }
 
-    fn walk<F: Fs>(&mut self, fs: &F, root: ObjectId) -> Result<bool, Error> {
+    fn walk<F: Fs>(&mut self, repo: &Repo<F>, root: ObjectId) -> Result<bool, Error> {
         let mut new = HashSet::new();
         let mut stack = vec![root];
         while let Some(id) = stack.pop() {
-            let children = match objects::read_metadata(fs, id)? {
+            let children = match objects::read_metadata(&*repo.fs, id)? {
                 Some(content) => objects::children(id, &content),
                 None => return Ok(false),
             };
@@ -100,7 +103,7 @@ impl Ancestors {
                     continue;
                 }
                 self.looked += 1;
-                if self.looked > LOOKED_MAX || !objects::is_there(fs, &RepoPath::object(&child))? {
+                if self.looked > LOOKED_MAX || !repo.has(&child)? {
                     return Ok(false);
                 }
                 if child.kind == ObjectKind::Dirtree {

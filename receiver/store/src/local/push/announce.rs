@@ -10,37 +10,39 @@ use artifact_protocol::session::Announcement;
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there};
+use crate::local::push::Pusher;
 use crate::local::push::bases::Bases;
 use crate::local::push::state::{PushState, existing};
 use crate::local::push::update::{Update, conflict, too_many_refs};
 use crate::local::push::workspace::Workspace;
-use crate::local::repository::account::Account;
 use crate::local::repository::refs::{self, Held};
-use crate::local::repository::{listing, objects};
-use crate::policy::{Current, Policy};
+use crate::local::repository::{Repo, listing, objects};
+use crate::local::terms::Terms;
+use crate::policy::Current;
 
 /// Looks up the announced refs and judges them.
 ///
 /// Fails, by fault of the peer, when the refs need more directories than a push may bring.
 pub(crate) fn announce<F: Fs>(
     work: &Workspace<F>,
-    policy: &Policy,
-    account: Option<Account>,
+    terms: Terms,
+    pusher: Pusher<'_>,
     announcement: &Announcement,
 ) -> Result<PushState, Error> {
     let fs = work.fs();
     let mut opening = Opening {
         fs,
-        state: PushState::new(policy.clone(), account, announcement),
+        repo: &work.repo,
+        state: PushState::new(terms, pusher, announcement),
         taken: BTreeSet::new(),
         bases_max: 0,
     };
     for base in announcement.bases.iter().take(MAX_BASES) {
-        if refs::look(fs, &base.name)?.commit() == Some(base.commit)
+        if let Some(place) = opening.state.terms.holder(fs, base)?
             && objects::is_whole(fs, base.commit)?
             && !opening.lacks(base.commit)?
         {
-            opening.state.bases.add(base.name.clone(), base.commit);
+            opening.state.bases.add(place, base.commit);
         }
     }
     opening.bases_max = opening.state.bases.len() + MAX_BASES;
@@ -54,7 +56,7 @@ pub(crate) fn announce<F: Fs>(
         // A server that lost an object below one commit may have lost some below others: everything
         // is verified.
         opening.state.bases = Bases::default();
-    } else {
+    } else if !opening.state.terms.is_own() {
         opening.suggest()?;
     }
     opening.state.sync_up_to_date(fs)?;
@@ -63,6 +65,7 @@ pub(crate) fn announce<F: Fs>(
 
 struct Opening<'a, F: Fs> {
     fs: &'a F,
+    repo: &'a Repo<F>,
     state: PushState,
     /// The names of accepted updates.
     taken: BTreeSet<&'a str>,
@@ -73,7 +76,8 @@ struct Opening<'a, F: Fs> {
 impl<'a, F: Fs> Opening<'a, F> {
     fn judge(&mut self, wanted: &'a RefUpdate) -> Result<Update, Error> {
         let (fs, name) = (self.fs, &wanted.name);
-        let held = refs::look(fs, name)?;
+        let path = self.state.terms.place(name);
+        let held = refs::look(fs, &path)?;
         let mut current = Current {
             commit: held.commit(),
             ..Current::default()
@@ -81,11 +85,11 @@ impl<'a, F: Fs> Opening<'a, F> {
         if let Some(commit) = current.commit {
             current.complete = objects::is_whole(fs, commit)? && !self.lacks(commit)?;
             if current.complete && self.state.bases.len() < self.bases_max {
-                self.state.bases.add(name.clone(), commit);
+                self.state.bases.add(path.clone(), commit);
             }
             if current.complete && commit == wanted.commit {
                 // If offered ancestors are missing, the push is not up to date.
-                current.complete = self.state.ancestors.is_filled(fs, commit)?;
+                current.complete = self.state.ancestors.is_filled(self.repo, commit)?;
             }
         }
         current.new = existing(fs, wanted, &mut self.state.signed_reads)?;
@@ -110,15 +114,15 @@ impl<'a, F: Fs> Opening<'a, F> {
         if verdict == Verdict::Accepted {
             self.taken.insert(name.as_str());
         }
-        Ok(Update::announced(wanted, held, verdict, incomplete))
+        Ok(Update::announced(wanted, path, held, verdict, incomplete))
     }
 
     /// Counts the directories to make for refs; each counts as one of the push's objects.
     fn find_new_dirs(&mut self) -> Result<(), Error> {
-        let mut there = BTreeSet::from([RepoPath::heads()]);
+        let mut there = BTreeSet::from([RepoPath::refs(), RepoPath::heads()]);
         let mut new = BTreeSet::new();
         for update in self.state.accepted().filter(|a| a.held == Held::Nothing) {
-            let mut dir = RepoPath::head(&update.wanted.name).parent();
+            let mut dir = update.path.parent();
             while !there.contains(&dir) && !new.contains(&dir) {
                 let stat = if_there(self.fs.stat(&dir));
                 let is_there = stat.map_err(Error::io("looking at", &dir))?.is_some();
@@ -133,7 +137,7 @@ impl<'a, F: Fs> Opening<'a, F> {
 
     /// Returns whether a commit visibly lacks an object below it.
     fn lacks(&mut self, commit: Checksum) -> Result<bool, Error> {
-        let lacking = self.state.glance.lacks(self.fs, commit)?;
+        let lacking = self.state.glance.lacks(self.repo, commit)?;
         if let Some(id) = lacking {
             tracing::warn!(%commit, %id, "a ref's commit is not complete: nothing relies on it");
         }
@@ -143,6 +147,7 @@ impl<'a, F: Fs> Opening<'a, F> {
     /// Adds the newest refs beside those that the push will set.
     fn suggest(&mut self) -> Result<(), Error> {
         let fs = self.fs;
+        let heads = RepoPath::heads();
         let mut searched = BTreeSet::new();
         for update in &self.state.updates {
             let Some(parent) = update.wanted.name.parent() else {
@@ -151,14 +156,15 @@ impl<'a, F: Fs> Opening<'a, F> {
             if !update.is_accepted() || !searched.insert(parent) {
                 continue;
             }
-            for name in listing::newest_in(fs, parent, MAX_BASES)? {
+            for name in listing::newest_in(fs, &heads, parent, MAX_BASES)? {
                 if self.state.bases.len() >= self.bases_max {
                     return Ok(());
                 }
-                if let Some(commit) = refs::look(fs, &name)?.commit()
+                let place = RepoPath::head(&name);
+                if let Some(commit) = refs::look(fs, &place)?.commit()
                     && objects::is_whole(fs, commit)?
                 {
-                    self.state.bases.suggest(name, commit);
+                    self.state.bases.suggest(place, commit);
                 }
             }
         }

@@ -13,16 +13,15 @@
 use std::collections::HashSet;
 
 use artifact_formats::limits::MAX_TREE_DEPTH;
-use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there};
-use crate::local::push::glance::has_content;
 use crate::local::push::workspace::Workspace;
 use crate::local::repository::descent::{Descent, Levels, Next};
 use crate::local::repository::id_set::IdSet;
-use crate::local::repository::{objects, refs};
+use crate::local::repository::{Repo, objects, refs};
 use crate::local::staging::Staging;
 
 /// The commits on which a session may rely, and the objects below them.
@@ -46,7 +45,7 @@ pub(crate) struct Bases {
 struct Base {
     commit: Checksum,
     // The refs seen to hold it.
-    names: Vec<RefName>,
+    refs: Vec<RepoPath>,
     // The client neither named nor replaces it.
     suggested: bool,
     // Its walk used up all patience and does not go on.
@@ -88,21 +87,21 @@ impl Default for Bases {
 
 impl Bases {
     /// Adds a commit that is complete and a ref's value, and that the client has named or replaces.
-    pub(crate) fn add(&mut self, name: RefName, commit: Checksum) {
-        self.insert(name, commit, false);
+    pub(crate) fn add(&mut self, place: RepoPath, commit: Checksum) {
+        self.insert(place, commit, false);
     }
 
     /// Adds a commit that may help: complete and a ref's value, whoever made it.
-    pub(crate) fn suggest(&mut self, name: RefName, commit: Checksum) {
-        self.insert(name, commit, true);
+    pub(crate) fn suggest(&mut self, place: RepoPath, commit: Checksum) {
+        self.insert(place, commit, true);
     }
 
-    fn insert(&mut self, name: RefName, commit: Checksum, suggested: bool) {
+    fn insert(&mut self, place: RepoPath, commit: Checksum, suggested: bool) {
         match self.list.iter_mut().find(|base| base.commit == commit) {
-            Some(base) => base.names.push(name),
+            Some(base) => base.refs.push(place),
             None => self.list.push(Base {
                 commit,
-                names: vec![name],
+                refs: vec![place],
                 suggested,
                 spent: false,
                 walk: Walk::NotBegun,
@@ -192,23 +191,23 @@ impl Bases {
         work: &Workspace<F>,
         id: &ObjectId,
     ) -> Result<Option<Levels>, Error> {
-        self.find(work.fs(), id, &|id| work.staging.holds_new(id))
+        self.find(&work.repo, id, &|id| work.staging.holds_new(id))
     }
 
     fn find<F: Fs>(
         &mut self,
-        fs: &F,
+        repo: &Repo<F>,
         id: &ObjectId,
         has_come: &dyn Fn(&ObjectId) -> bool,
     ) -> Result<Option<Levels>, Error> {
         if let Some(levels) = self.found(id) {
             return Ok(Some(levels));
         }
-        if self.next_to_walk().is_none() || !objects::is_there(fs, &RepoPath::object(id))? {
+        if self.next_to_walk().is_none() || !repo.has(id)? {
             return Ok(None);
         }
         while let Some(index) = self.next_to_walk() {
-            match self.step(fs, index, has_come)? {
+            match self.step(repo, index, has_come)? {
                 Step::Further => {}
                 Step::ToTheEnd => self.list[index].walk = Walk::Done,
                 Step::Astray => self.lose(index),
@@ -250,7 +249,7 @@ impl Bases {
     /// Continues the walk of one base.
     fn step<F: Fs>(
         &mut self,
-        fs: &F,
+        repo: &Repo<F>,
         index: usize,
         has_come: &dyn Fn(&ObjectId) -> bool,
     ) -> Result<Step, Error> {
@@ -278,11 +277,11 @@ impl Bases {
                     descent.settle(levels);
                     return Ok(Step::Further);
                 }
-                if base.suggested && !spend(&mut self.patience, price(fs, &id)?) {
+                if base.suggested && !spend(&mut self.patience, price(&*repo.fs, &id)?) {
                     base.spent = true;
                     return Ok(Step::Further);
                 }
-                let Some(content) = objects::read_metadata(fs, id)? else {
+                let Some(content) = objects::read_metadata(&*repo.fs, id)? else {
                     let commit = base.commit;
                     tracing::warn!(%commit, %id, "a ref's commit is incomplete");
                     return Ok(Step::Astray);
@@ -302,7 +301,7 @@ impl Bases {
                             base.spent = true;
                             return Ok(Step::Further);
                         }
-                        if !has_content(fs, child)? {
+                        if !repo.has_content(child)? {
                             return Ok(Step::Astray);
                         }
                     }
@@ -335,8 +334,8 @@ impl Bases {
 
 impl Base {
     fn is_held<F: Fs>(&self, fs: &F) -> Result<bool, Error> {
-        for name in &self.names {
-            if refs::look(fs, name)?.commit() == Some(self.commit) {
+        for place in &self.refs {
+            if refs::look(fs, place)?.commit() == Some(self.commit) {
                 return objects::is_whole(fs, self.commit);
             }
         }
@@ -380,6 +379,9 @@ const READ_LEN: u64 = 4096;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use artifact_formats::RepoConfig;
     use tempfile::TempDir;
 
     use super::*;
@@ -388,17 +390,23 @@ mod tests {
     #[test]
     fn no_base_is_walked_for_what_is_not_here() {
         let dir = TempDir::new().unwrap();
-        let fs = RealFs::open(dir.path()).unwrap();
+        let config = RepoConfig::parse("[core]\nrepo_version=1\nmode=archive-z2\n").unwrap();
+        let fs = Arc::new(RealFs::open(dir.path()).unwrap());
+        let repo = Repo {
+            fs: Arc::clone(&fs),
+            config,
+        };
         let mut bases = Bases::default();
         // The commit does not exist, as a walk would find out.
-        bases.add("a/b".parse().unwrap(), Checksum::new([1; 32]));
+        let held = RepoPath::head(&"a/b".parse().unwrap());
+        bases.add(held, Checksum::new([1; 32]));
         let id = ObjectId::new(ObjectKind::File, Checksum::new([2; 32]));
-        assert_eq!(bases.find(&fs, &id, &|_| false).unwrap(), None);
+        assert_eq!(bases.find(&repo, &id, &|_| false).unwrap(), None);
         assert_eq!(bases.lost(), 0);
         fs.mkdir(&RepoPath::objects(), 0o700).unwrap();
         fs.mkdir(&RepoPath::fan_out(2), 0o700).unwrap();
         fs.create(&RepoPath::object(&id), 0o644).unwrap();
-        assert_eq!(bases.find(&fs, &id, &|_| false).unwrap(), None);
+        assert_eq!(bases.find(&repo, &id, &|_| false).unwrap(), None);
         assert_eq!(bases.lost(), 1);
     }
 }

@@ -15,9 +15,8 @@ use std::time::{Duration, Instant};
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 
 use crate::error::Error;
-use crate::local::disk::path::RepoPath;
-use crate::local::disk::{FileKind, Fs, if_there};
-use crate::local::repository::objects;
+use crate::local::disk::Fs;
+use crate::local::repository::{Repo, objects};
 
 /// The objects a session has looked at.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ impl Glance {
     /// Returns an object below a commit that is missing or damaged, if the glance meets one.
     pub(crate) fn lacks<F: Fs>(
         &mut self,
-        fs: &F,
+        repo: &Repo<F>,
         commit: Checksum,
     ) -> Result<Option<ObjectId>, Error> {
         let mut queue = VecDeque::from([ObjectId::new(ObjectKind::Commit, commit)]);
@@ -54,7 +53,7 @@ impl Glance {
                 continue;
             }
             self.looked_at += 1;
-            let below = below(fs, id)?;
+            let below = below(repo, id)?;
             let Some(below) = below else {
                 // Other commits may lack it as well.
                 self.seen.clear();
@@ -67,19 +66,12 @@ impl Glance {
 }
 
 /// Returns the objects that an object names; `None` if it is missing or visibly damaged.
-fn below<F: Fs>(fs: &F, id: ObjectId) -> Result<Option<Vec<ObjectId>>, Error> {
+fn below<F: Fs>(repo: &Repo<F>, id: ObjectId) -> Result<Option<Vec<ObjectId>>, Error> {
     if id.kind == ObjectKind::File {
-        return Ok(has_content(fs, &id)?.then(Vec::new));
+        return Ok(repo.has_content(&id)?.then(Vec::new));
     }
-    let content = objects::read_metadata(fs, id)?;
+    let content = objects::read_metadata(&*repo.fs, id)?;
     Ok(content.map(|content| objects::children(id, &content).unwrap_or_default()))
-}
-
-/// Returns whether an object exists and is not an empty file.
-pub(super) fn has_content<F: Fs>(fs: &F, id: &ObjectId) -> Result<bool, Error> {
-    let path = RepoPath::object(id);
-    let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
-    Ok(stat.is_some_and(|stat| stat.kind == FileKind::File && stat.len > 0))
 }
 
 /// Objects looked at, however long that takes.

@@ -9,7 +9,7 @@ mod ancestors;
 mod announce;
 mod bases;
 mod closure;
-mod glance;
+pub(crate) mod glance;
 mod history;
 mod publish;
 mod rereads;
@@ -30,13 +30,12 @@ use artifact_protocol::session::{Announcement, Opened, Published};
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::real::RealFs;
-use crate::local::push::session_limit::Places;
 use crate::local::push::state::PushState;
 use crate::local::push::workspace::Workspace;
 use crate::local::repository::account::Account;
 use crate::local::repository::objects;
-use crate::local::summary::config::SummaryConfig;
 use crate::local::summary::{self, Maker};
+use crate::local::terms::Terms;
 use crate::policy::Policy;
 use crate::seam::Push;
 
@@ -47,40 +46,40 @@ pub use self::stager::{LocalStager, LocalStream};
 pub struct LocalPush<F: Fs = RealFs> {
     work: Arc<Workspace<F>>,
     state: PushState,
-    summary: SummaryConfig,
     // Held as long as this lives, if any update was accepted.
     _place: Vec<F::Lock>,
 }
 
 /// The pushing identity, and its rights.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Pusher<'a> {
     pub(crate) identity: &'a str,
     pub(crate) policy: &'a Policy,
-    pub(crate) places: Places,
+    pub(crate) account: Option<Account>,
 }
 
 impl<F: Fs> LocalPush<F> {
     /// Begins a push, and returns the state of its refs.
     pub(crate) fn begin(
         work: Workspace<F>,
+        terms: Terms,
         pusher: Pusher<'_>,
-        account: Option<Account>,
-        summary: SummaryConfig,
         announcement: &Announcement,
     ) -> Result<(Opened, Self), Error> {
-        let state = announce::announce(&work, pusher.policy, account, announcement)?;
+        let identity = pusher.identity;
+        let state = announce::announce(&work, terms, pusher, announcement)?;
         let opened = state.opened();
         let accepts = state.accepted().next().is_some();
         // A client without an accepted update leaves now, and takes nobody's place.
-        let place = match accepts {
-            true => session_limit::take(work.fs(), pusher.identity, pusher.places)?,
-            false => Vec::new(),
+        let place = match &state.terms {
+            Terms::Cache { places, .. } if accepts => {
+                session_limit::take(work.fs(), identity, *places)?
+            }
+            Terms::Cache { .. } | Terms::Own(_) => Vec::new(),
         };
         let push = Self {
             work: Arc::new(work),
             state,
-            summary,
             _place: place,
         };
         if !push.is_dry_run() {
@@ -98,22 +97,30 @@ impl<F: Fs> LocalPush<F> {
         self.state.options.contains(PushOptions::DRY_RUN)
     }
 
-    fn maker(&self) -> Maker<'_, F> {
-        Maker {
+    /// Returns the maker of the summary; an own repository has none.
+    fn maker(&self) -> Option<Maker<'_, F>> {
+        let config = match &self.state.terms {
+            Terms::Cache { summary, .. } => summary,
+            Terms::Own(_) => return None,
+        };
+        Some(Maker {
             repo: &self.work.repo,
-            config: &self.summary,
+            config,
             scratch: &self.work.staging,
-        }
+        })
     }
 
     /// Brings a summary up to date that lacks a ref's current commit: the session that set the ref
     /// died before its summary. A failure here does not fail the push.
     fn mend_summary(&self) {
-        let mended = summary::is_named(self.maker(), self.state.current_refs()).and_then(|named| {
+        let Some(maker) = self.maker() else {
+            return;
+        };
+        let mended = summary::is_named(maker, self.state.current_refs()).and_then(|named| {
             if named {
                 Ok(())
             } else {
-                summary::update(self.maker(), self.state.current_refs())
+                summary::update(maker, self.state.current_refs())
             }
         });
         if let Err(error) = mended {
@@ -130,7 +137,7 @@ impl<F: Fs> Push for LocalPush<F> {
     }
 
     fn rely(&mut self, commits: &[Checksum]) -> Result<(), Error> {
-        self.state.rely(self.work.fs(), commits)
+        self.state.rely(&self.work.repo, commits)
     }
 
     fn have(&mut self, ids: &[ObjectId]) -> Result<Vec<bool>, Error> {
@@ -171,8 +178,11 @@ impl<F: Fs> Push for LocalPush<F> {
     }
 
     fn summarize(&mut self) -> SummaryDone {
-        summary::count(self.maker(), self.state.objects, self.state.set_commits());
-        match summary::update(self.maker(), self.state.current_refs()) {
+        let Some(maker) = self.maker() else {
+            return SummaryDone::Current;
+        };
+        summary::count(maker, self.state.objects, self.state.set_commits());
+        match summary::update(maker, self.state.current_refs()) {
             Ok(()) => SummaryDone::Current,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);

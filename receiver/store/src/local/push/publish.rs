@@ -26,7 +26,7 @@ use crate::local::push::state::PushState;
 use crate::local::push::update::{Update, conflict, lost_race, too_many_refs};
 use crate::local::push::workspace::Workspace;
 use crate::local::repository::refs::{self, Held, ParentDirs};
-use crate::local::repository::{held, objects};
+use crate::local::repository::{held, objects, pulled};
 
 /// Publishes the accepted updates of a push, or returns the missing objects and changes nothing.
 pub(crate) fn publish<F: Fs>(
@@ -135,7 +135,7 @@ fn stage_refs<F: Fs>(
 fn install<F: Fs>(work: &Workspace<F>, reached: &Reached) -> Result<(), Error> {
     let fs = work.fs();
     let give_name = |fan_out: &mut FanOut<'_, F>, id: ObjectId| {
-        fan_out.give_name(&work.staging.path(&id), &RepoPath::object(&id), id.checksum)
+        fan_out.give_name(&work.staging.path(&id), &work.repo.object(&id), id.checksum)
     };
     let below_commits = [ObjectKind::File, ObjectKind::Dirmeta, ObjectKind::Dirtree];
     let begin = || FanOut::new(fs);
@@ -198,7 +198,7 @@ fn set_refs<F: Fs>(
             update.refuse(too_many_refs(account));
             continue;
         }
-        if let Some(why) = parents.prepare(fs, &update.wanted.name)? {
+        if let Some(why) = parents.prepare(fs, &update.path)? {
             update.refuse(conflict(why));
         }
     }
@@ -212,13 +212,16 @@ fn set_refs<F: Fs>(
         if !update.confirm(fs)? {
             continue;
         }
-        let name = &update.wanted.name;
-        if let Some(file) = files.get(name) {
-            refs::put(fs, name, file)?;
-            set.push(name.clone());
+        if let Some(file) = files.get(&update.wanted.name) {
+            refs::put(fs, &update.path, file)?;
+            set.push(update.path.clone());
         }
     }
     refs::made_durable(fs, set.iter())?;
+    if state.terms.is_own() {
+        let set = state.accepted().map(|update| &update.wanted);
+        set.for_each(|wanted| pulled::note(fs, &work.staging, wanted));
+    }
     state.accepted_mut().for_each(Update::set);
     drop(lock);
     Ok(())

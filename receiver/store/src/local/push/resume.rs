@@ -67,9 +67,10 @@ impl Resume {
         if self.incomplete.contains(&id) || path.len() > MAX_TREE_DEPTH {
             return Ok(false);
         }
+        let mode = work.repo.config.mode;
         for sibling in work.staging.siblings() {
             // Damaged or not: an object that misleads the walk is not taken over in the end.
-            let found = read_file(work.fs(), &sibling.path(&id), MAX_METADATA_LEN);
+            let found = read_file(work.fs(), &sibling.path(&id, mode), MAX_METADATA_LEN);
             let Ok(Some(content)) = found else {
                 continue;
             };

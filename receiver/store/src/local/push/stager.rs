@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use artifact_formats::ObjectId;
+use artifact_formats::{FileHeader, ObjectId};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -10,8 +10,9 @@ use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
 use crate::local::push::workspace::Workspace;
+use crate::local::repository::form;
 use crate::seam::{ObjectStream, Stager};
-use crate::verify::{Scratch, Verifier, verify};
+use crate::verify::{Scratch, Verified, Verifier, unpack, verify};
 
 /// Stages the objects of a push for a repository on this machine.
 #[derive(Debug)]
@@ -43,6 +44,9 @@ impl<F: Fs> Stager for LocalStager<F> {
     type Stream = LocalStream<F>;
 
     fn stage(&self, id: ObjectId, stored: Bytes) -> Result<(), Error> {
+        if !form::is_as_sent(self.work.repo.config.mode, id.kind) {
+            return self.unpack(id, stored);
+        }
         let mut scratch = self.scratches.lock().pop().unwrap_or_default();
         let verified = verify(id, &stored, self.work.limits.object_len_max, &mut scratch);
         self.scratches.lock().push(scratch);
@@ -64,6 +68,32 @@ impl<F: Fs> Stager for LocalStager<F> {
     }
 }
 
+impl<F: Fs> LocalStager<F> {
+    /// Stages a file object for a repository that stores its content unpacked.
+    fn unpack(&self, id: ObjectId, stored: Bytes) -> Result<(), Error> {
+        // The header may lie about the size: verification does not go beyond it.
+        let len = FileHeader::archive_size(&stored).unwrap_or_default();
+        let Some(len) = usize::try_from(len)
+            .ok()
+            .filter(|len| *len <= UNPACKED_LEN_MAX)
+        else {
+            let mut stream = self.begin(id)?;
+            stream.append(stored)?;
+            return stream.finish();
+        };
+        let mut content = Vec::with_capacity(len);
+        let mut scratch = self.scratches.lock().pop().unwrap_or_default();
+        let len_max = self.work.limits.object_len_max;
+        let verified = unpack(id, &stored, len_max, &mut scratch, &mut |part| {
+            content.extend_from_slice(part);
+        });
+        self.scratches.lock().push(scratch);
+        let verified = verified.map_err(|source| Error::Refused { id, source })?;
+        self.work.receive(content.len(), 1)?;
+        self.work.staging.put_unpacked(&verified, &content)
+    }
+}
+
 /// An object received in pieces, into a file in staging.
 #[derive(Debug)]
 pub struct LocalStream<F: Fs> {
@@ -81,18 +111,16 @@ impl<F: Fs> ObjectStream for LocalStream<F> {
         let mut verifier = self.verifier.take().ok_or(Error::Misuse {
             what: "go on with an object that is over",
         })?;
-        let staging = &self.work.staging;
-        let taken = verifier
-            .append(&stored)
-            .map_err(|source| Error::Refused { id, source })
-            .and_then(|()| self.work.receive(stored.len(), 0))
-            .and_then(|()| staging.write(&mut self.file, &self.path, &stored));
+        let taken = match form::is_as_sent(self.work.repo.config.mode, id.kind) {
+            true => self.take(&mut verifier, &stored),
+            false => self.take_unpacked(&mut verifier, &stored),
+        };
         if taken.is_ok() {
             self.verifier = Some(verifier);
         } else {
             // Its end may be requested already, and all its bytes have passed the verifier: a
             // partly written object must get no name by that (INV-1).
-            staging.forget(&self.path);
+            self.work.staging.forget(&self.path);
         }
         taken
     }
@@ -103,12 +131,51 @@ impl<F: Fs> ObjectStream for LocalStream<F> {
             what: "end an object that is over",
         })?;
         match verifier.finish() {
-            Ok(verified) => self.work.staging.accept(&self.path, &verified),
+            Ok(verified) => self.accept(&verified),
             Err(source) => {
                 self.work.staging.forget(&self.path);
                 Err(Error::Refused { id, source })
             }
         }
+    }
+}
+
+impl<F: Fs> LocalStream<F> {
+    fn take(&mut self, verifier: &mut Verifier, stored: &[u8]) -> Result<(), Error> {
+        let id = self.id;
+        verifier
+            .append(stored)
+            .map_err(|source| Error::Refused { id, source })?;
+        self.work.receive(stored.len(), 0)?;
+        let staging = &self.work.staging;
+        staging.write(&mut self.file, &self.path, stored)
+    }
+
+    fn take_unpacked(&mut self, verifier: &mut Verifier, stored: &[u8]) -> Result<(), Error> {
+        let id = self.id;
+        let (work, file, path) = (&self.work, &mut self.file, &self.path);
+        let mut written = Ok(());
+        let unpacked = verifier.unpack(stored, &mut |content| {
+            if written.is_ok() {
+                written = work
+                    .receive(content.len(), 0)
+                    .and_then(|()| work.staging.write(file, path, content));
+            }
+        });
+        unpacked.map_err(|source| Error::Refused { id, source })?;
+        written
+    }
+
+    fn accept(&mut self, verified: &Verified) -> Result<(), Error> {
+        let staging = &self.work.staging;
+        let accepted = match form::is_as_sent(self.work.repo.config.mode, self.id.kind) {
+            true => staging.accept(&self.path, verified),
+            false => staging.accept_unpacked(&self.path, &mut self.file, verified),
+        };
+        if accepted.is_err() {
+            staging.forget(&self.path);
+        }
+        accepted
     }
 }
 
@@ -119,3 +186,6 @@ impl<F: Fs> Drop for LocalStream<F> {
         }
     }
 }
+
+/// The longest content that is unpacked in memory, in bytes.
+const UNPACKED_LEN_MAX: usize = 256 * 1024;

@@ -9,6 +9,7 @@ use artifact_protocol::session::{Announcement, Opened};
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
+use crate::local::push::Pusher;
 use crate::local::push::adopt;
 use crate::local::push::ancestors::Ancestors;
 use crate::local::push::bases::Bases;
@@ -18,8 +19,8 @@ use crate::local::push::resume::Resume;
 use crate::local::push::update::Update;
 use crate::local::push::workspace::Workspace;
 use crate::local::repository::account::Account;
-use crate::local::repository::objects;
-use crate::local::repository::refs;
+use crate::local::repository::{Repo, objects, pulled, refs};
+use crate::local::terms::Terms;
 use crate::policy::{self, Ancestry, Existing, Policy};
 
 /// One push.
@@ -27,6 +28,7 @@ use crate::policy::{self, Ancestry, Existing, Policy};
 pub(crate) struct PushState {
     pub(crate) policy: Policy,
     pub(crate) options: PushOptions,
+    pub(crate) terms: Terms,
     pub(crate) updates: Vec<Update>,
     pub(crate) bases: Bases,
     pub(crate) ancestors: Ancestors,
@@ -50,15 +52,12 @@ pub(crate) struct PushState {
 
 impl PushState {
     /// Begins without any judged update.
-    pub(super) fn new(
-        policy: Policy,
-        account: Option<Account>,
-        announcement: &Announcement,
-    ) -> Self {
+    pub(super) fn new(terms: Terms, pusher: Pusher<'_>, announcement: &Announcement) -> Self {
         Self {
-            policy,
-            account,
-            options: announcement.options,
+            policy: pusher.policy.clone(),
+            account: pusher.account,
+            options: terms.options(announcement.options),
+            terms,
             updates: Vec::with_capacity(announcement.refs.len()),
             bases: Bases::default(),
             ancestors: Ancestors::new(announcement.history),
@@ -97,8 +96,12 @@ impl PushState {
 
     /// Restricts the bases to these commits, which the client has as well. A suggested one gets its
     /// glance only now, so that the client waits for no glance at commits it lacks.
-    pub(crate) fn rely<F: Fs>(&mut self, fs: &F, commits: &[Checksum]) -> Result<(), Error> {
-        let lacks = |commit| Ok(self.glance.lacks(fs, commit)?.is_some());
+    pub(crate) fn rely<F: Fs>(
+        &mut self,
+        repo: &Repo<F>,
+        commits: &[Checksum],
+    ) -> Result<(), Error> {
+        let lacks = |commit| Ok(self.glance.lacks(repo, commit)?.is_some());
         self.bases.rely(commits, lacks)
     }
 
@@ -147,7 +150,7 @@ impl PushState {
         &mut self,
         work: &Workspace<F>,
     ) -> Result<BTreeSet<ObjectId>, Error> {
-        let (policy, options) = (&self.policy, self.options);
+        let (terms, policy, options) = (&self.terms, &self.policy, self.options);
         let aliases = self.aliases();
         let mut unseen = BTreeSet::new();
         let accepted = self.updates.iter_mut();
@@ -174,9 +177,22 @@ impl PushState {
             if wanted.detached.is_some() {
                 update.signer = policy.judge_signer(wanted, commit.is_of(policy));
             }
-            let own = work.repo.config.collection_id.as_deref();
+            let ancestry = match update.held.commit() {
+                // What a pull set is nobody's work.
+                Some(current)
+                    if terms.is_own()
+                        && ancestry == Ancestry::Unrelated
+                        && pulled::last(work.fs(), &wanted.name)? == Some(current) =>
+                {
+                    Ancestry::Descends
+                }
+                _ => ancestry,
+            };
+            // Of a repository of one's own, only those who pull from it need to know.
+            let collection = work.repo.config.collection_id.as_deref();
+            let collection = collection.filter(|_| !terms.is_own());
             let commit = commit.as_bound_to(&wanted.name);
-            let judged = policy::judge_collection(own, commit)
+            let judged = policy::judge_collection(collection, commit)
                 .and_then(|()| policy.judge_commit(wanted, commit, ancestry, options));
             // Another push may have signed it since the announcement. Refs are not locked yet, but
             // an update refused now needs no sync.
@@ -213,7 +229,7 @@ impl PushState {
     /// client will not push again.
     pub(crate) fn sync_up_to_date<F: Fs>(&self, fs: &F) -> Result<(), Error> {
         let updates = self.updates.iter().filter(|update| update.is_up_to_date());
-        refs::sync(fs, updates.map(|update| &update.wanted.name))
+        refs::sync(fs, updates.map(|update| &update.path))
     }
 
     pub(crate) fn accepted(&self) -> impl Iterator<Item = &Update> {
@@ -243,7 +259,7 @@ impl PushState {
             // about that.
             ObjectKind::Dirtree | ObjectKind::Commit => {
                 Ok(self.resume.take_over_whole(work, &mut self.bases, id)?
-                    || self.ancestors.holds(work.fs(), id)?)
+                    || self.ancestors.holds(&work.repo, id)?)
             }
         }
     }

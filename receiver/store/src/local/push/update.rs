@@ -16,6 +16,7 @@ use artifact_protocol::frame::{RefOutcome, RefState, RefUpdate, Refusal, Refusal
 
 use crate::error::Error;
 use crate::local::disk::Fs;
+use crate::local::disk::path::RepoPath;
 use crate::local::repository::account::Account;
 use crate::local::repository::objects;
 use crate::local::repository::refs::{self, Held};
@@ -26,6 +27,8 @@ use crate::policy;
 pub(crate) struct Update {
     /// The client's request, and the detached metadata that came for it.
     pub(crate) wanted: RefUpdate,
+    /// The ref on disk.
+    pub(crate) path: RepoPath,
     /// The value the client was told; the compare-and-swap compares with it.
     pub(crate) held: Held,
     /// Whether it may replace detached metadata, once its commit was judged.
@@ -57,12 +60,14 @@ impl Update {
     /// Begins with the judgement of the announcement.
     pub(crate) fn announced(
         wanted: &RefUpdate,
+        path: RepoPath,
         held: Held,
         verdict: Verdict,
         incomplete: bool,
     ) -> Self {
         Self {
             wanted: wanted.clone(),
+            path,
             held,
             signer: Ok(()),
             state: verdict.into(),
@@ -142,7 +147,7 @@ impl Update {
     /// to date if the ref now holds the new commit, and refused otherwise: a client whose
     /// connection was lost may push again what its earlier session is about to publish.
     pub(crate) fn confirm<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
-        let held = refs::look(fs, &self.wanted.name)?;
+        let held = refs::look(fs, &self.path)?;
         if held == self.held {
             return Ok(true);
         }
@@ -162,7 +167,7 @@ impl Update {
 
     /// Makes sure that a ref which was up to date still is.
     pub(crate) fn confirm_unchanged<F: Fs>(&mut self, fs: &F) -> Result<(), Error> {
-        if self.is_up_to_date() && refs::look(fs, &self.wanted.name)? != self.held {
+        if self.is_up_to_date() && refs::look(fs, &self.path)? != self.held {
             self.refuse(lost_race());
         }
         Ok(())

@@ -171,7 +171,7 @@ pub(crate) fn is_there<F: Fs>(fs: &F, name: &str) -> Result<bool, Error> {
     let Ok(name) = RefName::parse_stored(name) else {
         return Ok(false);
     };
-    Ok(refs::look(fs, &name)? != Held::Nothing)
+    Ok(refs::look(fs, &RepoPath::head(&name))? != Held::Nothing)
 }
 
 fn path(identity: &str) -> RepoPath {

@@ -5,6 +5,7 @@ use artifact_protocol::session::RefQuery;
 
 use crate::error::Error;
 use crate::local::disk::Fs;
+use crate::local::disk::path::RepoPath;
 use crate::local::repository::{listing, objects, refs};
 
 /// Returns refs with complete commits, and whether all of them fitted.
@@ -16,7 +17,7 @@ pub(crate) fn heads<F: Fs>(
     match query {
         RefQuery::Named(names) => {
             for name in names {
-                if let Some(commit) = refs::look(fs, name)?.commit()
+                if let Some(commit) = refs::look(fs, &RepoPath::head(name))?.commit()
                     && objects::is_whole(fs, commit)?
                 {
                     found.push((name.clone(), commit));

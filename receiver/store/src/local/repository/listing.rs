@@ -66,9 +66,14 @@ pub(crate) fn list<F: Fs>(fs: &F) -> Result<AllRefs, Error> {
     Ok(all)
 }
 
-/// Returns names of refs in one directory below `refs/heads`, the newest first.
-pub(crate) fn newest_in<F: Fs>(fs: &F, parent: &str, max: usize) -> Result<Vec<RefName>, Error> {
-    let mut dir = RepoPath::heads();
+/// Returns names of refs in one directory below a directory of refs, the newest first.
+pub(crate) fn newest_in<F: Fs>(
+    fs: &F,
+    top: &RepoPath,
+    parent: &str,
+    max: usize,
+) -> Result<Vec<RefName>, Error> {
+    let mut dir = top.clone();
     for component in parent.split('/') {
         dir = dir.child(component);
     }

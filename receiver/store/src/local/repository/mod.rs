@@ -4,12 +4,15 @@ pub(crate) mod account;
 pub(crate) mod aliases;
 pub(crate) mod deltas;
 pub(crate) mod descent;
+pub(crate) mod form;
 pub(crate) mod heads;
 pub(crate) mod held;
 pub(crate) mod id_set;
+pub(crate) mod leftovers;
 pub(crate) mod listing;
 pub(crate) mod load;
 pub(crate) mod objects;
+pub(crate) mod pulled;
 pub(crate) mod refs;
 pub(crate) mod stored;
 
@@ -17,14 +20,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use artifact_formats::{LockTimeout, RepoConfig, RepoMode};
+use artifact_formats::{LockTimeout, ObjectId, RepoConfig, RepoMode};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::real::RealFs;
 use crate::local::disk::{FileKind, Fs, LockMode, if_there, lock, make_dir, read_file, sync_dirs};
 
-/// A repository of mode archive.
+/// A repository.
 #[derive(Debug)]
 pub(crate) struct Repo<F: Fs> {
     pub(crate) fs: Arc<F>,
@@ -32,16 +35,43 @@ pub(crate) struct Repo<F: Fs> {
 }
 
 impl<F: Fs> Repo<F> {
-    /// Opens the repository that is the root of a file system, and restores its missing standard
-    /// directories.
+    /// Opens the repository of mode archive that is the root of a file system, and restores its
+    /// missing standard directories.
     pub(crate) fn open(fs: F) -> Result<Self, Error> {
-        // Nothing is created in a directory that is no repository.
         let config = read_config(&fs)?;
+        Self::mended(fs, config)
+    }
+
+    /// Opens a repository of any mode, and does the same.
+    pub(crate) fn open_any(fs: F) -> Result<Self, Error> {
+        let config = read_config_of_any(&fs)?;
+        Self::mended(fs, config)
+    }
+
+    // Nothing is created in a directory that is no repository.
+    fn mended(fs: F, config: RepoConfig) -> Result<Self, Error> {
         make_dirs(&fs)?;
         Ok(Self {
             fs: Arc::new(fs),
             config,
         })
+    }
+
+    /// Returns the path of an object.
+    pub(crate) fn object(&self, id: &ObjectId) -> RepoPath {
+        RepoPath::object_of(id, self.config.mode)
+    }
+
+    /// Returns whether an object exists.
+    pub(crate) fn has(&self, id: &ObjectId) -> Result<bool, Error> {
+        form::has(&*self.fs, self.config.mode, id)
+    }
+
+    /// Returns whether an object exists and is not visibly empty.
+    pub(crate) fn has_content(&self, id: &ObjectId) -> Result<bool, Error> {
+        let stat = form::stat(&*self.fs, self.config.mode, id)?;
+        let may_be_empty = !form::is_as_sent(self.config.mode, id.kind);
+        Ok(stat.is_some_and(|stat| may_be_empty || stat.len > 0))
     }
 
     /// Takes libostree's lock of the repository, unless the configuration disables locking.
@@ -94,11 +124,22 @@ pub(crate) fn make_dirs<F: Fs>(fs: &F) -> Result<(), Error> {
     sync_dirs(fs, &parents)
 }
 
-/// Reads the configuration of a usable repository.
+/// Reads the configuration of a usable repository of mode archive.
+pub(crate) fn read_config<F: Fs>(fs: &F) -> Result<RepoConfig, Error> {
+    let config = read_config_of_any(fs)?;
+    if config.mode != RepoMode::Archive {
+        return Err(Error::NotARepository {
+            why: "its mode is not archive",
+        });
+    }
+    Ok(config)
+}
+
+/// Reads the configuration of a usable repository of any mode.
 ///
 /// A repository without objects is an empty one, unless it has refs: then the objects are
 /// elsewhere, perhaps on a disk that is not mounted.
-pub(crate) fn read_config<F: Fs>(fs: &F) -> Result<RepoConfig, Error> {
+pub(crate) fn read_config_of_any<F: Fs>(fs: &F) -> Result<RepoConfig, Error> {
     let path = RepoPath::config();
     let text = read_file(fs, &path, MAX_CONFIG_LEN).map_err(Error::io("reading", &path))?;
     let text = text.ok_or(Error::NotARepository {
@@ -108,11 +149,6 @@ pub(crate) fn read_config<F: Fs>(fs: &F) -> Result<RepoConfig, Error> {
         why: "its config is not UTF-8",
     })?;
     let config = RepoConfig::parse(&text)?;
-    if config.mode != RepoMode::Archive {
-        return Err(Error::NotARepository {
-            why: "its mode is not archive",
-        });
-    }
     let objects = RepoPath::objects();
     let stat = if_there(fs.stat(&objects)).map_err(Error::io("looking at", &objects))?;
     let has_objects = stat.is_some_and(|stat| stat.kind == FileKind::Dir);

@@ -37,9 +37,8 @@ impl Held {
 }
 
 /// Reads a ref.
-pub(crate) fn look<F: Fs>(fs: &F, name: &RefName) -> Result<Held, Error> {
-    let path = RepoPath::head(name);
-    match read_file(fs, &path, MAX_REF_FILE_LEN) {
+pub(crate) fn look<F: Fs>(fs: &F, path: &RepoPath) -> Result<Held, Error> {
+    match read_file(fs, path, MAX_REF_FILE_LEN) {
         Ok(None) => Ok(Held::Nothing),
         Ok(Some(content)) => Ok(parse(&content).map_or(Held::Malformed, Held::Commit)),
         Err(error) => match error.kind() {
@@ -48,9 +47,9 @@ pub(crate) fn look<F: Fs>(fs: &F, name: &RefName) -> Result<Held, Error> {
             _ if is_symlink(&error) => Ok(Held::Conflict(
                 "it is an alias of another ref, or below one",
             )),
-            io::ErrorKind::IsADirectory if is_hollow(fs, &path)? => Ok(Held::Nothing),
+            io::ErrorKind::IsADirectory if is_hollow(fs, path)? => Ok(Held::Nothing),
             io::ErrorKind::IsADirectory => Ok(Held::Conflict("there are refs below it")),
-            _ => Err(Error::io("reading", &path)(error)),
+            _ => Err(Error::io("reading", path)(error)),
         },
     }
 }
@@ -69,9 +68,8 @@ impl ParentDirs {
     pub(crate) fn prepare<F: Fs>(
         &mut self,
         fs: &F,
-        name: &RefName,
+        path: &RepoPath,
     ) -> Result<Option<&'static str>, Error> {
-        let path = RepoPath::head(name);
         let mut new = Vec::new();
         let mut dir = path.parent();
         while dir != RepoPath::refs() && !self.there.contains(&dir) {
@@ -87,10 +85,10 @@ impl ParentDirs {
             }
             self.there.insert(dir);
         }
-        let stat = if_there(fs.stat(&path)).map_err(Error::io("looking at", &path))?;
+        let stat = if_there(fs.stat(path)).map_err(Error::io("looking at", path))?;
         match stat.map(|stat| stat.kind) {
             Some(FileKind::File) | None => Ok(None),
-            Some(FileKind::Dir) if remove_hollow(fs, &path)? => {
+            Some(FileKind::Dir) if remove_hollow(fs, path)? => {
                 self.there.clear();
                 Ok(None)
             }
@@ -101,18 +99,17 @@ impl ParentDirs {
 }
 
 /// Sets a ref, at once, from a durable file with the new value. The change is not durable yet.
-pub(crate) fn put<F: Fs>(fs: &F, name: &RefName, file: &RepoPath) -> Result<(), Error> {
-    let path = RepoPath::head(name);
-    dates::later_than(fs, file, &[dates::of(fs, &path)?])?;
-    fs.rename(file, &path).map_err(Error::io("setting", &path))
+pub(crate) fn put<F: Fs>(fs: &F, path: &RepoPath, file: &RepoPath) -> Result<(), Error> {
+    dates::later_than(fs, file, &[dates::of(fs, path)?])?;
+    fs.rename(file, path).map_err(Error::io("setting", path))
 }
 
 /// Makes the setting of these refs durable, and touches the root for other programs.
 pub(crate) fn made_durable<'a, F: Fs>(
     fs: &F,
-    names: impl Iterator<Item = &'a RefName>,
+    paths: impl Iterator<Item = &'a RepoPath>,
 ) -> Result<(), Error> {
-    changed(fs, &names.flat_map(dirs_above).collect())
+    changed(fs, &paths.flat_map(dirs_above).collect())
 }
 
 /// Makes the removal of these refs durable, and removes the directories that led to no other ref.
@@ -189,9 +186,9 @@ fn changed<F: Fs>(fs: &F, dirs: &BTreeSet<RepoPath>) -> Result<(), Error> {
 /// Makes the current values of refs durable. libostree does not sync after setting one.
 pub(crate) fn sync<'a, F: Fs>(
     fs: &F,
-    names: impl Iterator<Item = &'a RefName>,
+    paths: impl Iterator<Item = &'a RepoPath>,
 ) -> Result<(), Error> {
-    sync_dirs(fs, &names.flat_map(dirs_above).collect())
+    sync_dirs(fs, &paths.flat_map(dirs_above).collect())
 }
 
 /// Returns the content of a ref file.
@@ -238,9 +235,9 @@ fn remove_hollow<F: Fs>(fs: &F, dir: &RepoPath) -> Result<bool, Error> {
 }
 
 /// Returns the directories whose entries make up a ref's name, including `refs`.
-fn dirs_above(name: &RefName) -> Vec<RepoPath> {
+fn dirs_above(path: &RepoPath) -> Vec<RepoPath> {
     let mut dirs = vec![RepoPath::refs()];
-    let mut path = RepoPath::head(name).parent();
+    let mut path = path.parent();
     while path != RepoPath::refs() {
         let parent = path.parent();
         dirs.push(path);

@@ -1,10 +1,11 @@
 //! Classifies names in a directory of objects by the rules of libostree, which ignores names that
 //! are not its own (`ostree-repo.c`, `list_loose_objects_at`).
 
-use artifact_formats::{Checksum, ObjectId, ObjectKind};
+use artifact_formats::{Checksum, ObjectId, ObjectKind, RepoMode};
 
 use crate::local::disk::FileKind;
-use crate::local::disk::path::{DETACHED, TOMBSTONE};
+use crate::local::disk::path::{DETACHED, RepoPath, TOMBSTONE};
+use crate::local::repository::form;
 
 /// The kind of an entry in one of the 256 directories of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +23,8 @@ pub(crate) enum Stored {
     Foreign,
 }
 
-/// Classifies a name in the directory of this number.
-pub(crate) fn look(first: u8, name: &str, kind: FileKind) -> Stored {
+/// Classifies a name in the directory of this number, in a repository of this mode.
+pub(crate) fn look(mode: RepoMode, first: u8, name: &str, kind: FileKind) -> Stored {
     let Some((digits, extension)) = name.split_once('.') else {
         return Stored::Foreign;
     };
@@ -32,10 +33,13 @@ pub(crate) fn look(first: u8, name: &str, kind: FileKind) -> Stored {
     };
     let object = ObjectKind::ALL
         .into_iter()
-        .find(|object| object.archive_extension() == extension)
+        .find(|object| RepoPath::extension(mode, *object) == extension)
         .map(|object| ObjectId::new(object, checksum));
     match (object, kind) {
         (Some(id), FileKind::File) => Stored::Object(id),
+        (Some(id), FileKind::Symlink) if id.kind == ObjectKind::File && form::has_links(mode) => {
+            Stored::Object(id)
+        }
         (Some(id), FileKind::Dir | FileKind::Symlink | FileKind::Other) => Stored::Misshapen(id),
         (None, FileKind::File) if extension == DETACHED => Stored::Detached(checksum),
         (None, _) if extension == DETACHED => {
@@ -59,7 +63,9 @@ mod tests {
     #[test]
     fn a_name_is_what_libostree_takes_it_for() {
         let digits = "b".repeat(62);
-        let looked = |extension: &str, kind| look(0xaa, &format!("{digits}.{extension}"), kind);
+        let of =
+            |mode, extension: &str, kind| look(mode, 0xaa, &format!("{digits}.{extension}"), kind);
+        let looked = |extension: &str, kind| of(RepoMode::Archive, extension, kind);
         let checksum: Checksum = format!("aa{digits}").parse().unwrap();
         let file = ObjectId::new(ObjectKind::File, checksum);
         assert_eq!(looked("filez", FileKind::File), Stored::Object(file));
@@ -82,7 +88,8 @@ mod tests {
         let short = format!("{}.filez", &digits[1..]);
         let others = [&upper, &rsync, &short, "README", "tmp", ".nfs00a1"];
         for name in others.map(|name| name.to_owned()) {
-            assert_eq!(look(0xaa, &name, FileKind::File), Stored::Foreign, "{name}");
+            let looked = look(RepoMode::Archive, 0xaa, &name, FileKind::File);
+            assert_eq!(looked, Stored::Foreign, "{name}");
         }
         // The mode bare uses these names; an archive ignores them.
         for extension in ["file", "commit-tombstone", "filez.gz"] {
@@ -93,5 +100,19 @@ mod tests {
             );
         }
         assert_eq!(looked("payload-link", FileKind::File), Stored::Foreign);
+        let bare = [
+            (RepoMode::Bare, true),
+            (RepoMode::BareUser, false),
+            (RepoMode::BareUserOnly, true),
+        ];
+        for (mode, has_links) in bare {
+            assert_eq!(of(mode, "file", FileKind::File), Stored::Object(file));
+            assert_eq!(of(mode, "filez", FileKind::File), Stored::Foreign);
+            let link = match has_links {
+                true => Stored::Object(file),
+                false => Stored::Misshapen(file),
+            };
+            assert_eq!(of(mode, "file", FileKind::Symlink), link, "{mode:?}");
+        }
     }
 }

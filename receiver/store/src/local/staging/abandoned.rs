@@ -16,9 +16,10 @@
 //!   told.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use artifact_formats::{LockTimeout, ObjectId};
+use artifact_formats::{LockTimeout, ObjectId, RepoMode};
 
 use crate::error::Error;
 use crate::local::disk::path::{RepoPath, STAGED_TMP};
@@ -40,8 +41,8 @@ impl Sibling {
     }
 
     /// Returns the path of an object staged there.
-    pub(crate) fn path(&self, id: &ObjectId) -> RepoPath {
-        self.dir.staged(id)
+    pub(crate) fn path(&self, id: &ObjectId, mode: RepoMode) -> RepoPath {
+        self.dir.staged(id, mode)
     }
 
     /// Returns whether a failed sync has put its objects in doubt.
@@ -105,6 +106,34 @@ pub(crate) fn survey<F: Fs>(
         }
     }
     Ok(siblings)
+}
+
+/// Returns at most `most` objects that sessions of an identity have staged, dead or alive.
+pub(crate) fn staged<F: Fs>(
+    fs: &F,
+    identity: &str,
+    mode: RepoMode,
+    most: usize,
+) -> Result<Vec<ObjectId>, Error> {
+    let identity = owner(identity);
+    let mut found = Vec::new();
+    if if_there(fs.stat(&RepoPath::all_staging()))
+        .map_err(Error::io("looking at", &RepoPath::all_staging()))?
+        .is_none()
+    {
+        return Ok(found);
+    }
+    for dir in others(fs, &RepoPath::root())? {
+        let owner = read_file(fs, &dir.child(IDENTITY), MAX_IDENTITY_LEN).unwrap_or_default();
+        if owner.as_ref() == Some(&identity) {
+            let entries = fs.read_dir(&dir, most - found.len()).unwrap_or_default();
+            let ids = entries
+                .iter()
+                .map(|entry| RepoPath::staged_id(&entry.name, mode));
+            found.extend(ids.flatten());
+        }
+    }
+    Ok(found)
 }
 
 /// Removes the dead directories from which a published push took objects over.
@@ -213,7 +242,11 @@ fn is_dead<F: Fs>(fs: &F, dir: &RepoPath, timeout: LockTimeout) -> Result<bool, 
     let lock = dir.child(LOCK);
     let judging = lock_judging(fs, timeout)?;
     // Never creates the file: a session that is just removing the directory would then fail.
-    let claim = if_there(fs.try_lock_there(&lock)).map_err(Error::io("locking", &lock))?;
+    let claim = match if_there(fs.try_lock_there(&lock)) {
+        // Another user's: only that user's sessions can tell.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
+        claim => claim.map_err(Error::io("locking", &lock))?,
+    };
     let Some(claim) = claim else {
         return Ok(true);
     };

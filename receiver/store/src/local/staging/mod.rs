@@ -6,6 +6,7 @@
 //! session ends before it published.
 
 pub(crate) mod abandoned;
+mod bare;
 
 use std::io::{self, Write};
 use std::mem;
@@ -14,15 +15,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
-use artifact_formats::{LockTimeout, ObjectId, ObjectKind};
+use artifact_formats::{LockTimeout, ObjectId, ObjectKind, RepoMode};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, LockMode, PutFile, make_dir, read_file};
-use crate::local::repository::Repo;
 use crate::local::repository::descent::Levels;
 use crate::local::repository::id_set::IdSet;
+use crate::local::repository::{Repo, form};
 use crate::local::staging::abandoned::{IDENTITY, LOCK, Sibling, TMP};
 use crate::verify::Verified;
 
@@ -30,6 +31,7 @@ use crate::verify::Verified;
 #[derive(Debug)]
 pub(crate) struct Staging<F: Fs> {
     fs: Arc<F>,
+    mode: RepoMode,
     timeout: LockTimeout,
     dir: RepoPath,
     siblings: Vec<Sibling>,
@@ -67,6 +69,7 @@ impl<F: Fs> Staging<F> {
         drop(judging);
         let mut staging = Self {
             fs,
+            mode: repo.config.mode,
             timeout,
             dir,
             siblings: Vec::new(),
@@ -160,14 +163,10 @@ impl<F: Fs> Staging<F> {
     pub(crate) fn put(&self, object: &Verified, stored: &[u8]) -> Result<(), Error> {
         self.check_not_lost()?;
         let path = self.path(&object.id());
-        let mut file = match self.make(&path, HALF) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // The object comes twice at once, or was taken over meanwhile.
-                let path = self.put_temporary(stored)?;
-                return self.accept(&path, object);
-            }
-            Err(error) => return Err(Error::io("making", &path)(error)),
+        let Some(mut file) = self.make_new(&path)? else {
+            // The object comes twice at once, or was taken over meanwhile.
+            let path = self.put_temporary(stored)?;
+            return self.accept(&path, object);
         };
         self.write(&mut file, &path, stored)?;
         self.fs
@@ -177,15 +176,27 @@ impl<F: Fs> Staging<F> {
         Ok(())
     }
 
+    /// Makes a file for an object; `None` if there is one of its name.
+    fn make_new(&self, path: &RepoPath) -> Result<Option<F::File>, Error> {
+        match self.make(path, HALF) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(Error::io("making", path)(error)),
+        }
+    }
+
     /// Renames a temporary file to the object that it was verified to be.
     pub(crate) fn accept(&self, path: &RepoPath, object: &Verified) -> Result<(), Error> {
         self.accept_as(path, object.id())
     }
 
     /// Returns whether a file to which another session gave an object's name is complete.
-    pub(crate) fn is_whole(&self, path: &RepoPath) -> Result<bool, Error> {
+    pub(crate) fn is_whole(&self, path: &RepoPath, kind: ObjectKind) -> Result<bool, Error> {
         let stat = self.fs.stat(path).map_err(Error::io("looking at", path))?;
-        Ok(stat.mode == WHOLE)
+        Ok(match form::is_as_sent(self.mode, kind) {
+            true => stat.mode == WHOLE,
+            false => Self::is_dressed(&stat),
+        })
     }
 
     /// The same as [`accept`](Self::accept), for a file that another session has verified.
@@ -285,7 +296,7 @@ impl<F: Fs> Staging<F> {
 
     /// Returns the path of an object once it is staged.
     pub(crate) fn path(&self, id: &ObjectId) -> RepoPath {
-        self.dir.staged(id)
+        self.dir.staged(id, self.mode)
     }
 
     pub(crate) const fn dir(&self) -> &RepoPath {

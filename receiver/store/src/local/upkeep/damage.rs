@@ -2,13 +2,13 @@
 
 use std::io;
 
-use artifact_formats::check_detached;
 use artifact_formats::limits::MAX_METADATA_LEN;
+use artifact_formats::{RepoMode, check_detached};
 
 use crate::error::with_causes;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, read_file};
-use crate::local::repository::objects;
+use crate::local::repository::form;
 use crate::local::repository::stored::Stored;
 use crate::verify::Rejection;
 
@@ -27,7 +27,12 @@ pub(crate) struct Wrong {
 }
 
 /// Returns the length of an object or detached metadata, or its fault.
-pub(crate) fn judge<F: Fs>(fs: &F, damaged: &Damaged, object_len_max: u64) -> Result<u64, Wrong> {
+pub(crate) fn judge<F: Fs>(
+    fs: &F,
+    mode: RepoMode,
+    damaged: &Damaged,
+    object_len_max: u64,
+) -> Result<u64, Wrong> {
     let Damaged { path, stored } = damaged;
     let wrong = |why: String| Wrong {
         why,
@@ -42,7 +47,7 @@ pub(crate) fn judge<F: Fs>(fs: &F, damaged: &Damaged, object_len_max: u64) -> Re
         _ => Err(wrong(error.to_string())),
     };
     match stored {
-        Stored::Object(id) => match objects::verify_file(fs, path, *id, object_len_max) {
+        Stored::Object(id) => match form::verify_file(fs, mode, path, *id, object_len_max) {
             Ok(Ok(verified)) => Ok(verified.stored_len()),
             Ok(Err(rejection)) => Err(Wrong {
                 why: with_causes(&rejection),

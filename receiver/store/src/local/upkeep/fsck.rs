@@ -9,19 +9,19 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::thread;
 
 use artifact_formats::limits::MAX_TREE_DEPTH;
-use artifact_formats::{Checksum, ObjectId, ObjectKind, Summary};
+use artifact_formats::{Checksum, ObjectId, ObjectKind, RepoMode, Summary};
 use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::real::RealFs;
 use crate::local::disk::{FileKind, Fs, if_there, list_dir, read_file};
-use crate::local::repository;
 use crate::local::repository::descent::{Descent, Next};
 use crate::local::repository::id_set::IdSet;
 use crate::local::repository::listing::{self, Broken};
 use crate::local::repository::objects::{self, Partial};
 use crate::local::repository::stored::{self, Stored};
+use crate::local::repository::{self, form};
 use crate::local::upkeep::damage::{Damaged, Wrong, judge};
 
 /// A difference between a repository and what pushes leave there.
@@ -61,7 +61,7 @@ pub struct Checked {
     pub remarks: u64,
 }
 
-/// Checks the repository at `path`, and reports each finding, from several threads.
+/// Checks the repository of any mode at `path`, and reports each finding, from several threads.
 ///
 /// Fails if the repository cannot be read. Objects larger than `object_len_max` are faults.
 pub fn fsck(
@@ -79,9 +79,9 @@ pub(crate) fn check<F: Fs>(
     object_len_max: u64,
     report: &(dyn Fn(Finding) + Sync),
 ) -> Result<(Checked, Vec<Damaged>), Error> {
-    repository::read_config(fs)?;
     let check = Check {
         fs,
+        mode: repository::read_config_of_any(fs)?.mode,
         object_len_max,
         report,
         next: AtomicU16::new(0),
@@ -108,6 +108,7 @@ pub(crate) fn check<F: Fs>(
 
 struct Check<'a, F: Fs> {
     fs: &'a F,
+    mode: RepoMode,
     object_len_max: u64,
     report: &'a (dyn Fn(Finding) + Sync),
     // The next of the 256 directories of objects.
@@ -195,7 +196,7 @@ impl<F: Fs> Check<'_, F> {
             };
             for entry in entries {
                 let path = dir.child(&entry.name);
-                let stored = stored::look(first, &entry.name, entry.kind);
+                let stored = stored::look(self.mode, first, &entry.name, entry.kind);
                 match stored {
                     Stored::Foreign => self.remark(&path, &LEFT),
                     Stored::Companion => {}
@@ -217,7 +218,7 @@ impl<F: Fs> Check<'_, F> {
     }
 
     fn stored(&self, looked_at: Damaged) {
-        match judge(self.fs, &looked_at, self.object_len_max) {
+        match judge(self.fs, self.mode, &looked_at, self.object_len_max) {
             Ok(len) => _ = self.bytes.fetch_add(len, Ordering::Relaxed),
             Err(Wrong { why, is_damaged }) => {
                 self.fault(&looked_at.path, &why);
@@ -292,7 +293,7 @@ impl<F: Fs> Check<'_, F> {
         };
         let mut there = Vec::new();
         for child in objects::children(id, &content).unwrap_or_default() {
-            if objects::is_there(self.fs, &RepoPath::object(&child))? {
+            if form::has(self.fs, self.mode, &child)? {
                 there.push(child);
             } else {
                 self.fault(&id, &format!("names {child}, which is missing"));

@@ -14,7 +14,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName, serialize_tombstone};
+use artifact_formats::{
+    Checksum, Commit, ObjectId, ObjectKind, RefName, RepoMode, serialize_tombstone,
+};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
@@ -222,7 +224,7 @@ impl<F: Fs> Sweep<'_, F> {
         for first in 0..=u8::MAX {
             let dir = RepoPath::fan_out(first);
             for (name, kind) in list_dir(self.fs, &dir)? {
-                match stored::look(first, &name, kind) {
+                match stored::look(RepoMode::Archive, first, &name, kind) {
                     Stored::Object(id) if (id.kind == ObjectKind::Commit) == commits => {
                         pruned.objects += 1;
                         if !self.reached.contains(&id) {

@@ -174,7 +174,7 @@ fn remove<F: Fs>(
     let mut removals = Vec::with_capacity(wanted.len());
     let mut going = BTreeMap::new();
     for ((name, expected), path) in wanted.iter().zip(&paths) {
-        let removal = match refs::look(fs, name)? {
+        let removal = match refs::look(fs, path)? {
             Held::Nothing => Removal::NotThere,
             Held::Commit(commit) if expected.is_none_or(|expected| expected == commit) => {
                 Removal::Removed(commit)

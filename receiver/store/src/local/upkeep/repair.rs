@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::io::Write;
 use std::path::Path;
 
-use artifact_formats::{Checksum, LockTimeout, ObjectId, ObjectKind};
+use artifact_formats::{Checksum, LockTimeout, ObjectId, ObjectKind, RepoMode};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
@@ -64,7 +64,8 @@ pub fn repair(
         repaired: Repaired::default(),
     };
     for file in damaged {
-        if judge(&fs, &file, object_len_max).is_err_and(|wrong| wrong.is_damaged) {
+        if judge(&fs, RepoMode::Archive, &file, object_len_max).is_err_and(|wrong| wrong.is_damaged)
+        {
             repair.note(file);
         }
     }
@@ -100,7 +101,7 @@ impl<F: Fs> Repair<'_, F> {
         let mut changed = false;
         for first in 0..=u8::MAX {
             for (name, kind) in list_dir(self.fs, &RepoPath::fan_out(first))? {
-                let Stored::Object(id) = stored::look(first, &name, kind) else {
+                let Stored::Object(id) = stored::look(RepoMode::Archive, first, &name, kind) else {
                     continue;
                 };
                 if id.kind != ObjectKind::Commit {

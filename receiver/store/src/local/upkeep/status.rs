@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use artifact_formats::RepoMode;
+
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::real::RealFs;
@@ -92,7 +94,7 @@ fn count<F: Fs>(fs: &F) -> Result<(Count, Count), Error> {
     let (mut objects, mut others) = (Count::default(), Count::default());
     for first in 0..=u8::MAX {
         count_dir(fs, &RepoPath::fan_out(first), |name, len| {
-            match stored::look(first, name, FileKind::File) {
+            match stored::look(RepoMode::Archive, first, name, FileKind::File) {
                 Stored::Object(_) => objects.add(len),
                 Stored::Detached(_) | Stored::Companion | Stored::Foreign => others.add(len),
                 // Files never have that shape.
