@@ -38,6 +38,6 @@ pub use ref_name::RefName;
 pub use ref_pattern::RefPattern;
 pub use repo_config::{ConfigError, LockTimeout, MinFree, RepoConfig, RepoMode};
 pub use summary::{
-    Summary, SummaryRef, ed25519_signatures, parse_delta_index, serialize_signature,
+    Summary, SummaryRef, ed25519_signatures, gpg_signatures, parse_delta_index, serialize_signature,
 };
 pub use vardict::{Value, Vardict, VardictWriter};

@@ -16,7 +16,7 @@ use crate::gvariant::{
 };
 use crate::object::Checksum;
 
-pub use crate::summary::signature::{ed25519_signatures, serialize_signature};
+pub use crate::summary::signature::{ed25519_signatures, gpg_signatures, serialize_signature};
 
 /// A summary, `(a(s(taya{sv}))a{sv})`.
 ///

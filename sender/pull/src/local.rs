@@ -1,0 +1,229 @@
+//! The local repository that a pull writes.
+//!
+//! The store creates and writes it; here is what its refs hold, and which commits earlier pulls have
+//! set them to.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use artifact_formats::limits::MAX_METADATA_LEN;
+use artifact_formats::{Checksum, Commit, ObjectId, RefName, RepoMode};
+use artifact_protocol::frame::Base;
+use artifact_protocol::limits::MAX_BASES;
+use artifact_store::{LocalStore, Own};
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::loose::cpus;
+
+/// A local repository.
+#[derive(Debug)]
+pub struct Local {
+    path: PathBuf,
+    config: String,
+    store: Arc<LocalStore>,
+}
+
+impl Local {
+    /// Opens a repository.
+    ///
+    /// # Errors
+    ///
+    /// It does not exist, or its configuration cannot be used.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
+        let path = path.into();
+        let own = Own {
+            threads: cpus(),
+            ..Own::default()
+        };
+        let opened = LocalStore::open_own(&path, own);
+        let store = opened.map_err(unusable(&path))?;
+        let file = path.join("config");
+        let config = fs::read_to_string(&file).map_err(io_error("read", &file))?;
+        Ok(Self {
+            path,
+            config,
+            store: Arc::new(store),
+        })
+    }
+
+    /// Opens a repository, or creates one in a new or empty directory; returns whether it did.
+    ///
+    /// It creates one directory at most: if the parent is missing too, the path is probably a
+    /// typing mistake.
+    ///
+    /// # Errors
+    ///
+    /// It can neither be opened nor created.
+    pub fn open_or_create(path: &Path, mode: RepoMode) -> Result<(Self, bool), Error> {
+        let is_new = match fs::create_dir(path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => is_empty(path),
+            Err(error) => return Err(io_error("create", path)(error)),
+        };
+        if is_new {
+            artifact_store::create(path, mode).map_err(unusable(path))?;
+        }
+        Ok((Self::open(path)?, is_new))
+    }
+
+    /// Returns its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns how it stores its objects.
+    pub fn mode(&self) -> RepoMode {
+        self.store.mode()
+    }
+
+    /// Returns the store that writes it.
+    pub(crate) const fn store(&self) -> &Arc<LocalStore> {
+        &self.store
+    }
+
+    /// Returns the text of its configuration.
+    pub(crate) fn config(&self) -> &str {
+        &self.config
+    }
+
+    /// Returns the commit that a ref holds. Looks only among the refs: libostree would take some
+    /// names for an abbreviated checksum.
+    ///
+    /// # Errors
+    ///
+    /// The ref's file cannot be read.
+    pub fn commit_of(&self, name: &RefName) -> Result<Option<Checksum>, Error> {
+        let path = self.path.join("refs/heads").join(name.as_str());
+        match fs::read_to_string(&path) {
+            // A file with something else in it holds nothing that could get lost.
+            Ok(text) => Ok(text.trim_end().parse().ok()),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+
+    /// Reads a commit, if the repository has it.
+    pub(crate) fn commit(&self, commit: Checksum) -> Option<Commit> {
+        Commit::parse(&self.commit_bytes(commit)?).ok()
+    }
+
+    /// Reads a commit's bytes, if the repository has it undamaged.
+    pub(crate) fn commit_bytes(&self, commit: Checksum) -> Option<Bytes> {
+        let path = self.object(&ObjectId::commit(commit), "commit");
+        let len = fs::metadata(&path).ok()?.len();
+        let bytes = (len <= MAX_METADATA_LEN as u64).then(|| fs::read(path).ok())??;
+        (Checksum::of(&bytes) == commit).then(|| bytes.into())
+    }
+
+    fn object(&self, id: &ObjectId, extension: &str) -> PathBuf {
+        self.path.join("objects").join(id.loose_path(extension))
+    }
+
+    /// Returns complete commits from which those of these refs may differ little.
+    pub(crate) fn bases(&self, names: &[RefName]) -> Result<Vec<Base>, Error> {
+        let bases = self.store.bases(names, MAX_BASES);
+        bases.map_err(unusable(&self.path))
+    }
+
+    /// Returns the commit that the last pull set a ref to: that one is not the user's work.
+    pub(crate) fn pulled_before(&self, name: &RefName) -> Option<Checksum> {
+        let text = fs::read_to_string(self.mark(name)).ok()?;
+        text.trim_end().parse().ok()
+    }
+
+    /// Records the commits of refs that hold them already; the store does the same for those it
+    /// sets. If that fails, the next pull relies on histories
+    /// alone.
+    pub(crate) fn remember(&self, refs: &BTreeMap<RefName, Checksum>) {
+        for (name, commit) in refs {
+            if self.pulled_before(name) == Some(*commit) {
+                continue;
+            }
+            let mark = self.mark(name);
+            let new = mark.with_extension(format!("{}.tmp", std::process::id()));
+            let written = fs::create_dir_all(self.path.join(MARKS))
+                .and_then(|()| fs::write(&new, format!("{commit}\n")))
+                .and_then(|()| fs::rename(&new, &mark));
+            if let Err(error) = written {
+                tracing::debug!(%name, %error, "cannot record what the ref was set to");
+            }
+        }
+    }
+
+    /// One file for each ref, named by a digest, so that no two get in each other's way.
+    fn mark(&self, name: &RefName) -> PathBuf {
+        let digest = Checksum::of(name.as_str().as_bytes());
+        self.path.join(MARKS).join(digest.to_hex())
+    }
+}
+
+fn unusable(path: &Path) -> impl FnOnce(artifact_store::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Local {
+        path,
+        source: Box::new(source),
+    }
+}
+
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+fn is_empty(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
+    )
+}
+
+/// Below the repository. libostree ignores `extensions`.
+const MARKS: &str = "extensions/artifact-cache/pulled";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_created_in_an_empty_directory_and_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |path: &Path| Local::open_or_create(path, RepoMode::Archive);
+        let new = dir.path().join("new");
+        assert!(open(&new).unwrap().1);
+        let (again, created) = open(&new).unwrap();
+        assert!(!created && again.mode() == RepoMode::Archive);
+        assert!(open(&dir.path().join("no/parent")).is_err());
+        fs::create_dir(dir.path().join("other")).unwrap();
+        fs::write(dir.path().join("other/file"), "x").unwrap();
+        assert!(open(&dir.path().join("other")).is_err());
+        assert_eq!(fs::read_dir(dir.path().join("other")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_ref_was_set_to_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let (local, _) = Local::open_or_create(dir.path(), RepoMode::Archive).unwrap();
+        let (name, commit): (RefName, _) = ("x/b".parse().unwrap(), Checksum::of(b"x"));
+        assert_eq!(local.pulled_before(&name), None);
+        local.remember(&BTreeMap::from([(name.clone(), commit)]));
+        assert_eq!(local.pulled_before(&name), Some(commit));
+        assert_eq!(local.commit_of(&name).unwrap(), None);
+        fs::create_dir(dir.path().join("refs/heads/x")).unwrap();
+        fs::write(dir.path().join("refs/heads/x/b"), format!("{commit}\n")).unwrap();
+        assert_eq!(local.commit_of(&name).unwrap(), Some(commit));
+        assert_eq!(local.commit_of(&"x".parse().unwrap()).unwrap(), None);
+        assert_eq!(local.commit_of(&"x/b/c".parse().unwrap()).unwrap(), None);
+    }
+}

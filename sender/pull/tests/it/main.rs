@@ -1,0 +1,7 @@
+//! Pulls from caches that are well, and from hostile ones.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+mod cache;
+mod hostile;
+mod loose;
+mod server;
