@@ -87,7 +87,7 @@ async fn ask(
     });
     match asked.await {
         Ok(report) if is_done(&report) => {
-            show(&report, remote, args.dry_run, Duration::ZERO, output);
+            show(&report, remote, args, Duration::ZERO, output);
             Ok(report)
         }
         _ => Err(trouble),
@@ -132,7 +132,7 @@ async fn push_once(
     .await;
     let took = progress.finish();
     let report = result?;
-    show(&report, remote, args.dry_run, took, output);
+    show(&report, remote, args, took, output);
     Ok(report)
 }
 
@@ -183,7 +183,7 @@ fn prepare(args: &args::Push) -> Result<Push, Error> {
     Ok(push)
 }
 
-fn show(report: &Report, remote: &Remote, dry_run: bool, took: Duration, output: &Output) {
+fn show(report: &Report, remote: &Remote, args: &args::Push, took: Duration, output: &Output) {
     let mut refs = Vec::new();
     for (name, outcome) in &report.refs {
         let status = match outcome {
@@ -195,7 +195,7 @@ fn show(report: &Report, remote: &Remote, dry_run: bool, took: Duration, output:
         let mut reason = None;
         if let RefOutcome::Refused(refusal) = outcome {
             let text = format!("{name}  refused: {}", refusal.text.escaped());
-            output.refused(&text, advise(refusal.code));
+            output.refused(&text, advise(refusal.code, args.force));
             reason = Some(refusal.text.as_raw());
         } else {
             output.line(&format!("{name}  {status}"));
@@ -203,7 +203,7 @@ fn show(report: &Report, remote: &Remote, dry_run: bool, took: Duration, output:
         refs.push(json!({ "name": name.as_str(), "status": status, "reason": reason }));
     }
     let refused = report.refused().count();
-    if dry_run {
+    if args.dry_run {
         let objects = counted(report.objects_wanted, "object");
         output.line(&format!("would send {objects} to {remote}"));
     } else if report.objects_sent > 0 {
@@ -245,9 +245,12 @@ fn show(report: &Report, remote: &Remote, dry_run: bool, took: Duration, output:
 }
 
 /// Returns what the user can do about a refusal.
-const fn advise(code: RefusalCode) -> Option<&'static str> {
+const fn advise(code: RefusalCode, forced: bool) -> Option<&'static str> {
     Some(match code {
         RefusalCode::NOT_PERMITTED => "the operator of the cache decides who may set this ref",
+        RefusalCode::NOT_FAST_FORWARD if forced => {
+            "the operator of the cache decides who may replace commits (rule = \"any\")"
+        }
         RefusalCode::NOT_FAST_FORWARD => {
             "to replace the commit that the server has, push with --force"
         }
@@ -260,4 +263,16 @@ const fn advise(code: RefusalCode) -> Option<&'static str> {
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_that_was_forced_is_not_told_to_force() {
+        let advice = |forced| advise(RefusalCode::NOT_FAST_FORWARD, forced).unwrap();
+        assert!(advice(false).contains("--force"));
+        assert!(!advice(true).contains("--force"));
+    }
 }
