@@ -1156,8 +1156,8 @@ fn the_answer_keeps_the_order_of_the_list_though_reads_complete_in_another() {
         Frame::Pack(pack) => Some(&pack.objects),
         _ => None,
     });
-    let order: Vec<_> = packs.flatten().map(|(id, _)| *id).collect();
-    assert_eq!(order, ids);
+    let order: Vec<_> = packs.flatten().cloned().collect();
+    assert_eq!(order, objects);
     assert_eq!(state.sent.last(), Some(&sent(&objects)));
 }
 

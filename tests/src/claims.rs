@@ -1,6 +1,9 @@
 //! Every claim about hostile input, by the name of its fuzz target.
 
-use artifact_models::props::{container, dialects, frames, objects, push, receiver, sender, text};
+use artifact_models::props::{
+    container, dialects, frames, objects, pull, pull_client, pull_server, push, receiver, sender,
+    text,
+};
 
 use crate::libostree;
 
@@ -8,7 +11,7 @@ use crate::libostree;
 pub type Claim = (&'static str, fn(&[u8]));
 
 /// All claims.
-pub const CLAIMS: [Claim; 14] = [
+pub const CLAIMS: [Claim; 17] = [
     ("frame", frames::a_frame_has_one_spelling),
     ("message", frames::a_message_has_one_spelling),
     ("object", objects::an_object_has_one_spelling),
@@ -49,6 +52,18 @@ pub const CLAIMS: [Claim; 14] = [
     (
         "push",
         push::a_push_in_any_weather_leaves_every_ref_old_or_new,
+    ),
+    (
+        "pull",
+        pull::a_pull_in_any_weather_leaves_every_ref_old_or_the_servers,
+    ),
+    (
+        "pull_client",
+        pull_client::a_pull_client_withstands_any_server,
+    ),
+    (
+        "pull_server",
+        pull_server::a_pull_server_withstands_any_client,
     ),
 ];
 

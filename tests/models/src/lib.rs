@@ -7,4 +7,5 @@ pub mod frames;
 pub mod model;
 pub mod pair;
 pub mod props;
+pub mod pull;
 pub mod random;
