@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use artifact_tests::cache::Cache;
@@ -269,7 +270,7 @@ fn a_service_manager_hands_over_sockets_and_hears_of_start_and_end() {
     };
     let begun = Instant::now();
     while !socket.exists() && begun.elapsed() < Duration::from_secs(20) {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     assert!(fetch().success().unwrap().contains("archive-z2"));
     assert!(hears().starts_with("READY=1"));
@@ -305,4 +306,91 @@ fn metrics_tell_what_was_served_and_only_where_they_are_asked_for() {
     assert_eq!(fetch("/readyz").success().unwrap(), "ready\n");
     assert_eq!(fetch("/livez").success().unwrap(), "alive\n");
     assert!(fetch("/artifacts/config").success().is_err());
+}
+
+/// Pushes move one ref as fast as they can, with a signed summary. Beside them stock ostree pulls
+/// the ref, and each puller requests the summary and its signature over one connection. Debian's
+/// ostree has no ed25519, so openssl verifies.
+#[test]
+fn two_hundred_pulls_beside_pushes_miss_no_object_and_no_signature() {
+    if !crate::extra() {
+        return;
+    }
+    let scene = scene().unwrap();
+    let at = |name: &str| scene.dir.path().join(name);
+    let (config, receiver, public) = (at("artifact-cache.toml"), at("receiver"), at("public.pem"));
+    sign_key(&at("cache.key"), &public).unwrap();
+    let text = format!(
+        "[summary]\nsign-key = {:?}\n[[identity]]\nname = \"ci\"\nreplace = [\"**\"]\nrule = \"any\"\n",
+        at("cache.key").display().to_string()
+    );
+    fs::write(&config, text).unwrap();
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" != -G ] || exit 0\nexec {} --config {} --identity ci {}\n",
+        programs::receiver().unwrap().display(),
+        config.display(),
+        scene.repo.path().display()
+    );
+    fs::write(&receiver, script).unwrap();
+    fs::set_permissions(&receiver, Permissions::from_mode(0o755)).unwrap();
+
+    let source = Repo::init(&at("source"), Mode::Archive).unwrap();
+    let push = |number: u32| {
+        fs::write(scene.tree.root().join("number"), number.to_string()).unwrap();
+        source.commit(REF, scene.tree.root(), &[]).unwrap();
+        let mut push = Command::new(programs::client().unwrap());
+        push.args(["push", "--force", "--remote", "kit:cache", "--repo"]);
+        push.arg(source.path()).arg(REF).arg("--ssh").arg(&receiver);
+        push.env("HOME", scene.dir.path());
+        run(&mut push).unwrap().success().unwrap();
+    };
+    push(0);
+    let serving = Serving::start(scene.repo.path(), &[]).unwrap();
+    let pull_once = |puller: u32| {
+        let user = format!("user-{puller}");
+        let user = pull(&scene, &user, &serving, &[]).unwrap();
+        user.fsck().unwrap();
+        fs::remove_dir_all(user.path()).unwrap();
+        must_match(&serving, &public, &at(&format!("pair-{puller}"))).unwrap();
+    };
+    let pushed = thread::scope(|threads| {
+        let pull_once = &pull_once;
+        let pullers: Vec<_> = (0..8)
+            .map(|puller| threads.spawn(move || (0..25).for_each(|_| pull_once(puller))))
+            .collect();
+        let mut pushed = 0;
+        while pullers.iter().any(|puller| !puller.is_finished()) {
+            pushed += 1;
+            push(pushed);
+        }
+        pushed
+    });
+    assert!(pushed >= 20, "{pushed} pushes beside the pulls");
+    scene.repo.fsck().unwrap();
+}
+
+/// Fails unless the summary and the signature that a puller gets belong together.
+fn must_match(serving: &Serving, public: &Path, dir: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(dir).map_err(Failure::doing("make a directory"))?;
+    let script = "cd \"$0\" && curl --silent --fail --cacert \"$1\" --remote-name-all \
+        \"$2/summary\" \"$2/summary.sig\" && tail -c +25 summary.sig | head -c 64 >bytes &&
+        openssl pkeyutl -verify -pubin -inkey \"$3\" -rawin -in summary -sigfile bytes";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(dir);
+    command
+        .arg(serving.authority().certificate())
+        .arg(serving.url());
+    run(command.arg(public))?.success().map(drop)
+}
+
+/// Makes the key that signs a summary, as the manual says, and its public part as PEM.
+fn sign_key(path: &Path, public: &Path) -> Result<(), Failure> {
+    let script = "umask 077; pem=$(openssl genpkey -algorithm ed25519)
+        echo \"$pem\" | openssl pkey -pubout >\"$1\"
+        { echo \"$pem\" | openssl pkey -outform DER | tail -c 32
+        openssl pkey -pubin -in \"$1\" -outform DER | tail -c 32; } | base64 -w 0 >\"$0\"";
+    let mut command = Command::new("sh");
+    run(command.args(["-c", script]).arg(path).arg(public))?
+        .success()
+        .map(drop)
 }
