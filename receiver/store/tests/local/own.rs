@@ -6,11 +6,14 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind, RepoMode};
 use artifact_protocol::frame::{Base, Expect, PushOptions, RefOutcome, RefUpdate, RefusalCode};
 use artifact_protocol::session::{Announcement, Published};
 use artifact_store::{Error, Own, Ref, RefPlace, create};
+use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 use rustix::thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid};
 use tempfile::TempDir;
@@ -552,7 +555,7 @@ fn whoever_may_not_write_a_bare_repository_is_told_what_to_do() {
     let objects = shop.pair.closure(commit).into_iter();
     let objects: Vec<_> = objects.map(|id| (id, shop.pair.stored(id))).collect();
     // Only this thread becomes somebody else.
-    let refused = std::thread::spawn(move || {
+    let refused = thread::spawn(move || {
         let (uid, gid) = (Uid::from_raw(65_534), Gid::from_raw(65_534));
         set_thread_res_gid(gid, gid, gid).unwrap();
         set_thread_res_uid(uid, uid, uid).unwrap();
@@ -569,5 +572,98 @@ fn whoever_may_not_write_a_bare_repository_is_told_what_to_do() {
     for error in refused {
         assert!(matches!(error, Error::NeedsRoot { .. }), "{error}");
         assert!(error.to_string().contains("--mode=bare-user"));
+    }
+}
+
+#[test]
+fn pulls_beside_prune_commit_and_each_other_lose_nothing_and_end() {
+    let shop = Shop::new();
+    let shared = ("shared", "in both");
+    let first = shop.pair.commit(None, &[("a", "1"), shared]);
+    let second = shop.pair.commit(None, &[("a", "2"), shared]);
+    for mode in [RepoMode::Archive, RepoMode::BareUser] {
+        let repo = shop.repo(mode);
+        let is_over = AtomicBool::new(false);
+        let repeat = |act: &dyn Fn()| {
+            while !is_over.load(Ordering::Relaxed) {
+                act();
+            }
+        };
+        let tree = shop.dir.path().join(format!("local-{}", mode.as_str()));
+        fs::create_dir(&tree).unwrap();
+        fs::write(tree.join("file"), "of the user").unwrap();
+        let tree = format!("--tree=dir={}", tree.display());
+        thread::scope(|scope| {
+            scope.spawn(|| repeat(&|| drop(ostree(&["prune", "--refs-only"], &repo))));
+            scope.spawn(|| repeat(&|| drop(ostree(&["commit", "-b", "own", &tree], &repo))));
+            let pulls = [[first, second], [second, first]].map(|commits| {
+                let (shop, repo) = (&shop, &repo);
+                scope.spawn(move || {
+                    let turns = commits.into_iter().cycle().take(8);
+                    turns.for_each(|commit| pull_what_is_not_here(shop, repo, commit));
+                })
+            });
+            let ended = pulls.map(thread::ScopedJoinHandle::join);
+            is_over.store(true, Ordering::Relaxed);
+            ended.into_iter().for_each(Result::unwrap);
+        });
+        is_sound(&repo);
+        let held = ostree(&["rev-parse", NAME], &repo);
+        assert!(
+            [first, second]
+                .map(|c| c.to_hex())
+                .contains(&held.trim().to_owned())
+        );
+        ostree(&["rev-parse", "own"], &repo);
+    }
+}
+
+/// Pulls as a client does that asks what is here; what is pruned meanwhile it sends again.
+fn pull_what_is_not_here(shop: &Shop, repo: &Path, commit: Checksum) {
+    let store = own(repo, RefPlace::heads());
+    open(&store, PushOptions::FORCE, &[update(NAME, commit)]);
+    let all = shop.pair.closure(commit);
+    let have = store.have(&all).unwrap();
+    let lacking = all.into_iter().zip(have).filter(|(_, have)| !have);
+    shop.stage(&store, &lacking.map(|(id, _)| id).collect::<Vec<_>>());
+    loop {
+        match store.publish().unwrap() {
+            Published::Missing(ids) => shop.stage(&store, &ids),
+            Published::Done(outcomes) => {
+                let lost = |outcome: &RefOutcome| match outcome {
+                    RefOutcome::Refused(refusal) => refusal.code == RefusalCode::LOST_RACE,
+                    RefOutcome::Updated | RefOutcome::Unchanged => true,
+                    RefOutcome::WouldUpdate => false,
+                };
+                assert!(outcomes.iter().all(lost), "{outcomes:?}");
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn files_have_the_permissions_that_ostree_gives_them_whatever_the_umask() {
+    let shop = Shop::new();
+    let commit = shop.commit_of_all_kinds(RepoMode::BareUser);
+    for mode in [RepoMode::Archive, RepoMode::BareUser] {
+        let repo = shop.repo(mode);
+        let outcome = thread::scope(|scope| {
+            let pulling = scope.spawn(|| {
+                // Only this thread gets another umask.
+                unshare(CloneFlags::CLONE_FS).unwrap();
+                rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+                shop.pull(&repo, commit, Some(1_000))
+            });
+            pulling.join().unwrap()
+        });
+        assert_eq!(outcome, RefOutcome::Updated);
+        let permissions = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o7777;
+        assert_eq!(permissions(&repo.join("refs/heads").join(NAME)), 0o644);
+        for (path, entry) in objects(&repo) {
+            if path.extension().unwrap() != "file" {
+                assert_eq!(entry.mode & 0o7777, 0o644, "{path:?}");
+            }
+        }
     }
 }

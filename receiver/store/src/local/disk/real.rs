@@ -28,6 +28,8 @@ pub struct RealFs {
     // Opened before the first staged byte, so that `syncfs` on it reports every later failure.
     root: OwnedFd,
     boot_id: Option<String>,
+    // Whether the umask takes away what files that all may read must have.
+    masks: bool,
     pub(crate) dirs: Dirs,
 }
 
@@ -53,6 +55,7 @@ impl RealFs {
         Ok(Self {
             root,
             boot_id,
+            masks: umask().is_some_and(|umask| umask & READABLE != 0),
             dirs,
         })
     }
@@ -116,7 +119,11 @@ impl Fs for RealFs {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let (dir, name) = self.parent(path)?;
-        Ok(openat2(dir.as_fd(), name, flags, Mode::from_raw_mode(mode))?.into())
+        let file = openat2(dir.as_fd(), name, flags, Mode::from_raw_mode(mode))?.into();
+        if self.masks {
+            self.set_mode(&file, mode)?;
+        }
+        Ok(file)
     }
 
     fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
@@ -437,6 +444,12 @@ fn boot_id() -> Option<String> {
     Some(text.trim().to_owned())
 }
 
+fn umask() -> Option<u32> {
+    let text = std::fs::read_to_string("/proc/thread-self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(line.trim(), 8).ok()
+}
+
 fn openat2(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     loop {
@@ -448,5 +461,7 @@ fn openat2(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> io::Re
     }
 }
 
+/// What the user and all others may do with most files of a repository.
+const READABLE: u32 = 0o644;
 /// The longest value and the longest list of extended attributes on Linux, in bytes.
 const XATTR_LEN_MAX: usize = 64 * 1024;
