@@ -128,7 +128,7 @@ fn kept_for(name: &RefName, alias: &str) -> String {
 }
 
 /// Returns why removing `old` needs --allow-remove-all.
-fn too_much(refs: &[StoredRef], old: &[&StoredRef]) -> Option<String> {
+pub(crate) fn too_much(refs: &[StoredRef], old: &[&StoredRef]) -> Option<String> {
     let project = |r: &StoredRef| {
         let name = r.name.as_str();
         name.split_once('/')

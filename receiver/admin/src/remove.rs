@@ -7,17 +7,27 @@ use artifact_formats::RefName;
 use artifact_protocol::exit;
 use artifact_store::Removal;
 
-use crate::say;
+use crate::prune::too_much;
 use crate::server::Server;
+use crate::{complain, say};
 
 /// Remove refs from the repository and from the summary.
 ///
 /// Pushes may run at the same time. The objects stay, for clients that are pulling them, until
 /// `prune` removes those that no ref reaches.
+///
+/// Refuses to remove several refs at once if these are all refs of a project, or more than half of
+/// all refs, unless --allow-remove-all is given.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Remove {
     #[command(flatten)]
     server: Server,
+    /// Show which refs would go, and remove nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Proceed even if that removes all refs of a project, or more than half of all refs
+    #[arg(long)]
+    allow_remove_all: bool,
     /// The repository
     pub(crate) repo: PathBuf,
     /// Refs to remove
@@ -25,9 +35,43 @@ pub(crate) struct Remove {
     refs: Vec<RefName>,
 }
 
+/// Returns the exit code if nothing is to be removed: by the user's wish, or for safety.
+fn hold(args: &Remove) -> anyhow::Result<Option<u8>> {
+    let refs = artifact_store::list_refs(&args.repo)?;
+    let going: Vec<_> = refs
+        .iter()
+        .filter(|r| args.refs.contains(&r.name))
+        .collect();
+    // Whoever names one ref means that one.
+    let too_much = (args.refs.len() > 1)
+        .then(|| too_much(&refs, &going))
+        .flatten();
+    let too_much = too_much.filter(|_| !args.allow_remove_all);
+    if args.dry_run {
+        for r in &going {
+            say(&format!(
+                "would remove {}, which holds {}",
+                r.name, r.commit
+            ));
+        }
+    }
+    match too_much {
+        Some(why) => {
+            complain(&format!(
+                "artifact-cache-admin: nothing was removed: {why}; --allow-remove-all lets it"
+            ));
+            Ok(Some(exit::USAGE))
+        }
+        None => Ok(args.dry_run.then_some(exit::DONE)),
+    }
+}
+
 pub(crate) fn run(args: &Remove) -> anyhow::Result<u8> {
     let summary = args.server.summary()?;
     crate::become_owner_of(&args.repo)?;
+    if let Some(code) = hold(args)? {
+        return Ok(code);
+    }
     let wanted: Vec<_> = args.refs.iter().map(|name| (name.clone(), None)).collect();
     let removals = artifact_store::remove_refs(&args.repo, summary, &wanted)?;
     let (mut removed, mut left) = (0, Vec::new());
