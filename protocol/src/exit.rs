@@ -22,6 +22,10 @@ pub const SOURCE: u8 = 7;
 pub const REFUSED_OBJECT: u8 = 8;
 /// The server's repository cannot be used: full, locked, damaged, missing.
 pub const STORAGE: u8 = 9;
+/// A check of the server has found warnings: what works, and should be mended.
+pub const WARNINGS: u8 = 10;
+/// A check of the server has found faults.
+pub const FAULTS: u8 = 11;
 
 /// Returns the exit code for the code that closed a session.
 pub const fn of_close(code: CloseCode) -> u8 {

@@ -4,9 +4,12 @@
 //! libostree is the authority.
 
 mod authorize;
+mod command;
 mod completions;
+mod doctor;
 mod fsck;
 mod init;
+mod key_lines;
 mod metrics;
 mod page;
 mod prune;
@@ -38,6 +41,7 @@ struct Args {
 enum Command {
     Init(init::Init),
     Authorize(authorize::Authorize),
+    Doctor(doctor::Doctor),
     Fsck(fsck::Fsck),
     Remove(remove::Remove),
     Prune(prune::Prune),
@@ -69,6 +73,7 @@ pub fn main() -> ExitCode {
     let result = match args.command {
         Command::Init(init) => init::run(&init),
         Command::Authorize(authorize) => authorize::run(&authorize),
+        Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Fsck(fsck) => fsck::run(&fsck),
         Command::Remove(remove) => remove::run(&remove),
         Command::Prune(prune) => prune::run(&prune),

@@ -7,6 +7,7 @@ mod admin;
 mod chaos;
 mod crowd;
 mod cuts;
+mod doctor;
 mod edges;
 mod flatpak;
 mod hostile;

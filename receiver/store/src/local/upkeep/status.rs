@@ -68,12 +68,9 @@ pub fn status(path: &Path) -> Result<Status, Error> {
     let room = fs
         .room()
         .map_err(Error::io("looking for room in", &RepoPath::root()))?;
-    let broken = listing::list(&fs)?.broken.into_iter();
     Ok(Status {
         refs: remove::list(&fs)?,
-        broken: broken
-            .map(|(path, broken)| (remove::shown(&path), broken.why()))
-            .collect(),
+        broken: broken(&fs)?,
         objects,
         others,
         staged,
@@ -81,6 +78,18 @@ pub fn status(path: &Path) -> Result<Status, Error> {
         summary: stat.map(|stat| (stat.len, stat.modified.0)),
         room,
     })
+}
+
+/// Lists entries in the place of a ref that are none, and why, without looking at objects.
+pub fn broken_refs(path: &Path) -> Result<Vec<(String, &'static str)>, Error> {
+    let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
+    broken(&fs)
+}
+
+fn broken<F: Fs>(fs: &F) -> Result<Vec<(String, &'static str)>, Error> {
+    let broken = listing::list(fs)?.broken.into_iter();
+    let named = broken.map(|(path, broken)| (remove::shown(&path), broken.why()));
+    Ok(named.collect())
 }
 
 /// Counts the objects in the repository at `path`, and the other files among them. It looks at
