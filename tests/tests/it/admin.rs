@@ -293,7 +293,7 @@ fn an_authorized_key_is_in_both_files_whole_and_once() {
     let said = authorize(&["--push", "alpha/**", "--write"])
         .success()
         .unwrap();
-    assert_eq!(said.matches("nothing to add").count(), 2, "{said}");
+    assert_eq!(said.matches("nothing to change").count(), 2, "{said}");
     assert_eq!(fs::read_to_string(at("config")).unwrap(), config);
     authorize(&["--sign", "beta", "--write"]).success().unwrap();
     let grown = fs::read_to_string(at("config")).unwrap();

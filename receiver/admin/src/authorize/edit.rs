@@ -8,6 +8,8 @@ use artifact_receiver::access::{Fingerprint, PublicKey};
 use artifact_receiver::config::Config;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
 
+use crate::key_lines;
+
 /// The identity that the configuration must contain.
 pub(super) struct Identity<'a> {
     pub(super) name: &'a str,
@@ -113,6 +115,74 @@ pub(super) fn add_line(text: &str, key: &PublicKey, name: &str) -> String {
     text + &format!("restrict {key} {name}\n")
 }
 
+/// Removes an identity, and returns a configuration that parses.
+pub(super) fn remove_identity(text: &str, name: &str, path: &Path) -> anyhow::Result<String> {
+    let config = Config::parse(text, path)?;
+    if !config.identities.iter().any(|known| known.name == name) {
+        let names: Vec<_> = config.identities.iter().map(|i| i.name.as_str()).collect();
+        let names = match names.is_empty() {
+            true => "it names nobody".to_owned(),
+            false => format!("it names {}", names.join(", ")),
+        };
+        bail!("{} does not name {name}: {names}", path.display());
+    }
+    let mut document: DocumentMut = text.parse().context("the configuration is not TOML")?;
+    let identities = document
+        .get_mut("identity")
+        .and_then(Item::as_array_of_tables_mut);
+    let identities = identities.with_context(|| {
+        format!(
+            "{}: `identity` must be tables headed [[identity]]",
+            path.display()
+        )
+    })?;
+    let is_it = |table: &Table| table.get("name").and_then(Item::as_str) == Some(name);
+    let place = identities.iter().position(is_it);
+    let place = place.context("cannot find the identity in the configuration")?;
+    // Comments stay: those of a file's head stand above the first identity.
+    let prefix = |table: &Table| {
+        let prefix = table.decor().prefix().and_then(|prefix| prefix.as_str());
+        prefix.unwrap_or_default().to_owned()
+    };
+    let above = identities.get(place).map(prefix).unwrap_or_default();
+    identities.remove(place);
+    match identities.get_mut(place) {
+        Some(next) => {
+            let all = above + &prefix(next);
+            next.decor_mut().set_prefix(all);
+        }
+        None => {
+            if identities.is_empty() {
+                document.remove("identity");
+            }
+            let all = above + document.trailing().as_str().unwrap_or_default();
+            document.set_trailing(all);
+        }
+    }
+    let after = document.to_string();
+    Config::parse(&after, path).context("the edited configuration would not be valid")?;
+    Ok(after)
+}
+
+/// Removes the lines of these keys from an `authorized_keys`, and those whose command says
+/// `--identity NAME`.
+pub(super) fn remove_lines(text: &str, keys: &[Fingerprint], name: &str) -> String {
+    let parsed = key_lines::parse(text);
+    let goes = |number: usize| {
+        let line = parsed.iter().find(|line| line.number == number);
+        line.is_some_and(|line| {
+            let key = line
+                .key
+                .as_ref()
+                .is_some_and(|key| keys.contains(&key.fingerprint()));
+            key || line.identity().as_deref() == Some(name)
+        })
+    };
+    let lines = text.split_inclusive('\n').zip(1..);
+    let kept = lines.filter(|(_, number)| !goes(*number));
+    kept.map(|(line, _)| line).collect()
+}
+
 fn list<'a>(table: &'a mut Table, key: &str) -> anyhow::Result<&'a mut Array> {
     let item = table.entry(key).or_insert(value(Array::new()));
     item.as_array_mut()
@@ -202,5 +272,37 @@ mod tests {
         );
         let with_command = format!("command=\"x\" {KEY} ci\n");
         assert_eq!(add_line(&with_command, &key, "ci"), with_command);
+    }
+
+    #[test]
+    fn who_is_revoked_leaves_both_files_and_nobody_else_does() {
+        let both = add(
+            &add("# ours\n", KEY, "ci", &["a/**"], &[]).unwrap(),
+            OTHER,
+            "dev",
+            &[],
+            &[],
+        );
+        let both = both.unwrap();
+        let path = Path::new("x");
+        let left = remove_identity(&both, "ci", path).unwrap();
+        assert!(
+            left.starts_with("# ours") && !left.contains("ci") && left.contains("dev"),
+            "{left}"
+        );
+        assert_eq!(
+            remove_identity(&left, "dev", path).unwrap().trim(),
+            "# ours"
+        );
+        let error = remove_identity(&left, "ci", path).unwrap_err().to_string();
+        assert!(error.contains("it names dev"), "{error}");
+
+        let keys = [KEY.parse::<PublicKey>().unwrap().fingerprint()];
+        let others = format!("# {KEY}\nrestrict {OTHER} dev\n");
+        let by_command =
+            format!("restrict,command=\"bst-artifact-receive --identity ci r\" {OTHER}\n");
+        let text = format!("restrict {KEY} ci\n{others}{by_command}{KEY}");
+        assert_eq!(remove_lines(&text, &keys, "ci"), others);
+        assert_eq!(remove_lines(&others, &keys, "ci"), others);
     }
 }
