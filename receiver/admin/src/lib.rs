@@ -6,6 +6,7 @@
 mod authorize;
 mod command;
 mod completions;
+mod config;
 mod doctor;
 mod fsck;
 mod init;
@@ -41,6 +42,7 @@ struct Args {
 enum Command {
     Init(init::Init),
     Authorize(authorize::Authorize),
+    Config(config::ConfigArgs),
     Doctor(doctor::Doctor),
     Fsck(fsck::Fsck),
     Revoke(authorize::revoke::Revoke),
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
     let result = match args.command {
         Command::Init(init) => init::run(&init),
         Command::Authorize(authorize) => authorize::run(&authorize),
+        Command::Config(config) => config::run(&config),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Fsck(fsck) => fsck::run(&fsck),
         Command::Revoke(revoke) => authorize::revoke::run(&revoke),

@@ -8,6 +8,7 @@ mod absolute;
 mod error;
 mod schema;
 mod sections;
+mod suggest;
 mod trust;
 
 use std::fs::File;
@@ -16,6 +17,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::config::schema::{Fault, RawConfig, gather, summarize};
+use crate::config::suggest::suggest;
 
 pub use crate::config::error::ConfigError;
 pub use crate::config::schema::is_name;
@@ -81,7 +83,7 @@ impl Config {
             }
         };
         let raw: RawConfig = toml::from_str(text)
-            .map_err(|error| invalid(error.span(), error.message().replace('\n', " ")))?;
+            .map_err(|error| invalid(error.span(), suggest(&error.message().replace('\n', " "))))?;
         let identities =
             gather(raw.identity).map_err(|Fault(span, why)| invalid(Some(span), why))?;
         Ok(Self {
@@ -243,7 +245,7 @@ mod tests {
             (
                 "pull-url = 'x'\npul-url = 'y'\n",
                 2,
-                "unknown field `pul-url`",
+                "unknown field `pul-url`: did you mean `pull-url`?",
             ),
             ("sandbox = 'yes'", 1, "unknown variant `yes`"),
             ("\n[limit]\n", 2, "unknown field `limit`"),
@@ -311,6 +313,55 @@ mod tests {
                 "{text}: {error}"
             );
             assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    /// Editors complete and check the file by the schema.
+    #[test]
+    fn the_json_schema_knows_the_keys_and_values_that_the_code_knows() {
+        let text = include_str!("../../artifact-cache.schema.json");
+        let schema: serde_json::Value = serde_json::from_str(text).unwrap();
+        let names = |value: &serde_json::Value| -> Vec<String> {
+            match value {
+                serde_json::Value::Object(map) => map.keys().cloned().collect(),
+                serde_json::Value::Array(list) => list
+                    .iter()
+                    .map(|v| v.as_str().unwrap().to_owned())
+                    .collect(),
+                _ => panic!("{value}"),
+            }
+        };
+        // The parser names what it expected instead.
+        for (pointer, text) in [
+            ("/properties", "xxxxxx = 1"),
+            ("/properties/limits/properties", "[limits]\nxxxxxx = 1"),
+            ("/properties/audit/properties", "[audit]\nxxxxxx = 1"),
+            ("/properties/summary/properties", "[summary]\nxxxxxx = 1"),
+            (
+                "/properties/identity/items/properties",
+                "[[identity]]\nxxxxxx = 1",
+            ),
+            ("/properties/sandbox/enum", "sandbox = 'xxxxxx'"),
+            (
+                "/properties/summary/properties/mode/enum",
+                "[summary]\nmode = 'xxxxxx'",
+            ),
+            (
+                "/properties/identity/items/properties/rule/enum",
+                "[[identity]]\nname = 'a'\nrule = 'xxxxxx'",
+            ),
+        ] {
+            let error = parse(text).unwrap_err();
+            let mut expected: Vec<_> = error.split('`').skip(1).step_by(2).skip(1).collect();
+            expected.sort_unstable();
+            let mut known = names(schema.pointer(pointer).unwrap());
+            known.sort_unstable();
+            assert_eq!(known, expected, "{pointer}: {error}");
+            let strict = pointer.strip_suffix("/properties");
+            let strict =
+                strict.map(|table| schema.pointer(&format!("{table}/additionalProperties")));
+            assert_ne!(strict, Some(Some(&true.into())), "{pointer}");
+            assert_ne!(strict, Some(None), "{pointer}");
         }
     }
 
