@@ -9,10 +9,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use artifact_formats::{Checksum, ObjectId, ObjectKind};
+use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
 use artifact_protocol::Text;
 use artifact_protocol::frame::{
-    Expect, PREAMBLE, RefOutcome, RefState, RefUpdate, SummaryDone, Verdict,
+    Expect, Extent, Frame, PREAMBLE, PullState, RefAnswer, RefOutcome, RefState, RefUpdate,
+    SummaryDone, Verdict,
+};
+use artifact_protocol::session::pull::{
+    AnswerOp, AnswerOutcome, PullAnswer, PullClient, PullClientConfig, PullClientOutput,
+    PullServer, PullServerOutput, WantedRef,
 };
 use artifact_protocol::session::{
     Announcement, Fetched, Opened, Published, ReceiverConfig, ReceiverOutput, ReceiverSession,
@@ -163,10 +168,10 @@ fn every_section_that_a_case_cites_is_there() {
     assert!(seen > 20, "{seen}");
 }
 
-/// Returns the bytes that one end sends in the example of SPEC 14.
-fn example(end: &str) -> Vec<u8> {
-    let (_, chapter) = SPEC.split_once("## 14. One push in bytes").unwrap();
-    let (chapter, _) = chapter.split_once("\n## ").unwrap();
+/// Returns the bytes that one end sends in the example under this heading.
+fn example(heading: &str, end: &str) -> Vec<u8> {
+    let (_, chapter) = SPEC.split_once(heading).unwrap();
+    let (chapter, _) = chapter.split_once("\n##").unwrap();
     let (mut bytes, mut mine) = (Vec::new(), false);
     for line in chapter.lines() {
         let Some(line) = line.strip_prefix("    ") else {
@@ -278,17 +283,10 @@ fn do_the_push(objects: &[(ObjectId, Bytes)]) -> (Vec<u8>, Vec<u8>) {
 
 #[test]
 fn the_example_is_what_the_crate_says_byte_for_byte() {
-    let (client, server) = (example("client"), example("server"));
+    let heading = "## 14. One push in bytes";
+    let (client, server) = (example(heading, "client"), example(heading, "server"));
     assert!(client.starts_with(&PREAMBLE) && server.starts_with(&PREAMBLE));
-    // The pack comes from the example; its objects match their names.
-    let mut pack = None;
-    let mut input = BytesMut::from(&client[PREAMBLE.len()..]);
-    while let Some(frame) = artifact_protocol::frame::Frame::decode(&mut input, 1 << 20).unwrap() {
-        if let artifact_protocol::frame::Frame::Pack(found) = frame {
-            pack = Some(found.objects);
-        }
-    }
-    let objects = pack.unwrap();
+    let objects = packed(&client);
     let kinds: Vec<_> = objects.iter().map(|(id, _)| id.kind).collect();
     let expected = [ObjectKind::Commit, ObjectKind::Dirtree, ObjectKind::Dirmeta];
     assert_eq!(kinds, expected);
@@ -296,6 +294,130 @@ fn the_example_is_what_the_crate_says_byte_for_byte() {
         assert_eq!(id.checksum, Checksum::of(stored), "{id}");
     }
     let (sent, answered) = do_the_push(&objects);
+    assert_eq!(hex::encode(client), hex::encode(sent));
+    assert_eq!(hex::encode(server), hex::encode(answered));
+}
+
+/// Returns the objects of the only pack in an example.
+fn packed(stream: &[u8]) -> Vec<(ObjectId, Bytes)> {
+    let mut pack = None;
+    let mut input = BytesMut::from(&stream[PREAMBLE.len()..]);
+    while let Some(frame) = Frame::decode(&mut input, 1 << 20).unwrap() {
+        if let Frame::Pack(found) = frame {
+            pack = Some(found.objects);
+        }
+    }
+    pack.unwrap()
+}
+
+/// Runs the pull of SPEC 14.1; returns the bytes that the client and the server sent.
+fn do_the_pull(objects: &[(ObjectId, Bytes)]) -> (Vec<u8>, Vec<u8>) {
+    let agent = Text::new("example");
+    let name: RefName = "x".parse().unwrap();
+    let mut client = PullClient::new(PullClientConfig {
+        agent: agent.clone(),
+        refs: vec![WantedRef {
+            name: name.clone(),
+            current: None,
+            detached: None,
+            expect: Expect::Absent,
+        }],
+        ..PullClientConfig::default()
+    });
+    let mut server = PullServer::new(ReceiverConfig {
+        agent,
+        ..ReceiverConfig::default()
+    });
+    let (mut sent, mut answered) = (Vec::new(), Vec::new());
+    let (mut to_server, mut to_client) = (BytesMut::new(), BytesMut::new());
+    loop {
+        while let Some(output) = client.poll_output() {
+            match output {
+                PullClientOutput::Transmit(bytes) => {
+                    sent.extend_from_slice(&bytes);
+                    to_server.extend_from_slice(&bytes);
+                }
+                PullClientOutput::Event(_) => {}
+                PullClientOutput::Read(request) => unreachable!("{request:?}"),
+                PullClientOutput::Store(request) => {
+                    let outcome = stored(request.op());
+                    client.handle_stored(request.complete(Ok(outcome))).unwrap();
+                }
+            }
+        }
+        if client.is_finished() {
+            return (sent, answered);
+        }
+        server.handle_bytes(&mut to_server).unwrap();
+        while let Some(output) = server.poll_output() {
+            match output {
+                PullServerOutput::Transmit(bytes) => {
+                    answered.extend_from_slice(&bytes);
+                    to_client.extend_from_slice(&bytes);
+                }
+                PullServerOutput::Event(_) => {}
+                PullServerOutput::Answer(request) => {
+                    let outcome = found(request.op(), &name, objects);
+                    server.handle_answer(request.complete(Ok(outcome))).unwrap();
+                }
+            }
+        }
+        client.handle_bytes(&mut to_client).unwrap();
+    }
+}
+
+/// Answers for the client's store.
+fn stored(op: &StoreOp) -> StoreOutcome {
+    match op {
+        StoreOp::Open(_) => StoreOutcome::Opened(Opened {
+            refs: vec![RefState {
+                current: None,
+                verdict: Verdict::Accepted,
+            }],
+            complete: Vec::new(),
+        }),
+        StoreOp::Rely(_) => StoreOutcome::Relied,
+        StoreOp::Stage(_) => StoreOutcome::Staged,
+        StoreOp::Publish => StoreOutcome::Published(Published::Done(vec![RefOutcome::Updated])),
+        op => unreachable!("{op:?}"),
+    }
+}
+
+/// Answers for the server's repository.
+fn found(op: &AnswerOp, name: &RefName, objects: &[(ObjectId, Bytes)]) -> AnswerOutcome {
+    let lens = objects.iter().map(|(_, stored)| stored.len() as u64);
+    let all = objects.iter();
+    match op {
+        AnswerOp::Judge(_) => AnswerOutcome::Judged(PullAnswer {
+            refs: vec![RefAnswer {
+                name: name.clone(),
+                state: PullState::Promised {
+                    commit: objects[0].0.checksum,
+                    detached: None,
+                },
+            }],
+            basis: Vec::new(),
+        }),
+        AnswerOp::Measure => AnswerOutcome::Measured(Extent {
+            objects: objects.len() as u64,
+            bytes: lens.sum(),
+        }),
+        AnswerOp::List { .. } => AnswerOutcome::Listed {
+            ids: all.map(|(id, _)| *id).collect(),
+            exhausted: true,
+        },
+        AnswerOp::Fetch(_) => {
+            AnswerOutcome::Fetched(all.map(|(_, o)| Fetched::Whole(o.clone())).collect())
+        }
+        op => unreachable!("{op:?}"),
+    }
+}
+
+#[test]
+fn the_example_of_a_pull_is_what_the_crate_says_byte_for_byte() {
+    let heading = "### 14.1 One pull in bytes";
+    let (client, server) = (example(heading, "client"), example(heading, "server"));
+    let (sent, answered) = do_the_pull(&packed(&server));
     assert_eq!(hex::encode(client), hex::encode(sent));
     assert_eq!(hex::encode(server), hex::encode(answered));
 }
