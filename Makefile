@@ -1,4 +1,4 @@
-.PHONY: conformance conformance-faults help demo test test-extra chaos chaos-controls fuzz mutants bench bench-growth bench-neighbours bench-large bench-serve bench-micro bench-instructions
+.PHONY: conformance conformance-faults help demo test test-extra chaos chaos-pull chaos-controls fuzz mutants bench bench-growth bench-neighbours bench-large bench-serve bench-micro bench-instructions
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -22,6 +22,11 @@ chaos: ## kills, failing calls, full disks and power cuts, as root (tests/README
 	@cargo build --quiet --release --package bst-artifact-receive
 	@cargo build --quiet --package artifact-tests --bin chaos
 	@ARTIFACT_TESTS_PROGRAMS="$(TARGET)/release" "$(TARGET)/debug/chaos"
+
+chaos-pull: ## the same for pulls into repositories of one's own, as root
+	@.ci/setup
+	@cargo build --quiet --package artifact-tests --bin chaos --bin chaos-puller
+	@ARTIFACT_TESTS_PROGRAMS="$(TARGET)/debug" "$(TARGET)/debug/chaos" --pull
 
 chaos-controls: ## show that seeded faults and faked syncs are caught, as root
 	@.ci/setup

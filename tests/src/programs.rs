@@ -36,6 +36,11 @@ pub fn man() -> Result<PathBuf, Failure> {
     program("artifact-man")
 }
 
+/// Returns the program that pulls through the store alone.
+pub fn puller() -> Result<PathBuf, Failure> {
+    program("chaos-puller")
+}
+
 fn program(name: &str) -> Result<PathBuf, Failure> {
     static DIRECTORY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let directory = DIRECTORY

@@ -1,4 +1,5 @@
-//! `make chaos`: disturbs the receiver at thousands of points, and counts broken promises.
+//! `make chaos`: disturbs the receiver at thousands of points, and counts broken promises. With
+//! `--pull`, as in `make chaos-pull`, it disturbs pulls into own repositories instead.
 //!
 //! `CHAOS_SEED`, `CHAOS_POINTS` (a number, or `all`), `CHAOS_GROUPS` (names from the table,
 //! separated by commas) and `CHAOS_DIR` (a directory on the disk to test; memory by default) choose
@@ -10,6 +11,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use artifact_tests::chaos::scenario::Role;
 use artifact_tests::chaos::suite::{Plan, Suite};
 use artifact_tests::chaos::tally::Group;
 use artifact_tests::exec::Failure;
@@ -28,11 +30,15 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<bool, Failure> {
-    let fake_syncs = match std::env::args().nth(1).as_deref() {
-        None => false,
-        Some("--fake-syncs") => true,
-        Some(other) => return Err(Failure::new(format!("unknown argument {other}"))),
-    };
+    let mut fake_syncs = false;
+    let mut role = Role::Receiver;
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--fake-syncs" => fake_syncs = true,
+            "--pull" => role = Role::Puller,
+            other => return Err(Failure::new(format!("unknown argument {other}"))),
+        }
+    }
     let seed = match variable("CHAOS_SEED") {
         Some(seed) => number("CHAOS_SEED", &seed)?,
         None => SystemTime::now()
@@ -53,7 +59,11 @@ fn run() -> Result<bool, Failure> {
     let begun = Instant::now();
     let suite = Suite::prepare(Plan {
         dir: dir.path().to_owned(),
-        receiver: programs::receiver()?,
+        role,
+        program: match role {
+            Role::Receiver => programs::receiver()?,
+            Role::Puller => programs::puller()?,
+        },
         seed,
         points,
         groups: groups()?,

@@ -1,4 +1,5 @@
-//! One push by the real sender to a receiver that may die, lie about its disk, or be out of space.
+//! One push by the real sender to a receiver that may die, lie about its disk, or be out of space;
+//! or one pull by a puller that may do so.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,6 +10,7 @@ use artifact_formats::RefName;
 use artifact_sender::{
     Error, Push, RefOutcome, Repository, SenderEvent, SessionError, SummaryDone,
 };
+use tokio::io::AsyncBufReadExt;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 
@@ -42,6 +44,55 @@ pub fn push(source: &Path, refs: &[RefName], command: Command) -> Result<Heard, 
         .build()
         .map_err(Failure::doing("start a runtime"))?;
     runtime.block_on(run(source, refs, command))
+}
+
+/// Runs a pull, and notes what it prints.
+pub fn pull(command: Command) -> Result<Heard, Failure> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::doing("start a runtime"))?;
+    runtime.block_on(run_pull(command))
+}
+
+async fn run_pull(mut command: Command) -> Result<Heard, Failure> {
+    let line = describe(&command);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let begun = Instant::now();
+    let mut child = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(Failure::doing(format!("run `{line}`")))?;
+    let stdout = child
+        .stdout
+        .take()
+        .ok_or_else(|| Failure::new("a child without pipes"))?;
+    let mut heard = Heard::default();
+    let mut said = tokio::io::BufReader::new(stdout).lines();
+    let ended = timeout(PATIENCE, async {
+        while let Ok(Some(line)) = said.next_line().await {
+            match line.strip_prefix("updated ") {
+                Some(name) => _ = heard.updated.insert(name.to_owned()),
+                None => heard.accepted_after = Some(begun.elapsed()),
+            }
+        }
+        child.wait_with_output().await
+    });
+    match ended.await {
+        Ok(output) => {
+            let output = output.map_err(Failure::doing(format!("wait for `{line}`")))?;
+            heard.code = output.status.code();
+            heard.failure = String::from_utf8_lossy(&output.stderr).into_owned();
+            heard.done = heard.code == Some(0);
+            heard.summarized = heard.done;
+            heard.told = !heard.failure.is_empty();
+        }
+        Err(_) => heard.hung = true,
+    }
+    Ok(heard)
 }
 
 async fn run(source: &Path, refs: &[RefName], mut command: Command) -> Result<Heard, Failure> {

@@ -1,4 +1,4 @@
-//! Real faults for the real receiver: kills at every call that changes something, failing calls,
+//! Real faults for the real receiver, and for the store as pulls use it: kills at every call that changes something, failing calls,
 //! disks that fill up, and power cuts of real file systems.
 //!
 //! After each fault, [`invariants`](crate::invariants) judges the repository. Then the same push is
@@ -8,6 +8,7 @@
 pub mod client;
 pub mod disk;
 pub mod point;
+pub mod puller;
 pub mod scenario;
 pub mod suite;
 pub mod survey;

@@ -6,11 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 use std::{fmt, fs};
 
-use artifact_formats::Checksum;
+use artifact_formats::{Checksum, RefName};
 
 use crate::chaos::client::{self, Heard};
 use crate::chaos::disk::{self, Cut, Disk, Kind, SmallDisk};
-use crate::chaos::scenario::Scenario;
+use crate::chaos::scenario::{Role, Scenario};
 use crate::chaos::survey::{self, Call, Survey};
 use crate::exec::Failure;
 use crate::invariants::{Breach, Promise, judge, judge_done};
@@ -75,9 +75,11 @@ pub struct Bench<'a> {
     pub images: &'a Path,
     /// A directory of its own.
     pub dir: PathBuf,
-    /// The receiver.
-    pub receiver: &'a Path,
-    /// Whether every sync of the receiver does nothing and reports success: the control that shows
+    /// Whose work is disturbed.
+    pub role: Role,
+    /// The program that does it.
+    pub program: &'a Path,
+    /// Whether every sync of the program does nothing and reports success: the control that shows
     /// that the harness sees power cuts.
     pub fake_syncs: bool,
 }
@@ -95,8 +97,8 @@ impl Bench<'_> {
         disk::copy(&scenario.base, &repo)?;
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-e", &format!("trace={}", Survey::CALLS), "-o"]);
-        command.arg(self.trace()).arg(self.receiver);
-        let heard = client::push(&scenario.source, &scenario.refs, serve(command, &repo))?;
+        command.arg(self.trace()).arg(self.program);
+        let heard = self.work(scenario, command, &repo)?;
         let breaches = judge_done(&Repo::at(&repo), &scenario.change, None)?;
         if !heard.done || !breaches.is_empty() {
             return Err(Failure::new(format!(
@@ -112,8 +114,8 @@ impl Bench<'_> {
         let scenario = &self.scenarios[point.scenario];
         let mut place = self.place(point, scenario)?;
         let repo = place.repo();
-        let command = self.command(&point.fault, &repo);
-        let heard = client::push(&scenario.source, &scenario.refs, command)?;
+        let command = self.command(&point.fault);
+        let heard = self.work(scenario, command, &repo)?;
         match &mut place {
             Place::Plain(_) => {}
             Place::Disk(disk, cut) => disk.cut(*cut)?,
@@ -126,11 +128,7 @@ impl Bench<'_> {
         let mut breaches = judge(&repo, change, &heard.updated, scratch)?;
         let set = set_refs(&repo, scenario);
         breaches.extend(judge_answer(&point.fault, &heard, &set, scenario));
-        let again = client::push(
-            &scenario.source,
-            &scenario.refs,
-            serve(Command::new(self.receiver), repo.path()),
-        )?;
+        let again = self.work(scenario, Command::new(self.program), repo.path())?;
         breaches.extend(judge_next(&again));
         breaches.extend(judge_done(&repo, change, scratch)?);
         Ok(Outcome {
@@ -187,7 +185,30 @@ impl Bench<'_> {
         })
     }
 
-    fn command(&self, fault: &Fault, repo: &Path) -> Command {
+    /// Lets a command do the work, which gets the program's own arguments. One thread verifies, so
+    /// that every run makes the same calls.
+    fn work(
+        &self,
+        scenario: &Scenario,
+        mut command: Command,
+        repo: &Path,
+    ) -> Result<Heard, Failure> {
+        let Scenario { source, refs, .. } = scenario;
+        match self.role {
+            Role::Receiver => {
+                command.args(["--threads", "1"]).arg(repo);
+                client::push(source, refs, command)
+            }
+            Role::Puller => {
+                command.arg(source).arg(repo);
+                command.args(refs.iter().map(RefName::as_str));
+                client::pull(command)
+            }
+        }
+    }
+
+    /// Returns the program's command line without its own arguments, disturbed by a fault.
+    fn command(&self, fault: &Fault) -> Command {
         let inject = match fault {
             Fault::Kill(call) => Some((&call.name, call.inject("signal=KILL", false))),
             Fault::Errno { call, errno, on } => {
@@ -198,13 +219,13 @@ impl Bench<'_> {
                 let script = "trap '' XFSZ; exec prlimit --fsize=\"$0\" -- \"$@\"";
                 let mut command = Command::new("sh");
                 command.args(["-c", script, &len.to_string()]);
-                command.arg(self.receiver);
-                return serve(command, repo);
+                command.arg(self.program);
+                return command;
             }
             Fault::None | Fault::Room(_) | Fault::Files(_) => None,
         };
         if inject.is_none() && !self.fake_syncs {
-            return serve(Command::new(self.receiver), repo);
+            return Command::new(self.program);
         }
         let mut command = Command::new("strace");
         // Not with --seccomp-bpf: strace 6.1 then forgets to inject.
@@ -223,8 +244,8 @@ impl Bench<'_> {
             }
         }
         command.arg(format!("--trace={}", traced.join(",")));
-        command.arg(self.receiver);
-        serve(command, repo)
+        command.arg(self.program);
+        command
     }
 }
 
@@ -244,12 +265,6 @@ impl Place {
             Self::Small(disk) => disk.repo(),
         }
     }
-}
-
-/// Adds the receiver's own arguments. One thread verifies, so that every run makes the same calls.
-fn serve(mut command: Command, repo: &Path) -> Command {
-    command.args(["--threads", "1"]).arg(repo);
-    command
 }
 
 /// Checks that a push that fails says so, to the client and by its exit code. `set` are the new

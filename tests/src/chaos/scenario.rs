@@ -1,4 +1,5 @@
-//! The disturbed pushes: each has a server's repository, a client's, and the expected change.
+//! The disturbed pushes and pulls: each has a repository that changes, one that objects come from,
+//! and the expected change.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,14 +12,23 @@ use crate::invariants::Change;
 use crate::repo::{Mode, Repo};
 use crate::tree::Tree;
 
-/// A push that can be repeated from the same state.
+/// Whose work is disturbed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A receiver's, in a push to an archive.
+    Receiver,
+    /// A puller's, in a pull into an own repository.
+    Puller,
+}
+
+/// A push or pull that can be repeated from the same state.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     /// Its name in reports.
-    pub name: &'static str,
-    /// The server's repository before the push; only copies of it are changed.
+    pub name: String,
+    /// The repository before the push; only copies of it are changed.
     pub base: PathBuf,
-    /// The client's repository.
+    /// The repository that the objects come from, an archive.
     pub source: PathBuf,
     /// The refs to push, sorted.
     pub refs: Vec<RefName>,
@@ -26,15 +36,27 @@ pub struct Scenario {
     pub change: Change,
 }
 
-/// Makes all scenarios in an empty directory.
-pub fn all(dir: &Path) -> Result<Vec<Scenario>, Failure> {
-    Ok(vec![
-        first(Workshop::new(dir, "first")?)?,
-        update(Workshop::new(dir, "update")?)?,
-        several(Workshop::new(dir, "several")?)?,
-        detached(Workshop::new(dir, "detached")?)?,
-        based(Workshop::new(dir, "based")?)?,
-    ])
+/// Makes all scenarios of a role in an empty directory.
+pub fn all(dir: &Path, role: Role) -> Result<Vec<Scenario>, Failure> {
+    let shop = |mode, name| Workshop::new(dir, role, mode, name);
+    let mut all = Vec::new();
+    let modes: &[_] = match role {
+        Role::Receiver => &[Mode::Archive],
+        Role::Puller => &[Mode::Archive, Mode::BareUser],
+    };
+    for &mode in modes {
+        all.extend([
+            first(shop(mode, "first")?)?,
+            update(shop(mode, "update")?)?,
+            several(shop(mode, "several")?)?,
+            detached(shop(mode, "detached")?)?,
+            based(shop(mode, "based")?)?,
+        ]);
+        if role == Role::Puller {
+            all.push(partial(shop(mode, "partial")?)?);
+        }
+    }
+    Ok(all)
 }
 
 /// A small tree into an empty repository.
@@ -103,23 +125,51 @@ fn based(shop: Workshop) -> Result<Scenario, Failure> {
     shop.finish(&["project/element/new"])
 }
 
+/// A commit of which another program has pulled a part.
+fn partial(shop: Workshop) -> Result<Scenario, Failure> {
+    shop.tree.generated(12, 5)?.symlink("link", "which")?;
+    shop.commit("half", &[])?;
+    let commit = shop.source.commit_of("half")?;
+    shop.base
+        .pull_path(shop.source.path(), &[&commit.to_hex()])?;
+    let mark = format!("state/{commit}.commitpartial");
+    let mark = shop.base.path().join(mark);
+    fs::write(&mark, b"").map_err(Failure::doing(format!("write {mark:?}")))?;
+    let listing = shop.base.listing(&[])?;
+    let is_file = |path: &&Path| {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        matches!(extension, Some("file" | "filez"))
+    };
+    for path in listing.paths().filter(is_file).step_by(2) {
+        let path = shop.base.path().join(path);
+        fs::remove_file(&path).map_err(Failure::doing(format!("remove {path:?}")))?;
+    }
+    shop.finish(&["half"])
+}
+
 /// The place where a scenario is made.
 struct Workshop {
-    name: &'static str,
+    name: String,
+    role: Role,
     tree: Tree,
     source: Repo,
     base: Repo,
 }
 
 impl Workshop {
-    fn new(dir: &Path, name: &'static str) -> Result<Self, Failure> {
-        let dir = dir.join(name);
+    fn new(dir: &Path, role: Role, mode: Mode, name: &str) -> Result<Self, Failure> {
+        let name = match mode {
+            Mode::Archive => name.to_owned(),
+            Mode::BareUser => format!("{name}-bare-user"),
+        };
+        let dir = dir.join(&name);
         fs::create_dir_all(&dir).map_err(Failure::doing(format!("make {dir:?}")))?;
         Ok(Self {
             name,
+            role,
             tree: Tree::create(&dir.join("tree"))?,
             source: Repo::init(&dir.join("source"), Mode::Archive)?,
-            base: Repo::init(&dir.join("base"), Mode::Archive)?,
+            base: Repo::init(&dir.join("base"), mode)?,
         })
     }
 
@@ -129,15 +179,21 @@ impl Workshop {
             .map(drop)
     }
 
-    /// Puts refs into the server's repository.
+    /// Puts refs into the repository that changes.
     fn publish(&self, names: &[&str]) -> Result<(), Failure> {
         self.base.pull_path(self.source.path(), names)?;
-        self.base.ostree("summary", ["-u"]).map(drop)
+        match self.role {
+            Role::Receiver => self.base.ostree("summary", ["-u"]).map(drop),
+            Role::Puller => Ok(()),
+        }
     }
 
     fn finish(self, names: &[&str]) -> Result<Scenario, Failure> {
         let old = self.base.refs()?;
-        let mut change = Change::default();
+        let mut change = Change {
+            is_pull: self.role == Role::Puller,
+            ..Change::default()
+        };
         for &name in names {
             let new = self.source.commit_of(name)?;
             let values = (old.get(name).copied(), new);

@@ -10,7 +10,7 @@ use artifact_models::random::Random;
 
 use crate::chaos::disk::{self, Cut, Kind};
 use crate::chaos::point::{Bench, Fault, Point, image_of};
-use crate::chaos::scenario::{self, Scenario};
+use crate::chaos::scenario::{self, Role, Scenario};
 use crate::chaos::survey::Survey;
 use crate::chaos::tally::{Group, Tally};
 use crate::exec::Failure;
@@ -21,8 +21,10 @@ pub struct Plan {
     /// A directory for everything. Its disk only decides the speed, except that plain kills and
     /// failing calls happen on its file system.
     pub dir: PathBuf,
-    /// The receiver.
-    pub receiver: PathBuf,
+    /// Whose work is disturbed.
+    pub role: Role,
+    /// The program that does it.
+    pub program: PathBuf,
     /// Chooses the points to draw, and their order.
     pub seed: u64,
     /// How many points to draw; `None` for all.
@@ -47,7 +49,7 @@ impl Suite {
         disk::check_tools()?;
         let made = plan.dir.join("scenarios");
         fs::create_dir_all(&made).map_err(Failure::doing(format!("make {made:?}")))?;
-        let scenarios = scenario::all(&made)?;
+        let scenarios = scenario::all(&made, plan.role)?;
         let mut suite = Self {
             plan,
             scenarios,
@@ -147,7 +149,8 @@ impl Suite {
             scenarios: &self.scenarios,
             images,
             dir: self.plan.dir.join(format!("worker-{worker}")),
-            receiver: &self.plan.receiver,
+            role: self.plan.role,
+            program: &self.plan.program,
             fake_syncs: self.plan.fake_syncs,
         }
     }

@@ -37,7 +37,7 @@ impl Survey {
     /// between them.
     pub const CALLS: &str = "openat,openat2,write,pwrite64,writev,fsync,fdatasync,syncfs,\
         sync_file_range,rename,renameat,renameat2,link,linkat,symlinkat,unlink,unlinkat,rmdir,\
-        mkdir,mkdirat,fchmod,fchmodat,utimensat,ftruncate,fallocate,fcntl,flock,copy_file_range,\
+        mkdir,mkdirat,fchmod,fchmodat,fchownat,fsetxattr,lsetxattr,utimensat,ftruncate,fallocate,fcntl,flock,copy_file_range,\
         close,newfstatat,statx,getdents64";
 
     /// Parses the output of `strace -f -e trace=CALLS`.
