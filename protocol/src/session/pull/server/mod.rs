@@ -112,11 +112,7 @@ impl PullServer {
     }
 
     /// Goes on where another session has greeted the client.
-    pub(in super::super) const fn greeted(
-        config: ReceiverConfig,
-        deframer: Deframer,
-        first: Frame,
-    ) -> Self {
+    pub(crate) const fn greeted(config: ReceiverConfig, deframer: Deframer, first: Frame) -> Self {
         Self {
             deframer,
             first: Some(first),
