@@ -12,7 +12,7 @@
     clippy::wildcard_enum_match_arm
 )]
 
-mod bare;
+pub(crate) mod bare;
 mod content;
 mod rejection;
 
@@ -22,8 +22,6 @@ use artifact_formats::limits::MAX_METADATA_LEN;
 use artifact_formats::{Checksum, Commit, Dirmeta, Dirtree, FileHeader, ObjectId, ObjectKind};
 
 use crate::verify::content::{Content, Inflation, Sink};
-
-pub(crate) use crate::verify::bare::verify_bare;
 
 pub use crate::verify::rejection::Rejection;
 

@@ -12,6 +12,7 @@ mod closure;
 pub(crate) mod glance;
 mod history;
 mod publish;
+pub(crate) mod pusher;
 mod rereads;
 mod resume;
 pub(crate) mod session_limit;
@@ -30,13 +31,12 @@ use artifact_protocol::session::{Announcement, Opened, Published};
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::real::RealFs;
+use crate::local::push::pusher::Pusher;
 use crate::local::push::state::PushState;
 use crate::local::push::workspace::Workspace;
-use crate::local::repository::account::Account;
 use crate::local::repository::objects;
 use crate::local::summary::{self, Maker};
 use crate::local::terms::Terms;
-use crate::policy::Policy;
 use crate::seam::Push;
 
 pub use self::stager::{LocalStager, LocalStream};
@@ -48,14 +48,6 @@ pub struct LocalPush<F: Fs = RealFs> {
     state: PushState,
     // Held as long as this lives, if any update was accepted.
     _place: Vec<F::Lock>,
-}
-
-/// The pushing identity, and its rights.
-#[derive(Debug)]
-pub(crate) struct Pusher<'a> {
-    pub(crate) identity: &'a str,
-    pub(crate) policy: &'a Policy,
-    pub(crate) account: Option<Account>,
 }
 
 impl<F: Fs> LocalPush<F> {

@@ -24,7 +24,8 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{FileKind, Fs, Stat, if_there};
 use crate::local::repository::objects;
-use crate::verify::{Rejection, Verified, verify_bare};
+use crate::verify::bare::verify_bare;
+use crate::verify::{Rejection, Verified};
 
 /// Returns whether an object is stored as it travels.
 pub(crate) fn is_as_sent(mode: RepoMode, kind: ObjectKind) -> bool {
