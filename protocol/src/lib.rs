@@ -20,6 +20,9 @@
 //!   Close ---------------------------------------------->
 //! ```
 //!
+//! A *pull* brings commits the other way: one request, and one streamed answer.
+//! [`session::pull`] has both ends of it.
+//!
 //! Storage work is an output of a session, and its completion is an input, so that a session
 //! acknowledges nothing before it is done: the server says `Finalized` only when its driver returns
 //! the completed `Publish`.

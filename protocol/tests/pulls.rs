@@ -504,7 +504,7 @@ fn a_whole_answer_is_published_and_one_that_breaks_off_is_not() {
     ] {
         let mut state = make();
         let ended = state.session.handle_eof();
-        assert!(matches!(ended, Err(Error::AnswerTruncated)));
+        assert!(matches!(ended, Err(Error::Truncated)));
         state.drain();
         state.stays_closed();
     }

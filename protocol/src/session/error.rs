@@ -23,12 +23,9 @@ pub enum Error {
     /// The peer closed the session with a reason of its own.
     #[error("the other side gave up ({}): {}", .0.code, .0.text.escaped())]
     PeerClosed(Close),
-    /// The bytes ended in the middle of a push.
-    #[error("the connection ended before the push was done")]
+    /// The bytes ended in the middle of a push or a pull.
+    #[error("the connection ended before everything was said")]
     Truncated,
-    /// The bytes ended before the end of the answer to a pull.
-    #[error("the connection ended before the answer was whole")]
-    AnswerTruncated,
     /// The server takes pushes, but serves no pulls.
     #[error("the server does not serve pulls")]
     NotServed,
@@ -50,9 +47,7 @@ impl Error {
             Self::Misuse(misuse) => Some((CloseCode::INTERNAL, misuse.to_string())),
             Self::NotServed => Some((CloseCode::DONE, String::new())),
             // The old protocols have no message for this.
-            Self::Dialect(_) | Self::PeerClosed(_) | Self::Truncated | Self::AnswerTruncated => {
-                None
-            }
+            Self::Dialect(_) | Self::PeerClosed(_) | Self::Truncated => None,
         }
     }
 }

@@ -202,7 +202,7 @@ impl PullClient {
     ///
     /// # Errors
     ///
-    /// `AnswerTruncated`, if it comes before the end of the answer.
+    /// `Truncated`, if it comes before the end of the answer.
     pub fn handle_eof(&mut self) -> Result<(), Error> {
         self.machine.step(|state, _| match &state {
             State::Receiving(receiving) if receiving.is_whole() => Ok(state),
@@ -212,7 +212,7 @@ impl PullClient {
             | State::ExpectAnswer(_)
             | State::ExpectSent(_)
             | State::Opening(_)
-            | State::Receiving(_) => Err(Error::AnswerTruncated),
+            | State::Receiving(_) => Err(Error::Truncated),
         })
     }
 
