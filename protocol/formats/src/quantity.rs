@@ -42,8 +42,16 @@ impl fmt::Display for Size {
 
 /// Formats a number of things, such as `1 ref` or `10,959 objects`.
 pub fn counted(count: u64, thing: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{} {thing}{plural}", grouped(count))
+    let count_text = grouped(count);
+    if count == 1 {
+        return format!("{count_text} {thing}");
+    }
+    let ends = |ends: &[&str]| ends.iter().any(|end| thing.ends_with(end));
+    match thing.strip_suffix('y') {
+        Some(stem) if !ends(&["ay", "ey", "oy", "uy"]) => format!("{count_text} {stem}ies"),
+        _ if ends(&["s", "x", "ch", "sh"]) => format!("{count_text} {thing}es"),
+        _ => format!("{count_text} {thing}s"),
+    }
 }
 
 /// Writes a number such as `10,959`.
@@ -177,5 +185,13 @@ mod tests {
             assert_eq!(counted(count, "ref"), text);
         }
         assert_eq!(counted(1_234_567, "object"), "1,234,567 objects");
+        for (thing, plural) in [
+            ("identity", "2 identities"),
+            ("key", "2 keys"),
+            ("interrupted push", "2 interrupted pushes"),
+        ] {
+            assert_eq!(counted(2, thing), plural);
+            assert_eq!(counted(1, thing), format!("1 {thing}"));
+        }
     }
 }

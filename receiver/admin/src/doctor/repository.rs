@@ -134,7 +134,7 @@ fn check_left_over(machine: &Machine) -> Vec<Finding> {
     if staged > 0 {
         let what = format!(
             "{} that nobody took up again within a day still take space",
-            counted(staged, "interrupted push").replace("pushs", "pushes")
+            counted(staged, "interrupted push")
         );
         found.push(Finding::warning("staging-stale", what).fix(machine.admin("prune")));
     }
