@@ -15,6 +15,7 @@ mod metrics;
 mod page;
 mod prune;
 mod remove;
+mod selftest;
 mod server;
 mod status;
 mod summary;
@@ -50,6 +51,8 @@ enum Command {
     Prune(prune::Prune),
     Metrics(metrics::WriteMetrics),
     Page(page::WritePage),
+    #[command(name = "selftest")]
+    SelfTest(selftest::SelfTest),
     Status(status::StatusArgs),
     Summary(summary::MakeSummary),
     Completions(completions::Completions),
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Prune(prune) => prune::run(&prune),
         Command::Metrics(metrics) => metrics::run(&metrics),
         Command::Page(page) => page::run(&page),
+        Command::SelfTest(selftest) => selftest::run(&selftest),
         Command::Status(status) => status::run(&status),
         Command::Summary(summary) => summary::run(&summary),
         Command::Completions(completions) => completions::run(&completions),

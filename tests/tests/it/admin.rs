@@ -415,3 +415,54 @@ fn of_many_who_authorize_at_once_none_takes_anothers_entry_away() {
     assert_eq!(read("keys").lines().count(), 12);
     assert_eq!(read("config").matches("[[identity]]").count(), 12);
 }
+
+#[test]
+fn a_file_system_passes_the_selftest_and_a_receiver_that_loses_objects_fails_it() {
+    let place = Place::new();
+    let receiver = programs::receiver().unwrap();
+    let receiver = receiver.to_str().unwrap();
+    let args = [
+        "selftest",
+        "--json",
+        "--seconds",
+        "0",
+        "--receiver",
+        receiver,
+        ".",
+    ];
+    let said = place.admin(&args).success().unwrap();
+    let verdict: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (&verdict["passed"], &verdict["trials"]),
+        (&true.into(), &5.into())
+    );
+    let left = || {
+        let entries = fs::read_dir(place.dir.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains("selftest")).count()
+    };
+    assert_eq!(left(), 0);
+
+    // The repository is its last argument.
+    let script = format!(
+        "#!/bin/sh\n{receiver} \"$@\"\ncode=$?\nfor repo do :; done\n\
+         find $repo/objects -name '*.filez' | head -n 1 | xargs rm\nexit $code\n"
+    );
+    let bad = place.dir.path().join("bad-receiver");
+    fs::write(&bad, script).unwrap();
+    fs::set_permissions(&bad, fs::Permissions::from_mode(0o755)).unwrap();
+    let ran = place.admin(&[
+        "selftest",
+        "--seconds",
+        "0",
+        "--receiver",
+        "bad-receiver",
+        ".",
+    ]);
+    assert_eq!(ran.code, Some(11), "{ran}");
+    assert!(
+        ran.stderr.contains("FAILED") && ran.stderr.contains("--seed"),
+        "{ran}"
+    );
+    assert_eq!(left(), 1);
+}
