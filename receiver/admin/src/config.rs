@@ -7,9 +7,10 @@ use artifact_protocol::exit;
 use artifact_receiver::config::{Config, ConfigError, Confinement, Identity, LimitsSection};
 use artifact_store::policy::Rule;
 use artifact_store::{Allowance, SummaryMode};
+use serde_json::json;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
 
-use crate::{complain, say};
+use crate::{complain, say, tell};
 
 /// Check the server's configuration, or show it
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,9 @@ pub(crate) struct ConfigArgs {
 enum Action {
     /// Check a configuration as the receiver does at each push; exits with 2 if it has a mistake
     Check {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
         /// The file [default: /etc/artifact-cache.toml]
         file: Option<PathBuf>,
     },
@@ -36,7 +40,7 @@ enum Action {
 }
 
 pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<u8> {
-    let (Action::Check { file } | Action::Show { file, .. }) = &args.command;
+    let (Action::Check { file, .. } | Action::Show { file, .. }) = &args.command;
     let shown = file.as_deref().unwrap_or(Path::new(Config::DEFAULT_PATH));
     let config = match read(file.as_deref()) {
         Ok(config) => config,
@@ -50,14 +54,24 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<u8> {
         (Action::Show { effective, .. }, config) => {
             say(print(&config.unwrap_or_default(), *effective).trim_end());
         }
-        (Action::Check { .. }, None) => say(&format!(
-            "there is no {}: everybody whom sshd lets in may push, replace and sign everything",
-            shown.display()
-        )),
-        (Action::Check { .. }, Some(config)) => {
-            let n = config.identities.len() as u64;
-            let people = counted(n, "identity").replace("identitys", "identities");
-            say(&format!("{} is right: {people}", shown.display()));
+        (Action::Check { json, .. }, None) => {
+            let shown = shown.display().to_string();
+            let text = format!(
+                "there is no {shown}: everybody whom sshd lets in may push, replace and sign \
+                 everything"
+            );
+            tell(*json, "no-config", &json!({"file": shown}), &text);
+        }
+        (Action::Check { json, .. }, Some(config)) => {
+            let (shown, n) = (shown.display().to_string(), config.identities.len());
+            let people = counted(n as u64, "identity");
+            let text = format!("{shown} is right: {people}");
+            tell(
+                *json,
+                "config",
+                &json!({"file": shown, "identities": n}),
+                &text,
+            );
         }
     }
     Ok(exit::DONE)

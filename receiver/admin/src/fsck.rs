@@ -1,13 +1,15 @@
 //! `artifact-cache-admin fsck`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use artifact_formats::{Size, counted};
 use artifact_protocol::limits::Limits;
 use artifact_protocol::{escape, exit};
 use artifact_store::{Finding, Repaired, Weight};
 
-use crate::say;
+use serde_json::json;
+
+use crate::{say, tell};
 
 /// Check a whole repository as strictly as a push is checked.
 ///
@@ -25,6 +27,9 @@ pub(crate) struct Fsck {
     /// commits again
     #[arg(long)]
     repair: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
     /// The repository
     repo: PathBuf,
 }
@@ -37,11 +42,15 @@ pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
             Weight::Fault => "",
             Weight::Remark => "remark: ",
         };
-        if remark.is_empty() || !args.quiet {
-            say(&escape(&format!(
-                "{remark}{}: {}",
-                finding.what, finding.why
-            )));
+        let is_fault = remark.is_empty();
+        if is_fault || !args.quiet {
+            let (what, why) = (&finding.what, &finding.why);
+            tell(
+                args.json,
+                if is_fault { "fault" } else { "remark" },
+                &json!({"what": what.to_string(), "why": why.to_string()}),
+                &escape(&format!("{remark}{what}: {why}")),
+            );
         }
     };
     let (checked, repaired) = if args.repair {
@@ -50,9 +59,17 @@ pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
         let checked = artifact_store::fsck(&args.repo, object_len_max, &report)?;
         (checked, Repaired::default())
     };
-    show(&repaired, &args.repo);
+    show(&repaired, args);
     if !args.quiet {
-        say(&format!(
+        let fields = json!({
+            "objects": checked.objects,
+            "bytes": checked.bytes,
+            "commits": checked.commits,
+            "refs": checked.refs,
+            "faults": checked.faults,
+            "remarks": checked.remarks,
+        });
+        let text = format!(
             "checked {} ({}), {}, {}: {}, {}",
             counted(checked.objects, "object"),
             Size(checked.bytes),
@@ -60,7 +77,8 @@ pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
             counted(checked.refs, "ref"),
             counted(checked.faults, "fault"),
             counted(checked.remarks, "remark"),
-        ));
+        );
+        tell(args.json, "checked", &fields, &text);
     }
     Ok(if checked.faults == 0 {
         exit::DONE
@@ -70,27 +88,46 @@ pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
 }
 
 /// Prints what the repair did, and what is left to do.
-fn show(repaired: &Repaired, repo: &Path) {
+fn show(repaired: &Repaired, args: &Fsck) {
+    let json = args.json;
     for (from, to) in &repaired.moved {
-        say(&escape(&format!("moved {from} to {to}")));
+        let text = escape(&format!("moved {from} to {to}"));
+        let fields = json!({"from": from.to_string(), "to": to.to_string()});
+        tell(json, "moved", &fields, &text);
     }
     for commit in &repaired.marked {
-        say(&format!("marked commit {commit} as partial"));
+        let text = format!("marked commit {commit} as partial");
+        tell(
+            json,
+            "marked-partial",
+            &json!({"commit": commit.to_hex()}),
+            &text,
+        );
     }
     for commit in &repaired.unmarked {
-        say(&format!("commit {commit} is complete again"));
+        let text = format!("commit {commit} is complete again");
+        tell(json, "complete", &json!({"commit": commit.to_hex()}), &text);
     }
     if repaired.refs.is_empty() {
         return;
     }
-    say(
-        "these refs lack objects; have somebody who has them push them with `artifact-cache push`,",
-    );
-    say(&format!(
-        "then check again with `artifact-cache-admin fsck --repair {}`:",
-        repo.display()
-    ));
+    if !json {
+        say(
+            "these refs lack objects; have somebody who has them push them with \
+             `artifact-cache push`,",
+        );
+        say(&format!(
+            "then check again with `artifact-cache-admin fsck --repair {}`:",
+            args.repo.display()
+        ));
+    }
     for name in &repaired.refs {
-        say(&escape(&format!("  {name}")));
+        let text = escape(&format!("  {name}"));
+        tell(
+            json,
+            "lacks-objects",
+            &json!({"ref": name.to_string()}),
+            &text,
+        );
     }
 }

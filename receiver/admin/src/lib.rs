@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use anyhow::Context;
-use artifact_protocol::exit;
+use artifact_protocol::{escape_json, exit};
 use artifact_receiver::ulimits;
 use artifact_sandbox::privilege;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -139,6 +139,19 @@ fn become_owner_of(repo: &Path) -> anyhow::Result<()> {
 /// Prints a result. `main` reports a failure to print at the end; a closed pipe is no failure.
 fn say(line: &str) {
     note_failure(writeln!(std::io::stdout(), "{line}"));
+}
+
+/// Prints an event, for programs as JSON that begins with the event's name, for people as text.
+fn tell(json: bool, event: &str, fields: &serde_json::Value, text: &str) {
+    if !json {
+        return say(text);
+    }
+    let fields = fields.to_string();
+    let rest = fields.strip_prefix('{').unwrap_or("}");
+    let comma = if rest == "}" { "" } else { "," };
+    say(&escape_json(&format!(
+        "{{\"event\":\"{event}\"{comma}{rest}"
+    )));
 }
 
 fn complain(line: &str) {

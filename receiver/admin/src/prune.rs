@@ -9,9 +9,10 @@ use anyhow::Context;
 use artifact_formats::{RefName, RefPattern, Size, counted};
 use artifact_protocol::{escape, exit};
 use artifact_store::{Pruned, Removal, StoredRef, SummaryConfig};
+use serde_json::json;
 
 use crate::server::Server;
-use crate::{complain, say};
+use crate::{complain, tell};
 
 /// Remove old refs, and all objects that no ref reaches.
 ///
@@ -44,6 +45,9 @@ pub(crate) struct Prune {
     /// Proceed even if that removes all refs of a project, or more than half of all refs
     #[arg(long)]
     allow_remove_all: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
     /// The repository
     pub(crate) repo: PathBuf,
 }
@@ -56,7 +60,11 @@ pub(crate) fn run(args: &Prune) -> anyhow::Result<u8> {
     let old = expired(&refs, args, i64::try_from(now)?);
     let (kept, old): (Vec<_>, Vec<_>) = old.into_iter().partition(|r| r.alias.is_some());
     for StoredRef { name, alias, .. } in kept {
-        say(&kept_for(name, alias.as_deref().unwrap_or_default()));
+        tell_kept(
+            args,
+            name,
+            &kept_for(name, alias.as_deref().unwrap_or_default()),
+        );
     }
     let too_much = too_much(&refs, &old).filter(|_| !args.allow_remove_all);
     if let (Some(why), false) = (&too_much, args.dry_run) {
@@ -68,7 +76,7 @@ pub(crate) fn run(args: &Prune) -> anyhow::Result<u8> {
     }
     let pruned = if args.dry_run {
         for StoredRef { name, .. } in &old {
-            say(&format!("would remove {name}"));
+            tell_of(args, "would-remove", name, &format!("would remove {name}"));
         }
         let going: Vec<_> = old.iter().map(|r| r.name.clone()).collect();
         artifact_store::would_prune(&args.repo, &going)
@@ -90,15 +98,21 @@ pub(crate) fn run(args: &Prune) -> anyhow::Result<u8> {
     } else {
         "removed"
     };
-    say(&format!(
+    let text = format!(
         "{done} {removed} of {}, {}",
         counted(objects, "object"),
         Size(bytes)
-    ));
+    );
+    let fields = json!({
+        "dry_run": args.dry_run,
+        "objects": objects,
+        "removed": removed,
+        "bytes": bytes,
+    });
+    tell(args.json, "pruned", &fields, &text);
     if let Some(why) = too_much {
-        say(&format!(
-            "without --allow-remove-all, nothing would be removed: {why}"
-        ));
+        let text = format!("without --allow-remove-all, nothing would be removed: {why}");
+        tell(args.json, "refused", &json!({"why": why}), &text);
     }
     Ok(exit::DONE)
 }
@@ -114,13 +128,27 @@ fn remove(old: &[&StoredRef], args: &Prune, summary: &SummaryConfig) -> anyhow::
     let removals = artifact_store::remove_refs(&args.repo, summary.clone(), &wanted)?;
     for ((name, _), removal) in wanted.iter().zip(removals) {
         match removal {
-            Removal::Removed(_) | Removal::RemovedOther => say(&format!("removed {name}")),
-            Removal::Kept => say(&format!("kept {name}: it was pushed meanwhile")),
-            Removal::LedTo(alias) => say(&kept_for(name, &alias)),
+            Removal::Removed(_) | Removal::RemovedOther => {
+                tell_of(args, "removed", name, &format!("removed {name}"));
+            }
+            Removal::Kept => {
+                tell_kept(args, name, &format!("kept {name}: it was pushed meanwhile"));
+            }
+            Removal::LedTo(alias) => tell_kept(args, name, &kept_for(name, &alias)),
             Removal::NotThere => {}
         }
     }
     Ok(())
+}
+
+fn tell_of(args: &Prune, event: &str, name: &RefName, text: &str) {
+    tell(args.json, event, &json!({"ref": name.as_str()}), text);
+}
+
+fn tell_kept(args: &Prune, name: &RefName, text: &str) {
+    let why = text.split_once(": ").map_or("", |(_, why)| why);
+    let fields = json!({"ref": name.as_str(), "why": why});
+    tell(args.json, "kept", &fields, text);
 }
 
 fn kept_for(name: &RefName, alias: &str) -> String {
@@ -190,6 +218,7 @@ mod tests {
             patterns: patterns.iter().map(|p| p.parse().unwrap()).collect(),
             dry_run: false,
             allow_remove_all: false,
+            json: false,
             repo: PathBuf::new(),
         }
     }

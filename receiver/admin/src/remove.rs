@@ -6,10 +6,11 @@ use anyhow::bail;
 use artifact_formats::RefName;
 use artifact_protocol::exit;
 use artifact_store::Removal;
+use serde_json::json;
 
 use crate::prune::too_much;
 use crate::server::Server;
-use crate::{complain, say};
+use crate::{complain, say, tell};
 
 /// Remove refs from the repository and from the summary.
 ///
@@ -28,6 +29,9 @@ pub(crate) struct Remove {
     /// Proceed even if that removes all refs of a project, or more than half of all refs
     #[arg(long)]
     allow_remove_all: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
     /// The repository
     pub(crate) repo: PathBuf,
     /// Refs to remove
@@ -49,10 +53,9 @@ fn hold(args: &Remove) -> anyhow::Result<Option<u8>> {
     let too_much = too_much.filter(|_| !args.allow_remove_all);
     if args.dry_run {
         for r in &going {
-            say(&format!(
-                "would remove {}, which holds {}",
-                r.name, r.commit
-            ));
+            let text = format!("would remove {}, which holds {}", r.name, r.commit);
+            let fields = json!({"ref": r.name.as_str(), "commit": r.commit.to_hex()});
+            tell(args.json, "would-remove", &fields, &text);
         }
     }
     match too_much {
@@ -79,11 +82,14 @@ pub(crate) fn run(args: &Remove) -> anyhow::Result<u8> {
         match removal {
             Removal::Removed(commit) => {
                 removed += 1;
-                say(&format!("removed {name}, which held {commit}"));
+                let text = format!("removed {name}, which held {commit}");
+                let fields = json!({"ref": name.as_str(), "commit": commit.to_hex()});
+                tell(args.json, "removed", &fields, &text);
             }
             Removal::RemovedOther => {
                 removed += 1;
-                say(&format!("removed {name}, which held no commit of its own"));
+                let text = format!("removed {name}, which held no commit of its own");
+                tell(args.json, "removed", &json!({"ref": name.as_str()}), &text);
             }
             Removal::LedTo(alias) => left.push(format!(
                 "{name} was kept: {alias} is an alias of it, and must be removed before it or \
@@ -93,7 +99,7 @@ pub(crate) fn run(args: &Remove) -> anyhow::Result<u8> {
             Removal::Kept => left.push(format!("{name} was kept: it is not a ref")),
         }
     }
-    if removed > 0 {
+    if removed > 0 && !args.json {
         let repo = args.repo.display();
         say(&format!("to free space: artifact-cache-admin prune {repo}"));
     }

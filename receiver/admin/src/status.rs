@@ -9,7 +9,7 @@ use artifact_protocol::{escape, exit};
 use artifact_store::{Status, StoredRef};
 use serde_json::json;
 
-use crate::say;
+use crate::{say, tell};
 
 /// Show the state of a cache: refs, objects, space, the last pushes, staging, the summary
 #[derive(Debug, clap::Args)]
@@ -62,7 +62,7 @@ fn print_json(status: &Status, last: &[&StoredRef]) {
         "summary": summary,
         "last_pushes": pushes.collect::<Vec<_>>(),
     });
-    say(&object.to_string());
+    tell(true, "status", &object, "");
 }
 
 fn print_text(status: &Status, last: &[&StoredRef]) {

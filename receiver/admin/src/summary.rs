@@ -10,8 +10,9 @@ use artifact_receiver::config::Config;
 use artifact_sandbox::privilege;
 use artifact_store::{LocalStore, MadeSummary, StoreConfig, SummaryKey, SummaryMode};
 use ostree::{gio, glib};
+use serde_json::json;
 
-use crate::say;
+use crate::tell;
 
 /// Make the summary of a repository again, and sign it.
 ///
@@ -42,6 +43,9 @@ pub(crate) struct MakeSummary {
     /// Configuration file [default: /etc/artifact-cache.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
     /// The repository
     repo: PathBuf,
 }
@@ -81,12 +85,19 @@ pub(crate) fn run(args: &MakeSummary) -> anyhow::Result<u8> {
         replaced,
     } = made;
     let says = format!("{}, {}", counted(refs as u64, "ref"), Size(len as u64));
-    say(&match (is_none, replaced) {
+    let text = match (is_none, replaced) {
         (true, true) => "removed the summary, as the configuration says".to_owned(),
         (true, false) => "there is no summary, as the configuration says".to_owned(),
         (false, true) => format!("made the summary: {says}"),
         (false, false) => format!("the summary is right: {says}"),
+    };
+    let fields = json!({
+        "refs": refs,
+        "bytes": len,
+        "left_out": left_out,
+        "replaced": replaced,
     });
+    tell(args.json, "summary", &fields, &text);
     if left_out > 0 {
         crate::complain(&format!(
             "artifact-cache-admin: the summary has no room for {left_out} more refs, which stock \

@@ -466,3 +466,72 @@ fn a_file_system_passes_the_selftest_and_a_receiver_that_loses_objects_fails_it(
     );
     assert_eq!(left(), 1);
 }
+
+#[test]
+fn with_json_every_command_prints_objects_that_begin_with_their_event() {
+    let place = Place::new();
+    place.admin(&["init", "server"]).success().unwrap();
+    for name in ["p/e/1", "p/e/2", "p/e/3"] {
+        place.commit(name, name);
+        place.push(&[name]).must_exit(0).unwrap();
+    }
+    fs::write(place.dir.path().join("ci.pub"), KEY).unwrap();
+    let files = [
+        "--config",
+        "config",
+        "--authorized-keys",
+        "keys",
+        "--user",
+        "root",
+    ];
+    let named = ["--key", "ci.pub", "--name", "ci", "--push", "a/**"];
+    let authorize = [&["authorize", "--json"], &named[..], &files].concat();
+    let revoke = [&["revoke", "--json", "ci"], &files[..]].concat();
+    for (args, events) in [
+        (&["status", "--json", "server"][..], &["status"][..]),
+        (
+            &["remove", "--json", "-n", "server", "p/e/1"],
+            &["would-remove"],
+        ),
+        (&["remove", "--json", "server", "p/e/1"], &["removed"]),
+        (&["prune", "--json", "server"], &["pruned"]),
+        (
+            &["prune", "--json", "--keep", "1", "server"],
+            &["removed", "pruned"],
+        ),
+        (&["fsck", "--json", "server"], &["checked"]),
+        (&["summary", "--json", "server"], &["summary"]),
+        (&["page", "--json", "--out", "pages", "server"], &["page"]),
+        (&authorize, &["change", "change"]),
+        (&["config", "check", "--json", "config"], &["config"]),
+        (&revoke, &["change", "change"]),
+    ] {
+        let said = place.admin(args).success().unwrap();
+        let begins = said.lines().map(|line| {
+            serde_json::from_str::<Value>(line).unwrap();
+            let rest = line.strip_prefix("{\"event\":\"").unwrap_or("");
+            rest.split('"').next().unwrap_or_default().to_owned()
+        });
+        assert_eq!(begins.collect::<Vec<_>>(), events, "{args:?}: {said}");
+    }
+    let left = |name: &str| fs::read_to_string(place.dir.path().join(name)).unwrap();
+    assert_eq!((left("config").trim(), left("keys").as_str()), ("", ""));
+
+    // What the shell would make of a careless pattern.
+    place.commit("p/e/4", "4");
+    place.push(&["p/e/4"]).must_exit(0).unwrap();
+    let all = ["remove", "server", "p/e/3", "p/e/4"];
+    let ran = place.admin(&all);
+    assert_eq!(ran.code, Some(2), "{ran}");
+    assert!(ran.stderr.contains("no ref of project p"), "{ran}");
+    assert_eq!(place.names(), ["p/e/3", "p/e/4"]);
+    place
+        .admin(&[&all[..], &["--allow-remove-all"]].concat())
+        .success()
+        .unwrap();
+    assert!(place.names().is_empty());
+    fs::write(place.dir.path().join("config"), "pul-url = 'x'\n").unwrap();
+    let ran = place.admin(&["config", "check", "config"]);
+    assert_eq!(ran.code, Some(2), "{ran}");
+    assert!(ran.stderr.contains("did you mean `pull-url`?"), "{ran}");
+}

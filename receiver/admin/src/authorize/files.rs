@@ -8,9 +8,10 @@ use artifact_protocol::escape_line;
 use artifact_receiver::config::Config;
 use artifact_sandbox::privilege;
 use nix::unistd::{User, geteuid};
+use serde_json::json;
 
 use crate::authorize::replace::{self, Replacement, lock_dir_of, read_if_there};
-use crate::say;
+use crate::{say, tell};
 
 /// The files, and whether they may be written.
 #[derive(Debug, clap::Args)]
@@ -18,6 +19,9 @@ pub(super) struct Files {
     /// Show what would change, and write nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
     /// Configuration with the identities
     #[arg(long, value_name = "FILE", default_value = Config::DEFAULT_PATH)]
     pub(super) config: PathBuf,
@@ -52,7 +56,7 @@ impl Files {
         let old = read_if_there(&self.config)?;
         let new = edit_config(&old)?;
         let config = Change::of(&self.config, old, new);
-        config.show();
+        config.show(self);
         let config = (!self.dry_run).then(|| config.prepare(0o644)).transpose()?;
         let change_keys = |mode| {
             if !self.dry_run {
@@ -65,7 +69,7 @@ impl Files {
             let old = read_if_there(&keys_path)?;
             let new = edit_keys(&old);
             let keys = Change::of(&keys_path, old, new);
-            keys.show();
+            keys.show(self);
             if !self.dry_run {
                 keys.prepare(mode)?.put()?;
             }
@@ -91,6 +95,7 @@ impl Files {
         // between the two does no harm.
         match config {
             Some(config) => config.put()?,
+            None if self.json => {}
             None => say("nothing is written"),
         }
         Ok(())
@@ -154,8 +159,17 @@ impl<'a> Change<'a> {
     }
 
     /// Shows the lines that change.
-    fn show(&self) {
+    fn show(&self, files: &Files) {
         let shown = self.path.display();
+        if files.json {
+            let fields = json!({
+                "file": shown.to_string(),
+                "removed": self.removed,
+                "added": self.added,
+                "dry_run": files.dry_run,
+            });
+            return tell(true, "change", &fields, "");
+        }
         if !self.changed {
             say(&format!("{shown}: nothing to change"));
             return;

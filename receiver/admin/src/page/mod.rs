@@ -10,10 +10,11 @@ use anyhow::Context;
 use artifact_formats::counted;
 use artifact_page::{Options, PullUrl, Site};
 use artifact_protocol::exit;
+use serde_json::json;
 
 use crate::page::place::Place;
 use crate::server::Server;
-use crate::{complain, say};
+use crate::{complain, tell};
 
 /// Write the cache's pages as files, for a web server or CDN to serve.
 ///
@@ -37,6 +38,9 @@ pub(crate) struct WritePage {
     /// The name of the cache [default: the host of the pull URL]
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
     /// The repository
     repo: PathBuf,
 }
@@ -69,10 +73,9 @@ pub(crate) fn run(args: &WritePage) -> anyhow::Result<u8> {
     });
     let count = written.with_context(|| format!("cannot write {}", place.shown()))?;
     place.publish()?;
-    say(&format!(
-        "wrote {} to {}",
-        counted(count as u64, "page"),
-        args.out.display()
-    ));
+    let dir = args.out.display();
+    let text = format!("wrote {} to {dir}", counted(count as u64, "page"));
+    let fields = json!({"pages": count, "dir": dir.to_string()});
+    tell(args.json, "page", &fields, &text);
     Ok(exit::DONE)
 }
