@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use artifact_puller::WebUrl;
 use artifact_sender::Remote;
 
 /// The address of a cache.
@@ -13,10 +14,6 @@ pub(crate) enum Address {
     /// A web server: read-only.
     Web(WebUrl),
 }
-
-/// An `https://` or `http://` URL of a repository, without a slash at its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WebUrl(Box<str>);
 
 impl Address {
     /// Returns whether the client can push to this address.
@@ -42,46 +39,12 @@ impl FromStr for Address {
     }
 }
 
-impl WebUrl {
-    const SCHEMES: [&str; 2] = ["https://", "http://"];
-}
-
-impl FromStr for WebUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let refuse = |reason| Err(format!("{text:?} is not a web address: {reason}"));
-        let mut rests = Self::SCHEMES
-            .iter()
-            .filter_map(|scheme| text.strip_prefix(scheme));
-        let Some(rest) = rests.next() else {
-            return refuse("it begins neither with https:// nor with http://");
-        };
-        if rest.split('/').next() == Some("") {
-            return refuse("it names no host");
-        }
-        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return refuse("it may contain only printable ASCII; write anything else as %XX");
-        }
-        if text.contains(['?', '#']) {
-            return refuse("it must not contain '?' or '#', since file names are appended to it");
-        }
-        Ok(Self(text.trim_end_matches('/').into()))
-    }
-}
-
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Receiver(remote) => remote.fmt(f),
             Self::Web(url) => url.fmt(f),
         }
-    }
-}
-
-impl fmt::Display for WebUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

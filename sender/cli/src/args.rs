@@ -30,6 +30,33 @@ pub(crate) struct Args {
         env = "ARTIFACT_CACHE_SSH"
     )]
     pub(crate) ssh: Option<String>,
+    /// File with certificates of authorities to trust for https, in addition to this machine's
+    #[arg(
+        long,
+        global = true,
+        display_order = 100,
+        value_name = "FILE",
+        env = "ARTIFACT_CACHE_CA"
+    )]
+    pub(crate) ca: Option<PathBuf>,
+    /// Certificate to introduce yourself with over https
+    #[arg(
+        long,
+        global = true,
+        display_order = 100,
+        value_name = "FILE",
+        env = "ARTIFACT_CACHE_CLIENT_CERT"
+    )]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// Key of that certificate [default: it is in the same file]
+    #[arg(
+        long,
+        global = true,
+        display_order = 100,
+        value_name = "FILE",
+        env = "ARTIFACT_CACHE_CLIENT_KEY"
+    )]
+    pub(crate) client_key: Option<PathBuf>,
     /// Protocol version to speak: 0 is that of ostree-push before 0.1, 1 that of BuildStream 1.x
     /// [default: the newest that the server knows, found by trying]
     #[arg(
@@ -89,7 +116,6 @@ fn ignore_empty_variables(command: clap::Command) -> clap::Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Push(Push),
-    #[cfg(feature = "pull")]
     Pull(Pull),
     List(List),
     Check(Check),
@@ -147,10 +173,11 @@ pub(crate) struct Push {
 ///
 /// Takes each ref from the first cache that has it, and creates a ref of the same name here.
 /// Verifies everything against its checksum, and sets a ref once everything that it reaches is
-/// here. Leaves a ref alone if it holds something that the cache does not know, unless `--force` is
-/// given. If the pull is interrupted, the refs stay as they were; run the same command again to
-/// resume. Does not check signatures: for that, use `ostree pull` with a remote that has keys.
-#[cfg(feature = "pull")]
+/// here and on the disk. Leaves a ref alone if it holds something that the cache does not know,
+/// unless `--force` is given. If the pull is interrupted, the refs stay as they were; run the same
+/// command again to resume. Checks the signatures that the repository's configuration demands of a
+/// remote with the cache's address (`gpg-verify`, `gpg-verify-summary`, `sign-verify`), and those
+/// that artifact-cache.yaml demands (`gpg-keys`, `ed25519-keys`).
 #[derive(Debug, clap::Args)]
 #[command(after_help = PULL_EXAMPLES)]
 pub(crate) struct Pull {
@@ -165,9 +192,12 @@ pub(crate) struct Pull {
     /// Fail if a cache cannot be used, instead of trying the next one
     #[arg(long)]
     pub(crate) strict: bool,
+    /// Show what would be fetched and set, and change nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
     /// Also pull this many ancestors of each commit, as far as the cache has them
     #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) depth: u16,
+    pub(crate) depth: u32,
     /// Pull every ref that matches this pattern: `*` stands for any part of a name between slashes,
     /// `**` for any number of parts
     #[arg(long, value_name = "PATTERN", conflicts_with = "refs")]
@@ -284,7 +314,6 @@ Examples:
   artifact-cache push --repo ~/repo --remote ssh://artifacts@example.com/cache os/x86_64/stable
   artifact-cache push --repo ~/repo --remote /srv/cache --dry-run app/one app/two";
 
-#[cfg(feature = "pull")]
 const PULL_EXAMPLES: &str = "\
 Examples:
   artifact-cache pull --repo ~/repo project/element/key
@@ -331,7 +360,7 @@ files, artifact-cache.yaml in /etc/xdg.
 Exit codes:
   0  done, or already there          6  the other side does not speak this protocol
   1  output cannot be written, or    7  the local repository lacks something, or is damaged
-     a bug                           8  the server refused the data sent
+     a bug                           8  the data is wrong, or not signed as demanded
   2  wrong usage or configuration    9  the server's repository cannot be used: full, locked,
   3  some refs were refused             damaged, missing
   4  no cache has the ref          130  interrupted (143 by SIGTERM); it says what was kept

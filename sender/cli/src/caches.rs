@@ -5,7 +5,7 @@ use artifact_sender::Remote;
 
 use crate::address::Address;
 use crate::args::Args;
-use crate::config::{Config, Directories, load};
+use crate::config::{Cache, Config, Directories, load};
 use crate::trouble::Trouble;
 
 #[derive(Debug)]
@@ -49,12 +49,11 @@ pub(crate) fn to_push(named: &[Remote], args: &Args) -> Result<Targets, Trouble>
 }
 
 /// Returns the caches to read, the preferred one first: those named, or all configured ones.
-pub(crate) fn to_read(named: &[Address], args: &Args) -> Result<Vec<Address>, Trouble> {
+pub(crate) fn to_read(named: &[Address], args: &Args) -> Result<Vec<Cache>, Trouble> {
     if !named.is_empty() {
-        return Ok(named.to_vec());
+        return Ok(named.iter().cloned().map(Cache::named).collect());
     }
-    let caches = configuration(args)?.caches.into_iter();
-    Ok(caches.map(|cache| cache.address).collect())
+    Ok(configuration(args)?.caches)
 }
 
 fn configuration(args: &Args) -> Result<Config, Trouble> {

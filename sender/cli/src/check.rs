@@ -1,15 +1,16 @@
 //! `artifact-cache check`.
 
 use artifact_protocol::exit;
+use artifact_puller::Origin;
 use artifact_sender::{Dialect, RefName, Remote, Text, Welcome, greet, inquire};
 use serde_json::json;
 
 use crate::address::Address;
 use crate::args::{self, Args};
-use crate::origin::Origin;
+use crate::config::Cache;
 use crate::output::{Output, counted};
 use crate::trouble::Trouble;
-use crate::{AGENT, caches, session};
+use crate::{AGENT, caches, origin, session};
 
 /// Checks each cache in turn, and returns the first exit code that is not 0.
 pub(crate) async fn run(check: &args::Check, args: &Args, output: &Output) -> u8 {
@@ -19,7 +20,7 @@ pub(crate) async fn run(check: &args::Check, args: &Args, output: &Output) -> u8
     };
     let mut code = exit::DONE;
     for cache in &caches {
-        output.line(&format!("cache         {cache}"));
+        output.line(&format!("cache         {}", cache.address));
         if let Err(trouble) = look_at(cache, args, output).await {
             output.trouble(&trouble);
             if code == exit::DONE {
@@ -32,10 +33,10 @@ pub(crate) async fn run(check: &args::Check, args: &Args, output: &Output) -> u8
 
 /// Connects to the cache's receiver, if it has one, and reads the repository. Problems that affect
 /// everybody are reported before those of this user.
-async fn look_at(cache: &Address, args: &Args, output: &Output) -> Result<(), Trouble> {
-    let Address::Receiver(remote) = cache else {
-        let origin = Origin::of(cache, args, output).await?;
-        return read(&origin, output);
+async fn look_at(cache: &Cache, args: &Args, output: &Output) -> Result<(), Trouble> {
+    let Address::Receiver(remote) = &cache.address else {
+        let origin = origin::of(cache, args, output).await?;
+        return read(&origin, output).await;
     };
     let server = session::run(remote, args, output, async |c, dialect| {
         greet(c, AGENT, dialect).await
@@ -43,10 +44,10 @@ async fn look_at(cache: &Address, args: &Args, output: &Output) -> Result<(), Tr
     .await?;
     show(&server, remote, output);
     let Remote::Ssh(_) = remote else {
-        return read(&Origin::of(cache, args, output).await?, output);
+        return read(&origin::of(cache, args, output).await?, output).await;
     };
-    let origin = Origin::announced(remote, &server)?;
-    read(&origin, output)?;
+    let origin = origin::announced(remote, &server, cache, args)?;
+    read(&origin, output).await?;
     match server.rights() {
         // Such a server does not tell this client what refs hold, either, so there is nothing to
         // compare.
@@ -75,8 +76,9 @@ async fn must_agree(
 ) -> Result<(), Trouble> {
     let mut attempts = 0;
     loop {
-        let refs = origin
-            .summary()?
+        let summary = origin.summary().await;
+        let refs = summary
+            .map_err(|error| Trouble::of_reading(&error))?
             .map(|summary| summary.refs)
             .unwrap_or_default();
         let mut refs = refs
@@ -153,9 +155,10 @@ fn show(server: &Welcome, remote: &Remote, output: &Output) {
 }
 
 /// Reads the files that every puller reads first.
-fn read(origin: &Origin, output: &Output) -> Result<(), Trouble> {
-    let config = origin.config()?;
-    let summary = origin.summary()?;
+async fn read(origin: &Origin, output: &Output) -> Result<(), Trouble> {
+    let told = |error| Trouble::of_reading(&error);
+    let config = origin.config().await.map_err(told)?;
+    let summary = origin.summary().await.map_err(told)?;
     let refs = summary.as_ref().map(|summary| summary.refs.len());
     let listed = refs.map_or("no summary".to_owned(), |refs| counted(refs as u64, "ref"));
     output.line(&format!("repository    {}, {listed}", config.mode.as_str()));

@@ -47,20 +47,18 @@ fn command() -> clap::Command {
     let with = |command: clap::Command, arg: &'static str, complete: fn(&OsStr) -> Candidates| {
         command.mut_arg(arg, |arg| arg.add(ArgValueCompleter::new(complete)))
     };
-    let command = Args::command()
+    Args::command()
         .mut_subcommand("push", |push| {
             with(with(push, "refs", local_refs), "remote", caches)
         })
         .mut_subcommand("list", |list| {
             with(with(list, "pattern", refs_of_caches), "remote", caches)
         })
-        .mut_subcommand("check", |check| with(check, "remote", caches));
-    #[cfg(feature = "pull")]
-    let command = command.mut_subcommand("pull", |pull| {
-        let pull = with(with(pull, "refs", refs_of_caches), "remote", caches);
-        with(pull, "all", refs_of_caches)
-    });
-    command
+        .mut_subcommand("check", |check| with(check, "remote", caches))
+        .mut_subcommand("pull", |pull| {
+            let pull = with(with(pull, "refs", refs_of_caches), "remote", caches);
+            with(pull, "all", refs_of_caches)
+        })
 }
 
 type Candidates = Vec<CompletionCandidate>;
@@ -110,7 +108,7 @@ fn refs_of_caches(current: &OsStr) -> Candidates {
     };
     let mut list = Command::new(program);
     list.args(["list", "--json", "--retries", "0"]);
-    for name in ["--remote", "--config", "--ssh"] {
+    for name in ["--remote", "--config", "--ssh", "--ca"] {
         if let Some(value) = option(&words, name) {
             list.arg(name).arg(value);
         }

@@ -12,13 +12,13 @@ mod join;
 mod list;
 mod origin;
 mod output;
-#[cfg(feature = "pull")]
 mod pull;
 mod push;
 mod retry;
 mod session;
 mod signals;
 mod trouble;
+mod unread;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -61,7 +61,6 @@ pub fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match &args.command {
             Command::Push(push) => push::run(push, &args, &output).await,
-            #[cfg(feature = "pull")]
             Command::Pull(pull) => pull::run(pull, &args, &output).await,
             Command::List(list) => list::run(list, &args, &output).await,
             Command::Check(check) => check::run(check, &args, &output).await,

@@ -9,13 +9,12 @@ use artifact_sender::escape;
 use indicatif::{DecimalBytes, HumanDuration};
 use serde_json::json;
 
-use crate::address::Address;
 use crate::args::{self, Args};
-use crate::caches;
-use crate::origin::Origin;
+use crate::config::Cache;
 use crate::output::Output;
 use crate::retry::retrying;
 use crate::trouble::Trouble;
+use crate::{caches, origin};
 
 /// Prints the refs of all caches. If several caches have a ref, prints it as the first of them has
 /// it.
@@ -55,7 +54,7 @@ pub(crate) async fn run(list: &args::List, args: &Args, output: &Output) -> u8 {
     if refs.is_empty() {
         let of = (list.pattern.as_ref()).map_or(String::new(), |p| format!(" that matches {p}"));
         output.note(&match &caches[..] {
-            [cache] => format!("{cache} has no ref{of}"),
+            [cache] => format!("{} has no ref{of}", cache.address),
             _ => format!("none of the caches has a ref{of}"),
         });
     }
@@ -64,14 +63,16 @@ pub(crate) async fn run(list: &args::List, args: &Args, output: &Output) -> u8 {
 }
 
 async fn read(
-    cache: &Address,
+    cache: &Cache,
     args: &Args,
     output: &Output,
 ) -> Result<BTreeMap<String, SummaryRef>, Trouble> {
-    Origin::of(cache, args, output).await?.refs()
+    let origin = origin::of(cache, args, output).await?;
+    let refs = origin.refs().await;
+    refs.map_err(|error| Trouble::of_reading(&error))
 }
 
-fn show(refs: &BTreeMap<String, (&Address, SummaryRef)>, output: &Output) {
+fn show(refs: &BTreeMap<String, (&Cache, SummaryRef)>, output: &Output) {
     let width = refs.keys().map(|name| escape(name).chars().count()).max();
     let width = width.unwrap_or(0);
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -91,7 +92,7 @@ fn show(refs: &BTreeMap<String, (&Address, SummaryRef)>, output: &Output) {
             "timestamp": found.timestamp,
             "version": found.version,
             "size": found.size,
-            "cache": cache.to_string(),
+            "cache": cache.address.to_string(),
         }));
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use artifact_protocol::{escape, escape_json, exit};
+use artifact_puller::Event;
 use artifact_sender::{Remote, SenderEvent};
 use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
@@ -148,8 +149,7 @@ impl Output {
         let _ = writeln!(io::stderr(), "remote: {}", escape(line));
     }
 
-    #[cfg(feature = "pull")]
-    pub(crate) fn pull_progress(&self) -> PullProgress {
+    pub(crate) fn pull_progress(&self) -> PullProgress<'_> {
         self.meanwhile(
             "only the refs named above were set, and all fetched objects are kept: run the same \
              command again to fetch the rest"
@@ -161,8 +161,11 @@ impl Output {
             bar.enable_steady_tick(TICK);
         }
         PullProgress {
+            output: self,
             bar,
             started: Instant::now(),
+            wanted: 0,
+            told: Duration::ZERO,
         }
     }
 
@@ -181,25 +184,52 @@ impl Output {
     }
 }
 
-/// The progress line of a pull; only on a terminal.
-#[cfg(feature = "pull")]
-#[derive(Clone, Debug)]
-pub(crate) struct PullProgress {
+/// The progress of a pull: a line on a terminal, or an object now and then for programs.
+pub(crate) struct PullProgress<'a> {
+    output: &'a Output,
     bar: ProgressBar,
     started: Instant,
+    wanted: u64,
+    // How long the pull had taken when a program was last told.
+    told: Duration,
 }
 
-#[cfg(feature = "pull")]
-impl PullProgress {
-    pub(crate) fn show(&self, fetched: u64, requested: u64, bytes: u64) {
-        let rate = bytes as f64 / self.started.elapsed().as_secs_f64().max(0.001);
-        self.bar.set_message(format!(
+impl PullProgress<'_> {
+    pub(crate) fn show(&mut self, event: Event) {
+        match event {
+            Event::Wanted { objects } => self.wanted = objects,
+            Event::Fetched { objects, bytes } => self.draw(objects, bytes),
+            Event::Publishing => self.bar.set_message("writing to the disk"),
+            _ => {}
+        }
+    }
+
+    fn draw(&mut self, fetched: u64, bytes: u64) {
+        let took = self.started.elapsed();
+        let wanted = self.wanted.max(fetched);
+        if self.output.json && took >= self.told + TELL_EVERY {
+            self.told = took;
+            self.output.object(&json!({
+                "event": "progress",
+                "objects_fetched": fetched,
+                "objects_wanted": wanted,
+                "bytes_fetched": bytes,
+                "seconds": took.as_secs_f64(),
+            }));
+        }
+        let seconds = took.as_secs_f64().max(0.001);
+        let mut text = format!(
             "{} of {} objects, {}, {}/s",
             HumanCount(fetched),
-            HumanCount(requested),
+            HumanCount(wanted),
             DecimalBytes(bytes),
-            DecimalBytes(rate as u64),
-        ));
+            DecimalBytes((bytes as f64 / seconds) as u64),
+        );
+        if took > FORETELL_AFTER {
+            let left = seconds * (wanted - fetched) as f64 / fetched.max(1) as f64;
+            text.push_str(&format!(", about {left:.0} s left"));
+        }
+        self.bar.set_message(text);
     }
 
     pub(crate) fn finish(&self) -> Duration {
@@ -318,6 +348,8 @@ fn hidden_bar() -> ProgressBar {
 }
 
 const TICK: Duration = Duration::from_millis(100);
+const TELL_EVERY: Duration = Duration::from_secs(1);
+const FORETELL_AFTER: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {

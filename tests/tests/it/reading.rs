@@ -388,10 +388,9 @@ fn a_pull_that_is_killed_sets_no_ref_and_the_next_one_goes_on() {
 /// Counts the objects that an unfinished pull has staged.
 fn staged(repo: &Path) -> usize {
     let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
-    entries(&repo.join("tmp"))
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("staging-"))
+    entries(&repo.join("extensions/artifact-cache/staging"))
         .flat_map(|staging| entries(&staging.path()))
-        .filter(|entry| entry.path().is_dir())
+        .filter(|entry| entry.file_name().len() > 64)
         .count()
 }
 

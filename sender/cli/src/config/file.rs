@@ -8,6 +8,7 @@
 //! - url: https://near.example.com/artifacts
 //! - url: ssh://artifacts@cache.example.com/artifacts
 //!   push: true
+//!   gpg-keys: /etc/keys/publisher.gpg
 //! ```
 //!
 //! The client pushes to a single cache if its address allows that, as BuildStream 1.0 did; in a
@@ -16,14 +17,27 @@
 use artifact_sender::Remote;
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 
+use super::trust::Trust;
 use crate::address::Address;
 
-/// One configured cache.
-#[derive(Debug, PartialEq, Eq)]
+/// One cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cache {
     pub(crate) address: Address,
+    pub(crate) trust: Trust,
     /// Whether `push` without `--remote` pushes to it. Only if its address allows that.
     pub(crate) push: bool,
+}
+
+impl Cache {
+    /// A cache of which only the address is known.
+    pub(crate) fn named(address: Address) -> Self {
+        Self {
+            push: address.can_push(),
+            address,
+            trust: Trust::default(),
+        }
+    }
 }
 
 /// Whose configuration file it is.
@@ -92,9 +106,10 @@ fn cache(
     dialect: Dialect,
     push_unless_said: impl Fn(&Address) -> bool,
 ) -> Result<Option<Cache>, Fault> {
-    let (mut url, mut push) = (None, None);
+    let (mut url, mut push, mut trust) = (None, None, Trust::default());
     for (key, value) in mapping(node, "a cache")? {
         match string(key) {
+            Some(name) if dialect == Dialect::Ours && trust.take(name, value)? => {}
             Some("url") => url = Some(value),
             Some("push") => push = Some(value),
             Some("servers" | "override-project-caches") => {
@@ -114,8 +129,9 @@ fn cache(
             }
             _ => {
                 let text = format!(
-                    "unknown key {}: the only keys here are url and push",
-                    shown(key)
+                    "unknown key {}: the only keys here are url and push, and {}",
+                    shown(key),
+                    Trust::KEYS
                 );
                 return fault(key, text);
             }
@@ -161,7 +177,11 @@ fn cache(
             _ => return fault(node, "push must be true or false"),
         },
     };
-    Ok(Some(Cache { address, push }))
+    Ok(Some(Cache {
+        address,
+        trust,
+        push,
+    }))
 }
 
 fn mapping<'a, 'y>(
@@ -177,7 +197,7 @@ fn mapping<'a, 'y>(
     }
 }
 
-fn string<'a>(node: &'a MarkedYaml<'_>) -> Option<&'a str> {
+pub(super) fn string<'a>(node: &'a MarkedYaml<'_>) -> Option<&'a str> {
     match &node.data {
         YamlData::Value(Scalar::String(text)) => Some(text),
         _ => None,
@@ -192,7 +212,7 @@ fn shown(key: &MarkedYaml<'_>) -> String {
     string(key).map_or_else(|| "that is not text".to_owned(), |text| format!("{text:?}"))
 }
 
-fn fault<T>(node: &MarkedYaml<'_>, text: impl Into<String>) -> Result<T, Fault> {
+pub(super) fn fault<T>(node: &MarkedYaml<'_>, text: impl Into<String>) -> Result<T, Fault> {
     Err(Fault {
         line: node.span.start.line(),
         text: text.into(),
@@ -243,6 +263,23 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(read(text, Dialect::Ours).unwrap(), *expected, "{text}");
         }
+    }
+
+    #[test]
+    fn keys_and_certificates_belong_to_their_cache() {
+        let key = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+        let text = format!(
+            "artifacts:\n- url: https://a\n  gpg-keys: /k/one\n  ed25519-keys: [{key}]\n- url: \
+             https://b\n  gpg-keys: [/k/one, /k/two]\n  tls-ca: /ca\n  tls-cert: /c\n"
+        );
+        let caches = parse(&text, Dialect::Ours).map_err(|f| f.text).unwrap();
+        let [a, b] = &caches[..] else { panic!() };
+        assert_eq!(a.trust.ed25519_keys, [key]);
+        assert_eq!((a.trust.gpg_keys.len(), b.trust.gpg_keys.len()), (1, 2));
+        assert!(b.trust.ca.is_some() && b.trust.certificate.is_some() && b.trust.key.is_none());
+        assert!(a.trust.gpg().is_some() && a.trust.ed25519().unwrap().is_some());
+        // They are none of BuildStream's.
+        assert!(read(&text, Dialect::BuildStream).is_err());
     }
 
     #[test]
@@ -302,6 +339,18 @@ mod tests {
             (
                 "artifacts:\n  servers:\n  - url: https://h/c\n",
                 "2: this key is for the caches of BuildStream 2",
+            ),
+            (
+                "artifacts:\n  url: https://h\n  gpg-keys: keys.gpg\n",
+                "3: write the path of a file that begins with /",
+            ),
+            (
+                "artifacts:\n  url: https://h\n  gpg-keys: []\n",
+                "3: the list is empty",
+            ),
+            (
+                "artifacts:\n  url: https://h\n  ed25519-keys:\n  - AAAA\n",
+                "4: not a public key: a key has 32 bytes",
             ),
             (
                 "artifacts:\n  url: https://h:11002\n  server-cert: x\n",

@@ -3,6 +3,7 @@
 //! This module finds the file; `file` parses it. The library knows nothing of it.
 
 mod file;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::{env, fmt};

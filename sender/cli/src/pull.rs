@@ -1,0 +1,327 @@
+//! `artifact-cache pull`: decides which ref comes from which cache, and prints what became of it.
+//! The library does the pulling.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use artifact_formats::{RefPattern, RepoMode};
+use artifact_protocol::exit;
+use artifact_puller::{
+    Demands, Local, Origin, Outcome, Pull, PulledRef, Refusal, Report, SystemKeys,
+};
+use artifact_sender::{RefName, escape};
+use indicatif::DecimalBytes;
+use serde_json::{Value, json};
+
+use crate::address::Address;
+use crate::args::{self, Args};
+use crate::config::Cache;
+use crate::output::{Output, counted};
+use crate::retry::retrying;
+use crate::trouble::Trouble;
+use crate::{caches, origin};
+
+/// Pulls each ref from the first cache that has it.
+pub(crate) async fn run(pull: &args::Pull, args: &Args, output: &Output) -> u8 {
+    let (caches, local) = match prepare(pull, args, output) {
+        Ok(prepared) => prepared,
+        Err(trouble) => return output.trouble(&trouble),
+    };
+    let strict = pull.strict || caches.len() == 1;
+    let mut wanted = Wanted::new(pull);
+    let mut unusable = None;
+    for cache in &caches {
+        if wanted.is_satisfied() {
+            break;
+        }
+        let pulled = retrying(pull.retries, output, async || {
+            pull_from(cache, &local, &mut wanted, pull, args, output).await
+        });
+        match pulled.await {
+            Ok(()) => {}
+            // The fault is in the local repository, so another cache would not help.
+            Err(trouble) if strict || trouble.code == exit::SOURCE => {
+                return output.trouble(&trouble);
+            }
+            Err(trouble) => {
+                output.warning(&trouble.text);
+                unusable.get_or_insert(trouble.code);
+            }
+        }
+    }
+    wanted.conclude(unusable, output)
+}
+
+fn prepare(
+    pull: &args::Pull,
+    args: &Args,
+    output: &Output,
+) -> Result<(Vec<Cache>, Arc<Local>), Trouble> {
+    let caches = caches::to_read(&pull.remote, args)?;
+    let (local, created) =
+        Local::open_or_create(&pull.repo, RepoMode::BareUser).map_err(Trouble::of_local)?;
+    if created {
+        output.line(&format!(
+            "created a repository of mode {} in {}",
+            local.mode().as_str(),
+            pull.repo.display()
+        ));
+    }
+    Ok((caches, Arc::new(local)))
+}
+
+/// Pulls the wanted refs that this cache has.
+async fn pull_from(
+    cache: &Cache,
+    local: &Arc<Local>,
+    wanted: &mut Wanted,
+    pull: &args::Pull,
+    args: &Args,
+    output: &Output,
+) -> Result<(), Trouble> {
+    let origin = origin::of(cache, args, output).await?;
+    let puller = wanted
+        .of(Pull::new(Arc::clone(local)))
+        .depth(pull.depth)
+        .force(pull.force)
+        .dry_run(pull.dry_run)
+        .known_as(address_in_config(cache))
+        .system_keys(system_keys());
+    let puller = match demands(cache)? {
+        Some(demands) => puller.demand(demands),
+        None => puller,
+    };
+    let mut progress = output.pull_progress();
+    let pulled = puller.from(&origin, |event| progress.show(event)).await;
+    let took = progress.finish();
+    let mut report = pulled.map_err(|error| Trouble::of_pull(&error, &origin))?;
+    for (name, error) in &report.left_out {
+        output.warning(&format!("left out {:?}: {error}", escape(name)));
+    }
+    if let [
+        PulledRef {
+            outcome: Outcome::Failed(error),
+            ..
+        },
+    ] = &report.refs[..]
+    {
+        // Nothing else is to be told of this cache.
+        return Err(Trouble::of_pull(error, &origin));
+    }
+    if !report.refs.is_empty() {
+        report.refs.sort_by(|one, other| one.name.cmp(&other.name));
+        show(&report, cache, &origin, took, wanted, output);
+    }
+    Ok(())
+}
+
+/// Prints what became of each ref, and notes it.
+fn show(
+    report: &Report,
+    cache: &Cache,
+    origin: &Origin,
+    took: Duration,
+    wanted: &mut Wanted,
+    output: &Output,
+) {
+    let (mut moved, mut would) = (false, false);
+    let mut refs = Vec::new();
+    for PulledRef {
+        name,
+        commit,
+        outcome,
+    } in &report.refs
+    {
+        let mut reason = None;
+        let status = match outcome {
+            Outcome::Pulled => "pulled",
+            Outcome::Unchanged => "unchanged",
+            Outcome::WouldPull => "would be pulled",
+            Outcome::Refused(refusal) => {
+                let (text, advice) = describe(refusal, name);
+                let shown = format!("{name}  refused: {text}");
+                output.refused(&shown, advice.as_deref());
+                reason = Some(text);
+                "refused"
+            }
+            Outcome::Failed(error) => {
+                let trouble = Trouble::of_pull(error, origin);
+                let text = format!("{name}  failed: {}", trouble.text);
+                output.refused(&text, trouble.advice.as_deref());
+                wanted.fail(name, trouble.code);
+                reason = Some(trouble.text);
+                "failed"
+            }
+        };
+        match outcome {
+            Outcome::Pulled | Outcome::Unchanged | Outcome::WouldPull => {
+                output.line(&format!("{name}  {status}"));
+                wanted.settle(name, exit::DONE);
+            }
+            Outcome::Refused(_) => wanted.settle(name, exit::REFUSED_REF),
+            Outcome::Failed(_) => {}
+        }
+        moved |= matches!(outcome, Outcome::Pulled);
+        would |= matches!(outcome, Outcome::WouldPull);
+        let mut entry =
+            json!({ "name": name.as_str(), "commit": commit.to_hex(), "status": status });
+        if let (Some(reason), Some(entry)) = (reason, entry.as_object_mut()) {
+            entry.insert("reason".to_owned(), Value::from(reason));
+        }
+        refs.push(entry);
+    }
+    let (objects, bytes) = (report.objects, report.bytes);
+    let amount = match bytes {
+        0 => counted(objects, "object"),
+        bytes => format!("{}, {}", counted(objects, "object"), DecimalBytes(bytes)),
+    };
+    if would {
+        output.line(&format!("would fetch {amount}, from {origin}"));
+    } else if moved {
+        output.line(&format!(
+            "fetched {amount} in {:.1} s, from {origin}",
+            took.as_secs_f64(),
+        ));
+    }
+    output.object(&json!({
+        "event": "done",
+        "remote": cache.address.to_string(),
+        "origin": origin.to_string(),
+        "refs": refs,
+        "objects_fetched": objects,
+        "bytes_fetched": bytes,
+        "seconds": took.as_secs_f64(),
+    }));
+}
+
+/// Returns why a ref was left alone, and what the user can do about it.
+fn describe(refusal: &Refusal, name: &RefName) -> (String, Option<String>) {
+    match refusal {
+        Refusal::HoldsWork { held } => (
+            format!(
+                "it holds {held} here, which is not in the history of the cache's commit, as far \
+                 as that history is available"
+            ),
+            Some(format!(
+                "push it first; or keep it under another name (`ostree refs --create=NAME \
+                 {name}`), and pull with --force to take the cache's commit"
+            )),
+        ),
+        Refusal::Store(text) => (text.clone(), None),
+        _ => ("this program does not know why".to_owned(), None),
+    }
+}
+
+/// Returns the cache's address as the configuration of a repository may have it.
+fn address_in_config(cache: &Cache) -> String {
+    match &cache.address {
+        Address::Web(url) => url.to_string(),
+        Address::Receiver(remote) => remote.to_string(),
+    }
+}
+
+/// Returns the signatures that the user's configuration demands of a cache.
+fn demands(cache: &Cache) -> Result<Option<Demands>, Trouble> {
+    let gpg = cache.trust.gpg();
+    let ed25519 = cache.trust.ed25519().map_err(|why| Trouble {
+        may_pass: false,
+        code: exit::USAGE,
+        text: format!("cannot use the keys for {}: {why}", cache.address),
+        advice: None,
+    })?;
+    let is_any = gpg.is_some() || ed25519.is_some();
+    Ok(is_any.then(|| Demands {
+        by: "your configuration".to_owned(),
+        gpg,
+        ed25519,
+        ..Demands::default()
+    }))
+}
+
+/// Returns where libostree looks for the keys of the machine, too.
+fn system_keys() -> SystemKeys {
+    let mut keys = SystemKeys::default();
+    if let Some(dir) = std::env::var_os("OSTREE_GPG_HOME").filter(|dir| !dir.is_empty()) {
+        keys.gpg = dir.into();
+    }
+    keys
+}
+
+/// The refs still to pull.
+struct Wanted {
+    names: BTreeSet<RefName>,
+    pattern: Option<RefPattern>,
+    // Pulled or refused: no other cache is asked for these.
+    settled: BTreeSet<RefName>,
+    // Failed at the caches so far, with the exit code.
+    failed: BTreeMap<RefName, u8>,
+    code: u8,
+}
+
+impl Wanted {
+    fn new(pull: &args::Pull) -> Self {
+        Self {
+            names: pull.refs.iter().cloned().collect(),
+            pattern: pull.all.clone(),
+            settled: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            code: exit::DONE,
+        }
+    }
+
+    /// With a pattern, the next cache may always have more.
+    fn is_satisfied(&self) -> bool {
+        self.pattern.is_none() && self.names.is_empty()
+    }
+
+    /// Adds the refs to a pull.
+    fn of(&self, pull: Pull) -> Pull {
+        let names = self.names.iter().cloned();
+        let pull = names.fold(pull, Pull::reference);
+        match &self.pattern {
+            Some(pattern) => pull
+                .matching(pattern.clone())
+                .except(self.settled.iter().cloned()),
+            None => pull,
+        }
+    }
+
+    /// Marks a ref as done, whether it succeeded or not.
+    fn settle(&mut self, name: &RefName, code: u8) {
+        self.names.remove(name);
+        self.failed.remove(name);
+        self.settled.insert(name.clone());
+        if self.code == exit::DONE {
+            self.code = code;
+        }
+    }
+
+    /// Notes that this cache could not provide a ref; the next may.
+    fn fail(&mut self, name: &RefName, code: u8) {
+        self.failed.entry(name.clone()).or_insert(code);
+    }
+
+    /// Prints the refs that no cache had, and returns the exit code.
+    fn conclude(&self, unusable: Option<u8>, output: &Output) -> u8 {
+        // A cache that did not answer may have it.
+        let not_found = unusable.unwrap_or(exit::NOT_FOUND);
+        let mut code = self.code;
+        for name in &self.names {
+            if !self.failed.contains_key(name) {
+                output.error(&format!("no cache has {name}"), None);
+                code = not_found;
+            }
+        }
+        if let (Some(pattern), true) = (&self.pattern, self.settled.is_empty())
+            && self.failed.is_empty()
+        {
+            output.error(&format!("no cache has a ref that matches {pattern}"), None);
+            code = not_found;
+        }
+        match self.failed.values().next() {
+            Some(failed) if code == exit::DONE => *failed,
+            _ => code,
+        }
+    }
+}
