@@ -181,12 +181,12 @@ impl Answering {
         // Behind a barrier, what is read waits in memory. Each fetched object may prove large, and
         // then waits, open, for a stream.
         let waiting = self.ready.len() + self.large.len();
-        while !self.listed.is_empty()
-            && self.fetches.len() < FETCHES
-            && waiting < FETCHES * FETCH_IDS
-        {
+        let fetching = self.fetches.iter().map(|fetch| fetch.ids.len());
+        let mut open = waiting + fetching.sum::<usize>();
+        while !self.listed.is_empty() && open + FETCH_IDS <= FETCHES * FETCH_IDS {
             let count = self.listed.len().min(FETCH_IDS);
             let ids: Vec<_> = self.listed.drain(..count).collect();
+            open += count;
             self.fetches.push_back(Fetch {
                 ids: ids.clone(),
                 objects: None,
@@ -301,6 +301,6 @@ const STREAMS: usize = 2;
 const LIST_IDS: usize = 1_024;
 /// `Fetch` requests in progress at once, and ids in each: the answer keeps the list's order, so
 /// one slow read must not leave the others idle. With small objects of at most 32 KiB they hold
-/// 2 MiB.
+/// 2 MiB; as many large ones hold a file and a compressor each.
 const FETCHES: usize = 8;
 const FETCH_IDS: usize = 8;
