@@ -189,6 +189,12 @@ pub enum Error {
         /// The action that was not permitted.
         doing: &'static str,
     },
+    /// The file system has no extended attributes, which the repository's mode needs.
+    #[error(
+        "the file system keeps no extended attributes, which a repository of this mode needs; use \
+         one of mode bare-user-only (`ostree init --mode=bare-user-only`), or another file system"
+    )]
+    NoXattrs,
     /// The directory is not a repository that can be used.
     #[error("not a repository: {why}")]
     NotARepository {
@@ -269,6 +275,7 @@ impl Error {
             ),
             Self::NoPlace { .. }
             | Self::NeedsRoot { .. }
+            | Self::NoXattrs
             | Self::NotWhole { .. }
             | Self::NotARepository { .. }
             | Self::Config { .. } => (

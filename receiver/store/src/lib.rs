@@ -1,4 +1,6 @@
-//! The store of pushed objects: it verifies, stages, and publishes them all at once.
+//! The store of pushed objects: it verifies, stages, and publishes them all at once. The objects go
+//! into a cache that many share, or are pulled into a repository of one's own
+//! ([`LocalStore::open_own`]).
 //!
 //! A store is synchronous and knows nothing of frames or of the session's state; threads drive it.
 //! It trusts nothing a peer says: it has hashed everything it calls verified, and it sets a ref

@@ -13,6 +13,7 @@ use artifact_formats::{Checksum, ObjectId, ObjectKind, RepoMode};
 use artifact_protocol::frame::{Base, Expect, PushOptions, RefOutcome, RefUpdate, RefusalCode};
 use artifact_protocol::session::{Announcement, Published};
 use artifact_store::{Error, Own, Ref, RefPlace, create};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 use rustix::thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid};
@@ -665,5 +666,42 @@ fn files_have_the_permissions_that_ostree_gives_them_whatever_the_umask() {
                 assert_eq!(entry.mode & 0o7777, 0o644, "{path:?}");
             }
         }
+    }
+}
+
+#[test]
+fn where_no_attributes_are_kept_a_user_is_told_what_to_do() {
+    let shop = Shop::new();
+    let commit = shop.commit_of_all_kinds(RepoMode::BareUser);
+    let mounted = Mounted::new(shop.dir.path().join("mount"), "ramfs");
+    let repo = mounted.0.join("repo");
+    create(&repo, RepoMode::BareUser).unwrap();
+    let store = own(&repo, RefPlace::heads());
+    open(&store, PushOptions::default(), &[update(NAME, commit)]);
+    for id in shop.pair.closure(commit) {
+        let staged = store.stage(id, &shop.pair.stored(id));
+        match id.kind {
+            ObjectKind::File => assert!(matches!(staged, Err(Error::NoXattrs))),
+            ObjectKind::Dirtree | ObjectKind::Dirmeta | ObjectKind::Commit => staged.unwrap(),
+        }
+    }
+}
+
+/// A file system in memory, unmounted when dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(at: PathBuf, kind: &str) -> Self {
+        fs::create_dir(&at).unwrap();
+        let none = None::<&str>;
+        mount(none, &at, Some(kind), MsFlags::empty(), none).unwrap();
+        Self(at)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Whoever still uses it keeps it until then.
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap();
     }
 }

@@ -168,26 +168,11 @@ impl PushState {
                 unseen.insert(ObjectId::new(ObjectKind::Commit, new));
                 continue;
             };
-            let ancestry = match update.held.commit() {
-                None => Ancestry::Nothing,
-                Some(current) if current == new => Ancestry::Nothing,
-                Some(current) => self.history.ancestry(work, commit.parent(), current)?,
-            };
+            let ancestry = ancestry(work, terms, &mut self.history, update, commit.parent())?;
             let wanted = &update.wanted;
             if wanted.detached.is_some() {
                 update.signer = policy.judge_signer(wanted, commit.is_of(policy));
             }
-            let ancestry = match update.held.commit() {
-                // What a pull set is nobody's work.
-                Some(current)
-                    if terms.is_own()
-                        && ancestry == Ancestry::Unrelated
-                        && pulled::last(work.fs(), &wanted.name)? == Some(current) =>
-                {
-                    Ancestry::Descends
-                }
-                _ => ancestry,
-            };
             // Of a repository of one's own, only those who pull from it need to know.
             let collection = work.repo.config.collection_id.as_deref();
             let collection = collection.filter(|_| !terms.is_own());
@@ -299,6 +284,25 @@ impl PushState {
     pub(crate) fn outcomes(&self) -> Vec<RefOutcome> {
         self.updates.iter().map(Update::outcome).collect()
     }
+}
+
+/// Returns the relation of a new commit, which has this parent, to the one that it replaces.
+fn ancestry<F: Fs>(
+    work: &Workspace<F>,
+    terms: &Terms,
+    history: &mut History,
+    update: &Update,
+    parent: Option<Checksum>,
+) -> Result<Ancestry, Error> {
+    let replaced = update.held.commit().filter(|_| !update.is_held());
+    let Some(current) = replaced else {
+        return Ok(Ancestry::Nothing);
+    };
+    // What a pull has set is nobody's work.
+    if terms.is_own() && pulled::last(work.fs(), &update.wanted.name)? == Some(current) {
+        return Ok(Ancestry::Descends);
+    }
+    history.ancestry(work, parent, current)
 }
 
 /// Looks up an announced commit, if its detached metadata are to be compared. These count together

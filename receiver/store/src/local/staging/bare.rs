@@ -123,6 +123,7 @@ impl<F: Fs> Staging<F> {
 fn needs_rights(doing: &'static str, path: &RepoPath) -> impl FnOnce(io::Error) -> Error {
     move |error| match error.kind() {
         io::ErrorKind::PermissionDenied => Error::NeedsRoot { doing },
+        io::ErrorKind::Unsupported => Error::NoXattrs,
         _ => Error::io(doing, path)(error),
     }
 }
