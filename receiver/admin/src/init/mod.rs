@@ -1,5 +1,7 @@
 //! `artifact-cache-admin init`.
 
+mod serve;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -20,50 +22,98 @@ pub(crate) struct Init {
     /// User that owns the repository and that clients log in as; needs root
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
+    #[command(flatten)]
+    servers: serve::Servers,
     /// Directory to create; it may exist if it is empty
     repo: PathBuf,
 }
 
 pub(crate) fn run(args: &Init) -> anyhow::Result<u8> {
     let path = &args.repo;
-    let shown = path.display();
     let owner = args.owner.as_deref().map(look_up).transpose()?;
+    if args.servers.serve {
+        args.servers.check(path)?;
+    }
+    let exists = is_there(path, owner.as_ref())?;
+    if !exists {
+        give(path, owner.as_ref())?;
+    }
+    let make = || match exists {
+        true => mend(path),
+        false => create(path),
+    };
+    match &owner {
+        Some(user) if args.servers.serve => {
+            // Root comes back, for what only root can do.
+            privilege::act_as(user.uid.as_raw(), user.gid.as_raw(), make)
+                .with_context(|| format!("cannot act as user {}", user.name))??;
+            let repo = path.canonicalize().unwrap_or_else(|_| path.clone());
+            args.servers.configure(&repo, &user.name)?;
+            return Ok(exit::DONE);
+        }
+        Some(user) if nix::unistd::geteuid().is_root() => {
+            privilege::become_user(user.uid.as_raw(), user.gid.as_raw())
+                .with_context(|| format!("cannot switch to user {}", user.name))?;
+        }
+        _ => crate::become_owner_of(path)?,
+    }
+    make()?;
+    if !exists {
+        show_sshd_config(path, args.owner.as_deref().unwrap_or("artifacts"));
+    }
+    Ok(exit::DONE)
+}
+
+/// Returns whether there is a repository that can serve as a cache. Anything else must be an empty
+/// directory, or nothing.
+fn is_there(path: &Path, owner: Option<&User>) -> anyhow::Result<bool> {
     if path.join("config").exists() {
-        check_owner(path, owner.as_ref())?;
+        check_owner(path, owner)?;
         check(path)?;
-        crate::become_owner_of(path)?;
-        artifact_store::mend(path)?;
-        say(&format!(
-            "{shown} is an archive repository already, and can serve as a cache"
-        ));
-        return Ok(exit::DONE);
+        return Ok(true);
     }
     if path.is_dir() && path.read_dir()?.next().is_some() {
+        let shown = path.display();
         bail!("{shown} is neither empty nor a repository: choose another directory");
     }
+    Ok(false)
+}
+
+/// Makes the directory and gives it to its owner, who creates everything below, and may turn out to
+/// be unable to reach it.
+fn give(path: &Path, owner: Option<&User>) -> anyhow::Result<()> {
+    let shown = path.display();
     std::fs::create_dir_all(path).with_context(|| format!("cannot create {shown}"))?;
-    match &owner {
-        Some(user) => {
-            // That user creates everything below, and may turn out to be unable to reach the
-            // directory.
-            std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
-                .with_context(|| format!("cannot give {shown} to {}", user.name))?;
-            if nix::unistd::geteuid().is_root() {
-                privilege::become_user(user.uid.as_raw(), user.gid.as_raw())
-                    .with_context(|| format!("cannot switch to user {}", user.name))?;
-            }
-        }
-        None => crate::become_owner_of(path)?,
+    if let Some(user) = owner {
+        std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+            .with_context(|| format!("cannot give {shown} to {}", user.name))?;
     }
+    Ok(())
+}
+
+fn mend(path: &Path) -> anyhow::Result<()> {
+    artifact_store::mend(path)?;
+    let shown = path.display();
+    say(&format!(
+        "{shown} is an archive repository already, and can serve as a cache"
+    ));
+    Ok(())
+}
+
+fn create(path: &Path) -> anyhow::Result<()> {
     ostree::Repo::new_for_path(path)
         .create(ostree::RepoMode::Archive, gio::Cancellable::NONE)
-        .with_context(|| format!("cannot create a repository in {shown}"))?;
-    let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+        .with_context(|| format!("cannot create a repository in {}", path.display()))?;
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     say(&format!(
         "created an archive repository in {}",
         path.display()
     ));
-    let user = args.owner.as_deref().unwrap_or("artifacts");
+    Ok(())
+}
+
+fn show_sshd_config(path: &Path, user: &str) {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     say("");
     say("Add this to /etc/ssh/sshd_config (receiver/MANUAL.md explains it):");
     say("");
@@ -73,7 +123,6 @@ pub(crate) fn run(args: &Init) -> anyhow::Result<u8> {
         path.display()
     ));
     say("      ExposeAuthInfo yes");
-    Ok(exit::DONE)
 }
 
 fn look_up(name: &str) -> anyhow::Result<User> {
