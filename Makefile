@@ -1,4 +1,4 @@
-.PHONY: conformance conformance-faults help demo test test-extra chaos chaos-pull chaos-controls fuzz mutants bench bench-growth bench-neighbours bench-large bench-serve bench-micro bench-instructions
+.PHONY: conformance conformance-faults deb dist reproduce help demo test test-extra chaos chaos-pull chaos-controls fuzz mutants bench bench-growth bench-neighbours bench-large bench-serve bench-micro bench-instructions
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -8,6 +8,18 @@ help: ## list the targets
 demo: ## the whole story on this machine: push over ssh, pull back, compare
 	@.ci/setup
 	@tests/demo.sh
+
+deb: ## packages for Debian, and RPMs, in target/packages
+	@.ci/setup extra
+	@.ci/deb
+
+dist: ## a tarball with static programs, in target/packages
+	@.ci/setup extra
+	@.ci/dist
+
+reproduce: ## build the tarball twice, in two directories, and compare
+	@.ci/setup extra
+	@.ci/reproduce
 
 test: ## everything that a change must pass
 	@.ci/setup
