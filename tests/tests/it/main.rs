@@ -5,6 +5,7 @@
 
 mod admin;
 mod chaos;
+mod continuous;
 mod crowd;
 mod cuts;
 mod doctor;
@@ -24,6 +25,7 @@ mod reading;
 mod receiver;
 mod repair;
 mod rights;
+mod samples;
 mod serve;
 mod ssh;
 mod summary;
