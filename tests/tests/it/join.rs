@@ -60,7 +60,7 @@ fn joining_needs_the_right_fingerprint_and_then_nothing_more() {
 
     let joined = join(&cache, &url, &["--fingerprint", &right]);
     let said = joined.success().unwrap();
-    assert!(said.contains("you may"), "{said}");
+    assert!(said.contains("it calls you"), "{said}");
     assert_eq!(fs::read_to_string(&known).unwrap().lines().count(), 1);
     let text = fs::read_to_string(&config).unwrap();
     assert_eq!(text, format!("artifacts:\n  url: {url}\n"));
