@@ -17,6 +17,7 @@
 use artifact_sender::Remote;
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 
+use super::fault::{Fault, fault, string};
 use super::trust::Trust;
 use crate::address::Address;
 
@@ -47,13 +48,6 @@ pub(super) enum Dialect {
     Ours,
     /// BuildStream's: only `artifacts` concerns us, and it may be empty.
     BuildStream,
-}
-
-/// A mistake, and its line, counted from 1.
-#[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) line: usize,
-    pub(super) text: String,
 }
 
 /// Reads the caches that a file names, possibly none.
@@ -197,26 +191,12 @@ fn mapping<'a, 'y>(
     }
 }
 
-pub(super) fn string<'a>(node: &'a MarkedYaml<'_>) -> Option<&'a str> {
-    match &node.data {
-        YamlData::Value(Scalar::String(text)) => Some(text),
-        _ => None,
-    }
-}
-
 fn is_null(node: &MarkedYaml<'_>) -> bool {
     matches!(&node.data, YamlData::Value(Scalar::Null))
 }
 
 fn shown(key: &MarkedYaml<'_>) -> String {
     string(key).map_or_else(|| "that is not text".to_owned(), |text| format!("{text:?}"))
-}
-
-pub(super) fn fault<T>(node: &MarkedYaml<'_>, text: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault {
-        line: node.span.start.line(),
-        text: text.into(),
-    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! This module finds the file; `file` parses it. The library knows nothing of it.
 
+mod fault;
 mod file;
 mod trust;
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use artifact_puller::{Ed25519Keys, GpgKeys};
 use saphyr::{MarkedYaml, YamlData};
 
-use super::file::{Fault, fault, string};
+use super::fault::{Fault, fault, string};
 
 /// The keys and certificates of one cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
