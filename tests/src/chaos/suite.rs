@@ -1,6 +1,6 @@
 //! All points, a fair sample of them, and their execution.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,7 +35,7 @@ pub struct Plan {
     pub fake_syncs: bool,
 }
 
-/// The scenarios, surveyed, with their images.
+/// The scenarios, surveyed.
 #[derive(Debug)]
 pub struct Suite {
     plan: Plan,
@@ -57,11 +57,6 @@ impl Suite {
         };
         let images = suite.images();
         fs::create_dir_all(&images).map_err(Failure::doing(format!("make {images:?}")))?;
-        for scenario in &suite.scenarios {
-            for kind in Kind::ALL {
-                kind.image(&scenario.base, &image_of(&images, scenario, kind))?;
-            }
-        }
         let bench = suite.bench(&images, 0);
         let surveys = suite.scenarios.iter().map(|each| bench.survey(each));
         suite.surveys = surveys.collect::<Result<_, _>>()?;
@@ -103,6 +98,7 @@ impl Suite {
     /// Runs points, a few at a time, and passes each that breaks a promise to `report`.
     pub fn run(&self, points: &[Point], report: &(dyn Fn(&str) + Sync)) -> Result<Tally, Failure> {
         let images = self.images();
+        self.make_images(&images, points)?;
         let next = AtomicUsize::new(0);
         let tally = Mutex::new(Tally::default());
         let work = |worker: usize| -> Result<(), Failure> {
@@ -138,6 +134,22 @@ impl Suite {
             end.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
         Ok(tally.into_inner().expect("no thread panics with it"))
+    }
+
+    /// Makes the images that these points need.
+    fn make_images(&self, images: &Path, points: &[Point]) -> Result<(), Failure> {
+        let needed = points.iter().filter_map(|point| {
+            let (kind, _) = point.cut?;
+            Some((point.scenario, kind))
+        });
+        for (scenario, kind) in needed.collect::<BTreeSet<_>>() {
+            let scenario = &self.scenarios[scenario];
+            let image = image_of(images, scenario, kind);
+            if !image.exists() {
+                kind.image(&scenario.base, &image)?;
+            }
+        }
+        Ok(())
     }
 
     fn images(&self) -> PathBuf {
