@@ -47,9 +47,7 @@ fn hold(args: &Remove) -> anyhow::Result<Option<u8>> {
         .filter(|r| args.refs.contains(&r.name))
         .collect();
     // Whoever names one ref means that one.
-    let too_much = (args.refs.len() > 1)
-        .then(|| too_much(&refs, &going))
-        .flatten();
+    let too_much = (going.len() > 1).then(|| too_much(&refs, &going)).flatten();
     let too_much = too_much.filter(|_| !args.allow_remove_all);
     if args.dry_run {
         for r in &going {
