@@ -165,6 +165,7 @@ impl Output {
             bar,
             started: Instant::now(),
             wanted: 0,
+            extent: 0,
             told: Duration::ZERO,
         }
     }
@@ -190,6 +191,8 @@ pub(crate) struct PullProgress<'a> {
     bar: ProgressBar,
     started: Instant,
     wanted: u64,
+    // All bytes to come, if they are known.
+    extent: u64,
     // How long the pull had taken when a program was last told.
     told: Duration,
 }
@@ -198,6 +201,10 @@ impl PullProgress<'_> {
     pub(crate) fn show(&mut self, event: Event) {
         match event {
             Event::Wanted { objects } => self.wanted = objects,
+            Event::Extent { objects, bytes } => {
+                self.wanted = objects;
+                self.extent = bytes;
+            }
             Event::Fetched { objects, bytes } => self.draw(objects, bytes),
             Event::Publishing => self.bar.set_message("writing to the disk"),
             _ => {}
@@ -226,7 +233,11 @@ impl PullProgress<'_> {
             DecimalBytes((bytes as f64 / seconds) as u64),
         );
         if took > FORETELL_AFTER {
-            let left = seconds * (wanted - fetched) as f64 / fetched.max(1) as f64;
+            let (done, all) = match self.extent {
+                0 => (fetched, wanted),
+                extent => (bytes, extent),
+            };
+            let left = seconds * all.saturating_sub(done) as f64 / done.max(1) as f64;
             text.push_str(&format!(", about {left:.0} s left"));
         }
         self.bar.set_message(text);

@@ -1,15 +1,16 @@
 //! `artifact-cache pull`: decides which ref comes from which cache, and prints what became of it.
 //! The library does the pulling.
 
+mod stream;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use artifact_formats::{RefPattern, RepoMode};
 use artifact_protocol::exit;
-use artifact_puller::{
-    Demands, Local, Origin, Outcome, Pull, PulledRef, Refusal, Report, SystemKeys,
-};
+use artifact_puller::{Demands, Local, Outcome, Pull, PulledRef, Refusal, Report, SystemKeys};
 use artifact_sender::{RefName, escape};
 use indicatif::DecimalBytes;
 use serde_json::{Value, json};
@@ -80,22 +81,70 @@ async fn pull_from(
     args: &Args,
     output: &Output,
 ) -> Result<(), Trouble> {
-    let origin = origin::of(cache, args, output).await?;
-    let puller = wanted
-        .of(Pull::new(Arc::clone(local)))
-        .depth(pull.depth)
-        .force(pull.force)
-        .dry_run(pull.dry_run)
-        .known_as(address_in_config(cache))
-        .system_keys(system_keys());
-    let puller = match demands(cache)? {
-        Some(demands) => puller.demand(demands),
-        None => puller,
+    let options = |puller: Pull| {
+        let puller = puller
+            .depth(pull.depth)
+            .force(pull.force)
+            .dry_run(pull.dry_run)
+            .known_as(address_in_config(cache))
+            .system_keys(system_keys());
+        Ok(match demands(cache)? {
+            Some(demands) => puller.demand(demands),
+            None => puller,
+        })
     };
+    let puller = options(wanted.of(Pull::new(Arc::clone(local))))?;
+    let streamed = stream::pull(&puller, cache, args, output).await?;
+    let Some((mut report, took)) = streamed else {
+        return pull_files(&puller, cache, wanted, args, output).await;
+    };
+    // Only the files of the web server tell whether what a ref holds is in the cache's history.
+    let mut doubtful = options(Pull::new(Arc::clone(local)))?;
+    let mut is_doubtful = false;
+    for pulled in &report.refs {
+        if matches!(pulled.outcome, Outcome::Refused(Refusal::HoldsWork { .. })) {
+            doubtful = doubtful.reference(pulled.name.clone());
+            is_doubtful = true;
+        }
+    }
+    if is_doubtful
+        && let Ok(origin) = origin::of(cache, args, output).await
+        && let Ok(again) = doubtful.from(&origin, |_| ()).await
+    {
+        let is_told = |name: &RefName| again.refs.iter().any(|told| told.name == *name);
+        report.refs.retain(|pulled| !is_told(&pulled.name));
+        report.refs.extend(again.refs);
+        report.objects += again.objects;
+        report.bytes += again.bytes;
+    }
+    conclude(report, cache, &cache.address, took, wanted, output)
+}
+
+/// Pulls from the files of a web server or path.
+async fn pull_files(
+    puller: &Pull,
+    cache: &Cache,
+    wanted: &mut Wanted,
+    args: &Args,
+    output: &Output,
+) -> Result<(), Trouble> {
+    let origin = origin::of(cache, args, output).await?;
     let mut progress = output.pull_progress();
     let pulled = puller.from(&origin, |event| progress.show(event)).await;
     let took = progress.finish();
-    let mut report = pulled.map_err(|error| Trouble::of_pull(&error, &origin))?;
+    let report = pulled.map_err(|error| Trouble::of_pull(&error, &origin))?;
+    conclude(report, cache, &origin, took, wanted, output)
+}
+
+/// Prints what a cache provided, and notes it.
+fn conclude(
+    mut report: Report,
+    cache: &Cache,
+    place: &dyn Display,
+    took: Duration,
+    wanted: &mut Wanted,
+    output: &Output,
+) -> Result<(), Trouble> {
     for (name, error) in &report.left_out {
         output.warning(&format!("left out {:?}: {error}", escape(name)));
     }
@@ -107,11 +156,11 @@ async fn pull_from(
     ] = &report.refs[..]
     {
         // Nothing else is to be told of this cache.
-        return Err(Trouble::of_pull(error, &origin));
+        return Err(Trouble::of_pull(error, place));
     }
     if !report.refs.is_empty() {
         report.refs.sort_by(|one, other| one.name.cmp(&other.name));
-        show(&report, cache, &origin, took, wanted, output);
+        show(&report, cache, place, took, wanted, output);
     }
     Ok(())
 }
@@ -120,7 +169,7 @@ async fn pull_from(
 fn show(
     report: &Report,
     cache: &Cache,
-    origin: &Origin,
+    place: &dyn Display,
     took: Duration,
     wanted: &mut Wanted,
     output: &Output,
@@ -146,7 +195,7 @@ fn show(
                 "refused"
             }
             Outcome::Failed(error) => {
-                let trouble = Trouble::of_pull(error, origin);
+                let trouble = Trouble::of_pull(error, place);
                 let text = format!("{name}  failed: {}", trouble.text);
                 output.refused(&text, trouble.advice.as_deref());
                 wanted.fail(name, trouble.code);
@@ -177,17 +226,17 @@ fn show(
         bytes => format!("{}, {}", counted(objects, "object"), DecimalBytes(bytes)),
     };
     if would {
-        output.line(&format!("would fetch {amount}, from {origin}"));
+        output.line(&format!("would fetch {amount}, from {place}"));
     } else if moved {
         output.line(&format!(
-            "fetched {amount} in {:.1} s, from {origin}",
+            "fetched {amount} in {:.1} s, from {place}",
             took.as_secs_f64(),
         ));
     }
     output.object(&json!({
         "event": "done",
         "remote": cache.address.to_string(),
-        "origin": origin.to_string(),
+        "origin": place.to_string(),
         "refs": refs,
         "objects_fetched": objects,
         "bytes_fetched": bytes,

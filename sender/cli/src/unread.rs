@@ -1,15 +1,16 @@
 //! The failures of reading a cache and of pulling, as the user sees them.
 
 use std::error::Error as _;
+use std::fmt::Display;
 
 use artifact_protocol::exit;
-use artifact_puller::{Cause, Error, Fault, Origin, Reason, Unverified, WebError};
+use artifact_puller::{Cause, Error, Fault, Reason, Unverified, WebError};
 
 use crate::trouble::Trouble;
 
 impl Trouble {
     /// Describes a pull that failed.
-    pub(crate) fn of_pull(error: &Error, origin: &Origin) -> Self {
+    pub(crate) fn of_pull(error: &Error, place: &dyn Display) -> Self {
         let told = Self::of_reading(error);
         match error {
             // These say where they come from.
@@ -23,11 +24,11 @@ impl Trouble {
             | Error::LocalConfig { .. }
             | Error::Io { .. } => told,
             Error::Store(_) => Self {
-                text: format!("cannot store the objects of {origin}: {}", causes(error)),
+                text: format!("cannot store the objects of {place}: {}", causes(error)),
                 ..told
             },
             _ => Self {
-                text: format!("cannot pull from {origin}: {}", told.text),
+                text: format!("cannot pull from {place}: {}", told.text),
                 ..told
             },
         }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use artifact_formats::{Checksum, ConfigError, FormatError, ObjectId, RefName, RepoMode};
+use artifact_protocol::session::Error as SessionError;
 
 use crate::verify::Unverified;
 use crate::web::WebError;
@@ -128,9 +129,18 @@ pub enum Error {
         /// The rule that it breaks.
         source: FormatError,
     },
+    /// The session with a server failed; the source tells whose fault it is.
+    #[error("the pull failed")]
+    Session(#[source] SessionError),
     /// A bug of this library, or the runtime is going down.
     #[error("internal fault: {0}")]
     Internal(&'static str),
+}
+
+impl From<SessionError> for Error {
+    fn from(error: SessionError) -> Self {
+        Self::Session(error)
+    }
 }
 
 /// Who can do something about an error.
@@ -169,6 +179,7 @@ impl Error {
             Self::Local { .. } | Self::LocalConfig { .. } | Self::Io { .. } | Self::Store(_) => {
                 Fault::Local
             }
+            Self::Session(_) => Fault::Connection,
             Self::Internal(_) => Fault::Bug,
         }
     }

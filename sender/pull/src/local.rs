@@ -9,11 +9,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use artifact_formats::limits::MAX_METADATA_LEN;
+use artifact_formats::limits::{MAX_DETACHED_LEN, MAX_METADATA_LEN};
 use artifact_formats::{Checksum, Commit, ObjectId, RefName, RepoMode};
 use artifact_protocol::frame::Base;
 use artifact_protocol::limits::MAX_BASES;
-use artifact_store::{LocalStore, Own};
+use artifact_store::{LocalStore, Own, Ref};
 use bytes::Bytes;
 
 use crate::error::Error;
@@ -119,6 +119,26 @@ impl Local {
         (Checksum::of(&bytes) == commit).then(|| bytes.into())
     }
 
+    /// Reads a commit's detached metadata, if the repository has some.
+    pub(crate) fn detached_bytes(&self, commit: Checksum) -> Option<Bytes> {
+        let path = self.object(&ObjectId::commit(commit), "commitmeta");
+        let len = fs::metadata(&path).ok()?.len();
+        let bytes = (len <= MAX_DETACHED_LEN as u64).then(|| fs::read(path).ok())??;
+        Some(bytes.into())
+    }
+
+    /// Returns the values of refs, and whether they are complete.
+    pub(crate) fn held(&self, names: &[RefName]) -> Result<Vec<Option<Ref>>, Error> {
+        self.store.held(names).map_err(unusable(&self.path))
+    }
+
+    /// Returns the names of all refs.
+    pub(crate) fn names(&self) -> Result<Vec<RefName>, Error> {
+        let mut names = Vec::new();
+        collect(&self.path.join("refs/heads"), "", &mut names)?;
+        Ok(names)
+    }
+
     fn object(&self, id: &ObjectId, extension: &str) -> PathBuf {
         self.path.join("objects").join(id.loose_path(extension))
     }
@@ -167,6 +187,23 @@ fn unusable(path: &Path) -> impl FnOnce(artifact_store::Error) -> Error {
         path,
         source: Box::new(source),
     }
+}
+
+/// Adds the names of the refs below a directory.
+fn collect(dir: &Path, prefix: &str, names: &mut Vec<RefName>) -> Result<(), Error> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if is_absent(&error) => return Ok(()),
+        entries => entries.map_err(io_error("list", dir))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(io_error("list", dir))?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            true => collect(&entry.path(), &format!("{name}/"), names)?,
+            false => names.extend(name.parse::<RefName>().ok()),
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use artifact_formats::{Checksum, ObjectId, RefName, RefPattern, RepoMode, Summary};
+use artifact_formats::{Checksum, ObjectId, RefName, RefPattern, RepoConfig, RepoMode, Summary};
 use artifact_protocol::frame::RefOutcome;
 
 use crate::error::Error;
@@ -18,13 +18,13 @@ use crate::verify::{Demands, Reason, SystemKeys, demands_of_remotes};
 /// A pull under construction: which refs to take, and how.
 #[derive(Clone, Debug)]
 pub struct Pull {
-    local: Arc<Local>,
-    names: BTreeSet<RefName>,
-    pattern: Option<RefPattern>,
-    except: BTreeSet<RefName>,
-    depth: u32,
-    force: bool,
-    dry_run: bool,
+    pub(crate) local: Arc<Local>,
+    pub(crate) names: BTreeSet<RefName>,
+    pub(crate) pattern: Option<RefPattern>,
+    pub(crate) except: BTreeSet<RefName>,
+    pub(crate) depth: u32,
+    pub(crate) force: bool,
+    pub(crate) dry_run: bool,
     addresses: Vec<String>,
     demands: Vec<Demands>,
     system: SystemKeys,
@@ -129,9 +129,58 @@ impl Pull {
         mut progress: impl FnMut(Event),
     ) -> Result<Report, Error> {
         let demands = Arc::new(self.demands_for(origin)?);
+        let config = origin.config().await?;
+        if let Kind::Web(web) = &origin.kind
+            && web.answers_pulls()
+            && self.suits_a_stream(&demands)
+            && let Some(report) = self.ask(web, &demands, &mut progress).await?
+        {
+            return self.settle_doubts(report, origin, demands, &config).await;
+        }
+        self.pull_files(origin, demands, &config, &mut progress)
+            .await
+    }
+
+    /// Pulls the refs from the files that were left alone because only the files tell whether what
+    /// they hold is in the cache's history.
+    async fn settle_doubts(
+        &self,
+        mut report: Report,
+        origin: &Origin,
+        demands: Arc<Vec<Demands>>,
+        config: &RepoConfig,
+    ) -> Result<Report, Error> {
+        let is_doubtful = |pulled: &PulledRef| {
+            matches!(pulled.outcome, Outcome::Refused(Refusal::HoldsWork { .. }))
+        };
+        let doubtful = report.refs.iter().filter(|pulled| is_doubtful(pulled));
+        let names: BTreeSet<_> = doubtful.map(|pulled| pulled.name.clone()).collect();
+        if names.is_empty() {
+            return Ok(report);
+        }
+        let again = Self {
+            names,
+            pattern: None,
+            ..self.clone()
+        };
+        let again = Box::pin(again.pull_files(origin, demands, config, &mut |_| ())).await?;
+        report.refs.retain(|pulled| !is_doubtful(pulled));
+        report.refs.extend(again.refs);
+        report.objects += again.objects;
+        report.bytes += again.bytes;
+        Ok(report)
+    }
+
+    /// Pulls from the files of a web server or path.
+    async fn pull_files(
+        &self,
+        origin: &Origin,
+        demands: Arc<Vec<Demands>>,
+        config: &RepoConfig,
+        progress: &mut impl FnMut(Event),
+    ) -> Result<Report, Error> {
         let mut report = Report::default();
-        let (config, found) =
-            tokio::try_join!(origin.config(), self.find(origin, &demands, &mut report))?;
+        let found = self.find(origin, &demands, &mut report).await?;
         if matches!(origin.kind, Kind::Web(_)) && config.mode != RepoMode::Archive {
             return Err(Error::NotAnArchive {
                 origin: origin.to_string(),
@@ -158,7 +207,7 @@ impl Pull {
         let mut tally = Tally::default();
         let found: Vec<_> = found.into_iter().collect();
         for group in found.chunks(GROUP_LEN) {
-            let pulled = self.pull_group(&job, group, &mut tally, &mut progress);
+            let pulled = self.pull_group(&job, group, &mut tally, progress);
             report.refs.extend(pulled.await?);
         }
         report.objects = tally.objects;
@@ -168,14 +217,18 @@ impl Pull {
 
     /// Collects who demands which signatures.
     fn demands_for(&self, origin: &Origin) -> Result<Vec<Demands>, Error> {
-        let mut addresses = self.addresses.clone();
-        addresses.push(match &origin.kind {
+        self.demands_at(&[match &origin.kind {
             Kind::Web(web) => web.url().as_raw().to_owned(),
             Kind::Path(path) => {
                 let absolute = path.canonicalize().unwrap_or_else(|_| path.clone());
                 absolute.to_string_lossy().into_owned()
             }
-        });
+        }])
+    }
+
+    /// Does the same for a cache that is known by further addresses.
+    pub(crate) fn demands_at(&self, further: &[String]) -> Result<Vec<Demands>, Error> {
+        let addresses = [&self.addresses, further].concat();
         let (path, config) = (self.local.path(), self.local.config());
         let mut demands = demands_of_remotes(path, config, &addresses, &self.system)?;
         demands.extend(self.demands.iter().cloned());

@@ -73,6 +73,13 @@ pub enum Event {
         /// Their number.
         objects: u64,
     },
+    /// So much is wanted altogether, what has come included.
+    Extent {
+        /// Objects.
+        objects: u64,
+        /// Their stored bytes.
+        bytes: u64,
+    },
     /// An object was fetched and verified; these are the numbers so far.
     Fetched {
         /// Objects.

@@ -107,6 +107,9 @@ pub enum Reason {
     /// The signatures are malformed.
     #[error("its signatures are malformed")]
     Malformed,
+    /// The commit did not come, or is too large to be kept until it is checked.
+    #[error("it did not come where it can be checked")]
+    NotKept,
     /// There is no summary.
     #[error("the cache has none")]
     NoSummary,

@@ -9,12 +9,13 @@ mod tls;
 mod url;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Method, Response, Version};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 pub use self::failure::{Cause, WebError};
 pub use self::tls::CertificateError;
@@ -68,6 +69,7 @@ pub(crate) struct Web {
     // many requests at once would open a connection of its own.
     http2: [Client; HTTP2_CONNECTIONS],
     spoken: AtomicU8,
+    answers_pulls: AtomicBool,
     next: AtomicUsize,
     pause: Duration,
 }
@@ -111,6 +113,7 @@ impl Web {
             http2,
             url,
             spoken: AtomicU8::new(0),
+            answers_pulls: AtomicBool::new(false),
             next: AtomicUsize::new(0),
             pause: options.pause,
         })
@@ -187,6 +190,30 @@ impl Web {
         }
     }
 
+    /// Returns whether the server has said that it answers pulls.
+    pub(crate) fn answers_pulls(&self) -> bool {
+        self.answers_pulls.load(Ordering::Relaxed)
+    }
+
+    /// Sends a request for a pull; returns the answer as a stream. What is written to that stream
+    /// goes nowhere: the request is over.
+    pub(crate) async fn pull(
+        &self,
+        request: Vec<u8>,
+    ) -> Result<impl AsyncRead + AsyncWrite + use<>, WebError> {
+        let posted = self.client(false).post(self.url.file("pull"));
+        let posted = posted.header(reqwest::header::CONTENT_TYPE, PULL_TYPE);
+        let response = posted.body(request).send().await;
+        let response = response.map_err(|error| WebError::of_file(self.shown("pull"), error))?;
+        if response.status().as_u16() != 200 {
+            return Err(WebError::refused(self.shown("pull"), &response));
+        }
+        let (answer, inlet) = tokio::io::duplex(ANSWER_BUFFER_LEN);
+        // It ends when the answer does, or when nobody reads it any more.
+        tokio::spawn(pour(response, inlet));
+        Ok(tokio::io::join(answer, tokio::io::sink()))
+    }
+
     async fn ask(
         &self,
         method: Method,
@@ -200,6 +227,9 @@ impl Web {
         let response = request.send().await;
         let response = response.map_err(|error| WebError::of_file(self.shown(file), error))?;
         self.learn(&response);
+        if file == "config" && response.headers().contains_key(PULL_HEADER) {
+            self.answers_pulls.store(true, Ordering::Relaxed);
+        }
         match response.status().as_u16() {
             200 => Ok(Some(response)),
             404 | 410 => Ok(None),
@@ -235,6 +265,16 @@ impl Web {
     fn shown(&self, file: &str) -> String {
         format!("{}/{file}", self.url)
     }
+}
+
+/// Passes an answer on as it comes.
+async fn pour(mut response: Response, mut inlet: DuplexStream) {
+    while let Ok(Some(chunk)) = response.chunk().await {
+        if inlet.write_all(&chunk).await.is_err() {
+            return;
+        }
+    }
+    let _ = inlet.shutdown().await;
 }
 
 /// Follows redirects, but not for ever, and not from https to a place that anybody on the way can
@@ -307,6 +347,11 @@ fn too_large(url: String, len_max: u64) -> WebError {
     }
 }
 
+/// The type of a request for a pull and of its answer (SPEC "Pulling").
+const PULL_TYPE: &str = "application/vnd.artifact-cache.pull";
+/// The header on `config` that says that pulls are answered.
+const PULL_HEADER: &str = "artifact-cache-pull";
+const ANSWER_BUFFER_LEN: usize = 256 * 1024;
 const HTTP2_CONNECTIONS: usize = 2;
 /// Unread bytes of one answer; at 350 ms, 6 MB/s for each.
 const HTTP2_STREAM_WINDOW: u32 = 2 * 1024 * 1024;

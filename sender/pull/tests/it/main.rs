@@ -5,3 +5,4 @@ mod cache;
 mod hostile;
 mod loose;
 mod server;
+mod streamed;

@@ -1,0 +1,71 @@
+//! The pull from a receiver, over ssh.
+
+use std::time::Duration;
+
+use artifact_protocol::exit;
+use artifact_puller::{Error, Holds, Pull, Report};
+use artifact_sender::{Error as SenderError, Remote, SessionError};
+
+use crate::address::Address;
+use crate::args::Args;
+use crate::config::Cache;
+use crate::output::Output;
+use crate::session;
+use crate::trouble::Trouble;
+
+/// What came of one session.
+enum Talked {
+    Pulled(Report),
+    /// What seemed to be here has vanished.
+    Missing,
+    /// The server answers no pulls.
+    NotServed,
+    Failed(Error),
+}
+
+/// Pulls from a cache's receiver, if it has one that answers pulls, and returns how long that took.
+pub(super) async fn pull(
+    puller: &Pull,
+    cache: &Cache,
+    args: &Args,
+    output: &Output,
+) -> Result<Option<(Report, Duration)>, Trouble> {
+    let remote = match &cache.address {
+        Address::Receiver(remote @ Remote::Ssh(_)) => remote,
+        Address::Receiver(Remote::Local(_)) | Address::Web(_) => return Ok(None),
+    };
+    let told = |error| Trouble::of_pull(&error, remote);
+    if args.dialect().is_some() || !puller.can_be_streamed().map_err(told)? {
+        return Ok(None);
+    }
+    for holds in [Holds::Something, Holds::Nothing] {
+        let mut progress = output.pull_progress();
+        let talked = session::run(remote, args, output, async |connection, dialect| {
+            if dialect.is_some() {
+                return Ok(Talked::NotServed);
+            }
+            let pulled = puller.over(connection, holds, |event| progress.show(event));
+            match pulled.await {
+                Ok(Some(report)) => Ok(Talked::Pulled(report)),
+                Ok(None) => Ok(Talked::Missing),
+                Err(Error::Session(SessionError::NotServed)) => Ok(Talked::NotServed),
+                Err(Error::Session(error)) => Err(SenderError::Session(error)),
+                Err(error) => Ok(Talked::Failed(error)),
+            }
+        });
+        let talked = talked.await;
+        let took = progress.finish();
+        match talked {
+            Ok(Talked::Pulled(report)) => return Ok(Some((report, took))),
+            Ok(Talked::Missing) => {}
+            Ok(Talked::NotServed) => return Ok(None),
+            Ok(Talked::Failed(error)) => return Err(told(error)),
+            // A server of an old version, or none of ours: its web address may do.
+            Err(trouble) if trouble.code == exit::NOT_THE_PROTOCOL => return Ok(None),
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    Err(told(Error::Internal(
+        "the server leaves out what it promises",
+    )))
+}
