@@ -1,7 +1,6 @@
 //! One's own repository: opened or created for pulls, and what a pull tells a server about it.
 
 use std::collections::BTreeSet;
-use std::fs::DirBuilder;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -181,13 +180,7 @@ impl<F: Fs> LocalStore<F> {
 ///
 /// Fails with `AlreadyExists` if there is one.
 pub fn create(path: &Path, mode: RepoMode) -> Result<(), Error> {
-    match DirBuilder::new().create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(Error::io("making", &path.display())(error));
-        }
-        Ok(()) | Err(_) => {}
-    }
-    let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
+    let fs = RealFs::open_or_make(path).map_err(Error::io("opening", &path.display()))?;
     let (config, new) = (RepoPath::config(), RepoPath::root().child("config.new"));
     if if_there(fs.stat(&config))
         .map_err(Error::io("looking at", &config))?

@@ -60,6 +60,14 @@ impl RealFs {
         })
     }
 
+    /// Opens a directory, and makes it first if it is missing, but not the one above it.
+    pub(crate) fn open_or_make(path: &Path) -> io::Result<Self> {
+        match rustix::fs::mkdir(path, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => Self::open(path),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     fn open_at(&self, path: &RepoPath, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let path = if path.as_str().is_empty() {
             "."
