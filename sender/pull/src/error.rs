@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use artifact_formats::{Checksum, ConfigError, FormatError, ObjectId, RefName, RepoMode};
 use artifact_protocol::session::Error as SessionError;
 
-use crate::verify::Unverified;
+use crate::verify::reason::Unverified;
 use crate::web::WebError;
 
 /// The reason why a pull failed, or a ref of it.

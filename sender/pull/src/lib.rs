@@ -32,6 +32,8 @@
 //! state; it needs a tokio runtime with time and I/O enabled. `gpgv` runs as a child where OpenPGP
 //! signatures are demanded.
 
+mod bindings;
+mod cpus;
 mod error;
 mod local;
 mod loose;

@@ -16,8 +16,8 @@ use artifact_protocol::limits::MAX_BASES;
 use artifact_store::{LocalStore, Own, Ref};
 use bytes::Bytes;
 
+use crate::cpus::cpus;
 use crate::error::Error;
-use crate::loose::cpus;
 
 /// A local repository.
 #[derive(Debug)]

@@ -13,7 +13,8 @@ use crate::loose::{Job, SourceOf, Tally, Want};
 use crate::moves;
 use crate::origin::{Kind, Origin};
 use crate::report::{Event, Outcome, PulledRef, Refusal, Report};
-use crate::verify::{Demands, Reason, SystemKeys, demands_of_remotes};
+use crate::verify::remote::demands_of_remotes;
+use crate::verify::{Demands, Reason, SystemKeys};
 
 /// A pull under construction: which refs to take, and how.
 #[derive(Clone, Debug)]

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use crate::bindings::Bindings;
 use crate::error::Error;
 use crate::local::Local;
 use crate::moves::parse;
@@ -35,26 +36,6 @@ pub(crate) struct Signed {
     // Kept unless they are large.
     content: Option<Bytes>,
     detached: Option<Bytes>,
-}
-
-/// The refs and the collection that a commit is bound to.
-#[derive(Clone, Debug)]
-pub(crate) struct Bindings {
-    pub(crate) refs: Option<Vec<String>>,
-    pub(crate) collection: Option<String>,
-}
-
-impl Bindings {
-    /// Checks that a ref may hold the commit: it is bound to that ref, or to none at all.
-    pub(crate) fn check(&self, name: &RefName, commit: Checksum) -> Result<(), Error> {
-        match &self.refs {
-            Some(refs) if !refs.iter().any(|bound| bound == name.as_str()) => Err(Error::Binding {
-                commit,
-                name: name.clone(),
-            }),
-            Some(_) | None => Ok(()),
-        }
-    }
 }
 
 impl CommitSource {

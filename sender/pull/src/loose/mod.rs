@@ -10,9 +10,7 @@ mod fetch;
 mod frontier;
 
 use std::collections::BTreeSet;
-use std::num::NonZero;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName, RepoMode};
 use artifact_protocol::frame::{Expect, PushOptions, RefOutcome, RefUpdate, Verdict};
@@ -25,6 +23,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use self::commits::{CommitSource, Signed};
 use self::fetch::{Fetcher, Got, LARGE_AT_ONCE, Source};
 use self::frontier::Frontier;
+use crate::cpus::cpus;
 use crate::error::{Error, Fault};
 use crate::origin::Kind;
 use crate::report::Event;
@@ -319,10 +318,6 @@ async fn in_store<P: Push + 'static, T: Send + 'static>(
 
 const fn ended() -> Error {
     Error::Internal("a thread or task has ended")
-}
-
-pub(crate) fn cpus() -> usize {
-    available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Each takes a connection.

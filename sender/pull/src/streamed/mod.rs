@@ -21,9 +21,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use self::requests::{Executor, Ran};
+use crate::cpus::cpus;
 use crate::error::Error;
 use crate::local::Local;
-use crate::loose::{Tally, cpus};
+use crate::loose::Tally;
 use crate::report::Event;
 use crate::verify::Demands;
 

@@ -8,7 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, VerifyingKey};
 
-use super::{Reason, SystemKeys};
+use super::reason::Reason;
+use super::system::SystemKeys;
 
 /// Trusted ed25519 keys. A signature by any of them is good.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -13,7 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
-use super::{Reason, SystemKeys};
+use super::reason::Reason;
+use super::system::SystemKeys;
 
 /// Trusted OpenPGP keys. A signature by any of them is good, unless it or the key has expired, or
 /// the key is revoked.

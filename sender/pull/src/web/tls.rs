@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
-use super::WebOptions;
+use super::options::WebOptions;
 
 /// The certificates to use cannot be read or used.
 #[derive(Debug, thiserror::Error)]
