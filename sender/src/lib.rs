@@ -45,6 +45,7 @@ mod error;
 mod openssh;
 mod plan;
 mod push;
+mod reading;
 mod remote;
 mod report;
 mod run;

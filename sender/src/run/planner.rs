@@ -7,9 +7,9 @@ use std::thread;
 use artifact_formats::ObjectId;
 use artifact_protocol::session::{PlanRequest, SourceDone, SourceOp, SourceOutcome, SourceRequest};
 
-use super::failure::Failure;
 use crate::error::Error;
 use crate::plan::{self, Plan, Target};
+use crate::reading::Failure;
 use crate::source::Repository;
 
 /// Starts the thread. It reports each completion, and ends when the pool is gone.

@@ -8,9 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use artifact_formats::ObjectId;
-use artifact_protocol::session::{
-    Fault, Fetched, SourceDone, SourceOp, SourceOutcome, SourceRequest,
-};
+use artifact_protocol::session::{Fault, Fetched};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -20,21 +18,22 @@ use crate::source::{LargeObject, Object, Piece, Repository};
 
 /// The queue of the threads.
 #[derive(Debug)]
-pub(super) struct Readers(Sender<Job>);
+pub(super) struct Readers<R>(Sender<Job<R>>);
 
 /// A job for a reader.
 #[derive(Debug)]
-enum Job {
-    Fetch(SourceRequest),
+enum Job<R> {
+    Fetch(R, Vec<ObjectId>),
     /// The next piece of an object, if it has another.
     Piece(Arc<OpenObject>),
 }
 
 /// The result of a job.
 #[derive(Debug)]
-pub(super) enum Read {
+pub(crate) enum Read<R> {
     Fetched {
-        done: SourceDone,
+        request: R,
+        outcome: Result<Vec<Fetched>, Fault>,
         opened: Vec<Arc<OpenObject>>,
     },
     Piece {
@@ -46,7 +45,7 @@ pub(super) enum Read {
 
 /// A piece to send, or the fault.
 #[derive(Debug)]
-pub(super) struct ReadPiece {
+pub(crate) struct ReadPiece {
     pub(super) outcome: Result<Bytes, Fault>,
     /// Whether the object has no further piece.
     pub(super) last: bool,
@@ -54,7 +53,7 @@ pub(super) struct ReadPiece {
 
 /// A large object whose pieces are being read.
 #[derive(Debug)]
-pub(super) struct OpenObject {
+pub(crate) struct OpenObject {
     pub(super) id: ObjectId,
     /// Whether reading several pieces at once is worthwhile.
     pub(super) is_divisible: bool,
@@ -68,13 +67,13 @@ struct Rest {
     begun: u64,
 }
 
-impl Readers {
+impl<R: Send + 'static> Readers<R> {
     /// Starts `count` threads. They report their results, and end when the pool is gone.
     pub(super) fn start(
         count: usize,
         repository: &Arc<Repository>,
         failure: &Failure,
-        report: impl Fn(Read) + Clone + Send + 'static,
+        report: impl Fn(Read<R>) + Clone + Send + 'static,
     ) -> Self {
         let (sender, jobs) = channel();
         let jobs = Arc::new(Mutex::new(jobs));
@@ -96,9 +95,9 @@ impl Readers {
     }
 
     /// Queues a request for objects.
-    pub(super) fn fetch(&self, request: SourceRequest) {
+    pub(super) fn fetch(&self, request: R, ids: Vec<ObjectId>) {
         // The threads live as long as the queue.
-        let _ = self.0.send(Job::Fetch(request));
+        let _ = self.0.send(Job::Fetch(request, ids));
     }
 
     /// Begins another piece of an object.
@@ -107,20 +106,20 @@ impl Readers {
     }
 }
 
-struct Reader<F> {
+struct Reader<R, F> {
     repository: Arc<Repository>,
-    jobs: Arc<Mutex<Receiver<Job>>>,
+    jobs: Arc<Mutex<Receiver<Job<R>>>>,
     failure: Failure,
     report: F,
 }
 
-impl<F: Fn(Read)> Reader<F> {
+impl<R, F: Fn(Read<R>)> Reader<R, F> {
     /// Runs jobs until nobody can send any more.
     fn run(&self) {
         loop {
             let job = self.jobs.lock().recv();
             match job {
-                Ok(Job::Fetch(request)) => (self.report)(self.fetch(request)),
+                Ok(Job::Fetch(request, ids)) => (self.report)(self.fetch(request, &ids)),
                 Ok(Job::Piece(object)) => {
                     if let Some(read) = self.piece(object) {
                         (self.report)(read);
@@ -131,22 +130,16 @@ impl<F: Fn(Read)> Reader<F> {
         }
     }
 
-    fn fetch(&self, request: SourceRequest) -> Read {
+    fn fetch(&self, request: R, ids: &[ObjectId]) -> Read<R> {
         let mut opened = Vec::new();
-        let outcome = match request.op() {
-            SourceOp::Fetch(ids) => ids
-                .iter()
-                .map(|id| self.open(*id, &mut opened))
-                .collect::<Result<_, _>>()
-                .map(SourceOutcome::Fetched),
-            SourceOp::Descends(_)
-            | SourceOp::Plan(_)
-            | SourceOp::Offer { .. }
-            | SourceOp::Vouch(_)
-            | SourceOp::Next(_) => Err(Error::Internal("not a reader's")),
-        };
-        let done = request.complete(outcome.map_err(|error| self.failure.keep(error)));
-        Read::Fetched { done, opened }
+        let objects = ids.iter().map(|id| self.open(*id, &mut opened));
+        let outcome = objects.collect::<Result<_, _>>();
+        let outcome = outcome.map_err(|error| self.failure.keep(error));
+        Read::Fetched {
+            request,
+            outcome,
+            opened,
+        }
     }
 
     fn open(&self, id: ObjectId, opened: &mut Vec<Arc<OpenObject>>) -> Result<Fetched, Error> {
@@ -164,7 +157,7 @@ impl<F: Fn(Read)> Reader<F> {
     }
 
     /// Reads a piece while nobody else reads from the same object, and then compresses it.
-    fn piece(&self, object: Arc<OpenObject>) -> Option<Read> {
+    fn piece(&self, object: Arc<OpenObject>) -> Option<Read<R>> {
         let mut rest = object.rest.lock();
         // The object may have ended with an earlier piece.
         let piece = rest.object.next_piece()?;
