@@ -31,6 +31,9 @@ pub enum Error {
     /// A bug of this library.
     #[error("internal fault: {0}")]
     Internal(&'static str),
+    /// The client of a pull asked for more than the server answers at once.
+    #[error("the client asked for too much: {0}")]
+    TooMuchAsked(String),
     /// The user named a place that is not an OSTree repository.
     #[error("{} is not an OSTree repository: it has no {missing}", path.display())]
     NotARepository {

@@ -40,6 +40,7 @@
 //!
 //! Text from the server is [`Text`], which can only be shown escaped.
 
+mod answer;
 mod cipher;
 mod error;
 mod openssh;
@@ -54,6 +55,7 @@ mod transport;
 
 // The public interface is:
 
+pub use answer::{Answers, Terms};
 pub use artifact_formats::{Checksum, RefName};
 pub use artifact_protocol::dialect::Dialect;
 pub use artifact_protocol::frame::{Expect, RefOutcome, Refusal, SummaryDone, Welcome};

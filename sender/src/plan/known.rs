@@ -10,11 +10,11 @@ use artifact_formats::ObjectId;
 /// Consists of sorted arrays, each of which grows by itself and by little: a hash set of a million
 /// names takes 36 bytes for each, and half as much again while it grows.
 #[derive(Debug, Default)]
-pub(super) struct Known(Vec<Vec<[u8; 16]>>);
+pub(crate) struct Known(Vec<Vec<[u8; 16]>>);
 
 impl Known {
     /// Returns whether the name is new.
-    pub(super) fn insert(&mut self, id: ObjectId) -> bool {
+    pub(crate) fn insert(&mut self, id: ObjectId) -> bool {
         if self.0.is_empty() {
             self.0.resize_with(ARRAYS, Vec::new);
         }

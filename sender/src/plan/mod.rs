@@ -18,12 +18,12 @@ use std::sync::Arc;
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 
 use self::history::history;
-use self::known::Known;
 use crate::error::Error;
 use crate::source::Repository;
 
 pub use self::history::Target;
 pub(crate) use self::history::descends;
+pub(crate) use self::known::Known;
 pub(crate) use self::small::small_closures;
 
 /// The objects still to be offered in one push.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::fault::FileFault;
@@ -38,12 +38,41 @@ impl Files {
         relative: &str,
         flags: OFlags,
     ) -> Result<Option<(OwnedFd, u64)>, FileFault> {
-        let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
+        // Opening a pipe in the place of a file must not wait for its writer.
+        let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match rustix::fs::openat(&self.root, relative, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(errno) => return Err(FileFault::io("open", errno)),
         };
+        Self::checked(file)
+    }
+
+    /// Opens a regular file like [`regular`](Self::regular), with no symbolic link in its path.
+    fn regular_beneath(&self, relative: &str) -> Result<Option<(OwnedFd, u64)>, FileFault> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        loop {
+            let opened = rustix::fs::openat2(&self.root, relative, flags, Mode::empty(), beneath);
+            return match opened {
+                Ok(file) => Self::checked(file),
+                // The kernel could not tell whether a concurrent rename led outside: try again.
+                Err(Errno::AGAIN | Errno::INTR) => continue,
+                Err(
+                    Errno::NOENT
+                    | Errno::NOTDIR
+                    | Errno::LOOP
+                    | Errno::XDEV
+                    | Errno::NAMETOOLONG
+                    | Errno::NXIO,
+                ) => Ok(None),
+                Err(errno) => Err(FileFault::io("open", errno)),
+            };
+        }
+    }
+
+    /// Returns an open file with its length in bytes; `None` if it is a directory.
+    fn checked(file: OwnedFd) -> Result<Option<(OwnedFd, u64)>, FileFault> {
         let stat = rustix::fs::fstat(&file)
             .map_err(|errno| FileFault::io("ask for the length of", errno))?;
         match FileType::from_raw_mode(stat.st_mode) {
@@ -58,8 +87,26 @@ impl Files {
     }
 
     /// Reads a file of at most `limit` bytes; `None` if it does not exist.
-    pub(super) fn read(&self, relative: &str, limit: usize) -> Result<Option<Bytes>, FileFault> {
-        let Some((file, len)) = self.regular(relative, OFlags::empty())? else {
+    pub(super) fn read(
+        &self,
+        relative: &str,
+        flags: OFlags,
+        limit: usize,
+    ) -> Result<Option<Bytes>, FileFault> {
+        Self::whole(self.regular(relative, flags)?, limit)
+    }
+
+    /// Reads a file like [`read`](Self::read), with no symbolic link in its path.
+    pub(super) fn read_beneath(
+        &self,
+        relative: &str,
+        limit: usize,
+    ) -> Result<Option<Bytes>, FileFault> {
+        Self::whole(self.regular_beneath(relative)?, limit)
+    }
+
+    fn whole(opened: Option<(OwnedFd, u64)>, limit: usize) -> Result<Option<Bytes>, FileFault> {
+        let Some((file, len)) = opened else {
             return Ok(None);
         };
         let capacity = usize::try_from(len).ok().filter(|len| *len <= limit);

@@ -22,10 +22,12 @@ mod bare;
 mod deflate;
 mod fault;
 mod files;
+mod heads;
 mod object;
 mod refs;
 mod repository;
 
+pub(crate) use self::heads::Looks;
 pub(crate) use self::object::Piece;
 pub use self::object::{LargeObject, Object};
 pub use self::repository::Repository;

@@ -9,6 +9,7 @@ use std::{fmt, io};
 use artifact_formats::limits::{MAX_DETACHED_LEN, MAX_METADATA_LEN};
 use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind, RepoConfig, RepoMode};
 use bytes::Bytes;
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
 use super::archive::ArchiveFile;
@@ -186,7 +187,11 @@ impl Repository {
     pub fn detached(&self, commit: Checksum) -> Result<Option<Bytes>, Error> {
         let id = ObjectId::commit(commit);
         let relative = format!("objects/{}", id.loose_path("commitmeta"));
-        let detached = self.read_file(&relative, MAX_DETACHED_LEN)?;
+        // The name says nothing of the content: a link could show another file.
+        let detached = self
+            .files
+            .read(&relative, OFlags::NOFOLLOW, MAX_DETACHED_LEN);
+        let detached = detached.map_err(|fault| fault.at(self.path().join(&relative)))?;
         match (detached, &self.parent) {
             (None, Some(parent)) => parent.detached(commit),
             // When the last entry is removed, libostree writes an empty file, that is, an empty
@@ -213,6 +218,17 @@ impl Repository {
         self.or_parent(own, |parent| parent.read(id))
     }
 
+    /// Returns the length of an object's file in bytes, without opening it; `None` if it is missing.
+    /// In a bare repository content is shorter once it is compressed.
+    pub(crate) fn file_len(&self, id: ObjectId) -> Result<Option<u64>, Error> {
+        let stat = self.files.stat(&self.relative_path(id));
+        let stat = stat.map_err(|fault| self.place(id).error(fault.into()))?;
+        match (stat, &self.parent) {
+            (None, Some(parent)) => parent.file_len(id),
+            (stat, _) => Ok(stat.map(|stat| stat.st_size.unsigned_abs())),
+        }
+    }
+
     /// Starts to read an object of this repository: returns its first bytes, and the source of the
     /// rest.
     fn open_own(&self, id: ObjectId) -> Result<(Bytes, Rest), ObjectFault> {
@@ -231,7 +247,9 @@ impl Repository {
     }
 
     fn own_metadata(&self, id: ObjectId) -> Result<Bytes, ObjectFault> {
-        let bytes = self.files.read(&self.relative_path(id), MAX_METADATA_LEN)?;
+        let bytes = self
+            .files
+            .read(&self.relative_path(id), OFlags::empty(), MAX_METADATA_LEN)?;
         let bytes = bytes.ok_or(ObjectFault::Missing)?;
         fault::verify(id.checksum, Sha256::new_with_prefix(&bytes))?;
         Ok(bytes)
@@ -280,7 +298,17 @@ impl Repository {
 impl Repository {
     /// Reads a file of at most `limit` bytes; `None` if it does not exist.
     pub(super) fn read_file(&self, relative: &str, limit: usize) -> Result<Option<Bytes>, Error> {
-        let read = self.files.read(relative, limit);
+        let read = self.files.read(relative, OFlags::empty(), limit);
+        read.map_err(|fault| fault.at(self.path().join(relative)))
+    }
+
+    /// Reads a file like [`read_file`](Self::read_file), with no symbolic link in its path.
+    pub(super) fn read_beneath(
+        &self,
+        relative: &str,
+        limit: usize,
+    ) -> Result<Option<Bytes>, Error> {
+        let read = self.files.read_beneath(relative, limit);
         read.map_err(|fault| fault.at(self.path().join(relative)))
     }
 
