@@ -174,6 +174,7 @@ mod tests {
             push = ["alpha/**"]
             replace = ["alpha/main/*"]
             sign = ["alpha/x"]
+            pull = ["alpha/**", "beta/*"]
             rule = "any"
             refs-max = 40
             bytes-max = "7GB"
@@ -232,6 +233,8 @@ mod tests {
             ]
         );
         assert_eq!(ci.grants.replace, ["alpha/main/*".parse().unwrap()]);
+        let pull = ["alpha/**", "beta/*"].map(|pattern| pattern.parse().unwrap());
+        assert_eq!(ci.grants.pull, Some(pull.to_vec()));
         assert!(others.any_key && others.keys.is_empty() && !ci.any_key);
         assert_eq!(others.grants, Grants::default());
         assert_eq!(parse(""), Ok(Config::default()));

@@ -66,6 +66,7 @@ pub(super) struct RawIdentity {
     replace: Vec<Spanned<String>>,
     #[serde(default)]
     sign: Vec<Spanned<String>>,
+    pull: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     rule: Rule,
     refs_max: Option<u64>,
@@ -149,6 +150,7 @@ pub(super) fn gather(raw: Vec<RawIdentity>) -> Result<Vec<Identity>, Fault> {
                 push: parse_all(&raw.push)?,
                 replace: parse_all(&raw.replace)?,
                 sign: parse_all(&raw.sign)?,
+                pull: raw.pull.as_deref().map(parse_all).transpose()?,
                 rule: raw.rule,
             },
             allowance: Allowance {

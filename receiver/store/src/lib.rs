@@ -35,6 +35,6 @@ pub use crate::local::upkeep::prune::{Pruned, prune, would_prune};
 pub use crate::local::upkeep::remove::{Removal, StoredRef, list_refs, remove_refs, tidy};
 pub use crate::local::upkeep::repair::{Repaired, repair};
 pub use crate::local::upkeep::status::{Count, Status, broken_refs, count_objects, status};
-pub use crate::local::{LocalStore, StoreConfig};
+pub use crate::local::{LocalStore, SessionPlace, StoreConfig};
 pub use crate::nowhere::{Nowhere, Refused};
 pub use crate::seam::{ObjectStream, Push, Stager, Store};

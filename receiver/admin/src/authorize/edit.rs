@@ -19,6 +19,7 @@ pub(super) struct Identity<'a> {
     pub(super) push: &'a [RefPattern],
     pub(super) replace: &'a [RefPattern],
     pub(super) sign: &'a [RefPattern],
+    pub(super) pull: &'a [RefPattern],
 }
 
 /// Adds an identity, or extends an existing one, and returns a configuration that parses.
@@ -36,6 +37,19 @@ pub(super) fn add_identity(
         bail!(
             "this key is {}'s already, in {}",
             owner.name,
+            path.display()
+        );
+    }
+    let known = before.identities.iter().find(|i| i.name == identity.name);
+    if let Some(known) = known
+        && known.grants.pull.is_none()
+        && known.grants.permit_changes()
+        && !identity.pull.is_empty()
+    {
+        bail!(
+            "{} may pull every ref already, because it has another right and no list `pull`; to \
+             limit it, add the list in {}",
+            known.name,
             path.display()
         );
     }
@@ -72,6 +86,7 @@ pub(super) fn add_identity(
         ("push", identity.push),
         ("replace", identity.replace),
         ("sign", identity.sign),
+        ("pull", identity.pull),
     ] {
         for pattern in patterns {
             let list = list(table, key)?;
@@ -82,7 +97,9 @@ pub(super) fn add_identity(
                 list.push(pattern.as_str());
             }
         }
+        // An empty list of refs to pull takes a right away.
         if patterns.is_empty()
+            && key != "pull"
             && table
                 .get(key)
                 .and_then(Item::as_array)
@@ -215,6 +232,7 @@ mod tests {
             push: &parse(push),
             replace: &[],
             sign: &parse(sign),
+            pull: &[],
         };
         add_identity(text, &identity, Path::new("x.toml"))
     }

@@ -42,6 +42,9 @@ pub(crate) struct Authorize {
     /// Refs whose existing commits' signatures the key may replace
     #[arg(long, value_name = "PATTERN")]
     sign: Vec<RefPattern>,
+    /// Refs that the key may pull over ssh [default: all, for a key with another right]
+    #[arg(long, value_name = "PATTERN")]
+    pull: Vec<RefPattern>,
     /// Has no effect: writing is the default. Older manuals use it
     #[arg(long, hide = true, conflicts_with = "dry_run")]
     write: bool,
@@ -64,6 +67,7 @@ pub(crate) fn run(args: &Authorize) -> anyhow::Result<u8> {
         push: &args.push,
         replace: &args.replace,
         sign: &args.sign,
+        pull: &args.pull,
     };
     args.files.change(
         |text| edit::add_identity(text, &identity, &args.files.config),

@@ -22,7 +22,7 @@ use crate::local::disk::real::RealFs;
 use crate::local::disk::space::HeadRoom;
 use crate::local::push::LocalPush;
 use crate::local::push::pusher::Pusher;
-use crate::local::push::session_limit::Places;
+use crate::local::push::session_limit::{self, Places};
 use crate::local::push::workspace::{Bounds, Workspace};
 use crate::local::repository::account::Account;
 use crate::local::repository::load::Allowance;
@@ -67,7 +67,14 @@ pub struct LocalStore<F: Fs = RealFs> {
     own: Option<RefPlace>,
 }
 
+/// A place among the sessions that may run at once, until this is dropped.
+#[derive(Debug)]
+pub struct SessionPlace<F: Fs = RealFs>(#[expect(dead_code, reason = "locks")] Vec<F::Lock>);
+
 impl LocalStore {
+    /// The directory below the repository in which [`take_place`](Self::take_place) writes.
+    pub const SESSIONS: &str = "extensions/artifact-cache";
+
     /// Opens the repository of mode archive at `path`, as a cache.
     pub fn open(path: &Path, config: StoreConfig) -> Result<Self, Error> {
         let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
@@ -83,6 +90,14 @@ impl<F: Fs> LocalStore<F> {
             config,
             own: None,
         })
+    }
+
+    /// Takes a place among the sessions that may run at once, for a session that only reads.
+    pub fn take_place(&self) -> Result<SessionPlace<F>, Error> {
+        let StoreConfig {
+            identity, places, ..
+        } = &self.config;
+        session_limit::take(&*self.repo.fs, identity, *places).map(SessionPlace)
     }
 
     /// Makes the summary from the repository alone, without the record, and calls `sign` while no

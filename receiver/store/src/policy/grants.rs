@@ -14,6 +14,10 @@ pub struct Grants {
     pub sign: Vec<RefPattern>,
     /// Where it may move refs.
     pub rule: Rule,
+    /// Refs that it may pull. Without a list, all of them if it has another right, and none
+    /// otherwise: who may change a cache may be expected to read it, and who may do nothing must
+    /// not gain a right by an upgrade.
+    pub pull: Option<Vec<RefPattern>>,
 }
 
 /// Where a ref may be moved.
@@ -66,12 +70,33 @@ impl Grants {
                 text += &line;
             }
         }
+        for pattern in self.pull.iter().flatten() {
+            let line = format!("pull {pattern}\n");
+            if text.len() + line.len() > MAX_TEXT_LEN {
+                return text + "and more\n";
+            }
+            text += &line;
+        }
         text
     }
 
     /// Returns whether nothing is granted.
     pub fn is_empty(&self) -> bool {
-        self.push.is_empty() && self.replace.is_empty() && self.sign.is_empty()
+        !self.permit_changes() && self.pull.as_ref().is_none_or(Vec::is_empty)
+    }
+
+    /// Returns whether a right to change anything is granted.
+    pub fn permit_changes(&self) -> bool {
+        !(self.push.is_empty() && self.replace.is_empty() && self.sign.is_empty())
+    }
+
+    /// Returns the refs that may be pulled; `None` is all of them.
+    pub(super) fn readable(&self) -> Option<&[RefPattern]> {
+        match &self.pull {
+            Some(patterns) => Some(patterns),
+            None if self.permit_changes() => None,
+            None => Some(&[]),
+        }
     }
 
     /// Returns whether an action is granted.

@@ -6,7 +6,7 @@
 
 mod grants;
 
-use artifact_formats::{Checksum, Commit, RefName};
+use artifact_formats::{Checksum, Commit, RefName, RefPattern};
 use artifact_protocol::frame::{Expect, PushOptions, RefUpdate, Refusal, RefusalCode, Verdict};
 
 pub use crate::policy::grants::{Action, Grants, Rule};
@@ -69,6 +69,18 @@ impl Policy {
     pub fn turns_away(&self) -> Option<String> {
         let limited = self.limited.as_ref()?;
         (limited.grants.is_empty()).then(|| format!("{} may do nothing here", limited.who))
+    }
+
+    /// Returns the text for a client that may pull, and may not change anything; `None` if it may.
+    pub fn only_reads(&self) -> Option<String> {
+        let limited = self.limited.as_ref()?;
+        (!limited.grants.permit_changes())
+            .then(|| format!("{} may pull from here, and not push", limited.who))
+    }
+
+    /// Returns the refs that the client may pull; `None` is all of them.
+    pub fn readable(&self) -> Option<&[RefPattern]> {
+        self.limited.as_ref()?.grants.readable()
     }
 
     /// Returns the client's rights, a line for each, if they are limited.
@@ -380,6 +392,47 @@ mod tests {
                 "{right}"
             );
         }
+    }
+
+    #[test]
+    fn who_may_change_something_may_pull_everything_unless_a_list_says_otherwise() {
+        let patterns = |texts: &[&str]| -> Vec<RefPattern> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let all: Option<Vec<RefPattern>> = None;
+        for (push, pull, readable, rights, pushes) in [
+            (&["a/**"][..], None, all.clone(), "create a/**\n", true),
+            (
+                &["a/**"],
+                Some(&["b/*"][..]),
+                Some(patterns(&["b/*"])),
+                "create a/**\npull b/*\n",
+                true,
+            ),
+            (&["a/**"], Some(&[]), Some(vec![]), "create a/**\n", true),
+            (
+                &[],
+                Some(&["**"]),
+                Some(patterns(&["**"])),
+                "pull **\n",
+                false,
+            ),
+            (&[], Some(&[]), Some(vec![]), "", false),
+            (&[], None, Some(vec![]), "", false),
+        ] {
+            let grants = Grants {
+                push: patterns(push),
+                pull: pull.map(patterns),
+                ..Grants::default()
+            };
+            let policy = Policy::limited("somebody".into(), grants);
+            assert_eq!(policy.readable(), readable.as_deref(), "{push:?} {pull:?}");
+            assert_eq!(policy.rights().as_deref(), Some(rights));
+            assert_eq!(policy.turns_away().is_some(), rights.is_empty());
+            assert_eq!(policy.only_reads().is_none(), pushes);
+        }
+        assert_eq!(Policy::default().readable(), None);
+        assert_eq!(Policy::default().only_reads(), None);
     }
 
     #[test]
