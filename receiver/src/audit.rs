@@ -1,4 +1,4 @@
-//! The audit: one line of JSON for each push, whatever its outcome.
+//! The audit: one line of JSON for each push or pull, whatever its outcome.
 //!
 //! The driver's caller writes it when the session is over; a process that is killed writes none.
 //! Failing to write a line is a warning in the log, and does not fail the push.
@@ -10,17 +10,22 @@ use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use artifact_protocol::exit;
-use artifact_protocol::frame::{RefOutcome, RefusalCode, Staged, Verdict};
+use artifact_protocol::frame::{PullState, RefAnswer, RefOutcome, RefusalCode, Staged, Verdict};
 use artifact_protocol::session::{Announcement, Opened, ReceiverEvent};
 use artifact_protocol::{Version, escape_json};
 use serde::{Deserialize, Serialize};
 
-/// The audit's record of one push. Text of clients is escaped in the file, and must be escaped
+use crate::driver::Pulled;
+
+/// The audit's record of one push or pull. Text of clients is escaped in the file, and must be escaped
 /// again when a program shows what it has read from there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The end of the session, as in `2026-01-31T12:00:00Z`.
     pub time: String,
+    /// Whether the client pulled.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pull: bool,
     /// The session's id, as in the log.
     pub session: String,
     /// The client's identity.
@@ -41,12 +46,12 @@ pub struct Record {
     /// The same in a word of [`FAILURES`], to be counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The announced refs: the first [`REFS_MAX`].
+    /// The announced or wanted refs: the first [`REFS_MAX`].
     pub refs: Vec<RefRecord>,
-    /// How many more refs were announced.
+    /// How many more there were.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more_refs: usize,
-    /// Objects received.
+    /// Objects received, or sent in the answer to a pull.
     pub objects: u64,
     /// Their stored bytes.
     pub bytes: u64,
@@ -54,16 +59,18 @@ pub struct Record {
     pub duration_ms: u64,
 }
 
-/// One ref of a push.
+/// One ref of a push or pull.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefRecord {
     /// Its name.
     pub name: String,
     /// The commit it held before.
     pub old: Option<String>,
-    /// The commit that the push set it to, or would have.
+    /// The commit that the push set it to, or would have; of a pull, the commit that was sent, or
+    /// nothing.
     pub new: String,
-    /// `updated`, `unchanged`, `would-update`, `refused`, or `open` if the session ended before.
+    /// `updated`, `unchanged`, `would-update`, `refused`, or `open` if the session ended before; of
+    /// a pull, `sent`, `unchanged`, `refused`, or `open`.
     pub outcome: String,
     /// The reason of a refusal.
     pub why: Option<String>,
@@ -137,6 +144,36 @@ impl Audit {
         }
     }
 
+    /// Records what a client has pulled.
+    pub fn pulled(&mut self, pulled: &Pulled) {
+        let answers = &pulled.answer.refs;
+        let is_sent = pulled.is_sent;
+        self.record.pull = true;
+        self.record.more_refs = answers.len().saturating_sub(REFS_MAX);
+        let is_promised = |answer: &RefAnswer| matches!(answer.state, PullState::Promised { .. });
+        self.left = Left {
+            open: !is_sent && answers.iter().any(is_promised),
+            refused: (answers.iter()).any(|a| matches!(a.state, PullState::Refused(_))),
+        };
+        let refs = answers.iter().take(REFS_MAX).map(|answer| {
+            let (new, outcome, refusal) = match &answer.state {
+                PullState::Promised { commit, .. } if is_sent => (commit.to_hex(), "sent", None),
+                PullState::Promised { commit, .. } => (commit.to_hex(), OPEN, None),
+                PullState::UpToDate => (String::new(), "unchanged", None),
+                PullState::Refused(refusal) => (String::new(), "refused", Some(refusal)),
+            };
+            RefRecord {
+                name: answer.name.to_string(),
+                old: None,
+                new,
+                outcome: outcome.to_owned(),
+                why: refusal.map(|refusal| shortened(refusal.text.as_raw())),
+                reason: refusal.map(|refusal| word_of(refusal.code).to_owned()),
+            }
+        });
+        self.record.refs = refs.collect();
+    }
+
     /// Records that the client was turned away before it could announce anything.
     pub fn turned_away(&mut self) {
         self.turned_away = true;
@@ -175,7 +212,7 @@ impl Audit {
                 }
             });
         if let Err(error) = written {
-            tracing::warn!(%error, "cannot write the audit line of this push");
+            tracing::warn!(%error, "cannot write the audit line of this session");
         }
     }
 }
@@ -226,6 +263,7 @@ const fn word_of(code: RefusalCode) -> &'static str {
         RefusalCode::LOST_RACE => "lost-race",
         RefusalCode::NAME_CONFLICT => "name-conflict",
         RefusalCode::BINDING => "binding",
+        RefusalCode::ABSENT => "absent",
         RefusalCode(_) => "other",
     }
 }
@@ -260,13 +298,19 @@ const fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// The reasons for which a ref may be refused.
-pub const REFUSALS: [&str; 6] = [
+pub const REFUSALS: [&str; 7] = [
     "not-permitted",
     "not-fast-forward",
     "lost-race",
     "name-conflict",
     "binding",
+    "absent",
     "other",
 ];
 /// The reasons for which a push may fail: a right, the connection, the protocol, what was sent, the

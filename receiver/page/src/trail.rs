@@ -120,6 +120,9 @@ impl Trail {
     }
 
     fn take(&mut self, record: Record) {
+        if record.pull {
+            return;
+        }
         let Ok(time) = humantime::parse_rfc3339(&record.time) else {
             return;
         };

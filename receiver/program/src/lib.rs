@@ -1,4 +1,5 @@
-//! `bst-artifact-receive`: receives one push on standard input and output; sshd runs it.
+//! `bst-artifact-receive`: receives one push, or answers one pull, on standard input and output;
+//! sshd runs it.
 //!
 //! Standard output is the wire; everything else goes to standard error. This program does not link
 //! libostree.
@@ -23,7 +24,7 @@ use artifact_receiver::config::Confinement;
 use artifact_receiver::driver::{self, DriverConfig, Patience};
 use artifact_receiver::ulimits;
 use artifact_sandbox::{Needs, Standing};
-use artifact_store::Nowhere;
+use artifact_store::{LocalStore, Nowhere};
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -86,7 +87,7 @@ fn run(args: &Args, surroundings: &Surroundings, id: &str, log: &Log) -> anyhow:
         let signals = Signals::new(TERM_SIGNALS).map_err(|error| {
             Unready::new("the server cannot handle signals; its log says why", error)
         })?;
-        confine(args, prepared.confinement)?;
+        confine(args, &prepared)?;
         Ok((prepared, signals))
     });
     // Threads that start from now on are confined as well.
@@ -106,6 +107,8 @@ fn serve(args: &Args, prepared: Prepared, mut signals: Signals) -> anyhow::Resul
         session,
         oldest,
         mut audit,
+        pushes_nothing,
+        pulls,
         ..
     } = prepared;
     let mut spoken = Spoken::new(session.pull_url.as_ref());
@@ -114,9 +117,10 @@ fn serve(args: &Args, prepared: Prepared, mut signals: Signals) -> anyhow::Resul
         openness: args.openness(oldest, None),
         patience: Patience::default(),
         threads: args.threads(),
+        pulls,
     };
     let turned_away = config.session.turns_away.as_ref();
-    let turned_away = turned_away.map_or_else(String::new, |text| text.as_raw().to_owned());
+    let turned_away = turned_away.map_or(pushes_nothing, |text| text.as_raw().to_owned());
     let (input, output) =
         wire().context("cannot duplicate standard input and output for the protocol")?;
     let event = |event| {
@@ -150,19 +154,28 @@ fn serve(args: &Args, prepared: Prepared, mut signals: Signals) -> anyhow::Resul
             (code, Some((code, error)))
         }
     };
-    audit.finish(served.staged, failure);
+    let mut objects = served.staged;
+    if let Some(pulled) = &served.pulled {
+        audit.pulled(pulled);
+        (objects.objects, objects.bytes) = (pulled.sent.objects, pulled.sent.bytes);
+    }
+    audit.finish(objects, failure);
     Ok(spoken.exit_code(code))
 }
 
 /// Confines this process as far as the kernel supports it, and fails if that is less than the
 /// configuration requires.
-fn confine(args: &Args, confinement: Confinement) -> Result<(), Unready> {
+fn confine(args: &Args, prepared: &Prepared) -> Result<(), Unready> {
+    let needs = match prepared.store {
+        Some(_) => Needs::to_write(args.repo()),
+        None => Needs::to_read(args.repo(), LocalStore::SESSIONS),
+    };
     let mut absent = Vec::new();
     if args.no_sandbox {
         tracing::debug!("sandbox: disabled by --no-sandbox");
         absent.push("--no-sandbox was given".to_owned());
     } else {
-        for layer in artifact_sandbox::enter(&Needs::to_write(args.repo())) {
+        for layer in artifact_sandbox::enter(&needs) {
             let line = format!("{}: {}", layer.what, layer.standing);
             tracing::debug!("sandbox: {line}");
             if matches!(layer.standing, Standing::Absent(_)) {
@@ -170,7 +183,7 @@ fn confine(args: &Args, confinement: Confinement) -> Result<(), Unready> {
             }
         }
     }
-    if confinement == Confinement::Required && !absent.is_empty() {
+    if prepared.confinement == Confinement::Required && !absent.is_empty() {
         let cause = anyhow::anyhow!(
             "the configuration says `sandbox = \"required\"`, but some layers are missing: {}",
             absent.join("; ")
@@ -235,6 +248,7 @@ fn exit_code(error: &driver::Error) -> u8 {
     let session = match error {
         driver::Error::Session(session) => session,
         driver::Error::Store(store) => return exit::of_close(store.to_fault().code),
+        driver::Error::Answer { code, .. } => return exit::of_close(*code),
         _ => return exit::OTHER,
     };
     match session {

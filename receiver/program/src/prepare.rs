@@ -14,8 +14,10 @@ use artifact_protocol::{Text, Version, escape};
 use artifact_receiver::access::{self, AuthInfo, Client};
 use artifact_receiver::audit::{self, Audit, Record};
 use artifact_receiver::config::{Config, Confinement};
+use artifact_receiver::driver::Pulls;
 use artifact_receiver::ulimits;
 use artifact_sandbox::privilege;
+use artifact_sender::{Repository, Terms};
 use artifact_store::{LocalStore, StoreConfig};
 
 use crate::args::Args;
@@ -25,6 +27,10 @@ use crate::surroundings::Surroundings;
 pub(crate) struct Prepared {
     /// `None` for a client without any right to push.
     pub(crate) store: Option<Arc<LocalStore>>,
+    /// The reason to refuse pushes of a client without any right to push.
+    pub(crate) pushes_nothing: String,
+    /// `None` for a client without any right.
+    pub(crate) pulls: Option<Pulls>,
     pub(crate) session: ReceiverConfig,
     /// The oldest protocol version that may push.
     pub(crate) oldest: Version,
@@ -84,7 +90,12 @@ pub(crate) fn prepare(
     let limits = config.limits.of_wire();
     let pull_url = args.pull_url.as_ref().or(config.pull_url.as_ref());
     let turns_away = client.policy.turns_away();
-    let may_push = turns_away.is_none();
+    let is_known = turns_away.is_none();
+    let only_reads = client.policy.only_reads();
+    let terms = Terms {
+        readable: client.policy.readable().map(<[_]>::to_vec),
+        ..Terms::default()
+    };
     let session = ReceiverConfig {
         agent: agent(),
         pull_url: pull_url.map(|url| Text::new(url)),
@@ -106,7 +117,7 @@ pub(crate) fn prepare(
         reread_max: None,
         threads: args.threads(),
     };
-    let store = may_push.then(|| LocalStore::open(args.repo(), store));
+    let store = is_known.then(|| LocalStore::open(args.repo(), store).map(Arc::new));
     let store = store.transpose().map_err(|error| Unready {
         fault: error.to_fault(),
         cause: anyhow::Error::new(error).context(format!(
@@ -114,12 +125,34 @@ pub(crate) fn prepare(
             args.repo().display()
         )),
     })?;
+    let pulls = store.as_ref().map(|store| pulls(args, terms, store));
+    let pulls = pulls.transpose()?;
+    if only_reads.is_some() {
+        // Makes the file of sessions, all that such a client makes us write. A place need not be
+        // free yet.
+        let _ = store.as_ref().map(|store| store.take_place());
+    }
     Ok(Prepared {
-        store: store.map(Arc::new),
+        store: store.filter(|_| only_reads.is_none()),
+        pushes_nothing: only_reads.unwrap_or_default(),
+        pulls,
         session,
         oldest,
         audit,
         confinement: config.sandbox,
+    })
+}
+
+/// Opens the repository for pulls.
+fn pulls(args: &Args, terms: Terms, store: &Arc<LocalStore>) -> Result<Pulls, Unready> {
+    let repository = Repository::open(args.repo()).map_err(|error| {
+        let text = "the server's repository cannot be used; its log says why";
+        Unready::new(text, error)
+    })?;
+    Ok(Pulls {
+        repository: Arc::new(repository),
+        terms,
+        store: Arc::clone(store),
     })
 }
 

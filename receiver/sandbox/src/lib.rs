@@ -81,6 +81,17 @@ impl Needs {
             open_files_max: 1024,
         }
     }
+
+    /// The needs of a receiver whose client may not push: to read its repository, and to write in
+    /// one directory of it, if that exists.
+    pub fn to_read(repo: &Path, written: &str) -> Self {
+        let written = repo.join(written);
+        Self {
+            written: written.is_dir().then_some(written).into_iter().collect(),
+            read: vec![repo.to_owned()],
+            ..Self::to_write(repo)
+        }
+    }
 }
 
 /// Confines the calling thread, and all threads it makes from now on, to its needs, for good.

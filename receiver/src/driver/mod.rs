@@ -6,10 +6,12 @@
 //! ```
 //!
 //! One thread owns the session; the others hand it what happened. It takes no decision of the
-//! protocol's: it carries out what the session puts out, in order.
+//! protocol's: it carries out what the session puts out, in order. A client may ask to pull
+//! instead: then `pull.rs` goes on.
 
 mod pipes;
 mod pool;
+mod pull;
 mod timers;
 
 use std::io::{Read, Write};
@@ -30,6 +32,7 @@ use self::pipes::{Reader, Wire, start_writer};
 use self::pool::{Completion, Pool};
 use self::timers::{Activity, Due, Timers};
 
+pub use self::pull::{Pulled, Pulls};
 pub use self::timers::Patience;
 
 /// Why a push was not done.
@@ -42,6 +45,14 @@ pub enum Error {
     /// What the client sent was refused, or the repository cannot be used.
     #[error("the push was not done")]
     Store(#[source] artifact_store::Error),
+    /// The repository cannot be read, or the client asked for too much of it.
+    #[error("the pull was not answered")]
+    Answer {
+        /// The code that the client was told.
+        code: CloseCode,
+        /// The reason.
+        source: artifact_sender::Error,
+    },
 }
 
 /// How a receiver is run.
@@ -55,6 +66,8 @@ pub struct DriverConfig {
     pub patience: Patience,
     /// Threads that verify and stage objects.
     pub threads: usize,
+    /// What a client that pulls gets; without it none may.
+    pub pulls: Option<Pulls>,
 }
 
 /// What came of a session.
@@ -65,6 +78,8 @@ pub struct Served {
     pub done: Result<(), Error>,
     /// The objects that were verified, published or not.
     pub staged: Staged,
+    /// What was pulled, if the client has asked for something.
+    pub pulled: Option<Pulled>,
 }
 
 /// Serves one client until the session ends.
@@ -94,10 +109,17 @@ pub fn serve<S: Store + 'static>(
         stop();
         let _ = stopped.send(Happening::Stop);
     });
+    let session = ReceiverConfig {
+        serves_pulls: config.pulls.is_some(),
+        ..config.session
+    };
     let mut driver = Driver {
-        session: AnyReceiver::new(config.session, config.openness),
+        session: AnyReceiver::new(session, config.openness),
         reader: Reader::start(input, report(&inbox)),
         writer: Some(start_writer(output, report(&inbox))),
+        pulls: config.pulls,
+        pulled: None,
+        inbox: inbox.clone(),
         pool: Pool::start(store, config.threads, move |completions| {
             drop(inbox.send(Happening::Stored(completions)));
         }),
@@ -116,27 +138,51 @@ pub fn serve<S: Store + 'static>(
     driver.drain();
     driver.linger(&happenings);
     let (failure, staged) = (driver.pool.take_failure(), driver.session.staged());
+    let pulled = driver.pulled.take();
     if driver.at_work == 0 {
         driver.pool.finish();
     }
     // What the client was told of a fault of the store is only a part of it.
     let done = match (result, failure) {
-        (Err(SessionError::Fault(_)), Some(cause)) => Err(Error::Store(cause)),
-        (result, _) => result.map_err(Error::Session),
+        (Err(Ended::Session(SessionError::Fault(_))), Some(cause)) => Err(Error::Store(cause)),
+        (Err(Ended::Session(error)), _) => Err(Error::Session(error)),
+        (Err(Ended::Pull(error)), _) => Err(error),
+        (Ok(()), _) => Ok(()),
     };
-    Served { done, staged }
+    Served {
+        done,
+        staged,
+        pulled,
+    }
 }
 
 /// Something for the loop to act on.
 enum Happening {
     Wire(Wire),
     Stored(Vec<Completion>),
+    /// Something that a pull waits for may be there.
+    Answered,
     /// This process is told to stop.
     Stop,
 }
 
+/// How a session ended before its time.
+enum Ended {
+    Session(SessionError),
+    Pull(Error),
+}
+
+impl From<SessionError> for Ended {
+    fn from(error: SessionError) -> Self {
+        Self::Session(error)
+    }
+}
+
 struct Driver<E> {
     session: AnyReceiver,
+    pulls: Option<Pulls>,
+    pulled: Option<Pulled>,
+    inbox: Sender<Happening>,
     reader: Reader,
     /// `None` once the client takes no more bytes.
     writer: Option<Sender<Bytes>>,
@@ -157,7 +203,7 @@ struct Driver<E> {
 }
 
 impl<E: FnMut(ReceiverEvent)> Driver<E> {
-    fn run(&mut self, happenings: &Receiver<Happening>) -> Result<(), SessionError> {
+    fn run(&mut self, happenings: &Receiver<Happening>) -> Result<(), Ended> {
         while !self.session.is_finished() {
             match self.wait(happenings)? {
                 Happening::Wire(Wire::Read(read)) => self.take_bytes(read)?,
@@ -167,8 +213,9 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
                 }
                 Happening::Stop => {
                     let text = "the server was told to stop";
-                    return Err(self.session.abort(CloseCode::INTERRUPTED, text));
+                    return Err(self.session.abort(CloseCode::INTERRUPTED, text).into());
                 }
+                Happening::Answered => {}
                 Happening::Stored(completions) => {
                     self.timers.heard(Instant::now());
                     self.timers.progressed(Instant::now());
@@ -185,6 +232,9 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
                 }
             }
             self.feed()?;
+            if let Some(session) = self.session.take_pull() {
+                return self.pull(session, happenings).map_err(Ended::Pull);
+            }
         }
         Ok(())
     }
@@ -309,19 +359,7 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
     fn drain(&mut self) {
         while let Some(output) = self.session.poll_output() {
             match output {
-                ReceiverOutput::Transmit(bytes) => {
-                    let now = Instant::now();
-                    self.timers.said(now);
-                    let Some(writer) = &self.writer else {
-                        continue;
-                    };
-                    if self.unwritten == 0 {
-                        self.timers.written(now);
-                    }
-                    self.unwritten += bytes.len();
-                    // A dead writer has reported why.
-                    let _ = writer.send(bytes);
-                }
+                ReceiverOutput::Transmit(bytes) => self.transmit(bytes),
                 ReceiverOutput::Store(request) => {
                     self.announced |= matches!(request.op(), StoreOp::Open(_));
                     self.at_work += 1;
@@ -330,6 +368,20 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
                 ReceiverOutput::Event(event) => (self.event)(event),
             }
         }
+    }
+
+    fn transmit(&mut self, bytes: Bytes) {
+        let now = Instant::now();
+        self.timers.said(now);
+        let Some(writer) = &self.writer else {
+            return;
+        };
+        if self.unwritten == 0 {
+            self.timers.written(now);
+        }
+        self.unwritten += bytes.len();
+        // A dead writer has reported why.
+        let _ = writer.send(bytes);
     }
 
     /// Lets the client take the last bytes, for a while, and the store finish what it is at: a
@@ -344,7 +396,7 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
                 }
                 Ok(Happening::Wire(Wire::Written(Err(_)))) => self.unwritten = 0,
                 Ok(Happening::Stored(completions)) => self.at_work -= completions.len(),
-                Ok(Happening::Wire(Wire::Read(_)) | Happening::Stop) => {}
+                Ok(Happening::Wire(Wire::Read(_)) | Happening::Answered | Happening::Stop) => {}
                 Err(_) => return,
             }
         }
@@ -496,6 +548,7 @@ mod tests {
                 ..Patience::default()
             },
             threads: 1,
+            pulls: None,
         };
         let started = Instant::now();
         let input = Cursor::new(finalized_push());
@@ -521,6 +574,7 @@ mod tests {
             openness: Openness::default(),
             patience: Patience::default(),
             threads: 1,
+            pulls: None,
         };
         let mut bytes = finalized_push();
         bytes.truncate(bytes.len() - 1);

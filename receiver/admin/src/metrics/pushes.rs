@@ -1,4 +1,4 @@
-//! What the audit says of all its pushes, counted.
+//! What the audit says of all its pushes and pulls, counted.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use artifact_receiver::audit::{FAILURES, REFUSALS, Record};
 
 use crate::metrics::text::Text;
 
-/// Counts of pushes.
+/// Counts of pushes, and of pulls over ssh.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Pushes {
     outcomes: BTreeMap<String, u64>,
@@ -23,6 +23,9 @@ pub(super) struct Pushes {
     durations: [u64; SECONDS.len()],
     duration_ms: u64,
     count: u64,
+    pulls: BTreeMap<String, u64>,
+    sent_objects: u64,
+    sent_bytes: u64,
 }
 
 impl Pushes {
@@ -44,6 +47,12 @@ impl Pushes {
     }
 
     fn take(&mut self, record: &Record) {
+        if record.pull {
+            add(&mut self.pulls, &record.outcome, &OUTCOMES);
+            self.sent_objects += record.objects;
+            self.sent_bytes += record.bytes;
+            return;
+        }
         add(&mut self.outcomes, &record.outcome, &OUTCOMES);
         if let Some(reason) = &record.reason {
             add(&mut self.failures, reason, &FAILURES);
@@ -99,6 +108,9 @@ impl Pushes {
         );
         text.single_counter("received_objects_total", self.objects);
         text.single_counter("received_bytes_total", self.bytes);
+        text.counter("pulls_total", "outcome", &by(&self.pulls, &OUTCOMES));
+        text.single_counter("sent_objects_total", self.sent_objects);
+        text.single_counter("sent_bytes_total", self.sent_bytes);
         let buckets: Vec<_> = SECONDS.into_iter().zip(self.durations).collect();
         let seconds = self.duration_ms as f64 / 1000.0;
         text.histogram("push_duration_seconds", &buckets, seconds, self.count);
@@ -155,6 +167,8 @@ mod tests {
             ),
             line("new\nword\"}", r#""refs":[]"#, 0).replace("\\n", ""),
             line("new", r#""refs":[],"reason":"new""#, 0),
+            line("done", r#""pull":true,"refs":[]"#, 5),
+            line("failed", r#""pull":true,"refs":[]"#, 5),
             "{\"time\":".to_owned(),
         ];
         std::fs::write(&path, lines.join("\n")).unwrap();
@@ -174,6 +188,10 @@ mod tests {
             "refused_refs_total{reason=\"other\"} 1",
             "received_objects_total 8",
             "received_bytes_total 120",
+            "pulls_total{outcome=\"done\"} 1",
+            "pulls_total{outcome=\"failed\"} 1",
+            "sent_objects_total 4",
+            "sent_bytes_total 60",
             "push_duration_seconds_bucket{le=\"0.1\"} 2",
             "push_duration_seconds_bucket{le=\"0.5\"} 3",
             "push_duration_seconds_bucket{le=\"7200\"} 3",

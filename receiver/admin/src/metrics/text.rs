@@ -73,7 +73,7 @@ impl Text {
 
 const PREFIX: &str = "artifact_cache_";
 /// All series, and what each is.
-const SERIES: [(&str, &str); 17] = [
+const SERIES: [(&str, &str); 20] = [
     ("pushes_total", "Pushes in the audit, by how they ended"),
     (
         "failed_pushes_total",
@@ -88,6 +88,12 @@ const SERIES: [(&str, &str); 17] = [
         "Refs that the rules did not let be set, by reason",
     ),
     ("received_objects_total", "Objects that pushes brought"),
+    (
+        "pulls_total",
+        "Pulls over ssh in the audit, by how they ended",
+    ),
+    ("sent_objects_total", "Objects that these pulls took"),
+    ("sent_bytes_total", "Stored bytes of these objects"),
     ("received_bytes_total", "Stored bytes of these objects"),
     ("push_duration_seconds", "How long pushes took"),
     (
