@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The activity of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
-    /// Bytes written to the socket.
+    /// Bytes written to the socket, and what counts as much.
     written: AtomicU64,
     /// Requests whose answers are unfinished.
     running: AtomicU32,
@@ -32,6 +32,11 @@ impl Activity {
         self.running.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
         Running(Arc::clone(self))
+    }
+
+    /// Notes progress other than written bytes: bytes of a request, or work for an answer.
+    pub(crate) fn progress(&self) {
+        self.written.fetch_add(MIN_PROGRESS, Ordering::Relaxed);
     }
 }
 

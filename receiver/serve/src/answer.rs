@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use artifact_formats::RepoConfig;
+use artifact_protocol::Version;
+use bytes::Bytes;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
@@ -22,13 +24,15 @@ use crate::metrics;
 use crate::page;
 use crate::pairs::Which;
 use crate::paths::{Asked, Kind, Wanted};
+use crate::pull;
 use crate::ranges::{self, Outcome};
 use crate::replies::{no_cache, not_found, plain, retry_later, set, status};
 
 /// Answers a request. Every request gets an answer.
 pub(crate) async fn answer<B>(context: &Context, request: Request<B>) -> Response<Body>
 where
-    B: hyper::body::Body,
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
 {
     let (head, body) = request.into_parts();
     let client = context.client(&head.headers);
@@ -46,9 +50,10 @@ where
         shared.log.clone(),
         context.activity.begin(),
     );
-    let response = match refuse(&head, &body) {
+    let is_pull = context.puller(&head).is_some();
+    let response = match refuse(&head, &body, is_pull) {
         Some(refusal) => refusal,
-        None => admit(context, &head, client, &mut entry).await,
+        None => admit(context, &head, body, client, &mut entry).await,
     };
     entry.status = response.status();
     let is_head = head.method == Method::HEAD;
@@ -57,12 +62,17 @@ where
 }
 
 /// Lets a request proceed once a place is free.
-async fn admit(
+async fn admit<B>(
     context: &Context,
     head: &Parts,
+    body: B,
     client: Option<IpAddr>,
     entry: &mut Entry,
-) -> Response<Body> {
+) -> Response<Body>
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
     let shared = &context.shared;
     if let Some(client) = client.filter(|client| !client.is_loopback()) {
         match shared.answers_each.take(Source::of(client)) {
@@ -79,6 +89,10 @@ async fn admit(
         Ok(Err(_)) | Err(_) => {
             return retry_later(StatusCode::SERVICE_UNAVAILABLE, "the server is busy");
         }
+    }
+    if let Some(puller) = context.puller(head) {
+        entry.kind = "pull";
+        return pull::answer(context, puller, head, body, client).await;
     }
     let result = match context.role {
         Role::Pullers => give(context, head, client, entry).await,
@@ -152,6 +166,9 @@ async fn give(
             let config = shared.files.config().map_err(io::Error::other)?;
             let mut response = plain(StatusCode::OK, config_text(&config));
             no_cache(&mut response);
+            if shared.puller.is_some() {
+                set(&mut response, pull::HEADER, &Version::NEWEST.to_string());
+            }
             Ok(response)
         }
         Asked::Live => Ok(plain(StatusCode::OK, "alive\n")),

@@ -1,5 +1,5 @@
-//! The bodies of answers: none, bytes in memory, or a part of a file that is read as the client
-//! takes it.
+//! The bodies of answers: none, bytes in memory, a part of a file that is read as the client takes
+//! it, or a stream of unknown length.
 //!
 //! The read-ahead for a client depends on the number of readers, so that all of them together take
 //! no more than [`MAX_READ_AHEAD`], whatever they do.
@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::files;
@@ -30,6 +31,7 @@ enum Content {
     Nothing,
     Bytes(Bytes),
     File(Part),
+    Stream(mpsc::Receiver<Bytes>),
 }
 
 /// A part of a file.
@@ -71,6 +73,14 @@ impl Body {
         }
     }
 
+    /// Everything that comes, until its sender is dropped.
+    pub(crate) const fn stream(receiver: mpsc::Receiver<Bytes>) -> Self {
+        Self {
+            content: Content::Stream(receiver),
+            entry: None,
+        }
+    }
+
     /// Has an entry written when this body ends or is dropped.
     #[must_use]
     pub(crate) fn with(mut self, entry: Entry) -> Self {
@@ -87,9 +97,10 @@ impl Body {
         }
     }
 
+    /// Returns the length in bytes; that of a stream is not known before its end.
     pub(crate) fn len(&self) -> u64 {
         match &self.content {
-            Content::Nothing => 0,
+            Content::Nothing | Content::Stream(_) => 0,
             Content::Bytes(bytes) => bytes.len() as u64,
             Content::File(part) => part.left,
         }
@@ -110,6 +121,15 @@ impl http_body::Body for Body {
             Content::Bytes(bytes) => Ok(std::mem::take(bytes)),
             Content::File(part) if part.left == 0 => return Poll::Ready(None),
             Content::File(part) => ready!(part.poll_read(cx)),
+            Content::Stream(stream) => match ready!(stream.poll_recv(cx)) {
+                Some(bytes) => Ok(bytes),
+                None => {
+                    if let Some(entry) = &mut self.entry {
+                        entry.complete();
+                    }
+                    return Poll::Ready(None);
+                }
+            },
         };
         let bytes = read.inspect_err(|error| {
             tracing::warn!(%error, "a file could not be read to its end");
@@ -121,11 +141,16 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && !matches!(self.content, Content::Stream(_))
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.len())
+        match self.content {
+            Content::Stream(_) => SizeHint::default(),
+            Content::Nothing | Content::Bytes(_) | Content::File(_) => {
+                SizeHint::with_exact(self.len())
+            }
+        }
     }
 }
 

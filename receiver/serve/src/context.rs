@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use artifact_page::Site;
 use hyper::header::HeaderMap;
+use hyper::http::request::Parts;
 use tokio::sync::Semaphore;
 
 use crate::activity::Activity;
@@ -17,6 +18,7 @@ use crate::listen::Role;
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::pairs::{Half, Pairs, SUMMARY};
+use crate::pull::Puller;
 
 /// The state that all connections share.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: AtomicBool,
     pub(crate) private: bool,
     pub(crate) site: Option<Arc<Site>>,
+    /// `None` if pulls are not answered.
+    pub(crate) puller: Option<Puller>,
 }
 
 impl Shared {
@@ -89,6 +93,13 @@ impl Context {
             half: Half::default(),
             peer,
         }
+    }
+
+    /// Returns what answers a request with this head, if its path is that of pulls.
+    pub(crate) fn puller(&self, head: &Parts) -> Option<&Puller> {
+        let below = head.uri.path().strip_prefix(&*self.shared.at);
+        let is_pull = self.role == Role::Pullers && below == Some("/pull");
+        self.shared.puller.as_ref().filter(|_| is_pull)
     }
 
     /// Returns the address of the client that sent a request with these headers.

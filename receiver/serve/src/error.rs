@@ -25,6 +25,14 @@ pub enum Error {
         /// Why.
         source: Box<artifact_store::Error>,
     },
+    /// The repository cannot be read for pulls.
+    #[error("cannot read {} for pulls; --no-pulls serves its files alone", path.display())]
+    Pulls {
+        /// The repository.
+        path: PathBuf,
+        /// Why.
+        source: Box<artifact_sender::Error>,
+    },
     /// The certificate cannot be used.
     #[error("cannot serve with TLS")]
     Certificate(#[from] CertificateError),

@@ -11,22 +11,36 @@ use crate::body::Body;
 use crate::replies::{last, plain, set};
 
 /// Returns the refusal of a request that no puller would send, whatever its target.
-pub(crate) fn refuse<B: hyper::body::Body>(head: &Parts, body: &B) -> Option<Response<Body>> {
-    let headers = &head.headers;
-    // No puller sends a body, and request smuggling plays with the end of a body.
-    if headers.contains_key(header::TRANSFER_ENCODING) || !body.is_end_stream() {
-        let refusal = plain(StatusCode::BAD_REQUEST, "requests have no body here\n");
-        return Some(last(refusal, head.version));
+///
+/// `is_pull` says that the path is that of pulls, which are the only requests with a body.
+pub(crate) fn refuse<B: hyper::body::Body>(
+    head: &Parts,
+    body: &B,
+    is_pull: bool,
+) -> Option<Response<Body>> {
+    let refuse = |status, why| Some(last(plain(status, why), head.version));
+    let is_chunked = head.headers.contains_key(header::TRANSFER_ENCODING);
+    let takes_body = is_pull && head.method == Method::POST;
+    // Request smuggling plays with the end of a body.
+    if takes_body && is_chunked {
+        return refuse(StatusCode::LENGTH_REQUIRED, "a pull says its length\n");
+    }
+    if is_chunked || !(takes_body || body.is_end_stream()) {
+        return refuse(StatusCode::BAD_REQUEST, "requests have no body here\n");
     }
     if let Err(why) = check_target(head) {
-        return Some(last(plain(StatusCode::BAD_REQUEST, why), head.version));
+        return refuse(StatusCode::BAD_REQUEST, why);
     }
-    if !matches!(head.method, Method::GET | Method::HEAD) {
-        let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        set(&mut refusal, header::ALLOW, "GET, HEAD");
-        return Some(last(refusal, head.version));
+    let (allowed, why) = match is_pull {
+        true => ("POST", "only POST\n"),
+        false => ("GET, HEAD", "only GET and HEAD\n"),
+    };
+    if takes_body || (!is_pull && matches!(head.method, Method::GET | Method::HEAD)) {
+        return None;
     }
-    None
+    let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, why);
+    set(&mut refusal, header::ALLOW, allowed);
+    Some(last(refusal, head.version))
 }
 
 /// Checks that a request names exactly one host, and a path.
@@ -58,7 +72,7 @@ fn check_target(head: &Parts) -> Result<(), &'static str> {
         return Err("two hosts are named\n");
     }
     let known = matches!(head.uri.scheme_str(), None | Some("http" | "https"));
-    let method = matches!(head.method, Method::GET | Method::HEAD);
+    let method = matches!(head.method, Method::GET | Method::HEAD | Method::POST);
     if !known || (method && !head.uri.path().starts_with('/')) {
         return Err("the target is not a path\n");
     }

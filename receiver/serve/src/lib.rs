@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! socket -> gate (how many) -> connection (TLS, HTTP, patience) -> answer (paths, conditions)
-//!                                                                    -> files, pairs -> body
+//!                                                                    -> files, pairs, pull -> body
 //! ```
 
 mod activity;
@@ -32,6 +32,7 @@ mod notify;
 mod page;
 mod pairs;
 mod paths;
+mod pull;
 mod ranges;
 mod replies;
 mod server;
@@ -42,5 +43,6 @@ pub use crate::lines::Lines;
 pub use crate::listen::{Place, Role, Socket};
 pub use crate::log::{AccessLog, Format};
 pub use crate::notify::Notifier;
+pub use crate::pull::Pulls;
 pub use crate::server::{Config, Order, Server};
 pub use crate::tls::CertificateFiles;

@@ -92,6 +92,11 @@ impl Entry {
         self.sent += len as u64;
     }
 
+    /// Notes the end of a body whose length was not known.
+    pub(crate) fn complete(&mut self) {
+        self.len = self.sent;
+    }
+
     fn line(&self, format: Format) -> String {
         let request = &self.asked;
         let target = request.target.as_ref().map_or("*", PathAndQuery::as_str);

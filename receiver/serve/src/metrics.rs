@@ -24,6 +24,11 @@ pub(crate) struct Metrics {
     accepted: Family<Protocol, Counter>,
     ended: Family<Why, Counter>,
     certificates: Family<Outcome, Counter>,
+    /// Pulls being answered.
+    pub(crate) open_pulls: Gauge,
+    pulls: Family<Way, Counter>,
+    /// Objects that pulls took.
+    pub(crate) pulled_objects: Counter,
     /// Lines of the access log dropped because no one read them in time.
     pub(crate) log_dropped: Gauge,
     /// When the summary was last modified.
@@ -56,6 +61,24 @@ struct Outcome {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Way {
+    outcome: Pull,
+}
+
+/// How a pull ended.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+pub(crate) enum Pull {
+    /// The client got everything, or nothing was to be sent.
+    Sent,
+    /// The client's request is none.
+    Refused,
+    /// The repository could not be read, or too much of it was asked for.
+    Failed,
+    /// The client was gone.
+    Left,
+}
+
 /// Why the server ended a connection.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
 pub(crate) enum Ended {
@@ -82,6 +105,9 @@ impl Metrics {
             accepted: Family::default(),
             ended: Family::default(),
             certificates: Family::default(),
+            open_pulls: Gauge::default(),
+            pulls: Family::default(),
+            pulled_objects: Counter::default(),
             log_dropped: Gauge::default(),
             summary_modified: Gauge::default(),
             registry: Registry::default(),
@@ -124,6 +150,21 @@ impl Metrics {
             metrics.certificates.clone(),
         );
         registry.register(
+            "open_pulls",
+            "Pulls being answered",
+            metrics.open_pulls.clone(),
+        );
+        registry.register(
+            "pulls",
+            "Pulls answered, by how they ended",
+            metrics.pulls.clone(),
+        );
+        registry.register(
+            "pulled_objects",
+            "Objects that pulls took",
+            metrics.pulled_objects.clone(),
+        );
+        registry.register(
             "log_lines_dropped",
             "Lines of the access log that nobody read in time",
             metrics.log_dropped.clone(),
@@ -158,6 +199,10 @@ impl Metrics {
     pub(crate) fn certificate(&self, good: bool) {
         let outcome = if good { "good" } else { "refused" };
         self.certificates.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub(crate) fn pulled(&self, outcome: Pull) {
+        self.pulls.get_or_create(&Way { outcome }).inc();
     }
 
     /// Returns all metrics as text.

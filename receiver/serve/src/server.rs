@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use artifact_page::Site;
+use artifact_sender::Repository;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -22,6 +23,7 @@ use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::pairs::Pairs;
+use crate::pull::{Puller, Pulls};
 use crate::tls::{CertificateFiles, Certificates};
 
 /// The configuration of a server.
@@ -41,6 +43,8 @@ pub struct Config {
     pub log: Option<AccessLog>,
     /// What the page for people says; without it there is none.
     pub page: Option<artifact_page::Options>,
+    /// The limits of pulls; without them none is answered.
+    pub pulls: Option<Pulls>,
 }
 
 /// An order to a running server.
@@ -84,6 +88,13 @@ impl Server {
             source: Box::new(source),
         })?;
         let site = site.map(Arc::new);
+        let repository = config.pulls.map(|_| Repository::open(&config.repo));
+        let repository = repository.transpose().map_err(|source| Error::Pulls {
+            path: config.repo.clone(),
+            source: Box::new(source),
+        })?;
+        let puller = repository.zip(config.pulls);
+        let puller = puller.map(|(repository, limits)| Puller::new(repository, limits));
         let private = config
             .certificate
             .as_ref()
@@ -105,6 +116,7 @@ impl Server {
             stopping: AtomicBool::new(false),
             private,
             site,
+            puller,
         };
         Ok(Self {
             shared: Arc::new(shared),

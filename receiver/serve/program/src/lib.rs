@@ -19,7 +19,7 @@ use artifact_protocol::exit;
 use artifact_sandbox::{Needs, Standing, privilege};
 use artifact_serve::{
     AccessLog, CertificateFiles, Config, Error, Format, Lines, ListenError, Notifier, Order, Place,
-    Role, Server, Socket,
+    Pulls, Role, Server, Socket,
 };
 use clap::{CommandFactory, Parser, ValueEnum};
 use nix::unistd::User;
@@ -102,6 +102,20 @@ struct Args {
     /// Serve no page for people
     #[arg(long, conflicts_with_all = ["pull_url", "title", "audit"])]
     no_page: bool,
+    /// The most pulls to answer at once; further ones are told to try again
+    #[arg(long, value_name = "N", default_value_t = 16,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pulls: u32,
+    /// The most pulls at once from one address, or one /64 of IPv6
+    #[arg(long, value_name = "N", default_value_t = 4,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pulls_each: u32,
+    /// The most objects that one pull may reach
+    #[arg(long, value_name = "N", default_value_t = 2_000_000)]
+    pull_objects: u64,
+    /// Answer no pulls in one request; clients then fetch the files one by one
+    #[arg(long, conflicts_with_all = ["pulls", "pulls_each", "pull_objects"])]
+    no_pulls: bool,
     /// Report events on standard error
     #[arg(short, long)]
     verbose: bool,
@@ -175,6 +189,7 @@ fn run(args: &Args, access: Option<&AccessLog>, said: &Arc<Lines>) -> anyhow::Re
         connections_each_max: usize::try_from(args.connections_each)?,
         log: access.cloned(),
         page: args.page(),
+        pulls: args.pulls()?,
     })?;
     // The sandbox denies the sockets by which a signal wakes a thread.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot hear signals")?;
@@ -232,6 +247,15 @@ impl Args {
             audit: self.audit.clone(),
         };
         (!self.no_page).then_some(page)
+    }
+
+    fn pulls(&self) -> anyhow::Result<Option<Pulls>> {
+        let pulls = Pulls {
+            max: usize::try_from(self.pulls)?,
+            each_max: usize::try_from(self.pulls_each)?,
+            objects_max: self.pull_objects,
+        };
+        Ok((!self.no_pulls).then_some(pulls))
     }
 
     fn sockets(&self) -> Result<Vec<(Role, Socket)>, ListenError> {
@@ -299,7 +323,8 @@ impl Args {
             written: Vec::new(),
             read,
             accepts: true,
-            open_files_max: files_for(u64::from(self.connections)),
+            open_files_max: files_for(u64::from(self.connections))
+                + FILES_OF_PULL * u64::from(self.pulls),
         };
         for layer in artifact_sandbox::enter(&needs) {
             match layer.standing {
@@ -371,7 +396,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         return exit::USAGE;
     }
     match error.downcast_ref() {
-        Some(Error::Repository { .. } | Error::Page { .. }) => exit::STORAGE,
+        Some(Error::Repository { .. } | Error::Page { .. } | Error::Pulls { .. }) => exit::STORAGE,
         Some(Error::Certificate(_) | Error::Listen(_)) => exit::USAGE,
         _ => exit::OTHER,
     }
@@ -401,6 +426,8 @@ fn print(error: &clap::Error) -> ExitCode {
     })
 }
 
+/// Files that one pull has open at most: objects that are read ahead.
+const FILES_OF_PULL: u64 = 160;
 /// Files in addition to those of connections: sockets, the repository, certificates, logs.
 const SPARE_FILES: u64 = 256;
 

@@ -4,5 +4,6 @@
 mod h2;
 mod heads;
 mod paths;
+mod pulls;
 mod serving;
 mod support;

@@ -10,7 +10,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use artifact_page::Options;
-use artifact_serve::{CertificateFiles, Config, Notifier, Order, Place, Role, Server, Socket};
+use artifact_serve::{
+    CertificateFiles, Config, Notifier, Order, Place, Pulls, Role, Server, Socket,
+};
 use rustix::fs::{CWD, FileType, Mode};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -31,7 +33,12 @@ pub(crate) const REF: &str = "alpha/greeting/1";
 
 impl Scene {
     pub(crate) fn start() -> Self {
-        Self::start_with(repository(), None)
+        Self::start_with(repository(), None, Pulls::default())
+    }
+
+    /// Starts a server with these limits of pulls.
+    pub(crate) fn start_for(pulls: Pulls) -> Self {
+        Self::start_with(repository(), None, pulls)
     }
 
     /// Starts a server with a certificate.
@@ -64,7 +71,7 @@ impl Scene {
             key,
             client_ca,
         };
-        Self::start_with(dir, Some(files))
+        Self::start_with(dir, Some(files), Pulls::default())
     }
 
     /// Returns the file of the server's certificate, which is its own authority.
@@ -72,7 +79,7 @@ impl Scene {
         self.dir.path().join("cert.pem")
     }
 
-    fn start_with(dir: TempDir, certificate: Option<CertificateFiles>) -> Self {
+    fn start_with(dir: TempDir, certificate: Option<CertificateFiles>, pulls: Pulls) -> Self {
         let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let socket = Socket::bind(&Place::Tcp(address)).unwrap();
         let Place::Tcp(address) = *socket.place() else {
@@ -89,6 +96,7 @@ impl Scene {
             connections_max: 200,
             connections_each_max: 100,
             log: None,
+            pulls: Some(pulls),
         })
         .unwrap();
         let (orders, received) = unbounded_channel();

@@ -1,0 +1,324 @@
+//! Pulls: one POST carries the whole request, and its answer streams the objects (SPEC "Pulling").
+//!
+//! What may be pulled so is what the loose files show as well. A client that cannot be answered in
+//! frames, because there are too many pulls or its request is none, gets a status that makes it
+//! fall back to them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use artifact_protocol::Text;
+use artifact_protocol::frame::Sent;
+use artifact_protocol::session::pull::{PullServer, PullServerEvent, PullServerOutput};
+use artifact_protocol::session::{Error as SessionError, ReceiverConfig};
+use artifact_sender::{Answers, Repository, Terms};
+use bytes::{Bytes, BytesMut};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::activity::Activity;
+use crate::body::Body;
+use crate::context::Context;
+use crate::limits::{Share, Shares, Source};
+use crate::metrics::{Metrics, Pull};
+use crate::replies::{last, no_cache, plain, retry_later, set};
+
+/// The limits of pulls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulls {
+    /// The most pulls that are answered at once. Each takes a thread for each processor and two
+    /// more, and 6 MiB.
+    pub max: usize,
+    /// The most pulls at once of one address.
+    pub each_max: usize,
+    /// The most objects that one pull may reach, with those of the commits that the client holds.
+    /// Each takes 18 bytes of memory.
+    pub objects_max: u64,
+}
+
+impl Default for Pulls {
+    fn default() -> Self {
+        Self {
+            max: 16,
+            each_max: 4,
+            objects_max: 2_000_000,
+        }
+    }
+}
+
+/// What answers pulls.
+#[derive(Debug)]
+pub(crate) struct Puller {
+    repository: Arc<Repository>,
+    terms: Terms,
+    places: Arc<Semaphore>,
+    each: Arc<Shares>,
+}
+
+/// The place of one pull, until this is dropped.
+#[derive(Debug)]
+struct Place(#[expect(dead_code, reason = "held")] (OwnedSemaphorePermit, Option<Share>));
+
+/// Why a request gets no answer in frames.
+#[derive(Clone, Copy, Debug)]
+enum Refusal {
+    Busy(StatusCode, &'static str),
+    Bad(StatusCode, &'static str),
+}
+
+impl Refusal {
+    /// Returns the answer, which is the last of its connection: its request may not be read.
+    fn response(self, head: &Parts) -> Response<Body> {
+        let response = match self {
+            Self::Busy(status, why) => retry_later(status, why),
+            Self::Bad(status, why) => plain(status, why),
+        };
+        last(response, head.version)
+    }
+}
+
+const TOO_LONG: Refusal = Refusal::Bad(
+    StatusCode::PAYLOAD_TOO_LARGE,
+    "a request to pull has at most 16 MiB\n",
+);
+
+impl Puller {
+    pub(crate) fn new(repository: Repository, limits: Pulls) -> Self {
+        Self {
+            repository: Arc::new(repository),
+            terms: Terms {
+                readable: None,
+                objects_max: limits.objects_max,
+                planning_max: PLANNING_MAX,
+            },
+            places: Arc::new(Semaphore::new(limits.max)),
+            each: Shares::new(limits.each_max),
+        }
+    }
+
+    fn place(&self, client: Option<IpAddr>) -> Result<Place, Refusal> {
+        let client = client.filter(|client| !client.is_loopback());
+        let share = match client.map(|client| self.each.take(Source::of(client))) {
+            Some(None) => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                return Err(Refusal::Busy(status, "too many pulls of yours are running"));
+            }
+            share => share.flatten(),
+        };
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => Ok(Place((place, share))),
+            Err(_) => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Err(Refusal::Busy(status, "too many pulls are running"))
+            }
+        }
+    }
+}
+
+/// Answers a pull. The request is read whole before the answer begins.
+pub(crate) async fn answer<B>(
+    context: &Context,
+    puller: &Puller,
+    head: &Parts,
+    body: B,
+    client: Option<IpAddr>,
+) -> Response<Body>
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
+    let (server, place) = match read(context, puller, head, body, client).await {
+        Ok(read) => read,
+        Err(refusal) => return refusal.response(head),
+    };
+    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+    let answering = Answering {
+        server,
+        sender,
+        activity: Arc::clone(&context.activity),
+        metrics: Arc::clone(&context.shared.metrics),
+        _place: place,
+    };
+    let woken = Arc::new(Notify::new());
+    let wake = {
+        let woken = Arc::clone(&woken);
+        move || woken.notify_one()
+    };
+    let answers = Answers::start(&puller.repository, puller.terms.clone(), wake);
+    tokio::spawn(answering.run(answers, woken));
+    let mut response = Response::new(Body::stream(receiver));
+    set(&mut response, header::CONTENT_TYPE, CONTENT_TYPE);
+    set(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    // nginx would fill a disk with the answer before it passes it on.
+    set(
+        &mut response,
+        HeaderName::from_static("x-accel-buffering"),
+        "no",
+    );
+    no_cache(&mut response);
+    response
+}
+
+/// Takes a place, and reads the whole request.
+async fn read<B>(
+    context: &Context,
+    puller: &Puller,
+    head: &Parts,
+    body: B,
+    client: Option<IpAddr>,
+) -> Result<(PullServer, Place), Refusal>
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
+    if head.headers.get(header::CONTENT_TYPE) != Some(&HeaderValue::from_static(CONTENT_TYPE)) {
+        let why = "a pull is of the type application/vnd.artifact-cache.pull\n";
+        return Err(Refusal::Bad(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
+    }
+    if body.size_hint().lower() > REQUEST_LEN_MAX as u64 {
+        return Err(TOO_LONG);
+    }
+    let place = puller.place(client)?;
+    let mut server = PullServer::new(ReceiverConfig {
+        agent: Text::new(AGENT),
+        ..ReceiverConfig::default()
+    });
+    let taken = take(&mut server, body, &context.activity);
+    match tokio::time::timeout(REQUEST, taken).await {
+        Ok(taken) => taken.map(|()| (server, place)),
+        Err(_) => {
+            let status = StatusCode::REQUEST_TIMEOUT;
+            Err(Refusal::Bad(status, "the request took too long\n"))
+        }
+    }
+}
+
+/// Gives the session the request. Its own errors are in its outputs.
+async fn take<B>(server: &mut PullServer, body: B, activity: &Activity) -> Result<(), Refusal>
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
+    let mut body = std::pin::pin!(body);
+    let mut unread = BytesMut::new();
+    let mut len = 0;
+    loop {
+        let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+        let bytes = match frame {
+            None => {
+                // What it lacks, the session says.
+                let _ = server.handle_eof();
+                return Ok(());
+            }
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Err(error)) => {
+                tracing::debug!(%error, "the request for a pull cannot be read");
+                let why = "the request is cut off\n";
+                return Err(Refusal::Bad(StatusCode::BAD_REQUEST, why));
+            }
+        };
+        activity.progress();
+        len += bytes.len();
+        if len > REQUEST_LEN_MAX {
+            return Err(TOO_LONG);
+        }
+        unread.extend_from_slice(&bytes);
+        if server.handle_bytes(&mut unread).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// An answer in progress.
+struct Answering {
+    server: PullServer,
+    sender: mpsc::Sender<Bytes>,
+    activity: Arc<Activity>,
+    metrics: Arc<Metrics>,
+    _place: Place,
+}
+
+impl Answering {
+    async fn run(mut self, mut answers: Answers, woken: Arc<Notify>) {
+        self.metrics.open_pulls.inc();
+        let ended = self.answer(&mut answers, &woken).await;
+        if let Some(error) = answers.take_failure() {
+            let error: &dyn std::error::Error = &error;
+            let cause = error.source();
+            let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+            tracing::warn!("a pull was not answered: {error}{cause}");
+        }
+        self.metrics.open_pulls.dec();
+        self.metrics.pulled(ended);
+    }
+
+    async fn answer(&mut self, answers: &mut Answers, woken: &Notify) -> Pull {
+        let mut ended = Pull::Refused;
+        loop {
+            while let Some(output) = self.server.poll_output() {
+                match output {
+                    PullServerOutput::Transmit(bytes) => {
+                        if self.sender.send(bytes).await.is_err() {
+                            return Pull::Left;
+                        }
+                    }
+                    PullServerOutput::Answer(request) => {
+                        answers.submit(request);
+                        if self.take_in(answers).is_err() {
+                            ended = Pull::Failed;
+                        }
+                    }
+                    PullServerOutput::Event(PullServerEvent::Sent(Sent { objects, .. })) => {
+                        self.metrics.pulled_objects.inc_by(objects);
+                        ended = Pull::Sent;
+                    }
+                    PullServerOutput::Event(
+                        PullServerEvent::Greeted(_) | PullServerEvent::Answered(_),
+                    ) => {}
+                }
+            }
+            if self.server.is_finished() {
+                return ended;
+            }
+            tokio::select! {
+                () = woken.notified() => {
+                    if self.take_in(answers).is_err() {
+                        ended = Pull::Failed;
+                    }
+                }
+                () = self.sender.closed() => return Pull::Left,
+                () = tokio::time::sleep(PING) => {
+                    // The client waits for us, and not we for it.
+                    self.activity.progress();
+                    self.server.ping();
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, answers: &mut Answers) -> Result<(), SessionError> {
+        while let Some(done) = answers.next_done() {
+            self.server.handle_answer(done)?;
+        }
+        Ok(())
+    }
+}
+
+/// The type of a request and of its answer.
+pub(crate) const CONTENT_TYPE: &str = "application/vnd.artifact-cache.pull";
+/// The header on `config` that says that pulls are answered, and the newest version they are in.
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("artifact-cache-pull");
+const AGENT: &str = concat!("artifact-cache-serve ", env!("CARGO_PKG_VERSION"));
+/// The longest request: as many held objects and refs as the protocol allows, and some more.
+const REQUEST_LEN_MAX: usize = 16 * 1024 * 1024;
+/// How long a request may take to arrive.
+const REQUEST: Duration = Duration::from_secs(300);
+/// How long judging and listing may take for one pull.
+const PLANNING_MAX: Duration = Duration::from_secs(120);
+/// How often a client hears from a server that is at work.
+const PING: Duration = Duration::from_secs(15);
+/// Frames that may wait for a client: a MiB of most kinds.
+const QUEUE_LEN: usize = 4;
