@@ -202,6 +202,13 @@ fn identity(identity: &Identity, limits: &LimitsSection, effective: bool) -> Tab
             table.insert(right, list(patterns.iter().map(|p| p.as_str())));
         }
     }
+    // Without a list, whoever has another right may pull everything.
+    let all = (effective && grants.permit_changes()).then_some("**");
+    let pull = grants.pull.as_ref();
+    if effective || pull.is_some() {
+        let patterns = pull.into_iter().flatten().map(|p| p.as_str());
+        table.insert("pull", list(patterns.chain(all.filter(|_| pull.is_none()))));
+    }
     let rule = match grants.rule {
         Rule::FastForward => effective.then_some("fast-forward"),
         Rule::Any => Some("any"),
@@ -291,7 +298,10 @@ mod tests {
             assert_eq!(print(&shown, true), print(&config, true));
             for (shown, known) in shown.identities.iter().zip(&config.identities) {
                 assert_eq!(shown.allowance, config.limits.complete(&known.allowance));
-                assert_eq!((&shown.grants, &shown.keys), (&known.grants, &known.keys));
+                let all = known.grants.permit_changes().then(|| "**".parse().unwrap());
+                let mut grants = known.grants.clone();
+                grants.pull = Some(all.into_iter().collect());
+                assert_eq!((&shown.grants, &shown.keys), (&grants, &known.keys));
             }
         }
         let shown = print(&parse(""), true);
