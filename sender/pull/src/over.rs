@@ -12,7 +12,7 @@ use artifact_protocol::limits::{MAX_BASES, MAX_REFS};
 use artifact_protocol::session::pull::{PullAnswer, PullClientConfig, WantedRef};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::loose::Tally;
 use crate::pull::Pull;
 use crate::report::{Event, Outcome, PulledRef, Refusal, Report};
@@ -79,11 +79,12 @@ impl Pull {
             match self.exchange(config, demands, stream, &mut *progress).await {
                 Ok(Some(report)) => return Ok(Some(report)),
                 Ok(None) => {}
-                Err(Error::Session(error)) => {
+                Err(error) if error.fault() == Fault::Local => return Err(error),
+                // The files may be better, and tell which ref is at fault.
+                Err(error) => {
                     tracing::debug!(%error, "the server's answer is of no use");
                     return Ok(None);
                 }
-                Err(error) => return Err(error),
             }
         }
         Ok(None)

@@ -123,7 +123,7 @@ fn the_ssh_address_alone_is_enough_to_push_and_to_pull() {
             .contains("created a repository of mode bare-user"),
         "{ran}"
     );
-    assert!(ran.stdout.contains(&cache.pull_url()), "{ran}");
+    assert!(ran.stdout.contains(&cache.push_url()), "{ran}");
     scene.must_have(ONE).unwrap();
     scene.must_have("project/three/key").unwrap();
     let listed = must_exit(scene.client("list", &["--json"]).unwrap(), 0);

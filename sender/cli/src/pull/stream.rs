@@ -10,8 +10,8 @@ use crate::address::Address;
 use crate::args::Args;
 use crate::config::Cache;
 use crate::output::Output;
-use crate::session;
 use crate::trouble::Trouble;
+use crate::{origin, session};
 
 /// What came of one session.
 enum Talked {
@@ -59,13 +59,27 @@ pub(super) async fn pull(
             Ok(Talked::Pulled(report)) => return Ok(Some((report, took))),
             Ok(Talked::Missing) => {}
             Ok(Talked::NotServed) => return Ok(None),
-            Ok(Talked::Failed(error)) => return Err(told(error)),
-            // A server of an old version, or none of ours: its web address may do.
-            Err(trouble) if trouble.code == exit::NOT_THE_PROTOCOL => return Ok(None),
-            Err(trouble) => return Err(trouble),
+            Ok(Talked::Failed(error)) => return in_files(told(error), cache, args, output).await,
+            Err(trouble) => return in_files(trouble, cache, args, output).await,
         }
     }
-    Err(told(Error::Internal(
-        "the server leaves out what it promises",
-    )))
+    // The files do not depend on what is here.
+    Ok(None)
+}
+
+/// Decides whether the files of the cache's web server may do instead: they tell which ref is at
+/// fault, and servers of old versions have nothing else.
+async fn in_files(
+    trouble: Trouble,
+    cache: &Cache,
+    args: &Args,
+    output: &Output,
+) -> Result<Option<(Report, Duration)>, Trouble> {
+    if trouble.may_pass || [exit::CONNECTION, exit::SOURCE].contains(&trouble.code) {
+        return Err(trouble);
+    }
+    match origin::of(cache, args, output).await {
+        Ok(_) => Ok(None),
+        Err(_) => Err(trouble),
+    }
 }
