@@ -23,6 +23,7 @@ pub mod listing;
 pub mod old;
 pub mod processes;
 pub mod programs;
+pub mod pulled;
 pub mod repo;
 pub mod serving;
 pub mod sshd;

@@ -4,6 +4,7 @@
 //! test-extra` sets, adds the tests that need much time or disk.
 
 mod admin;
+mod answers;
 mod chaos;
 mod continuous;
 mod crowd;
