@@ -18,7 +18,7 @@ use crate::listen::Role;
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::pairs::{Half, Pairs, SUMMARY};
-use crate::pull::Puller;
+use crate::puller::Puller;
 
 /// The state that all connections share.
 #[derive(Debug)]

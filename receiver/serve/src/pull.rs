@@ -12,62 +12,19 @@ use artifact_protocol::Text;
 use artifact_protocol::frame::Sent;
 use artifact_protocol::session::pull::{PullServer, PullServerEvent, PullServerOutput};
 use artifact_protocol::session::{Error as SessionError, ReceiverConfig};
-use artifact_sender::{Answers, Repository, Terms};
+use artifact_sender::Answers;
 use bytes::{Bytes, BytesMut};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 
 use crate::activity::Activity;
 use crate::body::Body;
 use crate::context::Context;
-use crate::limits::{Share, Shares, Source};
 use crate::metrics::{Metrics, Pull};
+use crate::puller::{Place, Puller, Refusal};
 use crate::replies::{last, no_cache, plain, retry_later, set};
-
-/// The limits of pulls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pulls {
-    /// The most pulls that are answered at once. Each takes a thread for each processor and two
-    /// more, and 6 MiB.
-    pub max: usize,
-    /// The most pulls at once of one address.
-    pub each_max: usize,
-    /// The most objects that one pull may reach, with those of the commits that the client holds.
-    /// Each takes 18 bytes of memory.
-    pub objects_max: u64,
-}
-
-impl Default for Pulls {
-    fn default() -> Self {
-        Self {
-            max: 16,
-            each_max: 4,
-            objects_max: 2_000_000,
-        }
-    }
-}
-
-/// What answers pulls.
-#[derive(Debug)]
-pub(crate) struct Puller {
-    repository: Arc<Repository>,
-    terms: Terms,
-    places: Arc<Semaphore>,
-    each: Arc<Shares>,
-}
-
-/// The place of one pull, until this is dropped.
-#[derive(Debug)]
-struct Place(#[expect(dead_code, reason = "held")] (OwnedSemaphorePermit, Option<Share>));
-
-/// Why a request gets no answer in frames.
-#[derive(Clone, Copy, Debug)]
-enum Refusal {
-    Busy(StatusCode, &'static str),
-    Bad(StatusCode, &'static str),
-}
 
 impl Refusal {
     /// Returns the answer, which is the last of its connection: its request may not be read.
@@ -84,39 +41,6 @@ const TOO_LONG: Refusal = Refusal::Bad(
     StatusCode::PAYLOAD_TOO_LARGE,
     "a request to pull has at most 16 MiB\n",
 );
-
-impl Puller {
-    pub(crate) fn new(repository: Repository, limits: Pulls) -> Self {
-        Self {
-            repository: Arc::new(repository),
-            terms: Terms {
-                readable: None,
-                objects_max: limits.objects_max,
-                planning_max: PLANNING_MAX,
-            },
-            places: Arc::new(Semaphore::new(limits.max)),
-            each: Shares::new(limits.each_max),
-        }
-    }
-
-    fn place(&self, client: Option<IpAddr>) -> Result<Place, Refusal> {
-        let client = client.filter(|client| !client.is_loopback());
-        let share = match client.map(|client| self.each.take(Source::of(client))) {
-            Some(None) => {
-                let status = StatusCode::TOO_MANY_REQUESTS;
-                return Err(Refusal::Busy(status, "too many pulls of yours are running"));
-            }
-            share => share.flatten(),
-        };
-        match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(place) => Ok(Place((place, share))),
-            Err(_) => {
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                Err(Refusal::Busy(status, "too many pulls are running"))
-            }
-        }
-    }
-}
 
 /// Answers a pull. The request is read whole before the answer begins.
 pub(crate) async fn answer<B>(
@@ -316,8 +240,6 @@ const AGENT: &str = concat!("artifact-cache-serve ", env!("CARGO_PKG_VERSION"));
 const REQUEST_LEN_MAX: usize = 16 * 1024 * 1024;
 /// How long a request may take to arrive.
 const REQUEST: Duration = Duration::from_secs(300);
-/// How long judging and listing may take for one pull.
-const PLANNING_MAX: Duration = Duration::from_secs(120);
 /// How often a client hears from a server that is at work.
 const PING: Duration = Duration::from_secs(15);
 /// Frames that may wait for a client: a MiB of most kinds.

@@ -23,7 +23,7 @@ use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::pairs::Pairs;
-use crate::pull::{Puller, Pulls};
+use crate::puller::{Puller, Pulls};
 use crate::tls::{CertificateFiles, Certificates};
 
 /// The configuration of a server.

@@ -12,6 +12,7 @@
 mod pipes;
 mod pool;
 mod pull;
+mod reading;
 mod timers;
 
 use std::io::{Read, Write};
@@ -32,7 +33,7 @@ use self::pipes::{Reader, Wire, start_writer};
 use self::pool::{Completion, Pool};
 use self::timers::{Activity, Due, Timers};
 
-pub use self::pull::{Pulled, Pulls};
+pub use self::reading::{Pulled, Pulls};
 pub use self::timers::Patience;
 
 /// Why a push was not done.

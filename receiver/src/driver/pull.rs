@@ -8,39 +8,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
-use artifact_protocol::frame::{CloseCode, Sent};
+use artifact_protocol::frame::CloseCode;
 use artifact_protocol::session::pull::{
-    AnswerOp, AnswerRequest, PullAnswer, PullServer, PullServerEvent, PullServerOutput,
+    AnswerOp, AnswerRequest, PullServer, PullServerEvent, PullServerOutput,
 };
 use artifact_protocol::session::{Error as SessionError, ReceiverEvent};
-use artifact_sender::{Answers, Repository, Terms};
+use artifact_sender::Answers;
 use artifact_store::{LocalStore, SessionPlace};
 
 use super::pipes::Wire;
 use super::timers::{Activity, Due};
 use super::{Driver, Error, Happening};
-
-/// What clients that pull get.
-#[derive(Clone, Debug)]
-pub struct Pulls {
-    /// The repository.
-    pub repository: Arc<Repository>,
-    /// What the client may read of it.
-    pub terms: Terms,
-    /// The same repository, whose limit of concurrent sessions counts pulls as well.
-    pub store: Arc<LocalStore>,
-}
-
-/// What a client has pulled.
-#[derive(Clone, Debug, Default)]
-pub struct Pulled {
-    /// What it was told of its refs.
-    pub answer: PullAnswer,
-    /// Whether the client got all of it.
-    pub is_sent: bool,
-    /// The objects of the answer; none, unless everything was sent.
-    pub sent: Sent,
-}
 
 /// A pull in progress.
 struct Session {
