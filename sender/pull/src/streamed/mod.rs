@@ -53,6 +53,7 @@ struct Session<'a, R, W, P> {
     // The requests that any thread may run, and how many run.
     free: VecDeque<StoreRequest>,
     running_free: usize,
+    running_free_max: usize,
     answer: Option<PullAnswer>,
     outcomes: Option<Vec<(RefName, RefOutcome)>>,
     is_missing: bool,
@@ -106,6 +107,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
         lanes: HashMap::new(),
         free: VecDeque::new(),
         running_free: 0,
+        running_free_max: cpus(),
         answer: None,
         outcomes: None,
         is_missing: false,
@@ -142,6 +144,10 @@ where
                 return Ok(());
             }
             let wants_input = self.client.wants_input() && !self.has_ended;
+            if wants_input {
+                // By itself, the buffer grows by 64 bytes a read.
+                self.input.reserve(READ_LEN);
+            }
             let next = self.outgoing.front().cloned();
             let writer = self.writer.as_mut().filter(|_| next.is_some());
             let mut written = None;
@@ -213,7 +219,7 @@ where
                 PullClientOutput::Event(event) => self.heard(event),
             }
         }
-        while self.running_free < cpus()
+        while self.running_free < self.running_free_max
             && let Some(request) = self.free.pop_front()
         {
             self.running_free += 1;
@@ -331,6 +337,8 @@ async fn write<W: AsyncWrite + Unpin>(
     }
 }
 
+/// Bytes that one read may take off the stream.
+const READ_LEN: usize = 256 * 1024;
 /// The longest silence of the other side.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often the other side hears from this one while it is at work.
