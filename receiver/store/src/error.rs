@@ -114,13 +114,15 @@ pub enum Error {
         lock: String,
     },
     /// The server runs as many sessions as it may.
-    #[error("the server accepts only {max} pushes at once, and all are in use; try again later")]
+    #[error(
+        "the server accepts only {max} pushes and pulls at once, and all are in use; try again later"
+    )]
     TooManySessions {
         /// The limit.
         max: u32,
     },
     /// The identity has as many sessions as it may.
-    #[error("you may run only {max} pushes at once, and all are in use; try again later")]
+    #[error("you may run only {max} pushes and pulls at once, and all are in use; try again later")]
     TooManyOfOne {
         /// The limit.
         max: u32,
