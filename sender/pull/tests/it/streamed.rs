@@ -1,6 +1,11 @@
 //! Pulls of a streamed answer: from a server that is well, one that is cut off, and one that lies.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind, serialize_signature};
 use artifact_protocol::frame::{Extent, PullState, RefAnswer, Refusal, RefusalCode};
@@ -13,7 +18,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::{Signer, SigningKey};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
 use crate::cache::{Cache, Here, REF, path_of};
 
@@ -183,6 +188,66 @@ async fn an_answer_is_taken_in_whole_and_a_second_one_is_empty() {
         "{report:?}"
     );
     assert!(sent < 1000, "{sent}");
+}
+
+/// A stream that counts its reads.
+struct Counted {
+    stream: DuplexStream,
+    reads: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_ready() {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_read_in_large_pieces() {
+    let (cache, here) = (Cache::new(), Here::new());
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let reads = Arc::default();
+    let counted = Counted {
+        stream: ours,
+        reads: Arc::clone(&reads),
+    };
+    let server = tokio::spawn(serve(cache.clone(), theirs, Way::Good));
+    let pulled = one(&here).over(counted, Holds::Something, |_| ()).await;
+    assert!(matches!(
+        pulled.unwrap().unwrap().refs[0].outcome,
+        Outcome::Pulled
+    ));
+    let (sent, reads) = (server.await.unwrap(), reads.load(Ordering::Relaxed));
+    assert!(
+        sent > 300_000 && reads <= 4,
+        "{reads} reads of {sent} bytes"
+    );
 }
 
 #[tokio::test]
