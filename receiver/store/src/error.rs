@@ -115,7 +115,8 @@ pub enum Error {
     },
     /// The server runs as many sessions as it may.
     #[error(
-        "the server accepts only {max} pushes and pulls at once, and all are in use; try again later"
+        "the server accepts only {max} pushes and pulls at once, and all are in use; \
+         try again later"
     )]
     TooManySessions {
         /// The limit.
