@@ -5,18 +5,18 @@
     reason = "clippy exempts test functions, not their helpers"
 )]
 
+mod common;
+
 use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind};
 use artifact_protocol::dialect::{AnyReceiver, Openness};
 use artifact_protocol::frame::{
-    Announce, Answer, Base, Basis, Close, CloseCode, Detached, Expect, Extensions, Extent,
-    Finalize, Finalized, Frame, Held, Hello, Missing, ObjectBegin, ObjectChunk, ObjectEnd, Offer,
-    PREAMBLE, Pack, Ping, Prefix, PullOptions, PullState, PushOptions, RefAnswer, RefOutcome,
-    RefRequest, RefState, RefStatus, Refusal, RefusalCode, Request, Sent, Staged, SummaryDone,
-    Verdict, Want, Welcome,
+    Announce, Answer, Base, Basis, CloseCode, Detached, Expect, Extensions, Extent, Finalize,
+    Finalized, Frame, Held, Hello, Missing, ObjectBegin, ObjectChunk, ObjectEnd, Offer, PREAMBLE,
+    Pack, Ping, Prefix, PullOptions, PullState, PushOptions, RefAnswer, RefOutcome, RefRequest,
+    RefState, RefStatus, Refusal, RefusalCode, Request, Sent, Staged, SummaryDone, Verdict, Want,
+    Welcome,
 };
-use artifact_protocol::limits::{
-    Limits, MAX_BASES, MAX_FRAME_LEN_MAX, MAX_HELD, MAX_PATTERNS, MAX_REFS,
-};
+use artifact_protocol::limits::{Limits, MAX_BASES, MAX_HELD, MAX_PATTERNS, MAX_REFS};
 use artifact_protocol::session::pull::{
     AnswerOp, AnswerOutcome, AnswerRequest, PullAnswer, PullClient, PullClientConfig,
     PullClientEvent, PullClientOutput, PullServer, PullServerOutput, ReadRequest, WantedRef,
@@ -27,6 +27,8 @@ use artifact_protocol::session::{
 };
 use artifact_protocol::{Features, Text, Version};
 use bytes::{Bytes, BytesMut};
+
+use self::common::{close, frames, name, table};
 
 const METADATA: &[u8] = b"detached";
 
@@ -183,11 +185,6 @@ fn end(stream: u8) -> Frame {
     Frame::ObjectEnd(ObjectEnd { stream })
 }
 
-fn close(code: CloseCode) -> Frame {
-    let text = Text::default();
-    Frame::Close(Close { code, text })
-}
-
 /// One frame of each kind, valid wherever its kind is allowed.
 fn every_frame() -> Vec<Frame> {
     let state = RefState {
@@ -237,31 +234,6 @@ fn every_frame() -> Vec<Frame> {
         Frame::Extent(Extent::default()),
         Frame::Sent(Sent::default()),
     ]
-}
-
-fn name(frame: &Frame) -> String {
-    let text = format!("{frame:?}");
-    text.split('(').next().unwrap().to_owned()
-}
-
-/// Tells, for every frame, whether a session accepts it, ends as told, or refuses it.
-fn table<S>(make: impl Fn() -> S, handle: impl Fn(&mut S, Frame) -> Result<(), Error>) -> String {
-    let (mut taken, mut ends) = (Vec::new(), Vec::new());
-    for frame in every_frame() {
-        let name = name(&frame);
-        match handle(&mut make(), frame) {
-            Ok(()) => taken.push(name),
-            Err(Error::PeerClosed(_)) => ends.push(name),
-            Err(Error::Violation(_)) => {}
-            Err(error) => unreachable!("{name}: {error:?}"),
-        }
-    }
-    format!("{} / {}", taken.join(" "), ends.join(" "))
-}
-
-fn frames(bytes: &[u8]) -> Vec<Frame> {
-    let mut input = BytesMut::from(bytes.strip_prefix(&PREAMBLE).unwrap_or(bytes));
-    std::iter::from_fn(|| Frame::decode(&mut input, MAX_FRAME_LEN_MAX).unwrap()).collect()
 }
 
 fn codes(sent: &[Frame]) -> Vec<CloseCode> {
@@ -454,7 +426,8 @@ impl Client {
 
 #[test]
 fn a_client_takes_in_each_state_what_is_listed_and_refuses_the_rest() {
-    let table = |make: fn() -> Client| table(make, |client, frame| client.handle(frame));
+    let table =
+        |make: fn() -> Client| table(every_frame(), make, |client, frame| client.handle(frame));
     assert_eq!(table(Client::expect_welcome), "Welcome / Close");
     assert_eq!(table(Client::expect_answer), "Ping Answer / Close");
     let receiving = "Detached Pack ObjectBegin Ping Extent / Close";
@@ -967,7 +940,8 @@ impl Server {
 
 #[test]
 fn a_server_takes_in_each_state_what_is_listed_and_refuses_the_rest() {
-    let table = |make: fn() -> Server| table(make, |server, frame| server.handle(frame));
+    let table =
+        |make: fn() -> Server| table(every_frame(), make, |server, frame| server.handle(frame));
     assert_eq!(table(Server::expect_hello), "Hello / Close");
     assert_eq!(table(Server::expect_request), "Ping Request / Close");
     let more = || {

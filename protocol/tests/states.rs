@@ -5,13 +5,15 @@
     reason = "clippy exempts test functions, not their helpers"
 )]
 
+mod common;
+
 use artifact_formats::limits::MAX_DETACHED_LEN;
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{
-    Announce, Answer, Base, Basis, Close, CloseCode, Detached, Expect, Extensions, Extent,
-    Finalize, Finalized, Frame, Held, Hello, Missing, ObjectBegin, ObjectChunk, ObjectEnd, Offer,
-    PREAMBLE, Pack, Ping, Prefix, PullOptions, PushOptions, RefOutcome, RefState, RefStatus,
-    RefUpdate, Request, Sent, Staged, SummaryDone, Verdict, Want, Welcome,
+    Announce, Answer, Base, Basis, CloseCode, Detached, Expect, Extensions, Extent, Finalize,
+    Finalized, Frame, Held, Hello, Missing, ObjectBegin, ObjectChunk, ObjectEnd, Offer, PREAMBLE,
+    Pack, Ping, Prefix, PullOptions, PushOptions, RefOutcome, RefState, RefStatus, RefUpdate,
+    Request, Sent, Staged, SummaryDone, Verdict, Want, Welcome,
 };
 use artifact_protocol::limits::{
     Limits, MAX_BASES, MAX_COMPLETE, MAX_EARLY_FRAME_LEN, MAX_FRAME_LEN_MAX, MAX_MISSING_IDS,
@@ -24,6 +26,8 @@ use artifact_protocol::session::{
 };
 use artifact_protocol::{Features, Text, Version};
 use bytes::{Bytes, BytesMut};
+
+use self::common::{close, frames, table};
 
 const COMMIT: Checksum = Checksum::new([1; 32]);
 const METADATA: &[u8] = b"detached";
@@ -131,11 +135,6 @@ fn missing(count: usize) -> Frame {
     Frame::Missing(Missing { ids })
 }
 
-fn close(code: CloseCode) -> Frame {
-    let text = Text::default();
-    Frame::Close(Close { code, text })
-}
-
 /// One frame of each kind, valid wherever its kind is allowed.
 fn every_frame() -> Vec<Frame> {
     let (stream, id) = (1, file(2));
@@ -192,26 +191,6 @@ fn every_frame() -> Vec<Frame> {
     ]
 }
 
-fn name(frame: &Frame) -> String {
-    let text = format!("{frame:?}");
-    text.split('(').next().unwrap().to_owned()
-}
-
-/// Tells, for every frame, whether a session accepts it, ends as told, or refuses it.
-fn table<S>(make: impl Fn() -> S, handle: impl Fn(&mut S, Frame) -> Result<(), Error>) -> String {
-    let (mut taken, mut ends) = (Vec::new(), Vec::new());
-    for frame in every_frame() {
-        let name = name(&frame);
-        match handle(&mut make(), frame) {
-            Ok(()) => taken.push(name),
-            Err(Error::PeerClosed(_)) => ends.push(name),
-            Err(Error::Violation(_)) => {}
-            Err(error) => unreachable!("{name}: {error:?}"),
-        }
-    }
-    format!("{} / {}", taken.join(" "), ends.join(" "))
-}
-
 fn assert_last_is_close(sent: &[Frame], expected: CloseCode) {
     let closes = sent.iter().filter(|f| matches!(f, Frame::Close(_))).count();
     assert_eq!(closes, 1);
@@ -222,11 +201,6 @@ fn assert_last_is_close(sent: &[Frame], expected: CloseCode) {
 struct Drained<R> {
     sent: Vec<Frame>,
     requests: Vec<R>,
-}
-
-fn frames(bytes: &[u8]) -> Vec<Frame> {
-    let mut input = BytesMut::from(bytes.strip_prefix(&PREAMBLE).unwrap_or(bytes));
-    std::iter::from_fn(|| Frame::decode(&mut input, MAX_FRAME_LEN_MAX).unwrap()).collect()
 }
 
 // The receiving end.
@@ -388,7 +362,9 @@ impl Receiving {
 
 #[test]
 fn a_receiver_takes_in_each_state_what_is_listed_and_refuses_the_rest() {
-    let table = |make: fn() -> Receiving| table(make, |session, frame| session.handle(frame));
+    let table = |make: fn() -> Receiving| {
+        table(every_frame(), make, |session, frame| session.handle(frame))
+    };
     assert_eq!(table(Receiving::expect_hello), "Hello / Close");
     assert_eq!(table(Receiving::expect_announce), "Announce Ping / Close");
     let transfer = "Basis Offer Detached Ping Close / ";
@@ -778,7 +754,8 @@ impl Sending {
 
 #[test]
 fn a_sender_takes_in_each_state_what_is_listed_and_refuses_the_rest() {
-    let table = |make: fn() -> Sending| table(make, |session, frame| session.handle(frame));
+    let table =
+        |make: fn() -> Sending| table(every_frame(), make, |session, frame| session.handle(frame));
     assert_eq!(table(Sending::expect_welcome), "Welcome / Close");
     assert_eq!(table(Sending::expect_ref_status), "RefStatus Ping / Close");
     assert_eq!(table(Sending::offered_early), "RefStatus Ping / Close");
