@@ -224,15 +224,9 @@ impl Receiver {
                 Version::NEWEST
             ),
         };
-        let turned_away = || {
-            config.turns_away.as_ref().map(|text| Fault {
-                code: CloseCode::NOT_PERMITTED,
-                text: text.as_raw().to_owned(),
-            })
-        };
         let refusal = refusal
             .or_else(|| (dialect.version() < oldest).then(too_old))
-            .or_else(turned_away);
+            .or_else(|| config.refusal());
         Self::Old(Box::new(DialectReceiver::new(dialect, config, refusal)))
     }
 }

@@ -3,7 +3,7 @@
 use artifact_formats::ObjectId;
 
 use crate::dialect::error::DialectError;
-use crate::frame::{Close, CloseCode, DecodeError, FrameKind};
+use crate::frame::{Close, CloseCode, DecodeError, Frame, FrameKind};
 
 /// The reason why a session cannot continue. After the first one the session is closed: the driver
 /// may poll the remaining outputs (a `Close` for the peer), and every input is
@@ -140,6 +140,12 @@ impl Violation {
             got: got as u64,
         })
     }
+}
+
+/// REQ-34: a frame that a state does not take ends the session.
+pub(crate) fn unexpected<T>(awaited: &'static str, frame: &Frame) -> Result<T, Error> {
+    let got = frame.kind();
+    Err(Violation::Unexpected { awaited, got }.into())
 }
 
 impl From<&Violation> for CloseCode {

@@ -1,7 +1,7 @@
 //! What both kinds of session say and check in their greeting.
 
-use super::error::Violation;
-use crate::frame::{Extensions, Hello, Welcome};
+use super::error::{Error, Fault, Violation};
+use crate::frame::{CloseCode, Extensions, Hello, Welcome};
 use crate::limits::Limits;
 use crate::text::Text;
 use crate::version::{Features, Version};
@@ -24,6 +24,25 @@ pub struct ReceiverConfig {
     pub serves_pulls: bool,
     /// The limits that the client must keep.
     pub limits: Limits,
+}
+
+impl ReceiverConfig {
+    /// Ends the session of a client without any right.
+    pub(crate) fn admit(&self) -> Result<(), Error> {
+        match self.refusal() {
+            Some(fault) => Err(Error::Fault(fault)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns why the client is turned away, if so.
+    pub(crate) fn refusal(&self) -> Option<Fault> {
+        let text = self.turns_away.as_ref()?;
+        Some(Fault {
+            code: CloseCode::NOT_PERMITTED,
+            text: text.as_raw().to_owned(),
+        })
+    }
 }
 
 /// Returns the answer to `Hello`; `served` are the features that the server has.

@@ -6,7 +6,7 @@
 use artifact_formats::{Checksum, ObjectId, RefName};
 use bytes::Bytes;
 
-use super::error::Fault;
+use super::error::{ApiMisuse, Fault};
 use crate::frame::{Base, PushOptions, RefOutcome, RefState, RefUpdate, SummaryDone};
 
 /// Everything that a client announced.
@@ -115,6 +115,27 @@ pub enum StoreOutcome {
     Published(Published),
     /// Answers `Summarize`.
     Summarized(SummaryDone),
+}
+
+impl StoreOutcome {
+    /// Returns the answer to an announcement of so many refs.
+    pub(crate) fn opened(self, refs: usize) -> Result<Opened, ApiMisuse> {
+        let Self::Opened(opened) = self else {
+            return Err(ApiMisuse::Outcome);
+        };
+        match opened.refs.len() == refs {
+            true => Ok(opened),
+            false => Err(ApiMisuse::Outcome),
+        }
+    }
+
+    /// Returns the answer to a request to publish.
+    pub(crate) fn published(self) -> Result<Published, ApiMisuse> {
+        let Self::Published(published) = self else {
+            return Err(ApiMisuse::Outcome);
+        };
+        Ok(published)
+    }
 }
 
 /// The outcome of a publication.

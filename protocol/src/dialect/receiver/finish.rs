@@ -54,10 +54,7 @@ impl Publishing {
         outcome: StoreOutcome,
         core: &mut Core,
     ) -> Result<State, Error> {
-        let StoreOutcome::Published(published) = outcome else {
-            return Err(ApiMisuse::Outcome.into());
-        };
-        let outcomes = match published {
+        let outcomes = match outcome.published()? {
             Published::Done(outcomes) => outcomes,
             Published::Missing(ids) => {
                 let first = ids.first().map(ToString::to_string).unwrap_or_default();

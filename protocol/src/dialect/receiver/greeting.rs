@@ -162,12 +162,7 @@ impl Opening {
         outcome: StoreOutcome,
         core: &mut Core,
     ) -> Result<State, Error> {
-        let StoreOutcome::Opened(opened) = outcome else {
-            return Err(ApiMisuse::Outcome.into());
-        };
-        if opened.refs.len() != announcement.refs.len() {
-            return Err(ApiMisuse::Outcome.into());
-        }
+        let opened = outcome.opened(announcement.refs.len())?;
         core.outputs
             .push(ReceiverEvent::Opened(announcement.clone(), opened.clone()));
         // One answer covers all refs, and a client takes a ref that it hears nothing about as set.

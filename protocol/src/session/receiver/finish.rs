@@ -23,10 +23,7 @@ impl Publishing {
         outcome: StoreOutcome,
         core: &mut Core,
     ) -> Result<State, Error> {
-        let StoreOutcome::Published(published) = outcome else {
-            return Err(ApiMisuse::Outcome.into());
-        };
-        match published {
+        match outcome.published()? {
             Published::Missing(_) if core.left => Err(Error::Truncated),
             Published::Missing(ids) => self.transfer.ask_again(ids, core),
             Published::Done(outcomes) if !self.transfer.is_answered_by(&outcomes) => {

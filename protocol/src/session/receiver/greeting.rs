@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::error::{ApiMisuse, Error, Fault, Violation};
+use super::super::error::{ApiMisuse, Error, Violation, unexpected};
 use super::super::greeting::greet;
 use super::super::store::{Announcement, Opened, StoreOp, StoreOutcome};
 use super::transfer::Transfer;
-use super::{Core, ReceiverEvent, State, unexpected};
-use crate::frame::{Announce, CloseCode, Frame, RefStatus, RefUpdate, Verdict};
+use super::{Core, ReceiverEvent, State};
+use crate::frame::{Announce, Frame, RefStatus, RefUpdate, Verdict};
 use crate::limits::{MAX_BASES, MAX_COMPLETE, MAX_REFS, REFS_PER_FRAME};
 use crate::version::Features;
 
@@ -28,12 +28,7 @@ impl ExpectHello {
         let pulls = welcome.features.contains(Features::PULL);
         core.outputs.send(&Frame::Welcome(welcome));
         core.outputs.push(ReceiverEvent::Greeted(hello));
-        if let Some(text) = &core.config.turns_away {
-            return Err(Error::Fault(Fault {
-                code: CloseCode::NOT_PERMITTED,
-                text: text.as_raw().to_owned(),
-            }));
-        }
+        core.config.admit()?;
         Ok(State::ExpectAnnounce(ExpectAnnounce {
             so_far: None,
             pulls,
@@ -144,11 +139,8 @@ impl Opening {
         outcome: StoreOutcome,
         core: &mut Core,
     ) -> Result<State, Error> {
-        let StoreOutcome::Opened(opened) = outcome else {
-            return Err(ApiMisuse::Outcome.into());
-        };
-        let fits = opened.complete.len() <= MAX_COMPLETE;
-        if opened.refs.len() != announcement.refs.len() || !fits {
+        let opened = outcome.opened(announcement.refs.len())?;
+        if opened.complete.len() > MAX_COMPLETE {
             return Err(ApiMisuse::Outcome.into());
         }
         send_status(&opened, core);

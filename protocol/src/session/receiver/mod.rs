@@ -20,7 +20,7 @@ use self::finish::{Publishing, Summarizing};
 use self::greeting::{ExpectAnnounce, ExpectHello, Opening};
 use self::transfer::Transfer;
 use super::backlog::Backlog;
-use super::error::{ApiMisuse, Error, Violation};
+use super::error::{ApiMisuse, Error, unexpected};
 use super::greeting::ReceiverConfig;
 use super::machine::{FailsWith, Machine};
 use super::outputs::Outputs;
@@ -344,13 +344,4 @@ impl FailsWith for Core {
             self.outputs.close(code, &text);
         }
     }
-}
-
-/// REQ-34: a frame that a state does not take ends the session.
-fn unexpected<T>(awaited: &'static str, frame: &Frame) -> Result<T, Error> {
-    Err(Violation::Unexpected {
-        awaited,
-        got: frame.kind(),
-    }
-    .into())
 }

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use artifact_formats::limits::MAX_DETACHED_LEN;
 use artifact_formats::{Checksum, ObjectId};
 
-use super::super::error::{ApiMisuse, Error, Fault, Violation};
+use super::super::error::{ApiMisuse, Error, Fault, Violation, unexpected};
 use super::super::store::{Announcement, Opened, StoreOp, StoreOutcome};
 use super::finish::{Publishing, finish_without_publishing};
 use super::ledger::Ledger;
-use super::{Core, State, unexpected};
+use super::{Core, State};
 use crate::frame::{
     Basis, CloseCode, Detached, Frame, Missing, Offer, PushOptions, RefOutcome, Staged, Verdict,
     Want,

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::super::error::{Error, Violation};
+use super::super::error::{Error, Violation, unexpected};
 use super::transfer::Transfer;
-use super::{Core, SenderEvent, State, unexpected};
+use super::{Core, SenderEvent, State};
 use crate::frame::{CloseCode, Frame, Missing, PushOptions, RefOutcome};
 use crate::limits::{MAX_FINALIZE_ROUNDS, MAX_MISSING_IDS};
 

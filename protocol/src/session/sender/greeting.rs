@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use artifact_formats::ObjectId;
 
-use super::super::error::{ApiMisuse, Error, Violation};
+use super::super::error::{ApiMisuse, Error, Violation, unexpected};
 use super::super::greeting::check_welcome;
 use super::super::outputs::Outputs;
 use super::super::source::{PlanRequest, SourceOp, SourceOutcome};
 use super::super::store::Announcement;
 use super::early::Early;
 use super::transfer::Transfer;
-use super::{Core, SenderEvent, SenderOutput, State, finish, unexpected};
+use super::{Core, SenderEvent, SenderOutput, State, finish};
 use crate::frame::{
     Announce, Basis, Detached, Extensions, Frame, Hello, RefOutcome, RefState, RefStatus, Verdict,
     Want,

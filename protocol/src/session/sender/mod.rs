@@ -21,7 +21,7 @@ pub use self::early::SmallCommit;
 use self::finish::{ExpectFinalized, ExpectSummary};
 use self::greeting::{ExpectRefStatus, ExpectWelcome, Planning};
 use self::transfer::Transfer;
-use super::error::{ApiMisuse, Error, Violation};
+use super::error::{ApiMisuse, Error, unexpected};
 use super::machine::{FailsWith, Machine};
 use super::outputs::Outputs;
 use super::source::{SourceDone, SourceOp, SourceRequest};
@@ -310,12 +310,4 @@ impl FailsWith for Core {
             self.outputs.close(code, &text);
         }
     }
-}
-
-fn unexpected<T>(awaited: &'static str, frame: &Frame) -> Result<T, Error> {
-    Err(Violation::Unexpected {
-        awaited,
-        got: frame.kind(),
-    }
-    .into())
 }

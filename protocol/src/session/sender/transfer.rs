@@ -5,13 +5,13 @@ use std::collections::{HashSet, VecDeque};
 use artifact_formats::ObjectId;
 use bytes::Bytes;
 
-use super::super::error::{ApiMisuse, Error, Fault, Violation};
+use super::super::error::{ApiMisuse, Error, Fault, Violation, unexpected};
 use super::super::packer::Packer;
 use super::super::source::{Fetched, SourceOp, SourceOutcome};
 use super::finish::ExpectFinalized;
 use super::greeting::EarlyOffer;
 use super::quota::Quota;
-use super::{Core, SenderEvent, State, unexpected};
+use super::{Core, SenderEvent, State};
 use crate::frame::{Finalize, Frame, ObjectBegin, ObjectChunk, ObjectEnd, Offer, Pack, Want};
 use crate::limits::{MAX_OFFER_IDS, MAX_PIECE_LEN, MAX_UNSETTLED_IDS};
 

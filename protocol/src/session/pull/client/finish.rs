@@ -2,10 +2,10 @@
 
 use artifact_formats::RefName;
 
-use super::super::super::error::{ApiMisuse, Error, Fault, Violation};
+use super::super::super::error::{ApiMisuse, Error, Fault, Violation, unexpected};
 use super::super::super::store::{Published, StoreOutcome};
 use super::super::answer::PullAnswer;
-use super::{Core, PullClientEvent, State, unexpected};
+use super::{Core, PullClientEvent, State};
 use crate::frame::{CloseCode, Extent, Frame, PullState, RefOutcome, Sent, Verdict};
 
 /// Waits for the end of an answer that contains no objects.
@@ -94,12 +94,9 @@ impl Publishing {
         outcome: StoreOutcome,
         core: &mut Core,
     ) -> Result<State, Error> {
-        let StoreOutcome::Published(published) = outcome else {
-            return Err(ApiMisuse::Outcome.into());
-        };
         let promised = |(_, state): &(_, &PullState)| matches!(state, PullState::Promised { .. });
         let states = self.answer.refs.iter().map(|r| (&r.name, &r.state));
-        match published {
+        match outcome.published()? {
             Published::Missing(ids) => {
                 core.outputs
                     .push(PullClientEvent::Missing(ids.len() as u64));

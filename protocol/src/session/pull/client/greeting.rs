@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use artifact_formats::{Checksum, RefName};
 
-use super::super::super::error::{ApiMisuse, Error, Violation};
+use super::super::super::error::{Error, Violation};
 use super::super::super::greeting::check_welcome;
 use super::super::super::outputs::Outputs;
 use super::super::super::store::{Announcement, StoreOp, StoreOutcome};
@@ -244,12 +244,7 @@ impl Opening {
         outcome: StoreOutcome,
         core: &mut Core,
     ) -> Result<State, Error> {
-        let StoreOutcome::Opened(opened) = outcome else {
-            return Err(ApiMisuse::Outcome.into());
-        };
-        if opened.refs.len() != announcement.refs.len() {
-            return Err(ApiMisuse::Outcome.into());
-        }
+        let opened = outcome.opened(announcement.refs.len())?;
         let verdicts: Vec<_> = opened.refs.into_iter().map(|state| state.verdict).collect();
         if !verdicts.contains(&Verdict::Accepted) {
             return Ok(finish::nothing_accepted(&self.answer, verdicts, core));

@@ -23,7 +23,7 @@ use self::finish::{ExpectSent, Publishing};
 use self::greeting::{ExpectAnswer, ExpectWelcome, Opening};
 use self::receiving::Receiving;
 use super::super::backlog::Backlog;
-use super::super::error::{ApiMisuse, Error, Violation};
+use super::super::error::{ApiMisuse, Error, unexpected};
 use super::super::machine::{FailsWith, Machine};
 use super::super::outputs::Outputs;
 use super::super::store::{StoreDone, StoreOp, StoreRequest};
@@ -361,12 +361,4 @@ impl FailsWith for Core {
             self.outputs.close(code, &text);
         }
     }
-}
-
-fn unexpected<T>(awaited: &'static str, frame: &Frame) -> Result<T, Error> {
-    Err(Violation::Unexpected {
-        awaited,
-        got: frame.kind(),
-    }
-    .into())
 }

@@ -7,13 +7,13 @@ use artifact_formats::limits::{MAX_DETACHED_LEN, MAX_METADATA_LEN};
 use artifact_formats::{Checksum, ObjectId};
 use bytes::{Bytes, BytesMut};
 
-use super::super::super::error::{ApiMisuse, Error, Fault, Violation};
+use super::super::super::error::{ApiMisuse, Error, Fault, Violation, unexpected};
 use super::super::super::store::{Announcement, StoreOp, StoreOutcome};
 use super::super::answer::PullAnswer;
 use super::finish::{COUNTED, Publishing, take_extent};
 use super::ledger::Ledger;
 use super::read::ReadRequest;
-use super::{Core, PullClientEvent, State, unexpected};
+use super::{Core, PullClientEvent, State};
 use crate::frame::{
     CloseCode, Detached, Frame, ObjectBegin, ObjectChunk, ObjectEnd, PullState, RefUpdate, Sent,
     Verdict,

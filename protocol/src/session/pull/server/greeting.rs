@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use artifact_formats::Checksum;
 
-use super::super::super::error::{ApiMisuse, Error, Fault, Violation};
+use super::super::super::error::{ApiMisuse, Error, Violation, unexpected};
 use super::super::super::greeting::greet;
 use super::super::answer::{AnswerOp, AnswerOutcome, PullAnswer, PullRequest};
 use super::answering::Answering;
-use super::{Core, PullServerEvent, State, unexpected};
-use crate::frame::{Answer, CloseCode, Frame, Held, PullState, RefAnswer, Request, Sent};
+use super::{Core, PullServerEvent, State};
+use crate::frame::{Answer, Frame, Held, PullState, RefAnswer, Request, Sent};
 use crate::limits::{ANSWERS_PER_FRAME, MAX_BASES, MAX_HELD, MAX_PATTERNS, MAX_REFS};
 use crate::version::Features;
 
@@ -25,12 +25,7 @@ impl ExpectHello {
         let welcome = greet(&hello, &core.config, Features::PULL)?;
         core.outputs.send(&Frame::Welcome(welcome));
         core.outputs.push(PullServerEvent::Greeted(hello));
-        if let Some(text) = &core.config.turns_away {
-            return Err(Error::Fault(Fault {
-                code: CloseCode::NOT_PERMITTED,
-                text: text.as_raw().to_owned(),
-            }));
-        }
+        core.config.admit()?;
         Ok(State::ExpectRequest(ExpectRequest::new()))
     }
 }

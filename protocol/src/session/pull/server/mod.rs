@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 
 use self::answering::Answering;
 use self::greeting::{ExpectHello, ExpectRequest, Judging, Measuring};
-use super::super::error::{ApiMisuse, Error, Violation};
+use super::super::error::{ApiMisuse, Error, unexpected};
 use super::super::greeting::ReceiverConfig;
 use super::super::machine::{FailsWith, Machine};
 use super::super::outputs::Outputs;
@@ -296,12 +296,4 @@ impl FailsWith for Core {
             self.outputs.close(code, &text);
         }
     }
-}
-
-fn unexpected<T>(awaited: &'static str, frame: &Frame) -> Result<T, Error> {
-    Err(Violation::Unexpected {
-        awaited,
-        got: frame.kind(),
-    }
-    .into())
 }
