@@ -1,7 +1,7 @@
 //! The local repository that a pull writes.
 //!
-//! The store creates and writes it; here is what its refs hold, and which commits earlier pulls have
-//! set them to.
+//! The store creates and writes it. This file reads its refs, and the commits that earlier pulls set
+//! them to.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -156,8 +156,7 @@ impl Local {
     }
 
     /// Records the commits of refs that hold them already; the store does the same for those it
-    /// sets. If that fails, the next pull relies on histories
-    /// alone.
+    /// sets. If that fails, the next pull relies on histories alone.
     pub(crate) fn remember(&self, refs: &BTreeMap<RefName, Checksum>) {
         for (name, commit) in refs {
             if self.pulled_before(name) == Some(*commit) {
@@ -219,7 +218,8 @@ fn is_empty(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-fn is_absent(error: &io::Error) -> bool {
+/// Returns whether an error says that there is no file of this path.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory

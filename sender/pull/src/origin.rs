@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::error::Error;
+use crate::local::is_absent;
 use crate::web::{Cause, Web, WebError, WebOptions, WebUrl};
 
 /// A repository to pull from.
@@ -232,13 +233,6 @@ fn is_without_files(directory: &Path) -> bool {
     entries.flatten().all(|entry| {
         entry.file_type().is_ok_and(|kind| kind.is_dir()) && is_without_files(&entry.path())
     })
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
-    )
 }
 
 impl fmt::Display for Origin {

@@ -40,7 +40,8 @@ impl Pull {
     }
 
     /// Executes the pull over a stream with a server at the other end, such as a receiver that ssh
-    /// has started. `again` opens the stream, once more if what this side held has vanished.
+    /// has started. Returns `None` if objects that this side held have vanished: pull again over
+    /// another stream, with [`Holds::Nothing`].
     ///
     /// # Errors
     ///
