@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::driver::Pulled;
 
-/// The audit's record of one push or pull. Text of clients is escaped in the file, and must be escaped
-/// again when a program shows what it has read from there.
+/// The audit's record of one push or pull. The file holds the text of clients escaped, and a
+/// program that reads it must escape it again before it shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The end of the session, as in `2026-01-31T12:00:00Z`.

@@ -250,8 +250,8 @@ pub(crate) struct Check {
 /// Make this machine a client of a cache
 ///
 /// Writes the cache into the configuration, unless that names other caches already. If ssh does not
-/// know the host yet, shows the fingerprints of its keys, asks whether they are right, and adds them
-/// to known_hosts. Then checks the cache, as `artifact-cache check` does.
+/// know the host yet, shows the fingerprints of its keys, asks whether they are right, and adds
+/// them to known_hosts. Then checks the cache, as `artifact-cache check` does.
 #[derive(Debug, clap::Args)]
 #[command(after_help = JOIN_EXAMPLES)]
 pub(crate) struct Join {

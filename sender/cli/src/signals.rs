@@ -9,10 +9,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::output::Output;
 
-/// Waits for a signal on a thread of its own, since reading files may block the main one. Then prints
-/// what was kept, and ends the program with the exit code that a shell expects. Nothing needs
-/// tidying up: a push or pull may end at any moment, and `ssh` ends with this process. A push gets
-/// a moment to say goodbye.
+/// Waits for a signal on a thread of its own, since reading files may block the main one. Then it
+/// tells the user which objects are kept, and ends the program with the exit code that a shell
+/// expects. Nothing needs tidying up: a push or pull may end at any moment, and `ssh` ends with
+/// this process. A push gets a moment to say goodbye.
 pub(crate) fn watch(output: &Arc<Output>) {
     let output = Arc::clone(output);
     thread::spawn(move || {

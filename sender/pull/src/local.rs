@@ -1,7 +1,7 @@
 //! The local repository that a pull writes.
 //!
-//! The store creates and writes it. This file reads its refs, and the commits that earlier pulls set
-//! them to.
+//! The store creates and writes it. This file reads its refs, and the commits to which earlier pulls
+//! set them.
 
 use std::collections::BTreeMap;
 use std::fs;

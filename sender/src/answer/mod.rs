@@ -7,11 +7,11 @@
 //!      `-----completion------'--> reading: the objects
 //! ```
 //!
-//! Takes no lock and trusts no request: nothing is listed that a promised commit does not reach, and
-//! only commits of refs that the [`Terms`] let the client read are promised. Another program may
-//! delete objects meanwhile; then the answer ends, and the client may ask again.
+//! Takes no lock and trusts no request. It promises only commits of refs that the [`Terms`] let the
+//! client read, and lists only objects that a promised commit reaches. If another program deletes
+//! objects meanwhile, the answer ends, and the client may ask again.
 //!
-//! Memory holds 18 bytes of each object's name, and a bounded number of ids ahead of the wire.
+//! It keeps 18 bytes for each object in memory, and a bounded number of ids ahead of the wire.
 
 mod judge;
 mod planner;

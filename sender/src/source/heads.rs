@@ -27,8 +27,8 @@ impl Repository {
         }
     }
 
-    /// Adds the names and commits of refs below `refs/heads/ABOVE`, or of all refs, that `is_wanted`
-    /// picks by their names. Returns whether there were looks enough for all of them.
+    /// Adds the names and commits of refs below `refs/heads/ABOVE`, or of all refs, if `is_wanted`
+    /// picks their names. Returns whether `looks` sufficed for all of them.
     pub(crate) fn shown_heads(
         &self,
         above: &str,

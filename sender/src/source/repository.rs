@@ -218,8 +218,8 @@ impl Repository {
         self.or_parent(own, |parent| parent.read(id))
     }
 
-    /// Returns the length of an object's file in bytes, without opening it; `None` if it is missing.
-    /// In a bare repository content is shorter once it is compressed.
+    /// Returns the length in bytes of an object's file, or `None` if there is none. Does not open
+    /// it. In a bare repository, content is shorter once it is compressed.
     pub(crate) fn file_len(&self, id: ObjectId) -> Result<Option<u64>, Error> {
         let stat = self.files.stat(&self.relative_path(id));
         let stat = stat.map_err(|fault| self.place(id).error(fault.into()))?;

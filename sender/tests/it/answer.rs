@@ -462,7 +462,8 @@ proptest! {
         let told: BTreeMap<_, _> = (got.refs.iter())
             .map(|answer| (answer.name.as_str(), match &answer.state {
                 PullState::Promised { commit, .. } => {
-                    assert_eq!(case.value(answer.name.as_str()).map(|n| model.commits[n]), Some(*commit));
+                    let value = case.value(answer.name.as_str());
+                    assert_eq!(value.map(|n| model.commits[n]), Some(*commit));
                     "promised"
                 }
                 PullState::UpToDate => "up to date",

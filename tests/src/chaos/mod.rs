@@ -1,5 +1,5 @@
-//! Real faults for the real receiver, and for the store as pulls use it: kills at every call that changes something, failing calls,
-//! disks that fill up, and power cuts of real file systems.
+//! Real faults for the real receiver, and for the store as pulls use it: kills at every call that
+//! changes something, failing calls, disks that fill up, and power cuts of real file systems.
 //!
 //! After each fault, [`invariants`](crate::invariants) judges the repository. Then the same push is
 //! repeated, and must succeed at once. [`suite`] lists the points and runs them; [`point`] is one

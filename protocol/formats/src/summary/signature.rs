@@ -1,4 +1,4 @@
-//! The signatures of a summary, in a file beside it, and those of a commit, in its detached metadata.
+//! The signatures of a summary, in a file beside it, and of a commit, in its detached metadata.
 
 use crate::error::FormatError;
 use crate::gvariant::{Layout, array, entry, for_each_entry, split_array};
@@ -10,7 +10,7 @@ pub fn serialize_signature(ed25519: &[u8; 64]) -> Vec<u8> {
     array(Layout::ALIGNED, [entry(ED25519, "aay", &signatures)])
 }
 
-/// Returns the ed25519 signatures in a `summary.sig` or in detached metadata, whatever their length.
+/// Returns the ed25519 signatures in a `summary.sig` or in detached metadata, of any length.
 pub fn ed25519_signatures(data: &[u8]) -> Result<Vec<&[u8]>, FormatError> {
     signatures(data, ED25519)
 }

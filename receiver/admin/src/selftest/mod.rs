@@ -24,12 +24,13 @@ use crate::{complain, say};
 /// Makes a cache of its own in a new directory below DIR, which has to be on the file system to be
 /// tried, and removes it at the end. Until the time is over, it pushes to real receivers and kills
 /// them at any moment, breaks connections, limits the length of files, kills programs that write
-/// the summary or prune, and lets two clients move one ref at once. After each trial, every ref has
-/// to hold its old or its new value, what was acknowledged has to be there, and the same push has to
-/// succeed; every few trials, and at the end, all objects are checked.
+/// the summary or prune, and lets two clients move one ref at once. After each trial, every ref
+/// must hold its old or its new value, the cache must have everything that it acknowledged, and the
+/// same push must succeed. Every few trials, and at the end, it checks all objects.
 ///
-/// Only a loss of power is not tried: it depends on the disk as well. Exits with 0 if all went well,
-/// and with 11 if anything was lost or broken; the cache is then left to be looked at.
+/// It does not try a loss of power, which depends on the disk as well. Exits with 0 if all went
+/// well, and with 11 if the cache lost or broke anything; it then leaves the cache for you to look
+/// at.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SelfTest {
     /// How long to go on

@@ -31,8 +31,8 @@ pub struct RefPlace {
 }
 
 impl RefPlace {
-    /// Sets refs in `refs/heads`, where one's own are as well. A pull moves such a ref only forward,
-    /// or from where a pull has set it, or by force.
+    /// Sets refs in `refs/heads`, among the user's own. A pull moves such a ref only forward, or
+    /// from a commit that an earlier pull set, or by force.
     pub const fn heads() -> Self {
         Self { remote: None }
     }
@@ -78,8 +78,8 @@ impl Terms {
         }
     }
 
-    /// Returns a ref that holds the commit of a base. In an own repository, a ref of any remote will
-    /// do.
+    /// Returns a ref that holds the commit of a base. In an own repository, it may be a ref of any
+    /// remote.
     pub(crate) fn holder<F: Fs>(&self, fs: &F, base: &Base) -> Result<Option<RepoPath>, Error> {
         let holds = |path: &RepoPath| -> Result<bool, Error> {
             Ok(refs::look(fs, path)?.commit() == Some(base.commit))

@@ -1,4 +1,4 @@
-//! File objects of bare repositories: the content lies in a file as it is, and the header beside it.
+//! File objects of bare repositories, which store content as it is and the header beside it.
 
 use std::io::{self, Read};
 

@@ -20,8 +20,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Draws three refs, `p/e/0` to `p/e/2`, to commits of random trees that share directories. Each
-    /// commit but the first has a parent, and some have detached metadata.
+    /// Draws three refs, `p/e/0` to `p/e/2`, and commits of random trees that share directories.
+    /// Each commit but the first has a parent, and some have detached metadata.
     pub fn draw(draw: &mut Draw<'_>) -> Self {
         let mut cache = Self::default();
         let mut trees = Vec::new();

@@ -30,8 +30,8 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
     /// A held lock; dropping it releases it, and so does the death of the process.
     type Lock: fmt::Debug + Send + Sync;
 
-    /// Creates a file for writing, which must not exist, with this mode, whatever the umask: libostree
-    /// does so as well.
+    /// Creates a file for writing with this mode. It ignores the umask, as libostree does. The file
+    /// must not exist.
     fn create(&self, path: &RepoPath, mode: u32) -> io::Result<Self::File>;
     /// Changes the mode of a file.
     fn set_mode(&self, file: &Self::File, mode: u32) -> io::Result<()>;

@@ -1,13 +1,13 @@
-//! How a repository stores file objects: by its mode, and as libostree does (`ostree-repo-commit.c`,
-//! `write_content_object`).
+//! How a repository stores file objects. The mode decides, as in libostree
+//! (`ostree-repo-commit.c`, `write_content_object`).
 //!
 //! An archive stores header and deflated content in one file, as they travel. A bare repository
 //! stores the content in a file as it is, dated 1970, and the header beside it:
 //!
-//! | mode | owner and extended attributes | permissions | symbolic link |
+//! | mode | owner, extended attributes | permissions | symbolic link |
 //! |---|---|---|---|
 //! | `bare` | the file's own | the file's own | a link |
-//! | `bare-user` | in the attribute `user.ostreemeta` | there, and the file's own are close | a file |
+//! | `bare-user` | in the attribute `user.ostreemeta` | there; the file's are close | a file |
 //! | `bare-user-only` | root's and none | the file's own | a link |
 //!
 //! Metadata objects are the same in all modes. `staging/bare.rs` writes what this reads.

@@ -1,5 +1,5 @@
-//! What pulls have set refs of an own repository to: such a commit is nobody's work, and a later pull
-//! may replace it.
+//! The commits to which pulls have set refs of an own repository. Nobody made such a commit here,
+//! so a later pull may replace it.
 //!
 //! One file for each ref, named by a digest of the ref's name. It is neither locked nor synced: if
 //! it is lost, the next pull needs a history that leads to the ref's commit, or force.
