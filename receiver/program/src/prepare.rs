@@ -125,8 +125,7 @@ pub(crate) fn prepare(
             args.repo().display()
         )),
     })?;
-    let pulls = store.as_ref().map(|store| pulls(args, terms, store));
-    let pulls = pulls.transpose()?;
+    let pulls = store.as_ref().and_then(|store| pulls(args, terms, store));
     if only_reads.is_some() {
         // Makes the file of sessions, all that such a client makes us write. A place need not be
         // free yet.
@@ -143,13 +142,15 @@ pub(crate) fn prepare(
     })
 }
 
-/// Opens the repository for pulls.
-fn pulls(args: &Args, terms: Terms, store: &Arc<LocalStore>) -> Result<Pulls, Unready> {
-    let repository = Repository::open(args.repo()).map_err(|error| {
-        let text = "the server's repository cannot be used; its log says why";
-        Unready::new(text, error)
-    })?;
-    Ok(Pulls {
+/// Opens the repository for pulls; `None` if it cannot be read, because pushes need less of it.
+fn pulls(args: &Args, terms: Terms, store: &Arc<LocalStore>) -> Option<Pulls> {
+    let repository = Repository::open(args.repo())
+        .inspect_err(|error| {
+            let error: &dyn std::error::Error = error;
+            tracing::warn!(error, "clients cannot pull");
+        })
+        .ok()?;
+    Some(Pulls {
         repository: Arc::new(repository),
         terms,
         store: Arc::clone(store),

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
+use crate::place::Place;
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{CloseCode, Prefix, PullState};
 use artifact_tests::exec::Failure;
@@ -306,4 +307,14 @@ fn the_config_says_whether_pulls_are_answered() {
         let got = post(&mut curl, scene.dir.path(), &url, &asked);
         assert_eq!(got.is_ok(), answers);
     }
+}
+
+#[test]
+fn a_repository_whose_parent_is_gone_takes_pushes_all_the_same() {
+    let place = Place::new();
+    place.admin(&["init", "server"]).success().unwrap();
+    let parent = ["set", "core.parent", "/nowhere"];
+    place.server.ostree("config", parent).unwrap();
+    place.commit("alpha/a/k", "a");
+    place.push(&["alpha/a/k"]).must_exit(0).unwrap();
 }
