@@ -151,32 +151,15 @@ impl Local {
 
     /// Returns the commit that the last pull set a ref to: that one is not the user's work.
     pub(crate) fn pulled_before(&self, name: &RefName) -> Option<Checksum> {
-        let text = fs::read_to_string(self.mark(name)).ok()?;
-        text.trim_end().parse().ok()
+        self.store.pulled(name).ok().flatten()
     }
 
     /// Records the commits of refs that hold them already; the store does the same for those it
     /// sets. If that fails, the next pull relies on histories alone.
     pub(crate) fn remember(&self, refs: &BTreeMap<RefName, Checksum>) {
-        for (name, commit) in refs {
-            if self.pulled_before(name) == Some(*commit) {
-                continue;
-            }
-            let mark = self.mark(name);
-            let new = mark.with_extension(format!("{}.tmp", std::process::id()));
-            let written = fs::create_dir_all(self.path.join(MARKS))
-                .and_then(|()| fs::write(&new, format!("{commit}\n")))
-                .and_then(|()| fs::rename(&new, &mark));
-            if let Err(error) = written {
-                tracing::debug!(%name, %error, "cannot record what the ref was set to");
-            }
+        if let Err(error) = self.store.note_pulled(refs) {
+            tracing::debug!(%error, "cannot record what the refs were set to");
         }
-    }
-
-    /// One file for each ref, named by a digest, so that no two get in each other's way.
-    fn mark(&self, name: &RefName) -> PathBuf {
-        let digest = Checksum::of(name.as_str().as_bytes());
-        self.path.join(MARKS).join(digest.to_hex())
     }
 }
 
@@ -225,9 +208,6 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
     )
 }
-
-/// Below the repository. libostree ignores `extensions`.
-const MARKS: &str = "extensions/artifact-cache/pulled";
 
 #[cfg(test)]
 mod tests {

@@ -220,7 +220,7 @@ fn set_refs<F: Fs>(
     refs::made_durable(fs, set.iter())?;
     if state.terms.is_own() {
         let set = state.accepted().map(|update| &update.wanted);
-        set.for_each(|wanted| pulled::note(fs, &work.staging, wanted));
+        set.for_each(|set| pulled::note(fs, &work.staging, &set.name, set.commit));
     }
     state.accepted_mut().for_each(Update::set);
     drop(lock);

@@ -5,7 +5,6 @@
 //! it is lost, the next pull needs a history that leads to the ref's commit, or force.
 
 use artifact_formats::{Checksum, RefName};
-use artifact_protocol::frame::RefUpdate;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
@@ -22,14 +21,14 @@ pub(crate) fn last<F: Fs>(fs: &F, name: &RefName) -> Result<Option<Checksum>, Er
     }
 }
 
-/// Notes that a ref was set.
-pub(crate) fn note<F: Fs>(fs: &F, scratch: &impl PutFile, set: &RefUpdate) {
+/// Notes that a pull has set a ref, or would have.
+pub(crate) fn note<F: Fs>(fs: &F, scratch: &impl PutFile, name: &RefName, commit: Checksum) {
     let dir = RepoPath::pulled();
     let noted = make_dir(fs, &dir, DIR_MODE)
         .map_err(Error::io("making", &dir))
-        .and_then(|_| scratch.put_file(&path(&set.name), &refs::content(set.commit)));
+        .and_then(|_| scratch.put_file(&path(name), &refs::content(commit)));
     if let Err(error) = noted {
-        tracing::debug!(name = %set.name, %error, "cannot note what the ref was set to");
+        tracing::debug!(%name, %error, "cannot note what the ref was set to");
     }
 }
 
