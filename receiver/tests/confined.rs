@@ -19,7 +19,7 @@ use std::{env, io, thread};
 
 use artifact_formats::{Checksum, ObjectId};
 use artifact_protocol::frame::{PushOptions, RefOutcome, SummaryDone};
-use artifact_sandbox::{Needs, Standing};
+use artifact_sandbox::{LayerStatus, Needs};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::sys::{pthread, ptrace, signal};
@@ -73,7 +73,7 @@ fn confined(dir: &Path) {
 
     let layers = artifact_sandbox::enter(&Needs::to_write(&pair.target()));
     for layer in &layers {
-        assert!(!matches!(layer.standing, Standing::Absent(_)), "{layer:?}");
+        assert!(!matches!(layer.status, LayerStatus::Absent(_)), "{layer:?}");
     }
     assert_eq!(layers.len(), 6);
 

@@ -9,8 +9,8 @@ mod log;
 mod prepare;
 mod refuse;
 mod spoken;
+mod ssh_variables;
 mod stderr;
-mod surroundings;
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -21,9 +21,9 @@ use anyhow::Context;
 use artifact_protocol::session::{Error as SessionError, Fault, ReceiverConfig};
 use artifact_protocol::{Text, Version, escape, exit};
 use artifact_receiver::config::Confinement;
-use artifact_receiver::driver::{self, DriverConfig, Patience};
+use artifact_receiver::driver::{self, DriverConfig, Timeouts};
 use artifact_receiver::ulimits;
-use artifact_sandbox::{Needs, Standing};
+use artifact_sandbox::{LayerStatus, Needs};
 use artifact_store::{LocalStore, Nowhere};
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -33,7 +33,7 @@ use self::args::Args;
 use self::log::Log;
 use self::prepare::{Prepared, Unready, agent, prepare};
 use self::spoken::Spoken;
-use self::surroundings::Surroundings;
+use self::ssh_variables::SshVariables;
 
 /// Returns the definition of the command line, from which the manual page is made.
 pub fn command() -> clap::Command {
@@ -46,7 +46,7 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return print(&error),
     };
-    let surroundings = Surroundings::read();
+    let ssh_variables = SshVariables::read();
     let id = session_id();
     let level = match (args.debug, args.verbose) {
         (true, _) => tracing::Level::DEBUG,
@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
     let log = Log::start(level, &id);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     ulimits::survive_long_files();
-    match run(&args, &surroundings, &id, &log) {
+    match run(&args, &ssh_variables, &id, &log) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             tracing::error!("{error:#}");
@@ -65,14 +65,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args, surroundings: &Surroundings, id: &str, log: &Log) -> anyhow::Result<u8> {
+fn run(args: &Args, ssh_variables: &SshVariables, id: &str, log: &Log) -> anyhow::Result<u8> {
     if io::stdin().is_terminal() {
         tracing::error!(
             "sshd runs this program, not people at a terminal; --help explains the setup"
         );
         return Ok(exit::USAGE);
     }
-    if let Some(command) = &surroundings.original_command {
+    if let Some(command) = &ssh_variables.original_command {
         tracing::debug!("the client asked for: {}", escape(command));
         if command.starts_with("ostree-receive") && !args.server_first() {
             tracing::warn!(
@@ -83,7 +83,7 @@ fn run(args: &Args, surroundings: &Surroundings, id: &str, log: &Log) -> anyhow:
     }
     // Everything that needs files or sockets comes before `confine`: the sandbox denies both, and a
     // signal wakes its thread through a socket.
-    let ready = prepare(args, surroundings, id).and_then(|prepared| {
+    let ready = prepare(args, ssh_variables, id).and_then(|prepared| {
         let signals = Signals::new(TERM_SIGNALS).map_err(|error| {
             Unready::new("the server cannot handle signals; its log says why", error)
         })?;
@@ -115,7 +115,7 @@ fn serve(args: &Args, prepared: Prepared, mut signals: Signals) -> anyhow::Resul
     let config = DriverConfig {
         session,
         openness: args.openness(oldest, None),
-        patience: Patience::default(),
+        timeouts: Timeouts::default(),
         threads: args.threads(),
         pulls,
     };
@@ -176,9 +176,9 @@ fn confine(args: &Args, prepared: &Prepared) -> Result<(), Unready> {
         absent.push("--no-sandbox was given".to_owned());
     } else {
         for layer in artifact_sandbox::enter(&needs) {
-            let line = format!("{}: {}", layer.what, layer.standing);
+            let line = format!("{}: {}", layer.what, layer.status);
             tracing::debug!("sandbox: {line}");
-            if matches!(layer.standing, Standing::Absent(_)) {
+            if matches!(layer.status, LayerStatus::Absent(_)) {
                 absent.push(line);
             }
         }

@@ -21,7 +21,7 @@ use artifact_sender::{Repository, Terms};
 use artifact_store::{LocalStore, StoreConfig};
 
 use crate::args::Args;
-use crate::surroundings::Surroundings;
+use crate::ssh_variables::SshVariables;
 
 /// Everything that a session needs.
 pub(crate) struct Prepared {
@@ -60,7 +60,7 @@ impl Unready {
 /// Identifies the client and its rights, and opens the repository for it.
 pub(crate) fn prepare(
     args: &Args,
-    surroundings: &Surroundings,
+    ssh_variables: &SshVariables,
     id: &str,
 ) -> Result<Prepared, Unready> {
     let misconfigured = |error| {
@@ -69,8 +69,11 @@ pub(crate) fn prepare(
     };
     ulimits::check().map_err(|error| Unready::new(&error.to_string(), error))?;
     let config = Config::read(args.config.as_deref()).map_err(misconfigured)?;
-    let client = client(args, surroundings, config.as_ref())?;
-    let from = surroundings.connection.as_deref().unwrap_or("this machine");
+    let client = client(args, ssh_variables, config.as_ref())?;
+    let from = ssh_variables
+        .connection
+        .as_deref()
+        .unwrap_or("this machine");
     tracing::info!(
         from = escape(from),
         "the client is {}",
@@ -105,7 +108,7 @@ pub(crate) fn prepare(
         limits,
         ..ReceiverConfig::default()
     };
-    let audit = audit(surroundings, id, &client, &config);
+    let audit = audit(ssh_variables, id, &client, &config);
     let store = StoreConfig {
         identity: client.name,
         policy: client.policy,
@@ -158,7 +161,7 @@ fn pulls(args: &Args, terms: Terms, store: &Arc<LocalStore>) -> Option<Pulls> {
 }
 
 /// Opens the audit file before the sandbox puts it out of reach.
-fn audit(surroundings: &Surroundings, id: &str, client: &Client, config: &Config) -> Audit {
+fn audit(ssh_variables: &SshVariables, id: &str, client: &Client, config: &Config) -> Audit {
     let file = config.audit.file.as_deref().and_then(|path| {
         let opened = audit::open(path);
         opened
@@ -168,7 +171,7 @@ fn audit(surroundings: &Surroundings, id: &str, client: &Client, config: &Config
             })
             .ok()
     });
-    let from = surroundings.connection.as_deref();
+    let from = ssh_variables.connection.as_deref();
     let address = from.map(|from| from.split(' ').take(2).collect::<Vec<_>>().join(" "));
     let record = Record {
         session: id.to_owned(),
@@ -182,11 +185,11 @@ fn audit(surroundings: &Surroundings, id: &str, client: &Client, config: &Config
 
 fn client(
     args: &Args,
-    surroundings: &Surroundings,
+    ssh_variables: &SshVariables,
     config: Option<&Config>,
 ) -> Result<Client, Unready> {
     const UNKNOWN: &str = "the server cannot tell who its clients are; its log says why";
-    let auth = surroundings.user_auth.as_deref().map(AuthInfo::read);
+    let auth = ssh_variables.user_auth.as_deref().map(AuthInfo::read);
     let auth = match auth.transpose() {
         Ok(auth) => auth,
         Err(error) if config.is_none() => {

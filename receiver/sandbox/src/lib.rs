@@ -29,7 +29,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
 /// The result of one layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum LayerStatus {
     /// It holds completely.
     Enforced,
     /// It holds in part: the kernel supports no more.
@@ -38,7 +38,7 @@ pub enum Standing {
     Absent(String),
 }
 
-impl fmt::Display for Standing {
+impl fmt::Display for LayerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Enforced => f.write_str("enforced"),
@@ -54,7 +54,7 @@ pub struct Layer {
     /// The right it removes.
     pub what: &'static str,
     /// How far it holds.
-    pub standing: Standing,
+    pub status: LayerStatus,
 }
 
 /// The rights a confined program still needs.
@@ -98,7 +98,7 @@ impl Needs {
 ///
 /// The function never fails: it skips a layer that the kernel lacks, and says so in the result.
 pub fn enter(needs: &Needs) -> Vec<Layer> {
-    let layer = |what, standing| Layer { what, standing };
+    let layer = |what, status| Layer { what, status };
     vec![
         layer("no core dumps", of_result(limit(Resource::Core, 0))),
         layer(
@@ -117,7 +117,7 @@ pub fn enter(needs: &Needs) -> Vec<Layer> {
         ),
         layer(
             "no files but those it needs, no new TCP, no signals to others (Landlock)",
-            confine(needs).unwrap_or_else(|error| Standing::Absent(reason(&*error))),
+            confine(needs).unwrap_or_else(|error| LayerStatus::Absent(reason(&*error))),
         ),
         layer(
             "no dangerous system calls (seccomp)",
@@ -139,7 +139,7 @@ fn limit(resource: Resource, max: u64) -> rustix::io::Result<()> {
 
 /// Applies Landlock: allows the needed access below the needed directories, and denies every other
 /// access that the kernel can deny.
-fn confine(needs: &Needs) -> Result<Standing, Box<dyn Error>> {
+fn confine(needs: &Needs) -> Result<LayerStatus, Box<dyn Error>> {
     let reading = AccessFs::ReadFile | AccessFs::ReadDir;
     let writing = make_bitflags!(AccessFs::{
         WriteFile | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
@@ -163,28 +163,28 @@ fn confine(needs: &Needs) -> Result<Standing, Box<dyn Error>> {
     }
     let status = ruleset.restrict_self()?;
     Ok(match (status.ruleset, status.landlock) {
-        (RulesetStatus::FullyEnforced, _) => Standing::Enforced,
+        (RulesetStatus::FullyEnforced, _) => LayerStatus::Enforced,
         (RulesetStatus::PartiallyEnforced, LandlockStatus::Available { effective_abi, .. }) => {
-            Standing::InPart(format!("the kernel has version {}", effective_abi as u32))
+            LayerStatus::InPart(format!("the kernel has version {}", effective_abi as u32))
         }
-        _ => Standing::Absent("the kernel has no Landlock, or not enabled".to_owned()),
+        _ => LayerStatus::Absent("the kernel has no Landlock, or not enabled".to_owned()),
     })
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn deny_calls(accepts: bool) -> Standing {
+fn deny_calls(accepts: bool) -> LayerStatus {
     of_result(deny::apply(accepts))
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn deny_calls(_accepts: bool) -> Standing {
-    Standing::Absent("there is no list for this kind of processor".to_owned())
+fn deny_calls(_accepts: bool) -> LayerStatus {
+    LayerStatus::Absent("there is no list for this kind of processor".to_owned())
 }
 
-fn of_result(result: Result<(), impl Error>) -> Standing {
+fn of_result(result: Result<(), impl Error>) -> LayerStatus {
     match result {
-        Ok(()) => Standing::Enforced,
-        Err(error) => Standing::Absent(reason(&error)),
+        Ok(()) => LayerStatus::Enforced,
+        Err(error) => LayerStatus::Absent(reason(&error)),
     }
 }
 

@@ -48,7 +48,7 @@ impl Drop for Running {
 
 /// How long a connection may make no progress.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct Timeouts {
     /// Until the first request arrives.
     pub(crate) first: Duration,
     /// Between requests.
@@ -74,7 +74,7 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Watch {
     activity: Arc<Activity>,
-    patience: Patience,
+    timeouts: Timeouts,
     /// When the activity last changed, and its state then.
     since: Instant,
     written: u64,
@@ -83,10 +83,10 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(activity: Arc<Activity>, patience: Patience, now: Instant) -> Self {
+    pub(crate) fn new(activity: Arc<Activity>, timeouts: Timeouts, now: Instant) -> Self {
         Self {
             activity,
-            patience,
+            timeouts,
             since: now,
             written: 0,
             requests: 0,
@@ -108,9 +108,9 @@ impl Watch {
         }
         let still = now.saturating_duration_since(self.since);
         match (busy, requests) {
-            (true, _) if still >= self.patience.stall => Verdict::Stalled,
-            (false, 0) if still >= self.patience.first => Verdict::Silent,
-            (false, _) if still >= self.patience.idle => Verdict::Idle,
+            (true, _) if still >= self.timeouts.stall => Verdict::Stalled,
+            (false, 0) if still >= self.timeouts.first => Verdict::Silent,
+            (false, _) if still >= self.timeouts.idle => Verdict::Idle,
             _ => Verdict::Fine,
         }
     }
@@ -183,7 +183,7 @@ const MIN_PROGRESS: u64 = 16 * 1024;
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience {
+    const TIMEOUTS: Timeouts = Timeouts {
         first: Duration::from_secs(10),
         idle: Duration::from_secs(30),
         stall: Duration::from_secs(60),
@@ -191,7 +191,7 @@ mod tests {
 
     fn watch() -> (Arc<Activity>, Watch, Instant) {
         let (activity, now) = (Arc::<Activity>::default(), Instant::now());
-        let watch = Watch::new(Arc::clone(&activity), PATIENCE, now);
+        let watch = Watch::new(Arc::clone(&activity), TIMEOUTS, now);
         (activity, watch, now)
     }
 

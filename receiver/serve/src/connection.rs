@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::activity::{Counted, Patience, Verdict, Watch};
+use crate::activity::{Counted, Timeouts, Verdict, Watch};
 use crate::answer;
 use crate::body::Body;
 use crate::context::Context;
@@ -113,7 +113,7 @@ impl Connection {
     /// Drives a connection, and checks its progress.
     async fn drive(&self, connection: impl Served, mut stop: watch::Receiver<bool>) {
         let mut connection = pin!(connection);
-        let mut watch = Watch::new(Arc::clone(&self.0.activity), PATIENCE, Instant::now());
+        let mut watch = Watch::new(Arc::clone(&self.0.activity), TIMEOUTS, Instant::now());
         let mut looks = tokio::time::interval(LOOK);
         let mut ending: Option<Instant> = None;
         let metrics = &self.0.shared.metrics;
@@ -185,7 +185,7 @@ where
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the head of a request may take after the end of the previous one.
 const HEAD: Duration = Duration::from_secs(30);
-const PATIENCE: Patience = Patience {
+const TIMEOUTS: Timeouts = Timeouts {
     first: Duration::from_secs(10),
     idle: Duration::from_secs(60),
     stall: Duration::from_secs(60),

@@ -10,7 +10,7 @@
 //! and [`Notifier::from_env`]; only [`Server::run`] makes threads.
 //!
 //! ```text
-//! socket -> gate (how many) -> connection (TLS, HTTP, patience) -> answer (paths, conditions)
+//! socket -> gate (how many) -> connection (TLS, HTTP, timeouts) -> answer (paths, conditions)
 //!                                                                    -> files, pairs, pull -> body
 //! ```
 

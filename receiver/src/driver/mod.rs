@@ -34,7 +34,7 @@ use self::pool::{Completion, Pool};
 use self::timers::{Activity, Due, Timers};
 
 pub use self::reading::{Pulled, Pulls};
-pub use self::timers::Patience;
+pub use self::timers::Timeouts;
 
 /// Why a push was not done.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +64,7 @@ pub struct DriverConfig {
     /// Which versions they may speak.
     pub openness: Openness,
     /// How long to wait for them.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
     /// Threads that verify and stage objects.
     pub threads: usize,
     /// What a client that pulls gets; without it none may.
@@ -124,7 +124,7 @@ pub fn serve<S: Store + 'static>(
         pool: Pool::start(store, config.threads, move |completions| {
             drop(inbox.send(Happening::Stored(completions)));
         }),
-        timers: Timers::new(config.patience, Instant::now()),
+        timers: Timers::new(config.timeouts, Instant::now()),
         event,
         unread: BytesMut::new(),
         reads_held: 0,
@@ -543,10 +543,10 @@ mod tests {
         let config = DriverConfig {
             session: ReceiverConfig::default(),
             openness: Openness::default(),
-            patience: Patience {
+            timeouts: Timeouts {
                 stall: STALL,
                 ping: STALL / 4,
-                ..Patience::default()
+                ..Timeouts::default()
             },
             threads: 1,
             pulls: None,
@@ -573,7 +573,7 @@ mod tests {
         let config = DriverConfig {
             session: ReceiverConfig::default(),
             openness: Openness::default(),
-            patience: Patience::default(),
+            timeouts: Timeouts::default(),
             threads: 1,
             pulls: None,
         };

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// How long a receiver waits.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// For the client's announcement, from the start.
     pub greeting: Duration,
     /// For the next byte of a client whose turn it is.
@@ -17,7 +17,7 @@ pub struct Patience {
     pub ping: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             greeting: Duration::from_secs(30),
@@ -54,7 +54,7 @@ pub(super) struct Activity {
 /// The deadlines of one session.
 #[derive(Debug)]
 pub(super) struct Timers {
-    patience: Patience,
+    timeouts: Timeouts,
     started: Instant,
     heard: Instant,
     progressed: Instant,
@@ -63,9 +63,9 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    pub(super) const fn new(patience: Patience, now: Instant) -> Self {
+    pub(super) const fn new(timeouts: Timeouts, now: Instant) -> Self {
         Self {
-            patience,
+            timeouts,
             started: now,
             heard: now,
             progressed: now,
@@ -95,13 +95,13 @@ impl Timers {
     }
 
     pub(super) fn due(&self, now: Instant, activity: Activity) -> Due {
-        let Patience {
+        let Timeouts {
             greeting,
             silence,
             idleness,
             stall,
             ping,
-        } = self.patience;
+        } = self.timeouts;
         // REQ-37.
         let mut next = self.said + ping;
         for (applies, deadline, reason) in [
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_client_that_never_announces_is_given_up_though_it_talks() {
         let now = Instant::now();
-        let mut timers = Timers::new(Patience::default(), now);
+        let mut timers = Timers::new(Timeouts::default(), now);
         timers.heard(now + Duration::from_secs(29));
         timers.said(now + Duration::from_secs(29));
         let talking = Activity {
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_silent_client_is_given_up_within_a_minute_unless_the_server_is_at_work() {
-        let mut timers = Timers::new(Patience::default(), Instant::now());
+        let mut timers = Timers::new(Timeouts::default(), Instant::now());
         timers.said(timers.started + Duration::from_secs(59));
         assert!(matches!(after(&timers, 59, QUIET), Due::Nothing(_)));
         assert!(matches!(after(&timers, 60, QUIET), Due::GiveUp(_)));
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_client_that_only_pings_is_given_up_after_ten_minutes() {
-        let mut timers = Timers::new(Patience::default(), Instant::now());
+        let mut timers = Timers::new(Timeouts::default(), Instant::now());
         let started = timers.started;
         let at = |seconds| started + Duration::from_secs(seconds);
         let (alive, progress) = (at(899), at(300));
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_client_that_does_not_read_is_given_up_within_a_minute() {
-        let timers = Timers::new(Patience::default(), Instant::now());
+        let timers = Timers::new(Timeouts::default(), Instant::now());
         let stuck = Activity {
             awaits_client: false,
             unwritten: true,
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_waiting_client_hears_a_ping_every_fifteen_seconds() {
-        let mut timers = Timers::new(Patience::default(), Instant::now());
+        let mut timers = Timers::new(Timeouts::default(), Instant::now());
         let working = Activity {
             awaits_client: false,
             ..QUIET

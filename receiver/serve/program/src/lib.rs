@@ -16,7 +16,7 @@ use std::thread;
 use anyhow::{Context, bail};
 use artifact_page::PullUrl;
 use artifact_protocol::exit;
-use artifact_sandbox::{Needs, Standing, privilege};
+use artifact_sandbox::{LayerStatus, Needs, privilege};
 use artifact_serve::{
     AccessLog, CertificateFiles, Config, Error, Format, Lines, ListenError, Notifier, Order, Place,
     Pulls, Role, Server, Socket,
@@ -327,11 +327,11 @@ impl Args {
                 + FILES_OF_PULL * u64::from(self.pulls),
         };
         for layer in artifact_sandbox::enter(&needs) {
-            match layer.standing {
-                Standing::Absent(_) => {
-                    tracing::warn!("sandbox: {}: {}", layer.what, layer.standing)
+            match layer.status {
+                LayerStatus::Absent(_) => {
+                    tracing::warn!("sandbox: {}: {}", layer.what, layer.status)
                 }
-                _ => tracing::debug!("sandbox: {}: {}", layer.what, layer.standing),
+                _ => tracing::debug!("sandbox: {}: {}", layer.what, layer.status),
             }
         }
     }

@@ -59,7 +59,7 @@ impl Web {
                 .tls_backend_preconfigured(tls.clone())
                 .user_agent(options.agent.as_str())
                 .connect_timeout(CONNECT_TIMEOUT)
-                .read_timeout(options.patience)
+                .read_timeout(options.read_timeout)
                 .redirect(Policy::custom(redirected))
                 .referer(false)
                 .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)

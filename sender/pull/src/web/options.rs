@@ -13,7 +13,7 @@ pub struct WebOptions {
     /// The certificate to introduce this client with.
     pub identity: Option<WebIdentity>,
     /// How long to wait for an answer, or for its next bytes.
-    pub patience: Duration,
+    pub read_timeout: Duration,
     /// The pause before a failed request is made again, about; each further one is twice as long.
     pub pause: Duration,
 }
@@ -33,7 +33,7 @@ impl Default for WebOptions {
             agent: concat!("artifact-puller/", env!("CARGO_PKG_VERSION")).to_owned(),
             authorities: Vec::new(),
             identity: None,
-            patience: Duration::from_secs(60),
+            read_timeout: Duration::from_secs(60),
             pause: Duration::from_millis(200),
         }
     }

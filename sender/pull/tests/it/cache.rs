@@ -225,7 +225,7 @@ fn look(dir: &Path, seen: &mut BTreeMap<PathBuf, Vec<u8>>) {
 /// Returns a place to pull from that gives up on a silent server soon.
 pub(crate) fn origin(server: &Server) -> Origin {
     let options = WebOptions {
-        patience: std::time::Duration::from_millis(700),
+        read_timeout: std::time::Duration::from_millis(700),
         pause: std::time::Duration::from_millis(5),
         ..WebOptions::default()
     };

@@ -15,7 +15,7 @@ use crate::limits::Limits;
 pub(super) struct Ledger {
     limits: Limits,
     /// Everything that a promise or a verified object names.
-    known: HashMap<Key, Standing>,
+    known: HashMap<Key, State>,
     /// How many of these must come and have not.
     awaited: u64,
     /// The commits among them.
@@ -36,7 +36,7 @@ struct Key([u8; 11], ObjectKind);
 
 /// What is known of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum State {
     /// It comes, unless it is here.
     Awaited,
     /// It is an ancestor, which comes if the server has it.
@@ -70,11 +70,11 @@ impl Ledger {
 
     /// Expects a promised commit and so many generations of its ancestors.
     pub(super) fn promise(&mut self, commit: Checksum, generations: u32) -> Result<(), Violation> {
-        let standing = match self.basis.contains(&commit) {
-            true => Standing::Optional,
-            false => Standing::Awaited,
+        let state = match self.basis.contains(&commit) {
+            true => State::Optional,
+            false => State::Awaited,
         };
-        self.know(ObjectId::commit(commit), standing)?;
+        self.know(ObjectId::commit(commit), state)?;
         self.descend(commit, generations)
     }
 
@@ -87,12 +87,12 @@ impl Ledger {
     /// Counts an object of which no byte has come.
     pub(super) fn begin(&mut self, id: ObjectId) -> Result<(), Violation> {
         // REQ-52.
-        let standing = self.known.get_mut(&Key::of(&id));
-        let before = standing.map(|standing| std::mem::replace(standing, Standing::Came));
+        let state = self.known.get_mut(&Key::of(&id));
+        let before = state.map(|state| std::mem::replace(state, State::Came));
         match before {
-            Some(Standing::Awaited) => self.awaited -= 1,
-            Some(Standing::Optional) => {}
-            Some(Standing::Came) | None => return Err(Violation::NotWanted { id }),
+            Some(State::Awaited) => self.awaited -= 1,
+            Some(State::Optional) => {}
+            Some(State::Came) | None => return Err(Violation::NotWanted { id }),
         }
         self.received.objects += 1;
         limit(
@@ -170,8 +170,8 @@ impl Ledger {
             ));
         }
         let has_come = |commit: Checksum| {
-            let standing = self.known.get(&Key::of(&ObjectId::commit(commit)));
-            standing.is_some_and(|standing| *standing != Standing::Awaited) || self.is_held(&commit)
+            let state = self.known.get(&Key::of(&ObjectId::commit(commit)));
+            state.is_some_and(|state| *state != State::Awaited) || self.is_held(&commit)
         };
         match promised.all(has_come) {
             true => Ok(()),
@@ -180,15 +180,15 @@ impl Ledger {
     }
 
     fn expect(&mut self, id: ObjectId) -> Result<(), Violation> {
-        self.know(id, Standing::Awaited)
+        self.know(id, State::Awaited)
     }
 
-    fn know(&mut self, id: ObjectId, standing: Standing) -> Result<(), Violation> {
+    fn know(&mut self, id: ObjectId, state: State) -> Result<(), Violation> {
         let Entry::Vacant(entry) = self.known.entry(Key::of(&id)) else {
             return Ok(());
         };
-        entry.insert(standing);
-        self.awaited += u64::from(standing == Standing::Awaited);
+        entry.insert(state);
+        self.awaited += u64::from(state == State::Awaited);
         if id.kind.has_children() && self.is_held(&id.checksum) {
             self.unread.push(id);
         }
@@ -206,7 +206,7 @@ impl Ledger {
         let (Some(parent), Some(left)) = (parent, ancestry.generations.checked_sub(1)) else {
             return Ok(());
         };
-        self.know(ObjectId::commit(parent), Standing::Optional)?;
+        self.know(ObjectId::commit(parent), State::Optional)?;
         self.descend(parent, left)
     }
 
@@ -225,7 +225,7 @@ impl Ledger {
                 }
                 return Ok(());
             };
-            self.know(ObjectId::commit(parent), Standing::Optional)?;
+            self.know(ObjectId::commit(parent), State::Optional)?;
             (commit, generations) = (parent, generations - 1);
         }
     }

@@ -33,7 +33,7 @@ pub(crate) struct Meter {
 
 /// The free and the required amount of a resource.
 #[derive(Clone, Copy, Debug)]
-struct Standing {
+struct Requirement {
     what: &'static str,
     free: u64,
     needed: u64,
@@ -55,13 +55,13 @@ impl Meter {
         config: &RepoConfig,
         reclaim: impl FnOnce() -> bool,
     ) -> Result<(), Error> {
-        let short = |standing: &Standing| standing.free < standing.needed;
+        let short = |requirement: &Requirement| requirement.free < requirement.needed;
         let mut standings = standings(fs, self.head_room, config)?;
         if standings.iter().any(short) && reclaim() {
             standings = self::standings(fs, self.head_room, config)?;
         }
         match standings.into_iter().find(short) {
-            Some(standing) => Err(standing.into()),
+            Some(requirement) => Err(requirement.into()),
             None => Ok(()),
         }
     }
@@ -83,7 +83,7 @@ impl Meter {
         {
             return Ok(());
         }
-        let is_over = |s: &Standing| {
+        let is_over = |s: &Requirement| {
             let taken = if s.what == BYTES { bytes } else { files };
             s.free < s.needed / 2 || (s.free < s.needed && taken > s.needed / 8)
         };
@@ -91,13 +91,15 @@ impl Meter {
         if standings.iter().any(is_over) && reclaim() {
             standings = self::standings(fs, self.head_room, config)?;
         }
-        if let Some(standing) = standings.iter().find(|standing| is_over(standing)) {
-            return Err((*standing).into());
+        if let Some(requirement) = standings.iter().find(|requirement| is_over(requirement)) {
+            return Err((*requirement).into());
         }
         // Others fill the disk as well, so check again when half of the rest may be gone.
         let step = |what, (least, most): (u64, u64)| {
-            let standing = standings.iter().find(|standing| standing.what == what);
-            standing.map_or(u64::MAX, |s| {
+            let requirement = standings
+                .iter()
+                .find(|requirement| requirement.what == what);
+            requirement.map_or(u64::MAX, |s| {
                 (s.free.saturating_sub(s.needed) / 2).clamp(least, most)
             })
         };
@@ -109,8 +111,8 @@ impl Meter {
     }
 }
 
-impl From<Standing> for Error {
-    fn from(Standing { what, free, needed }: Standing) -> Self {
+impl From<Requirement> for Error {
+    fn from(Requirement { what, free, needed }: Requirement) -> Self {
         Self::NoRoom { what, free, needed }
     }
 }
@@ -121,7 +123,7 @@ fn standings<F: Fs>(
     fs: &F,
     head_room: HeadRoom,
     config: &RepoConfig,
-) -> Result<Vec<Standing>, Error> {
+) -> Result<Vec<Requirement>, Error> {
     let own = config.min_free.map(|min| match min {
         MinFree::Bytes(bytes) => Share::Bytes(bytes),
         MinFree::Percent(percent) => Share::Percent(percent),
@@ -138,7 +140,7 @@ fn standings<F: Fs>(
     let inodes = head_room.inodes.zip(room.inodes_free);
     let inodes = inodes.map(|(needed, free)| (INODES, free, needed));
     let all = [bytes, inodes].into_iter().flatten();
-    let all = all.map(|(what, free, needed)| Standing { what, free, needed });
+    let all = all.map(|(what, free, needed)| Requirement { what, free, needed });
     Ok(all.collect())
 }
 

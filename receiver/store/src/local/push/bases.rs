@@ -36,7 +36,7 @@ pub(crate) struct Bases {
     // Objects found below the bases that count, each with everything below it.
     beneath: IdSet,
     // How many more objects may be looked at below suggested bases.
-    patience: usize,
+    budget: usize,
     // The number of bases lost so far.
     lost: usize,
 }
@@ -48,7 +48,7 @@ struct Base {
     refs: Vec<RepoPath>,
     // The client neither named nor replaces it.
     suggested: bool,
-    // Its walk used up all patience and does not go on.
+    // Its walk used up all budget and does not go on.
     spent: bool,
     walk: Walk,
 }
@@ -79,7 +79,7 @@ impl Default for Bases {
             relied: None,
             unsent: HashSet::new(),
             beneath: IdSet::default(),
-            patience: PATIENCE,
+            budget: BUDGET,
             lost: 0,
         }
     }
@@ -177,7 +177,7 @@ impl Bases {
     /// Notes objects that the client offers: the cost of looking for them may grow with their
     /// number.
     pub(crate) const fn offered(&mut self, objects: usize) {
-        self.patience = self.patience.saturating_add(PATIENCE_EACH * objects);
+        self.budget = self.budget.saturating_add(BUDGET_EACH * objects);
     }
 
     /// Returns, for a commit that counts or an object below one, the levels of directories below
@@ -242,7 +242,7 @@ impl Bases {
         self.list.iter().position(|base| {
             counts(base, self.relied.as_deref())
                 && !matches!(base.walk, Walk::Done)
-                && !(base.suggested && (base.spent || self.patience == 0))
+                && !(base.suggested && (base.spent || self.budget == 0))
         })
     }
 
@@ -277,7 +277,7 @@ impl Bases {
                     descent.settle(levels);
                     return Ok(Step::Further);
                 }
-                if base.suggested && !spend(&mut self.patience, price(&*repo.fs, &id)?) {
+                if base.suggested && !spend(&mut self.budget, price(&*repo.fs, &id)?) {
                     base.spent = true;
                     return Ok(Step::Further);
                 }
@@ -297,7 +297,7 @@ impl Bases {
                 }
                 for child in children.iter().filter(|id| id.kind != ObjectKind::Dirtree) {
                     if base.suggested && !self.beneath.contains(child) {
-                        if !spend(&mut self.patience, 1) {
+                        if !spend(&mut self.budget, 1) {
                             base.spent = true;
                             return Ok(Step::Further);
                         }
@@ -343,10 +343,10 @@ impl Base {
     }
 }
 
-/// Spends this much patience, if that much is left.
-fn spend(patience: &mut usize, price: usize) -> bool {
-    let left = patience.checked_sub(price);
-    *patience = left.unwrap_or(*patience);
+/// Spends this much budget, if that much is left.
+fn spend(budget: &mut usize, price: usize) -> bool {
+    let left = budget.checked_sub(price);
+    *budget = left.unwrap_or(*budget);
     left.is_some()
 }
 
@@ -371,9 +371,9 @@ fn found(beneath: &mut IdSet, id: ObjectId, levels: Levels) {
 }
 
 /// Objects looked at below suggested bases for any push: a fraction of a millisecond.
-const PATIENCE: usize = 16;
+const BUDGET: usize = 16;
 /// Further ones for each object that the push offers.
-const PATIENCE_EACH: usize = 4;
+const BUDGET_EACH: usize = 4;
 /// Bytes of a directory that cost as much as another object.
 const READ_LEN: u64 = 4096;
 

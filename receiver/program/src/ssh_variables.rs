@@ -5,7 +5,7 @@ use std::env;
 use std::path::PathBuf;
 
 #[derive(Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct SshVariables {
     /// The file in which sshd lists the keys that let the client in.
     pub(crate) user_auth: Option<PathBuf>,
     /// Addresses and ports of both ends of the connection.
@@ -14,7 +14,7 @@ pub(crate) struct Surroundings {
     pub(crate) original_command: Option<String>,
 }
 
-impl Surroundings {
+impl SshVariables {
     pub(crate) fn read() -> Self {
         let text = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Self {
