@@ -98,17 +98,17 @@ pub fn serve<S: Store + 'static>(
     stop: impl FnOnce() + Send + 'static,
     event: impl FnMut(ReceiverEvent),
 ) -> Served {
-    let (inbox, happenings) = channel();
-    let report = |inbox: &Sender<Happening>| {
+    let (inbox, events) = channel();
+    let report = |inbox: &Sender<DriverEvent>| {
         let inbox = inbox.clone();
         // Fails only when the loop below is over and nobody cares any more.
-        move |wire| drop(inbox.send(Happening::Wire(wire)))
+        move |wire| drop(inbox.send(DriverEvent::Wire(wire)))
     };
     let stopped = inbox.clone();
     // It may outlive the session, and then nobody listens.
     thread::spawn(move || {
         stop();
-        let _ = stopped.send(Happening::Stop);
+        let _ = stopped.send(DriverEvent::Stop);
     });
     let session = ReceiverConfig {
         serves_pulls: config.pulls.is_some(),
@@ -122,7 +122,7 @@ pub fn serve<S: Store + 'static>(
         pulled: None,
         inbox: inbox.clone(),
         pool: Pool::start(store, config.threads, move |completions| {
-            drop(inbox.send(Happening::Stored(completions)));
+            drop(inbox.send(DriverEvent::Stored(completions)));
         }),
         timers: Timers::new(config.timeouts, Instant::now()),
         event,
@@ -135,9 +135,9 @@ pub fn serve<S: Store + 'static>(
     };
     // Of one that speaks first.
     driver.drain();
-    let result = driver.run(&happenings);
+    let result = driver.run(&events);
     driver.drain();
-    driver.linger(&happenings);
+    driver.linger(&events);
     let (failure, staged) = (driver.pool.take_failure(), driver.session.staged());
     let pulled = driver.pulled.take();
     if driver.at_work == 0 {
@@ -157,14 +157,25 @@ pub fn serve<S: Store + 'static>(
     }
 }
 
-/// Something for the loop to act on.
-enum Happening {
+/// An event for the loop to act on.
+enum DriverEvent {
     Wire(Wire),
     Stored(Vec<Completion>),
     /// Something that a pull waits for may be there.
     Answered,
     /// This process is told to stop.
     Stop,
+}
+
+/// The end of a wait.
+enum Next {
+    Event(DriverEvent),
+    /// The client is due a sign of life.
+    Ping,
+    /// The client had its time.
+    GiveUp(&'static str),
+    /// No thread is left that could report anything.
+    Dead,
 }
 
 /// How a session ended before its time.
@@ -183,7 +194,7 @@ struct Driver<E> {
     session: AnyReceiver,
     pulls: Option<Pulls>,
     pulled: Option<Pulled>,
-    inbox: Sender<Happening>,
+    inbox: Sender<DriverEvent>,
     reader: Reader,
     /// `None` once the client takes no more bytes.
     writer: Option<Sender<Bytes>>,
@@ -204,20 +215,20 @@ struct Driver<E> {
 }
 
 impl<E: FnMut(ReceiverEvent)> Driver<E> {
-    fn run(&mut self, happenings: &Receiver<Happening>) -> Result<(), Ended> {
+    fn run(&mut self, events: &Receiver<DriverEvent>) -> Result<(), Ended> {
         while !self.session.is_finished() {
-            match self.wait(happenings)? {
-                Happening::Wire(Wire::Read(read)) => self.take_bytes(read)?,
-                Happening::Wire(Wire::Written(written)) => self.take_written(written)?,
-                Happening::Stop if self.session.is_publishing() => {
+            match self.wait(events)? {
+                DriverEvent::Wire(Wire::Read(read)) => self.take_bytes(read)?,
+                DriverEvent::Wire(Wire::Written(written)) => self.take_written(written)?,
+                DriverEvent::Stop if self.session.is_publishing() => {
                     tracing::warn!("told to stop: the publication is carried through");
                 }
-                Happening::Stop => {
+                DriverEvent::Stop => {
                     let text = "the server was told to stop";
                     return Err(self.session.abort(CloseCode::INTERRUPTED, text).into());
                 }
-                Happening::Answered => {}
-                Happening::Stored(completions) => {
+                DriverEvent::Answered => {}
+                DriverEvent::Stored(completions) => {
                     self.timers.heard(Instant::now());
                     self.timers.progressed(Instant::now());
                     self.at_work -= completions.len();
@@ -234,44 +245,56 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
             }
             self.feed()?;
             if let Some(session) = self.session.take_pull() {
-                return self.pull(session, happenings).map_err(Ended::Pull);
+                return self.pull(session, events).map_err(Ended::Pull);
             }
         }
         Ok(())
     }
 
-    /// Waits for the next happening, and for the timers meanwhile.
-    fn wait(&mut self, happenings: &Receiver<Happening>) -> Result<Happening, SessionError> {
+    /// Waits for the next event, and does meanwhile what the timers demand.
+    fn wait(&mut self, events: &Receiver<DriverEvent>) -> Result<DriverEvent, SessionError> {
         loop {
-            let now = Instant::now();
             let activity = Activity {
                 announced: self.announced,
                 awaits_client: self.at_work == 0 && !self.ended && self.unwritten <= UNWRITTEN_MAX,
                 unwritten: self.unwritten > 0,
             };
+            match self.next(events, activity) {
+                Next::Event(event) => return Ok(event),
+                Next::Ping => {
+                    self.session.ping();
+                    self.drain();
+                }
+                Next::GiveUp(reason) if self.session.is_publishing() => {
+                    tracing::warn!("{reason}: the publication goes on without it");
+                    self.hang_up()?;
+                }
+                Next::GiveUp(reason) => {
+                    return Err(self.session.abort(CloseCode::TIMEOUT, reason));
+                }
+                Next::Dead => {
+                    return Err(self.session.abort(CloseCode::INTERNAL, "a thread has died"));
+                }
+            }
+        }
+    }
+
+    /// Waits for an event or a timer, whichever comes first.
+    fn next(&mut self, events: &Receiver<DriverEvent>, activity: Activity) -> Next {
+        loop {
+            let now = Instant::now();
             let until = match self.timers.due(now, activity) {
                 Due::Nothing(until) => until,
                 Due::Ping => {
-                    self.session.ping();
                     self.timers.said(now);
-                    self.drain();
-                    continue;
+                    return Next::Ping;
                 }
-                Due::GiveUp(reason) if self.session.is_publishing() => {
-                    tracing::warn!("{reason}: the publication goes on without it");
-                    self.hang_up()?;
-                    continue;
-                }
-                Due::GiveUp(reason) => {
-                    return Err(self.session.abort(CloseCode::TIMEOUT, reason));
-                }
+                Due::GiveUp(reason) => return Next::GiveUp(reason),
             };
-            match happenings.recv_timeout(until.saturating_duration_since(now)) {
-                Ok(happening) => return Ok(happening),
+            match events.recv_timeout(until.saturating_duration_since(now)) {
+                Ok(event) => return Next::Event(event),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(self.session.abort(CloseCode::INTERNAL, "a thread has died"));
-                }
+                Err(RecvTimeoutError::Disconnected) => return Next::Dead,
             }
         }
     }
@@ -387,17 +410,19 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
 
     /// Lets the client take the last bytes, for a while, and the store finish what it is at: a
     /// process that ends in the middle of it would leave staging behind.
-    fn linger(&mut self, happenings: &Receiver<Happening>) {
+    fn linger(&mut self, events: &Receiver<DriverEvent>) {
         let deadline = Instant::now() + LINGER;
         while self.unwritten > 0 || self.at_work > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
-            match happenings.recv_timeout(left) {
-                Ok(Happening::Wire(Wire::Written(Ok(len)))) => {
+            match events.recv_timeout(left) {
+                Ok(DriverEvent::Wire(Wire::Written(Ok(len)))) => {
                     self.unwritten = self.unwritten.saturating_sub(len);
                 }
-                Ok(Happening::Wire(Wire::Written(Err(_)))) => self.unwritten = 0,
-                Ok(Happening::Stored(completions)) => self.at_work -= completions.len(),
-                Ok(Happening::Wire(Wire::Read(_)) | Happening::Answered | Happening::Stop) => {}
+                Ok(DriverEvent::Wire(Wire::Written(Err(_)))) => self.unwritten = 0,
+                Ok(DriverEvent::Stored(completions)) => self.at_work -= completions.len(),
+                Ok(
+                    DriverEvent::Wire(Wire::Read(_)) | DriverEvent::Answered | DriverEvent::Stop,
+                ) => {}
                 Err(_) => return,
             }
         }
@@ -410,181 +435,4 @@ const UNWRITTEN_MAX: usize = 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
-mod tests {
-    use std::io::Cursor;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use artifact_formats::{Checksum, ObjectId, RefName};
-    use artifact_protocol::frame::{
-        Announce, Expect, Finalize, Frame, Hello, PREAMBLE, RefOutcome, RefState, RefUpdate,
-        SummaryDone, Verdict,
-    };
-    use artifact_protocol::session::{Announcement, Opened, Published, RefQuery};
-    use artifact_protocol::{Features, Version};
-
-    use super::*;
-    use artifact_store::{Error as StoreError, Push, Refused};
-
-    /// Takes as long to publish as a client is waited for, twice over.
-    #[derive(Clone, Debug, Default)]
-    struct SlowStore {
-        summarized: Arc<AtomicBool>,
-    }
-
-    impl Store for SlowStore {
-        type Push = Self;
-
-        fn refs(&self, _: &RefQuery) -> Result<(Vec<(RefName, Checksum)>, bool), StoreError> {
-            Ok((Vec::new(), true))
-        }
-
-        fn begin(&self, _: &Announcement) -> Result<(Opened, Self), StoreError> {
-            let state = RefState {
-                current: None,
-                verdict: Verdict::Accepted,
-            };
-            let opened = Opened {
-                refs: vec![state],
-                complete: Vec::new(),
-            };
-            Ok((opened, self.clone()))
-        }
-    }
-
-    impl Push for SlowStore {
-        type Stager = Refused;
-
-        fn stager(&self) -> Refused {
-            Refused
-        }
-
-        fn rely(&mut self, _: &[Checksum]) -> Result<(), StoreError> {
-            Ok(())
-        }
-
-        fn have(&mut self, ids: &[ObjectId]) -> Result<Vec<bool>, StoreError> {
-            Ok(vec![true; ids.len()])
-        }
-
-        fn stage_detached(&mut self, _: Checksum, _: &[u8]) -> Result<(), StoreError> {
-            Ok(())
-        }
-
-        fn lack(&mut self, _: &[ObjectId]) -> Result<(), StoreError> {
-            Ok(())
-        }
-
-        fn publish(&mut self) -> Result<Published, StoreError> {
-            thread::sleep(2 * STALL);
-            Ok(Published::Done(vec![RefOutcome::Updated]))
-        }
-
-        fn summarize(&mut self) -> SummaryDone {
-            thread::sleep(2 * STALL);
-            self.summarized.store(true, Ordering::SeqCst);
-            SummaryDone::Current
-        }
-    }
-
-    const STALL: Duration = Duration::from_millis(200);
-
-    /// A client that takes no byte, or hangs up.
-    struct Deaf {
-        hangs_up: bool,
-    }
-
-    impl Write for Deaf {
-        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
-            if self.hangs_up {
-                return Err(std::io::ErrorKind::BrokenPipe.into());
-            }
-            loop {
-                thread::park();
-            }
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn finalized_push() -> Vec<u8> {
-        let update = RefUpdate {
-            name: "a/b".parse().unwrap(),
-            commit: Checksum::new([1; 32]),
-            detached: None,
-            expect: Expect::Any,
-        };
-        let frames = [
-            Frame::Hello(Hello {
-                version_min: Version::OLDEST,
-                version_max: Version::NEWEST,
-                features: Features::SUPPORTED,
-                agent: Default::default(),
-                extensions: Default::default(),
-            }),
-            Frame::Announce(Announce {
-                options: Default::default(),
-                refs: vec![update],
-                bases: Vec::new(),
-                more: false,
-                extensions: Default::default(),
-            }),
-            Frame::Finalize(Finalize {}),
-        ];
-        let mut bytes = PREAMBLE.to_vec();
-        frames.iter().for_each(|frame| bytes.extend(frame.encode()));
-        bytes
-    }
-
-    #[test]
-    fn a_publication_is_carried_through_though_the_client_takes_no_answer() {
-        let store = Arc::new(SlowStore::default());
-        let config = DriverConfig {
-            session: ReceiverConfig::default(),
-            openness: Openness::default(),
-            timeouts: Timeouts {
-                stall: STALL,
-                ping: STALL / 4,
-                ..Timeouts::default()
-            },
-            threads: 1,
-            pulls: None,
-        };
-        let started = Instant::now();
-        let input = Cursor::new(finalized_push());
-        let mut published = false;
-        let output = Deaf { hangs_up: false };
-        let done = serve(&store, config, input, output, thread::park, |event| {
-            published |= matches!(event, ReceiverEvent::Published(_));
-        })
-        .done;
-        assert!(done.is_ok(), "{done:?}");
-        assert!(published && store.summarized.load(Ordering::SeqCst));
-        assert!(
-            started.elapsed() < LINGER,
-            "nobody is there to be waited for"
-        );
-    }
-
-    #[test]
-    fn a_client_that_hangs_up_before_it_finalizes_ends_the_push() {
-        let store = Arc::new(SlowStore::default());
-        let config = DriverConfig {
-            session: ReceiverConfig::default(),
-            openness: Openness::default(),
-            timeouts: Timeouts::default(),
-            threads: 1,
-            pulls: None,
-        };
-        let mut bytes = finalized_push();
-        bytes.truncate(bytes.len() - 1);
-        let output = Deaf { hangs_up: true };
-        let input = Cursor::new(bytes);
-        let done = serve(&store, config, input, output, thread::park, |_| ()).done;
-        assert!(
-            matches!(done, Err(Error::Session(SessionError::Truncated))),
-            "{done:?}"
-        );
-    }
-}
+mod tests;

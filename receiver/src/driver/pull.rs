@@ -5,7 +5,7 @@
 //! client asks again.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use artifact_protocol::frame::CloseCode;
@@ -17,8 +17,8 @@ use artifact_sender::Answers;
 use artifact_store::{LocalStore, SessionPlace};
 
 use super::pipes::Wire;
-use super::timers::{Activity, Due};
-use super::{Driver, Error, Happening};
+use super::timers::Activity;
+use super::{Driver, DriverEvent, Error, Next};
 
 /// A pull in progress.
 struct Session {
@@ -35,13 +35,13 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
     pub(super) fn pull(
         &mut self,
         server: PullServer,
-        happenings: &Receiver<Happening>,
+        events: &Receiver<DriverEvent>,
     ) -> Result<(), Error> {
         let Some(pulls) = self.pulls.take() else {
             return Ok(());
         };
         let inbox = self.inbox.clone();
-        let wake = move || drop(inbox.send(Happening::Answered));
+        let wake = move || drop(inbox.send(DriverEvent::Answered));
         let mut session = Session {
             server,
             answers: Answers::start(&pulls.repository, pulls.terms, wake),
@@ -49,7 +49,7 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
             place: None,
             refusal: None,
         };
-        let result = self.answer(&mut session, happenings);
+        let result = self.answer(&mut session, events);
         // The reason for the client is among what is left.
         let _ = self.put_out(&mut session, usize::MAX);
         match (result, session.refusal, session.answers.take_failure()) {
@@ -65,7 +65,7 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
     fn answer(
         &mut self,
         session: &mut Session,
-        happenings: &Receiver<Happening>,
+        events: &Receiver<DriverEvent>,
     ) -> Result<(), SessionError> {
         self.hand_over(session)?;
         loop {
@@ -74,36 +74,36 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
             if session.server.is_finished() && self.unwritten == 0 {
                 return Ok(());
             }
-            match self.wait_in_pull(session, happenings)? {
-                Happening::Wire(Wire::Read(read)) => {
+            match self.wait_in_pull(session, events)? {
+                DriverEvent::Wire(Wire::Read(read)) => {
                     self.take_bytes(read)?;
                     if !session.server.is_finished() {
                         self.hand_over(session)?;
                     }
                 }
-                Happening::Wire(Wire::Written(Ok(len))) => {
+                DriverEvent::Wire(Wire::Written(Ok(len))) => {
                     self.unwritten = self.unwritten.saturating_sub(len);
                     self.timers.written(Instant::now());
                 }
-                Happening::Wire(Wire::Written(Err(error))) => {
+                DriverEvent::Wire(Wire::Written(Err(error))) => {
                     tracing::warn!(%error, "the client does not take its answer");
                     (self.writer, self.unwritten) = (None, 0);
                     return Err(SessionError::Truncated);
                 }
-                Happening::Answered => {
+                DriverEvent::Answered => {
                     while let Some(done) = session.answers.next_done() {
                         if !session.server.is_finished() {
                             session.server.handle_answer(done)?;
                         }
                     }
                 }
-                Happening::Stop if session.server.is_finished() => return Ok(()),
-                Happening::Stop => {
+                DriverEvent::Stop if session.server.is_finished() => return Ok(()),
+                DriverEvent::Stop => {
                     let text = "the server was told to stop";
                     return Err(session.server.abort(CloseCode::INTERRUPTED, text));
                 }
                 // A pull has none.
-                Happening::Stored(_) => {}
+                DriverEvent::Stored(_) => {}
             }
         }
     }
@@ -160,44 +160,36 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
         }
     }
 
-    /// Waits for the next happening, and for the timers meanwhile.
+    /// Waits for the next event, and does meanwhile what the timers demand.
     fn wait_in_pull(
         &mut self,
         session: &mut Session,
-        happenings: &Receiver<Happening>,
-    ) -> Result<Happening, SessionError> {
+        events: &Receiver<DriverEvent>,
+    ) -> Result<DriverEvent, SessionError> {
         loop {
-            let now = Instant::now();
             let activity = Activity {
                 announced: true,
                 awaits_client: session.server.awaits_request() && !self.ended,
                 unwritten: self.unwritten > 0,
             };
-            let until = match self.timers.due(now, activity) {
-                Due::Nothing(until) => until,
-                Due::Ping => {
+            match self.next(events, activity) {
+                Next::Event(event) => return Ok(event),
+                Next::Ping => {
                     session.server.ping();
-                    self.timers.said(now);
                     self.put_out(session, UNWRITTEN_MAX)?;
-                    continue;
                 }
-                Due::GiveUp(reason) if session.server.is_finished() => {
+                Next::GiveUp(reason) if session.server.is_finished() => {
                     tracing::warn!("{reason}");
                     self.writer = None;
                     self.unwritten = 0;
                     return Err(SessionError::Truncated);
                 }
-                Due::GiveUp(reason) => {
+                Next::GiveUp(reason) => {
                     return Err(session.server.abort(CloseCode::TIMEOUT, reason));
                 }
-            };
-            match happenings.recv_timeout(until.saturating_duration_since(now)) {
-                Ok(happening) => return Ok(happening),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(session
-                        .server
-                        .abort(CloseCode::INTERNAL, "a thread has died"));
+                Next::Dead => {
+                    let server = &mut session.server;
+                    return Err(server.abort(CloseCode::INTERNAL, "a thread has died"));
                 }
             }
         }
