@@ -10,7 +10,6 @@ mod prepare;
 mod refuse;
 mod spoken;
 mod ssh_variables;
-mod stderr;
 
 use std::fs::File;
 use std::io::{self, IsTerminal};

@@ -1,23 +1,26 @@
 //! The log: lines on standard error, each with its session's id.
 //!
 //! The client may drain standard error slowly, or nobody may drain it, while locks are held and
-//! timers run. So only one thread ever waits for it (`stderr.rs`).
+//! timers run. So only one thread ever waits for it.
 
+use std::fmt;
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::{fmt, io};
+use std::time::Duration;
 
+use artifact_lines::Lines;
 use artifact_protocol::frame::RefOutcome;
 use artifact_protocol::session::ReceiverEvent;
+use rustix::fs::{Mode, OFlags};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{DefaultFields, Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::stderr::Queue;
-
 /// The log of this process. Dropping it waits for the last lines to be written, but not for long.
 pub(crate) struct Log {
-    queue: Arc<Queue>,
+    lines: Arc<Lines>,
 }
 
 impl Log {
@@ -31,14 +34,12 @@ impl Log {
         let into_file = rustix::fs::fstat(rustix::stdio::stderr()).is_ok_and(|stat| {
             rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
         });
-        let queue = Arc::new(Queue::claim_stderr());
-        let line = {
-            let queue = Arc::clone(&queue);
-            move || Line(Arc::clone(&queue))
-        };
+        // A client that sees its error wants the line at once: nothing is gathered.
+        let lines = Lines::new(Duration::ZERO);
+        lines.aim(claim_stderr());
         let log = tracing_subscriber::fmt()
             .with_max_level(level)
-            .with_writer(line)
+            .with_writer(lines.writers())
             // It would print them to standard error, and could block there.
             .log_internal_errors(false);
         let session = session.to_owned();
@@ -49,39 +50,44 @@ impl Log {
             let inner = format.without_time();
             log.event_format(Prefixed { session, inner }).init();
         }
-        let of_panics = Arc::clone(&queue);
+        let of_panics = Arc::clone(&lines);
         std::panic::set_hook(Box::new(move |panic| {
             tracing::error!("{panic}");
             // The process may end right after this.
             of_panics.flush();
         }));
-        Self { queue }
+        Self { lines }
     }
 
     /// Starts to write. Lines wait until then: a thread that started earlier would escape the
-    /// sandbox.
+    /// sandbox. Without a thread, only they are lost.
     pub(crate) fn write(&self) {
-        self.queue.run();
+        let _ = self.lines.start();
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.queue.flush();
+        self.lines.flush();
     }
 }
 
-struct Line(Arc<Queue>);
-
-impl io::Write for Line {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(&String::from_utf8_lossy(line));
-        Ok(line.len())
+/// Takes over standard error. Anything else that writes there, such as a run-time library at its
+/// end, no longer blocks; if there is no room for its bytes, they are lost.
+fn claim_stderr() -> Option<File> {
+    let stderr = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).ok()?;
+    if let Ok(patient) = never_blocking() {
+        let _ = rustix::stdio::dup2_stderr(patient);
     }
+    Some(stderr.into())
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// Opens standard error again so that a write fails where it would block. If that is impossible, as
+/// with a socket, what is written is discarded.
+fn never_blocking() -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
+    rustix::fs::open("/proc/self/fd/2", flags, Mode::empty())
+        .or_else(|_| rustix::fs::open("/dev/null", OFlags::WRONLY, Mode::empty()))
 }
 
 /// A line's format, with the session's id in front. A span would cover one thread only.

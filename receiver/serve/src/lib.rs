@@ -24,7 +24,6 @@ mod files;
 mod gate;
 mod heads;
 mod limits;
-mod lines;
 mod listen;
 mod log;
 mod metrics;
@@ -40,7 +39,6 @@ mod server;
 mod tls;
 
 pub use crate::error::{CertificateError, Error, ListenError, RepositoryError};
-pub use crate::lines::Lines;
 pub use crate::listen::{Place, Role, Socket};
 pub use crate::log::{AccessLog, Format};
 pub use crate::notify::Notifier;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use artifact_lines::Lines;
 use hyper::header::HeaderValue;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, StatusCode, Version};
@@ -15,7 +16,6 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::activity::Running;
 use crate::limits::Share;
-use crate::lines::Lines;
 use crate::metrics::Metrics;
 
 /// The format of the access log.

@@ -12,14 +12,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use artifact_lines::Lines;
 use artifact_page::PullUrl;
 use artifact_protocol::exit;
 use artifact_sandbox::{LayerStatus, Needs, privilege};
 use artifact_serve::{
-    AccessLog, CertificateFiles, Config, Error, Format, Lines, ListenError, Notifier, Order, Place,
-    Pulls, Role, Server, Socket,
+    AccessLog, CertificateFiles, Config, Error, Format, ListenError, Notifier, Order, Place, Pulls,
+    Role, Server, Socket,
 };
 use clap::{CommandFactory, Parser, ValueEnum};
 use nix::unistd::User;
@@ -156,7 +158,7 @@ pub fn main() -> ExitCode {
     });
     let access = args.log.format().map(|format| AccessLog {
         format,
-        lines: Lines::new(),
+        lines: Lines::new(GATHER),
     });
     let ended = run(&args, access.as_ref(), &said);
     let code = match ended {
@@ -169,8 +171,6 @@ pub fn main() -> ExitCode {
     if let Some(log) = access {
         log.lines.flush();
     }
-    // Lines collected before any thread exists wait for one.
-    let _ = log::write(&said);
     said.flush();
     ExitCode::from(code)
 }
@@ -195,10 +195,11 @@ fn run(args: &Args, access: Option<&AccessLog>, said: &Arc<Lines>) -> anyhow::Re
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot hear signals")?;
     args.confine(certificate.as_ref());
     // Threads that start from here on are confined as well.
-    log::write(said).context("cannot start the thread that writes the log")?;
+    (said.start()).context("cannot start the thread that writes the log")?;
     if let (Some(log), Some(file)) = (access, log_file) {
-        let written = log.lines.write_to(file);
-        written.context("cannot start the thread that writes the access log")?;
+        log.lines.aim(Some(file));
+        let started = log.lines.start();
+        started.context("cannot start the thread that writes the access log")?;
     }
     let orders = obey(signals)?;
     Ok(server.run(sockets, orders, &notifier)?)
@@ -430,6 +431,9 @@ fn print(error: &clap::Error) -> ExitCode {
 const FILES_OF_PULL: u64 = 160;
 /// Files in addition to those of connections: sockets, the repository, certificates, logs.
 const SPARE_FILES: u64 = 256;
+
+/// Lines of the access log that come within this time are written together.
+const GATHER: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
