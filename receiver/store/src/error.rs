@@ -7,6 +7,7 @@ use artifact_protocol::frame::CloseCode;
 use artifact_protocol::session::Fault;
 use nix::errno::Errno;
 
+use crate::bucket::seam::BucketError;
 use crate::verify::Rejection;
 
 /// The reason why a store could not execute a request.
@@ -158,6 +159,16 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+    /// The object storage failed, or cannot be reached.
+    #[error("failed {doing} {what}")]
+    Bucket {
+        /// The failed action.
+        doing: &'static str,
+        /// Its object.
+        what: String,
+        /// The error of the request.
+        source: BucketError,
+    },
     /// An earlier sync of the staged objects failed, so none of them can be trusted.
     #[error("the staged objects are lost, because they could not be synced")]
     StagingLost,
@@ -238,6 +249,19 @@ impl Error {
         }
     }
 
+    /// Returns a function that wraps the error of a request to object storage while `doing`
+    /// something to `what`.
+    pub fn bucket(
+        doing: &'static str,
+        what: &impl fmt::Display,
+    ) -> impl FnOnce(BucketError) -> Self {
+        move |source| Self::Bucket {
+            doing,
+            what: what.to_string(),
+            source,
+        }
+    }
+
     /// Returns the fault to send to the client: whose fault it is and, if it is the client's, the
     /// rule that it broke. Contains no path of the server, and nothing that the system said.
     pub fn to_fault(&self) -> Fault {
@@ -272,7 +296,14 @@ impl Error {
                 CloseCode::STORAGE_FAILED,
                 limit_of(source).unwrap_or_default().to_owned(),
             ),
-            Self::Io { .. } | Self::StagingLost => (
+            Self::Bucket {
+                source: BucketError::Busy(_),
+                ..
+            } => (
+                CloseCode::BUSY,
+                "the server's object storage has too much to do; try again later".to_owned(),
+            ),
+            Self::Io { .. } | Self::Bucket { .. } | Self::StagingLost => (
                 CloseCode::STORAGE_FAILED,
                 "the server's storage failed; its log says how".to_owned(),
             ),

@@ -8,6 +8,7 @@
 //! order of publication is in `publish.rs`, all names on disk are in `path.rs`, and all access to
 //! them goes through [`Fs`].
 
+pub mod bucket;
 mod error;
 mod local;
 mod nowhere;

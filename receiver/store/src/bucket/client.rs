@@ -1,0 +1,339 @@
+//! Requests that wait for their answer, and are repeated where that is safe.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::bucket::clock::Clock;
+use crate::bucket::random::Random;
+use crate::bucket::seam::{
+    Answer, Bucket, BucketError, Class, Condition, DELETE_MAX, Entry, Found, Key, LIST_MAX, Listed,
+    Request, Tag, Upload,
+};
+
+/// A bucket, and the clock by which to wait for it. Clones share both.
+///
+/// Each method blocks the calling thread. It repeats a request while the server is busy, and after
+/// an unclear answer if the request [is repeatable](Request::is_repeatable); it gives up after some
+/// two minutes.
+#[derive(Clone, Debug)]
+pub struct Client {
+    bucket: Arc<dyn Bucket>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The outcome of reading an object of which a copy is at hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// The object, which differs from the copy.
+    Found(Found),
+    /// The copy is current.
+    Unchanged,
+    /// There is no such object.
+    Absent,
+}
+
+/// The outcome of a conditional put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The object is stored, with this tag.
+    Stored(Tag),
+    /// It is not stored. The key may hold anything, even this very content: of an earlier put whose
+    /// answer was lost.
+    NotMet,
+}
+
+impl Client {
+    /// A client of a bucket.
+    pub fn new(bucket: Arc<dyn Bucket>, clock: Arc<dyn Clock>) -> Self {
+        Self { bucket, clock }
+    }
+
+    /// Returns the bucket, for requests that should not wait or be repeated.
+    pub const fn bucket(&self) -> &Arc<dyn Bucket> {
+        &self.bucket
+    }
+
+    /// Returns the clock.
+    pub const fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Reads an object; `None` if there is none.
+    pub fn get(&self, key: &Key) -> Result<Option<Found>, BucketError> {
+        match self.read(key, None)? {
+            Read::Found(found) => Ok(Some(found)),
+            Read::Absent => Ok(None),
+            Read::Unchanged => Err(BucketError::misfit("a read", &Answer::Unchanged)),
+        }
+    }
+
+    /// Reads an object unless it still has the tag of the copy at hand.
+    pub fn read(&self, key: &Key, unless: Option<Tag>) -> Result<Read, BucketError> {
+        let key = key.clone();
+        match self.call(&Request::Get { key, unless })? {
+            Answer::Found(found) => Ok(Read::Found(found)),
+            Answer::Unchanged => Ok(Read::Unchanged),
+            Answer::Absent => Ok(Read::Absent),
+            other => Err(BucketError::misfit("a read", &other)),
+        }
+    }
+
+    /// Reads a piece of an object; `None` if there is no such object.
+    pub fn get_range(&self, key: &Key, from: u64, most: u64) -> Result<Option<Found>, BucketError> {
+        let key = key.clone();
+        match self.call(&Request::GetRange { key, from, most })? {
+            Answer::Found(found) => Ok(Some(found)),
+            Answer::Absent => Ok(None),
+            other => Err(BucketError::misfit("a read", &other)),
+        }
+    }
+
+    /// Stores an object if the condition holds.
+    ///
+    /// Unless that is [`Condition::Always`], an unclear answer is returned as the error
+    /// [`BucketError::Unclear`]: the caller reads the key again and so learns whether the put took
+    /// place.
+    pub fn put(
+        &self,
+        key: &Key,
+        content: Bytes,
+        condition: Condition,
+        class: Class,
+    ) -> Result<Outcome, BucketError> {
+        let key = key.clone();
+        match self.call(&Request::Put {
+            key,
+            content,
+            condition,
+            class,
+        })? {
+            Answer::Stored(tag) => Ok(Outcome::Stored(tag)),
+            Answer::NotMet => Ok(Outcome::NotMet),
+            other => Err(BucketError::misfit("a put", &other)),
+        }
+    }
+
+    /// Begins an upload in pieces.
+    pub fn begin_upload(&self, key: &Key, class: Class) -> Result<Upload, BucketError> {
+        let key = key.clone();
+        match self.call(&Request::BeginUpload { key, class })? {
+            Answer::Upload(upload) => Ok(upload),
+            other => Err(BucketError::misfit("the begin of an upload", &other)),
+        }
+    }
+
+    /// Makes an object of an upload. After an unclear answer the upload may be complete or not, and
+    /// the object's content has to be sent again.
+    pub fn complete_upload(&self, upload: &Upload, parts: &[Tag]) -> Result<Tag, BucketError> {
+        let request = Request::CompleteUpload {
+            upload: upload.clone(),
+            parts: parts.to_vec(),
+        };
+        match self.call(&request)? {
+            Answer::Stored(tag) => Ok(tag),
+            Answer::Absent => Err(BucketError::Broken(format!(
+                "the upload of {} was aborted by the server or another program",
+                upload.key
+            ))),
+            other => Err(BucketError::misfit("the end of an upload", &other)),
+        }
+    }
+
+    /// Discards an upload.
+    pub fn abort_upload(&self, upload: &Upload) -> Result<(), BucketError> {
+        let upload = upload.clone();
+        match self.call(&Request::AbortUpload { upload })? {
+            Answer::Deleted | Answer::Absent => Ok(()),
+            other => Err(BucketError::misfit("the abort of an upload", &other)),
+        }
+    }
+
+    /// Lists one page of the objects whose keys begin with `prefix`.
+    pub fn list(&self, prefix: &str, after: Option<Key>, most: u32) -> Result<Listed, BucketError> {
+        let prefix = prefix.to_owned();
+        match self.call(&Request::List {
+            prefix,
+            after,
+            most,
+        })? {
+            Answer::Listed(listed) => Ok(listed),
+            other => Err(BucketError::misfit("a list", &other)),
+        }
+    }
+
+    /// Lists all objects whose keys begin with `prefix`, page by page.
+    ///
+    /// The iterator ends after an error.
+    pub fn list_each(
+        &self,
+        prefix: &str,
+    ) -> impl Iterator<Item = Result<Entry, BucketError>> + use<'_> {
+        let (client, prefix) = (self.clone(), prefix.to_owned());
+        let mut after = Some(None);
+        let mut page = Vec::new().into_iter();
+        std::iter::from_fn(move || {
+            loop {
+                if let Some(entry) = page.next() {
+                    return Some(Ok(entry));
+                }
+                let listed = match client.list(&prefix, after.take()?, LIST_MAX) {
+                    Ok(listed) => listed,
+                    Err(error) => return Some(Err(error)),
+                };
+                after = match listed.entries.last() {
+                    Some(last) if listed.more => Some(Some(last.key.clone())),
+                    // A page that is empty and not the last would never end.
+                    _ => None,
+                };
+                page = listed.entries.into_iter();
+            }
+        })
+    }
+
+    /// Lists all objects whose keys begin with `prefix`.
+    pub fn list_all(&self, prefix: &str) -> Result<Vec<Entry>, BucketError> {
+        self.list_each(prefix).collect()
+    }
+
+    /// Deletes objects, a thousand a request, in this order.
+    pub fn delete(&self, keys: &[Key]) -> Result<(), BucketError> {
+        for keys in keys.chunks(DELETE_MAX) {
+            let keys = keys.to_vec();
+            match self.call(&Request::Delete { keys })? {
+                Answer::Deleted => {}
+                other => return Err(BucketError::misfit("a deletion", &other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a request, and again where that is safe, until there is an answer.
+    pub fn call(&self, request: &Request) -> Result<Answer, BucketError> {
+        let mut waits = Waits::new(Random::new());
+        loop {
+            let error = match self.once(request.clone()) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            match waits.before_repeating(request, &error) {
+                Some(wait) => self.clock.sleep(wait),
+                None => return Err(error),
+            }
+        }
+    }
+
+    /// Sends a request once, and waits for its answer.
+    fn once(&self, request: Request) -> Result<Answer, BucketError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let then = move |answer| {
+            // Nobody has stopped waiting.
+            let _ = sender.send(answer);
+        };
+        self.bucket.start(request, Box::new(then));
+        receiver.recv().unwrap_or_else(|_| Err(dropped()))
+    }
+}
+
+/// The error of a request whose engine was torn down.
+pub(crate) fn dropped() -> BucketError {
+    BucketError::Unclear("the connection to it is gone".to_owned())
+}
+
+/// How long to wait before one request is repeated: each time twice as long, and never exactly as
+/// long as others wait.
+#[derive(Debug)]
+pub(crate) struct Waits {
+    random: Random,
+    next: Duration,
+    waited: Duration,
+}
+
+impl Waits {
+    pub(crate) const fn new(random: Random) -> Self {
+        Self {
+            random,
+            next: FIRST_WAIT,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// Returns whether the request was not repeated yet.
+    pub(crate) const fn is_fresh(&self) -> bool {
+        self.waited.is_zero()
+    }
+
+    /// Returns how long to wait, or `None` if the request must not be repeated, or often enough was.
+    pub(crate) fn before_repeating(
+        &mut self,
+        request: &Request,
+        error: &BucketError,
+    ) -> Option<Duration> {
+        let may_repeat = match error {
+            BucketError::Busy(_) => true,
+            BucketError::Unclear(_) => request.is_repeatable(),
+            BucketError::Refused(_) | BucketError::Broken(_) => false,
+        };
+        if !may_repeat || self.waited >= PATIENCE {
+            return None;
+        }
+        let half = u64::try_from(self.next.as_millis() / 2).unwrap_or(u64::MAX);
+        let wait = Duration::from_millis(half + self.random.below(half + 1));
+        self.next = (self.next * 2).min(LONGEST_WAIT);
+        self.waited += wait;
+        Some(wait)
+    }
+}
+
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Half of what a client of ours waits for a silent server.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(condition: Condition) -> Request {
+        Request::Put {
+            key: Key::new("k").unwrap(),
+            content: Bytes::new(),
+            condition,
+            class: Class::Object,
+        }
+    }
+
+    #[test]
+    fn a_conditional_put_is_repeated_only_while_the_server_is_busy() {
+        let busy = BucketError::Busy(String::new());
+        let unclear = BucketError::Unclear(String::new());
+        let waits = |request: &Request, error| {
+            Waits::new(Random::of_seed(1)).before_repeating(request, error)
+        };
+        assert!(waits(&put(Condition::New), &busy).is_some());
+        assert!(waits(&put(Condition::New), &unclear).is_none());
+        assert!(waits(&put(Condition::Always), &unclear).is_some());
+        assert!(
+            waits(
+                &put(Condition::Always),
+                &BucketError::Refused(String::new())
+            )
+            .is_none()
+        );
+    }
+
+    #[test]
+    fn waits_grow_and_end_after_some_minutes() {
+        let mut waits = Waits::new(Random::of_seed(7));
+        let busy = BucketError::Busy(String::new());
+        let request = put(Condition::Always);
+        let all: Vec<Duration> =
+            std::iter::from_fn(|| waits.before_repeating(&request, &busy)).collect();
+        let total: Duration = all.iter().sum();
+        assert!(all[0] >= FIRST_WAIT / 2 && all[0] <= FIRST_WAIT);
+        assert!(all.iter().all(|wait| *wait <= LONGEST_WAIT));
+        assert!(total >= PATIENCE && total <= PATIENCE + LONGEST_WAIT);
+    }
+}

@@ -1,0 +1,391 @@
+//! The seam between what the store wants of a bucket and the engine that asks for it: requests,
+//! answers, and what may go wrong.
+//!
+//! Every request names keys relative to the store's prefix. An engine sends each request once; the
+//! caller decides whether to send it again, because only the caller knows whether that is safe
+//! ([`BucketError`]). Start with [`Bucket`].
+
+use std::borrow::Borrow;
+use std::fmt;
+
+use bytes::Bytes;
+
+/// Object storage that executes requests, with any number in flight.
+pub trait Bucket: fmt::Debug + Send + Sync + 'static {
+    /// Begins a request, and calls `then` once with its answer, on any thread and perhaps before
+    /// this returns: a caller must not hold a lock that `then` takes. Never blocks for long.
+    ///
+    /// An engine that is torn down may drop `then` instead of calling it.
+    fn start(&self, request: Request, then: Then);
+}
+
+/// Takes the answer to a request. It runs on a thread of the engine's, and must not block.
+pub type Then = Box<dyn FnOnce(Result<Answer, BucketError>) + Send>;
+
+/// The name of an object in a bucket, relative to the store's prefix.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(String);
+
+/// A text that names no object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is no key: its components are not empty, `.` or `..`, and it has at most {} bytes of \
+     printable ASCII",
+    Key::LEN_MAX
+)]
+pub struct BadKey {
+    text: String,
+}
+
+impl Key {
+    /// The longest key in bytes. Servers take 1,024, of which the rest is for the prefix.
+    pub const LEN_MAX: usize = 900;
+
+    /// Checks a key.
+    pub fn new(text: impl Into<String>) -> Result<Self, BadKey> {
+        let text = text.into();
+        let is_good = text.len() <= Self::LEN_MAX
+            && text.bytes().all(|byte| byte.is_ascii_graphic())
+            && text.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        if is_good {
+            Ok(Self(text))
+        } else {
+            Err(BadKey { text })
+        }
+    }
+
+    /// Returns the key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The entity tag of an object as the server gave it, without quotes.
+///
+/// On most servers the tag is a hash of the content: the same content under the same key has the
+/// same tag again. A compare-and-swap that must notice every write needs content that differs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(String);
+
+impl Tag {
+    /// Takes a tag with or without its quotes.
+    pub fn new(text: &str) -> Self {
+        Self(text.trim_matches('"').to_owned())
+    }
+
+    /// Returns the tag without quotes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// When a put takes place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Whatever the key holds.
+    Always,
+    /// The key holds nothing (`If-None-Match: *`).
+    New,
+    /// The key holds the content of this tag (`If-Match`).
+    Is(Tag),
+}
+
+/// How long readers may keep a copy of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// For ever: the key always holds the same content.
+    Object,
+    /// Only while the server confirms it.
+    Current,
+    /// Not at all: it is not for readers.
+    Private,
+}
+
+/// An upload in pieces, which a server keeps until it is completed or aborted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Upload {
+    /// The key that the completed object will have.
+    pub key: Key,
+    /// The server's name for the upload.
+    pub id: String,
+}
+
+/// One request to a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Asks for an object, unless it still has this tag. Answered by [`Answer::Found`],
+    /// [`Answer::Unchanged`] or [`Answer::Absent`].
+    Get {
+        /// The object.
+        key: Key,
+        /// The tag of the copy at hand.
+        unless: Option<Tag>,
+    },
+    /// Asks for a piece of an object. Answered by [`Answer::Found`], with no content behind the
+    /// object's end, or [`Answer::Absent`].
+    GetRange {
+        /// The object.
+        key: Key,
+        /// Where the piece begins, in bytes.
+        from: u64,
+        /// Its greatest length in bytes.
+        most: u64,
+    },
+    /// Stores an object. Answered by [`Answer::Stored`] or [`Answer::NotMet`].
+    Put {
+        /// The object.
+        key: Key,
+        /// Its content.
+        content: Bytes,
+        /// When to store it.
+        condition: Condition,
+        /// How long readers may keep it.
+        class: Class,
+    },
+    /// Begins an upload in pieces. Answered by [`Answer::Upload`].
+    BeginUpload {
+        /// The object.
+        key: Key,
+        /// How long readers may keep it.
+        class: Class,
+    },
+    /// Stores one part of an upload. Every part but the last has at least 5 MiB. Answered by
+    /// [`Answer::Part`] or, for an upload that is over, [`Answer::Absent`].
+    PutPart {
+        /// The upload.
+        upload: Upload,
+        /// The part's number, from 1.
+        number: u32,
+        /// Its content.
+        content: Bytes,
+    },
+    /// Makes an object of an upload, whatever its key holds: servers ignore conditions here.
+    /// Answered by [`Answer::Stored`] or, for an upload that is over, [`Answer::Absent`].
+    CompleteUpload {
+        /// The upload.
+        upload: Upload,
+        /// The tags of its parts, from number 1.
+        parts: Vec<Tag>,
+    },
+    /// Discards an upload. Answered by [`Answer::Deleted`], also for one that is over.
+    AbortUpload {
+        /// The upload.
+        upload: Upload,
+    },
+    /// Lists objects in the order of their keys. Answered by [`Answer::Listed`].
+    List {
+        /// What the keys begin with: any text, also one that ends within a component.
+        prefix: String,
+        /// The key behind which the list begins.
+        after: Option<Key>,
+        /// The most entries, up to [`LIST_MAX`]. A server may return fewer.
+        most: u32,
+    },
+    /// Deletes objects, at most [`DELETE_MAX`]. Answered by [`Answer::Deleted`], also where there
+    /// was nothing.
+    Delete {
+        /// The objects.
+        keys: Vec<Key>,
+    },
+}
+
+/// The most entries in one answer to [`Request::List`].
+pub const LIST_MAX: u32 = 1000;
+/// The most keys of one [`Request::Delete`].
+pub const DELETE_MAX: usize = 1000;
+
+impl Request {
+    /// Returns whether a second execution changes nothing, so that a request without a clear answer
+    /// may be sent again.
+    pub const fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Put { condition, .. } => matches!(condition, Condition::Always),
+            Self::Get { .. }
+            | Self::GetRange { .. }
+            | Self::PutPart { .. }
+            | Self::List { .. }
+            | Self::AbortUpload { .. }
+            | Self::Delete { .. } => true,
+            // A second upload would be begun and forgotten; a completed one is over.
+            Self::BeginUpload { .. } | Self::CompleteUpload { .. } => false,
+        }
+    }
+
+    /// Returns the bytes of content that the request carries.
+    pub const fn content_len(&self) -> usize {
+        match self {
+            Self::Put { content, .. } | Self::PutPart { content, .. } => content.len(),
+            Self::Get { .. }
+            | Self::GetRange { .. }
+            | Self::BeginUpload { .. }
+            | Self::CompleteUpload { .. }
+            | Self::AbortUpload { .. }
+            | Self::List { .. }
+            | Self::Delete { .. } => 0,
+        }
+    }
+
+    /// Returns what the request does, and to what, for errors: "storing refs/heads/main".
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Get { key, .. } | Self::GetRange { key, .. } => format!("reading {key}"),
+            Self::Put { key, .. } => format!("storing {key}"),
+            Self::BeginUpload { key, .. } => format!("beginning the upload of {key}"),
+            Self::PutPart { upload, number, .. } => {
+                format!("storing part {number} of {}", upload.key)
+            }
+            Self::CompleteUpload { upload, .. } => {
+                format!("completing the upload of {}", upload.key)
+            }
+            Self::AbortUpload { upload } => format!("aborting the upload of {}", upload.key),
+            Self::List { prefix, .. } => format!("listing {prefix}*"),
+            Self::Delete { keys } => format!("deleting {} objects", keys.len()),
+        }
+    }
+}
+
+/// The answer to a request that the server executed, or rightly did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The object.
+    Found(Found),
+    /// The object still has the tag of the copy at hand.
+    Unchanged,
+    /// There is no such object, or no such upload.
+    Absent,
+    /// The object is stored, durably, with this tag.
+    Stored(Tag),
+    /// The put did not take place: its condition did not hold (412), or another put was in progress
+    /// (409). Which of the two is unknown, so only the key itself tells what it holds.
+    NotMet,
+    /// The upload has begun.
+    Upload(Upload),
+    /// The part is stored.
+    Part(Tag),
+    /// A piece of the list.
+    Listed(Listed),
+    /// Nothing is left of the objects, or of the upload.
+    Deleted,
+}
+
+/// An object as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The content asked for.
+    pub content: Bytes,
+    /// The tag of the whole object.
+    pub tag: Tag,
+    /// When it was stored, in seconds since 1970 by the server's clock.
+    pub modified: u64,
+}
+
+/// A piece of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The entries in the order of their keys.
+    pub entries: Vec<Entry>,
+    /// Whether there are more behind the last one.
+    pub more: bool,
+}
+
+/// An object in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its key.
+    pub key: Key,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Its tag.
+    pub tag: Tag,
+    /// When it was stored, in seconds since 1970 by the server's clock.
+    pub modified: u64,
+}
+
+/// Why a request has no answer. No variant is the fault of who pushes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BucketError {
+    /// The connection, or the server: nobody knows whether the request was executed, or still will
+    /// be.
+    #[error("object storage gave no answer: {0}")]
+    Unclear(String),
+    /// The server has too much to do, and surely did not execute the request.
+    #[error("object storage is too busy: {0}")]
+    Busy(String),
+    /// The operator: the credentials do not allow the request.
+    #[error("object storage refused: {0}")]
+    Refused(String),
+    /// The operator, the server, or a fault of ours: the answer makes no sense, or says that the
+    /// request does not.
+    #[error("object storage failed: {0}")]
+    Broken(String),
+}
+
+impl BucketError {
+    /// Returns the error of an answer that does not belong to its request.
+    pub fn misfit(request: &str, answer: &Answer) -> Self {
+        let kind = match answer {
+            Answer::Found(_) => "an object",
+            Answer::Unchanged => "that nothing changed",
+            Answer::Absent => "that there is nothing",
+            Answer::Stored(_) => "that it is stored",
+            Answer::NotMet => "that a condition is not met",
+            Answer::Upload(_) => "an upload",
+            Answer::Part(_) => "a part",
+            Answer::Listed(_) => "a list",
+            Answer::Deleted => "a deletion",
+        };
+        Self::Broken(format!("{request} was answered with {kind}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_a_clean_path_of_printable_ascii() {
+        let longest = "k".repeat(Key::LEN_MAX);
+        for good in [
+            "config",
+            "refs/heads/a/b.c",
+            "objects/00/11.filez",
+            &longest,
+        ] {
+            assert_eq!(Key::new(good).unwrap().as_str(), good);
+        }
+        let too_long = "k".repeat(Key::LEN_MAX + 1);
+        for bad in [
+            "", "/", "/a", "a/", "a//b", ".", "a/./b", "..", "a/..", "a b", "a\n", "\u{e4}",
+            &too_long,
+        ] {
+            assert!(Key::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_requests_whose_second_execution_changes_nothing_are_repeatable() {
+        let key = Key::new("k").unwrap();
+        let put = |condition| Request::Put {
+            key: key.clone(),
+            content: Bytes::new(),
+            condition,
+            class: Class::Object,
+        };
+        assert!(put(Condition::Always).is_repeatable());
+        assert!(!put(Condition::New).is_repeatable());
+        assert!(!put(Condition::Is(Tag::new("\"t\""))).is_repeatable());
+        assert_eq!(Tag::new("\"t\"").as_str(), "t");
+    }
+}
