@@ -1,15 +1,21 @@
 //! A cache in object storage: the bucket is the OSTree repository, and holds all that its store
 //! knows.
 //!
-//! [`Bucket`] is the seam to the engine, which this crate does not contain. A [`Client`] waits for answers. None of this knows what the keys mean.
+//! [`Bucket`] is the seam to the engine, which this crate does not contain: only [`Memory`], a
+//! bucket for tests, and [`Faulty`], which breaks the way to any. A [`Client`] waits for answers. None of this knows what the keys mean.
 
 mod client;
 mod clock;
+mod faulty;
+mod memory;
 mod random;
 pub(crate) mod seam;
+mod timer;
 
 pub use self::client::{Client, Outcome, Read};
 pub use self::clock::{Clock, ManualClock, SystemClock};
+pub use self::faulty::{Counts, Fate, Faults, Faulty};
+pub use self::memory::{Memory, Quirks, Stored};
 pub use self::seam::{
     Answer, BadKey, Bucket, BucketError, Class, Condition, DELETE_MAX, Entry, Found, Key, LIST_MAX,
     Listed, Request, Tag, Then, Upload,

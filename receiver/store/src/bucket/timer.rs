@@ -1,0 +1,85 @@
+//! A thread that does things later.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::fmt;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Does what it was given once the time has come; all that is left, when it is dropped.
+pub(crate) struct Timer {
+    tasks: Sender<Task>,
+}
+
+struct Task {
+    at: Instant,
+    run: Box<dyn FnOnce() + Send>,
+}
+
+impl Timer {
+    pub(crate) fn new() -> Self {
+        let (tasks, receiver) = mpsc::channel::<Task>();
+        thread::spawn(move || {
+            let mut waiting: BinaryHeap<Task> = BinaryHeap::new();
+            loop {
+                let now = Instant::now();
+                if waiting.peek().is_some_and(|task| task.at <= now) {
+                    if let Some(task) = waiting.pop() {
+                        (task.run)();
+                    }
+                    continue;
+                }
+                let received = match waiting.peek() {
+                    Some(task) => receiver.recv_timeout(task.at.saturating_duration_since(now)),
+                    None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                };
+                match received {
+                    Ok(task) => waiting.push(task),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            for task in waiting.into_sorted_vec().into_iter().rev() {
+                thread::sleep(task.at.saturating_duration_since(Instant::now()));
+                (task.run)();
+            }
+        });
+        Self { tasks }
+    }
+
+    /// Does this after some time, on the timer's thread.
+    pub(crate) fn after(&self, time: Duration, run: impl FnOnce() + Send + 'static) {
+        let at = Instant::now() + time;
+        let run = Box::new(run);
+        // The thread receives as long as there is a sender.
+        let _ = self.tasks.send(Task { at, run });
+    }
+}
+
+impl fmt::Debug for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Timer")
+    }
+}
+
+impl PartialEq for Task {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Task {}
+
+impl PartialOrd for Task {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Task {
+    /// The earliest is the greatest, as the heap wants it.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.at.cmp(&self.at)
+    }
+}
