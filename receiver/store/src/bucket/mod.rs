@@ -2,7 +2,8 @@
 //! knows.
 //!
 //! [`Bucket`] is the seam to the engine, which this crate does not contain: only [`Memory`], a
-//! bucket for tests, and [`Faulty`], which breaks the way to any. A [`Client`] waits for answers. None of this knows what the keys mean.
+//! bucket for tests, and [`Faulty`], which breaks the way to any. A [`Client`] waits for answers,
+//! a [`Window`] has many requests in flight. None of this knows what the keys mean.
 
 mod client;
 mod clock;
@@ -11,6 +12,7 @@ mod memory;
 mod random;
 pub(crate) mod seam;
 mod timer;
+mod window;
 
 pub use self::client::{Client, Outcome, Read};
 pub use self::clock::{Clock, ManualClock, SystemClock};
@@ -20,3 +22,4 @@ pub use self::seam::{
     Answer, BadKey, Bucket, BucketError, Class, Condition, DELETE_MAX, Entry, Found, Key, LIST_MAX,
     Listed, Request, Tag, Then, Upload,
 };
+pub use self::window::Window;

@@ -1,0 +1,541 @@
+//! Many requests in flight at once: as many as the server answers promptly, and bounded in bytes.
+//!
+//! Requests are started and their ends awaited; nobody waits for a single one. The window begins
+//! small, grows while answers come as quickly as at first, and halves when the server says that it
+//! is busy. It repeats what is safe to repeat, like [`Client`]; a repeated request starts when the
+//! window is used next, because it has no thread of its own.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+
+use crate::bucket::client::{Client, Waits, dropped};
+use crate::bucket::random::Random;
+use crate::bucket::seam::{Answer, BucketError, Class, Condition, Found, Key, Request};
+
+/// Requests of one push or one task. Clones are the same window.
+#[derive(Clone)]
+pub struct Window {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// What becomes of an answer. An error is remembered as the window's.
+type Take = Box<dyn FnOnce(Answer) -> Result<(), BucketError> + Send>;
+
+struct Job {
+    request: Request,
+    take: Take,
+    waits: Waits,
+    started: Duration,
+}
+
+struct State {
+    pace: Pace,
+    in_flight: usize,
+    /// The bytes of all requests that have begun and not ended, also of those that wait.
+    bytes: usize,
+    /// Requests that wait to be repeated, by the time when they start.
+    waiting: BinaryHeap<Reverse<Due>>,
+    numbers: u64,
+    done: u64,
+    failed: Option<BucketError>,
+}
+
+struct Due {
+    at: Duration,
+    number: u64,
+    job: Job,
+}
+
+impl Window {
+    /// The most requests in flight.
+    pub const REQUESTS_MAX: usize = 256;
+    /// The most bytes of content in memory, unless a single request is larger.
+    pub const BYTES_MAX: usize = 64 * 1024 * 1024;
+
+    /// A window of requests to this client's bucket.
+    pub fn new(client: Client) -> Self {
+        let state = State {
+            pace: Pace::new(),
+            in_flight: 0,
+            bytes: 0,
+            waiting: BinaryHeap::new(),
+            numbers: 0,
+            done: 0,
+            failed: None,
+        };
+        let shared = Shared {
+            client,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Stores an object whatever its key holds, when there is room; waits only for room.
+    ///
+    /// Returns the first error of any earlier request, and starts nothing after one.
+    pub fn put(&self, key: Key, content: Bytes, class: Class) -> Result<(), BucketError> {
+        let request = Request::Put {
+            key,
+            content,
+            condition: Condition::Always,
+            class,
+        };
+        self.start(request, |answer| match answer {
+            Answer::Stored(_) => Ok(()),
+            other => Err(BucketError::misfit("a put", &other)),
+        })
+    }
+
+    /// Starts a request when there is room, and hands its answer to `take`; waits only for room.
+    ///
+    /// `take` runs on a thread of the bucket's, without any lock of the window; it must neither
+    /// block nor use the window. Its error becomes the window's. After an error of the request
+    /// itself it is dropped.
+    ///
+    /// Returns the first error of any earlier request, and starts nothing after one.
+    pub fn start(
+        &self,
+        request: Request,
+        take: impl FnOnce(Answer) -> Result<(), BucketError> + Send + 'static,
+    ) -> Result<(), BucketError> {
+        let len = request.content_len();
+        let shared = &self.shared;
+        shared.wait(|state| state.reserve(len))?;
+        let job = Job {
+            request,
+            take: Box::new(take),
+            waits: Waits::new(Random::new()),
+            started: Duration::ZERO,
+        };
+        Shared::send(shared, job);
+        Ok(())
+    }
+
+    /// Reads objects, many at once, and returns them in the order of their keys given.
+    ///
+    /// Memory holds them all, so ask for as many as fit. Waits for every earlier request, too.
+    pub fn get_all(&self, keys: &[Key]) -> Result<Vec<Option<Found>>, BucketError> {
+        let found = Arc::new(Mutex::new(vec![None; keys.len()]));
+        for (at, key) in keys.iter().enumerate() {
+            let slots = Arc::clone(&found);
+            let request = Request::Get {
+                key: key.clone(),
+                unless: None,
+            };
+            self.start(request, move |answer| {
+                let answer = match answer {
+                    Answer::Found(found) => Some(found),
+                    Answer::Absent => None,
+                    other => return Err(BucketError::misfit("a read", &other)),
+                };
+                if let Some(slot) = slots.lock().get_mut(at) {
+                    *slot = answer;
+                }
+                Ok(())
+            })?;
+        }
+        self.settle()?;
+        let found = std::mem::take(&mut *found.lock());
+        Ok(found)
+    }
+
+    /// Waits until every request has ended, and returns the first error of any.
+    pub fn settle(&self) -> Result<(), BucketError> {
+        self.shared.wait(|state| state.is_idle())
+    }
+
+    /// Returns how many requests have succeeded.
+    pub fn done(&self) -> u64 {
+        self.shared.state.lock().done
+    }
+}
+
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.state.lock();
+        f.debug_struct("Window")
+            .field("in_flight", &state.in_flight)
+            .field("waiting", &state.waiting.len())
+            .field("bytes", &state.bytes)
+            .field("done", &state.done)
+            .field("failed", &state.failed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Waits until the state is as wanted, and repeats meanwhile what is due.
+    fn wait(self: &Arc<Self>, wanted: impl Fn(&mut State) -> bool) -> Result<(), BucketError> {
+        loop {
+            let mut state = self.state.lock();
+            if let Some(error) = &state.failed {
+                return Err(error.clone());
+            }
+            let now = self.client.clock().now();
+            let next = state.waiting.peek().map(|Reverse(due)| due.at);
+            let is_due = next.is_some_and(|at| at <= now);
+            if is_due && state.in_flight < state.pace.limit {
+                if let Some(Reverse(due)) = state.waiting.pop() {
+                    state.in_flight += 1;
+                    drop(state);
+                    Self::send(self, due.job);
+                }
+                continue;
+            }
+            if wanted(&mut state) {
+                return Ok(());
+            }
+            match next {
+                // With nothing in flight, nothing but the clock changes the state.
+                Some(at) if state.in_flight == 0 => {
+                    drop(state);
+                    self.client.clock().sleep(at.saturating_sub(now));
+                }
+                Some(at) if !is_due => {
+                    self.changed.wait_for(&mut state, at.saturating_sub(now));
+                }
+                _ => self.changed.wait(&mut state),
+            }
+        }
+    }
+
+    /// Sends a request that is counted already.
+    fn send(this: &Arc<Self>, mut job: Job) {
+        job.started = this.client.clock().now();
+        let request = job.request.clone();
+        let mut end = End {
+            shared: Arc::clone(this),
+            job: Some(job),
+        };
+        this.client
+            .bucket()
+            .start(request, Box::new(move |answer| end.with(answer)));
+    }
+
+    fn end(&self, mut job: Job, answer: Result<Answer, BucketError>) {
+        let now = self.client.clock().now();
+        let len = job.request.content_len();
+        let result = match answer {
+            Ok(answer) => {
+                let is_first = job.waits.is_fresh();
+                let took = now.saturating_sub(job.started);
+                if is_first && len <= SMALL {
+                    let mut state = self.state.lock();
+                    let is_full = state.in_flight >= state.pace.limit;
+                    state.pace.answered(took, is_full);
+                }
+                // What the request holds is free before the answer is taken.
+                drop(job.request);
+                (job.take)(answer)
+            }
+            Err(error) => {
+                let mut state = self.state.lock();
+                if matches!(error, BucketError::Busy(_)) {
+                    state.pace.refused();
+                }
+                match job.waits.before_repeating(&job.request, &error) {
+                    Some(wait) if state.failed.is_none() => {
+                        state.in_flight -= 1;
+                        state.numbers += 1;
+                        let (at, number) = (now + wait, state.numbers);
+                        state.waiting.push(Reverse(Due { at, number, job }));
+                        self.changed.notify_all();
+                        return;
+                    }
+                    _ => Err(error),
+                }
+            }
+        };
+        let mut given_up = BinaryHeap::new();
+        let mut state = self.state.lock();
+        state.in_flight -= 1;
+        state.bytes -= len;
+        match result {
+            Ok(()) => state.done += 1,
+            Err(error) => {
+                if state.failed.is_none() {
+                    state.failed = Some(error);
+                }
+                given_up = std::mem::take(&mut state.waiting);
+            }
+        }
+        let lens = given_up
+            .iter()
+            .map(|Reverse(due)| due.job.request.content_len());
+        state.bytes -= lens.sum::<usize>();
+        drop(state);
+        self.changed.notify_all();
+        // What they hold is the caller's, and may take locks when it is dropped.
+        drop(given_up);
+    }
+}
+
+impl State {
+    /// Counts one more request in flight, if there is room for it.
+    fn reserve(&mut self, len: usize) -> bool {
+        let fits = self.bytes.saturating_add(len) <= Window::BYTES_MAX;
+        let has_room = fits && self.in_flight + self.waiting.len() < self.pace.limit;
+        let reserved = has_room || self.is_idle();
+        if reserved {
+            self.in_flight += 1;
+            self.bytes += len;
+        }
+        reserved
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.waiting.is_empty()
+    }
+}
+
+/// The end of a request, also when its engine forgets it.
+struct End {
+    shared: Arc<Shared>,
+    job: Option<Job>,
+}
+
+impl End {
+    fn with(&mut self, answer: Result<Answer, BucketError>) {
+        if let Some(job) = self.job.take() {
+            self.shared.end(job, answer);
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.with(Err(dropped()));
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// How many requests may be in flight.
+#[derive(Debug)]
+struct Pace {
+    limit: usize,
+    /// How quickly the server answers when it has little to do. It rises slowly, so that a server
+    /// that has become slower is not judged by its past for ever.
+    quick: Duration,
+}
+
+impl Pace {
+    const fn new() -> Self {
+        Self {
+            limit: REQUESTS_FIRST,
+            quick: Duration::MAX,
+        }
+    }
+
+    /// Takes note of an answer.
+    fn answered(&mut self, took: Duration, is_full: bool) {
+        self.quick = took.min(self.quick.saturating_add(self.quick / 256));
+        if took <= self.quick * 2 {
+            if is_full && self.limit < Window::REQUESTS_MAX {
+                self.limit += 1;
+            }
+        } else if took > self.quick * 8 && self.limit > REQUESTS_FIRST {
+            self.limit -= 1;
+        }
+    }
+
+    /// Takes note that the server has too much to do.
+    const fn refused(&mut self) {
+        self.limit = if self.limit > 1 { self.limit / 2 } else { 1 };
+    }
+}
+
+/// The requests in flight at first.
+const REQUESTS_FIRST: usize = 16;
+/// Requests with more content take longer because of it, and say nothing about the server.
+const SMALL: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bucket::clock::{Clock, ManualClock, SystemClock};
+    use crate::bucket::faulty::{Fate, Faults, Faulty};
+    use crate::bucket::memory::Memory;
+
+    fn window(memory: &Memory, clock: impl Clock) -> (Faulty, Window) {
+        let faulty = Faulty::new(Arc::new(memory.clone()));
+        let client = Client::new(Arc::new(faulty.clone()), Arc::new(clock));
+        (faulty, Window::new(client))
+    }
+
+    fn key(number: usize) -> Key {
+        Key::new(format!("k{number:04}")).unwrap()
+    }
+
+    #[test]
+    fn puts_outlast_faults_and_settle_waits_for_all() {
+        let memory = Memory::new();
+        let (faulty, window) = window(&memory, ManualClock::default());
+        faulty.set_faults(Faults {
+            seed: 3,
+            busy: 50,
+            unsent: 50,
+            unheard: 50,
+            ..Faults::default()
+        });
+        for number in 0..500 {
+            window
+                .put(key(number), Bytes::from(vec![7; number]), Class::Object)
+                .unwrap();
+        }
+        window.settle().unwrap();
+        assert_eq!((memory.objects().len(), window.done()), (500, 500));
+        let keys = [key(3), Key::new("absent").unwrap(), key(499)];
+        let found = window.get_all(&keys).unwrap();
+        let lens: Vec<Option<usize>> = found
+            .iter()
+            .map(|found| found.as_ref().map(|found| found.content.len()))
+            .collect();
+        assert_eq!(lens, [Some(3), None, Some(499)]);
+    }
+
+    #[test]
+    fn the_first_error_is_remembered_and_nothing_starts_after_it() {
+        let memory = Memory::new();
+        let (faulty, window) = window(&memory, ManualClock::default());
+        faulty.at(1, Fate::Conflict);
+        let request = |number, condition| Request::Put {
+            key: key(number),
+            content: Bytes::new(),
+            condition,
+            class: Class::Object,
+        };
+        let must_store = |answer| match answer {
+            Answer::Stored(_) => Ok(()),
+            other => Err(BucketError::misfit("a put", &other)),
+        };
+        window
+            .start(request(0, Condition::New), must_store)
+            .unwrap();
+        window
+            .start(request(1, Condition::New), must_store)
+            .unwrap();
+        assert!(
+            window
+                .start(request(2, Condition::New), must_store)
+                .is_err()
+        );
+        assert!(window.settle().is_err());
+        assert_eq!((memory.objects().len(), faulty.counts().all()), (1, 2));
+    }
+
+    #[test]
+    fn bytes_in_flight_are_bounded_and_one_large_request_passes() {
+        let memory = Memory::new();
+        let (faulty, window) = window(&memory, SystemClock);
+        faulty.choose(|_, _| Some(Fate::Held));
+        let third = Bytes::from(vec![0; Window::BYTES_MAX / 3]);
+        for number in 0..3 {
+            window
+                .put(key(number), third.clone(), Class::Object)
+                .unwrap();
+        }
+        let fourth = std::thread::spawn({
+            let window = window.clone();
+            move || {
+                window.put(
+                    key(3),
+                    Bytes::from(vec![0; Window::BYTES_MAX * 2]),
+                    Class::Object,
+                )
+            }
+        });
+        for number in 0..3 {
+            std::thread::sleep(Duration::from_millis(10));
+            assert_eq!(
+                faulty.held().len(),
+                3 - number,
+                "the fourth waits for the other three"
+            );
+            faulty.release(number as u64);
+        }
+        fourth.join().unwrap().unwrap();
+        faulty.release_all();
+        window.settle().unwrap();
+        assert_eq!(memory.objects().len(), 4);
+    }
+
+    #[test]
+    fn an_engine_that_forgets_a_request_ends_it() {
+        #[derive(Debug)]
+        struct Forgetful;
+        impl crate::bucket::seam::Bucket for Forgetful {
+            fn start(&self, _: Request, _: crate::bucket::seam::Then) {}
+        }
+        let client = Client::new(Arc::new(Forgetful), Arc::new(ManualClock::default()));
+        assert!(matches!(client.get(&key(1)), Err(BucketError::Unclear(_))));
+        let window = Window::new(client);
+        let upload = Request::BeginUpload {
+            key: key(1),
+            class: Class::Object,
+        };
+        window.start(upload, |_| Ok(())).unwrap();
+        assert!(matches!(window.settle(), Err(BucketError::Unclear(_))));
+    }
+
+    #[test]
+    fn the_pace_grows_while_answers_are_quick_and_halves_when_the_server_is_busy() {
+        let ms = Duration::from_millis;
+        let mut pace = Pace::new();
+        for _ in 0..1000 {
+            pace.answered(ms(10), true);
+        }
+        assert_eq!(pace.limit, Window::REQUESTS_MAX);
+        pace.refused();
+        assert_eq!(pace.limit, 128);
+        for _ in 0..50 {
+            pace.answered(ms(90), true);
+        }
+        assert_eq!(pace.limit, 78);
+        let mut slow = Pace::new();
+        slow.answered(ms(10), true);
+        for _ in 0..100 {
+            slow.answered(ms(25), true);
+        }
+        assert_eq!(slow.limit, REQUESTS_FIRST + 1);
+        for _ in 0..10 {
+            slow.refused();
+        }
+        assert_eq!(slow.limit, 1);
+        slow.answered(ms(10), true);
+        assert_eq!(slow.limit, 2);
+    }
+}
