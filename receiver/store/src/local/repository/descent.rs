@@ -57,6 +57,16 @@ impl Levels {
         self.0 == Self::TOO_MANY
     }
 
+    /// Reads levels that were written down.
+    pub(crate) const fn of_byte(levels: u8) -> Self {
+        Self(levels)
+    }
+
+    /// Returns the levels to write down.
+    pub(crate) const fn to_byte(self) -> u8 {
+        self.0
+    }
+
     /// Returns the levels below a directory that contains one with these levels.
     const fn above(self) -> Self {
         Self(self.0.saturating_add(1))
