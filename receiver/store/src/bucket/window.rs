@@ -522,13 +522,13 @@ mod tests {
         pace.refused();
         assert_eq!(pace.limit, 128);
         for _ in 0..50 {
-            pace.answered(ms(90), true);
+            pace.answered(ms(200), true);
         }
         assert_eq!(pace.limit, 78);
         let mut slow = Pace::new();
         slow.answered(ms(10), true);
         for _ in 0..100 {
-            slow.answered(ms(25), true);
+            slow.answered(ms(40), true);
         }
         assert_eq!(slow.limit, REQUESTS_FIRST + 1);
         for _ in 0..10 {
