@@ -10,6 +10,7 @@ mod client;
 mod clock;
 #[allow(dead_code, reason = "those who need all of it come one by one")]
 pub(crate) mod closures;
+pub mod collect;
 mod faulty;
 #[allow(dead_code, reason = "those who need all of it come one by one")]
 pub(crate) mod layout;

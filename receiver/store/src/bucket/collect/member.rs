@@ -1,0 +1,415 @@
+//! One session's part in collection, as a machine without I/O.
+//!
+//! The driver does what [`Member::next`] asks, and gives the answer to [`Member::hear`], until
+//! there is nothing left to do. In between, [`Member::judge`] says for each object whether the
+//! session may put it or rely on it. The driver holds one lock for all of that, so that an object is
+//! relied on, or put, under the same list under which it was judged.
+
+use std::collections::BTreeSet;
+use std::mem;
+use std::sync::Arc;
+
+use super::record::{Gc, Lease, ListName, Nonce, Phase};
+
+/// What a session knows of collection, and what it must do next. `I` names an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Member<I> {
+    /// As the bucket holds it, as far as is known.
+    lease: Lease,
+    /// `None` until `gc` was read.
+    known: Option<Known<I>>,
+    /// Condemned objects that this session has named, so that they stay.
+    spared: BTreeSet<I>,
+    /// How many lists of spared objects were written: each has a key of its own.
+    parts: u32,
+    step: Step<I>,
+}
+
+/// The last list that the session keeps to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Known<I> {
+    gc: Gc,
+    /// Sorted; `None` where the list was over before the session began, and not asked for.
+    list: Option<Arc<[I]>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Step<I> {
+    /// The first lease is being stored.
+    Beginning,
+    /// The first lease may be stored or not.
+    Doubting,
+    /// Reads `gc`. The objects, named in a list already, are spared if they still can be.
+    Looking(Vec<I>, Then),
+    /// Reads a list that is new to the session, or one that is over.
+    Reading(Gc, Then),
+    /// Writes which objects of a new list the session relies on.
+    Sparing {
+        new: Known<I>,
+        relied: Vec<I>,
+    },
+    /// Writes more objects that are to stay.
+    SparingMore(Vec<I>),
+    /// Renews the lease; `new` is the list that this acknowledges.
+    Renewing {
+        new: Option<Known<I>>,
+        lease: Lease,
+    },
+    /// The lease may be renewed or not.
+    Checking {
+        new: Option<Known<I>>,
+        lease: Lease,
+    },
+    /// Ends a sweep whose collector is dead.
+    Ending {
+        from: Gc,
+        to: Gc,
+    },
+    Ready,
+    Lost,
+}
+
+/// What follows after a look at `gc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Then {
+    Nothing,
+    Renew,
+}
+
+/// What the driver must do. Each is one request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Ask<I> {
+    /// Store the lease if its key holds nothing.
+    BeginLease(Lease),
+    /// Store the lease if its key holds the version last stored or read.
+    RenewLease(Lease),
+    /// Read the lease.
+    ReadLease,
+    /// Read `gc`.
+    ReadGc,
+    /// Read a list of condemned objects.
+    ReadList(ListName),
+    /// Write a list of spared objects, under its epoch and this number of the session's own. A
+    /// number always has the same content.
+    Spare {
+        /// The epoch.
+        epoch: u64,
+        /// The number.
+        part: u32,
+        /// The objects.
+        ids: Vec<I>,
+    },
+    /// Store the second record as `gc` if the key holds the first one.
+    MoveGc(Gc, Gc),
+}
+
+/// The answer to an [`Ask`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Heard<I> {
+    /// It is stored.
+    Stored,
+    /// The condition did not hold.
+    NotMet,
+    /// Nobody knows whether it is, or will be, stored.
+    Unclear,
+    /// The lease.
+    Lease(Option<Lease>),
+    /// The record `gc`.
+    Gc(Option<Gc>),
+    /// A list, sorted, and which of its objects the session relies on, or has begun to put; `None`
+    /// if there is no such list.
+    List(Option<(Arc<[I]>, Vec<I>)>),
+}
+
+/// Whether a session may put an object, or rely on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// It may.
+    Free,
+    /// It may after [`Member::spare`].
+    Spare,
+    /// It may when the sweep is over, and must then put it: [`Member::look`] again.
+    Wait,
+}
+
+impl<I: Clone + Ord> Member<I> {
+    /// A session that is about to begin.
+    pub const fn new(identity: String) -> Self {
+        Self {
+            lease: Lease::first(identity),
+            known: None,
+            spared: BTreeSet::new(),
+            parts: 0,
+            step: Step::Beginning,
+        }
+    }
+
+    /// Returns what must be done now; `None` when the session may go on, or [is
+    /// lost](Self::is_lost).
+    pub fn next(&self) -> Option<Ask<I>> {
+        Some(match &self.step {
+            Step::Beginning => Ask::BeginLease(self.lease.clone()),
+            Step::Doubting | Step::Checking { .. } => Ask::ReadLease,
+            Step::Looking(..) => Ask::ReadGc,
+            Step::Reading(gc, _) => Ask::ReadList(gc.list()),
+            Step::Sparing { new, relied } => Ask::Spare {
+                epoch: new.gc.epoch,
+                part: self.parts,
+                ids: relied.clone(),
+            },
+            Step::SparingMore(ids) => Ask::Spare {
+                epoch: self.epoch(),
+                part: self.parts,
+                ids: ids.clone(),
+            },
+            Step::Renewing { lease, .. } => Ask::RenewLease(lease.clone()),
+            Step::Ending { from, to } => Ask::MoveGc(*from, *to),
+            Step::Ready | Step::Lost => return None,
+        })
+    }
+
+    /// Takes the answer to what [`next`](Self::next) asked.
+    pub fn hear(&mut self, heard: Heard<I>) {
+        self.step = match (mem::replace(&mut self.step, Step::Lost), heard) {
+            (Step::Beginning, Heard::Stored) => Step::Looking(Vec::new(), Then::Nothing),
+            (Step::Beginning, Heard::NotMet | Heard::Unclear) => Step::Doubting,
+            (Step::Doubting, Heard::Lease(None)) => Step::Beginning,
+            (Step::Doubting, Heard::Lease(Some(lease))) if lease == self.lease => {
+                Step::Looking(Vec::new(), Then::Nothing)
+            }
+            (Step::Looking(ids, then), Heard::Gc(gc)) => self.saw(gc, ids, then),
+            (Step::Reading(gc, then), Heard::List(Some((list, relied)))) => {
+                self.read(gc, list, relied, then)
+            }
+            // It went because `gc` has moved on.
+            (Step::Reading(_, then), Heard::List(None)) => Step::Looking(Vec::new(), then),
+            (Step::Sparing { new, relied }, Heard::Stored) => {
+                self.parts += 1;
+                self.spared = relied.into_iter().collect();
+                self.renew(Some(new))
+            }
+            // Without a condition, it can be repeated.
+            (step @ (Step::Sparing { .. } | Step::SparingMore(_)), Heard::Unclear) => step,
+            (Step::SparingMore(ids), Heard::Stored) => {
+                self.parts += 1;
+                Step::Looking(ids, Then::Nothing)
+            }
+            (Step::Renewing { new, lease }, Heard::Stored) => self.renewed(new, lease),
+            (Step::Renewing { new, lease }, Heard::NotMet | Heard::Unclear) => {
+                Step::Checking { new, lease }
+            }
+            (Step::Checking { new, lease }, Heard::Lease(Some(found))) if !found.is_fenced => {
+                if found == lease {
+                    self.renewed(new, lease)
+                } else {
+                    Step::Renewing { new, lease }
+                }
+            }
+            (Step::Ending { .. }, Heard::Stored | Heard::NotMet | Heard::Unclear) => {
+                Step::Looking(Vec::new(), Then::Nothing)
+            }
+            // Fenced, or removed by a collector afterwards; or an answer to another question.
+            (_, _) => Step::Lost,
+        };
+    }
+
+    /// Begins to renew the lease, and to take in what collection does. To be called at least every
+    /// sixth of a lease's life, and before publication when half of its life is over.
+    pub fn renew_now(&mut self) {
+        if self.is_ready() {
+            self.step = Step::Looking(Vec::new(), Then::Renew);
+        }
+    }
+
+    /// Begins to read `gc`, as while waiting for the end of a sweep.
+    pub fn look(&mut self) {
+        if self.is_ready() {
+            self.step = Step::Looking(Vec::new(), Then::Nothing);
+        }
+    }
+
+    /// Begins to spare objects that [must be](Fate::Spare). Afterwards each has to be judged again:
+    /// it was too late for those that have to wait.
+    pub fn spare(&mut self, ids: Vec<I>) {
+        if self.is_ready() && !ids.is_empty() {
+            self.step = Step::SparingMore(ids);
+        }
+    }
+
+    /// Begins to end a sweep whose collector is dead: its `gc` has stayed the same for longer than a
+    /// claim lives. What is left of the list stays. `by` is random.
+    pub fn end_dead_sweep(&mut self, by: Nonce) {
+        if let (true, Some(Known { gc: from, .. })) = (self.is_ready(), &self.known)
+            && from.phase == Phase::Sweeping
+        {
+            let (from, to) = (*from, from.moved(Phase::Idle, by));
+            self.step = Step::Ending { from, to };
+        }
+    }
+
+    /// Begins to read the last list although its sweep is over: [`counts`](Self::counts) needs it
+    /// for what was written down before it.
+    pub fn read_last_list(&mut self) {
+        if let (true, Some(known)) = (self.is_ready(), &self.known)
+            && known.list.is_none()
+            && known.gc.epoch > 0
+        {
+            self.step = Step::Reading(known.gc, Then::Nothing);
+        }
+    }
+
+    /// Returns whether there is nothing to do for the moment.
+    pub const fn is_ready(&self) -> bool {
+        matches!(self.step, Step::Ready)
+    }
+
+    /// Returns whether a collector has given this session up. It must publish nothing.
+    pub const fn is_lost(&self) -> bool {
+        matches!(self.step, Step::Lost)
+    }
+
+    /// Returns the last list that the session keeps to: what it writes into its journal.
+    pub fn epoch(&self) -> u64 {
+        self.known.as_ref().map_or(0, |known| known.gc.epoch)
+    }
+
+    /// Returns the state of collection as last seen.
+    pub fn gc(&self) -> Option<Gc> {
+        self.known.as_ref().map(|known| known.gc)
+    }
+
+    /// Returns whether the session may put this object, or rely on it being there.
+    pub fn judge(&self, id: &I) -> Fate {
+        if let Step::Sparing { new, relied } = &self.step
+            && new.has(id)
+            && !relied.contains(id)
+        {
+            return Fate::Wait;
+        }
+        if let Step::Renewing { new: Some(new), .. } | Step::Checking { new: Some(new), .. } =
+            &self.step
+            && new.has(id)
+            && !self.spared.contains(id)
+        {
+            return Fate::Wait;
+        }
+        let Some(known) = &self.known else {
+            return Fate::Wait;
+        };
+        match known.gc.phase {
+            Phase::Idle => Fate::Free,
+            _ if self.spared.contains(id) || !known.has(id) => Fate::Free,
+            Phase::Condemned => Fate::Spare,
+            Phase::Sweeping => Fate::Wait,
+        }
+    }
+
+    /// Returns whether this session has named a condemned object in time, so that it stays.
+    pub fn has_spared(&self, id: &I) -> bool {
+        self.spared.contains(id)
+    }
+
+    /// Returns whether an object is there of which a journal says that it was put, under the list
+    /// of this epoch. It still has to be [judged](Self::judge).
+    pub fn counts(&self, epoch: u64, id: &I) -> bool {
+        let Some(known) = &self.known else {
+            return false;
+        };
+        if epoch == known.gc.epoch {
+            return true;
+        }
+        let is_unlisted = known.list.is_some() && !known.has(id);
+        epoch + 1 == known.gc.epoch && is_unlisted
+    }
+
+    fn saw(&mut self, gc: Option<Gc>, ids: Vec<I>, then: Then) -> Step<I> {
+        let Some(gc) = gc else {
+            return match &self.known {
+                // Somebody removed it, and with it what this session knows.
+                Some(known) if known.gc.epoch > 0 => Step::Lost,
+                Some(_) => self.go_on(then),
+                None => {
+                    let gc = Gc::first(Nonce(0));
+                    self.known = Some(Known { gc, list: None });
+                    self.go_on(then)
+                }
+            };
+        };
+        let Some(known) = &mut self.known else {
+            return match gc.phase {
+                Phase::Idle => {
+                    self.known = Some(Known { gc, list: None });
+                    self.go_on(then)
+                }
+                Phase::Condemned | Phase::Sweeping => Step::Reading(gc, then),
+            };
+        };
+        if gc.epoch == known.gc.epoch {
+            known.gc = gc;
+            match gc.phase {
+                Phase::Idle => self.spared.clear(),
+                Phase::Condemned => self.spared.extend(ids),
+                Phase::Sweeping => {}
+            }
+            return self.go_on(then);
+        }
+        // A list is swept only when each session with a lease keeps to it, or is fenced.
+        match gc.phase {
+            Phase::Condemned if gc.epoch == known.gc.epoch + 1 => Step::Reading(gc, then),
+            Phase::Idle | Phase::Condemned | Phase::Sweeping => Step::Lost,
+        }
+    }
+
+    fn read(&mut self, gc: Gc, list: Arc<[I]>, relied: Vec<I>, then: Then) -> Step<I> {
+        let list = Some(list);
+        match &mut self.known {
+            Some(known) if known.gc.epoch == gc.epoch => {
+                known.list = list;
+                self.go_on(then)
+            }
+            _ if gc.phase != Phase::Condemned => {
+                self.known = Some(Known { gc, list });
+                self.go_on(then)
+            }
+            _ => {
+                let new = Known { gc, list };
+                if relied.is_empty() {
+                    self.spared.clear();
+                    self.renew(Some(new))
+                } else {
+                    Step::Sparing { new, relied }
+                }
+            }
+        }
+    }
+
+    fn go_on(&self, then: Then) -> Step<I> {
+        match then {
+            Then::Nothing => Step::Ready,
+            Then::Renew => self.renew(None),
+        }
+    }
+
+    fn renew(&self, new: Option<Known<I>>) -> Step<I> {
+        let epoch = new
+            .as_ref()
+            .map_or_else(|| self.epoch(), |new| new.gc.epoch);
+        let lease = self.lease.renewed(epoch);
+        Step::Renewing { new, lease }
+    }
+
+    fn renewed(&mut self, new: Option<Known<I>>, lease: Lease) -> Step<I> {
+        self.lease = lease;
+        if new.is_some() {
+            self.known = new;
+        }
+        Step::Ready
+    }
+}
+
+impl<I: Ord> Known<I> {
+    fn has(&self, id: &I) -> bool {
+        let list = self.list.as_deref().unwrap_or_default();
+        list.binary_search(id).is_ok()
+    }
+}
