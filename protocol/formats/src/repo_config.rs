@@ -106,6 +106,19 @@ impl RepoConfig {
         }
         core.check()
     }
+
+    /// Returns the settings that concern those who pull from an archive: what a server shows as its
+    /// `config`, without the secrets that the repository's own may have.
+    pub fn for_pullers(&self) -> String {
+        let mut text = "[core]\nrepo_version=1\nmode=archive-z2\n".to_owned();
+        if self.tombstone_commits {
+            text += "tombstone-commits=true\n";
+        }
+        if let Some(id) = &self.collection_id {
+            text += &format!("collection-id={id}\n");
+        }
+        text
+    }
 }
 
 impl RepoMode {

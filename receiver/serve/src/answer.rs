@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use artifact_formats::RepoConfig;
 use artifact_protocol::Version;
 use bytes::Bytes;
 use hyper::header::{self, HeaderValue};
@@ -164,7 +163,7 @@ async fn give(
         Asked::Config => {
             entry.kind = "config";
             let config = shared.files.config().map_err(io::Error::other)?;
-            let mut response = plain(StatusCode::OK, config_text(&config));
+            let mut response = plain(StatusCode::OK, config.for_pullers());
             no_cache(&mut response);
             if shared.puller.is_some() {
                 set(&mut response, pull::HEADER, &Version::NEWEST.to_string());
@@ -283,18 +282,6 @@ fn body(
     }
     let readers = &context.shared.readers;
     Ok(Body::file(Arc::clone(file), at, len, readers))
-}
-
-/// The settings of a repository's configuration that concern pullers.
-fn config_text(config: &RepoConfig) -> String {
-    let mut text = "[core]\nrepo_version=1\nmode=archive-z2\n".to_owned();
-    if config.tombstone_commits {
-        text += "tombstone-commits=true\n";
-    }
-    if let Some(id) = &config.collection_id {
-        text += &format!("collection-id={id}\n");
-    }
-    text
 }
 
 fn ready(context: &Context) -> Response<Body> {
