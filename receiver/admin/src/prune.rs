@@ -157,25 +157,8 @@ fn kept_for(name: &RefName, alias: &str) -> String {
 
 /// Returns why removing `old` needs --allow-remove-all.
 pub(crate) fn too_much(refs: &[StoredRef], old: &[&StoredRef]) -> Option<String> {
-    let project = |r: &StoredRef| {
-        let name = r.name.as_str();
-        name.split_once('/')
-            .map_or(name, |(project, _)| project)
-            .to_owned()
-    };
-    let mut left: BTreeMap<String, usize> = BTreeMap::new();
-    for r in refs {
-        *left.entry(project(r)).or_default() += 1;
-    }
-    for r in old {
-        let count = left.entry(project(r)).or_default();
-        *count = count.saturating_sub(1);
-    }
-    if let Some((emptied, _)) = left.iter().find(|(_, left)| **left == 0) {
-        return Some(format!("it would leave no ref of project {emptied}"));
-    }
-    let (going, all) = (old.len(), refs.len());
-    (going * 2 > all).then(|| format!("it would remove {going} of {}", counted(all as u64, "ref")))
+    let all = refs.iter().map(|r| &r.name);
+    artifact_store::too_much(all, old.iter().map(|r| &r.name))
 }
 
 /// Returns the refs that no option keeps.

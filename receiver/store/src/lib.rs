@@ -13,6 +13,7 @@ mod error;
 mod local;
 mod nowhere;
 pub mod policy;
+mod rails;
 mod seam;
 pub mod verify;
 
@@ -38,4 +39,5 @@ pub use crate::local::upkeep::repair::{Repaired, repair};
 pub use crate::local::upkeep::status::{Count, Status, broken_refs, count_objects, status};
 pub use crate::local::{LocalStore, SessionPlace, StoreConfig};
 pub use crate::nowhere::{Nowhere, Refused};
+pub use crate::rails::too_much;
 pub use crate::seam::{ObjectStream, Push, Stager, Store};
