@@ -11,6 +11,7 @@ mod clock;
 #[allow(dead_code, reason = "those who need all of it come one by one")]
 pub(crate) mod closures;
 pub mod collect;
+mod copy;
 mod faulty;
 #[allow(dead_code, reason = "those who need all of it come one by one")]
 pub(crate) mod layout;
@@ -22,6 +23,7 @@ mod window;
 
 pub use self::client::{Client, Outcome, Read};
 pub use self::clock::{Clock, ManualClock, SystemClock};
+pub use self::copy::{MirrorEvent, MirrorOptions, Mirrored, mirror};
 pub use self::faulty::{Counts, Fate, Faults, Faulty};
 pub use self::memory::{Memory, Quirks, Stored};
 pub use self::seam::{

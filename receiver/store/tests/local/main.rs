@@ -3,6 +3,7 @@
 
 mod allowance;
 mod catalogue;
+mod mirror;
 mod neighbours;
 mod own;
 mod prices;

@@ -1,0 +1,393 @@
+//! Commits with everything they reach: which of them the bucket lacks, and bringing them there.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use artifact_formats::{Checksum, ObjectId, RefName};
+use bytes::Bytes;
+
+use crate::bucket::closures::{ClosureList, Heading, PARENTS_MAX};
+use crate::bucket::copy::record::Record;
+use crate::bucket::copy::send::{Sender, Sent};
+use crate::bucket::copy::source::{Closure, Lacks, Refs};
+use crate::bucket::copy::turn::{MirrorEvent, Mirrored, Turn};
+use crate::bucket::layout;
+use crate::bucket::seam::Class;
+use crate::bucket::window::Window;
+use crate::error::Error;
+use crate::local::disk::Fs;
+use crate::local::disk::path::RepoPath;
+use crate::local::repository::id_set::IdSet;
+use crate::local::repository::{listing, objects};
+
+/// The commits of a bucket.
+pub(super) struct Commits<'a, F: Fs> {
+    turn: &'a Turn<'a, F>,
+    /// Those whose closure lists the bucket had: it has everything that they reach.
+    listed: HashSet<Checksum>,
+    /// Those that were put now, with everything that they reach.
+    put: HashSet<Checksum>,
+    /// Objects that are in the bucket.
+    there: IdSet,
+    /// Objects that a listing has shown, with their lengths, sorted.
+    seen: Vec<(ObjectId, u64)>,
+    /// Objects that are missing or damaged in the repository.
+    bad: HashMap<ObjectId, String>,
+    /// Commits that have been looked into, to use what they reach.
+    bases: HashSet<Checksum>,
+    window: Window,
+}
+
+/// A commit that is to be put, once the objects are there.
+struct Planned {
+    commit: Checksum,
+    closure: Closure,
+    list: Bytes,
+    detached: Option<Vec<u8>>,
+}
+
+impl<'a, F: Fs> Commits<'a, F> {
+    /// Looks which commits the bucket has.
+    pub(super) fn look(turn: &'a Turn<'a, F>) -> Result<Self, Error> {
+        let mut listed = HashSet::new();
+        for entry in turn.client.list_each(layout::CLOSURES) {
+            let entry = entry.map_err(Error::bucket("listing", &"closure lists"))?;
+            listed.extend(layout::closure_of(&entry.key));
+        }
+        Ok(Self {
+            turn,
+            listed,
+            put: HashSet::new(),
+            there: IdSet::default(),
+            seen: Vec::new(),
+            bad: HashMap::new(),
+            bases: HashSet::new(),
+            window: Window::new(turn.client.clone()),
+        })
+    }
+
+    /// Returns whether the bucket has a commit and everything that it reaches.
+    pub(super) fn has(&self, commit: Checksum) -> bool {
+        self.listed.contains(&commit) || self.put.contains(&commit)
+    }
+
+    /// Returns whether the bucket has all of these.
+    pub(super) fn have_all(&self, commits: &BTreeSet<Checksum>) -> bool {
+        commits.iter().all(|commit| self.has(*commit))
+    }
+
+    /// Brings the commits of refs, those that the summary names, and their history to the bucket.
+    pub(super) fn copy(
+        &mut self,
+        refs: &Refs,
+        named: &BTreeSet<Checksum>,
+        record: &mut Record,
+        done: &mut Mirrored,
+    ) -> Result<(), Error> {
+        let order = self.order(refs, named, done)?;
+        if !order.is_empty() && self.listed.is_empty() {
+            self.list_objects()?;
+        }
+        let mut batch = Vec::new();
+        let mut missing = Vec::new();
+        for (commit, name) in order {
+            self.use_bases(commit, name, refs)?;
+            match self.plan(commit)? {
+                Ok(planned) => {
+                    let new = planned.closure.iter().map(|(id, _)| *id);
+                    missing.extend(new.filter(|id| self.there.insert(*id)));
+                    batch.push(planned);
+                }
+                Err(lacks) => self.lacking(commit, lacks, refs, done)?,
+            }
+            if missing.len() >= BATCH_OBJECTS || batch.len() >= BATCH_COMMITS {
+                self.flush(&mut batch, &mut missing, refs, done)?;
+            }
+        }
+        self.flush(&mut batch, &mut missing, refs, done)?;
+        self.renew_detached(refs, record)
+    }
+
+    /// Puts the objects of commits whose lists the bucket has: an interrupted mirror, or push, may
+    /// have left the list alone.
+    pub(super) fn confirm(&mut self, commits: &BTreeSet<Checksum>) -> Result<(), Error> {
+        let mut doubtful: Vec<_> = commits.iter().copied().collect();
+        doubtful.retain(|commit| !self.put.contains(commit));
+        self.put_commits(&doubtful)
+    }
+
+    /// Returns the commits that the bucket lacks, parents first, each with a ref that leads there.
+    fn order<'r>(
+        &self,
+        refs: &'r Refs,
+        named: &BTreeSet<Checksum>,
+        done: &mut Mirrored,
+    ) -> Result<Vec<(Checksum, Option<&'r RefName>)>, Error> {
+        let heads = refs
+            .heads
+            .iter()
+            .map(|(name, commit)| (*commit, Some(name)));
+        let others = refs.others.iter().chain(named);
+        let tips = heads.chain(others.map(|commit| (*commit, None)));
+        let (mut seen, mut order) = (HashSet::new(), Vec::new());
+        for (tip, name) in tips {
+            let mut history = Vec::new();
+            let mut next = Some(tip);
+            while let Some(commit) = next {
+                if self.has(commit) || !seen.insert(commit) {
+                    break;
+                }
+                let Some(parsed) = self.turn.source.commit(commit)? else {
+                    if commit == tip {
+                        let why = "is missing, damaged or marked partial";
+                        let id = ObjectId::commit(commit);
+                        self.lacking(commit, Lacks { id, why }, refs, done)?;
+                    }
+                    break;
+                };
+                history.push((commit, name));
+                next = parsed.parent;
+            }
+            order.extend(history.into_iter().rev());
+        }
+        Ok(order)
+    }
+
+    /// Lists the objects of a bucket: without closure lists nothing else tells which it has.
+    fn list_objects(&mut self) -> Result<(), Error> {
+        for entry in self.turn.client.list_each(layout::OBJECTS) {
+            let entry = entry.map_err(Error::bucket("listing", &"objects"))?;
+            let id = layout::object_of(&entry.key);
+            self.seen.extend(id.map(|id| (id, entry.len)));
+        }
+        self.seen.sort_unstable();
+        Ok(())
+    }
+
+    /// Takes note of what is beneath commits that the bucket has and that resemble this one: the
+    /// last ones of the same element, and its parent.
+    fn use_bases(
+        &mut self,
+        commit: Checksum,
+        name: Option<&RefName>,
+        refs: &Refs,
+    ) -> Result<(), Error> {
+        let mut like = Vec::new();
+        if let Some(parent) = name.and_then(RefName::parent) {
+            let fs = self.turn.source.fs();
+            let names = listing::newest_in(fs, &RepoPath::heads(), parent, BASES_MAX)?;
+            like.extend(names.iter().filter_map(|name| refs.heads.get(name)));
+        }
+        let parsed = self.turn.source.commit(commit)?;
+        like.extend(parsed.as_ref().and_then(|commit| commit.parent.as_ref()));
+        let like: Vec<_> = like.into_iter().copied().collect();
+        for base in like {
+            if !self.listed.contains(&base) || !self.bases.insert(base) {
+                continue;
+            }
+            let ids: Vec<_> = match self.turn.source.closure(base)? {
+                Ok(closure) => closure.into_iter().map(|(id, _)| id).collect(),
+                Err(_) => {
+                    let list = self.list_of(base)?;
+                    list.iter()
+                        .flat_map(ClosureList::objects)
+                        .map(|(id, _)| id)
+                        .collect()
+                }
+            };
+            for id in ids {
+                self.there.insert(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn list_of(&self, commit: Checksum) -> Result<Option<ClosureList>, Error> {
+        let found = self.turn.client.get(&layout::closure(commit));
+        let found = found.map_err(Error::bucket("reading the closure list of", &commit))?;
+        Ok(found.and_then(|found| ClosureList::decode(commit, &found.content)))
+    }
+
+    /// Finds out what a commit reaches.
+    fn plan(&self, commit: Checksum) -> Result<Result<Planned, Lacks>, Error> {
+        let closure = match self.turn.source.closure(commit)? {
+            Ok(closure) => closure,
+            Err(lacks) => return Ok(Err(lacks)),
+        };
+        if let Some((id, _)) = closure.iter().find(|(id, _)| self.bad.contains_key(id)) {
+            return Ok(Err(Lacks {
+                id: *id,
+                why: DAMAGED,
+            }));
+        }
+        let heading = Heading {
+            exact: true,
+            bases: Vec::new(),
+            parents: self.ancestors(commit)?,
+        };
+        let list = ClosureList::encode(commit, &heading, closure.iter().copied());
+        Ok(Ok(Planned {
+            commit,
+            closure,
+            list,
+            detached: self.turn.source.detached(commit)?,
+        }))
+    }
+
+    /// Returns the nearest ancestors of a commit, as far as they are known here.
+    fn ancestors(&self, commit: Checksum) -> Result<Vec<Checksum>, Error> {
+        let mut ancestors = Vec::new();
+        let mut at = commit;
+        while ancestors.len() < PARENTS_MAX {
+            let parsed = self.turn.source.commit(at)?;
+            let Some(parent) = parsed.and_then(|commit| commit.parent) else {
+                break;
+            };
+            ancestors.push(parent);
+            at = parent;
+        }
+        Ok(ancestors)
+    }
+
+    /// Puts the missing objects, and then the commits of a batch.
+    fn flush(
+        &mut self,
+        batch: &mut Vec<Planned>,
+        missing: &mut Vec<ObjectId>,
+        refs: &Refs,
+        done: &mut Mirrored,
+    ) -> Result<(), Error> {
+        let (batch, missing) = (std::mem::take(batch), std::mem::take(missing));
+        if batch.is_empty() {
+            return Ok(());
+        }
+        for planned in &batch {
+            if let Some(content) = &planned.detached {
+                self.put_detached(planned.commit, content)?;
+            }
+        }
+        let sent = self.send(&missing)?;
+        done.objects += sent.objects;
+        done.bytes += sent.bytes;
+        self.bad.extend(sent.bad);
+        let mut good = Vec::new();
+        for planned in batch {
+            let mut ids = planned.closure.iter().map(|(id, _)| *id);
+            match ids.find(|id| self.bad.contains_key(id)) {
+                Some(id) => {
+                    let why = DAMAGED;
+                    self.lacking(planned.commit, Lacks { id, why }, refs, done)?;
+                }
+                None => good.push(planned),
+            }
+        }
+        done.commits += good.len() as u64;
+        if self.turn.options.dry_run {
+            self.put.extend(good.iter().map(|planned| planned.commit));
+            return Ok(());
+        }
+        // The list comes before the commit, which is of no use without it.
+        for Planned { commit, list, .. } in &good {
+            let put = (self.window).put(layout::closure(*commit), list.clone(), Class::Private);
+            put.map_err(Error::bucket("storing the closure list of", commit))?;
+        }
+        let settled = self.window.settle();
+        settled.map_err(Error::bucket("storing", &"closure lists"))?;
+        let commits: Vec<_> = good.iter().map(|planned| planned.commit).collect();
+        self.put_commits(&commits)?;
+        let (objects, bytes) = (done.objects, done.bytes);
+        (self.turn.report)(MirrorEvent::Copied { objects, bytes });
+        Ok(())
+    }
+
+    fn send(&self, missing: &[ObjectId]) -> Result<Sent, Error> {
+        let sender = Sender {
+            source: self.turn.source,
+            client: self.turn.client,
+            window: &self.window,
+            object_len_max: self.turn.options.object_len_max,
+            listed: &self.seen,
+            dry_run: self.turn.options.dry_run,
+        };
+        sender.send(missing)
+    }
+
+    /// Puts commits of which everything else is there. One that a prune has taken meanwhile counts
+    /// as none.
+    fn put_commits(&mut self, commits: &[Checksum]) -> Result<(), Error> {
+        for &commit in commits {
+            let id = ObjectId::commit(commit);
+            let Some(content) = objects::read_metadata(self.turn.source.fs(), id)? else {
+                self.listed.remove(&commit);
+                continue;
+            };
+            let put = (self.window).put(layout::object(&id), content.into(), Class::Object);
+            put.map_err(Error::bucket("storing", &id))?;
+            self.put.insert(commit);
+        }
+        let settled = self.window.settle();
+        settled.map_err(Error::bucket("storing", &"commits"))
+    }
+
+    fn put_detached(&self, commit: Checksum, content: &[u8]) -> Result<(), Error> {
+        if self.turn.options.dry_run {
+            return Ok(());
+        }
+        let key = layout::detached(commit);
+        let put = (self.window).put(key, content.to_vec().into(), Class::Current);
+        put.map_err(Error::bucket("storing the detached metadata of", &commit))
+    }
+
+    /// Reports a commit that cannot be mirrored, unless its ref has moved on and a prune has taken
+    /// it meanwhile.
+    fn lacking(
+        &self,
+        commit: Checksum,
+        lacks: Lacks,
+        refs: &Refs,
+        done: &mut Mirrored,
+    ) -> Result<(), Error> {
+        let Lacks { id, why } = lacks;
+        let why = self.bad.get(&id).map_or(why, String::as_str);
+        let held = refs.heads.iter().filter(|(_, held)| **held == commit);
+        let mut is_history = true;
+        for (name, _) in held {
+            is_history = false;
+            if self.turn.source.head(name)? == Some(commit) {
+                self.turn
+                    .fault(done, &format!("ref {name}"), &format!("{id} {why}"));
+            }
+        }
+        if is_history {
+            tracing::debug!(%commit, %id, why, "not mirrored");
+        }
+        Ok(())
+    }
+
+    /// Puts detached metadata that has changed since the commit was put.
+    fn renew_detached(&self, refs: &Refs, record: &mut Record) -> Result<(), Error> {
+        let mut current = BTreeMap::new();
+        let commits: BTreeSet<_> = refs.heads.values().copied().collect();
+        for commit in commits.into_iter().filter(|commit| self.has(*commit)) {
+            let Some(content) = self.turn.source.detached(commit)? else {
+                continue;
+            };
+            let digest = Checksum::of(&content);
+            let known = record.detached.get(&commit) == Some(&digest);
+            if !known && !self.put.contains(&commit) {
+                self.put_detached(commit, &content)?;
+            }
+            current.insert(commit, digest);
+        }
+        record.detached = current;
+        let settled = self.window.settle();
+        settled.map_err(Error::bucket("storing", &"detached metadata"))
+    }
+}
+
+const DAMAGED: &str = "is missing or damaged";
+/// Objects after which the commits that they belong to are put.
+const BATCH_OBJECTS: usize = 16 * 1024;
+/// Commits that are put at once, at most.
+const BATCH_COMMITS: usize = 4096;
+/// Refs of the same element whose commits are looked into.
+const BASES_MAX: usize = 4;

@@ -1,0 +1,219 @@
+//! Mirrors a repository on this machine to a bucket, from which stock `ostree pull` reads.
+//!
+//! The order keeps every ref of the bucket whole at any moment: objects, closure lists and detached
+//! metadata, commits, refs, and then the summary with its signatures as they are here, byte for
+//! byte. What the bucket has is known from its closure lists; only a bucket without them, or one in
+//! which an earlier mirror was interrupted, is listed. Every object is verified on the way.
+//!
+//! Pushes and prunes may go on in the repository, and other mirrors in the bucket: refs and summary
+//! of the bucket are looked at first, then those of the repository (`heads.rs`).
+
+mod commits;
+mod files;
+mod heads;
+mod record;
+mod send;
+mod source;
+mod tidy;
+mod turn;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use parking_lot::Mutex;
+
+use crate::bucket::client::Client;
+use crate::bucket::copy::commits::Commits;
+use crate::bucket::copy::files::Files;
+use crate::bucket::copy::heads::{Heads, Moved};
+use crate::bucket::copy::record::Record;
+use crate::bucket::copy::source::{Refs, Signed, Source};
+use crate::bucket::copy::turn::Turn;
+use crate::bucket::layout;
+use crate::error::Error;
+use crate::local::disk::Fs;
+use crate::local::disk::real::RealFs;
+use crate::local::upkeep::remove;
+
+pub use crate::bucket::copy::turn::{MirrorEvent, MirrorOptions, Mirrored};
+
+/// Mirrors the repository at `path` to a bucket, and reports as it goes, from several threads.
+///
+/// Does it again, at most some times, if the repository changed meanwhile.
+pub fn mirror(
+    path: &Path,
+    client: &Client,
+    options: &MirrorOptions,
+    report: &(dyn Fn(MirrorEvent) + Sync),
+) -> Result<Mirrored, Error> {
+    let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
+    mirror_from(fs, client, options, report)
+}
+
+/// Does the same from the root of any file system.
+pub(crate) fn mirror_from<F: Fs>(
+    fs: F,
+    client: &Client,
+    options: &MirrorOptions,
+    report: &(dyn Fn(MirrorEvent) + Sync),
+) -> Result<Mirrored, Error> {
+    let source = Source::open(fs)?;
+    let mut done = Mirrored::default();
+    for _ in 0..TURNS_MAX {
+        done.faults = 0;
+        done.refs_unchanged = 0;
+        let turn = Turn {
+            source: &source,
+            client,
+            options,
+            report,
+        };
+        if turn.run(&mut done)? || options.dry_run {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+/// One pass over everything.
+impl<F: Fs> Turn<'_, F> {
+    /// Returns whether the bucket is what the repository is now.
+    fn run(&self, done: &mut Mirrored) -> Result<bool, Error> {
+        let Self {
+            source,
+            client,
+            options,
+            ..
+        } = *self;
+        let mut record = Record::load(source.fs(), &options.address);
+        // Of the bucket, what decides is read before the same of the repository.
+        let mut heads = Heads::list(client, &record)?;
+        let files = Files::look(client, &record)?;
+        let summary = source.summary()?;
+        let refs = source.refs()?;
+        for name in &refs.unusable {
+            self.fault(
+                done,
+                &format!("ref {name}"),
+                "has a name that is no name of a ref",
+            );
+        }
+        if !options.dry_run {
+            files.put_config(client, source, &mut record)?;
+        }
+        let named = summary.as_ref().and_then(|summary| summary.commits());
+        let mut commits = Commits::look(self)?;
+        commits.copy(&refs, &named.clone().unwrap_or_default(), &mut record, done)?;
+        let good = self.set_refs(&refs, &mut heads, &mut commits, &mut record, done)?;
+        let whole = match (&summary, named) {
+            (None, _) => files.remove_summary(self, &mut record, done)?,
+            (Some(summary), Some(named)) if commits.have_all(&named) => {
+                files.put_summary(self, summary, &mut record, done)?
+            }
+            (Some(_), Some(_)) => {
+                let why = "names commits that are not in the bucket, so it was not mirrored";
+                self.fault(done, "the summary", why);
+                true
+            }
+            (Some(_), None) => {
+                self.fault(
+                    done,
+                    "the summary",
+                    "is damaged: `artifact-cache-admin summary` helps",
+                );
+                true
+            }
+        };
+        if options.delete.is_some() {
+            tidy::refs(self, &refs, &heads, &mut record, done)?;
+        }
+        if !options.dry_run {
+            self.save(&record)?;
+        }
+        Ok(good && whole && self.is_still(&refs, summary.as_ref())?)
+    }
+
+    /// Sets the refs whose commits are in the bucket; returns whether no other mirror got in between.
+    fn set_refs(
+        &self,
+        refs: &Refs,
+        heads: &mut Heads,
+        commits: &mut Commits<'_, F>,
+        record: &mut Record,
+        done: &mut Mirrored,
+    ) -> Result<bool, Error> {
+        let mut usable = BTreeMap::new();
+        for (name, commit) in &refs.heads {
+            if layout::head(name).is_none() {
+                self.fault(
+                    done,
+                    &format!("ref {name}"),
+                    "has a name too long for a bucket",
+                );
+            } else if commits.has(*commit) {
+                usable.insert(name, *commit);
+            }
+        }
+        heads.learn(self.client, usable.keys().copied())?;
+        let (there, wanted): (Vec<_>, Vec<_>) = usable
+            .into_iter()
+            .partition(|(name, commit)| heads.commit(name) == Some(*commit));
+        done.refs_unchanged = there.len() as u64;
+        let known = there
+            .into_iter()
+            .filter_map(|(name, commit)| Some((name.clone(), (commit, heads.tag(name)?.clone()))));
+        let mut values: BTreeMap<_, _> = known.collect();
+        if self.options.dry_run {
+            done.refs_set = wanted.len() as u64;
+            for &(name, commit) in &wanted {
+                let name = name.clone();
+                (self.report)(MirrorEvent::Set { name, commit });
+            }
+            return Ok(true);
+        }
+        // A list may be there and its commit not: an earlier run was interrupted between them.
+        let named: BTreeSet<_> = wanted.iter().map(|(_, commit)| *commit).collect();
+        commits.confirm(&named)?;
+        let wanted: Vec<_> = wanted
+            .into_iter()
+            .filter(|(_, commit)| commits.has(*commit))
+            .collect();
+        let set = Mutex::new((0, true));
+        let tags = Mutex::new(&mut values);
+        heads.set(
+            self.client,
+            self.source,
+            &wanted,
+            &|name, commit, moved| match moved {
+                Moved::Set(tag) => {
+                    tags.lock().insert(name.clone(), (commit, tag));
+                    set.lock().0 += 1;
+                    let name = name.clone();
+                    (self.report)(MirrorEvent::Set { name, commit });
+                }
+                Moved::Overtaken => set.lock().1 = false,
+            },
+        )?;
+        let (count, good) = set.into_inner();
+        done.refs_set += count;
+        record.heads = values;
+        Ok(good)
+    }
+
+    /// Returns whether the repository has these refs and this summary still.
+    fn is_still(&self, refs: &Refs, summary: Option<&Signed>) -> Result<bool, Error> {
+        let still = self.source.refs()?.heads == refs.heads;
+        Ok(still && self.source.summary()?.as_ref() == summary)
+    }
+
+    fn save(&self, record: &Record) -> Result<(), Error> {
+        let scratch = remove::scratch(&self.source.repo)?;
+        record.save(self.source.fs(), &scratch, &self.options.address)?;
+        // Nothing is staged that another session could take over.
+        scratch.publish();
+        Ok(())
+    }
+}
+
+/// How often everything is done again because the repository changed meanwhile.
+const TURNS_MAX: u32 = 3;

@@ -1,0 +1,54 @@
+//! Removes from the bucket what the repository does not have any more.
+
+use artifact_formats::RefName;
+
+use crate::bucket::copy::heads::Heads;
+use crate::bucket::copy::record::Record;
+use crate::bucket::copy::source::Refs;
+use crate::bucket::copy::turn::{MirrorEvent, Mirrored, Turn};
+use crate::bucket::layout;
+use crate::error::Error;
+use crate::local::disk::Fs;
+use crate::rails::too_much;
+
+/// Removes refs that the repository does not have.
+pub(super) fn refs<F: Fs>(
+    turn: &Turn<'_, F>,
+    refs: &Refs,
+    heads: &Heads,
+    record: &mut Record,
+    done: &mut Mirrored,
+) -> Result<(), Error> {
+    let gone: Vec<&RefName> = heads
+        .names()
+        .filter(|name| !refs.heads.contains_key(*name))
+        .collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    if let Some(why) = too_much(heads.names(), gone.iter().copied())
+        && !turn.options.allow_remove_all
+    {
+        (turn.report)(MirrorEvent::Refused { why });
+        return Ok(());
+    }
+    let mut keys = Vec::new();
+    for name in gone {
+        // It may have been pushed meanwhile.
+        if turn.source.head(name)?.is_some() {
+            continue;
+        }
+        keys.extend(layout::head(name));
+        record.heads.remove(name);
+        done.refs_removed += 1;
+        (turn.report)(MirrorEvent::Removed {
+            name: name.clone(),
+            commit: heads.commit(name),
+        });
+    }
+    if turn.options.dry_run {
+        return Ok(());
+    }
+    let deleted = turn.client.delete(&keys);
+    deleted.map_err(Error::bucket("removing", &"refs"))
+}
