@@ -5,6 +5,7 @@
 //! replace it. Outside of this wing, the store uses only threads and clocks of the operating
 //! system.
 
+mod calls;
 pub(crate) mod dates;
 pub(crate) mod dirs;
 pub(crate) mod lock;
