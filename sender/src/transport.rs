@@ -3,6 +3,7 @@
 //! Runs the user's own `ssh`, with the user's configuration, keys and agent; implements nothing of
 //! ssh. Knows nothing of the protocol.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,7 +11,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::UnixStream;
@@ -253,15 +254,21 @@ impl Connection {
                 self.child.wait().await?
             }
         };
-        let mut lines = Vec::new();
-        loop {
+        let mut lines = VecDeque::new();
+        // A process that the receiver left behind may write for ever.
+        let until = Instant::now() + ALL_LINES;
+        while Instant::now() < until {
             match tokio::time::timeout(LAST_LINES, self.messages.recv()).await {
-                Ok(Ok(line)) => lines.push(line),
-                // If there are too many lines, the last ones are kept: they contain the reason.
+                Ok(Ok(line)) => lines.push_back(line),
                 Ok(Err(RecvError::Lagged(_))) => {}
-                Ok(Err(RecvError::Closed)) | Err(_) => return Ok((status, lines)),
+                Ok(Err(RecvError::Closed)) | Err(_) => break,
+            }
+            // If there are too many lines, the last ones are kept: they contain the reason.
+            if lines.len() > LINES_MAX {
+                lines.pop_front();
             }
         }
+        Ok((status, lines.into()))
     }
 
     /// Returns whether any byte came from the other side, from the receiver or not.
@@ -354,7 +361,9 @@ const LINES_MAX: usize = 512;
 const LINE_LEN_MAX: u64 = 4_096;
 /// How long to wait for a receiver to end after the session.
 const FINISH: Duration = Duration::from_secs(10);
+/// How long to wait for another line of a receiver that has ended, and for all of them.
 const LAST_LINES: Duration = Duration::from_millis(200);
+const ALL_LINES: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -417,6 +426,17 @@ mod tests {
         connection.read_to_string(&mut String::new()).await.unwrap();
         let (_, lines) = connection.finish().await.unwrap();
         assert_eq!(lines.last().map(String::as_str), Some("100000"));
+        assert!(lines.len() <= LINES_MAX, "{}", lines.len());
+    }
+
+    /// A process of the server's that outlived the receiver kept the client for ever, and filled
+    /// its memory.
+    #[tokio::test]
+    async fn lines_without_end_end() {
+        let connection = start("yes >&2 & exit 3");
+        let finished = tokio::time::timeout(5 * ALL_LINES, connection.finish());
+        let (status, lines) = finished.await.unwrap().unwrap();
+        assert_eq!(status.code(), Some(3));
         assert!(lines.len() <= LINES_MAX, "{}", lines.len());
     }
 
