@@ -202,11 +202,11 @@ impl Here {
         local.commit_of(&name.parse().unwrap()).unwrap()
     }
 
-    /// Returns everything that another program may look at: not what lies in our own staging.
+    /// Returns everything that another program may look at: not our own staging, which a thread of
+    /// a pull that failed may still be clearing.
     pub(crate) fn visible(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut seen = BTreeMap::new();
         look(&self.path(), &mut seen);
-        seen.retain(|path, _| !path.starts_with(self.path().join("extensions")));
         seen
     }
 }
@@ -214,6 +214,9 @@ impl Here {
 fn look(dir: &Path, seen: &mut BTreeMap<PathBuf, Vec<u8>>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
+        if path.ends_with("extensions") {
+            continue;
+        }
         if path.is_dir() {
             look(&path, seen);
         } else {
