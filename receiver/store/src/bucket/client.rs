@@ -22,6 +22,7 @@ use crate::bucket::seam::{
 pub struct Client {
     bucket: Arc<dyn Bucket>,
     clock: Arc<dyn Clock>,
+    patience: Duration,
 }
 
 /// The outcome of reading an object of which a copy is at hand.
@@ -48,7 +49,22 @@ pub enum Outcome {
 impl Client {
     /// A client of a bucket.
     pub fn new(bucket: Arc<dyn Bucket>, clock: Arc<dyn Clock>) -> Self {
-        Self { bucket, clock }
+        Self {
+            bucket,
+            clock,
+            patience: PATIENCE,
+        }
+    }
+
+    /// Gives up on a request that was repeated for this time.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Returns how long a new request is repeated.
+    pub(crate) fn waits(&self) -> Waits {
+        Waits::new(Random::new(), self.patience)
     }
 
     /// Returns the bucket, for requests that should not wait or be repeated.
@@ -212,7 +228,7 @@ impl Client {
 
     /// Sends a request, and again where that is safe, until there is an answer.
     pub fn call(&self, request: &Request) -> Result<Answer, BucketError> {
-        let mut waits = Waits::new(Random::new());
+        let mut waits = self.waits();
         loop {
             let error = match self.once(request.clone()) {
                 Ok(answer) => return Ok(answer),
@@ -249,14 +265,16 @@ pub(crate) struct Waits {
     random: Random,
     next: Duration,
     waited: Duration,
+    patience: Duration,
 }
 
 impl Waits {
-    pub(crate) const fn new(random: Random) -> Self {
+    pub(crate) const fn new(random: Random, patience: Duration) -> Self {
         Self {
             random,
             next: FIRST_WAIT,
             waited: Duration::ZERO,
+            patience,
         }
     }
 
@@ -276,7 +294,7 @@ impl Waits {
             BucketError::Unclear(_) => request.is_repeatable(),
             BucketError::Refused(_) | BucketError::Broken(_) => false,
         };
-        if !may_repeat || self.waited >= PATIENCE {
+        if !may_repeat || self.waited >= self.patience {
             return None;
         }
         let half = u64::try_from(self.next.as_millis() / 2).unwrap_or(u64::MAX);
@@ -310,7 +328,7 @@ mod tests {
         let busy = BucketError::Busy(String::new());
         let unclear = BucketError::Unclear(String::new());
         let waits = |request: &Request, error| {
-            Waits::new(Random::of_seed(1)).before_repeating(request, error)
+            Waits::new(Random::of_seed(1), PATIENCE).before_repeating(request, error)
         };
         assert!(waits(&put(Condition::New), &busy).is_some());
         assert!(waits(&put(Condition::New), &unclear).is_none());
@@ -326,7 +344,7 @@ mod tests {
 
     #[test]
     fn waits_grow_and_end_after_some_minutes() {
-        let mut waits = Waits::new(Random::of_seed(7));
+        let mut waits = Waits::new(Random::of_seed(7), PATIENCE);
         let busy = BucketError::Busy(String::new());
         let request = put(Condition::Always);
         let all: Vec<Duration> =

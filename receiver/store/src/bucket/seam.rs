@@ -1,7 +1,8 @@
 //! The seam between what the store wants of a bucket and the engine that asks for it: requests,
 //! answers, and what may go wrong.
 //!
-//! Every request names keys relative to the store's prefix. An engine sends each request once; the
+//! Requests and answers can be written by serde, for an engine in another process; their content is
+//! left out, and travels beside them. Every request names keys relative to the store's prefix. An engine sends each request once; the
 //! caller decides whether to send it again, because only the caller knows whether that is safe
 //! ([`BucketError`]). Start with [`Bucket`].
 
@@ -9,6 +10,7 @@ use std::borrow::Borrow;
 use std::fmt;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// Object storage that executes requests, with any number in flight.
 pub trait Bucket: fmt::Debug + Send + Sync + 'static {
@@ -23,7 +25,8 @@ pub trait Bucket: fmt::Debug + Send + Sync + 'static {
 pub type Then = Box<dyn FnOnce(Result<Answer, BucketError>) + Send>;
 
 /// The name of an object in a bucket, relative to the store's prefix.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Key(String);
 
 /// A text that names no object.
@@ -60,6 +63,20 @@ impl Key {
     }
 }
 
+impl TryFrom<String> for Key {
+    type Error = BadKey;
+
+    fn try_from(text: String) -> Result<Self, BadKey> {
+        Self::new(text)
+    }
+}
+
+impl From<Key> for String {
+    fn from(key: Key) -> Self {
+        key.0
+    }
+}
+
 impl Borrow<str> for Key {
     fn borrow(&self) -> &str {
         &self.0
@@ -76,7 +93,7 @@ impl fmt::Display for Key {
 ///
 /// On most servers the tag is a hash of the content: the same content under the same key has the
 /// same tag again. A compare-and-swap that must notice every write needs content that differs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tag(String);
 
 impl Tag {
@@ -92,7 +109,7 @@ impl Tag {
 }
 
 /// When a put takes place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
     /// Whatever the key holds.
     Always,
@@ -103,7 +120,7 @@ pub enum Condition {
 }
 
 /// How long readers may keep a copy of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Class {
     /// For ever: the key always holds the same content.
     Object,
@@ -114,7 +131,7 @@ pub enum Class {
 }
 
 /// An upload in pieces, which a server keeps until it is completed or aborted.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Upload {
     /// The key that the completed object will have.
     pub key: Key,
@@ -123,7 +140,7 @@ pub struct Upload {
 }
 
 /// One request to a bucket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Asks for an object, unless it still has this tag. Answered by [`Answer::Found`],
     /// [`Answer::Unchanged`] or [`Answer::Absent`].
@@ -148,6 +165,7 @@ pub enum Request {
         /// The object.
         key: Key,
         /// Its content.
+        #[serde(skip)]
         content: Bytes,
         /// When to store it.
         condition: Condition,
@@ -169,10 +187,12 @@ pub enum Request {
         /// The part's number, from 1.
         number: u32,
         /// Its content.
+        #[serde(skip)]
         content: Bytes,
     },
     /// Makes an object of an upload, whatever its key holds: servers ignore conditions here.
-    /// Answered by [`Answer::Stored`] or, for an upload that is over, [`Answer::Absent`].
+    /// Answered by [`Answer::Stored`], with an empty tag where the server does not say it, or, for
+    /// an upload that is over, [`Answer::Absent`].
     CompleteUpload {
         /// The upload.
         upload: Upload,
@@ -257,7 +277,7 @@ impl Request {
 }
 
 /// The answer to a request that the server executed, or rightly did not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// The object.
     Found(Found),
@@ -281,9 +301,10 @@ pub enum Answer {
 }
 
 /// An object as it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// The content asked for.
+    #[serde(skip)]
     pub content: Bytes,
     /// The tag of the whole object.
     pub tag: Tag,
@@ -292,7 +313,7 @@ pub struct Found {
 }
 
 /// A piece of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
     /// The entries in the order of their keys.
     pub entries: Vec<Entry>,
@@ -301,7 +322,7 @@ pub struct Listed {
 }
 
 /// An object in a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its key.
     pub key: Key,
@@ -314,7 +335,7 @@ pub struct Entry {
 }
 
 /// Why a request has no answer. No variant is the fault of who pushes.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum BucketError {
     /// The connection, or the server: nobody knows whether the request was executed, or still will
     /// be.

@@ -15,7 +15,6 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use crate::bucket::client::{Client, Waits, dropped};
-use crate::bucket::random::Random;
 use crate::bucket::seam::{Answer, BucketError, Class, Condition, Found, Key, Request};
 
 /// Requests of one push or one task. Clones are the same window.
@@ -119,7 +118,7 @@ impl Window {
         let job = Job {
             request,
             take: Box::new(take),
-            waits: Waits::new(Random::new()),
+            waits: shared.client.waits(),
             started: Duration::ZERO,
         };
         Shared::send(shared, job);
