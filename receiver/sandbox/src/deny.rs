@@ -13,12 +13,12 @@ use seccompiler::{
 };
 
 /// Denies the calls of this machine's list, except those that accept connections if a program
-/// `accepts` them.
-pub(super) fn apply(accepts: bool) -> Result<(), Error> {
-    seccompiler::apply_filter(&program(accepts)?)
+/// `accepts` them, and those that make them if it `connects`.
+pub(super) fn apply(accepts: bool, connects: bool) -> Result<(), Error> {
+    seccompiler::apply_filter(&program(accepts, connects)?)
 }
 
-fn program(accepts: bool) -> Result<BpfProgram, Error> {
+fn program(accepts: bool, connects: bool) -> Result<BpfProgram, Error> {
     let arch = if cfg!(target_arch = "x86_64") {
         TargetArch::x86_64
     } else {
@@ -26,6 +26,7 @@ fn program(accepts: bool) -> Result<BpfProgram, Error> {
     };
     let mut native = [EVERYWHERE, NEW, HERE].concat();
     native.retain(|number| !(accepts && ACCEPT.contains(number)));
+    native.retain(|number| !(connects && CONNECT.contains(number)));
     let x32 = native.iter().chain(X32_OWN).map(|number| number | X32_BIT);
     let denied = native.iter().copied().chain(x32);
     let mut rules: BTreeMap<_, _> = denied.map(|number| (number, Vec::new())).collect();
@@ -135,6 +136,10 @@ const EVERYWHERE: &[i64] = &[
 /// The calls that accept connections on an existing socket.
 const ACCEPT: [i64; 2] = [libc::SYS_accept, libc::SYS_accept4];
 
+/// The calls that make connections. The C library looks up names through a socket of the kernel's,
+/// which it binds.
+const CONNECT: [i64; 3] = [libc::SYS_socket, libc::SYS_connect, libc::SYS_bind];
+
 /// These have the same number everywhere, and are too new for the headers of some C libraries:
 /// `fchmodat2`, `setxattrat`, `removexattrat`.
 const NEW: &[i64] = &[452, 463, 466];
@@ -217,7 +222,7 @@ mod tests {
 
     #[test]
     fn limits_and_signals_are_for_this_process_alone() {
-        let program = program(false).unwrap();
+        let program = program(false, false).unwrap();
         let own = u64::from(std::process::id());
         let first = |pid| [pid, 7, 0, 0, 0, 0];
         // The kernel ignores the upper half of a pid.
@@ -241,14 +246,18 @@ mod tests {
 
     #[test]
     fn what_is_on_a_list_is_denied_whatever_its_arguments_and_the_rest_is_allowed() {
-        let (program, accepting) = (program(false).unwrap(), program(true).unwrap());
+        let programs = [(false, false), (true, false), (false, true)];
+        let [program, accepting, connecting] =
+            programs.map(|(accepts, connects)| program(accepts, connects).unwrap());
         for number in [EVERYWHERE, NEW, HERE].concat() {
-            let taken = ACCEPT.contains(&number);
+            let (taken, made) = (ACCEPT.contains(&number), CONNECT.contains(&number));
             for number in [number, number | X32_BIT] {
                 for args in [[0; 6], [u64::MAX; 6]] {
                     assert_eq!(judge(&program, number, args), DENIED, "{number}");
                     let judged = judge(&accepting, number, args);
                     assert_eq!(judged, if taken { ALLOWED } else { DENIED }, "{number}");
+                    let judged = judge(&connecting, number, args);
+                    assert_eq!(judged, if made { ALLOWED } else { DENIED }, "{number}");
                 }
             }
         }

@@ -66,6 +66,8 @@ pub struct Needs {
     pub read: Vec<PathBuf>,
     /// Whether it accepts connections, on sockets that are open already.
     pub accepts: bool,
+    /// Whether it connects to other machines.
+    pub connects: bool,
     /// The most files it has open at once.
     pub open_files_max: u64,
 }
@@ -78,6 +80,30 @@ impl Needs {
             written: vec![repo.to_owned()],
             read: Vec::new(),
             accepts: false,
+            connects: false,
+            open_files_max: 1024,
+        }
+    }
+
+    /// The needs of a process that holds connections to other machines: to make them, and to read
+    /// names, certificates and keys, wherever these are.
+    pub fn to_connect() -> Self {
+        Self {
+            written: Vec::new(),
+            read: vec![PathBuf::from("/")],
+            accepts: false,
+            connects: true,
+            open_files_max: 4096,
+        }
+    }
+
+    /// The needs of a process that reads and writes only what is open already.
+    pub const fn nothing() -> Self {
+        Self {
+            written: Vec::new(),
+            read: Vec::new(),
+            accepts: false,
+            connects: false,
             open_files_max: 1024,
         }
     }
@@ -119,10 +145,7 @@ pub fn enter(needs: &Needs) -> Vec<Layer> {
             "no files but those it needs, no new TCP, no signals to others (Landlock)",
             confine(needs).unwrap_or_else(|error| LayerStatus::Absent(reason(&*error))),
         ),
-        layer(
-            "no dangerous system calls (seccomp)",
-            deny_calls(needs.accepts),
-        ),
+        layer("no dangerous system calls (seccomp)", deny_calls(needs)),
     ]
 }
 
@@ -152,7 +175,11 @@ fn confine(needs: &Needs) -> Result<LayerStatus, Box<dyn Error>> {
         .handle_access(AccessFs::Refer)?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(tested))?
-        .handle_access(AccessNet::from_all(tested))?
+        .handle_access(if needs.connects {
+            AccessNet::BindTcp.into()
+        } else {
+            AccessNet::from_all(tested)
+        })?
         .scope(BitFlags::<Scope>::from(Scope::AbstractUnixSocket) | Scope::Signal)?
         .create()?;
     for path in &needs.written {
@@ -172,12 +199,12 @@ fn confine(needs: &Needs) -> Result<LayerStatus, Box<dyn Error>> {
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn deny_calls(accepts: bool) -> LayerStatus {
-    of_result(deny::apply(accepts))
+fn deny_calls(needs: &Needs) -> LayerStatus {
+    of_result(deny::apply(needs.accepts, needs.connects))
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn deny_calls(_accepts: bool) -> LayerStatus {
+fn deny_calls(_needs: &Needs) -> LayerStatus {
     LayerStatus::Absent("there is no list for this kind of processor".to_owned())
 }
 

@@ -217,6 +217,7 @@ impl Args {
             written: Vec::new(),
             read,
             accepts: true,
+            connects: false,
             open_files_max: files_for(u64::from(self.connections))
                 + FILES_OF_PULL * u64::from(self.pulls),
         };
