@@ -1,0 +1,275 @@
+//! How to reach a bucket: from the configuration, the environment, and the files that other
+//! programs for object storage read as well.
+//!
+//! A setting of the configuration comes first, then the environment (`AWS_ENDPOINT_URL`,
+//! `AWS_REGION`, ...), then the profile in `~/.aws`. Keys come from the environment, from a
+//! profile's file, or from the machine or container that the program runs on; never from a command
+//! line, which everybody on the machine can read.
+
+use std::env;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Uri;
+use object_store::ClientOptions;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use serde::{Deserialize, Serialize};
+
+use crate::address::Address;
+use crate::profile::Profile;
+
+/// Where a bucket is, and how to reach it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The bucket and the prefix.
+    pub address: Address,
+    /// The server's URL; without one, that of Amazon in the region.
+    pub endpoint: Option<String>,
+    /// The region.
+    pub region: Option<String>,
+    /// Whether the bucket's name is part of the host's name instead of the path.
+    pub virtual_host: bool,
+    /// Whether connections without TLS are allowed to other machines.
+    pub allow_http: bool,
+    /// The section of the profile's file.
+    pub profile: Option<String>,
+    /// The profile's file with the keys.
+    pub credentials: Option<PathBuf>,
+    /// How the server wants tags in `If-Match`.
+    pub tags: TagForm,
+    /// Whether requests are made without keys, as everybody's.
+    pub anonymous: bool,
+}
+
+/// How a server wants tags in `If-Match`. The standard has quotes; some servers compare them with a
+/// tag that has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TagForm {
+    /// As in the standard.
+    #[default]
+    Quoted,
+    /// Without quotes: Ceph's gateway, DigitalOcean Spaces.
+    Bare,
+}
+
+/// Why a bucket cannot be reached as the settings say. All are the operator's mistakes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// The endpoint is no URL of a server.
+    #[error("{endpoint:?} is no endpoint: write it as `https://host` or `https://host:port`")]
+    Endpoint {
+        /// The endpoint.
+        endpoint: String,
+    },
+    /// Keys and content would travel readable by others.
+    #[error(
+        "{endpoint} is not on this machine, and without TLS others could read and change what \
+         travels: use `https://`, or allow it with `allow-http = true` in the table [bucket]"
+    )]
+    Plain {
+        /// The endpoint.
+        endpoint: String,
+    },
+    /// A file with keys cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Others may read a file with keys.
+    #[error("other users may read the keys in {path}: run `chmod go= {path}`", path = path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file with keys is not written as such files are.
+    #[error("{}:{line}: expected `[profile]` or `name = value`", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A file with keys has no such section, or no keys in it.
+    #[error("{} has no keys (aws_access_key_id, aws_secret_access_key) in [{profile}]", path.display())]
+    NoKeys {
+        /// The file.
+        path: PathBuf,
+        /// The section.
+        profile: String,
+    },
+    /// The thread for the connections cannot start.
+    #[error("cannot start the thread for the connections to object storage")]
+    Thread {
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The library cannot be set up.
+    #[error("cannot set up the connection to object storage")]
+    SetUp {
+        /// Its error.
+        source: object_store::Error,
+    },
+}
+
+impl Settings {
+    /// The settings of a bucket where nothing else is said.
+    pub const fn new(address: Address) -> Self {
+        Self {
+            address,
+            endpoint: None,
+            region: None,
+            virtual_host: false,
+            allow_http: false,
+            profile: None,
+            credentials: None,
+            tags: TagForm::Quoted,
+            anonymous: false,
+        }
+    }
+
+    /// Combines the settings with the environment and the profile, for the library.
+    pub(crate) fn builder(&self) -> Result<AmazonS3Builder, SettingsError> {
+        let profile = if self.anonymous {
+            Profile::default()
+        } else {
+            Profile::find(self)?
+        };
+        let mut builder = AmazonS3Builder::from_env()
+            .with_bucket_name(self.address.bucket())
+            .with_skip_signature(self.anonymous);
+        if let (Some(key), Some(secret)) = (&profile.key_id, &profile.secret) {
+            builder = builder
+                .with_access_key_id(key)
+                .with_secret_access_key(secret);
+            if let Some(token) = &profile.token {
+                builder = builder.with_token(token);
+            }
+        }
+        let known = |key| builder.get_config_value(&key);
+        let endpoint = self.endpoint.clone();
+        let endpoint = endpoint.or_else(|| known(AmazonS3ConfigKey::S3Endpoint));
+        let endpoint = endpoint.or_else(|| known(AmazonS3ConfigKey::Endpoint));
+        let endpoint = endpoint.or(profile.endpoint);
+        let region = self.region.clone();
+        let region = region.or_else(|| known(AmazonS3ConfigKey::Region));
+        let region = region.or(profile.region);
+        if let Some(region) = region {
+            builder = builder.with_region(region);
+        }
+        let is_plain = match &endpoint {
+            None => false,
+            Some(endpoint) => self.is_plain(endpoint)?,
+        };
+        if let Some(endpoint) = endpoint {
+            let endpoint = endpoint.trim_end_matches('/').to_owned();
+            let endpoint = match endpoint.split_once("://") {
+                Some((scheme, host)) if self.virtual_host => {
+                    format!("{scheme}://{}.{host}", self.address.bucket())
+                }
+                _ => endpoint,
+            };
+            // The second comes first for the library, and the environment may have set it.
+            builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, &endpoint);
+        }
+        let options = ClientOptions::new()
+            .with_allow_http(is_plain)
+            .with_connect_timeout(CONNECT_TIMEOUT)
+            .with_timeout(REQUEST_TIMEOUT);
+        Ok(builder
+            .with_client_options(options)
+            .with_virtual_hosted_style_request(self.virtual_host))
+    }
+
+    /// Returns whether an endpoint is one without TLS; fails unless that is allowed.
+    fn is_plain(&self, endpoint: &str) -> Result<bool, SettingsError> {
+        let bad = || SettingsError::Endpoint {
+            endpoint: endpoint.to_owned(),
+        };
+        let uri: Uri = endpoint.parse().map_err(|_| bad())?;
+        let host = uri.host().ok_or_else(bad)?;
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(bad());
+        }
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        let is_here = address == "localhost"
+            || address
+                .parse()
+                .is_ok_and(|address: IpAddr| address.is_loopback());
+        match uri.scheme_str() {
+            Some("https") => Ok(false),
+            Some("http") if self.allow_http || is_here || allowed_by_environment() => Ok(true),
+            Some("http") => Err(SettingsError::Plain {
+                endpoint: endpoint.to_owned(),
+            }),
+            _ => Err(bad()),
+        }
+    }
+}
+
+/// The variable that other programs with this library know.
+fn allowed_by_environment() -> bool {
+    env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value == "true" || value == "1")
+}
+
+/// A server that takes no connection for longer will not answer either.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// No request lasts longer, the sending of 8 MiB included. Leases count on that.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(endpoint: &str) -> Settings {
+        Settings {
+            endpoint: Some(endpoint.to_owned()),
+            ..Settings::new("s3://abc/x".parse().unwrap())
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_unless_it_is_allowed() {
+        for here in [
+            "http://127.0.0.1:7480",
+            "http://localhost",
+            "http://[::1]:80/",
+        ] {
+            assert!(settings(here).is_plain(here).unwrap(), "{here}");
+        }
+        let away = "http://storage.example.com";
+        assert!(matches!(
+            settings(away).is_plain(away),
+            Err(SettingsError::Plain { .. })
+        ));
+        let allowed = Settings {
+            allow_http: true,
+            ..settings(away)
+        };
+        assert!(allowed.is_plain(away).unwrap());
+        assert!(
+            !settings("")
+                .is_plain("https://storage.example.com:9000")
+                .unwrap()
+        );
+        for bad in [
+            "storage.example.com",
+            "ftp://host",
+            "https://",
+            "https://host/path",
+            "https://h?q",
+        ] {
+            let error = settings(bad).is_plain(bad);
+            assert!(
+                matches!(error, Err(SettingsError::Endpoint { .. })),
+                "{bad}"
+            );
+        }
+    }
+}
