@@ -10,6 +10,7 @@ use artifact_store::bucket::{
 use bytes::Bytes;
 
 use super::*;
+use crate::probe::{Subject, Verdict, probe};
 
 fn settings(prefix: &str) -> Settings {
     let id = std::process::id();
@@ -211,4 +212,42 @@ fn a_server_that_is_not_there_is_busy_and_one_that_hangs_up_is_unclear() {
     hangs_up.join().unwrap();
     let error = client.get(&key("k")).unwrap_err();
     assert!(matches!(error, BucketError::Busy(_)), "{error:?}");
+}
+
+/// A server to probe.
+struct Real(Settings);
+
+impl Subject for Real {
+    fn bucket(&self, tags: TagForm) -> Arc<dyn Bucket> {
+        let settings = Settings {
+            tags,
+            ..self.0.clone()
+        };
+        Arc::new(Engine::new(&settings).unwrap())
+    }
+
+    fn anonymous(&self) -> Option<Arc<dyn Bucket>> {
+        let settings = Settings {
+            anonymous: true,
+            ..self.0.clone()
+        };
+        Some(Arc::new(Engine::new(&settings).unwrap()))
+    }
+
+    fn server_time(&self) -> Option<u64> {
+        Some(SystemClock.wall())
+    }
+}
+
+#[test]
+#[ignore = "needs a server: tests/bucket/ceph up"]
+fn a_server_with_conditional_writes_is_good_for_several_writers() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let report = probe(&Real(settings("probe")), &clock, "p");
+    for finding in &report.findings {
+        println!("{finding:?}");
+    }
+    println!("{:?}", report.tags);
+    assert_eq!(report.refusal(), None);
+    assert_ne!(report.worst(), Verdict::Unusable);
 }

@@ -1,0 +1,294 @@
+//! Finds out whether a server keeps what the store relies on, before anything is trusted to it.
+//!
+//! A server that ignores the condition of a put answers 200 like any other: refs would be lost in
+//! silence. So the probe tries everything under a name of its own, and deletes it again. What it
+//! finds is a list of [`Finding`]s and the form in which the server wants tags; whether several
+//! receivers may write is decided by [`Report::refusal`].
+
+mod race;
+mod report;
+mod tries;
+
+use std::sync::Arc;
+
+use artifact_store::bucket::{Bucket, Client, Clock};
+
+use crate::settings::TagForm;
+
+pub use self::report::{Finding, Probed, Report, Verdict};
+
+/// What the probe examines: a way to the bucket for each form of tags, and everybody's way.
+pub trait Subject {
+    /// Returns the bucket, asked with tags in this form.
+    fn bucket(&self, tags: TagForm) -> Arc<dyn Bucket>;
+
+    /// Returns the bucket as everybody sees it, if it can be reached without keys.
+    fn anonymous(&self) -> Option<Arc<dyn Bucket>>;
+
+    /// Returns the server's clock at its last answer, in seconds since 1970.
+    fn server_time(&self) -> Option<u64>;
+}
+
+/// Tries everything that the store relies on, with objects under a name that nobody else uses, and
+/// removes them.
+///
+/// `name` tells this probe from others at the same time.
+pub fn probe(subject: &dyn Subject, clock: &Arc<dyn Clock>, name: &str) -> Report {
+    let client = |tags| Client::new(subject.bucket(tags), Arc::clone(clock));
+    let quoted = client(TagForm::Quoted);
+    let mut report = Report::default();
+    let place = tries::Place::new(name);
+    tries::basics(&quoted, &place, &mut report);
+    if report.is_reachable() {
+        tries::puts_of_new(&quoted, &place, &mut report);
+        let bare = client(TagForm::Bare);
+        tries::swaps(&quoted, &bare, &place, &mut report);
+        let swapping = match report.tags {
+            TagForm::Quoted => &quoted,
+            TagForm::Bare => &bare,
+        };
+        race::news(&quoted, &place, &mut report);
+        race::swaps(swapping, &place, &mut report);
+        tries::uploads(&quoted, &place, &mut report);
+        if let Some(anonymous) = subject.anonymous() {
+            let anonymous = Client::new(anonymous, Arc::clone(clock));
+            tries::anonymous(&anonymous, &place, &mut report);
+        }
+        tries::deletion(&quoted, &place, &mut report);
+        tries::clock(subject.server_time(), clock.wall(), &mut report);
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use artifact_store::bucket::{
+        BucketError, Condition, Fate, Faulty, ManualClock, Memory, Quirks, Request, Tag, Then,
+    };
+
+    use super::*;
+
+    /// A server in memory that wants tags in one form, with a way to it for faults.
+    struct Server {
+        memory: Memory,
+        way: Faulty,
+        wants: TagForm,
+        shows_all: bool,
+        skew: u64,
+    }
+
+    /// Sends tags in a form that the server does not understand.
+    #[derive(Debug)]
+    struct WrongForm(Faulty);
+
+    /// Refuses everything, or all but what is there.
+    #[derive(Debug)]
+    struct Everybody(Option<Memory>);
+
+    impl Bucket for WrongForm {
+        fn start(&self, mut request: Request, then: Then) {
+            if let Request::Put {
+                condition: Condition::Is(tag),
+                ..
+            } = &mut request
+            {
+                *tag = Tag::new(&format!("x{}", tag.as_str()));
+            }
+            self.0.start(request, then);
+        }
+    }
+
+    impl Bucket for Everybody {
+        fn start(&self, request: Request, then: Then) {
+            let refuse = || Err(BucketError::Refused("403".to_owned()));
+            let Some(memory) = &self.0 else {
+                return then(refuse());
+            };
+            match &request {
+                Request::Get { key, .. }
+                    if memory.objects().contains_key(key) && !key.as_str().starts_with("ext") =>
+                {
+                    memory.start(request, then);
+                }
+                _ => then(refuse()),
+            }
+        }
+    }
+
+    impl Server {
+        fn new() -> Self {
+            let memory = Memory::new();
+            let way = Faulty::new(Arc::new(memory.clone()));
+            Self {
+                memory,
+                way,
+                wants: TagForm::Quoted,
+                shows_all: true,
+                skew: 0,
+            }
+        }
+
+        fn report(&self) -> Report {
+            let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+            probe(self, &clock, "test")
+        }
+
+        /// Returns the verdict of a report about one thing.
+        fn verdict(&self, of: Probed) -> Verdict {
+            let report = self.report();
+            let mut findings = report.findings.iter();
+            findings
+                .find(|finding| finding.probed == of)
+                .unwrap()
+                .verdict
+        }
+    }
+
+    impl Subject for Server {
+        fn bucket(&self, tags: TagForm) -> Arc<dyn Bucket> {
+            if tags == self.wants {
+                Arc::new(self.way.clone())
+            } else {
+                Arc::new(WrongForm(self.way.clone()))
+            }
+        }
+
+        fn anonymous(&self) -> Option<Arc<dyn Bucket>> {
+            if self.shows_all {
+                return Some(Arc::new(self.memory.clone()));
+            }
+            let config = artifact_store::bucket::Key::new("config").unwrap();
+            let memory = self
+                .memory
+                .objects()
+                .contains_key(&config)
+                .then(|| self.memory.clone());
+            Some(Arc::new(Everybody(memory)))
+        }
+
+        fn server_time(&self) -> Option<u64> {
+            Some(self.memory.now() + self.skew)
+        }
+    }
+
+    #[test]
+    fn a_server_that_keeps_everything_is_good_and_nothing_of_the_probe_is_left() {
+        for wants in [TagForm::Quoted, TagForm::Bare] {
+            let server = Server {
+                wants,
+                ..Server::new()
+            };
+            let report = server.report();
+            assert_eq!(report.tags, wants);
+            assert_eq!(report.refusal(), None, "{report:?}");
+            assert_eq!(report.findings.len(), 15);
+            assert!(server.memory.objects().is_empty());
+            assert_eq!(server.memory.open_uploads(), 0);
+        }
+    }
+
+    #[test]
+    fn a_server_that_ignores_conditions_is_refused_for_several_writers() {
+        let server = Server::new();
+        server.memory.set_quirks(Quirks {
+            ignores_new: true,
+            ..Quirks::default()
+        });
+        let report = server.report();
+        assert_eq!(report.worst(), Verdict::UnsafeForSeveral);
+        assert!(
+            report
+                .refusal()
+                .unwrap()
+                .contains("the condition is ignored")
+        );
+        assert_eq!(server.verdict(Probed::RaceNew), Verdict::UnsafeForSeveral);
+        assert_eq!(server.verdict(Probed::PutIfMatch), Verdict::Good);
+        server.memory.set_quirks(Quirks {
+            ignores_is: true,
+            ..Quirks::default()
+        });
+        assert_eq!(
+            server.verdict(Probed::PutIfMatch),
+            Verdict::UnsafeForSeveral
+        );
+        assert_eq!(
+            server.verdict(Probed::RaceIfMatch),
+            Verdict::UnsafeForSeveral
+        );
+        assert_eq!(server.verdict(Probed::PutNew), Verdict::Good);
+    }
+
+    #[test]
+    fn a_server_whose_lists_lag_is_refused_for_several_writers() {
+        let server = Server::new();
+        server.memory.set_quirks(Quirks {
+            list_lag: 1,
+            ..Quirks::default()
+        });
+        assert_eq!(
+            server.verdict(Probed::ListAfterWrite),
+            Verdict::UnsafeForSeveral
+        );
+        assert!(server.report().refusal().is_some());
+    }
+
+    #[test]
+    fn keys_that_may_not_write_are_named_and_nothing_more_is_tried() {
+        let server = Server::new();
+        server.way.choose(|_, _| Some(Fate::DieBefore));
+        let report = server.report();
+        assert_eq!(
+            (report.findings.len(), report.worst()),
+            (1, Verdict::Unusable)
+        );
+        assert!(report.refusal().unwrap().starts_with("bucket and keys: "));
+    }
+
+    #[test]
+    fn what_everybody_sees_is_judged_and_never_a_reason_to_refuse() {
+        let private = Server {
+            shows_all: false,
+            ..Server::new()
+        };
+        assert_eq!(private.verdict(Probed::PublicRead), Verdict::Worse);
+        assert_eq!(private.report().refusal(), None);
+
+        let config = artifact_store::bucket::Key::new("config").unwrap();
+        private.memory.damage(&config, Some(bytes::Bytes::new()));
+        assert_eq!(private.verdict(Probed::PublicRead), Verdict::Good);
+        assert_eq!(private.verdict(Probed::PublicMissing), Verdict::Worse);
+        assert_eq!(private.verdict(Probed::PrivateHidden), Verdict::Good);
+
+        let open = Server::new();
+        assert_eq!(open.verdict(Probed::PublicMissing), Verdict::Good);
+        assert_eq!(open.verdict(Probed::PrivateHidden), Verdict::Worse);
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_named() {
+        let server = Server {
+            skew: 61,
+            ..Server::new()
+        };
+        assert_eq!(server.verdict(Probed::Clock), Verdict::Worse);
+        assert_eq!(
+            Server {
+                skew: 60,
+                ..Server::new()
+            }
+            .verdict(Probed::Clock),
+            Verdict::Good
+        );
+    }
+
+    #[test]
+    fn a_refused_upload_and_a_missing_deletion_make_the_server_unusable() {
+        let server = Server::new();
+        server.way.choose(|_, request| {
+            matches!(request, Request::BeginUpload { .. }).then_some(Fate::Unsent)
+        });
+        assert_eq!(server.verdict(Probed::Uploads), Verdict::Unusable);
+        assert!(server.report().refusal().is_some());
+    }
+}
