@@ -5,6 +5,7 @@
 //! Rights come from the server's configuration alone; nothing that the client says changes them.
 
 mod grants;
+pub(crate) mod new;
 
 use artifact_formats::{Checksum, Commit, RefName, RefPattern};
 use artifact_protocol::frame::{Expect, PushOptions, RefUpdate, Refusal, RefusalCode, Verdict};

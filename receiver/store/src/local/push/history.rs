@@ -4,16 +4,17 @@
 //! the limits below: a push of a few kilobytes can announce thousands of refs whose histories are
 //! long and lead nowhere.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use artifact_formats::limits::{MAX_HISTORY_LEN, MAX_METADATA_LEN};
-use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName};
+use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind};
 
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::push::workspace::Workspace;
 use crate::local::repository::objects;
-use crate::policy::{Ancestry, Policy};
+use crate::policy::Ancestry;
+use crate::policy::new::New;
 
 /// The known parents of commits.
 #[derive(Debug)]
@@ -111,53 +112,19 @@ impl History {
     }
 }
 
-/// A new commit, to be judged for one ref after the other.
-pub(crate) struct New {
-    commit: Commit,
-    bindings: Option<HashSet<String>>,
-    // Whether it is the client's; `None` until that is needed.
-    is_of: Option<bool>,
-}
-
-impl New {
-    /// Reads a commit that is staged, or in the repository, whether complete or not. A commit bound
-    /// to an alias counts as bound to no ref.
-    pub(crate) fn read<F: Fs>(
-        work: &Workspace<F>,
-        commit: Checksum,
-        is_alias: impl Fn(&str) -> bool,
-    ) -> Result<Option<Self>, Error> {
-        let id = ObjectId::new(ObjectKind::Commit, commit);
-        let content = match work.staging.read(&id, MAX_METADATA_LEN)? {
-            Some(content) => Some(content),
-            None => objects::read_metadata(work.fs(), id)?,
-        };
-        let commit = content.and_then(|content| Commit::parse(&content).ok());
-        Ok(commit.map(|mut commit| Self {
-            bindings: (commit.ref_bindings.take())
-                .filter(|names| !names.iter().any(|name| is_alias(name)))
-                .map(HashSet::from_iter),
-            is_of: None,
-            commit,
-        }))
-    }
-
-    pub(crate) const fn parent(&self) -> Option<Checksum> {
-        self.commit.parent
-    }
-
-    /// Returns whether a client may create a ref that the commit is bound to.
-    pub(crate) fn is_of(&mut self, policy: &Policy) -> bool {
-        let bound = self.bindings.iter().flatten();
-        *(self.is_of).get_or_insert_with(|| policy.may_create_any(bound.map(String::as_str)))
-    }
-
-    /// Returns the commit with this name as its only binding, out of perhaps a million.
-    pub(crate) fn as_bound_to(&mut self, name: &RefName) -> &Commit {
-        let bound = self.bindings.as_ref().map(|all| all.get(name.as_str()));
-        self.commit.ref_bindings = bound.map(|bound| bound.cloned().into_iter().collect());
-        &self.commit
-    }
+/// Reads a new commit that is staged, or in the repository, whether complete or not. A commit bound
+/// to an alias counts as bound to no ref.
+pub(crate) fn read_new<F: Fs>(
+    work: &Workspace<F>,
+    commit: Checksum,
+    is_alias: impl Fn(&str) -> bool,
+) -> Result<Option<New>, Error> {
+    let id = ObjectId::new(ObjectKind::Commit, commit);
+    let content = match work.staging.read(&id, MAX_METADATA_LEN)? {
+        Some(content) => Some(content),
+        None => objects::read_metadata(work.fs(), id)?,
+    };
+    Ok(content.and_then(|content| New::parse(&content, is_alias)))
 }
 
 /// Commits read for each ref, in addition to [`MAX_HISTORY_LEN`] for the push: the history of most

@@ -13,7 +13,7 @@ use crate::local::push::adopt;
 use crate::local::push::ancestors::Ancestors;
 use crate::local::push::bases::Bases;
 use crate::local::push::glance::Glance;
-use crate::local::push::history::{History, New};
+use crate::local::push::history::{History, read_new};
 use crate::local::push::pusher::Pusher;
 use crate::local::push::resume::Resume;
 use crate::local::push::update::Update;
@@ -21,6 +21,7 @@ use crate::local::push::workspace::Workspace;
 use crate::local::repository::account::Account;
 use crate::local::repository::{Repo, objects, pulled, refs};
 use crate::local::terms::Terms;
+use crate::policy::new::New;
 use crate::policy::{self, Ancestry, Existing, Policy};
 
 /// One push.
@@ -162,7 +163,7 @@ impl PushState {
             let new = update.wanted.commit;
             if read.as_ref().is_none_or(|(commit, _)| *commit != new) {
                 let is_alias = |name: &str| aliases.contains(&(new, name.to_owned()));
-                read = Some((new, New::read(work, new, is_alias)?));
+                read = Some((new, read_new(work, new, is_alias)?));
             }
             let Some((_, Some(commit))) = &mut read else {
                 unseen.insert(ObjectId::new(ObjectKind::Commit, new));
