@@ -37,7 +37,17 @@ pub(crate) fn build<F: Fs>(
     mode: &SummaryMode,
     scan: &Scan,
 ) -> Result<Built, Error> {
-    let mut summary = gather(repo, mode, scan);
+    let summary = gather(repo, mode, scan);
+    fit(summary, |summary| Crowd::gather(&*repo.fs, scan, summary))
+}
+
+/// Leaves out what a summary has no room for; `crowd` groups its refs, if it comes to that.
+///
+/// Fails when even a summary without refs would be too long.
+pub(crate) fn fit(
+    mut summary: Summary,
+    crowd: impl FnOnce(&Summary) -> Result<Crowd, Error>,
+) -> Result<Built, Error> {
     let mut content = summary.serialize();
     let len = content.len();
     if len <= MAX_LEN {
@@ -57,10 +67,10 @@ pub(crate) fn build<F: Fs>(
         }
     }
     let mut left_out = HashSet::new();
-    let mut crowd = Crowd::default();
-    if content.len() > MAX_LEN {
-        crowd = Crowd::gather(&*repo.fs, scan, &summary)?;
-    }
+    let mut crowd = match content.len() > MAX_LEN {
+        true => crowd(&summary)?,
+        false => Crowd::default(),
+    };
     while content.len() > MAX_LEN {
         let excess = content.len() - MAX_LEN;
         let thinned = crowd.thin(excess);
@@ -137,7 +147,7 @@ impl Extra {
 
 /// The refs of a summary, grouped by owner.
 #[derive(Debug, Default)]
-struct Crowd {
+pub(crate) struct Crowd {
     groups: BTreeMap<Whose, Vec<Member>>,
     /// How many refs each owner lost.
     left_out: BTreeMap<Whose, usize>,
@@ -167,6 +177,26 @@ impl Member {
 }
 
 impl Crowd {
+    /// Groups refs by their first components, where nobody knows who has set them nor when; the age
+    /// of a ref is that of its commit.
+    pub(crate) fn of_projects(summary: &Summary) -> Self {
+        let mut crowd = Self::default();
+        for (name, entry) in &summary.refs {
+            let project = name.split('/').next().unwrap_or_default().to_owned();
+            let made = entry
+                .timestamp
+                .map(|made| i64::try_from(made).unwrap_or(i64::MAX));
+            let members = crowd.groups.entry(Whose::Project(project)).or_default();
+            members.push(Member {
+                set: Some((made.unwrap_or_default(), 0)),
+                collection: None,
+                name: name.clone(),
+            });
+        }
+        crowd.join_others(summary);
+        crowd
+    }
+
     fn gather<F: Fs>(fs: &F, scan: &Scan, summary: &Summary) -> Result<Self, Error> {
         let owners = account::owners(fs)?;
         let mut crowd = Self::default();
@@ -186,6 +216,12 @@ impl Crowd {
                 name: name.clone(),
             });
         }
+        crowd.join_others(summary);
+        Ok(crowd)
+    }
+
+    /// Adds the refs of other collections, and brings each group into order.
+    fn join_others(&mut self, summary: &Summary) {
         for (collection, refs) in &summary.collection_map {
             let members = refs.keys().map(|name| Member {
                 set: None,
@@ -193,16 +229,15 @@ impl Crowd {
                 name: name.clone(),
             });
             let whose = Whose::Collection(collection.clone());
-            crowd.groups.entry(whose).or_default().extend(members);
+            self.groups.entry(whose).or_default().extend(members);
         }
-        for members in crowd.groups.values_mut() {
+        for members in self.groups.values_mut() {
             // The newest first; a ref without a stamp is newer.
             members.sort_by(|a, b| {
                 let key = |m: &Member| (m.set.is_some(), Reverse(m.set));
                 key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
             });
         }
-        Ok(crowd)
     }
 
     /// Removes refs of the owners with the most, at least `excess` bytes together, or all of them.

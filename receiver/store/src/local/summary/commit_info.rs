@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind};
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
@@ -83,15 +83,7 @@ fn read<F: Fs>(fs: &F, commit: Checksum) -> Result<Option<Facts>, Error> {
     let Some(content) = objects::read_metadata(fs, id)? else {
         return Ok(None);
     };
-    let facts = Commit::parse(&content).ok().map(|parsed| Facts {
-        len: content.len() as u64,
-        timestamp: parsed.timestamp,
-        version: (parsed.version)
-            .filter(|version| version.len() <= MAX_VERSION_LEN)
-            .map(String::into_boxed_str),
-        size: None,
-    });
-    Ok(facts)
+    Ok(Facts::of(&content))
 }
 
 /// Returns the commits that are marked partial.
@@ -107,7 +99,4 @@ fn partial_commits<F: Fs>(fs: &F) -> Result<HashSet<Checksum>, Error> {
         .collect())
 }
 
-/// A version longer than this, in bytes, is dropped: the summary would repeat it for each ref that
-/// holds the commit. The price of a ref covers one of this length (`account.rs`).
-const MAX_VERSION_LEN: usize = 64;
 const PARTIAL: &str = ".commitpartial";

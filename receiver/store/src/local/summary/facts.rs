@@ -1,6 +1,6 @@
 //! The summary's data about one commit.
 
-use artifact_formats::{Checksum, SummaryRef};
+use artifact_formats::{Checksum, Commit, SummaryRef};
 
 /// The data about a commit that is not partial.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,18 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// Takes them from the content of a commit; `None` if this is none. The size is not known.
+    pub(crate) fn of(content: &[u8]) -> Option<Self> {
+        Commit::parse(content).ok().map(|parsed| Self {
+            len: content.len() as u64,
+            timestamp: parsed.timestamp,
+            version: (parsed.version)
+                .filter(|version| version.len() <= MAX_VERSION_LEN)
+                .map(String::into_boxed_str),
+            size: None,
+        })
+    }
+
     /// Returns the summary's entry for a ref that holds this commit.
     pub(crate) fn entry(&self, commit: Checksum, timestamps: bool) -> SummaryRef {
         SummaryRef {
@@ -27,3 +39,7 @@ impl Facts {
         }
     }
 }
+
+/// A version longer than this, in bytes, is dropped: the summary would repeat it for each ref that
+/// holds the commit. The price of a ref covers one of this length (`account.rs`).
+const MAX_VERSION_LEN: usize = 64;

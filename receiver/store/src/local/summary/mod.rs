@@ -9,12 +9,12 @@
 //! (`commit_info.rs`). Both are carried over in a record (`cache.rs`), so that only changed files
 //! are read again; a commit that is carried over was complete when a ref began to hold it.
 
-mod build;
+pub(crate) mod build;
 mod cache;
 pub(crate) mod catalogue;
 mod commit_info;
 pub(crate) mod config;
-mod facts;
+pub(crate) mod facts;
 pub(crate) mod key;
 mod presence;
 mod scan;
