@@ -169,6 +169,27 @@ pub enum Error {
         /// The error of the request.
         source: BucketError,
     },
+    /// The object storage ignores conditions: of two pushes that set a ref at once, both would win.
+    #[error(
+        "the object storage ignores conditions, so pushes would undo each other; \
+         `artifact-cache-admin check` says what it lacks"
+    )]
+    Unconditional,
+    /// The push was silent for so long that it was given up, or took longer than a push may.
+    #[error(
+        "the push was given up, because it was silent for too long or took longer than a push may; \
+         push again, which sends only what is missing"
+    )]
+    Fenced,
+    /// The peer's fault: what waits in memory until it is published takes too much.
+    #[error(
+        "the commits of the push and their detached metadata take more than {limit} bytes: push \
+         fewer refs, or less history, at once"
+    )]
+    TooMuchHeldBack {
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// An earlier sync of the staged objects failed, so none of them can be trusted.
     #[error("the staged objects are lost, because they could not be synced")]
     StagingLost,
@@ -271,9 +292,11 @@ impl Error {
             | Self::DetachedDiffers { .. } => (CloseCode::OBJECT_REFUSED, with_causes(self)),
             Self::DetachedMissing { .. } => (CloseCode::INCOMPLETE, self.to_string()),
             Self::NotComplete { .. } => (CloseCode::VIOLATION, self.to_string()),
-            Self::TooDeep { .. } | Self::TooWide { .. } | Self::TooManyObjects { .. } => {
-                (CloseCode::LIMIT, self.to_string())
-            }
+            Self::TooDeep { .. }
+            | Self::TooWide { .. }
+            | Self::TooManyObjects { .. }
+            | Self::TooMuchHeldBack { .. } => (CloseCode::LIMIT, self.to_string()),
+            Self::Fenced => (CloseCode::BUSY, self.to_string()),
             Self::Misuse { .. } => (CloseCode::INTERNAL, "a fault of the server".to_owned()),
             Self::Busy { .. } => (
                 CloseCode::BUSY,
@@ -312,6 +335,7 @@ impl Error {
             | Self::NoXattrs
             | Self::NotWhole { .. }
             | Self::NotARepository { .. }
+            | Self::Unconditional
             | Self::Config { .. } => (
                 CloseCode::STORAGE_FAILED,
                 "the server's repository cannot be used; its log says why".to_owned(),

@@ -13,11 +13,17 @@ pub(crate) mod closures;
 pub mod collect;
 mod copy;
 mod faulty;
+mod journal;
 #[allow(dead_code, reason = "those who need all of it come one by one")]
 pub(crate) mod layout;
+mod lease;
 mod memory;
+mod push;
 mod random;
 pub(crate) mod seam;
+mod store;
+#[allow(dead_code, reason = "those who need all of it come one by one")]
+pub(crate) mod summary;
 mod timer;
 mod window;
 
@@ -26,8 +32,10 @@ pub use self::clock::{Clock, ManualClock, SystemClock};
 pub use self::copy::{MirrorEvent, MirrorOptions, Mirrored, mirror};
 pub use self::faulty::{Counts, Fate, Faults, Faulty};
 pub use self::memory::{Memory, Quirks, Stored};
+pub use self::push::{BucketPush, BucketStager, BucketStream};
 pub use self::seam::{
     Answer, BadKey, Bucket, BucketError, Class, Condition, DELETE_MAX, Entry, Found, Key, LIST_MAX,
     Listed, Request, Tag, Then, Upload,
 };
+pub use self::store::BucketStore;
 pub use self::window::Window;

@@ -158,6 +158,12 @@ impl Window {
         self.shared.wait(|state| state.is_idle())
     }
 
+    /// Waits until `is_done`, which is asked whenever a request has ended, and returns the first
+    /// error of any request.
+    pub fn wait_until(&self, is_done: impl Fn() -> bool) -> Result<(), BucketError> {
+        self.shared.wait(|_| is_done())
+    }
+
     /// Returns how many requests have succeeded.
     pub fn done(&self) -> u64 {
         self.shared.state.lock().done

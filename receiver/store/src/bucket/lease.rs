@@ -1,0 +1,354 @@
+//! The driver of a push's part in collection: its lease, and what it learns of condemned objects.
+//!
+//! [`Member`] decides, by the rules of [`collect`](super::collect); this sends its requests. The
+//! lease is no lock: nobody waits for it to end (INV-7). A push that is given up for dead is fenced
+//! and publishes nothing: its next renewal fails (R3), and a ref is only set while the last renewal
+//! is young (R8), so that a push which was paused does not go on as if nothing had happened.
+
+use std::time::Duration;
+
+use artifact_formats::ObjectId;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::bucket::client::Client;
+use crate::bucket::collect::{
+    Ask, CLAIM_LIFE, Fate, Gc, Heard, LEASE_LIFE, LEASE_RENEWAL, Lease, Member, Nonce, Phase,
+    condemned_key, decode_ids, encode_ids, spared_key,
+};
+use crate::bucket::layout::{self, SessionId};
+use crate::bucket::push::ask::get;
+use crate::bucket::seam::{Answer, BucketError, Class, Condition, Key, Request, Tag};
+use crate::error::Error;
+
+/// The lease of this push, and its part in collection. Threads share it.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    client: Client,
+    id: SessionId,
+    begun: Duration,
+    // Held while requests are sent, so that one thread drives at a time.
+    driving: Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    member: Member<ObjectId>,
+    // Of the lease as it was last stored or read.
+    tag: Option<Tag>,
+    // The lease as it was last sent.
+    lease: Bytes,
+    gc_tag: Option<Tag>,
+    // The last state of collection, and when it was seen first.
+    seen: Option<(Gc, Duration)>,
+    // The clock before the last renewal was sent.
+    renewed: Duration,
+    sent: Duration,
+}
+
+impl Membership {
+    /// Prepares the part of a new push.
+    pub(crate) fn new(client: &Client, id: SessionId, identity: &str) -> Self {
+        let now = client.clock().now();
+        Self {
+            client: client.clone(),
+            id,
+            begun: now,
+            driving: Mutex::new(()),
+            state: Mutex::new(State {
+                member: Member::new(identity.to_owned()),
+                tag: None,
+                lease: Bytes::new(),
+                gc_tag: None,
+                seen: None,
+                renewed: now,
+                sent: now,
+            }),
+        }
+    }
+
+    /// Returns the name of the push.
+    pub(crate) const fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Returns the last collection that the push keeps to.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.state.lock().member.epoch()
+    }
+
+    /// Returns whether an object is there of which a journal says that it was put, under the list
+    /// of this collection.
+    pub(crate) fn counts(&self, epoch: u64, id: &ObjectId) -> bool {
+        self.state.lock().member.counts(epoch, id)
+    }
+
+    /// Returns whether the push may put an object or rely on it, and calls `act` if it may, before
+    /// another list can condemn the object.
+    pub(crate) fn judge<T>(&self, id: &ObjectId, act: impl FnOnce() -> T) -> Result<T, Fate> {
+        let state = self.state.lock();
+        match state.member.judge(id) {
+            Fate::Free => Ok(act()),
+            fate @ (Fate::Spare | Fate::Wait) => Err(fate),
+        }
+    }
+
+    /// Returns the next request, if there is one to be sent: a caller may send it together with
+    /// others, and hands the answer to [`take`](Self::take).
+    pub(crate) fn request(&self) -> Option<Request> {
+        let mut state = self.state.lock();
+        let ask = state.member.next()?;
+        state.sent = self.client.clock().now();
+        if let Ask::BeginLease(lease) | Ask::RenewLease(lease) = &ask {
+            state.lease = lease.encode().into();
+        }
+        Some(self.request_for(&state, &ask))
+    }
+
+    /// Takes the answer to the last request. `relied` tells which objects the push relies on or has
+    /// begun to put.
+    pub(crate) fn take(
+        &self,
+        answer: Result<Answer, BucketError>,
+        relied: impl Fn(&ObjectId) -> bool,
+    ) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        let Some(ask) = state.member.next() else {
+            return Ok(());
+        };
+        let heard = self.heard(&mut state, &ask, answer, relied)?;
+        if matches!(heard, Heard::Stored) && matches!(ask, Ask::BeginLease(_) | Ask::RenewLease(_))
+        {
+            state.renewed = state.sent;
+        }
+        state.member.hear(heard);
+        let now = self.client.clock().now();
+        if let Some(gc) = state.member.gc()
+            && state.seen.is_none_or(|(seen, _)| seen != gc)
+        {
+            state.seen = Some((gc, now));
+        }
+        Ok(())
+    }
+
+    /// Sends requests until the lease is stored (R1).
+    pub(crate) fn settle_lease(&self) -> Result<(), Error> {
+        while self.is_at_lease()
+            && let Some(request) = self.request()
+        {
+            self.take(self.client.call(&request), |_| false)?;
+        }
+        match self.state.lock().member.is_lost() {
+            true => Err(Error::Fenced),
+            false => Ok(()),
+        }
+    }
+
+    fn is_at_lease(&self) -> bool {
+        matches!(
+            self.state.lock().member.next(),
+            Some(Ask::BeginLease(_) | Ask::ReadLease)
+        )
+    }
+
+    /// Returns puts whose conditions do not hold: a server that takes one ignores conditions. They
+    /// would change nothing.
+    pub(crate) fn canary(&self) -> Vec<Request> {
+        let state = self.state.lock();
+        let conditions = [
+            Condition::New,
+            Condition::Is(Tag::new("of-another-content")),
+        ];
+        let put = |condition| Request::Put {
+            key: layout::session(self.id),
+            content: state.lease.clone(),
+            condition,
+            class: Class::Private,
+        };
+        conditions.into_iter().map(put).collect()
+    }
+
+    /// Sends requests until the push may go on. Fails if it was given up for dead.
+    pub(crate) fn drive(&self, relied: impl Fn(&ObjectId) -> bool) -> Result<(), Error> {
+        let driving = self.driving.lock();
+        while let Some(request) = self.request() {
+            self.take(self.client.call(&request), &relied)?;
+        }
+        drop(driving);
+        if self.state.lock().member.is_lost() {
+            return Err(Error::Fenced);
+        }
+        Ok(())
+    }
+
+    /// Renews the lease if that is due, and takes in what collection does.
+    pub(crate) fn renew_if_due(&self, relied: impl Fn(&ObjectId) -> bool) -> Result<(), Error> {
+        if self.age() < LEASE_RENEWAL {
+            return Ok(());
+        }
+        self.state.lock().member.renew_now();
+        self.drive(relied)
+    }
+
+    /// Returns which of some objects the push may not rely on: those that it may after
+    /// [sparing](Self::spare) them, and those that it may not at all. One that was spared counts
+    /// among neither (R4).
+    pub(crate) fn doubtful(
+        &self,
+        ids: impl Iterator<Item = ObjectId>,
+    ) -> (Vec<ObjectId>, Vec<ObjectId>) {
+        let state = self.state.lock();
+        let (mut spare, mut wait) = (Vec::new(), Vec::new());
+        if state.member.gc().is_some_and(|gc| gc.phase == Phase::Idle) {
+            return (spare, wait);
+        }
+        for id in ids {
+            match state.member.judge(&id) {
+                Fate::Free => {}
+                Fate::Spare => spare.push(id),
+                Fate::Wait => wait.push(id),
+            }
+        }
+        (spare, wait)
+    }
+
+    /// Spares condemned objects, as far as they still can be.
+    pub(crate) fn spare(
+        &self,
+        ids: Vec<ObjectId>,
+        relied: impl Fn(&ObjectId) -> bool,
+    ) -> Result<(), Error> {
+        self.state.lock().member.spare(ids);
+        self.drive(relied)
+    }
+
+    /// Reads the last list, so that journals from before it count.
+    pub(crate) fn read_last_list(&self, relied: impl Fn(&ObjectId) -> bool) -> Result<(), Error> {
+        self.state.lock().member.read_last_list();
+        self.drive(relied)
+    }
+
+    /// Waits a little, and looks whether a sweep is over.
+    pub(crate) fn wait(&self, relied: impl Fn(&ObjectId) -> bool) -> Result<(), Error> {
+        self.client.clock().sleep(SWEEP_LOOKED_AT_EVERY);
+        let now = self.client.clock().now();
+        {
+            let mut state = self.state.lock();
+            let since = state.seen.map_or(now, |(_, since)| since);
+            // R22.
+            if now.saturating_sub(since) > CLAIM_LIFE {
+                let by = getrandom::u64().unwrap_or_default();
+                state.member.end_dead_sweep(Nonce(by));
+            } else {
+                state.member.look();
+            }
+        }
+        self.drive(&relied)?;
+        self.renew_if_due(relied)
+    }
+
+    /// Fails unless the lease is so young that nobody can have given the push up, nor will before a
+    /// request that is sent now has ended.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let is_old = self.client.clock().now().saturating_sub(self.begun) >= PUSH_MAX;
+        if is_old || self.age() >= LEASE_LIFE / 2 || self.state.lock().member.is_lost() {
+            return Err(Error::Fenced);
+        }
+        Ok(())
+    }
+
+    fn age(&self) -> Duration {
+        let renewed = self.state.lock().renewed;
+        self.client.clock().now().saturating_sub(renewed)
+    }
+
+    fn request_for(&self, state: &State, ask: &Ask<ObjectId>) -> Request {
+        let key = layout::session(self.id);
+        let put = |key: Key, content: Bytes, condition| Request::Put {
+            key,
+            content,
+            condition,
+            class: Class::Private,
+        };
+        let is = |tag: &Option<Tag>| {
+            Condition::Is(tag.clone().unwrap_or_else(|| Tag::new("never-seen")))
+        };
+        match ask {
+            Ask::BeginLease(_) => put(key, state.lease.clone(), Condition::New),
+            Ask::RenewLease(_) => put(key, state.lease.clone(), is(&state.tag)),
+            Ask::MoveGc(_, to) => put(layout::gc(), to.encode().into(), is(&state.gc_tag)),
+            Ask::ReadLease => get(&key),
+            Ask::ReadGc => get(&layout::gc()),
+            Ask::ReadList(name) => get(&condemned_key(*name)),
+            Ask::Spare { epoch, part, ids } => {
+                let key = spared_key(*epoch, self.id, *part);
+                put(key, encode_ids(ids), Condition::Always)
+            }
+        }
+    }
+
+    fn heard(
+        &self,
+        state: &mut State,
+        ask: &Ask<ObjectId>,
+        answer: Result<Answer, BucketError>,
+        relied: impl Fn(&ObjectId) -> bool,
+    ) -> Result<Heard<ObjectId>, Error> {
+        let is_put = matches!(
+            ask,
+            Ask::BeginLease(_) | Ask::RenewLease(_) | Ask::Spare { .. } | Ask::MoveGc(..)
+        );
+        let lease = layout::session(self.id);
+        let failed = || Error::bucket("keeping", &lease);
+        let found = match answer {
+            Ok(Answer::Stored(tag)) if is_put => {
+                match ask {
+                    Ask::BeginLease(_) | Ask::RenewLease(_) => state.tag = Some(tag),
+                    Ask::MoveGc(..) => state.gc_tag = Some(tag),
+                    Ask::Spare { .. } | Ask::ReadLease | Ask::ReadGc | Ask::ReadList(_) => {}
+                }
+                return Ok(Heard::Stored);
+            }
+            Ok(Answer::NotMet) if is_put => return Ok(Heard::NotMet),
+            Err(BucketError::Unclear(_)) if is_put => return Ok(Heard::Unclear),
+            Ok(Answer::Found(found)) if !is_put => Some(found),
+            Ok(Answer::Absent) if !is_put => None,
+            Ok(other) => return Err(failed()(BucketError::misfit("a request", &other))),
+            Err(error) => return Err(failed()(error)),
+        };
+        let damaged = || failed()(BucketError::Broken("a record of it is damaged".to_owned()));
+        Ok(match ask {
+            Ask::ReadGc => Heard::Gc(match found {
+                Some(found) => {
+                    state.gc_tag = Some(found.tag);
+                    Some(Gc::decode(&found.content).ok_or_else(damaged)?)
+                }
+                None => None,
+            }),
+            Ask::ReadList(_) => Heard::List(match found {
+                Some(found) => {
+                    let list = decode_ids(&found.content).ok_or_else(damaged)?;
+                    let relied = list.iter().filter(|id| relied(id)).copied().collect();
+                    Some((list, relied))
+                }
+                None => None,
+            }),
+            Ask::ReadLease
+            | Ask::BeginLease(_)
+            | Ask::RenewLease(_)
+            | Ask::Spare { .. }
+            | Ask::MoveGc(..) => Heard::Lease(match found {
+                Some(found) => {
+                    state.tag = Some(found.tag);
+                    Some(Lease::decode(&found.content).ok_or_else(damaged)?)
+                }
+                None => None,
+            }),
+        })
+    }
+}
+
+/// How long a push may last.
+pub(crate) const PUSH_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+const SWEEP_LOOKED_AT_EVERY: Duration = Duration::from_secs(2);

@@ -1,0 +1,391 @@
+//! The beginning of a push: looks up and judges its updates, and collects commits to rely on.
+//!
+//! Everything is asked for together, in three rounds: refs, signatures and neighbours; the lease
+//! and guards; then, under the lease, the refs of all commits that may be relied on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use artifact_formats::{Checksum, RefName};
+use artifact_protocol::frame::{RefUpdate, Verdict};
+use artifact_protocol::limits::MAX_BASES;
+use artifact_protocol::session::Announcement;
+use parking_lot::Mutex;
+
+use crate::bucket::client::Client;
+use crate::bucket::closures::Heading;
+use crate::bucket::journal::{Earlier, Journal};
+use crate::bucket::layout::{self, SessionId};
+use crate::bucket::lease::{Membership, PUSH_MAX};
+use crate::bucket::push::ask::{ask_all, found_at, get};
+use crate::bucket::push::bases::Bases;
+use crate::bucket::push::guards;
+use crate::bucket::push::state::PushState;
+use crate::bucket::push::survey;
+use crate::bucket::push::update::{Held, Update, conflict};
+use crate::bucket::push::work::{Work, Writer};
+use crate::bucket::seam::{Answer, BucketError, Entry, Found, Key, LIST_MAX, Request};
+use crate::bucket::window::Window;
+use crate::error::Error;
+use crate::local::StoreConfig;
+use crate::policy::Current;
+
+/// What one ref of an announcement needs besides itself.
+type Refs = BTreeMap<RefName, Held>;
+
+/// Looks up the announced refs and judges them.
+pub(crate) fn announce(
+    client: &Client,
+    config: &StoreConfig,
+    collection: Option<&str>,
+    announcement: &Announcement,
+) -> Result<(Arc<Work>, PushState), Error> {
+    let mut state = PushState::new(client, &config.policy, collection, announcement);
+    let first = look(client, config, announcement, &mut state)?;
+    let mut work = Work {
+        client: client.clone(),
+        window: Window::new(client.clone()),
+        limits: config.limits,
+        known: Mutex::default(),
+        bases: Mutex::default(),
+        held_back: Mutex::default(),
+        writer: None,
+    };
+    judge(&work, &mut state, announcement, &first.refs)?;
+    let is_accepted = state.accepted().next().is_some();
+    if is_accepted && !state.is_dry_run() {
+        work.writer = Some(join(&work, &mut state, &config.identity)?);
+    }
+    if is_accepted {
+        refuse_conflicts(&mut state);
+        // A bucket that lost an object below one commit may have lost some below others: everything
+        // is sent.
+        let candidates = match state.updates.iter().any(Update::heals) {
+            true => Candidates::default(),
+            false => candidates(&state, announcement, &first),
+        };
+        collect_bases(&work, candidates)?;
+    }
+    Ok((Arc::new(work), state))
+}
+
+/// What the first round has found.
+struct First {
+    refs: Refs,
+    // The newest refs beside the announced ones, the newest first.
+    neighbours: Vec<RefName>,
+}
+
+/// Asks for the announced refs and those of proposed bases, for detached metadata, for refs beside
+/// the announced ones, and for journals.
+fn look(
+    client: &Client,
+    config: &StoreConfig,
+    announcement: &Announcement,
+    state: &mut PushState,
+) -> Result<First, Error> {
+    let bases = announcement.bases.iter().take(MAX_BASES);
+    let announced = announcement.refs.iter().map(|wanted| &wanted.name);
+    let names: BTreeSet<_> = announced.chain(bases.map(|base| &base.name)).collect();
+    let names: Vec<_> = names
+        .into_iter()
+        .filter_map(|name| Some((name, layout::head(name)?)))
+        .collect();
+    let signed = announcement.refs.iter().filter(|r| r.detached.is_some());
+    let signed: BTreeSet<_> = signed.map(|wanted| wanted.commit).collect();
+    let parents = announcement.refs.iter().filter_map(|r| r.name.parent());
+    let parents: BTreeSet<_> = parents.take(PARENTS_LISTED).collect();
+    let list = |prefix, most| Request::List {
+        prefix,
+        after: None,
+        most,
+    };
+    let mut requests: Vec<_> = names.iter().map(|(_, key)| get(key)).collect();
+    requests.extend(signed.iter().map(|commit| get(&layout::detached(*commit))));
+    requests.extend(
+        parents
+            .iter()
+            .map(|dir| list(layout::heads_below(dir), SEARCHED_MAX)),
+    );
+    requests.push(list(layout::journals_of(&config.identity), LIST_MAX));
+    let mut answers = ask_all(client, requests).into_iter();
+    let mut refs = Refs::new();
+    for ((name, key), answer) in names.iter().zip(answers.by_ref()) {
+        refs.insert((*name).clone(), Held::of(found_at(key, answer)?.as_ref()));
+    }
+    for (commit, answer) in signed.iter().zip(answers.by_ref()) {
+        if let Some(found) = found_at(&layout::detached(*commit), answer)? {
+            let there = (Checksum::of(&found.content), found.tag);
+            state.attached.insert(*commit, there);
+        }
+    }
+    let mut neighbours = Vec::new();
+    for (dir, answer) in parents.iter().zip(answers.by_ref()) {
+        neighbours.extend(listed(dir, answer)?);
+    }
+    let mut newest: Vec<_> = neighbours
+        .iter()
+        .filter_map(|entry| Some((entry.modified, layout::head_of(&entry.key)?)))
+        .filter(|(_, name)| name.parent().is_some_and(|dir| parents.contains(dir)))
+        .collect();
+    newest.sort_unstable_by(|a, b| b.cmp(a));
+    let journals = answers.next().unwrap_or(Ok(Answer::Deleted));
+    let journals = listed(&"journals", journals)?;
+    state.earlier = Earlier::of(journals, client.clock().wall(), PUSH_MAX);
+    Ok(First {
+        refs,
+        neighbours: newest.into_iter().map(|(_, name)| name).collect(),
+    })
+}
+
+fn listed(
+    what: &impl std::fmt::Display,
+    answer: Result<Answer, BucketError>,
+) -> Result<Vec<Entry>, Error> {
+    match answer {
+        Ok(Answer::Listed(listed)) => Ok(listed.entries),
+        Ok(other) => Err(Error::bucket("listing", what)(BucketError::misfit(
+            "a list", &other,
+        ))),
+        Err(error) => Err(Error::bucket("listing", what)(error)),
+    }
+}
+
+/// Judges each update by the values that were found.
+fn judge(
+    work: &Work,
+    state: &mut PushState,
+    announcement: &Announcement,
+    refs: &Refs,
+) -> Result<(), Error> {
+    let mut taken = BTreeSet::new();
+    let whole = whole(work, state, announcement, refs)?;
+    for wanted in &announcement.refs {
+        let key = layout::head(&wanted.name);
+        let held = refs.get(&wanted.name).cloned().unwrap_or(Held::Nothing);
+        let commit = held.commit();
+        let complete = commit.is_some_and(|held| held != wanted.commit || whole.contains(&held));
+        // The verdict comes once all is known of the update.
+        let update = Update::announced(wanted, key, held, !complete);
+        state.updates.push(update);
+        let at = state.updates.len() - 1;
+        let current = Current {
+            commit,
+            complete,
+            new: state.existing(work, at)?,
+        };
+        let mut verdict = state.policy.judge_announced(wanted, current);
+        if state.updates[at].key.is_none() {
+            verdict = Verdict::Refused(conflict(&too_long()));
+        }
+        let name = wanted.name.as_str();
+        if verdict == Verdict::Accepted && is_in_the_way(name, &taken) {
+            let why = "the push sets another ref above or below it";
+            verdict = Verdict::Refused(conflict(why));
+        }
+        if verdict == Verdict::Accepted {
+            taken.insert(name);
+        }
+        state.updates[at].judge(verdict);
+    }
+    Ok(())
+}
+
+/// Returns which of the announced commits are here, complete, and the refs' values already.
+fn whole(
+    work: &Work,
+    state: &mut PushState,
+    announcement: &Announcement,
+    refs: &Refs,
+) -> Result<BTreeSet<Checksum>, Error> {
+    let holds = |wanted: &&RefUpdate| {
+        refs.get(&wanted.name)
+            .is_some_and(|held| held.commit() == Some(wanted.commit))
+    };
+    let held = announcement.refs.iter().filter(holds);
+    let held: BTreeSet<_> = held.map(|wanted| wanted.commit).collect();
+    let part = |commit: &Checksum| Request::GetRange {
+        key: layout::closure(*commit),
+        from: 0,
+        most: Heading::LEN_MAX,
+    };
+    let answers = ask_all(&work.client, held.iter().map(part).collect());
+    let mut whole = BTreeSet::new();
+    for (commit, answer) in held.into_iter().zip(answers) {
+        let found = found_at(&layout::closure(commit), answer)?;
+        let heading = found.and_then(|found: Found| Heading::decode(commit, &found.content));
+        let heading = match heading {
+            Some(heading) => Some(heading),
+            None => survey::list(&work.client, commit)?.map(|list| list.heading().clone()),
+        };
+        let Some(heading) = heading else { continue };
+        state.history.learn_heading(commit, &heading);
+        // If offered ancestors are missing, the push is not up to date.
+        if is_filled(work, state, commit)? {
+            whole.insert(commit);
+        }
+    }
+    Ok(whole)
+}
+
+/// Returns whether all ancestors of a commit that the client may offer are here.
+fn is_filled(work: &Work, state: &mut PushState, commit: Checksum) -> Result<bool, Error> {
+    let mut ancestors = Vec::new();
+    let mut at = commit;
+    while ancestors.len() < state.depth
+        && let Some(parent) = state.history.parent(at)?
+    {
+        ancestors.push(parent);
+        at = parent;
+    }
+    let first = |commit: &Checksum| Request::GetRange {
+        key: layout::object(&artifact_formats::ObjectId::commit(*commit)),
+        from: 0,
+        most: 1,
+    };
+    let answers = ask_all(&work.client, ancestors.iter().map(first).collect());
+    for (commit, answer) in ancestors.into_iter().zip(answers) {
+        if found_at(&layout::closure(commit), answer)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Takes part in collection, and looks whether names are taken.
+fn join(work: &Work, state: &mut PushState, identity: &str) -> Result<Writer, Error> {
+    let id = random().map(SessionId::new)?;
+    let client = &work.client;
+    let membership = Membership::new(client, id, identity);
+    let new = state
+        .accepted()
+        .filter(|update| update.held == Held::Nothing);
+    let names = guards::names(new.map(|update| &update.wanted.name));
+    let keys: Vec<_> = names
+        .iter()
+        .filter_map(|name| layout::guard(name))
+        .collect();
+    let mut requests: Vec<_> = keys.iter().map(get).collect();
+    requests.extend(membership.request());
+    let mut answers = ask_all(client, requests).into_iter();
+    let mut found = BTreeMap::new();
+    for ((name, key), answer) in names.into_iter().zip(&keys).zip(answers.by_ref()) {
+        if let Some(guard) = found_at(key, answer)? {
+            found.insert(name.to_owned(), guard);
+        }
+    }
+    state.guards.learn(found);
+    if let Some(answer) = answers.next() {
+        membership.take(answer, |_| false)?;
+    }
+    membership.settle_lease()?;
+    let journal = Journal::new(identity, id, client.clock().now());
+    Ok(Writer::new(membership, journal))
+}
+
+/// Refuses new refs whose names are taken for something else.
+fn refuse_conflicts(state: &mut PushState) {
+    let guards = std::mem::take(&mut state.guards);
+    for update in state.accepted_mut() {
+        if update.held == Held::Nothing
+            && let Some(why) = guards.conflict(&update.wanted.name)
+        {
+            update.refuse(conflict(why));
+        }
+    }
+    state.guards = guards;
+}
+
+/// Refs whose commits a push may rely on.
+#[derive(Default)]
+struct Candidates {
+    /// Those that the client named, each with the commit that it must hold, or replaces.
+    named: Vec<(Key, Option<Checksum>)>,
+    /// Those that may help.
+    others: Vec<Key>,
+}
+
+fn candidates(state: &PushState, announcement: &Announcement, first: &First) -> Candidates {
+    let proposed = announcement.bases.iter().take(MAX_BASES);
+    let proposed = proposed.filter_map(|base| Some((layout::head(&base.name)?, Some(base.commit))));
+    let held = |update: &&Update| update.held.commit().is_some();
+    let replaced = state.updates.iter().filter(held).take(MAX_BASES);
+    let replaced = replaced.filter_map(|update| Some((update.key.clone()?, None)));
+    Candidates {
+        named: proposed.chain(replaced).collect(),
+        others: (first.neighbours.iter().take(MAX_BASES))
+            .filter_map(layout::head)
+            .collect(),
+    }
+}
+
+/// Reads what refs hold, under the lease, so that nothing below these commits is collected from now
+/// on.
+fn collect_bases(work: &Work, candidates: Candidates) -> Result<(), Error> {
+    let Candidates { named, others } = candidates;
+    let keys = named.iter().map(|(key, _)| key).chain(&others);
+    let mut requests: Vec<_> = keys.map(get).collect();
+    let mut canary = Vec::new();
+    if let Some(writer) = &work.writer {
+        // With the first look at what is collected, so that it takes no time of its own.
+        canary = writer.membership.canary();
+        requests.extend(canary.iter().cloned());
+        requests.extend(writer.membership.request());
+    }
+    let mut answers = ask_all(&work.client, requests).into_iter();
+    let mut bases = Bases::default();
+    for ((key, expected), answer) in named.iter().zip(answers.by_ref()) {
+        let held = Held::of(found_at(key, answer)?.as_ref()).commit();
+        if let Some(held) = held.filter(|held| expected.is_none_or(|wanted| wanted == *held)) {
+            bases.add(held);
+        }
+    }
+    for (key, answer) in others.iter().zip(answers.by_ref()) {
+        if let Some(held) = Held::of(found_at(key, answer)?.as_ref()).commit() {
+            bases.suggest(held);
+        }
+    }
+    for answer in answers.by_ref().take(canary.len()) {
+        if matches!(answer, Ok(Answer::Stored(_))) {
+            return Err(Error::Unconditional);
+        }
+    }
+    if let Some(writer) = &work.writer {
+        if let Some(answer) = answers.next() {
+            writer.membership.take(answer, |_| false)?;
+        }
+        writer.membership.drive(|_| false)?;
+    }
+    *work.bases.lock() = bases;
+    Ok(())
+}
+
+/// Returns a random number.
+fn random() -> Result<u64, Error> {
+    getrandom::u64().map_err(|error| Error::io("choosing a name for", &"a push")(error.into()))
+}
+
+fn too_long() -> String {
+    format!(
+        "its name has more than {} bytes, for which object storage has no room",
+        layout::REF_LEN_MAX
+    )
+}
+
+/// Returns whether one of these names is above or below a name.
+fn is_in_the_way(name: &str, taken: &BTreeSet<&str>) -> bool {
+    let above = name
+        .match_indices('/')
+        .any(|(end, _)| name.get(..end).is_some_and(|above| taken.contains(above)));
+    let below = format!("{name}/");
+    above
+        || taken
+            .range(below.as_str()..)
+            .next()
+            .is_some_and(|next| next.starts_with(&below))
+}
+
+/// Directories of refs in which a push looks for neighbours.
+const PARENTS_LISTED: usize = 4;
+/// Refs looked at in one directory; in a larger one any of them will do.
+const SEARCHED_MAX: u32 = 256;

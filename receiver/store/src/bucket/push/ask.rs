@@ -1,0 +1,120 @@
+//! Requests that are sent together, each with an answer or an error of its own.
+//!
+//! A [window](crate::bucket::window) stops at the first error, as staging must. Looking things up
+//! and setting refs needs to know what became of each request.
+
+use std::sync::mpsc::{Sender, channel};
+
+use crate::bucket::client::{Client, dropped};
+use crate::bucket::seam::{Answer, BucketError, Found, Key, Request};
+use crate::error::Error;
+
+/// Sends requests, many at once, and returns what became of each, in order.
+///
+/// What is safe to repeat is repeated, as [`Client::call`] does. Waits for all of them.
+pub(crate) fn ask_all(client: &Client, requests: Vec<Request>) -> Vec<Result<Answer, BucketError>> {
+    let mut outcomes = ask_once(client, &requests, || true);
+    for (request, outcome) in requests.iter().zip(&mut outcomes) {
+        let again = match outcome {
+            Err(BucketError::Busy(_)) => true,
+            Err(BucketError::Unclear(_)) => request.is_repeatable(),
+            Ok(_) | Err(BucketError::Refused(_) | BucketError::Broken(_)) => false,
+        };
+        if again {
+            *outcome = client.call(request);
+        }
+    }
+    outcomes
+}
+
+/// Sends each request once, as long as `may` says so right before it, and returns what became of
+/// each, in order. One that was not sent counts as if the server had been too busy for it.
+pub(crate) fn ask_once(
+    client: &Client,
+    requests: &[Request],
+    may: impl Fn() -> bool,
+) -> Vec<Result<Answer, BucketError>> {
+    let (sender, answers) = channel();
+    let not_sent = || Err(BucketError::Busy("it was not asked".to_owned()));
+    let mut outcomes: Vec<_> = requests.iter().map(|_| not_sent()).collect();
+    let (mut next, mut flying) = (0, 0);
+    loop {
+        while let Some(request) = requests.get(next).filter(|_| flying < AT_ONCE)
+            && may()
+        {
+            let mut reply = Reply {
+                at: next,
+                sender: Some(sender.clone()),
+            };
+            next += 1;
+            flying += 1;
+            let then = Box::new(move |answer| reply.give(answer));
+            client.bucket().start(request.clone(), then);
+        }
+        if flying == 0 {
+            break;
+        }
+        let Ok((at, outcome)) = answers.recv() else {
+            break;
+        };
+        flying -= 1;
+        outcomes[at] = outcome;
+    }
+    outcomes
+}
+
+/// Reads objects, many at once, in order; `None` for one that is not there.
+pub(crate) fn get_all(client: &Client, keys: &[Key]) -> Result<Vec<Option<Found>>, Error> {
+    let answers = ask_all(client, keys.iter().map(get).collect());
+    let found = answers.into_iter().zip(keys);
+    found.map(|(answer, key)| found_at(key, answer)).collect()
+}
+
+/// Returns the request to read an object.
+pub(crate) fn get(key: &Key) -> Request {
+    Request::Get {
+        key: key.clone(),
+        unless: None,
+    }
+}
+
+/// Takes the answer to a read of this key.
+pub(crate) fn found_at(
+    key: &Key,
+    answer: Result<Answer, BucketError>,
+) -> Result<Option<Found>, Error> {
+    found(answer).map_err(Error::bucket("reading", key))
+}
+
+/// Takes the answer to a read.
+fn found(answer: Result<Answer, BucketError>) -> Result<Option<Found>, BucketError> {
+    match answer? {
+        Answer::Found(found) => Ok(Some(found)),
+        Answer::Absent => Ok(None),
+        other => Err(BucketError::misfit("a read", &other)),
+    }
+}
+
+/// Gives an answer once, also when the engine forgets the request.
+struct Reply {
+    at: usize,
+    sender: Option<Sender<(usize, Result<Answer, BucketError>)>>,
+}
+
+impl Reply {
+    fn give(&mut self, answer: Result<Answer, BucketError>) {
+        if let Some(sender) = self.sender.take() {
+            // Nobody stops waiting before all have answered.
+            let _ = sender.send((self.at, answer));
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.give(Err(dropped()));
+    }
+}
+
+/// The most requests in flight: they are small, and few pushes need more.
+const AT_ONCE: usize = 64;

@@ -1,0 +1,203 @@
+//! Whether everything that new commits reach is here (INV-2), from what the push has in memory.
+//!
+//! An object is here if it was put in this push, was put in an earlier one of the same identity, or
+//! lies below a commit that is relied on. Each is looked at once, without recursion; everything
+//! below a directory comes before it, so that its height is known (`descent.rs`).
+
+use std::collections::BTreeSet;
+
+use artifact_formats::limits::MAX_TREE_DEPTH;
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
+use artifact_protocol::limits::MAX_MISSING_IDS;
+
+use crate::bucket::push::bases::Bases;
+use crate::bucket::push::known::{Below, Known};
+use crate::error::Error;
+use crate::local::repository::descent::{Descent, Levels, Next, TooMuch};
+
+/// The result of a walk.
+#[derive(Debug)]
+pub(crate) enum Closure {
+    /// Everything is here. These commits were sent, children before their parents.
+    Complete(Vec<Checksum>),
+    /// These are missing; at most [`MAX_MISSING_IDS`], perhaps more (LIM-20).
+    Missing(Vec<ObjectId>),
+}
+
+/// What a walk goes by.
+pub(crate) struct Ground<'a> {
+    pub(crate) known: &'a mut Known,
+    pub(crate) bases: &'a mut Bases,
+    /// Returns the parent of a commit, if the commit is known and has one.
+    pub(crate) parent: &'a mut dyn FnMut(Checksum) -> Result<Option<Checksum>, Error>,
+    /// Reads what an object names of which that was not kept.
+    pub(crate) read: &'a dyn Fn(ObjectId) -> Result<Vec<ObjectId>, Error>,
+}
+
+/// Walks everything that commits reach; a parent only if it was sent. The walk looks for parents
+/// that were sent past up to `history` that were not.
+///
+/// Fails, by fault of the peer, when directories nest deeper than LIM-21 on any path, including
+/// those below commits that are relied on.
+pub(crate) fn walk(
+    ground: Ground<'_>,
+    commits: &[Checksum],
+    history: usize,
+) -> Result<Closure, Error> {
+    ground.known.begin_walk();
+    ground.bases.begin_walk();
+    let mut walk = Walk {
+        ground,
+        commits: Vec::new(),
+        missing: BTreeSet::new(),
+    };
+    for &commit in commits {
+        walk.histories(commit)?;
+        walk.follow(commit, history)?;
+    }
+    Ok(if walk.missing.is_empty() {
+        Closure::Complete(walk.commits)
+    } else {
+        Closure::Missing(walk.missing.into_iter().collect())
+    })
+}
+
+struct Walk<'a> {
+    ground: Ground<'a>,
+    // Those that were sent.
+    commits: Vec<Checksum>,
+    missing: BTreeSet<ObjectId>,
+}
+
+/// The state of an object when it is named.
+enum Look {
+    /// It is here with everything below it, or missing.
+    Settled(Levels),
+    /// It is here, and the objects below it are to be looked at.
+    Enter,
+}
+
+impl Walk<'_> {
+    /// Walks a commit, and those of its parents that were sent: these are published, and so must be
+    /// complete.
+    fn histories(&mut self, commit: Checksum) -> Result<(), Error> {
+        let mut next = Some(commit);
+        while let Some(commit) = next.take() {
+            let id = ObjectId::commit(commit);
+            if matches!(self.look(id), Look::Settled(_)) {
+                return Ok(());
+            }
+            self.commits.push(commit);
+            self.ground.known.reach(&id, Levels::default());
+            for child in self.below(id)? {
+                match child.kind {
+                    ObjectKind::Dirtree => self.tree(child)?,
+                    ObjectKind::File | ObjectKind::Dirmeta | ObjectKind::Commit => {
+                        self.look(child);
+                    }
+                }
+            }
+            let parent = (self.ground.parent)(commit)?.map(ObjectId::commit);
+            let sent = parent.filter(|parent| self.ground.known.holds(parent));
+            next = sent.map(|parent| parent.checksum);
+        }
+        Ok(())
+    }
+
+    /// Looks for ancestors that were sent, beyond those that were not.
+    fn follow(&mut self, commit: Checksum, history: usize) -> Result<(), Error> {
+        let mut next = commit;
+        for _ in 0..history {
+            let Some(parent) = (self.ground.parent)(next)? else {
+                break;
+            };
+            if self.ground.known.holds(&ObjectId::commit(parent)) {
+                self.histories(parent)?;
+            }
+            next = parent;
+        }
+        Ok(())
+    }
+
+    fn tree(&mut self, root: ObjectId) -> Result<(), Error> {
+        let mut descent = Descent::new(MAX_TREE_DEPTH);
+        match self.look(root) {
+            Look::Settled(levels) if levels.are_too_many() => return Err(too_deep(root)),
+            Look::Settled(_) => {}
+            Look::Enter => self.enter(&mut descent, root)?,
+        }
+        while let Some(next) = descent.next() {
+            match next {
+                // The client will be told of no more.
+                _ if self.is_over() => return Ok(()),
+                Next::Look(id) => match self.look(id) {
+                    Look::Settled(levels) => descent.settle(levels),
+                    Look::Enter => self.enter(&mut descent, id)?,
+                },
+                Next::Done(id, levels) if levels.are_too_many() => return Err(too_deep(id)),
+                Next::Done(id, levels) => self.ground.known.reach(&id, levels),
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at every child of a directory except directories, which it queues.
+    fn enter(&mut self, descent: &mut Descent, id: ObjectId) -> Result<(), Error> {
+        let children = self.below(id)?;
+        for &child in &children {
+            if child.kind != ObjectKind::Dirtree {
+                self.look(child);
+            }
+        }
+        match descent.enter(id, children) {
+            Ok(()) => Ok(()),
+            Err(TooMuch::Deep) => Err(too_deep(id)),
+            Err(TooMuch::Wide) => Err(Error::TooWide { id }),
+        }
+    }
+
+    fn below(&self, id: ObjectId) -> Result<Vec<ObjectId>, Error> {
+        let known = &self.ground.known;
+        let below = known.find(&id).map(|number| known.below(number));
+        match below {
+            Some(Below::Names(names)) => Ok(names.iter().map(|name| known.id(*name)).collect()),
+            Some(Below::Unknown) | None => (self.ground.read)(id),
+        }
+    }
+
+    /// Decides about a named object.
+    fn look(&mut self, id: ObjectId) -> Look {
+        let missing = Look::Settled(Levels::default());
+        if self.is_over() {
+            return missing;
+        }
+        match self.ground.known.reached(&id) {
+            Some(Some(levels)) => return Look::Settled(levels),
+            Some(None) => {}
+            None => {
+                if let Some(levels) = self.ground.bases.cover(&id) {
+                    return Look::Settled(levels);
+                }
+                self.missing.insert(id);
+                return missing;
+            }
+        }
+        if id.kind.has_children() {
+            return Look::Enter;
+        }
+        self.ground.known.reach(&id, Levels::default());
+        missing
+    }
+
+    fn is_over(&self) -> bool {
+        self.missing.len() >= MAX_MISSING_IDS
+    }
+}
+
+const fn too_deep(id: ObjectId) -> Error {
+    // REQ-44.
+    Error::TooDeep {
+        id,
+        limit: MAX_TREE_DEPTH,
+    }
+}

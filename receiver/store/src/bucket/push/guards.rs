@@ -1,0 +1,162 @@
+//! Guards of names: a bucket would let one ref be `a` and another `a/b`, which no repository on a
+//! disk can hold.
+//!
+//! Each name that is a ref or leads to refs has a guard that says which of the two it is. A push
+//! creates the guards of a new ref before the ref, and never changes or removes one: so of two
+//! pushes that want a name for different things one fails, whatever else happens. Tools that remove
+//! refs remove guards.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use artifact_formats::RefName;
+use bytes::Bytes;
+
+use crate::bucket::client::Client;
+use crate::bucket::layout;
+use crate::bucket::push::ask::{ask_all, get_all};
+use crate::bucket::seam::{Answer, BucketError, Class, Condition, Found, Request};
+use crate::error::Error;
+
+/// What a name is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Taken {
+    ByRef,
+    ByDir,
+}
+
+impl Taken {
+    /// Returns the content of a guard.
+    pub(crate) const fn content(self) -> Bytes {
+        Bytes::from_static(match self {
+            Self::ByRef => b"ref\n",
+            Self::ByDir => b"dir\n",
+        })
+    }
+
+    /// Reads a guard; `None` if it is none.
+    pub(crate) fn parse(content: &[u8]) -> Option<Self> {
+        let mut kinds = [Self::ByRef, Self::ByDir].into_iter();
+        kinds.find(|kind| kind.content()[..] == *content)
+    }
+
+    /// Returns why a ref cannot be set for which the name would have to be taken differently.
+    const fn why(self) -> &'static str {
+        match self {
+            Self::ByRef => "a part of its name is a ref",
+            Self::ByDir => "there are refs below it",
+        }
+    }
+}
+
+/// The guards that a push has found.
+#[derive(Debug, Default)]
+pub(crate) struct Guards {
+    found: BTreeMap<String, Taken>,
+}
+
+impl Guards {
+    /// Takes guards that were read.
+    pub(crate) fn learn(&mut self, found: BTreeMap<String, Found>) {
+        for (name, found) in found {
+            if let Some(taken) = Taken::parse(&found.content) {
+                self.found.insert(name, taken);
+            }
+        }
+    }
+
+    /// Returns the guards of these refs that were not found.
+    pub(crate) fn missing<'a>(
+        &self,
+        refs: impl Iterator<Item = &'a RefName>,
+    ) -> Vec<(&'a str, Taken)> {
+        let needed = refs.flat_map(needed);
+        let missing = needed.filter(|(name, _)| !self.found.contains_key(*name));
+        missing.collect::<BTreeMap<_, _>>().into_iter().collect()
+    }
+
+    /// Notes a guard that was created.
+    pub(crate) fn created(&mut self, (name, taken): (&str, Taken)) {
+        self.found.insert(name.to_owned(), taken);
+    }
+
+    /// Creates the guards of these refs that were not found.
+    pub(crate) fn create<'a>(
+        &mut self,
+        client: &Client,
+        refs: impl Iterator<Item = &'a RefName>,
+    ) -> Result<(), Error> {
+        let mut left: Vec<(&str, Taken)> = self.missing(refs);
+        for _ in 0..TURNS {
+            if left.is_empty() {
+                return Ok(());
+            }
+            let answers = ask_all(client, left.iter().filter_map(put).collect());
+            let mut doubtful = BTreeSet::new();
+            for ((name, taken), answer) in left.iter().zip(answers) {
+                match answer {
+                    Ok(Answer::Stored(_)) => self.created((*name, *taken)),
+                    Ok(Answer::NotMet) | Err(BucketError::Unclear(_)) => {
+                        doubtful.insert(*name);
+                    }
+                    Ok(other) => {
+                        let misfit = BucketError::misfit("a put", &other);
+                        return Err(Error::bucket("guarding", name)(misfit));
+                    }
+                    Err(error) => return Err(Error::bucket("guarding", name)(error)),
+                }
+            }
+            self.read(client, doubtful)?;
+            left.retain(|(name, _)| !self.found.contains_key(*name));
+        }
+        let name = left.first().map_or("", |(name, _)| name);
+        let unclear = BucketError::Unclear("each answer was lost".to_owned());
+        Err(Error::bucket("guarding", &name)(unclear))
+    }
+
+    /// Returns why a ref cannot be set, if its name or a part of it is taken for something else.
+    pub(crate) fn conflict(&self, name: &RefName) -> Option<&'static str> {
+        needed(name).find_map(|(part, wanted)| {
+            let taken = self.found.get(part)?;
+            (*taken != wanted).then(|| taken.why())
+        })
+    }
+
+    fn read(&mut self, client: &Client, names: BTreeSet<&str>) -> Result<(), Error> {
+        let keys: Vec<_> = names
+            .iter()
+            .filter_map(|name| layout::guard(name))
+            .collect();
+        let found = get_all(client, &keys)?;
+        let found = names.into_iter().zip(found);
+        let found = found.filter_map(|(name, found)| Some((name.to_owned(), found?)));
+        self.learn(found.collect());
+        Ok(())
+    }
+}
+
+/// Returns the request that creates a guard.
+pub(crate) fn put((name, taken): &(&str, Taken)) -> Option<Request> {
+    Some(Request::Put {
+        key: layout::guard(name)?,
+        content: taken.content(),
+        condition: Condition::New,
+        class: Class::Private,
+    })
+}
+
+/// Returns the names that refs take, each once.
+pub(crate) fn names<'a>(refs: impl Iterator<Item = &'a RefName>) -> BTreeSet<&'a str> {
+    let names = refs.filter(|name| layout::head(name).is_some());
+    names.flat_map(needed).map(|(name, _)| name).collect()
+}
+
+/// Returns the names that a ref takes: its own, and those of the directories that lead to it.
+pub(crate) fn needed(name: &RefName) -> impl Iterator<Item = (&str, Taken)> {
+    let text = name.as_str();
+    let dirs = text.match_indices('/');
+    let dirs = dirs.filter_map(move |(end, _)| Some((text.get(..end)?, Taken::ByDir)));
+    dirs.chain([(text, Taken::ByRef)])
+}
+
+/// How often guards are created whose answers were lost.
+const TURNS: usize = 5;

@@ -1,0 +1,126 @@
+//! The parents of commits, as far as they are known: staged commits, closure lists, and commits in
+//! the bucket.
+//!
+//! A list names up to 64 ancestors, so that following a long history takes a request for each 64
+//! commits, and not one for each. A push looks at no more than a number of commits, since a few
+//! kilobytes can announce thousands of refs whose histories are long and lead nowhere (LIM-22).
+
+use std::collections::HashMap;
+
+use artifact_formats::limits::MAX_HISTORY_LEN;
+use artifact_formats::{Checksum, Commit, ObjectId};
+
+use crate::bucket::client::Client;
+use crate::bucket::closures::Heading;
+use crate::bucket::layout;
+use crate::error::Error;
+use crate::policy::Ancestry;
+
+/// The known parents of commits.
+#[derive(Debug)]
+pub(crate) struct History {
+    client: Client,
+    parents: HashMap<Checksum, Option<Checksum>>,
+    // How many more commits may be read. Those that were sent cost their sender more.
+    left: usize,
+}
+
+impl History {
+    /// Prepares for a push of this many refs.
+    pub(crate) fn new(client: &Client, refs: usize) -> Self {
+        Self {
+            client: client.clone(),
+            parents: HashMap::new(),
+            left: MAX_HISTORY_LEN + refs * READS_OF_REF,
+        }
+    }
+
+    /// Notes the parent of a commit that was verified.
+    pub(crate) fn learn(&mut self, commit: Checksum, parent: Option<Checksum>) {
+        self.parents.insert(commit, parent);
+    }
+
+    /// Notes the ancestors of a commit that its list names.
+    pub(crate) fn learn_heading(&mut self, commit: Checksum, heading: &Heading) {
+        let mut commit = commit;
+        for parent in &heading.parents {
+            self.parents.entry(commit).or_insert(Some(*parent));
+            commit = *parent;
+        }
+    }
+
+    /// Returns the parent of a commit, if the commit is known and has one.
+    pub(crate) fn parent(&mut self, commit: Checksum) -> Result<Option<Checksum>, Error> {
+        if let Some(parent) = self.parents.get(&commit) {
+            return Ok(*parent);
+        }
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        if let Some(heading) = read_heading(&self.client, commit)? {
+            self.learn_heading(commit, &heading);
+            if let Some(parent) = self.parents.get(&commit) {
+                return Ok(*parent);
+            }
+        }
+        let key = layout::object(&ObjectId::commit(commit));
+        let found = self.client.get(&key);
+        let found = found.map_err(Error::bucket("reading", &key))?;
+        // One that is not there may come yet.
+        let Some(found) = found.filter(|found| Checksum::of(&found.content) == commit) else {
+            return Ok(None);
+        };
+        self.left = self.left.saturating_sub(found.content.len() / READ_LEN);
+        let parent = Commit::parse(&found.content)
+            .ok()
+            .and_then(|commit| commit.parent);
+        self.parents.insert(commit, parent);
+        Ok(parent)
+    }
+
+    /// Returns up to `most` ancestors of a commit, the nearest first, without reading anything.
+    pub(crate) fn known_ancestors(&self, commit: Checksum, most: usize) -> Vec<Checksum> {
+        let mut ancestors = Vec::new();
+        let mut at = commit;
+        while ancestors.len() < most
+            && let Some(Some(parent)) = self.parents.get(&at)
+        {
+            ancestors.push(*parent);
+            at = *parent;
+        }
+        ancestors
+    }
+
+    /// Follows the history that begins with `parent`, as far as it is here (LIM-22).
+    pub(crate) fn ancestry(
+        &mut self,
+        parent: Option<Checksum>,
+        current: Checksum,
+    ) -> Result<Ancestry, Error> {
+        let mut next = parent;
+        for _ in 0..MAX_HISTORY_LEN {
+            match next {
+                Some(commit) if commit == current => return Ok(Ancestry::Descends),
+                Some(commit) => next = self.parent(commit)?,
+                None => break,
+            }
+        }
+        Ok(Ancestry::Unrelated)
+    }
+}
+
+/// Reads what the closure list of a commit says beside the objects; `None` if there is no good
+/// list.
+pub(crate) fn read_heading(client: &Client, commit: Checksum) -> Result<Option<Heading>, Error> {
+    let key = layout::closure(commit);
+    let found = client.get_range(&key, 0, Heading::LEN_MAX);
+    let found = found.map_err(Error::bucket("reading", &key))?;
+    Ok(found.and_then(|found| Heading::decode(commit, &found.content)))
+}
+
+/// Commits read for each ref, in addition to [`MAX_HISTORY_LEN`] for the push: the history of most
+/// refs leads to their current commits within a few.
+const READS_OF_REF: usize = 4;
+/// Bytes of a commit that cost as much as another commit.
+const READ_LEN: usize = 16 * 1024;

@@ -1,0 +1,307 @@
+//! One push into a bucket.
+//!
+//! [`announce`] judges the client's updates; the objects that it then offers and sends pass through
+//! [`bases`], the [journal](super::journal) and the [`stager`]; [`publish`] makes them visible, in
+//! the only order that is safe at every instant. Threads share the [`work`].
+
+mod announce;
+pub(crate) mod ask;
+mod bases;
+mod closure;
+pub(crate) mod guards;
+mod history;
+mod keeper;
+mod known;
+mod publish;
+mod stager;
+mod state;
+pub(crate) mod survey;
+#[cfg(test)]
+mod tests;
+pub(crate) mod update;
+mod work;
+
+use std::sync::Arc;
+
+use artifact_formats::limits::MAX_DETACHED_LEN;
+use artifact_formats::{Checksum, ObjectId, ObjectKind, RepoConfig, check_detached};
+use artifact_protocol::Text;
+use artifact_protocol::frame::{RefOutcome, SummaryDone};
+use artifact_protocol::session::{Announcement, Opened, Published};
+use bytes::Bytes;
+
+use crate::bucket::client::Client;
+use crate::bucket::layout;
+use crate::bucket::push::ask::{ask_all, found_at};
+use crate::bucket::push::keeper::Keeper;
+use crate::bucket::push::state::PushState;
+use crate::bucket::push::work::Work;
+use crate::bucket::seam::{Key, Request};
+use crate::bucket::summary::{self, Maker, Pending};
+use crate::error::Error;
+use crate::local::StoreConfig;
+use crate::local::summary::config::SummaryConfig;
+use crate::seam::Push;
+
+pub use self::stager::{BucketStager, BucketStream};
+
+/// A push into a bucket.
+#[derive(Debug)]
+pub struct BucketPush {
+    work: Arc<Work>,
+    state: PushState,
+    summary: Box<SummaryConfig>,
+    repo: RepoConfig,
+    // What is deleted when the push is over.
+    spent: Vec<Key>,
+    // Ends before the lease is removed.
+    keeper: Option<Keeper>,
+}
+
+impl BucketPush {
+    /// Begins a push, and returns the state of its refs.
+    pub(crate) fn begin(
+        client: &Client,
+        config: &StoreConfig,
+        repo: &RepoConfig,
+        announcement: &Announcement,
+    ) -> Result<(Opened, Self), Error> {
+        let collection = repo.collection_id.as_deref();
+        let (work, state) = announce::announce(client, config, collection, announcement)?;
+        let opened = state.opened(&work);
+        let keeper = work.writer.is_some().then(|| Keeper::start(&work));
+        let mut push = Self {
+            work,
+            state,
+            summary: Box::new(config.summary.clone()),
+            repo: repo.clone(),
+            spent: Vec::new(),
+            keeper,
+        };
+        if push.state.accepted().next().is_none() && !push.state.is_dry_run() {
+            // The client will leave now.
+            push.mend_summary();
+        }
+        Ok((opened, push))
+    }
+
+    /// Brings a summary up to date that lacks a ref's current commit: the session that set the ref
+    /// died before its summary. A failure here does not fail the push.
+    fn mend_summary(&mut self) {
+        if let Err(error) = self.update_summary() {
+            tracing::warn!(%error, "the summary could not be brought up to date");
+        }
+    }
+
+    fn update_summary(&mut self) -> Result<(), Error> {
+        let held_back = self.work.held_back.lock();
+        let updates = self.state.updates.iter();
+        let current = updates.filter(|update| update.is_up_to_date() || update.is_set());
+        let wanted = Pending::of(current.map(|update| {
+            let content = held_back.commit(update.commit());
+            let content = content.map(|held| held.content.clone());
+            (&update.wanted.name, update.commit(), content)
+        }));
+        drop(held_back);
+        let maker = Maker {
+            client: &self.work.client,
+            config: &self.summary,
+            repo: &self.repo,
+        };
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let writer = self.work.writer.as_ref();
+        let own = writer.map(|writer| layout::pending(writer.membership.id()));
+        self.spent
+            .extend(summary::update(maker, &wanted, own.as_ref())?);
+        Ok(())
+    }
+
+    /// Reads what the push may rely on, once it is needed, and sees to it that none of that is
+    /// collected.
+    fn read_lists(&mut self) -> Result<(), Error> {
+        let work = &self.work;
+        if !work.bases.lock().read(&work.client)? {
+            return Ok(());
+        }
+        let lists: Vec<_> = work.bases.lock().lists().cloned().collect();
+        for list in &lists {
+            self.state
+                .history
+                .learn_heading(list.commit(), list.heading());
+        }
+        let Some(writer) = &work.writer else {
+            return Ok(());
+        };
+        let membership = &writer.membership;
+        let named = || {
+            lists
+                .iter()
+                .flat_map(|list| list.objects().map(|(id, _)| id))
+        };
+        let (spare, _) = membership.doubtful(named());
+        if !spare.is_empty() {
+            membership.spare(spare, |id| work.relies_on(id))?;
+        }
+        let (late, gone) = membership.doubtful(named());
+        work.bases.lock().lose_naming(&[late, gone].concat());
+        Ok(())
+    }
+
+    /// Returns whether an object that the client offers need not be sent.
+    fn has(&mut self, id: ObjectId) -> Result<bool, Error> {
+        let work = &self.work;
+        if work.known.lock().holds(&id) || work.bases.lock().cover(&id).is_some() {
+            return Ok(true);
+        }
+        let Some(writer) = &work.writer else {
+            return Ok(false);
+        };
+        let membership = &writer.membership;
+        let counts = |epoch| membership.counts(epoch, &id);
+        if id.kind.has_children() || !self.state.earlier.names(&work.client, &id, counts)? {
+            return Ok(false);
+        }
+        let taken = membership.judge(&id, || work.known.lock().take(id, &[]));
+        if taken.is_ok() {
+            // So that a third push need not be sent it either.
+            writer.journal.note(id);
+        }
+        Ok(taken.is_ok())
+    }
+
+    /// Returns which of these are commits that are here with all that they reach, and which the
+    /// push need not publish: a client that was asked for history offers all of it each time.
+    fn are_ancestors(&self, ids: &[ObjectId]) -> Result<Vec<bool>, Error> {
+        let wanted = |id: &ObjectId| {
+            let mut updates = self.state.updates.iter();
+            self.state.depth > 0
+                && id.kind == ObjectKind::Commit
+                && !updates.any(|update| update.commit() == id.checksum)
+        };
+        let asked: Vec<_> = ids.iter().filter(|id| wanted(id)).copied().collect();
+        let first = |id: &ObjectId| Request::GetRange {
+            key: layout::object(id),
+            from: 0,
+            most: 1,
+        };
+        let answers = ask_all(&self.work.client, asked.iter().map(first).collect());
+        let mut there = Vec::new();
+        for (id, answer) in asked.into_iter().zip(answers) {
+            if found_at(&layout::object(&id), answer)?.is_some() {
+                there.push(id);
+            }
+        }
+        Ok(ids.iter().map(|id| there.contains(id)).collect())
+    }
+}
+
+impl Push for BucketPush {
+    type Stager = BucketStager;
+
+    fn stager(&self) -> BucketStager {
+        BucketStager::new(&self.work)
+    }
+
+    fn rely(&mut self, commits: &[Checksum]) -> Result<(), Error> {
+        self.work.bases.lock().rely(commits)
+    }
+
+    fn have(&mut self, ids: &[ObjectId]) -> Result<Vec<bool>, Error> {
+        self.work.keep_up()?;
+        self.read_lists()?;
+        if !self.state.earlier.is_empty()
+            && let Some(writer) = &self.work.writer
+        {
+            writer
+                .membership
+                .read_last_list(|id| self.work.relies_on(id))?;
+        }
+        let ancestors = self.are_ancestors(ids)?;
+        ids.iter()
+            .zip(ancestors)
+            .map(|(&id, is_ancestor)| Ok(is_ancestor || self.has(id)?))
+            .collect()
+    }
+
+    fn stage_detached(&mut self, commit: Checksum, metadata: &[u8]) -> Result<(), Error> {
+        debug_assert!(
+            metadata.len() <= MAX_DETACHED_LEN,
+            "the session has checked it"
+        );
+        check_detached(metadata).map_err(|source| Error::DetachedMalformed { commit, source })?;
+        let checksum = Checksum::of(metadata);
+        if self.state.announces_other_detached(commit, checksum) {
+            return Err(Error::DetachedDiffers { commit });
+        }
+        let content = Bytes::copy_from_slice(metadata);
+        self.work.held_back.lock().take_detached(commit, content)?;
+        self.state.learn_detached(&self.work, commit, checksum)
+    }
+
+    fn lack(&mut self, ids: &[ObjectId]) -> Result<(), Error> {
+        self.work.bases.lock().lack(ids);
+        Ok(())
+    }
+
+    fn publish(&mut self) -> Result<Published, Error> {
+        if self.work.writer.is_some() {
+            self.read_lists()?;
+        }
+        let published = publish::publish(&self.work, &mut self.state)?;
+        if let Published::Done(outcomes) = &published
+            && !outcomes.contains(&RefOutcome::Updated)
+            && !self.state.is_dry_run()
+        {
+            // Other sessions did everything, and the client will leave now.
+            self.mend_summary();
+        }
+        Ok(published)
+    }
+
+    fn summarize(&mut self) -> SummaryDone {
+        match self.update_summary() {
+            Ok(()) => {
+                if let Some(writer) = &self.work.writer {
+                    self.spent.push(layout::pending(writer.membership.id()));
+                }
+                SummaryDone::Current
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(%error, cause, "the summary could not be brought up to date");
+                SummaryDone::Failed(Text::new(&error.to_fault().text))
+            }
+        }
+    }
+}
+
+impl Drop for BucketPush {
+    /// Removes what the push needed for itself, or leaves what it has put to a later one. Nothing
+    /// depends on that.
+    fn drop(&mut self) {
+        drop(self.keeper.take());
+        let Some(writer) = &self.work.writer else {
+            return;
+        };
+        let client = &self.work.client;
+        let is_done = self.state.published && !writer.is_in_doubt();
+        if is_done {
+            self.spent.extend(writer.journal.keys());
+        } else {
+            // What is still on its way counts as well, if it arrives.
+            let _ = self.work.window.settle();
+            writer
+                .journal
+                .write_rest(client, || writer.membership.epoch());
+        }
+        if !writer.is_in_doubt() {
+            // R9.
+            self.spent.push(layout::session(writer.membership.id()));
+        }
+        if let Err(error) = client.delete(&self.spent) {
+            tracing::debug!(%error, "the lease of this push stays until it ends");
+        }
+    }
+}

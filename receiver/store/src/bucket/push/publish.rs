@@ -1,0 +1,503 @@
+//! Publication into a bucket, in the only order that is safe at every instant (SPEC "Invariants"):
+//!
+//! 1. Everything that the new commits reach is here, and verified (INV-2); each put is
+//!    acknowledged. The lists of what is beneath the commits are there, and a note that the summary
+//!    may lack these refs.
+//! 2. The refs still hold the values the client was told.
+//! 3. The lease is young: nobody has given the push up. Then commits get their keys, names their
+//!    guards, and detached metadata theirs, where permitted.
+//! 4. Each ref is set by compare-and-swap (INV-3, INV-4, INV-5).
+//!
+//! After each lost race or unclear answer the key itself is read: it may hold this very value. A
+//! process that dies anywhere in between leaves refs with their old or new values, and every commit
+//! with everything it reaches. Nothing is locked (INV-7).
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::mem;
+use std::time::Duration;
+
+use artifact_formats::{Checksum, ObjectId};
+use artifact_protocol::session::Published;
+
+use crate::bucket::closures::{BASES_MAX, ClosureList, Heading, PARENTS_MAX};
+use crate::bucket::layout;
+use crate::bucket::push::ask::{ask_all, ask_once, found_at, get, get_all};
+use crate::bucket::push::closure::{Closure, Ground, walk};
+use crate::bucket::push::guards;
+use crate::bucket::push::state::{PushState, read_commit};
+use crate::bucket::push::update::{self, Held, Update, conflict, lost_race};
+use crate::bucket::push::work::Work;
+use crate::bucket::seam::{Answer, BucketError, Class, Condition, Key, Request};
+use crate::bucket::summary::Pending;
+use crate::error::Error;
+use crate::local::repository::objects::children;
+
+/// Publishes the accepted updates of a push, or returns the missing objects and changes nothing.
+pub(crate) fn publish(work: &Work, state: &mut PushState) -> Result<Published, Error> {
+    if state.published {
+        return Err(Error::Misuse {
+            what: "publish a push twice",
+        });
+    }
+    if !state.is_dry_run()
+        && let Some(missing) = publish_accepted(work, state)?
+    {
+        return Ok(Published::Missing(missing));
+    }
+    state.published = true;
+    Ok(Published::Done(state.outcomes()))
+}
+
+/// Publishes the accepted updates; returns the objects missing for that.
+fn publish_accepted(work: &Work, state: &mut PushState) -> Result<Option<Vec<ObjectId>>, Error> {
+    let mut is_looked_at = false;
+    // Each round but the last settles an update, so that this ends.
+    while state.accepted().next().is_some() {
+        work.keep_up()?;
+        for (commit, parent) in work.held_back.lock().parents() {
+            state.history.learn(commit, parent);
+        }
+        let unseen = state.judge_commits(work)?;
+        let commits = state.accepted_commits();
+        if commits.is_empty() {
+            break;
+        }
+        // 1. Everything is here.
+        let sent = match walk_all(work, state, &commits, Some(state.depth))? {
+            Closure::Complete(sent) => sent,
+            Closure::Missing(missing) => return Ok(Some(missing)),
+        };
+        if !unseen.is_empty() {
+            return Ok(Some(unseen.into_iter().collect()));
+        }
+        if sent.is_empty() && state.settle_unchanged() {
+            continue;
+        }
+        check_detached(state)?;
+        check_objects(work)?;
+        put_lists(work, state, &commits, &sent)?;
+        put_note(work, state)?;
+        // 2. The refs still hold, while the last puts end.
+        let held = confirm(work, state);
+        let settled = work.window.settle();
+        settled.map_err(Error::bucket("storing", &"objects"))?;
+        is_looked_at = true;
+        if !held? {
+            continue;
+        }
+        // 3. Commits, then 4. refs.
+        let membership = &work.writer()?.membership;
+        work.keep_up()?;
+        membership.check()?;
+        put_commits(work, &sent)?;
+        guard(work, state)?;
+        attach_detached(work, state)?;
+        set_refs(work, state)?;
+        return Ok(None);
+    }
+    if !is_looked_at {
+        confirm(work, state)?;
+    }
+    Ok(None)
+}
+
+/// Walks what commits reach, and those of their ancestors that came; without a depth, the commits
+/// alone.
+fn walk_all(
+    work: &Work,
+    state: &mut PushState,
+    commits: &[Checksum],
+    depth: Option<usize>,
+) -> Result<Closure, Error> {
+    let history = &mut state.history;
+    let mut parent = |commit: Checksum| match (work.held_back.lock().commit(commit), depth) {
+        (_, None) => Ok(None),
+        (Some(held), Some(_)) => Ok(held.parent),
+        (None, Some(0)) => Ok(None),
+        (None, Some(_)) => history.parent(commit),
+    };
+    let read = |id: ObjectId| {
+        // It was put, but perhaps not yet.
+        let settled = work.window.settle();
+        settled.map_err(Error::bucket("storing", &"objects"))?;
+        let key = layout::object(&id);
+        let found = work
+            .client
+            .get(&key)
+            .map_err(Error::bucket("reading", &id))?;
+        let content = found.map(|found| found.content).unwrap_or_default();
+        children(id, &content).map_err(|rule| Error::Refused {
+            id,
+            source: crate::verify::Rejection::Structure(rule),
+        })
+    };
+    let ground = Ground {
+        known: &mut work.known.lock(),
+        bases: &mut work.bases.lock(),
+        parent: &mut parent,
+        read: &read,
+    };
+    walk(ground, commits, depth.unwrap_or(0))
+}
+
+/// Checks that announced detached metadata is here; if not, its announcer is at fault.
+fn check_detached(state: &PushState) -> Result<(), Error> {
+    for update in state.accepted() {
+        let commit = update.commit();
+        let there = state.attached.get(&commit).map(|(checksum, _)| *checksum);
+        if update.wanted.detached.is_some()
+            && !state.detached.contains_key(&commit)
+            && there != update.wanted.detached
+        {
+            return Err(Error::DetachedMissing { commit });
+        }
+    }
+    Ok(())
+}
+
+/// Fails, by fault of the peer, if the push has more objects than it may.
+fn check_objects(work: &Work) -> Result<(), Error> {
+    let limit = work.limits.push_objects_max;
+    match work.known.lock().here() as u64 > limit {
+        true => Err(Error::TooManyObjects { limit }),
+        false => Ok(()),
+    }
+}
+
+/// Puts the lists of the commits that were sent, as far as they are not too long in all: a list
+/// that is missing is made again when it is needed.
+fn put_lists(
+    work: &Work,
+    state: &mut PushState,
+    commits: &[Checksum],
+    sent: &[Checksum],
+) -> Result<(), Error> {
+    let sent: HashSet<_> = sent.iter().collect();
+    let mut left = LISTED_MAX + 2 * work.known.lock().here();
+    for &commit in commits.iter().filter(|commit| sent.contains(commit)) {
+        // Of this commit alone, without its history.
+        if commits.len() > 1 || sent.len() > 1 {
+            walk_all(work, state, &[commit], None)?;
+        }
+        let parents = state.history.known_ancestors(commit, PARENTS_MAX);
+        let content = list(work, commit, parents);
+        let Some(rest) = left.checked_sub(content.len() / Checksum::LEN) else {
+            return Ok(());
+        };
+        left = rest;
+        let key = layout::closure(commit);
+        let put = work.window.put(key, content, Class::Private);
+        put.map_err(Error::bucket("storing the list of", &commit))?;
+    }
+    Ok(())
+}
+
+/// Makes the list of a commit from the last walk.
+fn list(work: &Work, commit: Checksum, parents: Vec<Checksum>) -> bytes::Bytes {
+    let (known, bases) = (work.known.lock(), work.bases.lock());
+    let used = bases.used();
+    let mut heading = Heading {
+        exact: used.is_empty(),
+        bases: used.iter().map(|list| list.commit()).collect(),
+        parents,
+    };
+    let own = known
+        .all_reached()
+        .filter(|(id, _)| *id != ObjectId::commit(commit));
+    if heading.bases.len() <= BASES_MAX {
+        return ClosureList::encode(commit, &heading, own);
+    }
+    // Joined, so that nobody has to read a longer chain.
+    heading.bases.clear();
+    let mut all: BTreeMap<_, _> = own.collect();
+    for list in used {
+        all.extend(list.objects());
+    }
+    ClosureList::encode(commit, &heading, all.into_iter())
+}
+
+/// Notes which refs are about to be set, so that another push names them in the summary if this one
+/// dies before.
+fn put_note(work: &Work, state: &PushState) -> Result<(), Error> {
+    let pending = Pending::of(
+        state
+            .accepted()
+            .filter(|update| !update.is_held())
+            .map(|update| {
+                let held_back = work.held_back.lock();
+                let content = held_back
+                    .commit(update.commit())
+                    .map(|held| held.content.clone());
+                (&update.wanted.name, update.commit(), content)
+            }),
+    );
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let key = layout::pending(work.writer()?.membership.id());
+    let put = work.window.put(key, pending.to_bytes(), Class::Private);
+    put.map_err(Error::bucket("storing", &"the note for the summary"))
+}
+
+/// Compares all refs, and detached metadata, with what the push knows of them; returns whether the
+/// accepted ones go on unchanged.
+fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
+    let keys: Vec<Key> = state
+        .updates
+        .iter()
+        .filter_map(|update| update.key.clone())
+        .collect();
+    let signed = state
+        .accepted()
+        .filter(|update| update.wanted.detached.is_some());
+    let signed: BTreeSet<_> = signed.map(Update::commit).collect();
+    let mut requests: Vec<_> = keys.iter().map(get).collect();
+    requests.extend(signed.iter().map(|commit| get(&layout::detached(*commit))));
+    let new: Vec<_> = state
+        .accepted()
+        .filter_map(Update::new_name)
+        .cloned()
+        .collect();
+    let guards = state.guards.missing(new.iter());
+    requests.extend(guards.iter().filter_map(guards::put));
+    let mut answers = ask_all(&work.client, requests).into_iter();
+    let mut now = Vec::with_capacity(keys.len());
+    for (key, answer) in keys.iter().zip(answers.by_ref()) {
+        now.push(Held::of(found_at(key, answer)?.as_ref()));
+    }
+    for (commit, answer) in signed.into_iter().zip(answers.by_ref()) {
+        match found_at(&layout::detached(commit), answer)? {
+            Some(found) => {
+                let there = (Checksum::of(&found.content), found.tag);
+                state.attached.insert(commit, there);
+            }
+            None => _ = state.attached.remove(&commit),
+        }
+    }
+    // What is unclear of them is asked again before the refs are set.
+    for (guard, answer) in guards.into_iter().zip(answers) {
+        if matches!(answer, Ok(Answer::Stored(_))) {
+            state.guards.created(guard);
+        }
+    }
+    let mut confirmed = true;
+    let attached = &state.attached;
+    let updates = state
+        .updates
+        .iter_mut()
+        .filter(|update| update.key.is_some());
+    for (update, now) in updates.zip(now) {
+        let there = attached
+            .get(&update.commit())
+            .map(|(checksum, _)| *checksum);
+        if update.is_accepted() {
+            confirmed &= update.confirm(now, there) && update.confirm_detached(there);
+        } else {
+            update.confirm_unchanged(&now);
+        }
+    }
+    Ok(confirmed)
+}
+
+/// Puts commits. Everything below them is there (INV-2).
+fn put_commits(work: &Work, sent: &[Checksum]) -> Result<(), Error> {
+    let membership = &work.writer()?.membership;
+    let mut left = sent.to_vec();
+    for turn in 0..TURNS {
+        if left.is_empty() {
+            return Ok(());
+        }
+        pause(work, turn)?;
+        let mut requests = Vec::with_capacity(left.len());
+        for &commit in &left {
+            requests.push(Request::Put {
+                key: layout::object(&ObjectId::commit(commit)),
+                content: read_commit(work, commit)?.ok_or(Error::StagingLost)?,
+                condition: Condition::Always,
+                class: Class::Object,
+            });
+        }
+        // R8.
+        let answers = ask_once(&work.client, &requests, || membership.check().is_ok());
+        let mut again = Vec::new();
+        for (commit, answer) in left.into_iter().zip(answers) {
+            match answer {
+                Ok(Answer::Stored(_)) => {}
+                Err(BucketError::Busy(_) | BucketError::Unclear(_)) => again.push(commit),
+                Ok(other) => {
+                    let misfit = BucketError::misfit("a put", &other);
+                    return Err(Error::bucket("storing commit", &commit)(misfit));
+                }
+                Err(error) => return Err(Error::bucket("storing commit", &commit)(error)),
+            }
+        }
+        left = again;
+    }
+    Err(gave_up("storing", "commits"))
+}
+
+/// Makes sure that the names of new refs are taken for refs, and refuses those that others have
+/// taken differently.
+fn guard(work: &Work, state: &mut PushState) -> Result<(), Error> {
+    let mut guards = mem::take(&mut state.guards);
+    let new = state
+        .accepted()
+        .filter(|update| update.held == Held::Nothing);
+    let created = guards.create(&work.client, new.map(|update| &update.wanted.name));
+    for update in state.accepted_mut() {
+        if update.held == Held::Nothing
+            && let Some(why) = guards.conflict(&update.wanted.name)
+        {
+            update.refuse(conflict(why));
+        }
+    }
+    state.guards = guards;
+    created
+}
+
+/// Attaches the detached metadata of accepted updates, before a ref leads to their commits; those
+/// of a commit that others have signed meanwhile only where the client may replace them.
+fn attach_detached(work: &Work, state: &mut PushState) -> Result<(), Error> {
+    for turn in 0..TURNS {
+        let mut wanted = BTreeMap::new();
+        for update in state
+            .updates
+            .iter_mut()
+            .filter(|update| update.is_accepted())
+        {
+            let commit = update.commit();
+            let Some(announced) = update.wanted.detached else {
+                continue;
+            };
+            let there = state.attached.get(&commit);
+            let checksum = there.map(|(checksum, _)| *checksum);
+            if checksum == Some(announced) || !update.confirm_detached(checksum) {
+                continue;
+            }
+            let held_back = work.held_back.lock();
+            let Some(content) = held_back.detached(commit) else {
+                // They were there when this was up to date, and another push has replaced them.
+                update.refuse(lost_race());
+                continue;
+            };
+            let condition = there.map_or(Condition::New, |(_, tag)| Condition::Is(tag.clone()));
+            wanted.insert(commit, (content.clone(), condition));
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        pause(work, turn)?;
+        let put = |(commit, (content, condition)): (&Checksum, &(bytes::Bytes, Condition))| {
+            Request::Put {
+                key: layout::detached(*commit),
+                content: content.clone(),
+                condition: condition.clone(),
+                class: Class::Current,
+            }
+        };
+        let answers = ask_all(&work.client, wanted.iter().map(put).collect());
+        for ((commit, (content, _)), answer) in wanted.into_iter().zip(answers) {
+            match answer {
+                Ok(Answer::Stored(tag)) => {
+                    state.attached.insert(commit, (Checksum::of(&content), tag));
+                }
+                Ok(Answer::NotMet) | Err(BucketError::Unclear(_)) => {
+                    state.look_at_detached(&work.client, commit)?;
+                }
+                Ok(other) => {
+                    let misfit = BucketError::misfit("a put", &other);
+                    return Err(Error::bucket("signing", &commit)(misfit));
+                }
+                Err(error) => return Err(Error::bucket("signing", &commit)(error)),
+            }
+        }
+    }
+    Err(gave_up("storing", "detached metadata"))
+}
+
+/// Sets refs by compare-and-swap.
+fn set_refs(work: &Work, state: &mut PushState) -> Result<(), Error> {
+    for update in state.accepted_mut().filter(|update| update.is_held()) {
+        update.set();
+    }
+    for turn in 0..TURNS {
+        pause(work, turn)?;
+        let put = |update: &Update| {
+            Some(Request::Put {
+                key: update.key.clone()?,
+                content: update::content(update.commit()),
+                condition: update.held.condition(),
+                class: Class::Current,
+            })
+        };
+        let requests: Vec<_> = state.accepted().filter_map(put).collect();
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let writer = work.writer()?;
+        writer.begin_doubt();
+        // R8.
+        let may = || writer.membership.check().is_ok();
+        let answers = ask_once(&work.client, &requests, may);
+        let mut doubtful = Vec::new();
+        let mut failed = None;
+        let updates = state.updates.iter_mut();
+        let updates = updates.filter(|update| update.is_accepted() && update.key.is_some());
+        for (update, answer) in updates.zip(answers) {
+            match answer {
+                Ok(Answer::Stored(_)) => update.set(),
+                Ok(Answer::NotMet) | Err(BucketError::Unclear(_)) => doubtful.push(update),
+                // It was surely not done.
+                Err(BucketError::Busy(_)) => {}
+                Ok(other) => failed = Some(BucketError::misfit("a put", &other)),
+                Err(error) => failed = Some(error),
+            }
+        }
+        let keys: Vec<_> = doubtful
+            .iter()
+            .filter_map(|update| update.key.clone())
+            .collect();
+        let found = get_all(&work.client, &keys)?;
+        for (update, found) in doubtful.into_iter().zip(found) {
+            let now = Held::of(found.as_ref());
+            if now.commit() == Some(update.commit()) {
+                // Of this push, whose answer was lost; or of another that wanted the same.
+                update.set();
+            } else if now != update.held {
+                update.held = now;
+                update.refuse(lost_race());
+            }
+        }
+        if let Some(error) = failed {
+            return Err(Error::bucket("setting", &"refs")(error));
+        }
+        if state.accepted().next().is_none() {
+            writer.end_doubt();
+        }
+    }
+    match state.accepted().next() {
+        Some(update) => Err(gave_up("setting", update.wanted.name.as_str())),
+        None => Ok(()),
+    }
+}
+
+/// The error of requests that were tried often enough.
+fn gave_up(doing: &'static str, what: &str) -> Error {
+    let unclear = BucketError::Unclear("each answer was lost".to_owned());
+    Error::bucket(doing, &what)(unclear)
+}
+
+/// Waits before all turns but the first, and makes sure that the push may still set refs.
+fn pause(work: &Work, turn: u32) -> Result<(), Error> {
+    if turn > 0 {
+        work.client.clock().sleep(PAUSE * turn);
+        work.keep_up()?;
+    }
+    work.writer()?.membership.check()
+}
+
+/// How often a compare-and-swap is tried whose answers were lost.
+const TURNS: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(100);
+/// Objects in all lists of one push, beside two for each of its own.
+const LISTED_MAX: usize = 4 * 1024 * 1024;

@@ -1,0 +1,99 @@
+//! Makes the closure list of a commit that has none, by reading its directories.
+
+use std::collections::BTreeSet;
+
+use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind};
+use bytes::Bytes;
+
+use crate::bucket::client::Client;
+use crate::bucket::closures::{ClosureList, Heading};
+use crate::bucket::layout;
+use crate::bucket::push::ask::get_all;
+use crate::bucket::push::bases::Bases;
+use crate::bucket::push::closure::{Closure, Ground, walk};
+use crate::bucket::push::known::Known;
+use crate::bucket::seam::{Class, Condition};
+use crate::error::Error;
+use crate::local::repository::objects::children;
+
+/// Makes, stores and returns the exact list of a commit; `None` if a commit or directory of it is
+/// missing or damaged.
+pub(crate) fn list(client: &Client, commit: Checksum) -> Result<Option<ClosureList>, Error> {
+    let mut known = Known::default();
+    let root = ObjectId::commit(commit);
+    let Some(content) = read(client, &[root])?.pop().flatten() else {
+        return Ok(None);
+    };
+    let Ok(parsed) = Commit::parse(&content) else {
+        return Ok(None);
+    };
+    let Some(mut dirs) = take(&mut known, root, &content) else {
+        return Ok(None);
+    };
+    while !dirs.is_empty() {
+        let mut below = BTreeSet::new();
+        for some in dirs.chunks(AT_ONCE) {
+            for (id, content) in some.iter().zip(read(client, some)?) {
+                let named = content.and_then(|content| take(&mut known, *id, &content));
+                let Some(named) = named else {
+                    tracing::warn!(%commit, %id, "a commit in the bucket is incomplete");
+                    return Ok(None);
+                };
+                below.extend(named.into_iter().filter(|id| !known.holds(id)));
+            }
+        }
+        dirs = below.into_iter().collect();
+    }
+    let ground = Ground {
+        known: &mut known,
+        bases: &mut Bases::default(),
+        parent: &mut |_| Ok(None),
+        read: &|id| {
+            let content = read(client, &[id])?.pop().flatten().unwrap_or_default();
+            Ok(children(id, &content).unwrap_or_default())
+        },
+    };
+    let Ok(Closure::Complete(_)) = walk(ground, &[commit], 0) else {
+        return Ok(None);
+    };
+    let heading = Heading {
+        exact: true,
+        bases: Vec::new(),
+        parents: parsed.parent.into_iter().collect(),
+    };
+    let content = ClosureList::encode(commit, &heading, known.all_reached());
+    let key = layout::closure(commit);
+    // Whoever needs it next would only have to make it again.
+    if let Err(error) = client.put(&key, content.clone(), Condition::Always, Class::Private) {
+        tracing::debug!(%key, %error, "the list is not kept");
+    }
+    Ok(ClosureList::decode(commit, &content))
+}
+
+/// Notes a directory or commit with what it names; returns the directories among that. Files and
+/// dirmetas are trusted to be there.
+fn take(known: &mut Known, id: ObjectId, content: &[u8]) -> Option<Vec<ObjectId>> {
+    let below = children(id, content).ok()?;
+    known.take(id, &below);
+    let (dirs, others): (Vec<_>, Vec<_>) = below
+        .into_iter()
+        .partition(|child| child.kind == ObjectKind::Dirtree);
+    for other in others {
+        known.take(other, &[]);
+    }
+    Some(dirs)
+}
+
+/// Reads dirtrees or commits, in order; `None` for one that is missing or damaged.
+fn read(client: &Client, ids: &[ObjectId]) -> Result<Vec<Option<Bytes>>, Error> {
+    let keys: Vec<_> = ids.iter().map(layout::object).collect();
+    let found = get_all(client, &keys)?.into_iter().zip(ids);
+    let good = found.map(|(found, id)| {
+        let content = found?.content;
+        (Checksum::of(&content) == id.checksum).then_some(content)
+    });
+    Ok(good.collect())
+}
+
+/// Directories that are in memory at once.
+const AT_ONCE: usize = 64;

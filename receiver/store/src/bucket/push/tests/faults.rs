@@ -1,0 +1,262 @@
+//! Pushes that die, hear nothing, or are paused, at every one of their requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use artifact_formats::Checksum;
+use artifact_protocol::frame::{RefOutcome, SummaryDone, Verdict};
+use bytes::Bytes;
+
+use super::world::*;
+use crate::bucket::clock::ManualClock;
+use crate::bucket::collect::Lease;
+use crate::bucket::faulty::{Fate, Faulty};
+use crate::bucket::layout;
+use crate::bucket::memory::Memory;
+use crate::error::Error;
+use crate::local::StoreConfig;
+
+/// A bucket, a push into it, and how that push begins.
+struct Scenario {
+    name: &'static str,
+    before: Memory,
+    all: Universe,
+    plan: Plan,
+}
+
+fn scenarios() -> Vec<Scenario> {
+    let mut scenarios = Vec::new();
+    let mut add = |name, make: &dyn Fn(&Memory, &mut Universe) -> Plan| {
+        let (before, mut all) = (empty(), Universe::default());
+        let plan = make(&before, &mut all);
+        scenarios.push(Scenario {
+            name,
+            before,
+            all,
+            plan,
+        });
+    };
+    let first = |all: &mut Universe| all.commit(None, &[("a", "1"), ("b/c", "2")]);
+    let set = |memory: &Memory, all: &Universe, name, commit| {
+        let done = push(
+            &store_of(memory.clone(), "leo"),
+            all,
+            &Plan::one(name, commit),
+        )
+        .unwrap();
+        assert_eq!(done.outcomes, [RefOutcome::Updated]);
+    };
+    add("new", &|_, all| Plan::one("os/a", first(all)));
+    add("replacing", &|memory, all| {
+        let old = first(all);
+        set(memory, all, "os/a", old);
+        let new = all.commit(Some(old), &[("a", "1"), ("b/c", "3")]);
+        Plan {
+            bases: vec![("os/a", old)],
+            ..Plan::one("os/a", new)
+        }
+    });
+    add("several refs", &|memory, all| {
+        let old = first(all);
+        set(memory, all, "os/a", old);
+        let one = all.commit(Some(old), &[("a", "4")]);
+        let two = all.commit(None, &[("b/c", "5")]);
+        Plan {
+            refs: vec![("os/a", one), ("os/b", two), ("x/y/z", two)],
+            ..Plan::one("", one)
+        }
+    });
+    add("signed", &|_, all| {
+        let commit = first(all);
+        let mut writer = artifact_formats::VardictWriter::default();
+        writer.string("by", "mia");
+        Plan {
+            detached: [(commit, Bytes::from(writer.finish()))].into(),
+            ..Plan::one("os/a", commit)
+        }
+    });
+    add("resumed", &|memory, all| {
+        let plan = Plan::one("os/a", first(all));
+        let store = store_of(memory.clone(), "mia");
+        let (opened, mut broken) = crate::seam::Store::begin(&store, &plan.announcement()).unwrap();
+        send(&mut broken, &opened, all, &plan).unwrap();
+        drop(broken);
+        plan
+    });
+    scenarios
+}
+
+impl Scenario {
+    fn wanted(&self) -> BTreeMap<String, Checksum> {
+        let mut wanted = refs(&self.before);
+        wanted.extend(
+            self.plan
+                .refs
+                .iter()
+                .map(|(name, commit)| ((*name).to_owned(), *commit)),
+        );
+        wanted
+    }
+
+    /// Pushes over a way with this fate at one request; returns `None` when the push was over
+    /// before that.
+    fn push_with(&self, memory: &Memory, number: u64, fate: Fate) -> Option<Result<Done, Error>> {
+        let way = Faulty::new(Arc::new(memory.clone()));
+        // Opening the store is the first one.
+        way.at(number + 1, fate);
+        let done = push(&store_of(way.clone(), "mia"), &self.all, &self.plan);
+        let counts = way.counts();
+        let requests = counts.gets
+            + counts.puts
+            + counts.swaps
+            + counts.uploads
+            + counts.lists
+            + counts.deletes;
+        // Late requests arrive after everything.
+        way.release_all();
+        (requests > number + 1).then_some(done)
+    }
+
+    fn assert_old_or_new(&self, memory: &Memory, why: &str) {
+        let (old, new, now) = (refs(&self.before), self.wanted(), refs(memory));
+        for (name, commit) in &now {
+            let is_good = old.get(name) == Some(commit) || new.get(name) == Some(commit);
+            assert!(is_good, "{why}: {name} holds {commit}");
+        }
+        assert!(old.keys().all(|name| now.contains_key(name)), "{why}");
+        assert_whole(memory, &self.all);
+    }
+
+    /// Pushes again, without faults.
+    fn assert_retry(&self, memory: &Memory, why: &str) {
+        let done = push(&store_of(memory.clone(), "mia"), &self.all, &self.plan).unwrap();
+        for (at, state) in done.opened.refs.iter().enumerate() {
+            let is_done = match &state.verdict {
+                Verdict::UpToDate => true,
+                Verdict::Accepted => matches!(
+                    done.outcomes[at],
+                    RefOutcome::Updated | RefOutcome::Unchanged
+                ),
+                Verdict::Refused(_) => false,
+            };
+            assert!(is_done, "{why}: {done:?}");
+        }
+        assert_eq!(refs(memory), self.wanted(), "{why}");
+        assert_eq!(named(memory), self.wanted(), "{why}");
+        for (commit, metadata) in &self.plan.detached {
+            let stored = memory.objects().remove(&layout::detached(*commit));
+            assert_eq!(stored.unwrap().content, metadata, "{why}");
+        }
+        assert_whole(memory, &self.all);
+    }
+}
+
+#[test]
+fn a_push_killed_at_any_request_leaves_each_ref_old_or_new_and_its_retry_succeeds() {
+    let mut points = 0;
+    for scenario in scenarios() {
+        for fate in [Fate::DieBefore, Fate::DieAfter] {
+            for number in 0.. {
+                let memory = scenario.before.fork();
+                let why = format!("{}, {fate:?} at {number}", scenario.name);
+                if scenario.push_with(&memory, number, fate).is_none() {
+                    break;
+                }
+                points += 1;
+                scenario.assert_old_or_new(&memory, &why);
+                scenario.assert_retry(&memory, &why);
+            }
+        }
+    }
+    assert!(points > 200, "{points} points");
+}
+
+#[test]
+fn a_push_that_loses_any_one_answer_succeeds() {
+    let fates = [
+        Fate::Unheard,
+        Fate::Unsent,
+        Fate::Busy,
+        Fate::Conflict,
+        Fate::Late,
+    ];
+    for scenario in scenarios() {
+        for fate in fates {
+            for number in 0.. {
+                let memory = scenario.before.fork();
+                let why = format!("{}, {fate:?} at {number}", scenario.name);
+                let Some(done) = scenario.push_with(&memory, number, fate) else {
+                    break;
+                };
+                let done = done.unwrap_or_else(|error| panic!("{why}: {error:?}"));
+                assert!(
+                    done.outcomes
+                        .iter()
+                        .all(|outcome| *outcome == RefOutcome::Updated),
+                    "{why}: {done:?}"
+                );
+                assert_eq!(done.summary, Some(SummaryDone::Current), "{why}");
+                assert_eq!(refs(&memory), scenario.wanted(), "{why}");
+                assert_eq!(named(&memory), scenario.wanted(), "{why}");
+                assert_whole(&memory, &scenario.all);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_push_paused_past_its_lease_at_any_request_sets_no_ref_afterwards() {
+    for scenario in scenarios() {
+        for number in 0.. {
+            let memory = scenario.before.fork();
+            let clock = ManualClock::default();
+            let way = Faulty::new(Arc::new(memory.clone()));
+            let (at_server, own) = (memory.clone(), clock.clone());
+            let paused = Arc::new(parking_lot::Mutex::new(None));
+            let note = Arc::clone(&paused);
+            way.choose(move |at, _| {
+                if at != number + 1 {
+                    return None;
+                }
+                own.advance(PAUSE);
+                at_server.advance(PAUSE.as_secs());
+                fence_all(&at_server);
+                *note.lock() = Some(refs(&at_server));
+                // So long after it was sent it takes no effect any more.
+                Some(Fate::Unsent)
+            });
+            let config = StoreConfig {
+                identity: "mia".to_owned(),
+                ..StoreConfig::default()
+            };
+            let store = store_with(way, clock, config);
+            let done = push(&store, &scenario.all, &scenario.plan);
+            let Some(then) = paused.lock().take() else {
+                break;
+            };
+            let why = format!("{}, paused at {number}", scenario.name);
+            scenario.assert_old_or_new(&memory, &why);
+            let has_lease = leftovers(&memory)
+                .iter()
+                .any(|key| key.as_str().starts_with(layout::SESSIONS));
+            if has_lease && then != scenario.wanted() {
+                assert_eq!(refs(&memory), then, "{why}: {done:?}");
+                assert!(matches!(done, Err(Error::Fenced)), "{why}: {done:?}");
+            }
+            scenario.assert_retry(&memory, &why);
+        }
+    }
+}
+
+/// Gives up every push, as a collector does.
+fn fence_all(memory: &Memory) {
+    for (key, stored) in memory.objects() {
+        if layout::session_of(&key).is_some() {
+            let fenced = Lease::decode(&stored.content).unwrap().fenced();
+            memory.damage(&key, Some(fenced.encode().into()));
+        }
+    }
+}
+
+const PAUSE: Duration = Duration::from_secs(31 * 60);

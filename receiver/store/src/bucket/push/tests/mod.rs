@@ -1,0 +1,7 @@
+//! Pushes into a bucket in memory.
+
+mod faults;
+mod ordinary;
+mod prices;
+mod races;
+mod world;

@@ -1,0 +1,146 @@
+//! What pushes cost: rounds and requests.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use artifact_formats::ObjectId;
+use artifact_protocol::session::Published;
+use parking_lot::Mutex;
+
+use super::world::*;
+use crate::bucket::faulty::Faulty;
+use crate::bucket::memory::Memory;
+use crate::bucket::seam::{Bucket, Request, Then};
+use crate::seam::{Push, Store};
+
+/// A bucket that answers late, and counts how many requests had to wait for each other: those that
+/// were sent before any of them was answered count as one round.
+#[derive(Clone)]
+struct Rounds {
+    memory: Memory,
+    ended: Arc<Mutex<u32>>,
+}
+
+impl fmt::Debug for Rounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rounds")
+    }
+}
+
+impl Rounds {
+    fn so_far(&self) -> u32 {
+        *self.ended.lock()
+    }
+}
+
+impl Bucket for Rounds {
+    fn start(&self, request: Request, then: Then) {
+        let (this, round) = (self.clone(), *self.ended.lock() + 1);
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(25));
+            let mut ended = this.ended.lock();
+            *ended = round.max(*ended);
+            drop(ended);
+            this.memory.start(request, then);
+        });
+    }
+}
+
+#[test]
+fn a_small_push_is_done_in_eight_rounds_and_named_in_eleven() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let mut base = all.commit(None, &[("bin/a", "1"), ("lib/x/b", "2"), ("c", "3")]);
+    push(
+        &store_of(memory.clone(), "mia"),
+        &all,
+        &Plan::one("os/kit/1", base),
+    )
+    .unwrap();
+    // A base whose list is completed by another.
+    let next = all.commit(Some(base), &[("bin/a", "1"), ("lib/x/b", "2"), ("c", "4")]);
+    let plan = Plan {
+        bases: vec![("os/kit/1", base)],
+        ..Plan::one("os/kit/2", next)
+    };
+    push(&store_of(memory.clone(), "mia"), &all, &plan).unwrap();
+    base = next;
+    let commit = all.commit(Some(base), &[("bin/a", "5"), ("lib/x/b", "2"), ("c", "6")]);
+    let plan = Plan {
+        bases: vec![("os/kit/2", base)],
+        ..Plan::one("os/kit/3", commit)
+    };
+    let bucket = Rounds {
+        memory: memory.clone(),
+        ended: Arc::default(),
+    };
+    let store = store_of(bucket.clone(), "mia");
+    let opened_in = bucket.so_far();
+    let (opened, mut push) = store.begin(&plan.announcement()).unwrap();
+    // Everything in one flight, as a client does whose push is small.
+    push.rely(&[base]).unwrap();
+    let new: Vec<ObjectId> = all
+        .closure(commit)
+        .difference(&all.closure(base))
+        .copied()
+        .collect();
+    push.have(&new).unwrap();
+    let stager = push.stager();
+    for id in new {
+        crate::seam::Stager::stage(&stager, id, all.stored(id)).unwrap();
+    }
+    assert!(
+        matches!(push.publish().unwrap(), Published::Done(_)),
+        "{opened:?}"
+    );
+    let finalized = bucket.so_far() - opened_in;
+    push.summarize();
+    let summary = bucket.so_far() - opened_in;
+    assert!(finalized <= 8, "{finalized} rounds to Finalized");
+    assert!(summary <= 11, "{summary} rounds to SummaryDone");
+    drop(push);
+    assert_eq!(named(&memory), refs(&memory));
+    assert_whole(&memory, &all);
+}
+
+#[test]
+fn a_push_of_any_size_needs_few_requests_beyond_one_for_each_object() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let files = |changed: usize| -> Vec<(String, String)> {
+        (0..3000)
+            .map(|at| {
+                let content = if at < changed {
+                    format!("new {at}")
+                } else {
+                    at.to_string()
+                };
+                (format!("d{}/e{}/{at}", at % 20, at % 200), content)
+            })
+            .collect()
+    };
+    let tree = all.tree(&files(0));
+    let first = all.commit_of(None, tree, None);
+    let tree = all.tree(&files(30));
+    let second = all.commit_of(Some(first), tree, None);
+    let plans = [
+        Plan::one("os/kit/1", first),
+        Plan {
+            bases: vec![("os/kit/1", first)],
+            ..Plan::one("os/kit/2", second)
+        },
+    ];
+    for plan in plans {
+        let way = Faulty::new(Arc::new(memory.clone()));
+        let done = push(&store_of(way.clone(), "mia"), &all, &plan).unwrap();
+        let counts = way.counts();
+        let requests = counts.gets + counts.puts + counts.swaps + counts.lists + counts.deletes;
+        let beyond = requests - done.sent.len() as u64;
+        assert!(
+            beyond <= 50,
+            "{beyond} requests for {} objects: {counts:?}",
+            done.sent.len()
+        );
+    }
+    assert_whole(&memory, &all);
+}

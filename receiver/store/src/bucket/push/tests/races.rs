@@ -1,0 +1,192 @@
+//! Many pushes at once.
+
+use std::sync::Barrier;
+use std::thread;
+
+use artifact_formats::{Checksum, RefName, Summary};
+use artifact_protocol::frame::{RefOutcome, RefusalCode, SummaryDone};
+
+use super::world::*;
+use crate::bucket::clock::SystemClock;
+use crate::bucket::layout;
+use crate::local::StoreConfig;
+use crate::local::summary::config::{SummaryConfig, SummaryMode};
+use crate::local::summary::key::SummaryKey;
+use crate::seam::Store;
+
+fn config(identity: &str, summary: &SummaryConfig) -> StoreConfig {
+    StoreConfig {
+        identity: identity.to_owned(),
+        summary: summary.clone(),
+        ..StoreConfig::default()
+    }
+}
+
+#[test]
+fn of_eight_pushes_of_one_ref_one_wins() {
+    for is_new in [true, false] {
+        let (memory, mut all) = (empty(), Universe::default());
+        if !is_new {
+            let old = all.commit(None, &[("a", "old")]);
+            push(
+                &store_of(memory.clone(), "leo"),
+                &all,
+                &Plan::one("os/a", old),
+            )
+            .unwrap();
+        }
+        let commits: Vec<Checksum> = (0..8)
+            .map(|at| all.commit(None, &[("a", &at.to_string())]))
+            .collect();
+        let begun = Barrier::new(commits.len());
+        let outcomes: Vec<RefOutcome> = thread::scope(|scope| {
+            let racers: Vec<_> = commits
+                .iter()
+                .map(|commit| {
+                    let (memory, all, begun) = (memory.clone(), &all, &begun);
+                    scope.spawn(move || {
+                        let summary = SummaryConfig::default();
+                        let store = store_with(memory, SystemClock, config("mia", &summary));
+                        let plan = Plan::one("os/a", *commit);
+                        let (opened, mut push) = store.begin(&plan.announcement()).unwrap();
+                        let sent = send(&mut push, &opened, all, &plan).unwrap();
+                        begun.wait();
+                        finish(push, opened, all, sent).unwrap().outcomes.remove(0)
+                    })
+                })
+                .collect();
+            racers
+                .into_iter()
+                .map(|racer| racer.join().unwrap())
+                .collect()
+        });
+        let winners: Vec<_> = commits
+            .iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| **outcome == RefOutcome::Updated)
+            .map(|(commit, _)| *commit)
+            .collect();
+        assert_eq!(winners, [refs(&memory)["os/a"]]);
+        let lost = |outcome: &&RefOutcome| matches!(outcome, RefOutcome::Refused(why) if why.code == RefusalCode::LOST_RACE);
+        assert_eq!(outcomes.iter().filter(lost).count(), 7);
+        assert_eq!(named(&memory), refs(&memory));
+        assert_whole(&memory, &all);
+    }
+}
+
+#[test]
+fn the_summary_names_what_each_of_sixteen_pushes_has_set_when_it_returns() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let names = [
+        "a/0", "a/1", "a/2", "a/3", "a/4", "a/5", "a/6", "a/7", "b/0", "b/1", "b/2", "b/3", "b/4",
+        "b/5", "b/6", "b/7",
+    ];
+    let commits: Vec<_> = names
+        .iter()
+        .map(|name| all.commit(None, &[("a", name)]))
+        .collect();
+    thread::scope(|scope| {
+        for (name, commit) in names.into_iter().zip(&commits) {
+            let (memory, all) = (memory.clone(), &all);
+            scope.spawn(move || {
+                let summary = SummaryConfig::default();
+                let store = store_with(memory.clone(), SystemClock, config(name, &summary));
+                let done = push(&store, all, &Plan::one(name, *commit)).unwrap();
+                assert_eq!(done.outcomes, [RefOutcome::Updated]);
+                assert_eq!(done.summary, Some(SummaryDone::Current));
+                assert_eq!(named(&memory).get(name), Some(commit));
+            });
+        }
+    });
+    assert_eq!(named(&memory), refs(&memory));
+    assert_eq!(leftovers(&memory), []);
+    assert_whole(&memory, &all);
+}
+
+#[test]
+fn concurrent_signers_leave_a_pair_that_matches() {
+    let pair = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).to_keypair_bytes();
+    let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pair);
+    let key = SummaryKey::parse(&text).unwrap();
+    let summary = SummaryConfig {
+        sign_key: Some(key.clone()),
+        ..SummaryConfig::default()
+    };
+    let (memory, mut all) = (empty(), Universe::default());
+    let names = ["a/0", "a/1", "a/2", "a/3"];
+    let commits: Vec<_> = names
+        .iter()
+        .map(|name| all.commit(None, &[("a", name)]))
+        .collect();
+    thread::scope(|scope| {
+        for (name, commit) in names.into_iter().zip(&commits) {
+            let (memory, all, summary) = (memory.clone(), &all, &summary);
+            scope.spawn(move || {
+                let store = store_with(memory, SystemClock, config(name, summary));
+                let done = push(&store, all, &Plan::one(name, *commit)).unwrap();
+                assert_eq!(done.summary, Some(SummaryDone::Current));
+            });
+        }
+    });
+    let objects = memory.objects();
+    let signed = &objects[&layout::summary_signature()].content;
+    let signatures = artifact_formats::ed25519_signatures(signed).unwrap();
+    assert!(key.has_signed(&objects[&layout::summary()].content, signatures[0]));
+    assert_eq!(named(&memory), refs(&memory));
+}
+
+#[test]
+fn a_summary_lists_what_it_is_configured_to() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let commit = all.commit(None, &[("a", "1")]);
+    let plan = Plan {
+        refs: vec![("app/a", commit), ("lib/b", commit)],
+        ..Plan::one("", commit)
+    };
+    let after = |mode: SummaryMode| {
+        let fork = memory.fork();
+        let summary = SummaryConfig {
+            mode,
+            ..SummaryConfig::default()
+        };
+        let store = store_with(fork.clone(), SystemClock, config("mia", &summary));
+        let done = push(&store, &all, &plan).unwrap();
+        assert_eq!(done.summary, Some(SummaryDone::Current));
+        let stored = fork.objects().remove(&layout::summary());
+        stored.map(|stored| Summary::parse(&stored.content).unwrap())
+    };
+    let full = after(SummaryMode::Full).unwrap();
+    assert_eq!(full.mode.as_deref(), Some("archive-z2"));
+    assert!(full.refs["app/a"].timestamp.is_some());
+    let short = after(SummaryMode::WithoutTimestamps).unwrap();
+    assert_eq!(short.refs["lib/b"].timestamp, None);
+    let some = after(SummaryMode::Matching(vec!["app/*".parse().unwrap()])).unwrap();
+    assert_eq!(some.refs.keys().collect::<Vec<_>>(), ["app/a"]);
+    memory.damage(&layout::summary(), Some("old".into()));
+    assert_eq!(after(SummaryMode::None), None);
+}
+
+#[test]
+fn what_a_dead_push_has_set_the_next_one_names() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let (one, two) = (
+        all.commit(None, &[("a", "1")]),
+        all.commit(None, &[("a", "2")]),
+    );
+    let store = store_of(memory.clone(), "mia");
+    let plan = Plan::one("os/a", one);
+    let (opened, mut push_one) = store.begin(&plan.announcement()).unwrap();
+    send(&mut push_one, &opened, &all, &plan).unwrap();
+    crate::seam::Push::publish(&mut push_one).unwrap();
+    // Its process is killed now.
+    std::mem::forget(push_one);
+    let name: RefName = "os/a".parse().unwrap();
+    assert!(!named(&memory).contains_key(name.as_str()));
+    push(
+        &store_of(memory.clone(), "leo"),
+        &all,
+        &Plan::one("os/b", two),
+    )
+    .unwrap();
+    assert_eq!(named(&memory), refs(&memory));
+}

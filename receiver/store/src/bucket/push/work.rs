@@ -1,0 +1,176 @@
+//! The parts of one push share this: the bucket, what the push has put, and what it relies on.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use artifact_formats::{Checksum, Commit, ObjectId};
+use artifact_protocol::limits::Limits;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::bucket::client::Client;
+use crate::bucket::collect::Fate;
+use crate::bucket::journal::Journal;
+use crate::bucket::lease::Membership;
+use crate::bucket::push::bases::Bases;
+use crate::bucket::push::known::Known;
+use crate::bucket::window::Window;
+use crate::error::Error;
+
+/// What the threads of a push share. Where several of its locks are held, [`Membership`]'s was
+/// taken first.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) client: Client,
+    pub(crate) window: Window,
+    pub(crate) limits: Limits,
+    pub(crate) known: Mutex<Known>,
+    pub(crate) bases: Mutex<Bases>,
+    pub(crate) held_back: Mutex<HeldBack>,
+    /// `None` for a push that changes nothing.
+    pub(crate) writer: Option<Writer>,
+}
+
+/// What a push that may change something has besides.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) membership: Membership,
+    pub(crate) journal: Journal,
+    // Nobody knows whether a ref was, or will be, set.
+    is_unclear: AtomicBool,
+}
+
+impl Writer {
+    pub(crate) const fn new(membership: Membership, journal: Journal) -> Self {
+        Self {
+            membership,
+            journal,
+            is_unclear: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes that refs are about to be set.
+    pub(crate) fn begin_doubt(&self) {
+        self.is_unclear.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that it is known of each ref what became of it.
+    pub(crate) fn end_doubt(&self) {
+        self.is_unclear.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns whether the lease must stay: a ref may yet be set that relies on it (R9).
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.is_unclear.load(Ordering::Relaxed)
+    }
+}
+
+impl Work {
+    /// Returns whether the push relies on an object, or has begun to put it.
+    pub(crate) fn relies_on(&self, id: &ObjectId) -> bool {
+        self.known.lock().holds(id) || self.bases.lock().names(id)
+    }
+
+    /// Returns the part of a push that may change something.
+    pub(crate) fn writer(&self) -> Result<&Writer, Error> {
+        self.writer.as_ref().ok_or(Error::Misuse {
+            what: "change something in a push that changes nothing",
+        })
+    }
+
+    /// Renews the lease, and writes the journal, if that is due.
+    pub(crate) fn keep_up(&self) -> Result<(), Error> {
+        let Some(Writer {
+            membership,
+            journal,
+            ..
+        }) = &self.writer
+        else {
+            return Ok(());
+        };
+        membership.renew_if_due(|id| self.relies_on(id))?;
+        let now = self.client.clock().now();
+        journal.write_some(&self.window, now, || membership.epoch())
+    }
+
+    /// Notes that an object is about to be put, and what it names; returns whether that is new.
+    /// Waits while collection deletes an object of this name.
+    pub(crate) fn claim(&self, id: ObjectId, below: &[ObjectId]) -> Result<bool, Error> {
+        let membership = &self.writer()?.membership;
+        loop {
+            match membership.judge(&id, || self.known.lock().take(id, below)) {
+                Ok(is_new) => return Ok(is_new),
+                Err(Fate::Wait) => membership.wait(|id| self.relies_on(id))?,
+                Err(Fate::Spare | Fate::Free) => {
+                    membership.spare(vec![id], |id| self.relies_on(id))?;
+                }
+            }
+        }
+    }
+}
+
+/// What waits in memory until everything that it needs is in the bucket.
+#[derive(Debug, Default)]
+pub(crate) struct HeldBack {
+    commits: HashMap<Checksum, HeldCommit>,
+    detached: HashMap<Checksum, Bytes>,
+    len: usize,
+}
+
+/// A commit that was verified.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldCommit {
+    pub(crate) content: Bytes,
+    pub(crate) parent: Option<Checksum>,
+}
+
+impl HeldBack {
+    /// Takes a verified commit.
+    pub(crate) fn take_commit(&mut self, commit: Checksum, content: Bytes) -> Result<(), Error> {
+        if self.commits.contains_key(&commit) {
+            return Ok(());
+        }
+        self.count(content.len())?;
+        let parent = Commit::parse(&content)
+            .ok()
+            .and_then(|commit| commit.parent);
+        self.commits.insert(commit, HeldCommit { content, parent });
+        Ok(())
+    }
+
+    /// Takes checked detached metadata.
+    pub(crate) fn take_detached(&mut self, commit: Checksum, content: Bytes) -> Result<(), Error> {
+        self.count(content.len())?;
+        self.detached.insert(commit, content);
+        Ok(())
+    }
+
+    /// Returns a commit that was sent.
+    pub(crate) fn commit(&self, commit: Checksum) -> Option<&HeldCommit> {
+        self.commits.get(&commit)
+    }
+
+    /// Returns the commits that were sent, each with its parent.
+    pub(crate) fn parents(&self) -> impl Iterator<Item = (Checksum, Option<Checksum>)> {
+        let commits = self.commits.iter();
+        commits.map(|(commit, held)| (*commit, held.parent))
+    }
+
+    /// Returns the detached metadata that was sent for a commit.
+    pub(crate) fn detached(&self, commit: Checksum) -> Option<&Bytes> {
+        self.detached.get(&commit)
+    }
+
+    fn count(&mut self, len: usize) -> Result<(), Error> {
+        self.len = self.len.saturating_add(len);
+        if self.len > HELD_BACK_MAX {
+            return Err(Error::TooMuchHeldBack {
+                limit: HELD_BACK_MAX,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The most bytes that wait in memory: tens of thousands of ordinary commits and signatures.
+const HELD_BACK_MAX: usize = 16 * 1024 * 1024;

@@ -1,0 +1,108 @@
+//! The store on a bucket.
+
+use artifact_formats::{Checksum, RefName, RepoConfig, RepoMode};
+use artifact_protocol::session::{Announcement, Opened, RefQuery};
+
+use crate::bucket::client::Client;
+use crate::bucket::layout;
+use crate::bucket::push::BucketPush;
+use crate::bucket::push::ask::get_all;
+use crate::bucket::push::update::Held;
+use crate::error::Error;
+use crate::local::StoreConfig;
+use crate::seam::Store;
+
+/// A repository in a bucket: a cache for the pushes of one identity. Any number of these, on any
+/// machines, share a bucket.
+///
+/// Of its [configuration](StoreConfig), a bucket keeps rights, the limits of a push, and what the
+/// summary says. It keeps no count of what an identity has brought, nor of the sessions that run on
+/// all machines, and has no free space to look at: [`open`](Self::open) refuses quotas, and the
+/// operator bounds the machines' sessions (sshd's `MaxStartups`) and the bucket (its own quota).
+#[derive(Debug)]
+pub struct BucketStore {
+    client: Client,
+    config: StoreConfig,
+    repo: RepoConfig,
+}
+
+impl BucketStore {
+    /// Opens the repository in a bucket.
+    ///
+    /// Fails, by fault of the operator, when the bucket holds no repository of mode archive, or the
+    /// configuration has quotas.
+    pub fn open(client: Client, config: StoreConfig) -> Result<Self, Error> {
+        let allowance = &config.allowance;
+        let has_quota = allowance.refs_max.is_some()
+            || allowance.objects_max.is_some()
+            || allowance.bytes_max.is_some();
+        if has_quota {
+            return Err(Error::NotARepository {
+                why: "object storage keeps no quotas: take `refs-max`, `objects-max` and \
+                      `bytes-max` out of the configuration, and give the bucket one of its own",
+            });
+        }
+        let key = layout::config();
+        let found = client.get(&key).map_err(Error::bucket("reading", &key))?;
+        let found = found.ok_or(Error::NotARepository {
+            why: "the bucket has no `config`: run `artifact-cache-admin init` on it first",
+        })?;
+        let text = String::from_utf8_lossy(&found.content);
+        let repo = RepoConfig::parse(&text)?;
+        if repo.mode != RepoMode::Archive {
+            return Err(Error::NotARepository {
+                why: "a bucket needs the mode archive",
+            });
+        }
+        Ok(Self {
+            client,
+            config,
+            repo,
+        })
+    }
+}
+
+impl Store for BucketStore {
+    type Push = BucketPush;
+
+    fn refs(&self, query: &RefQuery) -> Result<(Vec<(RefName, Checksum)>, bool), Error> {
+        let names: Vec<RefName> = match query {
+            RefQuery::Named(names) => names.clone(),
+            RefQuery::All { .. } => {
+                let entries = self.client.list_all(layout::HEADS);
+                let entries = entries.map_err(Error::bucket("listing", &"refs"))?;
+                let names = entries
+                    .iter()
+                    .filter_map(|entry| layout::head_of(&entry.key));
+                names.collect()
+            }
+        };
+        let (mut found, mut len) = (Vec::new(), 0);
+        for some in names.chunks(READ_AT_ONCE) {
+            let named = some
+                .iter()
+                .filter_map(|name| Some((name, layout::head(name)?)));
+            let (names, keys): (Vec<_>, Vec<_>) = named.unzip();
+            for (name, value) in names.into_iter().zip(get_all(&self.client, &keys)?) {
+                let Some(commit) = Held::of(value.as_ref()).commit() else {
+                    continue;
+                };
+                len += name.as_str().len() + Checksum::LEN * 2;
+                if let RefQuery::All { len_max } = query
+                    && len > *len_max
+                {
+                    return Ok((found, false));
+                }
+                found.push((name.clone(), commit));
+            }
+        }
+        Ok((found, true))
+    }
+
+    fn begin(&self, announcement: &Announcement) -> Result<(Opened, BucketPush), Error> {
+        BucketPush::begin(&self.client, &self.config, &self.repo, announcement)
+    }
+}
+
+/// Refs in memory at once.
+const READ_AT_ONCE: usize = 1024;
