@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use artifact_formats::{Share, counted};
 use artifact_protocol::exit;
 use artifact_receiver::config::{Config, ConfigError, Confinement, Identity, LimitsSection};
+use artifact_store::bucket::Reach;
 use artifact_store::policy::Rule;
 use artifact_store::{Allowance, SummaryMode};
 use serde_json::json;
@@ -119,6 +120,7 @@ fn print(config: &Config, effective: bool) -> String {
         config.summary.sign_key.as_deref().map(path),
     );
     add(root, "summary", summary);
+    add(root, "bucket", bucket(&config.bucket, effective));
     let mut identities = ArrayOfTables::new();
     for known in &config.identities {
         identities.push(identity(known, &config.limits, effective));
@@ -127,6 +129,23 @@ fn print(config: &Config, effective: bool) -> String {
         root.insert("identity", Item::ArrayOfTables(identities));
     }
     document.to_string()
+}
+
+fn bucket(reach: &Reach, effective: bool) -> Table {
+    let mut table = Table::new();
+    let text = |text: &Option<String>| text.clone();
+    let switch = |is_on: bool| (is_on || effective).then_some(is_on);
+    put(&mut table, "endpoint", text(&reach.endpoint));
+    put(&mut table, "region", text(&reach.region));
+    put(&mut table, "virtual-host", switch(reach.virtual_host));
+    put(&mut table, "allow-http", switch(reach.allow_http));
+    put(&mut table, "profile", text(&reach.profile));
+    put(
+        &mut table,
+        "credentials",
+        reach.credentials.as_deref().map(path),
+    );
+    table
 }
 
 fn limits(limits: &LimitsSection, effective: bool) -> Table {

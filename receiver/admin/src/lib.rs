@@ -4,6 +4,8 @@
 //! libostree is the authority.
 
 mod authorize;
+mod bucket;
+mod check;
 mod command;
 mod completions;
 mod config;
@@ -43,6 +45,7 @@ struct Args {
 enum Command {
     Init(init::Init),
     Authorize(authorize::Authorize),
+    Check(check::CheckArgs),
     Config(config::ConfigArgs),
     Doctor(doctor::Doctor),
     Fsck(fsck::Fsck),
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
     let result = match args.command {
         Command::Init(init) => init::run(&init),
         Command::Authorize(authorize) => authorize::run(&authorize),
+        Command::Check(check) => check::run(&check),
         Command::Config(config) => config::run(&config),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Fsck(fsck) => fsck::run(&fsck),

@@ -31,20 +31,24 @@ impl Profile {
     /// that no file is needed with them.
     pub(crate) fn find(settings: &Settings) -> Result<Self, SettingsError> {
         let var = |name| env::var(name).ok().filter(|value| !value.is_empty());
-        let name = settings.profile.clone().or_else(|| var("AWS_PROFILE"));
+        let name = settings
+            .reach
+            .profile
+            .clone()
+            .or_else(|| var("AWS_PROFILE"));
         let has_keys = var("AWS_ACCESS_KEY_ID").is_some();
         let home = env::var_os("HOME").map(PathBuf::from);
         let of_home = |file| Some(home.as_ref()?.join(".aws").join(file));
         let of_var = |var| env::var_os(var).map(PathBuf::from);
 
-        let named = settings.credentials.clone();
+        let named = settings.reach.credentials.clone();
         let is_asked_for = named.is_some() || name.is_some();
         let section = name.as_deref().unwrap_or("default");
         let path = named.or_else(|| of_var("AWS_SHARED_CREDENTIALS_FILE"));
         let path = path.or_else(|| of_home("credentials"));
         let mut profile = Self::default();
         if let Some(path) = path.filter(|_| is_asked_for || !has_keys) {
-            let sections = read(&path, settings.credentials.is_some())?;
+            let sections = read(&path, settings.reach.credentials.is_some())?;
             let values = sections.as_ref().and_then(|sections| sections.get(section));
             let value = |name| values?.get(name).cloned();
             profile.key_id = value("aws_access_key_id");
@@ -136,6 +140,8 @@ fn refuse_exposed(path: &Path) -> Result<(), SettingsError> {
 mod tests {
     use std::fs::Permissions;
 
+    use artifact_store::bucket::Reach;
+
     use super::*;
 
     #[test]
@@ -155,8 +161,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys");
         let settings = |profile: &str| Settings {
-            credentials: Some(path.clone()),
-            profile: Some(profile.to_owned()),
+            reach: Reach {
+                credentials: Some(path.clone()),
+                profile: Some(profile.to_owned()),
+                ..Reach::default()
+            },
             ..Settings::new("s3://abc".parse().unwrap())
         };
         assert!(matches!(

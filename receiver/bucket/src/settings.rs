@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use artifact_store::bucket::Reach;
 use http::Uri;
 use object_store::ClientOptions;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -25,18 +26,8 @@ use crate::profile::Profile;
 pub struct Settings {
     /// The bucket and the prefix.
     pub address: Address,
-    /// The server's URL; without one, that of Amazon in the region.
-    pub endpoint: Option<String>,
-    /// The region.
-    pub region: Option<String>,
-    /// Whether the bucket's name is part of the host's name instead of the path.
-    pub virtual_host: bool,
-    /// Whether connections without TLS are allowed to other machines.
-    pub allow_http: bool,
-    /// The section of the profile's file.
-    pub profile: Option<String>,
-    /// The profile's file with the keys.
-    pub credentials: Option<PathBuf>,
+    /// What the configuration says of the server.
+    pub reach: Reach,
     /// How the server wants tags in `If-Match`.
     pub tags: TagForm,
     /// Whether requests are made without keys, as everybody's.
@@ -120,15 +111,10 @@ pub enum SettingsError {
 
 impl Settings {
     /// The settings of a bucket where nothing else is said.
-    pub const fn new(address: Address) -> Self {
+    pub fn new(address: Address) -> Self {
         Self {
             address,
-            endpoint: None,
-            region: None,
-            virtual_host: false,
-            allow_http: false,
-            profile: None,
-            credentials: None,
+            reach: Reach::default(),
             tags: TagForm::Quoted,
             anonymous: false,
         }
@@ -153,11 +139,11 @@ impl Settings {
             }
         }
         let known = |key| builder.get_config_value(&key);
-        let endpoint = self.endpoint.clone();
+        let endpoint = self.reach.endpoint.clone();
         let endpoint = endpoint.or_else(|| known(AmazonS3ConfigKey::S3Endpoint));
         let endpoint = endpoint.or_else(|| known(AmazonS3ConfigKey::Endpoint));
         let endpoint = endpoint.or(profile.endpoint);
-        let region = self.region.clone();
+        let region = self.reach.region.clone();
         let region = region.or_else(|| known(AmazonS3ConfigKey::Region));
         let region = region.or(profile.region);
         if let Some(region) = region {
@@ -170,7 +156,7 @@ impl Settings {
         if let Some(endpoint) = endpoint {
             let endpoint = endpoint.trim_end_matches('/').to_owned();
             let endpoint = match endpoint.split_once("://") {
-                Some((scheme, host)) if self.virtual_host => {
+                Some((scheme, host)) if self.reach.virtual_host => {
                     format!("{scheme}://{}.{host}", self.address.bucket())
                 }
                 _ => endpoint,
@@ -184,7 +170,7 @@ impl Settings {
             .with_timeout(REQUEST_TIMEOUT);
         Ok(builder
             .with_client_options(options)
-            .with_virtual_hosted_style_request(self.virtual_host))
+            .with_virtual_hosted_style_request(self.reach.virtual_host))
     }
 
     /// Returns whether an endpoint is one without TLS; fails unless that is allowed.
@@ -204,7 +190,9 @@ impl Settings {
                 .is_ok_and(|address: IpAddr| address.is_loopback());
         match uri.scheme_str() {
             Some("https") => Ok(false),
-            Some("http") if self.allow_http || is_here || allowed_by_environment() => Ok(true),
+            Some("http") if self.reach.allow_http || is_here || allowed_by_environment() => {
+                Ok(true)
+            }
             Some("http") => Err(SettingsError::Plain {
                 endpoint: endpoint.to_owned(),
             }),
@@ -229,7 +217,10 @@ mod tests {
 
     fn settings(endpoint: &str) -> Settings {
         Settings {
-            endpoint: Some(endpoint.to_owned()),
+            reach: Reach {
+                endpoint: Some(endpoint.to_owned()),
+                ..Reach::default()
+            },
             ..Settings::new("s3://abc/x".parse().unwrap())
         }
     }
@@ -248,10 +239,8 @@ mod tests {
             settings(away).is_plain(away),
             Err(SettingsError::Plain { .. })
         ));
-        let allowed = Settings {
-            allow_http: true,
-            ..settings(away)
-        };
+        let mut allowed = settings(away);
+        allowed.reach.allow_http = true;
         assert!(allowed.is_plain(away).unwrap());
         assert!(
             !settings("")

@@ -16,6 +16,8 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 
+use artifact_store::bucket::Reach;
+
 use crate::config::schema::{Fault, RawConfig, gather, summarize};
 use crate::config::suggest::suggest;
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub audit: AuditSection,
     /// What the summary contains.
     pub summary: SummarySection,
+    /// How to reach the server of a cache in object storage.
+    pub bucket: Reach,
     /// The identities, with their keys and rights.
     pub identities: Vec<Identity>,
 }
@@ -93,6 +97,7 @@ impl Config {
             limits: raw.limits,
             audit: raw.audit,
             summary: summarize(raw.summary).map_err(|Fault(span, why)| invalid(Some(span), why))?,
+            bucket: raw.bucket,
             identities,
         })
     }
@@ -338,6 +343,7 @@ mod tests {
         for (pointer, text) in [
             ("/properties", "xxxxxx = 1"),
             ("/properties/limits/properties", "[limits]\nxxxxxx = 1"),
+            ("/properties/bucket/properties", "[bucket]\nxxxxxx = 1"),
             ("/properties/audit/properties", "[audit]\nxxxxxx = 1"),
             ("/properties/summary/properties", "[summary]\nxxxxxx = 1"),
             (

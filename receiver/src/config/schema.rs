@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use artifact_formats::{RefPattern, Share};
 use artifact_protocol::Version;
+use artifact_store::bucket::Reach;
 use artifact_store::policy::{Grants, Rule};
 use artifact_store::{Allowance, SummaryMode};
 use serde::de::Error as _;
@@ -32,6 +33,8 @@ pub(super) struct RawConfig {
     pub(super) audit: AuditSection,
     #[serde(default)]
     pub(super) summary: RawSummary,
+    #[serde(default)]
+    pub(super) bucket: Reach,
     #[serde(default)]
     pub(super) identity: Vec<RawIdentity>,
 }

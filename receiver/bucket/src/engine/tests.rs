@@ -191,10 +191,8 @@ fn wrong_keys_and_a_missing_bucket_are_told_apart_from_a_missing_key() {
 fn a_server_that_is_not_there_is_busy_and_one_that_hangs_up_is_unclear() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let settings = Settings {
-        endpoint: Some(format!("http://{address}")),
-        ..settings("none")
-    };
+    let mut settings = settings("none");
+    settings.reach.endpoint = Some(format!("http://{address}"));
     let client = Client::new(
         Arc::new(Engine::new(&settings).unwrap()),
         Arc::new(SystemClock),

@@ -10,6 +10,7 @@ mod report;
 mod tries;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use artifact_store::bucket::{Bucket, Client, Clock};
 
@@ -34,7 +35,8 @@ pub trait Subject {
 ///
 /// `name` tells this probe from others at the same time.
 pub fn probe(subject: &dyn Subject, clock: &Arc<dyn Clock>, name: &str) -> Report {
-    let client = |tags| Client::new(subject.bucket(tags), Arc::clone(clock));
+    let client =
+        |tags| Client::new(subject.bucket(tags), Arc::clone(clock)).with_patience(PATIENCE);
     let quoted = client(TagForm::Quoted);
     let mut report = Report::default();
     let place = tries::Place::new(name);
@@ -51,7 +53,7 @@ pub fn probe(subject: &dyn Subject, clock: &Arc<dyn Clock>, name: &str) -> Repor
         race::swaps(swapping, &place, &mut report);
         tries::uploads(&quoted, &place, &mut report);
         if let Some(anonymous) = subject.anonymous() {
-            let anonymous = Client::new(anonymous, Arc::clone(clock));
+            let anonymous = Client::new(anonymous, Arc::clone(clock)).with_patience(PATIENCE);
             tries::anonymous(&anonymous, &place, &mut report);
         }
         tries::deletion(&quoted, &place, &mut report);
@@ -59,6 +61,9 @@ pub fn probe(subject: &dyn Subject, clock: &Arc<dyn Clock>, name: &str) -> Repor
     }
     report
 }
+
+/// How long a probe repeats a request: a person waits for it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

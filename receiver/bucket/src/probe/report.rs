@@ -93,8 +93,9 @@ impl Report {
         }
     }
 
-    pub(super) fn is_reachable(&self) -> bool {
-        self.worst() != Verdict::Unusable
+    pub(crate) fn is_reachable(&self) -> bool {
+        let mut findings = self.findings.iter();
+        findings.any(|finding| finding.probed == Probed::Reach && finding.verdict == Verdict::Good)
     }
 
     /// Returns the worst verdict.

@@ -20,6 +20,7 @@ mod lease;
 mod memory;
 mod push;
 mod random;
+mod reach;
 pub(crate) mod seam;
 mod store;
 #[allow(dead_code, reason = "those who need all of it come one by one")]
@@ -33,6 +34,7 @@ pub use self::copy::{MirrorEvent, MirrorOptions, Mirrored, mirror};
 pub use self::faulty::{Counts, Fate, Faults, Faulty};
 pub use self::memory::{Memory, Quirks, Stored};
 pub use self::push::{BucketPush, BucketStager, BucketStream};
+pub use self::reach::Reach;
 pub use self::seam::{
     Answer, BadKey, Bucket, BucketError, Class, Condition, DELETE_MAX, Entry, Found, Key, LIST_MAX,
     Listed, Request, Tag, Then, Upload,

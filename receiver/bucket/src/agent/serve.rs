@@ -1,0 +1,134 @@
+//! The agent's end: takes requests, and gives them to an engine.
+
+use std::io::{self, BufReader, BufWriter, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+use artifact_sandbox::Needs;
+use artifact_store::bucket::{Bucket, BucketError, Request};
+use parking_lot::{Condvar, Mutex};
+
+use crate::agent::wire::{self, Asked, Ready, Told};
+use crate::open::open;
+use crate::settings::Settings;
+
+/// Serves one client on standard input until it ends.
+///
+/// Confines this process as far as an agent can be: it connects and reads, but writes no files,
+/// and starts no programs.
+pub fn serve() -> io::Result<()> {
+    let stream = UnixStream::from(rustix::io::dup(rustix::stdio::stdin())?);
+    for layer in artifact_sandbox::enter(&Needs::to_connect()) {
+        tracing::debug!("sandbox of the agent: {}: {}", layer.what, layer.status);
+    }
+    let mut reader = BufReader::with_capacity(BUFFER, stream.try_clone()?);
+    let Some((settings, _)) = wire::read::<Settings>(&mut reader)? else {
+        return Ok(());
+    };
+    let engine = open(&settings);
+    let ready: Ready = engine.as_ref().map(|_| ()).map_err(with_causes);
+    wire::write(&stream, &ready, &[])?;
+    match engine {
+        Ok(engine) => pass_on(&Arc::new(engine), reader, stream),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Passes requests to the bucket, and its answers back, until the client's end.
+fn pass_on(
+    bucket: &Arc<impl Bucket>,
+    mut reader: BufReader<UnixStream>,
+    stream: UnixStream,
+) -> io::Result<()> {
+    let held = Arc::new(Held::default());
+    let (answers, receiver) = mpsc::channel();
+    let writer = thread::Builder::new();
+    writer
+        .name("answers".to_owned())
+        .spawn(move || write(&receiver, stream))?;
+    while let Some((mut asked, content)) = wire::read::<Asked>(&mut reader)? {
+        if let Some(place) = wire::content_of(&mut asked.request) {
+            *place = content;
+        }
+        let len = asked.request.content_len();
+        held.take(len);
+        let (answers, held) = (answers.clone(), Arc::clone(&held));
+        let number = asked.number;
+        let then = move |answer| {
+            held.give_back(len);
+            // Without a writer nobody listens.
+            let _ = answers.send(Told { number, answer });
+        };
+        match refused(&asked.request) {
+            Some(error) => then(Err(error)),
+            None => bucket.start(asked.request, Box::new(then)),
+        }
+    }
+    Ok(())
+}
+
+fn write(answers: &Receiver<Told>, stream: UnixStream) {
+    let mut writer = BufWriter::with_capacity(BUFFER, stream);
+    while let Ok(first) = answers.recv() {
+        for mut told in std::iter::once(first).chain(answers.try_iter()) {
+            let content = wire::content_of_answer(&mut told.answer).map(std::mem::take);
+            if wire::write(&mut writer, &told, &content.unwrap_or_default()).is_err() {
+                return;
+            }
+        }
+        if writer.flush().is_err() {
+            return;
+        }
+    }
+}
+
+/// Returns why an agent makes no such request: a push deletes only what it alone has written.
+fn refused(request: &Request) -> Option<BucketError> {
+    let Request::Delete { keys } = request else {
+        return None;
+    };
+    let visible = keys.iter().find(|key| !key.as_str().starts_with(OWN))?;
+    Some(BucketError::Refused(format!(
+        "a push does not delete {visible}"
+    )))
+}
+
+/// The content of requests that are on their way to the server.
+#[derive(Default)]
+struct Held {
+    bytes: Mutex<usize>,
+    less: Condvar,
+}
+
+impl Held {
+    /// Waits until there is room for more.
+    fn take(&self, len: usize) {
+        let mut bytes = self.bytes.lock();
+        while *bytes > 0 && *bytes + len > HELD_MAX {
+            self.less.wait(&mut bytes);
+        }
+        *bytes += len;
+    }
+
+    fn give_back(&self, len: usize) {
+        *self.bytes.lock() -= len;
+        self.less.notify_one();
+    }
+}
+
+fn with_causes(error: &impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+const OWN: &str = "extensions/artifact-cache/";
+const BUFFER: usize = 256 * 1024;
+/// Somewhat more than a window of the store's.
+const HELD_MAX: usize = 80 * 1024 * 1024;
