@@ -26,6 +26,7 @@ mod store;
 #[allow(dead_code, reason = "those who need all of it come one by one")]
 pub(crate) mod summary;
 mod timer;
+pub mod upkeep;
 mod window;
 
 pub use self::client::{Client, Outcome, Read};

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::{Pair, ostree};
 use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind, Summary};
+use artifact_store::bucket::collect::{Gc, Nonce, Phase};
 use artifact_store::bucket::{
     Answer, Client, Counts, Fate, Faulty, Key, ManualClock, Memory, MirrorEvent, MirrorOptions,
-    Mirrored, Request, mirror,
+    Mirrored, Request, mirror, upkeep,
 };
 use artifact_store::verify::{Scratch, verify};
-use artifact_store::{Error, fsck};
+use artifact_store::{Checked, Error, Finding, Removal, fsck};
 
 /// A way to the bucket that counts, and may break.
 fn way(memory: &Memory) -> Faulty {
@@ -159,6 +160,11 @@ fn stored(way: &Faulty) -> Arc<Mutex<Vec<String>>> {
     log
 }
 
+/// Returns whether a key is that of an object below a commit.
+fn is_plain(key: &str) -> bool {
+    key.starts_with("objects/") && !key.contains(".commit")
+}
+
 fn all(counts: Counts) -> u64 {
     let Counts {
         gets,
@@ -234,7 +240,7 @@ fn only_what_is_missing_travels_and_a_mirror_that_is_current_costs_a_handful_of_
     assert!(!done.summary_replaced);
     let readers = |key: &&String| !key.starts_with("extensions/");
     assert_eq!(log.lock().unwrap().iter().filter(readers).count(), 0);
-    assert!(all(nothing.counts()) <= 12, "{:?}", nothing.counts());
+    assert!(all(nothing.counts()) <= 14, "{:?}", nothing.counts());
 
     pair.commit_with(
         None,
@@ -316,9 +322,15 @@ fn a_mirror_killed_at_any_request_leaves_every_ref_old_or_new_and_the_next_one_c
                 assert!(values.contains(&Some(commit)), "{name} at {number}");
             }
             assert!(result.is_err() || refs == new, "{number} {fate:?}");
+            let left = bucket.objects();
             let rest = way(&bucket);
+            let log = stored(&rest);
             mirror_by(&rest, &source, &address).unwrap();
             assert_eq!(whole(&bucket), new, "{number} {fate:?}");
+            for key in log.lock().unwrap().iter() {
+                let is_there = left.contains_key(&Key::new(key.as_str()).unwrap());
+                assert!(!is_plain(key) || !is_there, "{key} was sent twice");
+            }
             points += 1;
         }
     }
@@ -474,8 +486,14 @@ fn a_bucket_that_another_program_filled_is_listed_once_and_not_sent_again() {
     let log = stored(&way);
     let done = mirror_by(&way, &source, "s3://b/foreign").unwrap();
     assert_eq!(done.objects, 0);
-    let is_object = |key: &&String| key.starts_with("objects/") && !key.contains(".commit");
-    assert_eq!(log.lock().unwrap().iter().filter(is_object).count(), 0);
+    assert_eq!(
+        log.lock()
+            .unwrap()
+            .iter()
+            .filter(|key| is_plain(key))
+            .count(),
+        0
+    );
     assert_eq!(whole(&foreign), refs_of(&source));
 }
 
@@ -492,4 +510,195 @@ fn a_dry_run_counts_what_a_mirror_then_does_and_stores_nothing() {
     assert!(memory.objects().is_empty());
     let did = mirror(&pair.source(), &client, &options("s3://b/x"), &|_| {}).unwrap();
     assert_eq!(would, did);
+}
+
+#[test]
+fn a_mirror_makes_way_for_a_collection_and_begins_anew_after_it() {
+    let pair = cache();
+    let source = pair.source();
+    let memory = Memory::new();
+    let gc = Key::new("extensions/artifact-cache/gc").unwrap();
+    let idle = Gc::first(Nonce(1));
+    let (condemned, over) = (
+        idle.condemned(Nonce(1)),
+        idle.condemned(Nonce(1)).moved(Phase::Idle, Nonce(1)),
+    );
+    let set = |memory: &Memory, record: Gc| memory.damage(&gc, Some(record.encode().into()));
+    let path = way(&memory);
+    let bucket = memory.clone();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let gc_of = gc.clone();
+    path.watch(move |_, request, _| match request {
+        Request::Put { key, .. }
+            if key.as_str().ends_with(".filez") && log.lock().unwrap().is_empty() =>
+        {
+            bucket.damage(&gc_of, Some(condemned.encode().into()));
+            log.lock().unwrap().push("condemned");
+        }
+        Request::Put { key, .. } if key.as_str().starts_with("refs/") => {
+            log.lock().unwrap().push("ref");
+        }
+        Request::Delete { keys } if keys[0].as_str().contains("/sessions/") => {
+            let mut log = log.lock().unwrap();
+            log.push("ended");
+            // The collector goes on when nobody is left to wait for, and then it is done.
+            if log.iter().filter(|what| **what == "ended").count() == 2 {
+                bucket.damage(&gc_of, Some(over.encode().into()));
+            }
+        }
+        _ => {}
+    });
+    set(&memory, idle);
+    mirror_by(&path, &source, "s3://b/x").unwrap();
+    assert_eq!(whole(&memory), refs_of(&source));
+    let seen = seen.lock().unwrap();
+    // Once when it was disturbed, once when it found that the collection goes on, and in the end.
+    assert_eq!(
+        *seen,
+        ["condemned", "ended", "ended", "ref", "ref", "ref", "ended"]
+    );
+    let left = memory.objects();
+    assert!(!left.keys().any(|key| key.as_str().contains("/sessions/")));
+}
+
+#[test]
+fn what_an_interrupted_mirror_left_is_forgotten_when_its_lease_is_over() {
+    let pair = cache();
+    let memory = Memory::new();
+    let broken = way(&memory);
+    broken.at(12, Fate::DieAfter);
+    mirror_by(&broken, &pair.source(), "s3://b/x").unwrap_err();
+    let sessions = || {
+        let objects = memory.objects();
+        let keys = objects
+            .keys()
+            .filter(|key| key.as_str().contains("/sessions/"));
+        keys.count()
+    };
+    assert_eq!(sessions(), 1);
+    mirror_by(&way(&memory), &pair.source(), "s3://b/x").unwrap();
+    // It may go on still.
+    assert_eq!(sessions(), 1);
+    memory.advance(31 * 60);
+    mirror_by(&way(&memory), &pair.source(), "s3://b/x").unwrap();
+    assert_eq!(sessions(), 0);
+}
+
+#[test]
+fn refs_that_the_repository_has_not_go_on_demand_and_never_most_of_them() {
+    let pair = cache();
+    let source = pair.source();
+    let memory = Memory::new();
+    mirror_by(&way(&memory), &source, "s3://b/x").unwrap();
+    ostree(&["refs", "--delete", "p/tool/1"], &source);
+    ostree(&["summary", "-u"], &source);
+    let delete = |allow_remove_all| {
+        let options = MirrorOptions {
+            delete: Some(std::time::Duration::from_secs(3600)),
+            allow_remove_all,
+            ..options("s3://b/x")
+        };
+        let said = Mutex::new(Vec::new());
+        let report = |event| said.lock().unwrap().push(event);
+        let done = mirror(&source, &client(&way(&memory)), &options, &report).unwrap();
+        (done.refs_removed, said.into_inner().unwrap())
+    };
+    mirror_by(&way(&memory), &source, "s3://b/x").unwrap();
+    assert_eq!(whole(&memory).len(), 3);
+    assert_eq!(delete(false).0, 1);
+    assert_eq!(whole(&memory), refs_of(&source));
+    ostree(&["refs", "--delete", "p"], &source);
+    ostree(&["summary", "-u"], &source);
+    let (removed, said) = delete(false);
+    assert_eq!((removed, whole(&memory).len()), (0, 2));
+    assert!(
+        matches!(said[..], [MirrorEvent::Refused { .. }]),
+        "{said:?}"
+    );
+    assert_eq!(delete(true).0, 2);
+    assert_eq!(whole(&memory).len(), 0);
+}
+
+/// Returns what a check of a bucket finds.
+fn findings(memory: &Memory, contents: bool) -> (Checked, Vec<Finding>) {
+    let found = Mutex::new(Vec::new());
+    let report = |finding| found.lock().unwrap().push(finding);
+    let checked = upkeep::fsck(&client(&way(memory)), contents, u64::MAX, &report).unwrap();
+    (checked, found.into_inner().unwrap())
+}
+
+#[test]
+fn a_check_finds_whatever_is_missing_or_damaged_in_a_bucket() {
+    let pair = cache();
+    let memory = Memory::new();
+    mirror_by(&way(&memory), &pair.source(), "s3://b/x").unwrap();
+    let (checked, found) = findings(&memory, true);
+    assert_eq!(
+        (checked.faults, checked.remarks, checked.refs),
+        (0, 0, 3),
+        "{found:?}"
+    );
+    for (key, stored) in memory.objects() {
+        let name = key.as_str();
+        let is_own = name.starts_with("extensions/");
+        if !is_plain(name) && !name.ends_with(".commit") && !name.starts_with("refs/") && !is_own {
+            continue;
+        }
+        let broken = memory.fork();
+        broken.damage(&key, None);
+        let (checked, found) = findings(&broken, false);
+        let expected = if name.starts_with("refs/") || is_own {
+            0
+        } else {
+            1
+        };
+        assert!(checked.faults >= expected, "{name}: {found:?}");
+        assert!(!found.is_empty(), "{name}");
+        let mut content = stored.content.to_vec();
+        let last = content.len() - 1;
+        content[last] ^= 1;
+        broken.damage(&key, Some(content.into()));
+        assert!(findings(&broken, true).0.faults > 0, "{name}");
+    }
+}
+
+#[test]
+fn a_bucket_is_begun_looked_at_and_freed_of_refs() {
+    let pair = cache();
+    let memory = Memory::new();
+    let client = client(&way(&memory));
+    assert!(upkeep::status(&client).is_err());
+    assert!(upkeep::init(&client).unwrap());
+    assert!(!upkeep::init(&client).unwrap());
+    mirror_by(&way(&memory), &pair.source(), "s3://b/x").unwrap();
+    let status = upkeep::status(&client).unwrap();
+    assert_eq!(
+        (status.refs.len(), status.lists.files, status.sessions),
+        (3, 3, 0)
+    );
+    assert_eq!(
+        status.objects.files as usize,
+        findings(&memory, false).0.objects as usize
+    );
+    let commit = status.refs[0].commit;
+    let name = |text: &str| text.parse().unwrap();
+    let wanted = [
+        (name("p/other/1"), Some(commit)),
+        (name("p/tool/1"), Some(commit)),
+        (name("p/tool/2"), None),
+        (name("p/none/1"), None),
+    ];
+    let removed = upkeep::remove_refs(&client, &wanted).unwrap();
+    let expected = [
+        Removal::Removed(commit),
+        Removal::Kept,
+        Removal::Removed(status.refs[2].commit),
+        Removal::NotThere,
+    ];
+    assert_eq!(removed, expected);
+    assert_eq!(whole(&memory).into_keys().collect::<Vec<_>>(), ["p/tool/1"]);
+    let foreign = Memory::new();
+    foreign.damage(&Key::new("holiday.jpg").unwrap(), Some("x".into()));
+    assert!(upkeep::init(&self::client(&way(&foreign))).is_err());
 }

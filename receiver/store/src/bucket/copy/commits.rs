@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::bucket::closures::{ClosureList, Heading, PARENTS_MAX};
 use crate::bucket::copy::record::Record;
 use crate::bucket::copy::send::{Sender, Sent};
+use crate::bucket::copy::session::Session;
 use crate::bucket::copy::source::{Closure, Lacks, Refs};
 use crate::bucket::copy::turn::{MirrorEvent, Mirrored, Turn};
 use crate::bucket::layout;
@@ -84,7 +85,8 @@ impl<'a, F: Fs> Commits<'a, F> {
         done: &mut Mirrored,
     ) -> Result<(), Error> {
         let order = self.order(refs, named, done)?;
-        if !order.is_empty() && self.listed.is_empty() {
+        let has_others = self.turn.session.is_some_and(Session::has_others);
+        if !order.is_empty() && (self.listed.is_empty() || has_others) {
             self.list_objects()?;
         }
         let mut batch = Vec::new();
@@ -152,7 +154,8 @@ impl<'a, F: Fs> Commits<'a, F> {
         Ok(order)
     }
 
-    /// Lists the objects of a bucket: without closure lists nothing else tells which it has.
+    /// Lists the objects of a bucket: nothing else tells which it has where there are no closure
+    /// lists, or an interrupted mirror has put some that no list names.
     fn list_objects(&mut self) -> Result<(), Error> {
         for entry in self.turn.client.list_each(layout::OBJECTS) {
             let entry = entry.map_err(Error::bucket("listing", &"objects"))?;
@@ -256,6 +259,7 @@ impl<'a, F: Fs> Commits<'a, F> {
         refs: &Refs,
         done: &mut Mirrored,
     ) -> Result<(), Error> {
+        self.turn.keep()?;
         let (batch, missing) = (std::mem::take(batch), std::mem::take(missing));
         if batch.is_empty() {
             return Ok(());
@@ -305,6 +309,7 @@ impl<'a, F: Fs> Commits<'a, F> {
             client: self.turn.client,
             window: &self.window,
             object_len_max: self.turn.options.object_len_max,
+            keep: &|| self.turn.keep(),
             listed: &self.seen,
             dry_run: self.turn.options.dry_run,
         };
@@ -320,6 +325,7 @@ impl<'a, F: Fs> Commits<'a, F> {
                 self.listed.remove(&commit);
                 continue;
             };
+            self.turn.check()?;
             let put = (self.window).put(layout::object(&id), content.into(), Class::Object);
             put.map_err(Error::bucket("storing", &id))?;
             self.put.insert(commit);

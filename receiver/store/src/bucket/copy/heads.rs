@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::bucket::client::{Client, Outcome};
 use crate::bucket::copy::record::Record;
-use crate::bucket::copy::source::Source;
+use crate::bucket::copy::turn::Turn;
 use crate::bucket::layout;
 use crate::bucket::seam::{BucketError, Class, Condition, Found, Key, Tag};
 use crate::bucket::window::Window;
@@ -109,8 +109,7 @@ impl Heads {
     /// in the bucket.
     pub(super) fn set<F: Fs>(
         &self,
-        client: &Client,
-        source: &Source<F>,
+        turn: &Turn<'_, F>,
         wanted: &[(&RefName, Checksum)],
         then: &(dyn Fn(&RefName, Checksum, Moved) + Sync),
     ) -> Result<(), Error> {
@@ -118,7 +117,7 @@ impl Heads {
         let failed: Mutex<Option<Error>> = Mutex::new(None);
         let work = || {
             while let Some(&(name, commit)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match self.set_one(client, source, name, commit) {
+                match self.set_one(turn, name, commit) {
                     Ok(moved) => then(name, commit, moved),
                     Err(error) => {
                         // The others end what they have begun.
@@ -138,8 +137,7 @@ impl Heads {
 
     fn set_one<F: Fs>(
         &self,
-        client: &Client,
-        source: &Source<F>,
+        turn: &Turn<'_, F>,
         name: &RefName,
         commit: Checksum,
     ) -> Result<Moved, Error> {
@@ -149,7 +147,9 @@ impl Heads {
             });
         };
         let mut tag = self.tags.get(name).cloned();
+        let client = turn.client;
         for _ in 0..TURNS_MAX {
+            turn.check()?;
             let condition = tag.map_or(Condition::New, Condition::Is);
             match client.put(
                 &key,
@@ -169,7 +169,7 @@ impl Heads {
                 return Ok(Moved::Set(found.tag.clone()));
             }
             // Read after the tag: whoever put that value read the repository before.
-            if source.head(name)? != Some(commit) {
+            if turn.source.head(name)? != Some(commit) {
                 return Ok(Moved::Overtaken);
             }
             tag = found.map(|found| found.tag);

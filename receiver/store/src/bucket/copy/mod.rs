@@ -13,6 +13,7 @@ mod files;
 mod heads;
 mod record;
 mod send;
+mod session;
 mod source;
 mod tidy;
 mod turn;
@@ -27,6 +28,7 @@ use crate::bucket::copy::commits::Commits;
 use crate::bucket::copy::files::Files;
 use crate::bucket::copy::heads::{Heads, Moved};
 use crate::bucket::copy::record::Record;
+use crate::bucket::copy::session::Session;
 use crate::bucket::copy::source::{Refs, Signed, Source};
 use crate::bucket::copy::turn::Turn;
 use crate::bucket::layout;
@@ -59,17 +61,34 @@ pub(crate) fn mirror_from<F: Fs>(
 ) -> Result<Mirrored, Error> {
     let source = Source::open(fs)?;
     let mut done = Mirrored::default();
-    for _ in 0..TURNS_MAX {
+    for turn in 1.. {
         done.faults = 0;
         done.refs_unchanged = 0;
-        let turn = Turn {
+        let session = match options.dry_run {
+            true => None,
+            false => Some(Session::begin(client)?),
+        };
+        let result = Turn {
             source: &source,
             client,
             options,
             report,
-        };
-        if turn.run(&mut done)? || options.dry_run {
-            break;
+            session: session.as_ref(),
+        }
+        .run(&mut done);
+        let is_disturbed = session.as_ref().is_some_and(Session::is_disturbed);
+        match result {
+            Err(_) if is_disturbed && turn < TURNS_MAX => {
+                session.map_or(Ok(()), Session::end)?;
+            }
+            // Its session stays until it ends by itself: what was sent may still happen (R9).
+            Err(error) => return Err(error),
+            Ok(is_current) => {
+                session.map_or(Ok(()), Session::complete)?;
+                if is_current || options.dry_run || turn == TURNS_MAX {
+                    break;
+                }
+            }
         }
     }
     Ok(done)
@@ -178,22 +197,20 @@ impl<F: Fs> Turn<'_, F> {
             .into_iter()
             .filter(|(_, commit)| commits.has(*commit))
             .collect();
+        if !wanted.is_empty() {
+            self.confirm()?;
+        }
         let set = Mutex::new((0, true));
         let tags = Mutex::new(&mut values);
-        heads.set(
-            self.client,
-            self.source,
-            &wanted,
-            &|name, commit, moved| match moved {
-                Moved::Set(tag) => {
-                    tags.lock().insert(name.clone(), (commit, tag));
-                    set.lock().0 += 1;
-                    let name = name.clone();
-                    (self.report)(MirrorEvent::Set { name, commit });
-                }
-                Moved::Overtaken => set.lock().1 = false,
-            },
-        )?;
+        heads.set(self, &wanted, &|name, commit, moved| match moved {
+            Moved::Set(tag) => {
+                tags.lock().insert(name.clone(), (commit, tag));
+                set.lock().0 += 1;
+                let name = name.clone();
+                (self.report)(MirrorEvent::Set { name, commit });
+            }
+            Moved::Overtaken => set.lock().1 = false,
+        })?;
         let (count, good) = set.into_inner();
         done.refs_set += count;
         record.heads = values;

@@ -23,7 +23,6 @@ use crate::local::disk::{Fs, if_there};
 use crate::verify::{Scratch, Verified, Verifier, verify};
 
 /// Sends objects of one repository.
-#[derive(Debug)]
 pub(super) struct Sender<'a, F: Fs> {
     pub(super) source: &'a Source<F>,
     pub(super) client: &'a Client,
@@ -31,6 +30,8 @@ pub(super) struct Sender<'a, F: Fs> {
     pub(super) object_len_max: u64,
     /// Only count objects, without reading them.
     pub(super) dry_run: bool,
+    /// Called now and then.
+    pub(super) keep: &'a (dyn Fn() -> Result<(), Error> + Sync),
     /// The bucket's objects that a listing has shown, with their lengths, sorted.
     pub(super) listed: &'a [(ObjectId, u64)],
 }
@@ -65,6 +66,7 @@ impl<F: Fs> Sender<'_, F> {
         let work = || -> Result<(), Error> {
             let mut scratch = Scratch::default();
             while let Some(&id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
+                (self.keep)()?;
                 match self.small(id, &mut scratch)? {
                     Small::Put(bytes) => {
                         let mut sent = sent.lock();
@@ -205,6 +207,7 @@ impl<F: Fs> Sender<'_, F> {
             let mut part = Vec::with_capacity(PART_LEN);
             let read = (&mut file).take(PART_LEN as u64).read_to_end(&mut part);
             read.map_err(Error::io("reading", &path))?;
+            (self.keep)()?;
             if part.is_empty() {
                 break verifier.finish();
             }

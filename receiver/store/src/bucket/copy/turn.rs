@@ -5,7 +5,9 @@ use std::time::Duration;
 use artifact_formats::{Checksum, RefName};
 
 use crate::bucket::client::Client;
+use crate::bucket::copy::session::Session;
 use crate::bucket::copy::source::Source;
+use crate::error::Error;
 use crate::local::disk::Fs;
 
 /// How to mirror a repository.
@@ -94,9 +96,26 @@ pub(super) struct Turn<'a, F: Fs> {
     pub(super) client: &'a Client,
     pub(super) options: &'a MirrorOptions,
     pub(super) report: &'a (dyn Fn(MirrorEvent) + Sync),
+    /// `None` in a dry run.
+    pub(super) session: Option<&'a Session>,
 }
 
 impl<F: Fs> Turn<'_, F> {
+    /// Keeps the session alive.
+    pub(super) fn keep(&self) -> Result<(), Error> {
+        self.session.map_or(Ok(()), Session::keep)
+    }
+
+    /// Makes sure right before a commit or a ref is put that it still may be.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.session.map_or(Ok(()), Session::check)
+    }
+
+    /// Makes sure that nothing was collected since the session began.
+    pub(super) fn confirm(&self) -> Result<(), Error> {
+        self.session.map_or(Ok(()), Session::confirm)
+    }
+
     /// Reports something that cannot be mirrored.
     pub(super) fn fault(&self, done: &mut Mirrored, what: &str, why: &str) {
         done.faults += 1;

@@ -44,7 +44,7 @@ pub struct Count {
 }
 
 impl Count {
-    fn add(&mut self, len: u64) {
+    pub(crate) fn add(&mut self, len: u64) {
         self.files += 1;
         self.bytes += len;
     }

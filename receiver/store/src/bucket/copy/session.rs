@@ -1,0 +1,248 @@
+//! The session of a mirror: what tells collection that somebody relies on objects of the bucket.
+//!
+//! A push [follows collection](crate::bucket::collect) while it goes on. A mirror, which can begin
+//! again at any time, has a simpler way to keep the same rules: it begins when no collection goes
+//! on (R1, R2), looks again every few minutes and right before it sets refs, and if a collection has
+//! begun meanwhile, it ends its session and begins anew. It never acknowledges a list, so that the
+//! collector waits until it has ended (R14).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::bucket::client::{Client, Outcome};
+use crate::bucket::collect::{Gc, LEASE_LIFE, LEASE_RENEWAL, Lease, Phase};
+use crate::bucket::layout::{self, SessionId};
+use crate::bucket::seam::{BucketError, Class, Condition, Entry, Key, Tag};
+use crate::error::Error;
+
+/// The session of a mirror.
+#[derive(Debug)]
+pub(super) struct Session {
+    client: Client,
+    key: Key,
+    state: Mutex<State>,
+    /// What collection was at when the session began.
+    gc: Option<Gc>,
+    /// Sessions of mirrors that go on, or were interrupted, with their leases.
+    others: Vec<(Entry, Lease)>,
+    disturbed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    lease: Lease,
+    tag: Tag,
+    /// When the last renewal was sent.
+    renewed: Duration,
+}
+
+impl Session {
+    /// Begins a session when no collection goes on.
+    pub(super) fn begin(client: &Client) -> Result<Self, Error> {
+        for _ in 0..WAITS_MAX {
+            let session = Self::take(client)?;
+            if session.gc.is_none_or(|gc| gc.phase == Phase::Idle) {
+                return Ok(session);
+            }
+            // The collector waits for it as long as it is there.
+            session.end()?;
+            client.clock().sleep(PAUSE);
+        }
+        Err(Self::busy())
+    }
+
+    fn take(client: &Client) -> Result<Self, Error> {
+        let others = others(client)?;
+        let random = getrandom::u64().map_err(|error| {
+            let source = std::io::Error::other(error);
+            Error::io("reading", &"random numbers")(source)
+        })?;
+        let key = layout::session(SessionId::new(random));
+        let lease = Lease::first(IDENTITY.to_owned());
+        let renewed = client.clock().now();
+        let tag = put(client, &key, &lease, Condition::New)?.ok_or_else(Self::busy)?;
+        let gc = collection(client)?;
+        let state = Mutex::new(State {
+            lease,
+            tag,
+            renewed,
+        });
+        Ok(Self {
+            client: client.clone(),
+            key,
+            state,
+            gc,
+            others,
+            disturbed: AtomicBool::new(false),
+        })
+    }
+
+    /// Returns whether another mirror goes on, or was interrupted: then the bucket may have objects
+    /// that no closure list names.
+    pub(super) fn has_others(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// Renews the session if it is time to, so that it lives on. Fails if it [is
+    /// disturbed](Self::is_disturbed).
+    pub(super) fn keep(&self) -> Result<(), Error> {
+        if self.age() < LEASE_RENEWAL {
+            return Ok(());
+        }
+        self.confirm()
+    }
+
+    /// Makes sure right before a commit or a ref is put that it still may be (R8).
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.age() < LEASE_LIFE / 2 {
+            return Ok(());
+        }
+        self.confirm()
+    }
+
+    /// Makes sure that no collection has begun since the session did.
+    pub(super) fn confirm(&self) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        let lease = state.lease.renewed(self.gc.map_or(0, |gc| gc.epoch));
+        let renewed = self.client.clock().now();
+        let condition = Condition::Is(state.tag.clone());
+        let stored = put(&self.client, &self.key, &lease, condition)?;
+        let same = stored.is_some() && collection(&self.client)? == self.gc;
+        match stored {
+            Some(tag) if same => {
+                *state = State {
+                    lease,
+                    tag,
+                    renewed,
+                };
+                Ok(())
+            }
+            Some(_) | None => {
+                self.disturbed.store(true, Ordering::Relaxed);
+                Err(Self::busy())
+            }
+        }
+    }
+
+    /// Returns whether a collection has begun, or has given the session up: another one may go on.
+    pub(super) fn is_disturbed(&self) -> bool {
+        self.disturbed.load(Ordering::Relaxed)
+    }
+
+    fn age(&self) -> Duration {
+        let now = self.client.clock().now();
+        now.saturating_sub(self.state.lock().renewed)
+    }
+
+    /// Ends the session.
+    pub(super) fn end(self) -> Result<(), Error> {
+        let ended = self.client.delete(std::slice::from_ref(&self.key));
+        ended.map_err(Error::bucket("removing", &self.key))
+    }
+
+    /// Ends the session of a mirror that has completed, and those of interrupted ones, of which
+    /// nothing is left to complete.
+    pub(super) fn complete(self) -> Result<(), Error> {
+        if !self.others.is_empty() {
+            let own = self.client.get(&self.key);
+            let own = own.map_err(Error::bucket("reading", &self.key))?;
+            // By the server's clock.
+            let now = own.map_or(0, |found| found.modified);
+            for (entry, lease) in &self.others {
+                if entry.modified.saturating_add(LEASE_LIFE.as_secs()) < now {
+                    self.forget(entry, lease)?;
+                }
+            }
+        }
+        self.end()
+    }
+
+    /// Removes the lease of a dead session, unless it turns out to live (R15).
+    fn forget(&self, entry: &Entry, lease: &Lease) -> Result<(), Error> {
+        let condition = Condition::Is(entry.tag.clone());
+        if put(&self.client, &entry.key, &lease.fenced(), condition)?.is_some() {
+            let removed = self.client.delete(std::slice::from_ref(&entry.key));
+            removed.map_err(Error::bucket("removing", &entry.key))?;
+        }
+        Ok(())
+    }
+
+    fn busy() -> Error {
+        Error::Busy {
+            lock: "the bucket, to collect what nothing reaches".to_owned(),
+        }
+    }
+}
+
+/// Returns the sessions of other mirrors.
+fn others(client: &Client) -> Result<Vec<(Entry, Lease)>, Error> {
+    let all = client.list_all(layout::SESSIONS);
+    let all = all.map_err(Error::bucket("listing", &"sessions"))?;
+    let mut others = Vec::new();
+    for mut entry in all {
+        let found = client.get(&entry.key);
+        let found = found.map_err(Error::bucket("reading", &entry.key))?;
+        let Some(found) = found else { continue };
+        if let Some(lease) = Lease::decode(&found.content)
+            && lease.identity == IDENTITY
+        {
+            (entry.tag, entry.modified) = (found.tag, found.modified);
+            others.push((entry, lease));
+        }
+    }
+    Ok(others)
+}
+
+/// Reads what collection does.
+fn collection(client: &Client) -> Result<Option<Gc>, Error> {
+    let key = layout::gc();
+    let found = client.get(&key).map_err(Error::bucket("reading", &key))?;
+    match found.map(|found| Gc::decode(&found.content)) {
+        None => Ok(None),
+        Some(Some(gc)) => Ok(Some(gc)),
+        // Of a later version, perhaps, which may delete what this one relies on.
+        Some(None) => Err(Error::NotARepository {
+            why: "the bucket's record of its collection is damaged, or of a later version",
+        }),
+    }
+}
+
+/// Stores a lease; `None` if the key holds something else than expected. After an unclear answer the
+/// key itself tells.
+fn put(
+    client: &Client,
+    key: &Key,
+    lease: &Lease,
+    condition: Condition,
+) -> Result<Option<Tag>, Error> {
+    let content = lease.encode();
+    for _ in 0..PUTS_MAX {
+        let bytes = content.clone().into();
+        match client.put(key, bytes, condition.clone(), Class::Private) {
+            Ok(Outcome::Stored(tag)) => return Ok(Some(tag)),
+            Ok(Outcome::NotMet) | Err(BucketError::Unclear(_)) => {}
+            Err(error) => return Err(Error::bucket("storing", key)(error)),
+        }
+        let found = client.get(key).map_err(Error::bucket("reading", key))?;
+        match (found, &condition) {
+            (Some(found), _) if found.content == content.as_bytes() => {
+                return Ok(Some(found.tag));
+            }
+            // It did not happen: the request was lost, or met another one.
+            (None, Condition::New) => {}
+            (Some(found), Condition::Is(tag)) if found.tag == *tag => {}
+            (_, _) => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+/// How often a lease is stored that the server did not take.
+const PUTS_MAX: u32 = 5;
+/// The identity of all mirrors.
+const IDENTITY: &str = "artifact-cache-admin mirror";
+/// How long to wait for a collection: an hour in all.
+const PAUSE: Duration = Duration::from_secs(10);
+const WAITS_MAX: u32 = 360;

@@ -1,0 +1,341 @@
+//! A check of a bucket: that it has everything its refs reach, by one listing and the closure lists;
+//! and, if wanted, that every object is what its name says.
+//!
+//! Beside running pushes it may report what is about to be set right; a second check tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+
+use artifact_formats::{Checksum, ObjectId, Summary, counted};
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::bucket::client::Client;
+use crate::bucket::closures::ClosureList;
+use crate::bucket::layout;
+use crate::bucket::seam::{Entry, Found, Key};
+use crate::bucket::upkeep::look;
+use crate::bucket::window::Window;
+use crate::error::{Error, with_causes};
+use crate::local::repository::objects;
+use crate::local::upkeep::fsck::{Checked, Finding, Weight};
+use crate::verify::{Scratch, Verifier, verify};
+
+/// Checks a bucket, and reports each finding, from several threads. With `contents`, reads every
+/// object; objects larger than `object_len_max` are faults then.
+pub fn fsck(
+    client: &Client,
+    contents: bool,
+    object_len_max: u64,
+    report: &(dyn Fn(Finding) + Sync),
+) -> Result<Checked, Error> {
+    let mut check = Check {
+        client,
+        window: Window::new(client.clone()),
+        object_len_max,
+        report,
+        listed: Vec::new(),
+        checked: Mutex::default(),
+    };
+    let mut heads = Vec::new();
+    for entry in client.list_each("") {
+        let entry = entry.map_err(Error::bucket("listing", &"the bucket"))?;
+        if let Some(id) = layout::object_of(&entry.key) {
+            check.listed.push((id, entry.len));
+        } else if entry.key.as_str().starts_with(layout::HEADS) {
+            heads.push(entry);
+        }
+    }
+    check.listed.sort_unstable();
+    check.count_objects();
+    let commits = check.refs(&heads)?;
+    check.closures(&commits)?;
+    let names = heads.iter().filter_map(|entry| layout::head_of(&entry.key));
+    check.summary(&commits, &names.map(|name| name.to_string()).collect())?;
+    if contents {
+        check.contents()?;
+    }
+    Ok(check.checked.into_inner())
+}
+
+struct Check<'a> {
+    client: &'a Client,
+    window: Window,
+    object_len_max: u64,
+    report: &'a (dyn Fn(Finding) + Sync),
+    /// The objects with their lengths, sorted.
+    listed: Vec<(ObjectId, u64)>,
+    checked: Mutex<Checked>,
+}
+
+impl Check<'_> {
+    fn fault(&self, what: &impl ToString, why: &impl ToString) {
+        self.checked.lock().faults += 1;
+        self.report(Weight::Fault, what, why);
+    }
+
+    fn remark(&self, what: &impl ToString, why: &impl ToString) {
+        self.checked.lock().remarks += 1;
+        self.report(Weight::Remark, what, why);
+    }
+
+    fn report(&self, weight: Weight, what: &impl ToString, why: &impl ToString) {
+        (self.report)(Finding {
+            weight,
+            what: what.to_string(),
+            why: why.to_string(),
+        });
+    }
+
+    fn count_objects(&self) {
+        let mut checked = self.checked.lock();
+        checked.objects = self.listed.len() as u64;
+        checked.bytes = self.listed.iter().map(|(_, len)| len).sum();
+    }
+
+    fn has(&self, id: &ObjectId) -> bool {
+        self.listed.binary_search_by(|(at, _)| at.cmp(id)).is_ok()
+    }
+
+    /// Reads the refs; returns their commits, each with the first ref that holds it.
+    fn refs(&self, heads: &[Entry]) -> Result<BTreeMap<Checksum, String>, Error> {
+        let (refs, broken) = look::read(self.client, heads)?;
+        for (name, why) in broken {
+            self.fault(&format!("ref {name}"), &why);
+        }
+        self.checked.lock().refs = refs.len() as u64;
+        let mut commits = BTreeMap::new();
+        for stored in refs {
+            let id = ObjectId::commit(stored.commit);
+            if self.has(&id) {
+                commits
+                    .entry(stored.commit)
+                    .or_insert_with(|| format!("ref {}", stored.name));
+            } else {
+                self.fault(
+                    &format!("ref {}", stored.name),
+                    &format!("names {id}, which is missing"),
+                );
+            }
+        }
+        self.checked.lock().commits = commits.len() as u64;
+        Ok(commits)
+    }
+
+    /// Checks that everything is there that commits reach.
+    fn closures(&self, commits: &BTreeMap<Checksum, String>) -> Result<(), Error> {
+        let all: Vec<_> = commits.iter().collect();
+        for some in all.chunks(LISTS_AT_ONCE) {
+            let keys: Vec<_> = some
+                .iter()
+                .map(|(commit, _)| layout::closure(**commit))
+                .collect();
+            let found = self.window.get_all(&keys);
+            let found = found.map_err(Error::bucket("reading", &"closure lists"))?;
+            for ((commit, name), found) in some.iter().zip(found) {
+                let list = found.map(|found| ClosureList::decode(**commit, &found.content));
+                match list {
+                    Some(Some(list)) => self.list(name, &list)?,
+                    Some(None) => {
+                        self.fault(
+                            name,
+                            &"its closure list is damaged; the next push makes another",
+                        );
+                        self.walk(name, **commit)?;
+                    }
+                    None => {
+                        self.remark(name, &"has no closure list; the next push makes one");
+                        self.walk(name, **commit)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, name: &str, list: &ClosureList) -> Result<(), Error> {
+        self.named(name, list);
+        for &base in &list.heading().bases {
+            let key = layout::closure(base);
+            let found = self
+                .client
+                .get(&key)
+                .map_err(Error::bucket("reading", &key))?;
+            match found.and_then(|found| ClosureList::decode(base, &found.content)) {
+                Some(list) => self.named(name, &list),
+                None => {
+                    let why =
+                        format!("{key}, which completes its closure list, is missing or damaged");
+                    self.fault(&name, &why);
+                    return self.walk(name, list.commit());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn named(&self, name: &str, list: &ClosureList) {
+        for (id, _) in list.objects().filter(|(id, _)| !self.has(id)) {
+            self.fault(&name, &format!("reaches {id}, which is missing"));
+        }
+    }
+
+    /// Finds out from the objects what a commit reaches.
+    fn walk(&self, name: &str, commit: Checksum) -> Result<(), Error> {
+        let root = ObjectId::commit(commit);
+        let mut seen = BTreeSet::from([root]);
+        let mut level = vec![root];
+        while !level.is_empty() {
+            let keys: Vec<_> = level.iter().map(layout::object).collect();
+            let mut next = Vec::new();
+            let found = self.window.get_all(&keys);
+            let found = found.map_err(Error::bucket("reading", &"directories"))?;
+            for (id, found) in level.iter().zip(found) {
+                let children = found.and_then(|found| objects::children(*id, &found.content).ok());
+                let Some(children) = children else {
+                    self.fault(&name, &format!("reaches {id}, which is missing or damaged"));
+                    continue;
+                };
+                for child in children.into_iter().filter(|child| seen.insert(*child)) {
+                    if !self.has(&child) {
+                        self.fault(&name, &format!("reaches {child}, which is missing"));
+                    } else if child.kind.has_children() {
+                        next.push(child);
+                    }
+                }
+            }
+            level = next;
+        }
+        Ok(())
+    }
+
+    /// Checks that the summary names commits that are there, and every ref.
+    fn summary(
+        &self,
+        commits: &BTreeMap<Checksum, String>,
+        names: &BTreeSet<String>,
+    ) -> Result<(), Error> {
+        let key = layout::summary();
+        let found = self
+            .client
+            .get(&key)
+            .map_err(Error::bucket("reading", &key))?;
+        let Some(Found { content, .. }) = found else {
+            return Ok(());
+        };
+        let Ok(summary) = Summary::parse(&content) else {
+            self.fault(
+                &key,
+                &"is damaged: `artifact-cache-admin summary` makes it again",
+            );
+            return Ok(());
+        };
+        for (name, entry) in &summary.refs {
+            let id = ObjectId::commit(entry.commit);
+            if !self.has(&id) {
+                self.fault(&key, &format!("names {id} for {name}, which is missing"));
+            }
+        }
+        let gone = summary
+            .refs
+            .keys()
+            .filter(|name| !names.contains(*name))
+            .count();
+        if gone > 0 {
+            self.remark(
+                &key,
+                &format!("names {} that are gone", counted(gone as u64, "ref")),
+            );
+        }
+        let named: BTreeSet<_> = summary.refs.values().map(|entry| entry.commit).collect();
+        let unnamed = commits
+            .keys()
+            .filter(|commit| !named.contains(*commit))
+            .count();
+        if unnamed > 0 {
+            self.remark(
+                &key,
+                &format!("does not name {unnamed} of the commits that refs hold"),
+            );
+        }
+        Ok(())
+    }
+
+    /// Reads and verifies every object.
+    fn contents(&self) -> Result<(), Error> {
+        let (small, large): (Vec<_>, Vec<_>) =
+            self.listed.iter().partition(|(_, len)| *len <= SMALL);
+        let mut rest: &[&(ObjectId, u64)] = &small;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = rest.iter().take(OBJECTS_AT_ONCE).take_while(|(_, len)| {
+                bytes += len;
+                bytes <= BYTES_AT_ONCE
+            });
+            let (some, after) = rest.split_at(fits.count().max(1));
+            rest = after;
+            let keys: Vec<Key> = some.iter().map(|(id, _)| layout::object(id)).collect();
+            let found = self.window.get_all(&keys);
+            let found = found.map_err(Error::bucket("reading", &"objects"))?;
+            let read: Vec<_> = some.iter().map(|(id, _)| *id).zip(found).collect();
+            self.verify(&read);
+        }
+        for (id, _) in large {
+            self.verify_large(*id)?;
+        }
+        Ok(())
+    }
+
+    fn verify(&self, read: &[(ObjectId, Option<Found>)]) {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            for part in read.chunks(read.len().div_ceil(threads).max(1)) {
+                scope.spawn(move || {
+                    let mut scratch = Scratch::default();
+                    for (id, found) in part {
+                        // One that is gone meanwhile was collected.
+                        let Some(Found { content, .. }) = found else {
+                            continue;
+                        };
+                        let verified = verify(*id, content, self.object_len_max, &mut scratch);
+                        if let Err(rejection) = verified {
+                            self.fault(id, &with_causes(&rejection));
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    fn verify_large(&self, id: ObjectId) -> Result<(), Error> {
+        let key = layout::object(&id);
+        let mut verifier = Verifier::new(id, self.object_len_max);
+        let mut from = 0;
+        let verified = loop {
+            let piece = self.client.get_range(&key, from, PIECE);
+            let piece = piece.map_err(Error::bucket("reading", &key))?;
+            let content = piece.map_or_else(Bytes::new, |found| found.content);
+            if content.is_empty() {
+                break verifier.finish();
+            }
+            from += content.len() as u64;
+            if let Err(rejection) = verifier.append(&content) {
+                break Err(rejection);
+            }
+        };
+        if let Err(rejection) = verified {
+            self.fault(&id, &with_causes(&rejection));
+        }
+        Ok(())
+    }
+}
+
+/// Closure lists in memory at once: one of a large tree takes some MiB.
+const LISTS_AT_ONCE: usize = 64;
+/// Objects in memory at once, and their bytes.
+const OBJECTS_AT_ONCE: usize = 4096;
+const BYTES_AT_ONCE: u64 = 32 * 1024 * 1024;
+/// A longer object, in bytes, is read in pieces.
+const SMALL: u64 = 8 * 1024 * 1024;
+/// Length of a piece in bytes.
+const PIECE: u64 = 8 * 1024 * 1024;

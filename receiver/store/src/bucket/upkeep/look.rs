@@ -1,0 +1,164 @@
+//! Begins a cache in a bucket, and tells what is there.
+
+use artifact_formats::{Checksum, RefName, RepoConfig, RepoMode};
+
+use crate::bucket::client::{Client, Outcome};
+use crate::bucket::layout;
+use crate::bucket::seam::{BucketError, Class, Condition, Entry, Found, Key};
+use crate::bucket::window::Window;
+use crate::error::Error;
+use crate::local::repository::refs;
+use crate::local::upkeep::remove::StoredRef;
+use crate::local::upkeep::status::Count;
+
+/// The contents of a bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BucketStatus {
+    /// The refs, by name.
+    pub refs: Vec<StoredRef>,
+    /// Keys in the place of a ref that hold none, and why.
+    pub broken: Vec<(String, &'static str)>,
+    /// Objects: files, dirtrees, dirmetas and commits.
+    pub objects: Count,
+    /// What else pullers read: detached metadata, static deltas.
+    pub others: Count,
+    /// Closure lists.
+    pub lists: Count,
+    /// Leases of pushes and mirrors that go on, or were interrupted.
+    pub sessions: u64,
+    /// What else this project keeps there.
+    pub own: Count,
+    /// Length of the summary, and seconds since 1970 when it was stored.
+    pub summary: Option<(u64, u64)>,
+}
+
+/// Makes an empty bucket, or an empty prefix of one, a cache. Returns false if it is one already.
+pub fn init(client: &Client) -> Result<bool, Error> {
+    if is_cache(client)? {
+        return Ok(false);
+    }
+    for entry in client.list_each("") {
+        let entry = entry.map_err(Error::bucket("listing", &"the bucket"))?;
+        // What the check of a bucket leaves.
+        if !entry.key.as_str().starts_with(layout::OWN) {
+            return Err(Error::NotARepository {
+                why: "the bucket is neither empty there nor a repository: choose another prefix",
+            });
+        }
+    }
+    let key = layout::config();
+    let content = CONFIG.as_bytes().into();
+    match client.put(&key, content, Condition::New, Class::Current) {
+        Ok(Outcome::Stored(_)) => Ok(true),
+        // It may have happened, or somebody else was quicker.
+        Ok(Outcome::NotMet) | Err(BucketError::Unclear(_)) if is_cache(client)? => Ok(true),
+        Ok(Outcome::NotMet) => Err(Error::NotARepository {
+            why: "another program writes to the bucket: try again",
+        }),
+        Err(error) => Err(Error::bucket("storing", &key)(error)),
+    }
+}
+
+/// Returns whether a bucket has the `config` of an archive.
+fn is_cache(client: &Client) -> Result<bool, Error> {
+    let key = layout::config();
+    let found = client.get(&key).map_err(Error::bucket("reading", &key))?;
+    let Some(found) = found else { return Ok(false) };
+    let text = std::str::from_utf8(&found.content).map_err(|_| Error::NotARepository {
+        why: "its config is not UTF-8",
+    })?;
+    match RepoConfig::parse(text)?.mode {
+        RepoMode::Archive => Ok(true),
+        RepoMode::Bare | RepoMode::BareUser | RepoMode::BareUserOnly => {
+            Err(Error::NotARepository {
+                why: "its mode is not archive",
+            })
+        }
+    }
+}
+
+/// Lists everything in a bucket, and counts it.
+pub fn status(client: &Client) -> Result<BucketStatus, Error> {
+    if !is_cache(client)? {
+        return Err(Error::NotARepository {
+            why: "the bucket has no config there: `artifact-cache-admin init` makes one",
+        });
+    }
+    let mut status = BucketStatus::default();
+    let mut heads = Vec::new();
+    for entry in client.list_each("") {
+        let entry = entry.map_err(Error::bucket("listing", &"the bucket"))?;
+        let key = entry.key.as_str();
+        if key.starts_with(layout::HEADS) {
+            heads.push(entry);
+        } else if key == layout::summary().as_str() {
+            status.summary = Some((entry.len, entry.modified));
+        } else if layout::object_of(&entry.key).is_some() {
+            status.objects.add(entry.len);
+        } else if key.starts_with(layout::SESSIONS) {
+            status.sessions += 1;
+        } else if key.starts_with(layout::CLOSURES) {
+            status.lists.add(entry.len);
+        } else if key.starts_with(layout::OWN) {
+            status.own.add(entry.len);
+        } else if key.contains('/') {
+            status.others.add(entry.len);
+        }
+    }
+    (status.refs, status.broken) = read(client, &heads)?;
+    Ok(status)
+}
+
+/// Lists the refs of a bucket, by name.
+pub fn list_refs(client: &Client) -> Result<Vec<StoredRef>, Error> {
+    let heads = client.list_all(layout::HEADS);
+    let heads = heads.map_err(Error::bucket("listing", &"refs"))?;
+    Ok(read(client, &heads)?.0)
+}
+
+/// Keys in the place of a ref that hold none, and why.
+pub(super) type Broken = Vec<(String, &'static str)>;
+
+/// Reads refs that were listed; those that went meanwhile are left out.
+pub(super) fn read(client: &Client, heads: &[Entry]) -> Result<(Vec<StoredRef>, Broken), Error> {
+    let (mut stored, mut broken) = (Vec::new(), Vec::new());
+    let window = Window::new(client.clone());
+    for some in heads.chunks(READ_AT_ONCE) {
+        let keys: Vec<Key> = some.iter().map(|entry| entry.key.clone()).collect();
+        let found = window.get_all(&keys);
+        let found = found.map_err(Error::bucket("reading", &"refs"))?;
+        for (key, found) in keys.iter().zip(found) {
+            let Some(Found {
+                content, modified, ..
+            }) = found
+            else {
+                continue;
+            };
+            match (layout::head_of(key), refs::parse(&content)) {
+                (None, _) => broken.push((shown(key), "is no ref; OSTree skips it")),
+                (Some(_), None) => broken.push((shown(key), "does not hold a checksum")),
+                (Some(name), Some(commit)) => stored.push(of(name, commit, modified)),
+            }
+        }
+    }
+    Ok((stored, broken))
+}
+
+fn of(name: RefName, commit: Checksum, modified: u64) -> StoredRef {
+    StoredRef {
+        name,
+        commit,
+        set: (i64::try_from(modified).unwrap_or(i64::MAX), 0),
+        alias: None,
+    }
+}
+
+fn shown(key: &Key) -> String {
+    let key = key.as_str();
+    key.strip_prefix(layout::HEADS).unwrap_or(key).to_owned()
+}
+
+/// The `config` of a new cache.
+const CONFIG: &str = "[core]\nrepo_version=1\nmode=archive-z2\n";
+/// Refs read at once: their values take little memory.
+const READ_AT_ONCE: usize = 4096;

@@ -1,0 +1,12 @@
+//! What the operator of a bucket does there: begin a cache, look at it, remove refs, check it.
+//!
+//! Each command reads the bucket as it is, beside pushes; what a push changes meanwhile is seen or
+//! not.
+
+mod fsck;
+mod look;
+mod remove;
+
+pub use self::fsck::fsck;
+pub use self::look::{BucketStatus, init, list_refs, status};
+pub use self::remove::remove_refs;
