@@ -10,6 +10,7 @@ KINDS = {
     "Offer": 0x11, "Want": 0x12, "Detached": 0x13, "Pack": 0x20, "ObjectBegin": 0x21,
     "ObjectChunk": 0x22, "ObjectEnd": 0x23, "Staged": 0x24, "Finalize": 0x30, "Missing": 0x31,
     "Finalized": 0x32, "SummaryDone": 0x33, "Ping": 0x40, "Close": 0x41,
+    "Request": 0x50, "Held": 0x51, "Answer": 0x52, "Extent": 0x53, "Sent": 0x54,
 }
 NAMES = {number: name for name, number in KINDS.items()}
 
@@ -18,7 +19,9 @@ CLOSE = ["DONE", "NOT_THE_PROTOCOL", "UNSUPPORTED", "BAD_FRAME", "VIOLATION", "L
          "INTERRUPTED", "SOURCE_FAILED", "INTERNAL"]
 REFUSAL = {"NOT_PERMITTED": 1, "NOT_FAST_FORWARD": 2, "LOST_RACE": 3, "NAME_CONFLICT": 4, "BINDING": 5}
 
+ABSENT = 6
 FORCE, DRY_RUN = 1, 2
+PULL = 1
 LIMITS = dict(frame_len_max=2 << 20, object_len_max=64 << 30, push_objects_max=10_000_000,
               push_len_max=1 << 40)
 
@@ -113,6 +116,19 @@ def chunk(stream, stored):
 
 def end(stream):
     return frame("ObjectEnd", u8(stream))
+
+
+def ref_request(name, current=None, metadata=None):
+    return text(name) + option(current) + option(metadata)
+
+
+def request(refs, options=0, history=0, patterns=(), held=(), more=False, ext=()):
+    return frame("Request", u32(options) + u32(history) + items(refs) + items(list(patterns), text)
+                 + items(list(held)) + u8(more) + extensions(ext))
+
+
+def held(prefixes, more=False):
+    return frame("Held", u8(more) + b"".join(prefixes))
 
 
 def close(code, reason=""):
@@ -282,6 +298,12 @@ def decode(name, payload):
                                                 ("WouldUpdate", None), ("Refused", r.refusal))))
     elif name == "SummaryDone":
         out = dict(state=r.choice(("Current", None), ("Failed", r.text)))
+    elif name == "Answer":
+        state = lambda: r.choice(("Promised", lambda: (r.sum(), r.option(r.sum))),
+                                 ("UpToDate", None), ("Refused", r.refusal))
+        out = dict(refs=r.list(lambda: (r.text(), state())), basis=r.list(r.sum), more=r.bool())
+    elif name in ("Extent", "Sent"):
+        out = dict(objects=r.number(8), bytes=r.number(8))
     elif name == "Close":
         code = r.number(2)
         out = dict(code=CLOSE[code] if code < len(CLOSE) else code, text=r.text())
