@@ -1,7 +1,7 @@
 //! The local repository that a pull writes.
 //!
-//! The store creates and writes it. This file reads its refs, and the commits to which earlier pulls
-//! set them.
+//! The store creates and writes it. This file reads its refs, and the commits to which earlier
+//! pulls set them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use artifact_formats::limits::{MAX_DETACHED_LEN, MAX_METADATA_LEN};
 use artifact_formats::{Checksum, Commit, ObjectId, RefName, RepoMode};
-use artifact_protocol::frame::Base;
-use artifact_protocol::limits::MAX_BASES;
+use artifact_protocol::frame::{Base, Prefix};
+use artifact_protocol::limits::{MAX_BASES, MAX_HELD};
 use artifact_store::{LocalStore, Own, Ref};
 use bytes::Bytes;
 
@@ -147,6 +147,17 @@ impl Local {
     pub(crate) fn bases(&self, names: &[RefName]) -> Result<Vec<Base>, Error> {
         let bases = self.store.bases(names, MAX_BASES);
         bases.map_err(unusable(&self.path))
+    }
+
+    /// Returns the beginnings of the names of objects that an interrupted pull has left.
+    pub(crate) fn leftovers(&self) -> Result<Vec<Prefix>, Error> {
+        let left = self.store.leftovers(MAX_HELD);
+        let left = left.map_err(unusable(&self.path))?;
+        let mut prefixes: Vec<_> = left.iter().map(|id| Prefix::of(&id.checksum)).collect();
+        // A directory of metadata and a file may have the same beginning.
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        Ok(prefixes)
     }
 
     /// Returns the commit that the last pull set a ref to: that one is not the user's work.

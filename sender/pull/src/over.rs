@@ -144,9 +144,9 @@ impl Pull {
                 expect: held.map_or(Expect::Absent, |held| Expect::Is(held.commit)),
             }
         });
-        let mut bases = match holds {
-            Holds::Something => self.local.bases(&names)?,
-            Holds::Nothing => Vec::new(),
+        let (mut bases, objects) = match holds {
+            Holds::Something => (self.local.bases(&names)?, self.local.leftovers()?),
+            Holds::Nothing => (Vec::new(), Vec::new()),
         };
         bases.truncate(MAX_BASES);
         Ok(PullClientConfig {
@@ -159,6 +159,7 @@ impl Pull {
             refs: refs.collect(),
             patterns: self.pattern.iter().cloned().collect(),
             held: bases,
+            objects,
             moves: match self.force {
                 true => PushOptions::FORCE,
                 false => PushOptions::default(),

@@ -15,7 +15,7 @@ use artifact_protocol::frame::{CloseCode, PullOptions, RefOutcome};
 use artifact_protocol::session::pull::{
     PullAnswer, PullClient, PullClientConfig, PullClientEvent, PullClientOutput, ReadDone,
 };
-use artifact_protocol::session::{Lane, StoreDone, StoreRequest};
+use artifact_protocol::session::{Lane, StoreDone, StoreOp, StoreRequest};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
@@ -118,6 +118,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     let ended = session.drive().await;
     if ended.is_err() {
         session.say_goodbye().await;
+        session.settle().await;
     }
     ended?;
     if session.is_missing {
@@ -188,6 +189,8 @@ where
             }
             self.client.handle_bytes(&mut self.input)?;
             if self.has_ended && self.client.wants_input() {
+                // A session that fails asks for nothing more, not even for what it has just read.
+                self.drain();
                 self.client.handle_eof()?;
             }
             self.tell();
@@ -302,6 +305,26 @@ where
             let _ = front.split_to(len.min(front.len()));
             if front.is_empty() {
                 self.outgoing.pop_front();
+            }
+        }
+    }
+
+    /// Has the objects staged that have come whole: the next pull need not fetch them again.
+    async fn settle(&mut self) {
+        let is_whole = |request: &StoreRequest| matches!(request.op(), StoreOp::Stage(_));
+        self.free.retain(is_whole);
+        loop {
+            while self.running_free < self.running_free_max
+                && let Some(request) = self.free.pop_front()
+            {
+                self.running_free += 1;
+                self.start(Lane::Any, request);
+            }
+            match self.work.join_next().await {
+                Some(Ok(Done::Stored(Lane::Any, _))) => self.running_free -= 1,
+                // A bad object is among the reasons for the end.
+                Some(_) => {}
+                None => return,
             }
         }
     }

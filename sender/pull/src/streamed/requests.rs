@@ -97,11 +97,23 @@ impl Executor {
         }
     }
 
-    /// Begins to read objects that this side said it holds.
+    /// Begins to read objects that this side said it holds: what an interrupted pull has left, and
+    /// complete commits.
     pub(super) fn read(&self, request: ReadRequest) -> impl Future<Output = ReadDone> + use<> {
-        // It says that it holds none.
-        let read = vec![None; request.ids().len()];
-        std::future::ready(request.complete(Ok(read)))
+        let push = self.push.clone();
+        async move {
+            let ran = spawn_blocking(move || {
+                let read = |id: &ObjectId| match &push {
+                    Some(push) => Ok(push.lock().leftover(*id)?.map(Bytes::from)),
+                    None => Ok(None),
+                };
+                let read: Result<_, artifact_store::Error> =
+                    request.ids().iter().map(read).collect();
+                request.complete(read.map_err(|error| error.to_fault()))
+            });
+            let ran = ran.await;
+            ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        }
     }
 
     fn share(&self) -> Self {
@@ -204,6 +216,16 @@ impl Executor {
         }
     }
 
+    /// Returns the bytes of a commit that need not come: an earlier pull has left it, or it is
+    /// complete.
+    fn here(&self, commit: Checksum) -> Option<Bytes> {
+        let left = self.push.as_ref().map(|push| {
+            let push = push.lock();
+            push.leftover(ObjectId::commit(commit))
+        });
+        left?.ok()?.map(Bytes::from)
+    }
+
     /// Checks the signatures of every promised commit: those that came with it, or else those that
     /// are here.
     async fn check_signatures(&self) -> Result<(), Error> {
@@ -217,7 +239,7 @@ impl Executor {
                 let content = commits.content.get(&commit).cloned();
                 (content, commits.detached.get(&commit).cloned())
             };
-            let content = content.or_else(|| self.local.commit_bytes(commit));
+            let content = content.or_else(|| self.here(commit));
             let detached = detached.or_else(|| self.local.detached_bytes(commit));
             for demands in &*self.demands {
                 let Some(content) = &content else {

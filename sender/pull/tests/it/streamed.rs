@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind, serialize_signature};
-use artifact_protocol::frame::{Extent, PullState, RefAnswer, Refusal, RefusalCode};
+use artifact_protocol::frame::{Extent, Prefix, PullState, RefAnswer, Refusal, RefusalCode};
 use artifact_protocol::session::pull::{
     AnswerOp, AnswerOutcome, PullAnswer, PullServer, PullServerOutput,
 };
@@ -20,11 +20,11 @@ use bytes::{Bytes, BytesMut};
 use ed25519_dalek::{Signer, SigningKey};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
-use crate::cache::{Cache, Here, REF, path_of};
+use crate::cache::{Cache, Here, REF, noise, path_of};
 
 /// What happens to the server's bytes on their way.
 #[derive(Clone, Copy)]
-enum Way {
+pub(crate) enum Way {
     Good,
     CutAt(usize),
     FlippedAt(usize),
@@ -80,7 +80,10 @@ fn answer(cache: &Cache, op: &AnswerOp, listed: &mut VecDeque<ObjectId>) -> Answ
                     None => PullState::Refused(Refusal::new(RefusalCode::ABSENT, "not here")),
                     Some(head) if wanted.current == Some(head) => PullState::UpToDate,
                     Some(commit) => {
+                        let is_held =
+                            |id: &ObjectId| request.objects.contains(&Prefix::of(&id.checksum));
                         *listed = closure(cache, commit);
+                        listed.retain(|id| !is_held(id));
                         let detached = detached(cache, commit);
                         let detached = detached.as_deref().map(Checksum::of);
                         PullState::Promised { commit, detached }
@@ -124,7 +127,7 @@ fn detached(cache: &Cache, commit: Checksum) -> Option<Vec<u8>> {
 }
 
 /// Everything below a commit, parents first.
-fn closure(cache: &Cache, commit: Checksum) -> VecDeque<ObjectId> {
+pub(crate) fn closure(cache: &Cache, commit: Checksum) -> VecDeque<ObjectId> {
     let (mut found, mut seen) = (VecDeque::new(), BTreeSet::new());
     let mut queue = VecDeque::from([ObjectId::commit(commit)]);
     while let Some(id) = queue.pop_front() {
@@ -148,7 +151,7 @@ fn closure(cache: &Cache, commit: Checksum) -> VecDeque<ObjectId> {
 }
 
 /// Pulls over a stream; returns the result, and how many bytes the server has sent.
-async fn pull(pull: Pull, cache: &Cache, way: Way) -> (Result<Report, Error>, usize) {
+pub(crate) async fn pull(pull: Pull, cache: &Cache, way: Way) -> (Result<Report, Error>, usize) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let server = tokio::spawn(serve(cache.clone(), theirs, way));
     let pulled = pull.over(ours, Holds::Something, |_| ()).await;
@@ -320,4 +323,50 @@ async fn a_ref_moves_only_to_a_commit_that_is_signed_as_demanded() {
     let (report, _) = pull(demanding, &cache, Way::Good).await;
     assert!(matches!(report.unwrap().refs[0].outcome, Outcome::Pulled));
     assert_eq!(here.held(REF), Some(cache.head()));
+}
+
+#[tokio::test]
+async fn an_interrupted_pull_goes_on_where_it_stopped() {
+    let (mut cache, here) = (Cache::new(), Here::new());
+    let meta = cache.meta();
+    let contents = noise(300 * 10_000);
+    let mut contents = contents.chunks(10_000);
+    let dirs: Vec<_> = (0..10)
+        .map(|dir| {
+            let files = contents.by_ref().take(30).enumerate();
+            let files: Vec<_> = files
+                .map(|(n, content)| (format!("f{n:02}"), cache.file(content)))
+                .collect();
+            let entries = files.iter().map(|(name, file)| (name.as_str(), *file));
+            (format!("d{dir}"), cache.tree(entries, []))
+        })
+        .collect();
+    let entries = dirs.iter().map(|(name, tree)| (name.as_str(), *tree, meta));
+    let root = cache.tree([], entries);
+    let commit = cache.add_commit(&Commit {
+        parent: None,
+        tree: root,
+        meta,
+        timestamp: 0,
+        subject: String::new(),
+        body: String::new(),
+        ref_bindings: None,
+        collection_binding: None,
+        version: None,
+    });
+    cache.set(REF, commit);
+    let (_, all) = pull(one(&Here::new()), &cache, Way::Good).await;
+    let mut left = all;
+    // Each time half of what is left.
+    for _ in 0..2 {
+        let (report, _) = pull(one(&here), &cache, Way::CutAt(left / 2)).await;
+        assert!(report.is_err(), "{report:?}");
+        assert_eq!(here.held(REF), None);
+        left -= left / 2;
+    }
+    let (report, sent) = pull(one(&here), &cache, Way::Good).await;
+    assert!(matches!(report.unwrap().refs[0].outcome, Outcome::Pulled));
+    assert_eq!(here.held(REF), Some(commit));
+    // What was on its way when the stream broke off comes again.
+    assert!(sent < left + all / 10, "{sent} of {left}, and {all} in all");
 }

@@ -23,14 +23,15 @@ pub(crate) mod workspace;
 
 use std::sync::Arc;
 
+use artifact_formats::limits::MAX_METADATA_LEN;
 use artifact_formats::{Checksum, ObjectId, check_detached};
 use artifact_protocol::Text;
 use artifact_protocol::frame::{PushOptions, RefOutcome, SummaryDone};
 use artifact_protocol::session::{Announcement, Opened, Published};
 
 use crate::error::Error;
-use crate::local::disk::Fs;
 use crate::local::disk::real::RealFs;
+use crate::local::disk::{Fs, read_file};
 use crate::local::push::pusher::Pusher;
 use crate::local::push::state::PushState;
 use crate::local::push::workspace::Workspace;
@@ -83,6 +84,22 @@ impl<F: Fs> LocalPush<F> {
             }
         }
         Ok((opened, push))
+    }
+
+    /// Reads a commit or directory that an interrupted session of this identity has left; `None`
+    /// if there is none, or only a damaged one. Takes nothing over.
+    pub fn leftover(&self, id: ObjectId) -> Result<Option<Vec<u8>>, Error> {
+        let (work, mode) = (&self.work, self.work.repo.config.mode);
+        for sibling in work.staging.siblings() {
+            let path = sibling.path(&id, mode);
+            // It may be gone by now; another has it, or the server sends it.
+            if let Ok(Some(content)) = read_file(work.fs(), &path, MAX_METADATA_LEN)
+                && objects::checksum(&content) == id.checksum
+            {
+                return Ok(Some(content));
+            }
+        }
+        objects::read_metadata(work.fs(), id)
     }
 
     fn is_dry_run(&self) -> bool {
