@@ -166,7 +166,8 @@ impl Web {
         &self,
         request: Vec<u8>,
     ) -> Result<impl AsyncRead + AsyncWrite + use<>, WebError> {
-        let posted = self.client(false).post(self.url.file("pull"));
+        // The connection over which `config` came is still open.
+        let posted = self.any.post(self.url.file("pull"));
         let posted = posted.header(reqwest::header::CONTENT_TYPE, PULL_TYPE);
         let response = posted.body(request).send().await;
         let response = response.map_err(|error| WebError::of_file(self.shown("pull"), error))?;
