@@ -3,6 +3,7 @@
 
 mod cache;
 mod hostile;
+mod lies;
 mod loose;
 mod server;
 mod streamed;
