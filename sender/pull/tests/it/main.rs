@@ -6,4 +6,5 @@ mod hostile;
 mod lies;
 mod loose;
 mod server;
+mod signatures;
 mod streamed;
