@@ -5,6 +5,7 @@
 //! fsck, `ostree fsck` and a real pull of every ref check the same repository.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::{fmt, fs};
@@ -214,8 +215,15 @@ fn strict_fsck(repo: &Repo) -> Result<Vec<Breach>, Failure> {
             .expect("no thread panics with it")
             .push(breach);
     };
-    fsck(repo.path(), u64::MAX, &report)
-        .map_err(|error| Failure::new(format!("cannot check {:?}: {error}", repo.path())))?;
+    fsck(repo.path(), u64::MAX, &report).map_err(|error| {
+        let mut what = format!("cannot check {:?}: {error}", repo.path());
+        let mut source = error.source();
+        while let Some(error) = source {
+            what += &format!(": {error}");
+            source = error.source();
+        }
+        Failure::new(what)
+    })?;
     Ok(breaches.into_inner().expect("no thread panics with it"))
 }
 
