@@ -34,7 +34,7 @@ fn options(address: &str) -> MirrorOptions {
     MirrorOptions {
         address: address.to_owned(),
         dry_run: false,
-        delete: None,
+        delete: false,
         allow_remove_all: false,
         object_len_max: u64::MAX,
     }
@@ -595,7 +595,7 @@ fn refs_that_the_repository_has_not_go_on_demand_and_never_most_of_them() {
     ostree(&["summary", "-u"], &source);
     let delete = |allow_remove_all| {
         let options = MirrorOptions {
-            delete: Some(std::time::Duration::from_secs(3600)),
+            delete: true,
             allow_remove_all,
             ..options("s3://b/x")
         };

@@ -143,7 +143,7 @@ impl<F: Fs> Turn<'_, F> {
                 true
             }
         };
-        if options.delete.is_some() {
+        if options.delete {
             tidy::refs(self, &refs, &heads, &mut record, done)?;
         }
         if !options.dry_run {

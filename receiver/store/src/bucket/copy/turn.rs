@@ -1,7 +1,5 @@
 //! What all parts of a mirror share: what is mirrored, where to, how, and what came of it.
 
-use std::time::Duration;
-
 use artifact_formats::{Checksum, RefName};
 
 use crate::bucket::client::Client;
@@ -17,9 +15,8 @@ pub struct MirrorOptions {
     pub address: String,
     /// Only find out what would be done.
     pub dry_run: bool,
-    /// Remove refs that the repository does not have, and then objects that nothing has reached for
-    /// this long.
-    pub delete: Option<Duration>,
+    /// Remove refs that the repository does not have.
+    pub delete: bool,
     /// Remove refs even if these are all refs of a project, or more than half of all.
     pub allow_remove_all: bool,
     /// Larger objects are faults, in bytes.
@@ -80,10 +77,6 @@ pub struct Mirrored {
     pub refs_unchanged: u64,
     /// Refs that were removed.
     pub refs_removed: u64,
-    /// Objects that were removed.
-    pub objects_removed: u64,
-    /// Their bytes.
-    pub bytes_removed: u64,
     /// Whether the summary was replaced or removed.
     pub summary_replaced: bool,
     /// Refs, commits and files that could not be mirrored.

@@ -61,14 +61,20 @@ pub fn init(client: &Client) -> Result<bool, Error> {
 
 /// Returns whether a bucket has the `config` of an archive.
 fn is_cache(client: &Client) -> Result<bool, Error> {
+    Ok(config(client)?.is_some())
+}
+
+/// Reads the `config` of an archive, if there is one.
+pub(super) fn config(client: &Client) -> Result<Option<RepoConfig>, Error> {
     let key = layout::config();
     let found = client.get(&key).map_err(Error::bucket("reading", &key))?;
-    let Some(found) = found else { return Ok(false) };
+    let Some(found) = found else { return Ok(None) };
     let text = std::str::from_utf8(&found.content).map_err(|_| Error::NotARepository {
         why: "its config is not UTF-8",
     })?;
-    match RepoConfig::parse(text)?.mode {
-        RepoMode::Archive => Ok(true),
+    let config = RepoConfig::parse(text)?;
+    match config.mode {
+        RepoMode::Archive => Ok(Some(config)),
         RepoMode::Bare | RepoMode::BareUser | RepoMode::BareUserOnly => {
             Err(Error::NotARepository {
                 why: "its mode is not archive",
@@ -80,9 +86,7 @@ fn is_cache(client: &Client) -> Result<bool, Error> {
 /// Lists everything in a bucket, and counts it.
 pub fn status(client: &Client) -> Result<BucketStatus, Error> {
     if !is_cache(client)? {
-        return Err(Error::NotARepository {
-            why: "the bucket has no config there: `artifact-cache-admin init` makes one",
-        });
+        return Err(NO_CACHE);
     }
     let mut status = BucketStatus::default();
     let mut heads = Vec::new();
@@ -158,6 +162,10 @@ fn shown(key: &Key) -> String {
     key.strip_prefix(layout::HEADS).unwrap_or(key).to_owned()
 }
 
+/// The error of a bucket without a cache.
+pub(super) const NO_CACHE: Error = Error::NotARepository {
+    why: "the bucket has no config there: `artifact-cache-admin init` makes one",
+};
 /// The `config` of a new cache.
 const CONFIG: &str = "[core]\nrepo_version=1\nmode=archive-z2\n";
 /// Refs read at once: their values take little memory.
