@@ -5,14 +5,12 @@ use std::path::Path;
 use artifact_store::bucket::Client;
 
 /// Returns whether a repository is meant to be one in object storage.
-#[expect(dead_code, reason = "used by the commands on both kinds")]
 pub(crate) fn is_meant_by(repo: &Path) -> bool {
     repo.as_os_str().as_encoded_bytes().starts_with(b"s3://")
 }
 
 /// Opens a bucket that was checked, as the table `[bucket]` of the configuration says.
 #[cfg(feature = "bucket")]
-#[expect(dead_code, reason = "used by the commands on both kinds")]
 pub(crate) fn open(repo: &Path, config: Option<&Path>) -> anyhow::Result<Client> {
     use std::sync::Arc;
 

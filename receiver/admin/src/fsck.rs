@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use artifact_formats::{Size, counted};
 use artifact_protocol::limits::Limits;
 use artifact_protocol::{escape, exit};
-use artifact_store::{Finding, Repaired, Weight};
-
+use artifact_store::bucket::upkeep;
+use artifact_store::{Checked, Finding, Repaired, Weight};
 use serde_json::json;
 
-use crate::{say, tell};
+use crate::{bucket, say, tell};
 
 /// Check a whole repository as strictly as a push is checked.
 ///
@@ -17,6 +18,9 @@ use crate::{say, tell};
 /// all of its objects. Prints a line for each fault, and a summary of the check. Harmless findings,
 /// such as files that other programs left, are printed as remarks. Stricter than `ostree fsck`,
 /// which accepts some file objects that nobody can pull. Exits with 9 if there are faults.
+///
+/// Of a cache in object storage, it checks by one listing that everything is there which refs reach;
+/// with --objects it reads and verifies every object as well.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Fsck {
     /// Print only faults
@@ -27,15 +31,17 @@ pub(crate) struct Fsck {
     /// commits again
     #[arg(long)]
     repair: bool,
+    /// Read every object of a cache in object storage
+    #[arg(long, conflicts_with = "repair")]
+    objects: bool,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
-    /// The repository
+    /// The repository, or s3://bucket/prefix
     repo: PathBuf,
 }
 
 pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
-    crate::become_owner_of(&args.repo)?;
     let object_len_max = Limits::default().object_len_max;
     let report = |finding: Finding| {
         let remark = match finding.weight {
@@ -53,6 +59,18 @@ pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
             );
         }
     };
+    if bucket::is_meant_by(&args.repo) {
+        if args.repair {
+            bail!(
+                "--repair is for repositories on this machine: have somebody who has what is \
+                 missing push it again"
+            );
+        }
+        let client = bucket::open(&args.repo, None)?;
+        let checked = upkeep::fsck(&client, args.objects, object_len_max, &report)?;
+        return Ok(conclude(args, &checked));
+    }
+    crate::become_owner_of(&args.repo)?;
     let (checked, repaired) = if args.repair {
         artifact_store::repair(&args.repo, object_len_max, &report)?
     } else {
@@ -60,6 +78,11 @@ pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
         (checked, Repaired::default())
     };
     show(&repaired, args);
+    Ok(conclude(args, &checked))
+}
+
+/// Prints the counts of a check, and returns the exit code.
+fn conclude(args: &Fsck, checked: &Checked) -> u8 {
     if !args.quiet {
         let fields = json!({
             "objects": checked.objects,
@@ -80,11 +103,11 @@ pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
         );
         tell(args.json, "checked", &fields, &text);
     }
-    Ok(if checked.faults == 0 {
+    if checked.faults == 0 {
         exit::DONE
     } else {
         exit::STORAGE
-    })
+    }
 }
 
 /// Prints what the repair did, and what is left to do.

@@ -14,6 +14,7 @@ mod fsck;
 mod init;
 mod key_lines;
 mod metrics;
+mod mirror;
 mod page;
 mod prune;
 mod remove;
@@ -53,6 +54,7 @@ enum Command {
     Remove(remove::Remove),
     Prune(prune::Prune),
     Metrics(metrics::WriteMetrics),
+    Mirror(mirror::Mirror),
     Page(page::WritePage),
     #[command(name = "selftest")]
     SelfTest(selftest::SelfTest),
@@ -90,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Remove(remove) => remove::run(&remove),
         Command::Prune(prune) => prune::run(&prune),
         Command::Metrics(metrics) => metrics::run(&metrics),
+        Command::Mirror(mirror) => mirror::run(&mirror),
         Command::Page(page) => page::run(&page),
         Command::SelfTest(selftest) => selftest::run(&selftest),
         Command::Status(status) => status::run(&status),

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use anyhow::bail;
 use artifact_formats::RefName;
 use artifact_protocol::exit;
-use artifact_store::Removal;
+use artifact_store::bucket::upkeep;
+use artifact_store::{Removal, StoredRef};
 use serde_json::json;
 
 use crate::prune::too_much;
 use crate::server::Server;
-use crate::{complain, say, tell};
+use crate::{bucket, complain, say, tell};
 
 /// Remove refs from the repository and from the summary.
 ///
@@ -32,7 +33,7 @@ pub(crate) struct Remove {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
-    /// The repository
+    /// The repository, or s3://bucket/prefix
     pub(crate) repo: PathBuf,
     /// Refs to remove
     #[arg(required = true, value_name = "REF")]
@@ -40,14 +41,13 @@ pub(crate) struct Remove {
 }
 
 /// Returns the exit code if nothing is to be removed: by the user's wish, or for safety.
-fn hold(args: &Remove) -> anyhow::Result<Option<u8>> {
-    let refs = artifact_store::list_refs(&args.repo)?;
+fn hold(args: &Remove, refs: &[StoredRef]) -> anyhow::Result<Option<u8>> {
     let going: Vec<_> = refs
         .iter()
         .filter(|r| args.refs.contains(&r.name))
         .collect();
     // Whoever names one ref means that one.
-    let too_much = (going.len() > 1).then(|| too_much(&refs, &going)).flatten();
+    let too_much = (going.len() > 1).then(|| too_much(refs, &going)).flatten();
     let too_much = too_much.filter(|_| !args.allow_remove_all);
     if args.dry_run {
         for r in &going {
@@ -69,12 +69,22 @@ fn hold(args: &Remove) -> anyhow::Result<Option<u8>> {
 
 pub(crate) fn run(args: &Remove) -> anyhow::Result<u8> {
     let summary = args.server.summary()?;
-    crate::become_owner_of(&args.repo)?;
-    if let Some(code) = hold(args)? {
-        return Ok(code);
-    }
     let wanted: Vec<_> = args.refs.iter().map(|name| (name.clone(), None)).collect();
-    let removals = artifact_store::remove_refs(&args.repo, summary, &wanted)?;
+    let removals = if bucket::is_meant_by(&args.repo) {
+        let client = bucket::open(&args.repo, args.server.config())?;
+        if let Some(code) = hold(args, &upkeep::list_refs(&client)?)? {
+            return Ok(code);
+        }
+        let removals = upkeep::remove_refs(&client, &wanted)?;
+        upkeep::rebuild_summary(&client, &summary)?;
+        removals
+    } else {
+        crate::become_owner_of(&args.repo)?;
+        if let Some(code) = hold(args, &artifact_store::list_refs(&args.repo)?)? {
+            return Ok(code);
+        }
+        artifact_store::remove_refs(&args.repo, summary, &wanted)?
+    };
     let (mut removed, mut left) = (0, Vec::new());
     for (name, removal) in args.refs.iter().zip(removals) {
         match removal {

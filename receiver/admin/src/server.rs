@@ -1,6 +1,6 @@
 //! The settings of the server's configuration that commands need to change a repository.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use artifact_receiver::config::Config;
 use artifact_store::SummaryConfig;
@@ -13,6 +13,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Returns the configuration file that was named.
+    pub(crate) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// Reads the configuration; without a file, returns the default.
     pub(crate) fn read(&self) -> anyhow::Result<Config> {
         Ok(Config::read(self.config.as_deref())?.unwrap_or_default())

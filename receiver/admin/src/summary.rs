@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use artifact_formats::{Size, counted};
 use artifact_protocol::{escape, exit};
 use artifact_receiver::config::Config;
 use artifact_sandbox::privilege;
+use artifact_store::bucket::upkeep;
 use artifact_store::{LocalStore, MadeSummary, StoreConfig, SummaryKey, SummaryMode};
 use ostree::{gio, glib};
 use serde_json::json;
 
-use crate::tell;
+use crate::{bucket, tell};
 
 /// Make the summary of a repository again, and sign it.
 ///
@@ -46,7 +47,7 @@ pub(crate) struct MakeSummary {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
-    /// The repository
+    /// The repository, or s3://bucket/prefix
     repo: PathBuf,
 }
 
@@ -61,6 +62,14 @@ pub(crate) fn run(args: &MakeSummary) -> anyhow::Result<u8> {
         summary.sign_key = Some(key);
     }
     let is_none = summary.mode == SummaryMode::None;
+    if bucket::is_meant_by(&args.repo) {
+        if !args.gpg_sign.is_empty() {
+            bail!("--gpg-sign is for repositories on this machine: sign there, and mirror");
+        }
+        let client = bucket::open(&args.repo, args.config.as_deref())?;
+        show(args, is_none, upkeep::rebuild_summary(&client, &summary)?);
+        return Ok(exit::DONE);
+    }
     privilege::become_owner_of(&args.repo).context("cannot switch to the repository's owner")?;
     let store = LocalStore::open(
         &args.repo,
@@ -77,7 +86,11 @@ pub(crate) fn run(args: &MakeSummary) -> anyhow::Result<u8> {
         }
         Ok(*made)
     })?;
-    let made = signed?;
+    show(args, is_none, signed?);
+    Ok(exit::DONE)
+}
+
+fn show(args: &MakeSummary, is_none: bool, made: MadeSummary) {
     let MadeSummary {
         refs,
         len,
@@ -106,7 +119,6 @@ pub(crate) fn run(args: &MakeSummary) -> anyhow::Result<u8> {
             args.repo.display()
         ));
     }
-    Ok(exit::DONE)
 }
 
 /// Adds signatures beside the summary, unless it has some: each push removes them.

@@ -8,15 +8,18 @@ use anyhow::{Context, bail};
 use artifact_formats::{RepoConfig, RepoMode};
 use artifact_protocol::exit;
 use artifact_sandbox::privilege;
+use artifact_store::bucket::upkeep;
 use nix::unistd::User;
 use ostree::gio;
 
-use crate::say;
+use crate::{bucket, say};
 
 /// Create the repository of a cache.
 ///
 /// Accepts an archive repository that `ostree init` made, and leaves it as it is, except that it
 /// creates missing directories: a copy of a repository may lack empty ones.
+///
+/// In object storage, it creates the cache below the prefix, which nothing else may use.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Init {
     /// User that owns the repository and that clients log in as; needs root
@@ -24,12 +27,15 @@ pub(crate) struct Init {
     owner: Option<String>,
     #[command(flatten)]
     servers: serve::Servers,
-    /// Directory to create; it may exist if it is empty
+    /// Directory to create, which may exist if it is empty; or s3://bucket/prefix
     repo: PathBuf,
 }
 
 pub(crate) fn run(args: &Init) -> anyhow::Result<u8> {
     let path = &args.repo;
+    if bucket::is_meant_by(path) {
+        return in_bucket(args);
+    }
     let owner = args.owner.as_deref().map(look_up).transpose()?;
     if args.servers.serve {
         args.servers.check(path)?;
@@ -61,6 +67,19 @@ pub(crate) fn run(args: &Init) -> anyhow::Result<u8> {
     if !exists {
         show_sshd_config(path, args.owner.as_deref().unwrap_or("artifacts"));
     }
+    Ok(exit::DONE)
+}
+
+fn in_bucket(args: &Init) -> anyhow::Result<u8> {
+    if args.owner.is_some() || args.servers.serve {
+        bail!("--owner and --serve are for repositories on this machine");
+    }
+    let client = bucket::open(&args.repo, None)?;
+    let address = args.repo.display();
+    say(&match upkeep::init(&client)? {
+        true => format!("created a cache in {address}"),
+        false => format!("{address} is a cache already"),
+    });
     Ok(exit::DONE)
 }
 
