@@ -56,6 +56,17 @@ pub const MAX_PATTERNS: usize = 64;
 /// LIM-27: objects that a client says it holds, in all `Held` frames of a pull. A server remembers
 /// eight bytes of each.
 pub const MAX_HELD: usize = 1_048_576;
+/// Seconds from one renewal of a push's lease in object storage to the next (LIM-28). It bounds how
+/// long others wait for a push that has died.
+pub const MAX_LEASE_SECS: u64 = 30 * 60;
+/// Seconds that a push into object storage lasts (LIM-29). It bounds how old the objects are on
+/// which a push relies, so that collection need not keep what nothing reaches for longer.
+pub const MAX_BUCKET_PUSH_SECS: u64 = 12 * 60 * 60;
+/// Bytes of the commits and detached metadata of a push into object storage, all of which wait in
+/// memory until they are published (LIM-30).
+pub const MAX_HELD_BACK_LEN: usize = 16 * 1024 * 1024;
+/// Length of a ref name in object storage, in bytes (LIM-31): keys have 1,024 bytes.
+pub const MAX_BUCKET_REF_LEN: usize = 868;
 
 /// Arguments of one message of the old protocols, in bytes: the largest 16-bit length
 /// (DIALECTS.md).

@@ -37,7 +37,7 @@ fn every_limit_has_the_number_that_the_spec_says() {
             (name, number(cells[3]))
         })
         .collect();
-    let meant: [(&str, u64); 26] = [
+    let meant: [(&str, u64); 30] = [
         ("MAX_EARLY_FRAME_LEN", limits::MAX_EARLY_FRAME_LEN.into()),
         ("MIN_FRAME_LEN_MAX", limits::MIN_FRAME_LEN_MAX.into()),
         ("MAX_FRAME_LEN_MAX", limits::MAX_FRAME_LEN_MAX.into()),
@@ -67,6 +67,10 @@ fn every_limit_has_the_number_that_the_spec_says() {
         ("MAX_REF_COMPONENTS", formats::MAX_REF_COMPONENTS as u64),
         ("MAX_PATTERNS", limits::MAX_PATTERNS as u64),
         ("MAX_HELD", limits::MAX_HELD as u64),
+        ("MAX_LEASE_SECS", limits::MAX_LEASE_SECS),
+        ("MAX_BUCKET_PUSH_SECS", limits::MAX_BUCKET_PUSH_SECS),
+        ("MAX_HELD_BACK_LEN", limits::MAX_HELD_BACK_LEN as u64),
+        ("MAX_BUCKET_REF_LEN", limits::MAX_BUCKET_REF_LEN as u64),
     ];
     assert_eq!(said, meant.map(|(name, value)| (name.to_owned(), value)));
 }

@@ -18,6 +18,7 @@
 use std::fmt;
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
+use artifact_protocol::limits::MAX_BUCKET_REF_LEN;
 
 use crate::bucket::seam::Key;
 
@@ -43,7 +44,8 @@ pub(crate) const CONDEMNED: &str = "extensions/artifact-cache/condemned/";
 pub(crate) const SPARED: &str = "extensions/artifact-cache/spared/";
 
 /// The longest ref name that a bucket has room for, in bytes: its guard has the longest key.
-pub(crate) const REF_LEN_MAX: usize = Key::LEN_MAX - GUARDS.len();
+pub(crate) const REF_LEN_MAX: usize = MAX_BUCKET_REF_LEN;
+const _: () = assert!(GUARDS.len() + REF_LEN_MAX == Key::LEN_MAX);
 
 /// The name of a push among all others: random, and never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use artifact_formats::ObjectId;
+use artifact_protocol::limits::{MAX_BUCKET_PUSH_SECS, MAX_LEASE_SECS};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -350,5 +351,6 @@ impl Membership {
 }
 
 /// How long a push may last.
-pub(crate) const PUSH_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+pub(crate) const PUSH_MAX: Duration = Duration::from_secs(MAX_BUCKET_PUSH_SECS);
+const _: () = assert!(LEASE_LIFE.as_secs() == MAX_LEASE_SECS);
 const SWEEP_LOOKED_AT_EVERY: Duration = Duration::from_secs(2);

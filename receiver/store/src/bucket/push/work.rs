@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use artifact_formats::{Checksum, Commit, ObjectId};
-use artifact_protocol::limits::Limits;
+use artifact_protocol::limits::{Limits, MAX_HELD_BACK_LEN};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -163,14 +163,11 @@ impl HeldBack {
 
     fn count(&mut self, len: usize) -> Result<(), Error> {
         self.len = self.len.saturating_add(len);
-        if self.len > HELD_BACK_MAX {
+        if self.len > MAX_HELD_BACK_LEN {
             return Err(Error::TooMuchHeldBack {
-                limit: HELD_BACK_MAX,
+                limit: MAX_HELD_BACK_LEN,
             });
         }
         Ok(())
     }
 }
-
-/// The most bytes that wait in memory: tens of thousands of ordinary commits and signatures.
-const HELD_BACK_MAX: usize = 16 * 1024 * 1024;
