@@ -18,6 +18,7 @@ mod journal;
 pub(crate) mod layout;
 mod lease;
 mod memory;
+mod pending;
 mod push;
 mod random;
 mod reach;

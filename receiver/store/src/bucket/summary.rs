@@ -20,6 +20,7 @@ use bytes::Bytes;
 
 use crate::bucket::client::Client;
 use crate::bucket::layout;
+use crate::bucket::pending::Pending;
 use crate::bucket::push::ask::{ask_all, found_at, get, get_all};
 use crate::bucket::push::update::Held;
 use crate::bucket::random::Random;
@@ -37,79 +38,6 @@ pub(crate) struct Maker<'a> {
     pub(crate) client: &'a Client,
     pub(crate) config: &'a SummaryConfig,
     pub(crate) repo: &'a RepoConfig,
-}
-
-/// Refs with what the summary says of their commits: the note of a push.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pending {
-    refs: BTreeMap<RefName, (Checksum, Option<Facts>)>,
-}
-
-impl Pending {
-    /// Notes refs, each with its commit and the content of that, if it is at hand.
-    pub(crate) fn of<'a>(
-        refs: impl Iterator<Item = (&'a RefName, Checksum, Option<Bytes>)>,
-    ) -> Self {
-        let refs = refs.map(|(name, commit, content)| {
-            let facts = content.and_then(|content| Facts::of(&content));
-            (name.clone(), (commit, facts))
-        });
-        Self {
-            refs: refs.collect(),
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.refs.is_empty()
-    }
-
-    /// Returns the content of its object: a line for each ref.
-    pub(crate) fn to_bytes(&self) -> Bytes {
-        let mut text = format!("{HEAD}\n");
-        for (name, (commit, facts)) in &self.refs {
-            text += &format!("{name} {commit}");
-            if let Some(facts) = facts {
-                text += &format!(" {} {}", facts.len, facts.timestamp);
-                if let Some(version) = &facts.version {
-                    text += &format!(" {}", hex::encode(version.as_bytes()));
-                }
-            }
-            text.push('\n');
-        }
-        text.into()
-    }
-
-    /// Reads a note; `None` if this is none.
-    pub(crate) fn parse(content: &[u8]) -> Option<Self> {
-        let mut lines = std::str::from_utf8(content).ok()?.lines();
-        if lines.next()? != HEAD {
-            return None;
-        }
-        let refs = lines.map(|line| {
-            let mut words = line.split(' ');
-            let name = words.next()?.parse().ok()?;
-            let commit = words.next()?.parse().ok()?;
-            let Some(len) = words.next() else {
-                return Some((name, (commit, None)));
-            };
-            let (len, timestamp) = (len.parse().ok()?, words.next()?.parse().ok()?);
-            let version = match words.next() {
-                Some(version) => {
-                    let text = String::from_utf8(hex::decode(version).ok()?).ok()?;
-                    Some(text.into_boxed_str())
-                }
-                None => None,
-            };
-            let facts = Facts {
-                len,
-                timestamp,
-                version,
-                size: None,
-            };
-            Some((name, (commit, Some(facts))))
-        });
-        refs.collect::<Option<_>>().map(|refs| Self { refs })
-    }
 }
 
 /// What a turn begins with.
@@ -479,7 +407,6 @@ fn remove(client: &Client, current: &Current) -> Result<(), Error> {
     deleted.map_err(Error::bucket("removing", &"the summary"))
 }
 
-const HEAD: &str = "artifact-cache pending 1";
 /// How often the summary is made again because somebody else has replaced it.
 const TURNS: u32 = 64;
 /// The longest wait after the first lost race, in milliseconds.
@@ -492,32 +419,3 @@ const READ_AT_ONCE: usize = 1024;
 const NOTE_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The length from which the administrator is warned, in bytes.
 const WARN_LEN: usize = 7 * 1024 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_note_is_read_as_it_was_written_whatever_the_version_says() {
-        let facts = |version: Option<&str>| Facts {
-            len: 7,
-            timestamp: u64::MAX,
-            version: version.map(Box::from),
-            size: None,
-        };
-        let commit = Checksum::new([1; 32]);
-        let refs = [
-            ("a/b", None),
-            ("x", Some(facts(None))),
-            ("y", Some(facts(Some("1 2\nx \u{e4}")))),
-        ];
-        let refs = refs.map(|(name, facts)| (name.parse().unwrap(), (commit, facts)));
-        let note = Pending {
-            refs: refs.into_iter().collect(),
-        };
-        assert_eq!(Pending::parse(&note.to_bytes()), Some(note.clone()));
-        let content = note.to_bytes();
-        assert_eq!(Pending::parse(&content[..content.len() - 8]), None);
-        assert_eq!(Pending::parse(b"artifact-cache pending 2\n"), None);
-    }
-}

@@ -13,22 +13,21 @@
 //! with everything it reaches. Nothing is locked (INV-7).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::mem;
-use std::time::Duration;
 
 use artifact_formats::{Checksum, ObjectId};
 use artifact_protocol::session::Published;
 
 use crate::bucket::closures::{BASES_MAX, ClosureList, Heading, PARENTS_MAX};
 use crate::bucket::layout;
-use crate::bucket::push::ask::{ask_all, ask_once, found_at, get, get_all};
+use crate::bucket::pending::Pending;
+use crate::bucket::push::ask::{ask_all, found_at, get};
 use crate::bucket::push::closure::{Closure, Ground, walk};
 use crate::bucket::push::guards;
-use crate::bucket::push::state::{PushState, read_commit};
-use crate::bucket::push::update::{self, Held, Update, conflict, lost_race};
+use crate::bucket::push::set::{attach_detached, guard, put_commits, set_refs};
+use crate::bucket::push::state::PushState;
+use crate::bucket::push::update::{Held, Update};
 use crate::bucket::push::work::Work;
-use crate::bucket::seam::{Answer, BucketError, Class, Condition, Key, Request};
-use crate::bucket::summary::Pending;
+use crate::bucket::seam::{Answer, Class, Key};
 use crate::error::Error;
 use crate::local::repository::objects::children;
 
@@ -299,205 +298,5 @@ fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
     Ok(confirmed)
 }
 
-/// Puts commits. Everything below them is there (INV-2).
-fn put_commits(work: &Work, sent: &[Checksum]) -> Result<(), Error> {
-    let membership = &work.writer()?.membership;
-    let mut left = sent.to_vec();
-    for turn in 0..TURNS {
-        if left.is_empty() {
-            return Ok(());
-        }
-        pause(work, turn)?;
-        let mut requests = Vec::with_capacity(left.len());
-        for &commit in &left {
-            requests.push(Request::Put {
-                key: layout::object(&ObjectId::commit(commit)),
-                content: read_commit(work, commit)?.ok_or(Error::StagingLost)?,
-                condition: Condition::Always,
-                class: Class::Object,
-            });
-        }
-        // R8.
-        let answers = ask_once(&work.client, &requests, || membership.check().is_ok());
-        let mut again = Vec::new();
-        for (commit, answer) in left.into_iter().zip(answers) {
-            match answer {
-                Ok(Answer::Stored(_)) => {}
-                Err(BucketError::Busy(_) | BucketError::Unclear(_)) => again.push(commit),
-                Ok(other) => {
-                    let misfit = BucketError::misfit("a put", &other);
-                    return Err(Error::bucket("storing commit", &commit)(misfit));
-                }
-                Err(error) => return Err(Error::bucket("storing commit", &commit)(error)),
-            }
-        }
-        left = again;
-    }
-    Err(gave_up("storing", "commits"))
-}
-
-/// Makes sure that the names of new refs are taken for refs, and refuses those that others have
-/// taken differently.
-fn guard(work: &Work, state: &mut PushState) -> Result<(), Error> {
-    let mut guards = mem::take(&mut state.guards);
-    let new = state
-        .accepted()
-        .filter(|update| update.held == Held::Nothing);
-    let created = guards.create(&work.client, new.map(|update| &update.wanted.name));
-    for update in state.accepted_mut() {
-        if update.held == Held::Nothing
-            && let Some(why) = guards.conflict(&update.wanted.name)
-        {
-            update.refuse(conflict(why));
-        }
-    }
-    state.guards = guards;
-    created
-}
-
-/// Attaches the detached metadata of accepted updates, before a ref leads to their commits; those
-/// of a commit that others have signed meanwhile only where the client may replace them.
-fn attach_detached(work: &Work, state: &mut PushState) -> Result<(), Error> {
-    for turn in 0..TURNS {
-        let mut wanted = BTreeMap::new();
-        for update in state
-            .updates
-            .iter_mut()
-            .filter(|update| update.is_accepted())
-        {
-            let commit = update.commit();
-            let Some(announced) = update.wanted.detached else {
-                continue;
-            };
-            let there = state.attached.get(&commit);
-            let checksum = there.map(|(checksum, _)| *checksum);
-            if checksum == Some(announced) || !update.confirm_detached(checksum) {
-                continue;
-            }
-            let held_back = work.held_back.lock();
-            let Some(content) = held_back.detached(commit) else {
-                // They were there when this was up to date, and another push has replaced them.
-                update.refuse(lost_race());
-                continue;
-            };
-            let condition = there.map_or(Condition::New, |(_, tag)| Condition::Is(tag.clone()));
-            wanted.insert(commit, (content.clone(), condition));
-        }
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        pause(work, turn)?;
-        let put = |(commit, (content, condition)): (&Checksum, &(bytes::Bytes, Condition))| {
-            Request::Put {
-                key: layout::detached(*commit),
-                content: content.clone(),
-                condition: condition.clone(),
-                class: Class::Current,
-            }
-        };
-        let answers = ask_all(&work.client, wanted.iter().map(put).collect());
-        for ((commit, (content, _)), answer) in wanted.into_iter().zip(answers) {
-            match answer {
-                Ok(Answer::Stored(tag)) => {
-                    state.attached.insert(commit, (Checksum::of(&content), tag));
-                }
-                Ok(Answer::NotMet) | Err(BucketError::Unclear(_)) => {
-                    state.look_at_detached(&work.client, commit)?;
-                }
-                Ok(other) => {
-                    let misfit = BucketError::misfit("a put", &other);
-                    return Err(Error::bucket("signing", &commit)(misfit));
-                }
-                Err(error) => return Err(Error::bucket("signing", &commit)(error)),
-            }
-        }
-    }
-    Err(gave_up("storing", "detached metadata"))
-}
-
-/// Sets refs by compare-and-swap.
-fn set_refs(work: &Work, state: &mut PushState) -> Result<(), Error> {
-    for update in state.accepted_mut().filter(|update| update.is_held()) {
-        update.set();
-    }
-    for turn in 0..TURNS {
-        pause(work, turn)?;
-        let put = |update: &Update| {
-            Some(Request::Put {
-                key: update.key.clone()?,
-                content: update::content(update.commit()),
-                condition: update.held.condition(),
-                class: Class::Current,
-            })
-        };
-        let requests: Vec<_> = state.accepted().filter_map(put).collect();
-        if requests.is_empty() {
-            return Ok(());
-        }
-        let writer = work.writer()?;
-        writer.begin_doubt();
-        // R8.
-        let may = || writer.membership.check().is_ok();
-        let answers = ask_once(&work.client, &requests, may);
-        let mut doubtful = Vec::new();
-        let mut failed = None;
-        let updates = state.updates.iter_mut();
-        let updates = updates.filter(|update| update.is_accepted() && update.key.is_some());
-        for (update, answer) in updates.zip(answers) {
-            match answer {
-                Ok(Answer::Stored(_)) => update.set(),
-                Ok(Answer::NotMet) | Err(BucketError::Unclear(_)) => doubtful.push(update),
-                // It was surely not done.
-                Err(BucketError::Busy(_)) => {}
-                Ok(other) => failed = Some(BucketError::misfit("a put", &other)),
-                Err(error) => failed = Some(error),
-            }
-        }
-        let keys: Vec<_> = doubtful
-            .iter()
-            .filter_map(|update| update.key.clone())
-            .collect();
-        let found = get_all(&work.client, &keys)?;
-        for (update, found) in doubtful.into_iter().zip(found) {
-            let now = Held::of(found.as_ref());
-            if now.commit() == Some(update.commit()) {
-                // Of this push, whose answer was lost; or of another that wanted the same.
-                update.set();
-            } else if now != update.held {
-                update.held = now;
-                update.refuse(lost_race());
-            }
-        }
-        if let Some(error) = failed {
-            return Err(Error::bucket("setting", &"refs")(error));
-        }
-        if state.accepted().next().is_none() {
-            writer.end_doubt();
-        }
-    }
-    match state.accepted().next() {
-        Some(update) => Err(gave_up("setting", update.wanted.name.as_str())),
-        None => Ok(()),
-    }
-}
-
-/// The error of requests that were tried often enough.
-fn gave_up(doing: &'static str, what: &str) -> Error {
-    let unclear = BucketError::Unclear("each answer was lost".to_owned());
-    Error::bucket(doing, &what)(unclear)
-}
-
-/// Waits before all turns but the first, and makes sure that the push may still set refs.
-fn pause(work: &Work, turn: u32) -> Result<(), Error> {
-    if turn > 0 {
-        work.client.clock().sleep(PAUSE * turn);
-        work.keep_up()?;
-    }
-    work.writer()?.membership.check()
-}
-
-/// How often a compare-and-swap is tried whose answers were lost.
-const TURNS: u32 = 8;
-const PAUSE: Duration = Duration::from_millis(100);
 /// Objects in all lists of one push, beside two for each of its own.
 const LISTED_MAX: usize = 4 * 1024 * 1024;

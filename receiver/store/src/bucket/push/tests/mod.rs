@@ -1,5 +1,6 @@
 //! Pushes into a bucket in memory.
 
+mod chaos;
 mod faults;
 mod ordinary;
 mod prices;

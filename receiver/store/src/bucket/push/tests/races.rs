@@ -1,6 +1,7 @@
 //! Many pushes at once.
 
-use std::sync::Barrier;
+use std::mem;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use artifact_formats::{Checksum, RefName, Summary};
@@ -8,7 +9,9 @@ use artifact_protocol::frame::{RefOutcome, RefusalCode, SummaryDone};
 
 use super::world::*;
 use crate::bucket::clock::SystemClock;
+use crate::bucket::faulty::Faulty;
 use crate::bucket::layout;
+use crate::bucket::seam::Request;
 use crate::local::StoreConfig;
 use crate::local::summary::config::{SummaryConfig, SummaryMode};
 use crate::local::summary::key::SummaryKey;
@@ -104,7 +107,7 @@ fn the_summary_names_what_each_of_sixteen_pushes_has_set_when_it_returns() {
 }
 
 #[test]
-fn concurrent_signers_leave_a_pair_that_matches() {
+fn a_signature_that_another_push_has_stored_in_between_does_not_stay() {
     let pair = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).to_keypair_bytes();
     let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pair);
     let key = SummaryKey::parse(&text).unwrap();
@@ -113,21 +116,24 @@ fn concurrent_signers_leave_a_pair_that_matches() {
         ..SummaryConfig::default()
     };
     let (memory, mut all) = (empty(), Universe::default());
-    let names = ["a/0", "a/1", "a/2", "a/3"];
-    let commits: Vec<_> = names
-        .iter()
-        .map(|name| all.commit(None, &[("a", name)]))
-        .collect();
-    thread::scope(|scope| {
-        for (name, commit) in names.into_iter().zip(&commits) {
-            let (memory, all, summary) = (memory.clone(), &all, &summary);
-            scope.spawn(move || {
-                let store = store_with(memory, SystemClock, config(name, summary));
-                let done = push(&store, all, &Plan::one(name, *commit)).unwrap();
-                assert_eq!(done.summary, Some(SummaryDone::Current));
-            });
+    let commit = all.commit(None, &[("a", "1")]);
+    let way = Faulty::new(Arc::new(memory.clone()));
+    let (others, theirs) = (
+        memory.clone(),
+        key.sign(b"the summary of a push that lost the race"),
+    );
+    let mut is_first = true;
+    way.choose(move |_, request| {
+        let is_put = matches!(request, Request::Put { key, .. } if *key == layout::summary());
+        if is_put && mem::take(&mut is_first) {
+            let signed = artifact_formats::serialize_signature(&theirs);
+            others.damage(&layout::summary_signature(), Some(signed.into()));
         }
+        None
     });
+    let store = store_with(way, SystemClock, config("mia", &summary));
+    let done = push(&store, &all, &Plan::one("os/a", commit)).unwrap();
+    assert_eq!(done.summary, Some(SummaryDone::Current));
     let objects = memory.objects();
     let signed = &objects[&layout::summary_signature()].content;
     let signatures = artifact_formats::ed25519_signatures(signed).unwrap();
@@ -173,13 +179,20 @@ fn what_a_dead_push_has_set_the_next_one_names() {
         all.commit(None, &[("a", "1")]),
         all.commit(None, &[("a", "2")]),
     );
+    // There is a summary already: one that is made anew names everything.
+    push(
+        &store_of(memory.clone(), "leo"),
+        &all,
+        &Plan::one("os/b", one),
+    )
+    .unwrap();
     let store = store_of(memory.clone(), "mia");
     let plan = Plan::one("os/a", one);
     let (opened, mut push_one) = store.begin(&plan.announcement()).unwrap();
     send(&mut push_one, &opened, &all, &plan).unwrap();
     crate::seam::Push::publish(&mut push_one).unwrap();
     // Its process is killed now.
-    std::mem::forget(push_one);
+    mem::forget(push_one);
     let name: RefName = "os/a".parse().unwrap();
     assert!(!named(&memory).contains_key(name.as_str()));
     push(
