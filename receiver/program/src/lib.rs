@@ -5,6 +5,8 @@
 //! libostree.
 
 mod args;
+#[cfg(feature = "bucket")]
+mod bucket;
 mod log;
 mod prepare;
 mod refuse;
@@ -30,7 +32,7 @@ use signal_hook::iterator::Signals;
 
 use self::args::Args;
 use self::log::Log;
-use self::prepare::{Prepared, Unready, agent, prepare};
+use self::prepare::{Prepared, Target, Unready, agent, is_bucket, prepare};
 use self::spoken::Spoken;
 use self::ssh_variables::SshVariables;
 
@@ -41,6 +43,16 @@ pub fn command() -> clap::Command {
 
 /// Runs the program, and returns its exit code.
 pub fn main() -> ExitCode {
+    #[cfg(feature = "bucket")]
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == bucket::ARGUMENT)
+    {
+        return match bucket::serve() {
+            Ok(()) => ExitCode::from(exit::DONE),
+            Err(_) => ExitCode::from(exit::CONNECTION),
+        };
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return print(&error),
@@ -82,11 +94,12 @@ fn run(args: &Args, ssh_variables: &SshVariables, id: &str, log: &Log) -> anyhow
     }
     // Everything that needs files or sockets comes before `confine`: the sandbox denies both, and a
     // signal wakes its thread through a socket.
-    let ready = prepare(args, ssh_variables, id).and_then(|prepared| {
+    let ready = prepare(args, ssh_variables, id).and_then(|mut prepared| {
         let signals = Signals::new(TERM_SIGNALS).map_err(|error| {
             Unready::new("the server cannot handle signals; its log says why", error)
         })?;
         confine(args, &prepared)?;
+        prepared.target = prepared.target.open()?;
         Ok((prepared, signals))
     });
     // Threads that start from now on are confined as well.
@@ -102,7 +115,7 @@ fn run(args: &Args, ssh_variables: &SshVariables, id: &str, log: &Log) -> anyhow
 
 fn serve(args: &Args, prepared: Prepared, mut signals: Signals) -> anyhow::Result<u8> {
     let Prepared {
-        store,
+        target,
         session,
         oldest,
         mut audit,
@@ -130,9 +143,12 @@ fn serve(args: &Args, prepared: Prepared, mut signals: Signals) -> anyhow::Resul
     let stop = move || {
         let _ = signals.forever().next();
     };
-    let served = match &store {
-        Some(store) => driver::serve(store, config, input, output, stop, event),
-        None => driver::serve(
+    let served = match &target {
+        Target::Local(store) => driver::serve(store, config, input, output, stop, event),
+        #[cfg(feature = "bucket")]
+        Target::Bucket(store) => driver::serve(store, config, input, output, stop, event),
+        // Opening has turned a bucket that has begun into one that is open.
+        _ => driver::serve(
             &Arc::new(Nowhere::new(turned_away)),
             config,
             input,
@@ -165,9 +181,10 @@ fn serve(args: &Args, prepared: Prepared, mut signals: Signals) -> anyhow::Resul
 /// Confines this process as far as the kernel supports it, and fails if that is less than the
 /// configuration requires.
 fn confine(args: &Args, prepared: &Prepared) -> Result<(), Unready> {
-    let needs = match prepared.store {
-        Some(_) => Needs::to_write(args.repo()),
-        None => Needs::to_read(args.repo(), LocalStore::SESSIONS),
+    let needs = match &prepared.target {
+        _ if is_bucket(args.repo()) => Needs::nothing(),
+        Target::Nowhere => Needs::to_read(args.repo(), LocalStore::SESSIONS),
+        _ => Needs::to_write(args.repo()),
     };
     let mut absent = Vec::new();
     if args.no_sandbox {

@@ -3,8 +3,10 @@
 //! 1. the configuration is read, and the client identified by it;
 //! 2. the key that signs summaries is read, while this process may;
 //! 3. root becomes the repository's owner;
-//! 4. the audit file and the repository are opened, before the sandbox puts them out of reach.
+//! 4. the audit file and the repository are opened, before the sandbox puts them out of reach; for a
+//!    bucket, the agent starts instead, and the store is opened in the sandbox.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -18,15 +20,18 @@ use artifact_receiver::driver::Pulls;
 use artifact_receiver::ulimits;
 use artifact_sandbox::privilege;
 use artifact_sender::{Repository, Terms};
+#[cfg(feature = "bucket")]
+use artifact_store::bucket::BucketStore;
 use artifact_store::{LocalStore, StoreConfig};
 
 use crate::args::Args;
+#[cfg(feature = "bucket")]
+use crate::bucket::Begun;
 use crate::ssh_variables::SshVariables;
 
 /// Everything that a session needs.
 pub(crate) struct Prepared {
-    /// `None` for a client without any right to push.
-    pub(crate) store: Option<Arc<LocalStore>>,
+    pub(crate) target: Target,
     /// The reason to refuse pushes of a client without any right to push.
     pub(crate) pushes_nothing: String,
     /// `None` for a client without any right.
@@ -36,6 +41,31 @@ pub(crate) struct Prepared {
     pub(crate) oldest: Version,
     pub(crate) audit: Audit,
     pub(crate) confinement: Confinement,
+}
+
+/// Where pushes go.
+pub(crate) enum Target {
+    /// The client has no right to push.
+    Nowhere,
+    /// A repository on this machine.
+    Local(Arc<LocalStore>),
+    /// A bucket that is not open yet.
+    #[cfg(feature = "bucket")]
+    Begun(Begun),
+    /// A bucket.
+    #[cfg(feature = "bucket")]
+    Bucket(Arc<BucketStore>),
+}
+
+impl Target {
+    /// Opens what the sandbox leaves in reach.
+    pub(crate) fn open(self) -> Result<Self, Unready> {
+        match self {
+            #[cfg(feature = "bucket")]
+            Self::Begun(begun) => begun.open().map(Self::Bucket),
+            open => Ok(open),
+        }
+    }
 }
 
 /// Why no session is possible, for the client and for the log.
@@ -81,12 +111,8 @@ pub(crate) fn prepare(
     );
     let summary = config.as_ref().map(|config| config.summary.load());
     let summary = summary.transpose().map_err(misconfigured)?;
-    let become_owner = privilege::become_owner_of(args.repo());
-    if let Some(user) = become_owner
-        .context("cannot switch to the repository's owner")
-        .map_err(|cause| Unready::new("the server's repository cannot be used", cause))?
-    {
-        tracing::debug!("switched from root to the repository's owner, user {user}");
+    if !is_bucket(args.repo()) {
+        become_owner_of(args.repo())?;
     }
     let config = config.unwrap_or_default();
     let oldest = Version(config.protocol_min.unwrap_or_default());
@@ -120,6 +146,20 @@ pub(crate) fn prepare(
         reread_max: None,
         threads: args.threads(),
     };
+    if is_bucket(args.repo()) {
+        let begin = |store| begin(args.repo(), &config, store);
+        let pushes = is_known && only_reads.is_none();
+        let target = pushes.then(|| begin(store)).transpose()?;
+        return Ok(Prepared {
+            target: target.unwrap_or(Target::Nowhere),
+            pushes_nothing: only_reads.unwrap_or_default(),
+            pulls: None,
+            session,
+            oldest,
+            audit,
+            confinement: config.sandbox,
+        });
+    }
     let store = is_known.then(|| LocalStore::open(args.repo(), store).map(Arc::new));
     let store = store.transpose().map_err(|error| Unready {
         fault: error.to_fault(),
@@ -135,7 +175,10 @@ pub(crate) fn prepare(
         let _ = store.as_ref().map(|store| store.take_place());
     }
     Ok(Prepared {
-        store: store.filter(|_| only_reads.is_none()),
+        target: match store {
+            Some(store) if only_reads.is_none() => Target::Local(store),
+            _ => Target::Nowhere,
+        },
         pushes_nothing: only_reads.unwrap_or_default(),
         pulls,
         session,
@@ -143,6 +186,43 @@ pub(crate) fn prepare(
         audit,
         confinement: config.sandbox,
     })
+}
+
+/// Becomes the owner of a repository on this machine, if this is root.
+fn become_owner_of(repo: &Path) -> Result<(), Unready> {
+    let owner = privilege::become_owner_of(repo)
+        .context("cannot switch to the repository's owner")
+        .map_err(|cause| Unready::new("the server's repository cannot be used", cause))?;
+    if let Some(user) = owner {
+        tracing::debug!("switched from root to the repository's owner, user {user}");
+    }
+    Ok(())
+}
+
+#[cfg(feature = "bucket")]
+pub(crate) fn is_bucket(repo: &Path) -> bool {
+    crate::bucket::is_meant_by(repo)
+}
+
+#[cfg(feature = "bucket")]
+fn begin(repo: &Path, config: &Config, store: StoreConfig) -> Result<Target, Unready> {
+    Begun::new(repo, config, store).map(Target::Begun)
+}
+
+#[cfg(not(feature = "bucket"))]
+pub(crate) fn is_bucket(repo: &Path) -> bool {
+    repo.as_os_str().as_encoded_bytes().starts_with(b"s3://")
+}
+
+#[cfg(not(feature = "bucket"))]
+fn begin(_: &Path, _: &Config, _: StoreConfig) -> Result<Target, Unready> {
+    Err(Unready::new(
+        "the server's program lacks object storage",
+        anyhow::anyhow!(
+            "this program was built without object storage: build it with the feature `bucket`, or \
+             install the package"
+        ),
+    ))
 }
 
 /// Opens the repository for pulls; `None` if it cannot be read, because pushes need less of it.
