@@ -342,7 +342,7 @@ pub enum BucketError {
     #[error("object storage gave no answer: {0}")]
     Unclear(String),
     /// The server has too much to do, and surely did not execute the request.
-    #[error("object storage is too busy: {0}")]
+    #[error("object storage takes no requests now: {0}")]
     Busy(String),
     /// The operator: the credentials do not allow the request.
     #[error("object storage refused: {0}")]

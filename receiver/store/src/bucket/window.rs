@@ -34,6 +34,7 @@ type Take = Box<dyn FnOnce(Answer) -> Result<(), BucketError> + Send>;
 
 struct Job {
     request: Request,
+    is_repeatable: bool,
     take: Take,
     waits: Waits,
     started: Duration,
@@ -100,6 +101,23 @@ impl Window {
         })
     }
 
+    /// Stores an object unless its key holds something, when there is room; waits only for room. Who
+    /// has stored what the key holds makes no difference.
+    ///
+    /// Returns the first error of any earlier request, and starts nothing after one.
+    pub fn put_new(&self, key: Key, content: Bytes, class: Class) -> Result<(), BucketError> {
+        let request = Request::Put {
+            key,
+            content,
+            condition: Condition::New,
+            class,
+        };
+        self.start_as(request, true, |answer| match answer {
+            Answer::Stored(_) | Answer::NotMet => Ok(()),
+            other => Err(BucketError::misfit("a put", &other)),
+        })
+    }
+
     /// Starts a request when there is room, and hands its answer to `take`; waits only for room.
     ///
     /// `take` runs on a thread of the bucket's, without any lock of the window; it must neither
@@ -112,11 +130,22 @@ impl Window {
         request: Request,
         take: impl FnOnce(Answer) -> Result<(), BucketError> + Send + 'static,
     ) -> Result<(), BucketError> {
+        let is_repeatable = request.is_repeatable();
+        self.start_as(request, is_repeatable, take)
+    }
+
+    fn start_as(
+        &self,
+        request: Request,
+        is_repeatable: bool,
+        take: impl FnOnce(Answer) -> Result<(), BucketError> + Send + 'static,
+    ) -> Result<(), BucketError> {
         let len = request.content_len();
         let shared = &self.shared;
         shared.wait(|state| state.reserve(len))?;
         let job = Job {
             request,
+            is_repeatable,
             take: Box::new(take),
             waits: shared.client.waits(),
             started: Duration::ZERO,
@@ -253,7 +282,7 @@ impl Shared {
                 if matches!(error, BucketError::Busy(_)) {
                     state.pace.refused();
                 }
-                match job.waits.before_repeating(&job.request, &error) {
+                match job.waits.before_repeating(job.is_repeatable, &error) {
                     Some(wait) if state.failed.is_none() => {
                         state.in_flight -= 1;
                         state.numbers += 1;

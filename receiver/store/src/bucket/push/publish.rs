@@ -185,7 +185,9 @@ fn put_lists(
         };
         left = rest;
         let key = layout::closure(commit);
-        let put = work.window.put(key, content, Class::Private);
+        // Other lists may build on the one that is there: in terms of other bases, it would leave
+        // out what they rely on.
+        let put = work.window.put_new(key, content, Class::Private);
         put.map_err(Error::bucket("storing the list of", &commit))?;
     }
     Ok(())

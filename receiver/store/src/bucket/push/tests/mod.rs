@@ -1,6 +1,7 @@
 //! Pushes into a bucket in memory.
 
 mod chaos;
+mod crowd;
 mod faults;
 mod ordinary;
 mod prices;
