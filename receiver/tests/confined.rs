@@ -10,7 +10,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::net::{TcpStream, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -56,6 +57,73 @@ fn a_confined_receiver_can_do_all_of_a_push_and_nothing_else() {
     );
     pair.assert_sound(&["moved/ref", "other"]);
     assert_eq!(pair.staging_dirs(), 0);
+}
+
+/// Set in the two processes of a push into object storage: which of them it is.
+const ROLE: &str = "ARTIFACT_TESTS_ROLE";
+/// The file with the keys, for both.
+const KEYS: &str = "ARTIFACT_TESTS_KEYS";
+
+#[test]
+fn the_agent_connects_and_reads_only_and_the_receiver_of_a_bucket_does_neither() {
+    if let (Some(role), Some(keys)) = (env::var_os(ROLE), env::var_os(KEYS)) {
+        let keys = Path::new(&keys);
+        return if role == "agent" {
+            agent(keys)
+        } else {
+            receiver_of_a_bucket(keys)
+        };
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let keys = dir.path().join("credentials");
+    fs::write(&keys, "secret").unwrap();
+    for role in ["agent", "receiver"] {
+        let output = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("the_agent_connects_and_reads_only_and_the_receiver_of_a_bucket_does_neither")
+            .env(ROLE, role)
+            .env(KEYS, &keys)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let counted = String::from_utf8_lossy(&output.stdout);
+        assert!(counted.contains("1 passed"), "{output:?}");
+    }
+    assert_eq!(fs::read(&keys).unwrap(), b"secret");
+}
+
+fn agent(keys: &Path) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    for layer in artifact_sandbox::enter(&Needs::to_connect()) {
+        assert!(!matches!(layer.status, LayerStatus::Absent(_)), "{layer:?}");
+    }
+    TcpStream::connect(server).unwrap();
+    UnixStream::pair().unwrap();
+    assert_eq!(fs::read(keys).unwrap(), b"secret");
+    assert_denied("write", fs::write(keys, "x"));
+    assert_denied("make", File::create(keys.with_extension("new")));
+    assert_denied("remove", fs::remove_file(keys));
+    assert_denied("execute", Command::new("/bin/true").status());
+    assert_denied("signal", signal::kill(unistd::getppid(), None));
+}
+
+fn receiver_of_a_bucket(keys: &Path) {
+    let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+    for layer in artifact_sandbox::enter(&Needs::nothing()) {
+        assert!(!matches!(layer.status, LayerStatus::Absent(_)), "{layer:?}");
+    }
+    let mut heard = [0; 3];
+    ours.write_all(b"get").unwrap();
+    theirs.read_exact(&mut heard).unwrap();
+    assert_denied("read the keys", File::open(keys));
+    assert_denied(
+        "read the environment of the agent",
+        File::open("/proc/self/environ"),
+    );
+    assert_denied("write", fs::write(keys, "x"));
+    other_processes_are_out_of_reach();
 }
 
 fn confined(dir: &Path) {

@@ -137,8 +137,13 @@ const EVERYWHERE: &[i64] = &[
 const ACCEPT: [i64; 2] = [libc::SYS_accept, libc::SYS_accept4];
 
 /// The calls that make connections. The C library looks up names through a socket of the kernel's,
-/// which it binds.
-const CONNECT: [i64; 3] = [libc::SYS_socket, libc::SYS_connect, libc::SYS_bind];
+/// which it binds; a runtime wakes itself through a pair.
+const CONNECT: [i64; 4] = [
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_connect,
+    libc::SYS_bind,
+];
 
 /// These have the same number everywhere, and are too new for the headers of some C libraries:
 /// `fchmodat2`, `setxattrat`, `removexattrat`.
