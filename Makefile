@@ -1,4 +1,4 @@
-.PHONY: conformance conformance-faults deb dist reproduce help demo test test-extra chaos chaos-pull chaos-controls fuzz mutants bench bench-growth bench-neighbours bench-large bench-serve bench-micro bench-instructions
+.PHONY: conformance conformance-faults deb dist reproduce help demo test test-extra chaos chaos-pull chaos-bucket chaos-controls fuzz mutants bench bench-growth bench-neighbours bench-large bench-serve bench-bucket bench-micro bench-instructions
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -39,6 +39,14 @@ chaos-pull: ## the same for pulls into repositories of one's own, as root
 	@.ci/setup
 	@cargo build --quiet --package artifact-tests --bin chaos --bin chaos-puller
 	@ARTIFACT_TESTS_PROGRAMS="$(TARGET)/debug" "$(TARGET)/debug/chaos" --pull
+
+chaos-bucket: ## the same for object storage: in memory, and on Ceph's gateway, as root
+	@.ci/setup extra
+	@CHAOS_ROUNDS=$(or $(ROUNDS),200) cargo test --release --package artifact-store --lib -- --nocapture \
+		whatever_goes_wrong
+	@cargo build --quiet --release --workspace --bins
+	@tests/bucket/ceph up >/dev/null
+	@tests/bucket/chaos "$(TARGET)/release"
 
 chaos-controls: ## show that seeded faults and faked syncs are caught, as root
 	@.ci/setup
@@ -99,6 +107,12 @@ bench-serve: ## measure the https server against nginx, as root, some 15 minutes
 	    apt-get install -qq -y --no-install-recommends nginx-light nghttp2-client >/dev/null; }
 	@cargo build --quiet --release --workspace --bins
 	@tests/bench/serve "$(TARGET)/release"
+
+bench-bucket: ## measure pushes into Ceph's gateway against s5cmd and aws, as root, some minutes
+	@.ci/setup extra
+	@cargo build --quiet --release --workspace --bins
+	@tests/bucket/ceph up >/dev/null
+	@tests/bucket/bench "$(TARGET)/release" $(OBJECTS)
 
 bench-micro: ## measure frames, verifier, closure walk and offers in isolation
 	@.ci/setup

@@ -5,6 +5,7 @@
 
 mod admin;
 mod answers;
+mod bucket;
 mod chaos;
 mod continuous;
 mod crowd;
