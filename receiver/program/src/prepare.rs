@@ -51,7 +51,7 @@ pub(crate) enum Target {
     Local(Arc<LocalStore>),
     /// A bucket that is not open yet.
     #[cfg(feature = "bucket")]
-    Begun(Begun),
+    Begun(Box<Begun>),
     /// A bucket.
     #[cfg(feature = "bucket")]
     Bucket(Arc<BucketStore>),
@@ -206,7 +206,7 @@ pub(crate) fn is_bucket(repo: &Path) -> bool {
 
 #[cfg(feature = "bucket")]
 fn begin(repo: &Path, config: &Config, store: StoreConfig) -> Result<Target, Unready> {
-    Begun::new(repo, config, store).map(Target::Begun)
+    Begun::new(repo, config, store).map(|begun| Target::Begun(Box::new(begun)))
 }
 
 #[cfg(not(feature = "bucket"))]

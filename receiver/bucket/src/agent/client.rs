@@ -44,7 +44,11 @@ impl Agent {
         match wire::read::<Ready>(&mut reader)? {
             Some((Ok(()), _)) => {}
             Some((Err(why), _)) => return Err(io::Error::other(why)),
-            None => return Err(io::Error::other("the agent for object storage ended at once")),
+            None => {
+                return Err(io::Error::other(
+                    "the agent for object storage ended at once",
+                ));
+            }
         }
         let shared = Arc::new(Shared {
             stream: Mutex::new(stream),
