@@ -43,7 +43,7 @@ chaos-pull: ## the same for pulls into repositories of one's own, as root
 chaos-bucket: ## the same for object storage: in memory, and on Ceph's gateway, as root
 	@.ci/setup extra
 	@CHAOS_ROUNDS=$(or $(ROUNDS),200) cargo test --release --package artifact-store --lib -- --nocapture \
-		whatever_goes_wrong
+		goes_wrong
 	@cargo build --quiet --release --workspace --bins
 	@tests/bucket/ceph up >/dev/null
 	@tests/bucket/chaos "$(TARGET)/release"
