@@ -66,7 +66,7 @@ pub const MAX_BUCKET_PUSH_SECS: u64 = 12 * 60 * 60;
 /// memory until they are published (LIM-30).
 pub const MAX_HELD_BACK_LEN: usize = 16 * 1024 * 1024;
 /// Length of a ref name in object storage, in bytes (LIM-31): keys have 1,024 bytes.
-pub const MAX_BUCKET_REF_LEN: usize = 868;
+pub const MAX_BUCKET_REF_LEN: usize = 867;
 
 /// Arguments of one message of the old protocols, in bytes: the largest 16-bit length
 /// (DIALECTS.md).

@@ -9,7 +9,7 @@
 //!     closures/COMMIT          what is beneath a commit (closures.rs)
 //!     sessions/ID              the lease of a push (lease.rs)
 //!     journal/IDENTITY/ID/N    what a push has put, for a retry of the same identity (journal.rs)
-//!     guard/NAME               whether NAME is a ref or leads to refs; never changed by pushes
+//!     guard/NAME=              whether NAME is a ref or leads to refs; never changed by pushes
 //!     pending/ID               refs of a push that the summary may not name yet (summary.rs)
 //!     gc                       the state of collection
 //!     condemned/EPOCH, spared/EPOCH/ID
@@ -45,7 +45,7 @@ pub(crate) const SPARED: &str = "extensions/artifact-cache/spared/";
 
 /// The longest ref name that a bucket has room for, in bytes: its guard has the longest key.
 pub(crate) const REF_LEN_MAX: usize = MAX_BUCKET_REF_LEN;
-const _: () = assert!(GUARDS.len() + REF_LEN_MAX == Key::LEN_MAX);
+const _: () = assert!(GUARDS.len() + REF_LEN_MAX + GUARD.len() == Key::LEN_MAX);
 
 /// The name of a push among all others: random, and never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,6 +122,11 @@ pub(crate) fn head(name: &RefName) -> Option<Key> {
     fits.then(|| known(format!("{HEADS}{name}")))
 }
 
+/// The ref that would have the name of a directory of refs.
+pub(crate) fn head_above(dir: &str) -> Key {
+    known(format!("{HEADS}{dir}"))
+}
+
 /// Returns the ref with this key, also one that only other programs could have set.
 pub(crate) fn head_of(key: &Key) -> Option<RefName> {
     RefName::parse_stored(key.as_str().strip_prefix(HEADS)?).ok()
@@ -135,7 +140,7 @@ pub(crate) fn heads_below(parent: &str) -> String {
 /// The guard of a ref's name or of a part of one; `None` if it takes more than [`REF_LEN_MAX`]
 /// bytes.
 pub(crate) fn guard(name: &str) -> Option<Key> {
-    (name.len() <= REF_LEN_MAX).then(|| known(format!("{GUARDS}{name}")))
+    (name.len() <= REF_LEN_MAX).then(|| known(format!("{GUARDS}{name}{GUARD}")))
 }
 
 /// What the bucket is.
@@ -214,6 +219,9 @@ fn known(text: String) -> Key {
     Key::new(text).expect("names here have no component that a key may not have")
 }
 
+/// No ref name has it: a copy of the bucket in a file system has room for the guards of `a` and of
+/// `a/b`.
+const GUARD: &str = "=";
 const DETACHED: &str = "commitmeta";
 /// Digits of a checksum that name a directory.
 const FAN_OUT_LEN: usize = 2;

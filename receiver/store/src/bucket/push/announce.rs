@@ -14,16 +14,16 @@ use parking_lot::Mutex;
 
 use crate::bucket::client::Client;
 use crate::bucket::closures::Heading;
-use crate::bucket::journal::{Earlier, Journal};
-use crate::bucket::layout::{self, SessionId};
-use crate::bucket::lease::{Membership, PUSH_MAX};
+use crate::bucket::journal::Earlier;
+use crate::bucket::layout;
+use crate::bucket::lease::PUSH_MAX;
 use crate::bucket::push::ask::{ask_all, found_at, get};
 use crate::bucket::push::bases::Bases;
-use crate::bucket::push::guards;
+use crate::bucket::push::join::{join, refuse_conflicts};
 use crate::bucket::push::state::PushState;
 use crate::bucket::push::survey;
 use crate::bucket::push::update::{Held, Update, conflict};
-use crate::bucket::push::work::{Work, Writer};
+use crate::bucket::push::work::Work;
 use crate::bucket::seam::{Answer, BucketError, Entry, Found, Key, LIST_MAX, Request};
 use crate::bucket::window::Window;
 use crate::error::Error;
@@ -138,7 +138,7 @@ fn look(
     })
 }
 
-fn listed(
+pub(super) fn listed(
     what: &impl std::fmt::Display,
     answer: Result<Answer, BucketError>,
 ) -> Result<Vec<Entry>, Error> {
@@ -252,50 +252,6 @@ fn is_filled(work: &Work, state: &mut PushState, commit: Checksum) -> Result<boo
     Ok(true)
 }
 
-/// Takes part in collection, and looks whether names are taken.
-fn join(work: &Work, state: &mut PushState, identity: &str) -> Result<Writer, Error> {
-    let id = random().map(SessionId::new)?;
-    let client = &work.client;
-    let membership = Membership::new(client, id, identity);
-    let new = state
-        .accepted()
-        .filter(|update| update.held == Held::Nothing);
-    let names = guards::names(new.map(|update| &update.wanted.name));
-    let keys: Vec<_> = names
-        .iter()
-        .filter_map(|name| layout::guard(name))
-        .collect();
-    let mut requests: Vec<_> = keys.iter().map(get).collect();
-    requests.extend(membership.request());
-    let mut answers = ask_all(client, requests).into_iter();
-    let mut found = BTreeMap::new();
-    for ((name, key), answer) in names.into_iter().zip(&keys).zip(answers.by_ref()) {
-        if let Some(guard) = found_at(key, answer)? {
-            found.insert(name.to_owned(), guard);
-        }
-    }
-    state.guards.learn(found);
-    if let Some(answer) = answers.next() {
-        membership.take(answer, |_| false)?;
-    }
-    membership.settle_lease()?;
-    let journal = Journal::new(identity, id, client.clock().now());
-    Ok(Writer::new(membership, journal))
-}
-
-/// Refuses new refs whose names are taken for something else.
-fn refuse_conflicts(state: &mut PushState) {
-    let guards = std::mem::take(&mut state.guards);
-    for update in state.accepted_mut() {
-        if update.held == Held::Nothing
-            && let Some(why) = guards.conflict(&update.wanted.name)
-        {
-            update.refuse(conflict(why));
-        }
-    }
-    state.guards = guards;
-}
-
 /// Refs whose commits a push may rely on.
 #[derive(Default)]
 struct Candidates {
@@ -358,11 +314,6 @@ fn collect_bases(work: &Work, candidates: Candidates) -> Result<(), Error> {
     }
     *work.bases.lock() = bases;
     Ok(())
-}
-
-/// Returns a random number.
-fn random() -> Result<u64, Error> {
-    getrandom::u64().map_err(|error| Error::io("choosing a name for", &"a push")(error.into()))
 }
 
 fn too_long() -> String {

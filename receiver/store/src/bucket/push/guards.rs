@@ -64,6 +64,11 @@ impl Guards {
         }
     }
 
+    /// Notes refs that have no guards, because other programs have set them.
+    pub(crate) fn found(&mut self, name: &str, taken: Taken) {
+        self.found.insert(name.to_owned(), taken);
+    }
+
     /// Returns the guards of these refs that were not found.
     pub(crate) fn missing<'a>(
         &self,

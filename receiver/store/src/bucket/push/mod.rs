@@ -10,6 +10,7 @@ mod bases;
 mod closure;
 pub(crate) mod guards;
 mod history;
+mod join;
 mod keeper;
 mod known;
 mod publish;

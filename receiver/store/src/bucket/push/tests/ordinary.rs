@@ -318,6 +318,23 @@ fn of_a_ref_and_one_below_it_only_the_first_is_set() {
             Some(RefusalCode::NAME_CONFLICT)
         );
     }
+    // So it is where other programs have set the ref.
+    let foreign = memory.fork();
+    for (key, _) in memory.objects() {
+        if key.as_str().starts_with(layout::GUARDS) {
+            foreign.damage(&key, None);
+        }
+    }
+    for name in ["x", "x/y/z"] {
+        let done = push(
+            &store_of(foreign.clone(), "mia"),
+            &all,
+            &Plan::one(name, other),
+        )
+        .unwrap();
+        let verdict = &done.opened.refs[0].verdict;
+        assert_eq!(refused(verdict), Some(RefusalCode::NAME_CONFLICT));
+    }
     // Of two that begin at once, the one that is later is refused at the end.
     let (one, two) = (Plan::one("p", commit), Plan::one("p/q", other));
     let first = store_of(memory.clone(), "mia");

@@ -1,0 +1,86 @@
+//! What a push that may change something does first: it leaves its lease, and looks whether the names
+//! of new refs are taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use artifact_formats::RefName;
+
+use crate::bucket::journal::Journal;
+use crate::bucket::layout::{self, SessionId};
+use crate::bucket::lease::Membership;
+use crate::bucket::push::announce::listed;
+use crate::bucket::push::ask::{ask_all, found_at, get};
+use crate::bucket::push::guards::{self, Taken, needed};
+use crate::bucket::push::state::PushState;
+use crate::bucket::push::update::{Held, Update, conflict};
+use crate::bucket::push::work::{Work, Writer};
+use crate::bucket::seam::Request;
+use crate::error::Error;
+
+/// Takes part in collection, and looks whether names are taken: by their guards and, for refs that
+/// other programs have copied into the bucket, by these themselves.
+pub(super) fn join(work: &Work, state: &mut PushState, identity: &str) -> Result<Writer, Error> {
+    let random = getrandom::u64();
+    let random = random.map_err(|error| Error::io("naming", &"a push")(error.into()))?;
+    let (id, client) = (SessionId::new(random), &work.client);
+    let membership = Membership::new(client, id, identity);
+    let new: Vec<RefName> = state
+        .accepted()
+        .filter_map(Update::new_name)
+        .cloned()
+        .collect();
+    let names = guards::names(new.iter());
+    let guarded: Vec<_> = names
+        .iter()
+        .filter_map(|name| Some((*name, layout::guard(name)?)))
+        .collect();
+    let above = new.iter().flat_map(needed);
+    let above = above.filter(|(_, taken)| *taken == Taken::ByDir);
+    let above: BTreeSet<_> = above.map(|(name, _)| name).collect();
+    let below = |name: &RefName| Request::List {
+        prefix: layout::heads_below(name.as_str()),
+        after: None,
+        most: 1,
+    };
+    let mut requests: Vec<_> = guarded.iter().map(|(_, key)| get(key)).collect();
+    requests.extend(above.iter().map(|name| get(&layout::head_above(name))));
+    requests.extend(new.iter().map(below));
+    requests.extend(membership.request());
+    let mut answers = ask_all(client, requests).into_iter();
+    let mut found = BTreeMap::new();
+    for ((name, key), answer) in guarded.iter().zip(answers.by_ref()) {
+        if let Some(guard) = found_at(key, answer)? {
+            found.insert((*name).to_owned(), guard);
+        }
+    }
+    state.guards.learn(found);
+    for (name, answer) in above.into_iter().zip(answers.by_ref()) {
+        if found_at(&layout::head_above(name), answer)?.is_some() {
+            state.guards.found(name, Taken::ByRef);
+        }
+    }
+    for (name, answer) in new.iter().zip(answers.by_ref()) {
+        if !listed(name, answer)?.is_empty() {
+            state.guards.found(name.as_str(), Taken::ByDir);
+        }
+    }
+    if let Some(answer) = answers.next() {
+        membership.take(answer, |_| false)?;
+    }
+    membership.settle_lease()?;
+    let journal = Journal::new(identity, id, client.clock().now());
+    Ok(Writer::new(membership, journal))
+}
+
+/// Refuses new refs whose names are taken for something else.
+pub(super) fn refuse_conflicts(state: &mut PushState) {
+    let guards = std::mem::take(&mut state.guards);
+    for update in state.accepted_mut() {
+        if update.held == Held::Nothing
+            && let Some(why) = guards.conflict(&update.wanted.name)
+        {
+            update.refuse(conflict(why));
+        }
+    }
+    state.guards = guards;
+}
