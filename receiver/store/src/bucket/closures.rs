@@ -3,11 +3,11 @@
 //!
 //! A push that relies on bases does not learn which of their objects the new commit reaches: *have*
 //! on a directory prunes everything below it. So the list of such a commit names the new objects,
-//! and the commits whose lists complete it. Together these lists name **at least** everything that
-//! the commit reaches, and all that they name is here as long as the commit is the value of a ref:
-//! collection must treat every object that one of the lists names as reached. An
-//! [exact](Heading::exact) list names exactly what the commit reaches, and nothing else is
-//! needed; collection and a copy from a local repository make such lists.
+//! and the commits whose lists complete it. All that they name is here as long as the commit is the
+//! value of a ref. Together these lists name **at least** everything that the commit reaches, until
+//! a push of one of the bases replaces its list, and then perhaps less: whoever relies on them sends
+//! too much then. An [exact](Heading::exact) list names exactly what the commit reaches, and nothing
+//! else is needed. Collection trusts no other, and makes them exact (`collect/reach.rs`).
 //!
 //! ```text
 //! magic    8 bytes   "ACclose" 0x01

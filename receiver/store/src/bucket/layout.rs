@@ -12,7 +12,9 @@
 //!     guard/NAME=              whether NAME is a ref or leads to refs; never changed by pushes
 //!     pending/ID               refs of a push that the summary may not name yet (summary.rs)
 //!     gc                       the state of collection
-//!     condemned/EPOCH, spared/EPOCH/ID
+//!     condemned/EPOCH-JUDGE    objects that collection is about to delete (collect/lists.rs)
+//!     spared/EPOCH/ID-N        those of them that a push needs
+//!     collectors/ID            tells a collector the server's time
 //! ```
 
 use std::fmt;
@@ -42,6 +44,9 @@ pub(crate) const PENDING: &str = "extensions/artifact-cache/pending/";
 pub(crate) const CONDEMNED: &str = "extensions/artifact-cache/condemned/";
 /// The beginning of all lists of spared objects.
 pub(crate) const SPARED: &str = "extensions/artifact-cache/spared/";
+
+/// The beginning of what collectors write to learn the server's time.
+pub(crate) const COLLECTORS: &str = "extensions/artifact-cache/collectors/";
 
 /// The longest ref name that a bucket has room for, in bytes: its guard has the longest key.
 pub(crate) const REF_LEN_MAX: usize = MAX_BUCKET_REF_LEN;
@@ -188,19 +193,9 @@ pub(crate) fn gc() -> Key {
     known(format!("{OWN}gc"))
 }
 
-/// The objects that collection is about to delete.
-pub(crate) fn condemned(epoch: u64) -> Key {
-    known(format!("{CONDEMNED}{epoch}"))
-}
-
-/// What all lists of objects that pushes want spared in one collection begin with.
-pub(crate) fn spared_in(epoch: u64) -> String {
-    format!("{SPARED}{epoch}/")
-}
-
-/// The condemned objects that a push has put already.
-pub(crate) fn spared(epoch: u64, id: SessionId) -> Key {
-    known(format!("{}{id}", spared_in(epoch)))
+/// What a collector writes to learn the server's time.
+pub(crate) fn collector(random: u64) -> Key {
+    known(format!("{COLLECTORS}{random:016x}"))
 }
 
 /// Splits the key of an object or of detached metadata.
@@ -278,8 +273,6 @@ mod tests {
             assert_eq!(session_of(&key), None, "{foreign}");
             assert_eq!(object_of(&key), None, "{foreign}");
         }
-        let spared = spared(3, id);
-        assert!(spared.as_str().starts_with(&spared_in(3)));
         let journal = journal("mia", id, 2);
         assert!(journal.as_str().starts_with(&journals_of("mia")));
         assert!(!journal.as_str().starts_with(&journals_of("mi")));

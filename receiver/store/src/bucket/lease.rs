@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::bucket::client::Client;
 use crate::bucket::collect::{
-    Ask, CLAIM_LIFE, Fate, Gc, Heard, LEASE_LIFE, LEASE_RENEWAL, Lease, Member, Nonce, Phase,
+    Ask, CLAIM_LIFE, Fate, Gc, Heard, LEASE_LIFE, LEASE_RENEWAL, Lease, Member, Nonce,
     condemned_key, decode_ids, encode_ids, spared_key,
 };
 use crate::bucket::layout::{self, SessionId};
@@ -79,13 +79,7 @@ impl Membership {
         self.state.lock().member.epoch()
     }
 
-    /// Returns whether an object is there of which a journal says that it was put, under the list
-    /// of this collection.
-    pub(crate) fn counts(&self, epoch: u64, id: &ObjectId) -> bool {
-        self.state.lock().member.counts(epoch, id)
-    }
-
-    /// Returns whether the push may put an object or rely on it, and calls `act` if it may, before
+    /// Returns whether the push may put an object, and calls `act` if it may, before
     /// another list can condemn the object.
     pub(crate) fn judge<T>(&self, id: &ObjectId, act: impl FnOnce() -> T) -> Result<T, Fate> {
         let state = self.state.lock();
@@ -201,17 +195,25 @@ impl Membership {
     ) -> (Vec<ObjectId>, Vec<ObjectId>) {
         let state = self.state.lock();
         let (mut spare, mut wait) = (Vec::new(), Vec::new());
-        if state.member.gc().is_some_and(|gc| gc.phase == Phase::Idle) {
-            return (spare, wait);
-        }
-        for id in ids {
+        for id in ids.filter(|id| !state.member.keeps(id)) {
             match state.member.judge(&id) {
-                Fate::Free => {}
                 Fate::Spare => spare.push(id),
-                Fate::Wait => wait.push(id),
+                // A sweep that is over, too, may have deleted it.
+                Fate::Free | Fate::Wait => wait.push(id),
             }
         }
         (spare, wait)
+    }
+
+    /// Calls `act` if an object is there of which a journal says that it was put, under the list of
+    /// this collection, before another list can condemn it.
+    pub(crate) fn take_over(&self, epoch: u64, id: &ObjectId, act: impl FnOnce()) -> bool {
+        let state = self.state.lock();
+        let counts = state.member.counts(epoch, id);
+        if counts {
+            act();
+        }
+        counts
     }
 
     /// Spares condemned objects, as far as they still can be.

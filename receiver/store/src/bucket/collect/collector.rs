@@ -2,7 +2,8 @@
 //!
 //! The driver does what [`Collector::next`] asks, and gives the answer to [`Collector::hear`], until
 //! the machine [has ended](Collector::end). Several collectors may run at once: they find each other
-//! through `gc`, and each goes on where others, also dead ones, have stopped.
+//! through `gc`, and each goes on where others, also dead ones, have stopped. It makes a list of its
+//! own afterwards, unless it had made one.
 //!
 //! ```text
 //! idle --condemn--> condemned ----claim----> sweeping --close--> idle      an arrow moves `gc`
@@ -20,6 +21,8 @@ use super::record::{Gc, Lease, ListName, Nonce, Phase};
 pub struct Collector<I, S> {
     me: Nonce,
     batch: usize,
+    /// The epoch of the list that this collector made; 0 before.
+    made: u64,
     step: Step<I, S>,
 }
 
@@ -152,7 +155,7 @@ pub enum End {
     Clean,
     /// The sweep is over.
     Swept,
-    /// Others have ended the collection.
+    /// Others have ended it.
     Overtaken,
 }
 
@@ -162,6 +165,7 @@ impl<I: Doomed, S: Clone> Collector<I, S> {
         Self {
             me,
             batch,
+            made: 0,
             step: Step::Looking,
         }
     }
@@ -297,6 +301,10 @@ impl<I: Doomed, S: Clone> Collector<I, S> {
             let to = Gc::first(self.me);
             return Step::Moving(Move { from: None, to }, Then::Mark);
         };
+        let is_over = gc.epoch > self.made || gc.phase == Phase::Idle;
+        if self.made > 0 && is_over {
+            return Step::Ended(End::Overtaken);
+        }
         match gc.phase {
             Phase::Idle => {
                 // A list that was not used leaves a name that must not be used again.
@@ -311,14 +319,19 @@ impl<I: Doomed, S: Clone> Collector<I, S> {
         }
     }
 
-    fn arrived(&self, gc: Gc, then: Then<I>) -> Step<I, S> {
+    fn arrived(&mut self, gc: Gc, then: Then<I>) -> Step<I, S> {
         match then {
             Then::Mark => Step::Marking(gc),
-            Then::List(list) => Step::Listing(gc, list),
+            Then::List(list) => {
+                self.made = gc.epoch;
+                Step::Listing(gc, list)
+            }
             Then::Load => Step::Loading(gc),
             Then::Reach(list) => Step::Reaching(gc, list),
             Then::Sweep(doomed) => self.sweep(gc, doomed),
-            Then::End(end) => Step::Ended(end),
+            Then::End(end) if gc.epoch == self.made => Step::Ended(end),
+            // That was another collector's list. There may be more garbage by now.
+            Then::End(_) => self.saw(Some(gc), false),
         }
     }
 

@@ -121,14 +121,14 @@ pub enum Heard<I> {
     List(Option<(Arc<[I]>, Vec<I>)>),
 }
 
-/// Whether a session may put an object, or rely on it.
+/// Whether a session may put an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fate {
     /// It may.
     Free,
     /// It may after [`Member::spare`].
     Spare,
-    /// It may when the sweep is over, and must then put it: [`Member::look`] again.
+    /// It may when the sweep is over: [`Member::look`] again.
     Wait,
 }
 
@@ -278,22 +278,9 @@ impl<I: Clone + Ord> Member<I> {
         self.known.as_ref().map(|known| known.gc)
     }
 
-    /// Returns whether the session may put this object, or rely on it being there.
+    /// Returns whether the session may put this object.
     pub fn judge(&self, id: &I) -> Fate {
-        if let Step::Sparing { new, relied } = &self.step
-            && new.has(id)
-            && !relied.contains(id)
-        {
-            return Fate::Wait;
-        }
-        if let Step::Renewing { new: Some(new), .. } | Step::Checking { new: Some(new), .. } =
-            &self.step
-            && new.has(id)
-            && !self.spared.contains(id)
-        {
-            return Fate::Wait;
-        }
-        let Some(known) = &self.known else {
+        let Some(known) = self.known.as_ref().filter(|_| !self.is_new_to(id)) else {
             return Fate::Wait;
         };
         match known.gc.phase {
@@ -304,22 +291,40 @@ impl<I: Clone + Ord> Member<I> {
         }
     }
 
+    /// Returns whether the session may rely on an object that it has found to be there under its
+    /// lease: it is not on the last list, or was spared in time. Otherwise it may have been deleted
+    /// since, also if that sweep is over.
+    pub fn keeps(&self, id: &I) -> bool {
+        let known = self.known.as_ref().filter(|_| !self.is_new_to(id));
+        known.is_some_and(|known| !known.has(id) || self.spared.contains(id))
+    }
+
+    /// Returns whether an object is on a list that is being acknowledged, and was not relied on when
+    /// that was read.
+    fn is_new_to(&self, id: &I) -> bool {
+        match &self.step {
+            Step::Sparing { new, relied } => new.has(id) && !relied.contains(id),
+            Step::Renewing { new: Some(new), .. } | Step::Checking { new: Some(new), .. } => {
+                new.has(id) && !self.spared.contains(id)
+            }
+            _ => false,
+        }
+    }
+
     /// Returns whether this session has named a condemned object in time, so that it stays.
     pub fn has_spared(&self, id: &I) -> bool {
         self.spared.contains(id)
     }
 
     /// Returns whether an object is there of which a journal says that it was put, under the list
-    /// of this epoch. It still has to be [judged](Self::judge).
+    /// of this epoch, and [stays](Self::keeps).
     pub fn counts(&self, epoch: u64, id: &I) -> bool {
         let Some(known) = &self.known else {
             return false;
         };
-        if epoch == known.gc.epoch {
-            return true;
-        }
-        let is_unlisted = known.list.is_some() && !known.has(id);
-        epoch + 1 == known.gc.epoch && is_unlisted
+        let is_last = epoch == known.gc.epoch;
+        let is_before = epoch + 1 == known.gc.epoch && known.list.is_some();
+        (is_last || is_before) && self.keeps(id)
     }
 
     fn saw(&mut self, gc: Option<Gc>, ids: Vec<I>, then: Then) -> Step<I> {
@@ -346,10 +351,8 @@ impl<I: Clone + Ord> Member<I> {
         };
         if gc.epoch == known.gc.epoch {
             known.gc = gc;
-            match gc.phase {
-                Phase::Idle => self.spared.clear(),
-                Phase::Condemned => self.spared.extend(ids),
-                Phase::Sweeping => {}
+            if gc.phase == Phase::Condemned {
+                self.spared.extend(ids);
             }
             return self.go_on(then);
         }

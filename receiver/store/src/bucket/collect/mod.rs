@@ -27,8 +27,9 @@
 //! - **R4** From its acknowledgement until the sweep is over, a session counts condemned objects as
 //!   absent, beneath bases and in journals too, and puts none of them, but for those that it has
 //!   spared. An object that was counted as absent stays so when the sweep is over: it must be put.
-//! - **R5** Before it acknowledges a list, it writes which of its objects it relies on: beneath a
-//!   base, taken from a journal, or a put that has begun, answered or not.
+//! - **R5** Before it acknowledges a list, it writes which of its objects it relies on: a base's
+//!   commit (for its closure list) and what is beneath it, what it took from a journal, and what it
+//!   has begun to put, answered or not.
 //! - **R6** It may spare more later: it writes the list, then reads `gc`. Only if the phase is still
 //!   *condemned* was that in time.
 //! - **R7** Each list of spared objects has a key of its own: a late put replaces none.
@@ -48,7 +49,7 @@
 //!   has acknowledged, is fenced, or is gone. Later leases know of the list (R2).
 //! - **R15** A lease that is older than its life, by the server's clock, is fenced, not ignored.
 //! - **R16** `gc` says *sweeping* before refs and spared objects are read.
-//! - **R17** All refs are read again then, and what they reach stays.
+//! - **R17** All refs are read again then, and the summary, and what they reach stays.
 //! - **R18** What any list of this epoch spares stays.
 //! - **R19** What a commit reaches stays if the commit is there and not on the list.
 //! - **R20** Commits are deleted first, then directories, then files.
@@ -71,10 +72,13 @@
 //! fast.
 
 mod collector;
-#[allow(dead_code, reason = "those who need all of it come one by one")]
 mod lists;
 mod member;
+mod reach;
 mod record;
+mod run;
+#[cfg(test)]
+mod tests;
 
 pub use self::collector::{
     Ask as CollectorAsk, Collector, Doomed, End, Heard as CollectorHeard, Rank,
@@ -83,6 +87,7 @@ pub use self::collector::{
 pub(crate) use self::lists::{condemned_key, decode_ids, encode_ids, spared_key};
 pub use self::member::{Ask, Fate, Heard, Member};
 pub use self::record::{Gc, Lease, ListName, Nonce, Phase};
+pub use self::run::{CollectEvent, CollectOptions, Collected, collect, would_collect};
 
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ mod stager;
 mod state;
 pub(crate) mod survey;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod update;
 mod work;
 
@@ -162,16 +162,17 @@ impl BucketPush {
             return Ok(false);
         };
         let membership = &writer.membership;
-        let counts = |epoch| membership.counts(epoch, &id);
-        if id.kind.has_children() || !self.state.earlier.names(&work.client, &id, counts)? {
+        let take = |epoch| {
+            membership.take_over(epoch, &id, || {
+                work.known.lock().take(id, &[]);
+            })
+        };
+        if id.kind.has_children() || !self.state.earlier.names(&work.client, &id, take)? {
             return Ok(false);
         }
-        let taken = membership.judge(&id, || work.known.lock().take(id, &[]));
-        if taken.is_ok() {
-            // So that a third push need not be sent it either.
-            writer.journal.note(id);
-        }
-        Ok(taken.is_ok())
+        // So that a third push need not be sent it either.
+        writer.journal.note(id);
+        Ok(true)
     }
 
     /// Returns which of these are commits that are here with all that they reach, and which the

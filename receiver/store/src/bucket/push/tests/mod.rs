@@ -6,4 +6,4 @@ mod faults;
 mod ordinary;
 mod prices;
 mod races;
-mod world;
+pub(crate) mod world;

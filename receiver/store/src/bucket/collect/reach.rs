@@ -1,0 +1,349 @@
+//! What commits reach.
+//!
+//! An exact closure list says it. Another one is a guess: it counts on the lists of bases, which
+//! pushes replace. So a commit with such a list is walked from its objects, and gets an exact one, of
+//! which only then less may be left than lists have named: pushes rely on what lists name.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, Summary};
+
+use crate::bucket::client::Client;
+use crate::bucket::closures::{ClosureList, Heading};
+use crate::bucket::layout;
+use crate::bucket::seam::{BucketError, Class, Condition, Key};
+use crate::bucket::window::Window;
+use crate::error::Error;
+use crate::local::repository::descent::Levels;
+use crate::local::repository::objects;
+
+/// The closure lists that there are, with their lengths in bytes and when they were stored.
+///
+/// A list is stored before its commit.
+#[derive(Debug, Default)]
+pub(super) struct Lists(HashMap<Checksum, (u64, u64)>);
+
+/// A walk over commits. A later walk skips what an earlier one has visited.
+#[derive(Debug)]
+pub(super) struct Reach<'a> {
+    client: &'a Client,
+    trust: Trust,
+    /// Commits that were reached, and all beneath them.
+    commits: HashSet<Checksum>,
+    /// Commits whose closure lists were visited, because they are reached or complete other lists:
+    /// these stay.
+    lists: HashSet<Checksum>,
+}
+
+/// What a list counts for that is not exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Nothing: the objects tell.
+    OnlyExact,
+    /// Nothing, and an exact one takes its place.
+    Mend,
+    /// What it names is reached, and what the objects tell.
+    All,
+}
+
+/// A commit to visit.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    /// The commit, and whether a ref leads to it: then it must be whole.
+    Commit(Checksum, bool),
+    /// Only the list of this commit, which completes another one.
+    List(Checksum),
+}
+
+impl Lists {
+    /// Lists all closure lists.
+    pub(super) fn read(client: &Client) -> Result<Self, Error> {
+        let mut lists = HashMap::new();
+        for entry in client.list_each(layout::CLOSURES) {
+            let entry = entry.map_err(Error::bucket("listing", &layout::CLOSURES))?;
+            if let Some(commit) = layout::closure_of(&entry.key) {
+                lists.insert(commit, (entry.len, entry.modified));
+            }
+        }
+        Ok(Self(lists))
+    }
+
+    /// Returns the commits whose lists there are, and when each was stored.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Checksum, u64)> {
+        self.0
+            .iter()
+            .map(|(commit, (_, stored))| (*commit, *stored))
+    }
+
+    pub(super) fn has(&self, commit: &Checksum) -> bool {
+        self.0.contains_key(commit)
+    }
+
+    fn len_of(&self, commit: &Checksum) -> u64 {
+        self.0.get(commit).map_or(0, |(len, _)| *len)
+    }
+}
+
+impl<'a> Reach<'a> {
+    pub(super) fn new(client: &'a Client) -> Self {
+        Self {
+            client,
+            trust: Trust::OnlyExact,
+            commits: HashSet::new(),
+            lists: HashSet::new(),
+        }
+    }
+
+    /// Sets what lists count for from now on.
+    pub(super) const fn trust(&mut self, trust: Trust) {
+        self.trust = trust;
+    }
+
+    /// Forgets what was visited.
+    pub(super) fn forget(&mut self) {
+        self.commits.clear();
+        self.lists.clear();
+    }
+
+    /// Returns whether the closure list of a commit has to stay.
+    pub(super) fn keeps_list(&self, commit: &Checksum) -> bool {
+        self.lists.contains(commit)
+    }
+
+    /// Calls `visit` with every object that the commits reach, some of them several times: those
+    /// of `refs`, which must be whole, and of `others`. Parents are reached where they are here.
+    pub(super) fn walk(
+        &mut self,
+        lists: &Lists,
+        refs: impl IntoIterator<Item = Checksum>,
+        others: impl IntoIterator<Item = Checksum>,
+        visit: &mut dyn FnMut(ObjectId),
+    ) -> Result<(), Error> {
+        let refs = refs.into_iter().map(|commit| Next::Commit(commit, true));
+        let others = others.into_iter().map(|commit| Next::Commit(commit, false));
+        let mut next: Vec<Next> = refs.chain(others).collect();
+        while !next.is_empty() {
+            let batch = self.take_batch(lists, &mut next);
+            for step in &batch {
+                if let Next::Commit(commit, _) = step {
+                    visit(ObjectId::commit(*commit));
+                }
+            }
+            let keys: Vec<Key> = batch
+                .iter()
+                .map(|next| layout::closure(next.list()))
+                .collect();
+            let found = Window::new(self.client.clone())
+                .get_all(&keys)
+                .map_err(Error::bucket("reading", &"closure lists"))?;
+            for (step, found) in batch.into_iter().zip(found) {
+                let list = found.and_then(|found| ClosureList::decode(step.list(), &found.content));
+                let is_exact = list.as_ref().is_some_and(|list| list.heading().exact);
+                let mut parent = None;
+                if let Some(list) = list
+                    && (is_exact || self.trust == Trust::All)
+                {
+                    list.objects().for_each(|(id, _)| visit(id));
+                    let heading = list.heading();
+                    let bases = heading.bases.iter();
+                    next.extend(bases.map(|base| Next::List(*base)));
+                    parent = heading.parents.first().copied();
+                }
+                if let (Next::Commit(commit, must_be_whole), false) = (step, is_exact) {
+                    parent = self.descend(commit, must_be_whole, visit)?;
+                }
+                if let (Next::Commit(..), Some(parent)) = (step, parent)
+                    && self.is_there(lists, parent)?
+                {
+                    next.push(Next::Commit(parent, false));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_there(&self, lists: &Lists, commit: Checksum) -> Result<bool, Error> {
+        if lists.has(&commit) {
+            return Ok(true);
+        }
+        let key = layout::object(&ObjectId::commit(commit));
+        let found = self.client.get(&key);
+        Ok(found.map_err(Error::bucket("reading", &key))?.is_some())
+    }
+
+    /// Takes commits that were not visited, whose lists fit into memory together.
+    fn take_batch(&mut self, lists: &Lists, next: &mut Vec<Next>) -> Vec<Next> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while let Some(step) = next.pop() {
+            let is_new = match step {
+                Next::Commit(commit, _) => self.commits.insert(commit),
+                Next::List(base) => !self.lists.contains(&base),
+            };
+            if !is_new {
+                continue;
+            }
+            self.lists.insert(step.list());
+            bytes += lists.len_of(&step.list());
+            batch.push(step);
+            if bytes >= BATCH_BYTES || batch.len() >= BATCH_LISTS {
+                break;
+            }
+        }
+        batch
+    }
+
+    /// Reads the objects beneath a commit, gives it an exact list if lists are to be mended, and
+    /// returns its parent.
+    fn descend(
+        &self,
+        commit: Checksum,
+        must_be_whole: bool,
+        visit: &mut dyn FnMut(ObjectId),
+    ) -> Result<Option<Checksum>, Error> {
+        let mut tree = Tree::default();
+        let mut level = vec![ObjectId::commit(commit)];
+        let (mut parent, mut is_whole) = (None, true);
+        while !level.is_empty() {
+            let mut below = Vec::new();
+            for ids in level.chunks(BATCH_OBJECTS) {
+                let keys: Vec<Key> = ids.iter().map(layout::object).collect();
+                let found = Window::new(self.client.clone())
+                    .get_all(&keys)
+                    .map_err(Error::bucket("reading", &format!("what {commit} reaches")))?;
+                for (id, found) in ids.iter().zip(found) {
+                    let content = found.map(|found| found.content).unwrap_or_default();
+                    let Ok(children) = objects::children(*id, &content) else {
+                        if must_be_whole {
+                            return Err(Error::NotWhole { commit, id: *id });
+                        }
+                        is_whole = false;
+                        continue;
+                    };
+                    if id.kind == ObjectKind::Commit {
+                        parent = Commit::parse(&content)
+                            .ok()
+                            .and_then(|commit| commit.parent);
+                    }
+                    for child in &children {
+                        if tree.insert(*child) {
+                            visit(*child);
+                            below.extend(child.kind.has_children().then_some(*child));
+                        }
+                    }
+                    tree.note(*id, &children);
+                }
+            }
+            level = below;
+        }
+        if self.trust == Trust::Mend && is_whole {
+            let heading = Heading {
+                exact: true,
+                bases: Vec::new(),
+                parents: parent.into_iter().collect(),
+            };
+            let list = ClosureList::encode(commit, &heading, tree.into_objects());
+            let key = layout::closure(commit);
+            let put = self
+                .client
+                .put(&key, list, Condition::Always, Class::Private);
+            put.map_err(Error::bucket("storing", &key))?;
+        }
+        Ok(parent)
+    }
+}
+
+/// The objects beneath a commit.
+#[derive(Default)]
+struct Tree {
+    objects: BTreeMap<ObjectId, ()>,
+    /// The directories in each directory.
+    dirs: HashMap<ObjectId, Vec<ObjectId>>,
+}
+
+impl Tree {
+    /// Adds an object; returns whether it is new.
+    fn insert(&mut self, id: ObjectId) -> bool {
+        self.objects.insert(id, ()).is_none()
+    }
+
+    fn note(&mut self, id: ObjectId, children: &[ObjectId]) {
+        let dirs = children.iter().filter(|id| id.kind == ObjectKind::Dirtree);
+        self.dirs.insert(id, dirs.copied().collect());
+    }
+
+    /// Returns the objects, sorted, each with the levels of directories below it.
+    fn into_objects(self) -> impl Iterator<Item = (ObjectId, Levels)> {
+        let mut levels: HashMap<ObjectId, u8> = HashMap::new();
+        for id in self.dirs.keys() {
+            let mut path = vec![*id];
+            while let Some(id) = path.last().copied() {
+                let below = self.dirs.get(&id).map(Vec::as_slice).unwrap_or_default();
+                if let Some(next) = below.iter().find(|dir| !levels.contains_key(dir)) {
+                    path.push(*next);
+                    continue;
+                }
+                let above = |dir: &ObjectId| levels[dir].saturating_add(1);
+                let most = below.iter().map(above).max().unwrap_or_default();
+                levels.insert(id, most);
+                path.pop();
+            }
+        }
+        let level = move |id: &ObjectId| levels.get(id).copied().unwrap_or_default();
+        let objects = self.objects.into_keys();
+        objects.map(move |id| (id, Levels::of_byte(level(&id))))
+    }
+}
+
+impl Next {
+    /// Returns whose list is to be read.
+    const fn list(self) -> Checksum {
+        match self {
+            Self::Commit(commit, _) | Self::List(commit) => commit,
+        }
+    }
+}
+
+/// Reads which commits the summary names: they stay until it names them no longer. What is no
+/// summary names none.
+pub(super) fn read_summary(client: &Client) -> Result<Vec<Checksum>, Error> {
+    let key = layout::summary();
+    let found = client.get(&key).map_err(Error::bucket("reading", &key))?;
+    let summary = found.and_then(|found| Summary::parse(&found.content).ok());
+    let refs = summary.map(|summary| summary.refs).unwrap_or_default();
+    Ok(refs.into_values().map(|entry| entry.commit).collect())
+}
+
+/// Reads the values of all refs, anew, but for some.
+pub(super) fn read_refs(client: &Client, skipped: &HashSet<Key>) -> Result<Vec<Checksum>, Error> {
+    let failed = || Error::bucket("reading", &"refs");
+    let mut entries = client.list_all(layout::HEADS).map_err(failed())?;
+    entries.retain(|entry| !skipped.contains(&entry.key));
+    let mut commits = Vec::new();
+    for entries in entries.chunks(BATCH_REFS) {
+        let keys: Vec<Key> = entries.iter().map(|entry| entry.key.clone()).collect();
+        let found = Window::new(client.clone())
+            .get_all(&keys)
+            .map_err(failed())?;
+        for (key, found) in keys.iter().zip(found) {
+            // A ref that was removed meanwhile.
+            let Some(found) = found else {
+                continue;
+            };
+            let text = std::str::from_utf8(&found.content).map_or("", str::trim_end);
+            let commit = text.parse().map_err(|_| {
+                let why = format!("{key} holds no commit; remove it, or push it again");
+                failed()(BucketError::Broken(why))
+            })?;
+            commits.push(commit);
+        }
+    }
+    commits.sort_unstable();
+    commits.dedup();
+    Ok(commits)
+}
+
+/// The most bytes of closure lists in memory, unless a single one is longer.
+const BATCH_BYTES: u64 = 16 * 1024 * 1024;
+const BATCH_LISTS: usize = 1000;
+const BATCH_OBJECTS: usize = 1000;
+const BATCH_REFS: usize = 1000;
