@@ -28,6 +28,7 @@ use crate::local::repository::account::Account;
 use crate::local::repository::load::Allowance;
 use crate::local::repository::{Repo, heads};
 use crate::local::staging::Staging;
+use crate::local::staging::abandoned::Owner;
 use crate::local::summary::config::SummaryConfig;
 use crate::local::summary::{MadeSummary, Maker};
 use crate::local::terms::{RefPlace, Terms};
@@ -103,7 +104,8 @@ impl<F: Fs> LocalStore<F> {
     /// Makes the summary from the repository alone, without the record, and calls `sign` while no
     /// other session may replace it. An up-to-date summary stays untouched.
     pub fn rebuild_summary<T>(&self, sign: impl FnOnce(&MadeSummary) -> T) -> Result<T, Error> {
-        let scratch = Staging::create(&self.repo, &self.config.identity, 1)?;
+        let owner = Owner::new(&self.config.identity, None);
+        let scratch = Staging::create(&self.repo, owner, 1)?;
         let maker = Maker {
             repo: &self.repo,
             config: &self.config.summary,

@@ -16,7 +16,8 @@ use crate::local::disk::{Fs, if_there};
 use crate::local::push::glance::Glance;
 use crate::local::repository::id_set::IdSet;
 use crate::local::repository::{Repo, leftovers, listing, make_dirs, objects, pulled, refs};
-use crate::local::staging::{Staging, abandoned};
+use crate::local::staging::Staging;
+use crate::local::staging::abandoned::{self, Owner};
 use crate::local::terms::{self, RefPlace};
 use crate::local::{LocalStore, StoreConfig};
 
@@ -181,7 +182,7 @@ impl<F: Fs> LocalStore<F> {
         };
         let mut new = refs.iter().filter(is_new).peekable();
         if new.peek().is_some() {
-            let scratch = Staging::create(&self.repo, IDENTITY, 1)?;
+            let scratch = Staging::create(&self.repo, Owner::new(IDENTITY, None), 1)?;
             new.for_each(|(name, commit)| pulled::note(fs, &scratch, name, *commit));
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use artifact_formats::{Checksum, Share};
 use artifact_protocol::frame::{CloseCode, PushOptions, RefOutcome};
@@ -189,4 +190,68 @@ fn sessions_at_once_bring_no_more_together_than_their_identity_may_have() {
         .for_each(|over| must_be_over(over, "objects-max"));
     // Nothing of those that were too much got a name.
     assert!(stored(&pair).0 <= 8, "{:?}", stored(&pair));
+}
+
+// A key whose sessions died once left four times as much as a session may bring.
+#[test]
+fn what_dead_sessions_leave_together_is_no_more_than_one_may_bring_and_the_newest_is_kept() {
+    let pair = Pair::new();
+    let commits: Vec<_> = (0..4)
+        .map(|n| pair.commit(None, &[("a", &format!("{n}"))]))
+        .collect();
+    // Four objects each, two of which all have in common.
+    let leave = |commit: Checksum, objects: u64| {
+        pair.age_staging(Duration::from_secs(1));
+        let store = store_of(&pair, "mallory", objects, u64::MAX);
+        open(&store, PushOptions::default(), &[update("alpha/x", commit)]);
+        pair.stage_all(&store, commit);
+    };
+    let staged = || {
+        let dirs = fs::read_dir(own_dir(&pair).join("staging")).unwrap();
+        let files = dirs.flat_map(|dir| fs::read_dir(dir.unwrap().path()).unwrap());
+        files
+            .filter(|file| file.as_ref().unwrap().path().extension().is_some())
+            .count()
+    };
+    for (n, left) in [(0, 4), (1, 8), (2, 8), (3, 8)] {
+        leave(commits[n], 11);
+        assert_eq!(staged(), left);
+    }
+    // Those that were killed have left more: the next session of the same identity removes it, and
+    // none of another does.
+    for commit in &commits[..2] {
+        leave(*commit, u64::MAX);
+    }
+    assert_eq!((staged(), pair.staging_dirs()), (16, 4));
+    drop(store_of(&pair, "bob", 11, u64::MAX).begun().unwrap());
+    assert_eq!(staged(), 16);
+    let store = store_of(&pair, "mallory", 11, u64::MAX);
+    open(
+        &store,
+        PushOptions::default(),
+        &[update("alpha/x", commits[1])],
+    );
+    assert_eq!(staged(), 8);
+    let had = store.have(&pair.closure(commits[1])).unwrap();
+    assert_eq!(had, [true; 4], "the last is taken over whole");
+    drop(store);
+    // One session that has left all that it may: nothing fits beside it.
+    leave(commits[0], 4);
+    assert_eq!(staged(), 4);
+    // By bytes as well.
+    for commit in &commits {
+        let store = store_of(&pair, "eve", u64::MAX, 1_000);
+        open(
+            &store,
+            PushOptions::default(),
+            &[update("alpha/y", *commit)],
+        );
+        pair.stage_all(&store, *commit);
+    }
+    let len: usize = pair
+        .closure(commits[0])
+        .iter()
+        .map(|id| pair.stored(*id).len())
+        .sum();
+    assert_eq!(staged() - 4, 4 * (1_000 / len).clamp(1, 4));
 }

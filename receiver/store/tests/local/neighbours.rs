@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::session::Session;
 use artifact_formats::limits::MAX_TREE_DEPTH;
@@ -500,6 +501,7 @@ fn nothing_is_left_of_refs_that_are_removed_and_a_neighbour_that_sets_one_meanwh
     open(&cut, PushOptions::default(), &[update("alpha/cut", other)]);
     pair.stage_all(&cut, other);
     drop(cut);
+    pair.age_staging(Duration::from_secs(3600));
     assert!(left(&pair.target()).len() > before.len() + 100);
     let wanted: Vec<_> = names
         .iter()
@@ -556,7 +558,7 @@ fn a_commit_that_is_gone_is_in_no_summary_that_is_made_from_then_on() {
         assert_eq!(pair.store().summarize(), SummaryDone::Current);
     }
     // The record has settled, so that its entries are carried over.
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    std::thread::sleep(Duration::from_millis(50));
     assert_eq!(pair.store().summarize(), SummaryDone::Current);
     let id = ObjectId::new(ObjectKind::Commit, first);
     fs::remove_file(pair.target().join("objects").join(id.archive_path())).unwrap();

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::session::Session;
 use artifact_formats::{ObjectId, ObjectKind};
@@ -281,15 +281,7 @@ fn what_nobody_took_over_for_a_day_is_gone_with_what_was_half_received() {
     pair.stage_all(&store, commit);
     drop(store);
     assert_eq!(pair.staging_dirs(), 1);
-    let staging = pair.target().join("extensions/artifact-cache/staging");
-    let dir = fs::read_dir(staging)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
-    let old = SystemTime::now() - Duration::from_secs(24 * 3600);
-    fs::File::open(dir).unwrap().set_modified(old).unwrap();
+    pair.age_staging(Duration::from_secs(24 * 3600));
     drop(pair.store_of("another").begun().unwrap());
     assert_eq!(pair.staging_dirs(), 0);
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use std::{fs, io};
 
 use crate::session::Session;
@@ -224,6 +225,16 @@ impl Pair {
         ostree(&["fsck", "-q"], puller.path());
     }
 
+    /// Has the last objects in all staging directories come so much earlier.
+    pub(crate) fn age_staging(&self, age: Duration) {
+        let staging = self.target().join("extensions/artifact-cache/staging");
+        for dir in fs::read_dir(staging).into_iter().flatten() {
+            let dir = fs::File::open(dir.unwrap().path()).unwrap();
+            let modified = dir.metadata().unwrap().modified().unwrap();
+            dir.set_modified(modified - age).unwrap();
+        }
+    }
+
     pub(crate) fn staging_dirs(&self) -> usize {
         let staging = self.target().join("extensions/artifact-cache/staging");
         fs::read_dir(staging).map_or(0, Iterator::count)
@@ -424,6 +435,9 @@ impl Fs for Recorder {
     }
     fn survey(&self, path: &RepoPath) -> io::Result<(Stat, Vec<(String, Stat)>)> {
         self.real.survey(path)
+    }
+    fn each_entry(&self, path: &RepoPath, act: &mut dyn FnMut(&str, Stat)) -> io::Result<()> {
+        self.real.each_entry(path, act)
     }
     fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>> {
         self.record.call(names.len());

@@ -332,6 +332,14 @@ impl Fs for ModelFs {
         Ok((Self::describe(&machine, node), stats.collect()))
     }
 
+    fn each_entry(&self, path: &RepoPath, act: &mut dyn FnMut(&str, Stat)) -> io::Result<()> {
+        let (_, entries) = self.survey(path)?;
+        entries
+            .into_iter()
+            .for_each(|(name, stat)| act(&name, stat));
+        Ok(())
+    }
+
     fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>> {
         let machine = self.step(Kind::Other)?;
         let entries = done(machine.entries(Self::dir(&machine, path)?))?;

@@ -62,6 +62,9 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
     /// Lists a directory with the status of each entry, in no order. The status of the directory
     /// itself was taken before that of any entry.
     fn survey(&self, path: &RepoPath) -> io::Result<(Stat, Vec<(String, Stat)>)>;
+    /// Runs an action on the name and the status of each entry of a directory, in no order, and
+    /// keeps none of them.
+    fn each_entry(&self, path: &RepoPath, act: &mut dyn FnMut(&str, Stat)) -> io::Result<()>;
     /// Returns the status of entries of a directory, each named by its one component; `None` for
     /// missing ones.
     fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>>;

@@ -233,18 +233,15 @@ impl Fs for RealFs {
         let dir = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
         let itself = rustix::fs::fstat(&dir)?.into();
         let mut entries = Vec::new();
-        for entry in Dir::read_from(&dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW);
-            if let Some(stat) = if_there(stat.map_err(io::Error::from))? {
-                entries.push((name.to_string_lossy().into_owned(), stat.into()));
-            }
-        }
+        each_entry(&dir, &mut |name, stat| {
+            entries.push((name.to_owned(), stat))
+        })?;
         Ok((itself, entries))
+    }
+
+    fn each_entry(&self, path: &RepoPath, act: &mut dyn FnMut(&str, Stat)) -> io::Result<()> {
+        let dir = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        each_entry(&dir, act)
     }
 
     fn stat_each(&self, path: &RepoPath, names: &[Box<str>]) -> io::Result<Vec<Option<Stat>>> {
@@ -393,6 +390,21 @@ impl Fs for RealFs {
         }
         Ok(None)
     }
+}
+
+fn each_entry(dir: &OwnedFd, act: &mut dyn FnMut(&str, Stat)) -> io::Result<()> {
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+        if let Some(stat) = if_there(stat.map_err(io::Error::from))? {
+            act(&name.to_string_lossy(), stat.into());
+        }
+    }
+    Ok(())
 }
 
 /// What the user and all others may do with most files of a repository.

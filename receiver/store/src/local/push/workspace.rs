@@ -11,9 +11,10 @@ use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::space::{HeadRoom, Meter};
 use crate::local::push::rereads::Rereads;
-use crate::local::repository::load::{Allowance, Load};
+use crate::local::repository::load::{Allowance, Load, Quota};
 use crate::local::repository::{Repo, held};
 use crate::local::staging::Staging;
+use crate::local::staging::abandoned::Owner;
 
 /// A repository, and one push's staging directory and budgets. Threads share it.
 #[derive(Debug)]
@@ -45,12 +46,14 @@ impl<F: Fs> Workspace<F> {
         let objects = RepoPath::objects();
         let listed = repo.fs.read_dir(&objects, MAX_LISTED);
         let listed = listed.map_err(Error::io("listing", &objects))?;
+        let quota = held::quota(&*repo.fs, identity, &bounds.allowance)?;
+        let owner = Owner::new(identity, quota.as_ref().map(Quota::left));
         Ok(Self {
-            staging: Staging::create(repo, identity, bounds.threads)?,
+            staging: Staging::create(repo, owner, bounds.threads)?,
             repo: Arc::clone(repo),
             limits: bounds.limits,
             rereads: Rereads::new(bounds.reread_max),
-            load: Load::new(held::quota(&*repo.fs, identity, &bounds.allowance)?),
+            load: Load::new(quota),
             meter: Meter::new(bounds.head_room),
             fan_out: listed.into_iter().map(|entry| entry.name).collect(),
         })

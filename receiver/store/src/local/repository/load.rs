@@ -26,6 +26,13 @@ pub(crate) struct Weight {
     pub(crate) bytes: u64,
 }
 
+impl Weight {
+    /// Returns whether this is at most as much.
+    pub(crate) const fn fits(self, room: Self) -> bool {
+        self.objects <= room.objects && self.bytes <= room.bytes
+    }
+}
+
 impl Add for Weight {
     type Output = Self;
 
@@ -46,6 +53,14 @@ pub(crate) struct Quota {
 }
 
 impl Quota {
+    /// Returns how much more the identity may bring.
+    pub(crate) const fn left(&self) -> Weight {
+        Weight {
+            objects: self.max.objects.saturating_sub(self.held.objects),
+            bytes: self.max.bytes.saturating_sub(self.held.bytes),
+        }
+    }
+
     /// Fails if so much more is too much.
     pub(crate) fn check(&self, brought: Weight) -> Result<(), Error> {
         let (all, max) = (self.held + brought, self.max);

@@ -7,9 +7,11 @@
 //!   dead by its lock;
 //! * when a push that took an object over from it is published;
 //! * 24 hours after its last object came, by the file system's own clock;
-//! * when it is not among the newest 4 of its identity and the newest 64 of all: by a session of
-//!   that identity, or bit by bit by others' sessions, none of which waits for files it did not
-//!   leave itself;
+//! * when it is not among the newest 4 of its identity and the newest 64 of all, or when what the
+//!   identity has left is more than its quota still lets one session bring; the newest always
+//!   stays. The identity's own sessions do this, when they begin and when they leave something;
+//!   others' sessions do it bit by bit, so that none of them waits for files it did not leave;
+//! * an hour after its last object came, by a prune, some files a run;
 //! * when the disk is full: then all dead directories go, and the failed write is repeated;
 //! * when it does not name its identity. A failed sync removes the name from all: the objects that
 //!   anybody staged before may be lost, and a process that opens the repository later would not be
@@ -24,6 +26,7 @@ use artifact_formats::{LockTimeout, ObjectId, RepoMode};
 use crate::error::Error;
 use crate::local::disk::path::{RepoPath, STAGED_TMP};
 use crate::local::disk::{FileKind, Fs, LockMode, if_there, lock, read_file};
+use crate::local::repository::load::Weight;
 
 /// A staging directory of another session of the same identity, dead or alive.
 #[derive(Debug)]
@@ -58,10 +61,44 @@ impl Sibling {
     }
 }
 
-/// Returns the content of the file that names the identity. No part of it, as a power cut may leave
-/// one, names another identity.
-pub(crate) fn owner(identity: &str) -> Vec<u8> {
-    format!("{identity:?}\n").into_bytes()
+/// An identity whose sessions stage objects.
+#[derive(Clone, Debug)]
+pub(crate) struct Owner {
+    // The content of the file that names it. No part of it, as a power cut may leave one, names
+    // another identity.
+    name: Vec<u8>,
+    // How much its dead sessions may leave together, if that is limited.
+    room: Option<Weight>,
+}
+
+impl Owner {
+    pub(crate) fn new(identity: &str, room: Option<Weight>) -> Self {
+        let name = format!("{identity:?}\n").into_bytes();
+        Self { name, room }
+    }
+
+    pub(crate) fn name(&self) -> &[u8] {
+        &self.name
+    }
+}
+
+/// The directory of a dead session.
+#[derive(Debug)]
+struct Dead {
+    // When its last object came, in seconds.
+    modified: i64,
+    // Empty if it does not name its identity.
+    owner: Vec<u8>,
+    dir: RepoPath,
+}
+
+/// The staging directories of other sessions.
+#[derive(Debug)]
+struct Staged {
+    // The newest first.
+    dead: Vec<Dead>,
+    // With the names of their owners.
+    living: Vec<(Vec<u8>, RepoPath)>,
 }
 
 /// Looks at all staging directories except `own`: removes the expired ones, and returns those of
@@ -69,30 +106,29 @@ pub(crate) fn owner(identity: &str) -> Vec<u8> {
 pub(crate) fn survey<F: Fs>(
     fs: &F,
     own: &RepoPath,
-    identity: &str,
+    owner: &Owner,
     timeout: LockTimeout,
 ) -> Result<Vec<Sibling>, Error> {
-    let now = fs.stat(own).map_err(Error::io("looking at", own))?.modified;
-    let identity = owner(identity);
-    let (mut siblings, mut dead) = (Vec::new(), Vec::new());
-    for dir in others(fs, own)? {
-        let is_dead = is_dead(fs, &dir, timeout)?;
-        let owner = read_file(fs, &dir.child(IDENTITY), MAX_IDENTITY_LEN).unwrap_or_default();
-        match fs.stat(&dir) {
-            Ok(stat) if is_dead => dead.push((stat.modified, owner.unwrap_or_default(), dir)),
-            Ok(_) if owner.as_ref() == Some(&identity) => siblings.push(Sibling::new(dir)),
-            // A live session's of another identity, or one removed meanwhile.
-            Ok(_) | Err(_) => {}
-        }
-    }
-    dead.sort_unstable_by(|a, b| b.cmp(a));
+    let now = now(fs, own)?;
+    let Staged { dead, living } = look(fs, own, timeout)?;
+    let living = living.into_iter().filter(|(name, _)| *name == owner.name);
+    let mut siblings: Vec<_> = living.map(|(_, dir)| Sibling::new(dir)).collect();
+    let fitting = fitting(fs, &dead, owner);
     let (mut kept, mut kept_of) = (0, BTreeMap::new());
     let mut of_others = CLEARED_OF_OTHERS;
-    for (modified, owner, dir) in dead {
-        let of_owner: &mut usize = kept_of.entry(owner.clone()).or_default();
-        let young = now.0.saturating_sub(modified.0) < KEPT_SECONDS;
-        if owner.is_empty() || !young || *of_owner == MAX_KEPT_OF_ONE || kept == MAX_KEPT {
-            if owner == identity {
+    for Dead {
+        modified,
+        owner: name,
+        dir,
+    } in dead
+    {
+        let is_own = name == owner.name;
+        let most = if is_own { fitting } else { MAX_KEPT_OF_ONE };
+        let young = now.saturating_sub(modified) < KEPT_SECONDS;
+        let is_nobodys = name.is_empty();
+        let of_owner: &mut usize = kept_of.entry(name).or_default();
+        if is_nobodys || !young || *of_owner == most || kept == MAX_KEPT {
+            if is_own {
                 remove(fs, &dir);
             } else if of_others > 0 {
                 of_others -= remove_some(fs, &dir, of_others);
@@ -101,11 +137,114 @@ pub(crate) fn survey<F: Fs>(
         }
         kept += 1;
         *of_owner += 1;
-        if owner == identity {
+        if is_own {
             siblings.push(Sibling::new(dir));
         }
     }
     Ok(siblings)
+}
+
+/// Removes what dead sessions of an identity have left beyond what they may.
+pub(crate) fn trim<F: Fs>(fs: &F, owner: &Owner, timeout: LockTimeout) -> Result<(), Error> {
+    let mut dead = look(fs, &RepoPath::root(), timeout)?.dead;
+    dead.retain(|dead| dead.owner == owner.name);
+    for surplus in dead.iter().skip(fitting(fs, &dead, owner)) {
+        remove(fs, &surplus.dir);
+    }
+    Ok(())
+}
+
+/// Removes at most so many files that dead sessions of any identity left an hour ago or longer, the
+/// oldest first; returns whether more are left.
+pub(crate) fn remove_old<F: Fs>(
+    fs: &F,
+    own: &RepoPath,
+    most: usize,
+    timeout: LockTimeout,
+) -> Result<bool, Error> {
+    let now = now(fs, own)?;
+    let dead = look(fs, own, timeout)?.dead;
+    let mut left = most;
+    for Dead {
+        modified,
+        owner,
+        dir,
+    } in dead.iter().rev()
+    {
+        if owner.is_empty() || now.saturating_sub(*modified) >= RETRIED_SECONDS {
+            left -= remove_some(fs, dir, left);
+            if left == 0 {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Returns the file system's own time, by a directory that has just changed.
+fn now<F: Fs>(fs: &F, changed: &RepoPath) -> Result<i64, Error> {
+    let stat = fs.stat(changed);
+    Ok(stat.map_err(Error::io("looking at", changed))?.modified.0)
+}
+
+/// Looks at all staging directories except one.
+fn look<F: Fs>(fs: &F, except: &RepoPath, timeout: LockTimeout) -> Result<Staged, Error> {
+    let (mut dead, mut living) = (Vec::new(), Vec::new());
+    for dir in others(fs, except)? {
+        let is_dead = is_dead(fs, &dir, timeout)?;
+        let owner = read_file(fs, &dir.child(IDENTITY), MAX_IDENTITY_LEN).unwrap_or_default();
+        let owner = owner.unwrap_or_default();
+        match fs.stat(&dir) {
+            Ok(stat) if is_dead => dead.push((stat.modified, owner, dir)),
+            Ok(_) => living.push((owner, dir)),
+            // Removed meanwhile.
+            Err(_) => {}
+        }
+    }
+    dead.sort_unstable_by(|a, b| b.cmp(a));
+    let dead = dead.into_iter().map(|(modified, owner, dir)| Dead {
+        modified: modified.0,
+        owner,
+        dir,
+    });
+    Ok(Staged {
+        dead: dead.collect(),
+        living,
+    })
+}
+
+/// Returns how many directories of an identity stay, of `dead` from the newest on.
+fn fitting<F: Fs>(fs: &F, dead: &[Dead], owner: &Owner) -> usize {
+    let own: Vec<_> = dead
+        .iter()
+        .filter(|dead| dead.owner == owner.name)
+        .collect();
+    let most = own.len().min(MAX_KEPT_OF_ONE);
+    let Some(room) = owner.room.filter(|_| most > 1) else {
+        return most;
+    };
+    let mut sum = Weight::default();
+    let fit = own.iter().take(most).take_while(|dead| {
+        sum = sum + weigh(fs, &dead.dir);
+        sum.fits(room)
+    });
+    fit.count().max(1)
+}
+
+/// Counts the objects in a staging directory, and their bytes. Of one that cannot be read, or is
+/// removed meanwhile, it counts as many as it sees.
+fn weigh<F: Fs>(fs: &F, dir: &RepoPath) -> Weight {
+    let mut sum = Weight::default();
+    let _ = fs.each_entry(dir, &mut |name, stat| {
+        if ![LOCK, IDENTITY, TMP].contains(&name) {
+            sum = sum
+                + Weight {
+                    objects: 1,
+                    bytes: stat.len,
+                };
+        }
+    });
+    sum
 }
 
 /// Returns at most `most` objects that sessions of an identity have staged, dead or alive.
@@ -115,7 +254,7 @@ pub(crate) fn staged<F: Fs>(
     mode: RepoMode,
     most: usize,
 ) -> Result<Vec<ObjectId>, Error> {
-    let identity = owner(identity);
+    let wanted = Owner::new(identity, None);
     let mut found = Vec::new();
     if if_there(fs.stat(&RepoPath::all_staging()))
         .map_err(Error::io("looking at", &RepoPath::all_staging()))?
@@ -125,7 +264,7 @@ pub(crate) fn staged<F: Fs>(
     }
     for dir in others(fs, &RepoPath::root())? {
         let owner = read_file(fs, &dir.child(IDENTITY), MAX_IDENTITY_LEN).unwrap_or_default();
-        if owner.as_ref() == Some(&identity) {
+        if owner.as_deref() == Some(wanted.name()) {
             let entries = fs.read_dir(&dir, most - found.len()).unwrap_or_default();
             let ids = entries
                 .iter()
@@ -170,19 +309,22 @@ pub(crate) fn distrust_all<F: Fs>(fs: &F) {
 }
 
 /// Leaves the directory of an ended session to be taken over: complete objects, and their identity.
-pub(crate) fn leave<F: Fs>(fs: &F, dir: &RepoPath) {
+/// Removes it if it has none; returns whether it has.
+pub(crate) fn leave<F: Fs>(fs: &F, dir: &RepoPath) -> bool {
     empty(fs, &dir.child(TMP));
     let holds = |names: Vec<crate::local::disk::DirEntry>| {
         names
             .iter()
             .any(|entry| ![LOCK, IDENTITY, TMP].contains(&entry.name.as_str()))
     };
-    if fs.read_dir(dir, 4).is_ok_and(holds) {
+    let left = fs.read_dir(dir, 4).is_ok_and(holds);
+    if left {
         // The missing lock tells that no half-received object remains.
         let _ = fs.unlink(&dir.child(LOCK));
     } else {
         remove(fs, dir);
     }
+    left
 }
 
 /// Removes a staging directory, its lock last.
@@ -202,12 +344,15 @@ pub(crate) fn remove<F: Fs>(fs: &F, dir: &RepoPath) {
 fn remove_some<F: Fs>(fs: &F, dir: &RepoPath, most: usize) -> usize {
     let _ = fs.unlink(&dir.child(IDENTITY));
     let mut removed = 0;
-    for from in [dir.child(TMP), dir.clone()] {
-        let entries = fs.read_dir(&from, most - removed).unwrap_or_default();
+    let tmp = dir.child(TMP);
+    for from in [&tmp, dir] {
+        let entries = fs.read_dir(from, most - removed).unwrap_or_default();
         let files = entries.iter().filter(|entry| entry.name != LOCK);
         removed += files
             .filter(|e| fs.unlink(&from.child(&e.name)).is_ok())
             .count();
+        // Fails unless it is empty. It must not take the place of a file in the next list.
+        let _ = fs.rmdir(&tmp);
     }
     if removed < most {
         remove(fs, dir);
@@ -252,7 +397,7 @@ fn is_dead<F: Fs>(fs: &F, dir: &RepoPath, timeout: LockTimeout) -> Result<bool, 
     };
     drop(judging);
     // Held until it is tidied up, so that no other session does the same.
-    Ok(claim.map(|_claim| leave(fs, dir)).is_some())
+    Ok(claim.map(|_claim| _ = leave(fs, dir)).is_some())
 }
 
 /// Lists the staging directories except `own`.
@@ -280,12 +425,14 @@ pub(crate) const TMP: &str = STAGED_TMP;
 const MAX_LISTED: usize = 256;
 /// Bounds the listing in memory of a directory being removed.
 const ENTRIES_AT_ONCE: usize = 4096;
-/// Files of other identities that a session removes, in some milliseconds at most.
-const CLEARED_OF_OTHERS: usize = 256;
+/// Files of other identities that a session removes: 10 to 40 ms on ext4 once they are synced.
+const CLEARED_OF_OTHERS: usize = 64;
 /// The longest identity, in bytes; a longer one is treated as missing.
 const MAX_IDENTITY_LEN: usize = 64 * 1024;
 /// How long an abandoned directory is kept.
 const KEPT_SECONDS: i64 = 24 * 60 * 60;
+/// How long a prune leaves an abandoned directory to a client that tries again.
+const RETRIED_SECONDS: i64 = 60 * 60;
 /// Dead directories kept for one identity.
 const MAX_KEPT_OF_ONE: usize = 4;
 /// Dead directories kept for all.

@@ -24,7 +24,7 @@ use crate::local::disk::{Fs, LockMode, PutFile, make_dir, read_file};
 use crate::local::repository::descent::Levels;
 use crate::local::repository::id_set::IdSet;
 use crate::local::repository::{Repo, form};
-use crate::local::staging::abandoned::{IDENTITY, LOCK, Sibling, TMP};
+use crate::local::staging::abandoned::{IDENTITY, LOCK, Owner, Sibling, TMP};
 use crate::verify::Verified;
 
 /// A staging directory; when dropped it is removed, or left to be taken over.
@@ -33,6 +33,7 @@ pub(crate) struct Staging<F: Fs> {
     fs: Arc<F>,
     mode: RepoMode,
     timeout: LockTimeout,
+    owner: Owner,
     dir: RepoPath,
     siblings: Vec<Sibling>,
     // Held as long as this lives: it tells others that this session is alive.
@@ -49,8 +50,8 @@ pub(crate) struct Staging<F: Fs> {
 }
 
 impl<F: Fs> Staging<F> {
-    /// Makes a directory for a session of `identity`, and surveys the directories of others.
-    pub(crate) fn create(repo: &Repo<F>, identity: &str, threads: usize) -> Result<Self, Error> {
+    /// Makes a directory for a session, and surveys the directories of others.
+    pub(crate) fn create(repo: &Repo<F>, owner: Owner, threads: usize) -> Result<Self, Error> {
         let (fs, timeout) = (Arc::clone(&repo.fs), repo.config.lock_timeout);
         make_own_dirs(&*fs)?;
         let mut random = [0; 8];
@@ -71,6 +72,7 @@ impl<F: Fs> Staging<F> {
             fs,
             mode: repo.config.mode,
             timeout,
+            owner,
             dir,
             siblings: Vec::new(),
             _alive: alive,
@@ -85,13 +87,14 @@ impl<F: Fs> Staging<F> {
         let tmp = staging.dir.child(TMP);
         let made = staging.fs.mkdir(&tmp, 0o700);
         made.map_err(Error::io("making", &tmp))?;
-        match staging.put_temporary(&abandoned::owner(identity)) {
-            Ok(owner) => staging.name(&owner, &staging.dir.child(IDENTITY))?,
+        match staging.put_temporary(staging.owner.name()) {
+            Ok(name) => staging.name(&name, &staging.dir.child(IDENTITY))?,
             // Removing refs and objects needs no free space; other writes fail by themselves.
             Err(Error::Full { .. }) => {}
             Err(error) => return Err(error),
         }
-        staging.siblings = abandoned::survey(&*staging.fs, &staging.dir, identity, timeout)?;
+        let Self { fs, dir, owner, .. } = &staging;
+        staging.siblings = abandoned::survey(&**fs, dir, owner, timeout)?;
         Ok(staging)
     }
 
@@ -365,6 +368,28 @@ impl<F: Fs> Staging<F> {
         !self.reclaimed.swap(true, Ordering::Relaxed)
             && abandoned::remove_dead(&*self.fs, &self.dir, self.timeout)
     }
+
+    /// Removes some of the files that dead sessions have left for long; the rest goes next time.
+    pub(crate) fn remove_old(&self) -> Result<(), Error> {
+        if abandoned::remove_old(&*self.fs, &self.dir, REMOVED_AT_ONCE, self.timeout)? {
+            tracing::info!(
+                files = REMOVED_AT_ONCE,
+                "removed what interrupted pushes have left; the rest goes with the next prune"
+            );
+        }
+        Ok(())
+    }
+
+    /// Leaves what is staged to a later session of the same identity.
+    fn leave(&self) {
+        let left = abandoned::leave(&*self.fs, &self.dir);
+        if left
+            && !self.siblings.is_empty()
+            && let Err(error) = abandoned::trim(&*self.fs, &self.owner, self.timeout)
+        {
+            tracing::warn!(%error, "what interrupted pushes have left stays for now");
+        }
+    }
 }
 
 impl<F: Fs> PutFile for Staging<F> {
@@ -383,7 +408,7 @@ impl<F: Fs> Drop for Staging<F> {
         if published || self.lost.load(Ordering::Relaxed) {
             abandoned::remove(&*self.fs, &self.dir);
         } else {
-            abandoned::leave(&*self.fs, &self.dir);
+            self.leave();
         }
         if published {
             abandoned::remove_taken(&*self.fs, &self.siblings, self.timeout);
@@ -396,6 +421,8 @@ const HALF: u32 = 0o600;
 /// The mode of an object, in staging and once published: everybody may read it.
 const WHOLE: u32 = 0o644;
 
+/// Files of interrupted pushes that one prune removes, in half a second at most.
+const REMOVED_AT_ONCE: usize = 1024;
 /// Below this number of objects, a thread does not pay off.
 const OBJECTS_OF_A_THREAD: usize = 1024;
 

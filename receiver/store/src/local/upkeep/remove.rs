@@ -17,6 +17,7 @@ use crate::local::repository::listing;
 use crate::local::repository::refs::{self, Held};
 use crate::local::repository::{Repo, account, aliases};
 use crate::local::staging::Staging;
+use crate::local::staging::abandoned::Owner;
 use crate::local::summary::config::SummaryConfig;
 use crate::local::summary::{self, Maker};
 
@@ -103,7 +104,7 @@ pub fn remove_refs(
 }
 
 /// Removes the remains of refs that are gone, by whatever means: directories without refs, names in
-/// accounts. It also removes the staging directories of dead sessions.
+/// accounts. It also removes some of the files that interrupted pushes have left for an hour.
 pub fn tidy(path: &Path) -> Result<(), Error> {
     let fs = RealFs::open(path).map_err(Error::io("opening", &path.display()))?;
     let repo = Repo::open(fs)?;
@@ -118,14 +119,14 @@ pub fn tidy(path: &Path) -> Result<(), Error> {
     }))?;
     drop(lock);
     drop(exclusive);
-    scratch.reclaim();
+    scratch.remove_old()?;
     scratch.publish();
     Ok(())
 }
 
 /// Makes a directory for files that are written before they get their names.
 pub(crate) fn scratch<F: Fs>(repo: &Repo<F>) -> Result<Staging<F>, Error> {
-    Staging::create(repo, WHO, 1)
+    Staging::create(repo, Owner::new(WHO, None), 1)
 }
 
 /// Brings the summary up to date after refs or deltas were removed, unless the disk is full.
