@@ -256,3 +256,31 @@ fn a_ref_that_another_program_sets_between_the_first_look_and_the_last_is_not_ov
     assert_eq!(pair.held("x"), Some(new.to_hex()));
     assert_eq!(pair.held("y"), Some(foreign.to_hex()));
 }
+
+// The metadata of one commit, up to a MiB, were once hashed again for each of the ten thousand refs
+// that may name it, and again while the locks were held.
+#[test]
+fn the_metadata_of_one_commit_are_read_once_however_many_refs_name_it() {
+    let pair = Pair::new();
+    let commit = pair.commit(None, &[("a", "1")]);
+    push(&pair, &mallory(&pair), "alpha/first", commit, Some(REAL));
+    let names = (0..200).map(|n| format!("alpha/{n}"));
+    let updates: Vec<_> = names.map(|name| signed(&name, commit, REAL)).collect();
+    // The second session learns that the first one has done everything.
+    let sessions = [(); 2].map(|()| pair.recorded_with(config("mallory", "alpha/**")));
+    for (store, _) in &sessions {
+        open(store, PushOptions::default(), &updates);
+        pair.stage_all(store, commit);
+    }
+    let expected = [RefOutcome::Updated, RefOutcome::Unchanged];
+    for ((store, record), expected) in sessions.iter().zip(expected) {
+        let outcomes = done(store.publish().unwrap());
+        assert!(outcomes.iter().all(|outcome| *outcome == expected));
+        let ops = record.ops.lock().unwrap();
+        let read = ops
+            .iter()
+            .filter(|op| matches!(op, Op::Open(path) if path.ends_with(".commitmeta")));
+        let read = read.count();
+        assert!(read < 10, "{read} times");
+    }
+}

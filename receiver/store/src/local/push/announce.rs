@@ -15,6 +15,7 @@ use crate::local::push::pusher::Pusher;
 use crate::local::push::state::{PushState, existing};
 use crate::local::push::update::{Update, conflict, too_many_refs};
 use crate::local::push::workspace::Workspace;
+use crate::local::repository::objects::DetachedSums;
 use crate::local::repository::refs::{self, Held};
 use crate::local::repository::{Repo, listing, objects};
 use crate::local::terms::Terms;
@@ -35,6 +36,7 @@ pub(crate) fn announce<F: Fs>(
         repo: &work.repo,
         state: PushState::new(terms, pusher, announcement),
         taken: BTreeSet::new(),
+        sums: DetachedSums::default(),
         bases_max: 0,
     };
     for base in announcement.bases.iter().take(MAX_BASES) {
@@ -70,6 +72,7 @@ struct Opening<'a, F: Fs> {
     /// The names of accepted updates.
     taken: BTreeSet<&'a str>,
     /// The largest number of commits to collect.
+    sums: DetachedSums,
     bases_max: usize,
 }
 
@@ -92,7 +95,7 @@ impl<'a, F: Fs> Opening<'a, F> {
                 current.complete = self.state.ancestors.is_filled(self.repo, commit)?;
             }
         }
-        current.new = existing(fs, wanted, &mut self.state.signed_reads)?;
+        current.new = existing(fs, wanted, &mut self.state.signed_reads, &mut self.sums)?;
         let incomplete = !current.complete;
         let mut verdict = match held {
             Held::Conflict(why) => Verdict::Refused(conflict(why)),

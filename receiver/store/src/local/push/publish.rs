@@ -25,8 +25,9 @@ use crate::local::push::closure::{self, Closure, Reached};
 use crate::local::push::state::PushState;
 use crate::local::push::update::{Update, conflict, lost_race, too_many_refs};
 use crate::local::push::workspace::Workspace;
+use crate::local::repository::objects::DetachedSums;
 use crate::local::repository::refs::{self, Held, ParentDirs};
-use crate::local::repository::{held, objects, pulled};
+use crate::local::repository::{held, pulled};
 
 /// Publishes the accepted updates of a push, or returns the missing objects and changes nothing.
 pub(crate) fn publish<F: Fs>(
@@ -103,11 +104,12 @@ fn publish_accepted<F: Fs>(
 
 /// Checks that announced detached metadata is here; if not, its announcer is at fault.
 fn check_detached<F: Fs>(work: &Workspace<F>, state: &PushState) -> Result<(), Error> {
+    let mut sums = DetachedSums::default();
     for update in state.accepted() {
         let commit = update.wanted.commit;
         if update.wanted.detached.is_some()
             && !state.detached.contains_key(&commit)
-            && objects::detached_checksum(work.fs(), commit)? != update.wanted.detached
+            && sums.of(work.fs(), commit)? != update.wanted.detached
         {
             return Err(Error::DetachedMissing { commit });
         }
@@ -187,8 +189,9 @@ fn set_refs<F: Fs>(
         None => None,
     };
     let mut parents = ParentDirs::default();
+    let mut sums = DetachedSums::default();
     for update in state.accepted_mut() {
-        if !update.confirm(fs)? || !update.confirm_detached(fs)? {
+        if !update.confirm(fs, &mut sums)? || !update.confirm_detached(fs, &mut sums)? {
             continue;
         }
         if update.held == Held::Nothing
@@ -205,11 +208,12 @@ fn set_refs<F: Fs>(
     if let Some(account) = &account {
         account.save(fs, &work.staging)?;
     }
-    attach_detached(work, state)?;
+    attach_detached(work, state, sums)?;
+    let mut sums = DetachedSums::default();
     let mut set = Vec::new();
     for update in state.accepted_mut() {
         // Programs that take no lock of ours may have moved it meanwhile.
-        if !update.confirm(fs)? {
+        if !update.confirm(fs, &mut sums)? {
             continue;
         }
         if let Some(file) = files.get(&update.wanted.name) {
@@ -230,7 +234,11 @@ fn set_refs<F: Fs>(
 /// Gives the staged detached metadata of accepted updates their names, durably, before a ref leads
 /// to their commits. The metadata of a commit that only others' histories lead to stay unchanged:
 /// the right to change those was not checked.
-fn attach_detached<F: Fs>(work: &Workspace<F>, state: &mut PushState) -> Result<(), Error> {
+fn attach_detached<F: Fs>(
+    work: &Workspace<F>,
+    state: &mut PushState,
+    mut sums: DetachedSums,
+) -> Result<(), Error> {
     let fs = work.fs();
     let mut fan_out = FanOut::new(fs);
     let mut attached = HashSet::new();
@@ -243,7 +251,7 @@ fn attach_detached<F: Fs>(work: &Workspace<F>, state: &mut PushState) -> Result<
         if attached.contains(&commit) {
             continue;
         }
-        if objects::detached_checksum(fs, commit)? == Some(wanted) {
+        if sums.of(fs, commit)? == Some(wanted) {
             continue;
         }
         if staged.contains_key(&commit) {

@@ -19,6 +19,7 @@ use crate::local::push::resume::Resume;
 use crate::local::push::update::Update;
 use crate::local::push::workspace::Workspace;
 use crate::local::repository::account::Account;
+use crate::local::repository::objects::DetachedSums;
 use crate::local::repository::{Repo, objects, pulled, refs};
 use crate::local::terms::Terms;
 use crate::policy::new::New;
@@ -116,6 +117,7 @@ impl PushState {
         checksum: Checksum,
     ) -> Result<(), Error> {
         self.detached.insert(commit, checksum);
+        let mut sums = DetachedSums::default();
         for update in &mut self.updates {
             if update.commit() != commit || update.wanted.detached.is_some() {
                 continue;
@@ -124,7 +126,7 @@ impl PushState {
             if !update.is_up_to_date() {
                 continue;
             }
-            let existing = existing(work.fs(), &update.wanted, &mut self.signed_reads)?;
+            let existing = existing(work.fs(), &update.wanted, &mut self.signed_reads, &mut sums)?;
             let changed = existing.filter(|existing| existing.detached != Some(checksum));
             let judged =
                 changed.map(|existing| self.policy.judge_detached(&update.wanted, Some(&existing)));
@@ -159,6 +161,7 @@ impl PushState {
         // Thousands of refs may be set to one commit of megabytes: it is read once.
         accepted.sort_by_key(|update| update.wanted.commit);
         let mut read: Option<(Checksum, Option<New>)> = None;
+        let mut sums = DetachedSums::default();
         for update in accepted {
             let new = update.wanted.commit;
             if read.as_ref().is_none_or(|(commit, _)| *commit != new) {
@@ -183,7 +186,7 @@ impl PushState {
             // Another push may have signed it since the announcement. Refs are not locked yet, but
             // an update refused now needs no sync.
             match judged {
-                Ok(()) => drop(update.confirm_detached(work.fs())?),
+                Ok(()) => drop(update.confirm_detached(work.fs(), &mut sums)?),
                 Err(refusal) => update.refuse(refusal),
             }
         }
@@ -205,8 +208,9 @@ impl PushState {
     /// returns whether there were none.
     pub(crate) fn confirm_refs<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
         let mut confirmed = true;
+        let mut sums = DetachedSums::default();
         for update in self.accepted_mut() {
-            confirmed &= update.confirm(fs)?;
+            confirmed &= update.confirm(fs, &mut sums)?;
         }
         Ok(confirmed)
     }
@@ -313,12 +317,13 @@ pub(super) fn existing<F: Fs>(
     fs: &F,
     wanted: &RefUpdate,
     reads: &mut usize,
+    sums: &mut DetachedSums,
 ) -> Result<Option<Existing>, Error> {
     let Some(announced) = wanted.detached else {
         return Ok(None);
     };
     let id = ObjectId::new(ObjectKind::Commit, wanted.commit);
-    let detached = objects::detached_checksum(fs, wanted.commit)?;
+    let detached = sums.of(fs, wanted.commit)?;
     if detached.is_none() && !objects::is_there(fs, &RepoPath::object(&id))? {
         return Ok(None);
     }

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
 use crate::local::repository::account::Account;
-use crate::local::repository::objects;
+use crate::local::repository::objects::{self, DetachedSums};
 use crate::local::repository::refs::{self, Held};
 use crate::policy;
 
@@ -146,7 +146,11 @@ impl Update {
     /// Checks whether the ref still holds the value the client was told. If not, the update is up
     /// to date if the ref now holds the new commit, and refused otherwise: a client whose
     /// connection was lost may push again what its earlier session is about to publish.
-    pub(crate) fn confirm<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
+    pub(crate) fn confirm<F: Fs>(
+        &mut self,
+        fs: &F,
+        sums: &mut DetachedSums,
+    ) -> Result<bool, Error> {
         let held = refs::look(fs, &self.path)?;
         if held == self.held {
             return Ok(true);
@@ -154,8 +158,7 @@ impl Update {
         let commit = self.wanted.commit;
         let same = held.commit() == Some(commit)
             && objects::is_whole(fs, commit)?
-            && (self.wanted.detached.is_none()
-                || objects::detached_checksum(fs, commit)? == self.wanted.detached);
+            && (self.wanted.detached.is_none() || sums.of(fs, commit)? == self.wanted.detached);
         self.held = held;
         if same {
             self.settle();
@@ -174,11 +177,15 @@ impl Update {
     }
 
     /// Judges the detached metadata against the current ones; returns whether the update may go on.
-    pub(crate) fn confirm_detached<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
+    pub(crate) fn confirm_detached<F: Fs>(
+        &mut self,
+        fs: &F,
+        sums: &mut DetachedSums,
+    ) -> Result<bool, Error> {
         let Err(refusal) = &self.signer else {
             return Ok(true);
         };
-        let there = objects::detached_checksum(fs, self.wanted.commit)?;
+        let there = sums.of(fs, self.wanted.commit)?;
         if !policy::replaces(&self.wanted, there) {
             return Ok(true);
         }

@@ -1,5 +1,7 @@
 //! Objects in `objects/`: read and verified again, since a disk may have changed them.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::{self, Read};
 
 use artifact_formats::limits::MAX_METADATA_LEN;
@@ -118,6 +120,25 @@ pub(crate) fn detached_checksum<F: Fs>(
             Ok(Some(Checksum::new([0; 32])))
         }
         Err(error) => Err(Error::io("reading", &path)(error)),
+    }
+}
+
+/// The SHA-256 of commits' detached metadata, of which each is read once: thousands of refs may
+/// name one commit, and it may have megabytes of them.
+#[derive(Debug, Default)]
+pub(crate) struct DetachedSums(HashMap<Checksum, Option<Checksum>>);
+
+impl DetachedSums {
+    /// Returns that of a commit, as it was at the first look.
+    pub(crate) fn of<F: Fs>(
+        &mut self,
+        fs: &F,
+        commit: Checksum,
+    ) -> Result<Option<Checksum>, Error> {
+        Ok(match self.0.entry(commit) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => *unknown.insert(detached_checksum(fs, commit)?),
+        })
     }
 }
 
