@@ -771,3 +771,82 @@ fn a_commit_of_another_collection_is_refused_where_there_is_one() {
     assert_eq!(refusal.code, RefusalCode::BINDING);
     assert!(format!("{refusal:?}").contains(own), "{refusal:?}");
 }
+
+// For each ref, the whole history of its commit was once read again: a megabyte of announcements
+// kept the server at work for an hour.
+#[test]
+fn a_history_that_many_refs_share_is_followed_once_when_it_is_offered() {
+    let pair = Pair::new();
+    let mut made = Made::new(&pair);
+    let tree = made.dir(&[]);
+    let mut parent = None;
+    let history: Vec<_> = (0..300)
+        .map(|timestamp| {
+            let commit = Commit {
+                tree,
+                parent,
+                timestamp,
+                ..made.model()
+            };
+            parent = Some(made.commit_as(commit));
+            parent.unwrap()
+        })
+        .collect();
+    let tip = *history.last().unwrap();
+    let push = |names: &str, commits: &[Checksum], made: &Made| {
+        let (store, record) = pair.recorded();
+        let refs = commits.iter().enumerate();
+        let refs = refs.map(|(n, commit)| update(&format!("{names}/{n}"), *commit));
+        let announcement = Announcement {
+            refs: refs.collect(),
+            history: 1_000,
+            ..Announcement::default()
+        };
+        store.open(&announcement).unwrap();
+        made.stage(&store);
+        let outcomes = done(store.publish().unwrap());
+        let read = |op: &&Op| {
+            let Op::Open(path) = op else {
+                return false;
+            };
+            path.ends_with(".commit") && path.starts_with("objects")
+        };
+        let ops = record.ops.lock().unwrap();
+        (outcomes, ops.iter().filter(read).count())
+    };
+    // Refs that hold their commits already.
+    let tips = [tip; 50];
+    let (outcomes, _) = push("old", &tips, &made);
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| *outcome == RefOutcome::Updated)
+    );
+    let (outcomes, read) = push("old", &tips, &made);
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| *outcome == RefOutcome::Unchanged)
+    );
+    assert!(read < 3_000, "{read} commits were read");
+    // And new commits atop the same history.
+    let mut new = Made::new(&pair);
+    let tree = new.dir(&[]);
+    let commits: Vec<_> = (1_000..1_050)
+        .map(|timestamp| {
+            new.commit_as(Commit {
+                tree,
+                parent: Some(tip),
+                timestamp,
+                ..new.model()
+            })
+        })
+        .collect();
+    let (outcomes, read) = push("new", &commits, &new);
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| *outcome == RefOutcome::Updated)
+    );
+    assert!(read < 3_000, "{read} commits were read");
+}

@@ -24,6 +24,10 @@ pub(crate) struct Ancestors {
     // The objects that the complete ones reach.
     beneath: IdSet,
     looked: usize,
+    // Whether the ancestors of the refs' commits are here: thousands of refs may hold one commit.
+    filled: HashMap<Checksum, bool>,
+    // How many commits were read for that.
+    followed: usize,
 }
 
 impl Ancestors {
@@ -46,8 +50,20 @@ impl Ancestors {
         repo: &Repo<F>,
         commit: Checksum,
     ) -> Result<bool, Error> {
-        let mut commit = commit;
+        if let Some(filled) = self.filled.get(&commit) {
+            return Ok(*filled);
+        }
+        let filled = self.follow(repo, commit)?;
+        self.filled.insert(commit, filled);
+        Ok(filled)
+    }
+
+    fn follow<F: Fs>(&mut self, repo: &Repo<F>, mut commit: Checksum) -> Result<bool, Error> {
         for _ in 0..self.depth {
+            self.followed += 1;
+            if self.followed > FOLLOWED_MAX {
+                return Ok(false);
+            }
             let id = ObjectId::new(ObjectKind::Commit, commit);
             let content = objects::read_metadata(&*repo.fs, id)?;
             let Some(parent) = content.and_then(|content| Commit::parse(&content).ok()?.parent)
@@ -133,3 +149,6 @@ pub(crate) fn read_commit<F: Fs>(
 
 /// Objects looked up in a session; further ancestors are sent again.
 const LOOKED_MAX: usize = 1_000_000;
+/// Commits read in a session to find out whether histories are here, in some seconds. Those beyond
+/// are offered, and not sent again.
+const FOLLOWED_MAX: usize = 100_000;

@@ -9,7 +9,7 @@
 //! Each object is looked at once, without recursion, however the directories share each other;
 //! everything below a directory comes before it, so that its height is known (`descent.rs`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use artifact_formats::limits::{MAX_METADATA_LEN, MAX_TREE_DEPTH};
 use artifact_formats::{Checksum, Commit, FormatError, ObjectId, ObjectKind};
@@ -73,8 +73,8 @@ pub(crate) fn walk<F: Fs>(
         work.staging.begin_walk();
         for &commit in commits {
             walk.histories(commit)?;
-            walk.follow(commit, history)?;
         }
+        walk.follow(commits, history)?;
         let (commits, missing) = (walk.commits, walk.missing);
         if bases.lost() != lost {
             // Some objects below it counted as here. Each base is lost only once, so that this
@@ -129,18 +129,31 @@ impl<F: Fs> Walk<'_, F> {
         Ok(())
     }
 
-    /// Looks for staged ancestors beyond existing ones.
-    fn follow(&mut self, commit: Checksum, history: usize) -> Result<(), Error> {
-        let mut next = commit;
+    /// Looks for staged ancestors beyond existing ones: generation after generation, so that a
+    /// history which many commits share is read once.
+    fn follow(&mut self, commits: &[Checksum], history: usize) -> Result<(), Error> {
+        let mut seen = HashSet::new();
+        let all = commits.iter().copied();
+        let mut generation: Vec<_> = all.filter(|commit| seen.insert(*commit)).collect();
         for _ in 0..history {
-            let known = read_commit(self.work, next)?;
-            let Some(parent) = known.and_then(|commit| commit.parent) else {
-                break;
-            };
-            if (self.work.staging).holds(&ObjectId::new(ObjectKind::Commit, parent)) {
-                self.histories(parent)?;
+            let mut parents = Vec::new();
+            for commit in generation {
+                let known = read_commit(self.work, commit)?;
+                let Some(parent) = known.and_then(|commit| commit.parent) else {
+                    continue;
+                };
+                if !seen.insert(parent) || seen.len() > FOLLOWED_MAX {
+                    continue;
+                }
+                if (self.work.staging).holds(&ObjectId::new(ObjectKind::Commit, parent)) {
+                    self.histories(parent)?;
+                }
+                parents.push(parent);
             }
-            next = parent;
+            if parents.is_empty() {
+                break;
+            }
+            generation = parents;
         }
         Ok(())
     }
@@ -236,3 +249,6 @@ fn refused(id: ObjectId) -> impl Fn(FormatError) -> Error {
         source: Rejection::Structure(rule),
     }
 }
+
+/// Commits read in search of staged ancestors, in some seconds.
+const FOLLOWED_MAX: usize = 100_000;
