@@ -143,6 +143,7 @@ impl<F: Fs> Store for LocalStore<F> {
             reread_max: *reread_max,
             threads: *threads,
             allowance: *allowance,
+            adopts: policy.readable().is_none(),
         };
         let work = Workspace::new(&self.repo, identity, bounds)?;
         let pusher = Pusher {

@@ -84,6 +84,25 @@ impl Policy {
         self.limited.as_ref()?.grants.readable()
     }
 
+    /// Returns whether the client may pull a ref.
+    pub fn lets_pull(&self, name: &RefName) -> bool {
+        self.readable()
+            .is_none_or(|patterns| patterns.iter().any(|p| p.matches(name.as_str())))
+    }
+
+    /// Refuses a commit whose parent the client has not sent and may not pull: whoever may pull the
+    /// ref could pull its ancestors as well.
+    pub fn refuse_parent(&self, parent: Checksum) -> Refusal {
+        let who = self
+            .limited
+            .as_ref()
+            .map_or("the client", |limited| &limited.who);
+        let text = format!(
+            "{who} may not pull the commit's parent {parent}, and so must send it: push with --depth"
+        );
+        Refusal::new(RefusalCode::NOT_PERMITTED, &text)
+    }
+
     /// Returns the client's rights, a line for each, if they are limited.
     pub fn rights(&self) -> Option<String> {
         self.limited

@@ -16,7 +16,7 @@ use crate::verify::{Rejection, Verified};
 /// succeeded. A damaged object counts as missing, and so does one whose verification would exceed
 /// this push's budget.
 pub(crate) fn adopt<F: Fs>(work: &Workspace<F>, id: ObjectId) -> Result<bool, Error> {
-    if !work.may_have_had(&id) {
+    if !work.adopts || !work.may_have_had(&id) {
         return Ok(false);
     }
     let Some(len_max) = work.rereads.allowed() else {

@@ -40,7 +40,8 @@ pub(crate) fn announce<F: Fs>(
         bases_max: 0,
     };
     for base in announcement.bases.iter().take(MAX_BASES) {
-        if let Some(place) = opening.state.terms.holder(fs, base)?
+        if opening.state.policy.lets_pull(&base.name)
+            && let Some(place) = opening.state.terms.holder(fs, base)?
             && objects::is_whole(fs, base.commit)?
             && !opening.lacks(base.commit)?
         {
@@ -71,8 +72,8 @@ struct Opening<'a, F: Fs> {
     state: PushState,
     /// The names of accepted updates.
     taken: BTreeSet<&'a str>,
-    /// The largest number of commits to collect.
     sums: DetachedSums,
+    /// The largest number of commits to collect.
     bases_max: usize,
 }
 
@@ -87,7 +88,10 @@ impl<'a, F: Fs> Opening<'a, F> {
         };
         if let Some(commit) = current.commit {
             current.complete = objects::is_whole(fs, commit)? && !self.lacks(commit)?;
-            if current.complete && self.state.bases.len() < self.bases_max {
+            if current.complete
+                && self.state.bases.len() < self.bases_max
+                && self.state.policy.lets_pull(name)
+            {
                 self.state.bases.add(path.clone(), commit);
             }
             if current.complete && commit == wanted.commit {
@@ -164,7 +168,8 @@ impl<'a, F: Fs> Opening<'a, F> {
                     return Ok(());
                 }
                 let place = RepoPath::head(&name);
-                if let Some(commit) = refs::look(fs, &place)?.commit()
+                if self.state.policy.lets_pull(&name)
+                    && let Some(commit) = refs::look(fs, &place)?.commit()
                     && objects::is_whole(fs, commit)?
                 {
                     self.state.bases.suggest(place, commit);

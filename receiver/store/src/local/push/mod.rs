@@ -12,6 +12,7 @@ mod closure;
 pub(crate) mod glance;
 mod history;
 mod publish;
+mod pullable;
 pub(crate) mod pusher;
 mod rereads;
 mod resume;

@@ -14,6 +14,7 @@ use crate::local::push::ancestors::Ancestors;
 use crate::local::push::bases::Bases;
 use crate::local::push::glance::Glance;
 use crate::local::push::history::{History, read_new};
+use crate::local::push::pullable::Pullable;
 use crate::local::push::pusher::Pusher;
 use crate::local::push::resume::Resume;
 use crate::local::push::update::Update;
@@ -161,6 +162,7 @@ impl PushState {
         // Thousands of refs may be set to one commit of megabytes: it is read once.
         accepted.sort_by_key(|update| update.wanted.commit);
         let mut read: Option<(Checksum, Option<New>)> = None;
+        let mut pullable = Pullable::default();
         let mut sums = DetachedSums::default();
         for update in accepted {
             let new = update.wanted.commit;
@@ -172,7 +174,14 @@ impl PushState {
                 unseen.insert(ObjectId::new(ObjectKind::Commit, new));
                 continue;
             };
-            let ancestry = ancestry(work, terms, &mut self.history, update, commit.parent())?;
+            let parent = commit.parent();
+            let ancestry = ancestry(work, terms, &mut self.history, update, parent)?;
+            if let Some(parent) = parent.filter(|_| !work.adopts)
+                && !pullable.has(work, policy, &mut self.history, update, parent)?
+            {
+                update.refuse(policy.refuse_parent(parent));
+                continue;
+            }
             let wanted = &update.wanted;
             if wanted.detached.is_some() {
                 update.signer = policy.judge_signer(wanted, commit.is_of(policy));
@@ -236,7 +245,7 @@ impl PushState {
     /// everything below it.
     pub(crate) fn have<F: Fs>(&mut self, work: &Workspace<F>, id: ObjectId) -> Result<bool, Error> {
         if work.staging.holds(&id)
-            || self.ancestors.covers(&id)
+            || (work.adopts && self.ancestors.covers(&id))
             || self.bases.cover(work, &id)?.is_some()
         {
             return Ok(true);
@@ -249,7 +258,7 @@ impl PushState {
             // about that.
             ObjectKind::Dirtree | ObjectKind::Commit => {
                 Ok(self.resume.take_over_whole(work, &mut self.bases, id)?
-                    || self.ancestors.holds(&work.repo, id)?)
+                    || (work.adopts && self.ancestors.holds(&work.repo, id)?))
             }
         }
     }

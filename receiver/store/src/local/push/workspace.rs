@@ -24,6 +24,9 @@ pub(crate) struct Workspace<F: Fs> {
     pub(crate) limits: Limits,
     pub(crate) rereads: Rereads,
     pub(crate) load: Load,
+    /// Whether existing objects count as here, whoever brought them. Otherwise only those do that
+    /// lie beneath refs which the client may pull: it could pull the others once it had named them.
+    pub(crate) adopts: bool,
     meter: Meter,
     // The directories of objects that existed when this was made.
     fan_out: BTreeSet<String>,
@@ -38,6 +41,8 @@ pub(crate) struct Bounds {
     /// Concurrent threads.
     pub(crate) threads: usize,
     pub(crate) allowance: Allowance,
+    /// Whether the client may pull everything.
+    pub(crate) adopts: bool,
 }
 
 impl<F: Fs> Workspace<F> {
@@ -54,6 +59,7 @@ impl<F: Fs> Workspace<F> {
             limits: bounds.limits,
             rereads: Rereads::new(bounds.reread_max),
             load: Load::new(quota),
+            adopts: bounds.adopts,
             meter: Meter::new(bounds.head_room),
             fan_out: listed.into_iter().map(|entry| entry.name).collect(),
         })
