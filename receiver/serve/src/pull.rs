@@ -18,6 +18,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use crate::activity::Activity;
 use crate::body::Body;
@@ -64,12 +65,17 @@ where
         sender,
         activity: Arc::clone(&context.activity),
         metrics: Arc::clone(&context.shared.metrics),
-        _place: place,
     };
     let woken = Arc::new(Notify::new());
     let wake = {
         let woken = Arc::clone(&woken);
-        move || woken.notify_one()
+        // Each thread has a copy: they hold the place until the last of them ends, however soon
+        // the client leaves.
+        let place = Arc::new(place);
+        move || {
+            let _held = &place;
+            woken.notify_one();
+        }
     };
     let answers = Answers::start(&puller.repository, puller.terms.clone(), wake);
     tokio::spawn(answering.run(answers, woken));
@@ -110,14 +116,8 @@ where
         agent: Text::new(AGENT),
         ..ReceiverConfig::default()
     });
-    let taken = take(&mut server, body, &context.activity);
-    match tokio::time::timeout(REQUEST, taken).await {
-        Ok(taken) => taken.map(|()| (server, place)),
-        Err(_) => {
-            let status = StatusCode::REQUEST_TIMEOUT;
-            Err(Refusal::Bad(status, "the request took too long\n"))
-        }
-    }
+    take(&mut server, body, &context.activity).await?;
+    Ok((server, place))
 }
 
 /// Gives the session the request. Its own errors are in its outputs.
@@ -129,8 +129,14 @@ where
     let mut body = std::pin::pin!(body);
     let mut unread = BytesMut::new();
     let mut len = 0;
+    let begun = Instant::now();
     loop {
-        let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+        let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx));
+        let due = begun + REQUEST + Duration::from_millis((len / REQUEST_RATE) as u64);
+        let Ok(frame) = tokio::time::timeout_at(due, frame).await else {
+            let status = StatusCode::REQUEST_TIMEOUT;
+            return Err(Refusal::Bad(status, "the request took too long\n"));
+        };
         let bytes = match frame {
             None => {
                 // What it lacks, the session says.
@@ -162,7 +168,6 @@ struct Answering {
     sender: mpsc::Sender<Bytes>,
     activity: Arc<Activity>,
     metrics: Arc<Metrics>,
-    _place: Place,
 }
 
 impl Answering {
@@ -185,7 +190,9 @@ impl Answering {
             while let Some(output) = self.server.poll_output() {
                 match output {
                     PullServerOutput::Transmit(bytes) => {
-                        if self.sender.send(bytes).await.is_err() {
+                        // The connection may be busy with other requests of the client's.
+                        let sent = tokio::time::timeout(STALL, self.sender.send(bytes)).await;
+                        if !matches!(sent, Ok(Ok(()))) {
                             return Pull::Left;
                         }
                     }
@@ -238,9 +245,110 @@ pub(crate) const HEADER: HeaderName = HeaderName::from_static("artifact-cache-pu
 const AGENT: &str = concat!("artifact-cache-serve ", env!("CARGO_PKG_VERSION"));
 /// The longest request: as many held objects and refs as the protocol allows, and some more.
 const REQUEST_LEN_MAX: usize = 16 * 1024 * 1024;
-/// How long a request may take to arrive.
-const REQUEST: Duration = Duration::from_secs(300);
+/// How long a request may take to arrive, in addition to the time that its bytes take at the
+/// least rate: it holds a place meanwhile.
+const REQUEST: Duration = Duration::from_secs(10);
+/// The least rate of a request, in bytes a millisecond.
+const REQUEST_RATE: usize = 64;
+/// How long a client may take for a frame of its answer before it loses its place.
+const STALL: Duration = Duration::from_secs(60);
 /// How often a client hears from a server that is at work.
 const PING: Duration = Duration::from_secs(15);
 /// Frames that may wait for a client: a MiB of most kinds.
 const QUEUE_LEN: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use artifact_protocol::frame::{self as protocol, CloseCode, Hello, PREAMBLE};
+    use artifact_protocol::{Features, Version};
+    use artifact_sender::{Repository, Terms};
+    use http_body::Frame;
+    use tokio::time::{Sleep, sleep};
+
+    use super::*;
+
+    /// A request of which so many bytes come each second.
+    struct Trickle {
+        request: Bytes,
+        each: usize,
+        next: Pin<Box<Sleep>>,
+    }
+
+    impl http_body::Body for Trickle {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            std::task::ready!(self.next.as_mut().poll(cx));
+            self.next = Box::pin(sleep(Duration::from_secs(1)));
+            let len = self.each.min(self.request.len());
+            let bytes = self.request.split_to(len);
+            Poll::Ready((len > 0).then(|| Ok(Frame::data(bytes))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_trickles_in_loses_its_place_and_a_slow_one_does_not() {
+        let arrives = |each, seconds| async move {
+            let hello = Hello {
+                version_min: Version::OLDEST,
+                version_max: Version::NEWEST,
+                features: Features::PULL,
+                agent: Text::new("slow"),
+                extensions: Default::default(),
+            };
+            let mut request = PREAMBLE.to_vec();
+            request.extend(protocol::Frame::Hello(hello).encode());
+            while request.len() < each * seconds {
+                request.extend(protocol::Frame::Ping(Default::default()).encode());
+            }
+            request.truncate(each * seconds);
+            let body = Trickle {
+                request: request.into(),
+                each,
+                next: Box::pin(sleep(Duration::ZERO)),
+            };
+            let mut server = PullServer::new(ReceiverConfig::default());
+            let begun = Instant::now();
+            let taken = take(&mut server, body, &Activity::default()).await;
+            (taken.is_ok(), begun.elapsed().as_secs())
+        };
+        assert_eq!(arrives(1, 5).await, (true, 5));
+        assert_eq!(arrives(1, 300).await, (false, 10));
+        assert_eq!(arrives(65_000, 30).await, (true, 30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_loses_its_place_whatever_else_its_connection_does() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("objects")).unwrap();
+        std::fs::write(
+            dir.path().join("config"),
+            "[core]\nrepo_version=1\nmode=archive-z2\n",
+        )
+        .unwrap();
+        let repository = Arc::new(Repository::open(dir.path()).unwrap());
+        let mut answers = Answers::start(&repository, Terms::default(), || ());
+        let (sender, _untaken) = mpsc::channel(1);
+        sender.try_send(Bytes::from_static(b"waits")).unwrap();
+        let mut server = PullServer::new(ReceiverConfig::default());
+        let _ = server.abort(CloseCode::DONE, "goodbye");
+        let mut answering = Answering {
+            server,
+            sender,
+            activity: Arc::default(),
+            metrics: Metrics::new(),
+        };
+        let begun = Instant::now();
+        let ended = answering.answer(&mut answers, &Notify::new()).await;
+        assert!(matches!(ended, Pull::Left));
+        assert_eq!(begun.elapsed(), STALL);
+    }
+}

@@ -14,6 +14,7 @@ use artifact_protocol::limits::MAX_REFS;
 use artifact_protocol::session::pull::{PullAnswer, PullRequest};
 
 use super::Terms;
+use super::patience::Patience;
 use crate::error::Error;
 use crate::source::{Looks, Repository};
 
@@ -22,7 +23,7 @@ use crate::source::{Looks, Repository};
 pub(super) struct Judgement {
     /// What it is told.
     pub(super) answer: PullAnswer,
-    /// The promised commits and the wanted ancestors of each, children before parents.
+    /// The promised commits, and then their wanted ancestors, generation after generation.
     pub(super) commits: Vec<Checksum>,
     /// Commits of which the client has everything that they reach.
     pub(super) left_out: Vec<Checksum>,
@@ -33,11 +34,14 @@ pub(super) fn judge(
     repository: &Repository,
     terms: &Terms,
     request: &PullRequest,
+    patience: &Patience,
 ) -> Result<Judgement, Error> {
     let mut judge = Judge {
         repository,
         terms,
+        patience,
         commits: HashMap::new(),
+        promises: HashMap::new(),
         reads: READS_MAX,
     };
     let mut judgement = Judgement::default();
@@ -66,8 +70,11 @@ pub(super) fn judge(
 struct Judge<'a> {
     repository: &'a Repository,
     terms: &'a Terms,
+    patience: &'a Patience,
     /// The commits read so far, with their parents; `None` for what is not complete here.
     commits: HashMap<Checksum, Option<Known>>,
+    /// What was promised of each: thousands of refs may hold one commit.
+    promises: HashMap<Checksum, Option<PullState>>,
     /// How many more commits may be read to find out which of those held are ancestors.
     reads: usize,
 }
@@ -113,6 +120,15 @@ impl Judge<'_> {
 
     /// Promises a commit with its detached metadata, if it is complete.
     fn promise(&mut self, commit: Checksum) -> Result<Option<PullState>, Error> {
+        if let Some(promise) = self.promises.get(&commit) {
+            return Ok(promise.clone());
+        }
+        let promise = self.promise_anew(commit)?;
+        self.promises.insert(commit, promise.clone());
+        Ok(promise)
+    }
+
+    fn promise_anew(&mut self, commit: Checksum) -> Result<Option<PullState>, Error> {
         if self.known(commit)?.is_none() {
             return Ok(None);
         }
@@ -131,6 +147,7 @@ impl Judge<'_> {
 
     /// Reads a commit, unless it was read before; `None` if it is not complete here.
     fn known(&mut self, commit: Checksum) -> Result<Option<&Known>, Error> {
+        self.patience.check()?;
         if !self.commits.contains_key(&commit) {
             let read = match self.repository.complete_commit(commit) {
                 // One damaged commit must not hide all others.
@@ -160,7 +177,9 @@ impl Judge<'_> {
         let requested: HashSet<_> = request.refs.iter().map(|wanted| &wanted.name).collect();
         let is_wanted = |name: &RefName| {
             let matches = |pattern: &RefPattern| pattern.matches(name.as_str());
-            request.patterns.iter().any(matches)
+            // What it would find later is of no use.
+            self.patience.check().is_ok()
+                && request.patterns.iter().any(matches)
                 && self.terms.lets_read(name)
                 && !requested.contains(name)
         };
@@ -170,6 +189,7 @@ impl Judge<'_> {
             let all = self
                 .repository
                 .shown_heads(&root, &mut looks, is_wanted, &mut found)?;
+            self.patience.check()?;
             if !all {
                 return Err(Error::TooMuchAsked(format!(
                     "the server looks at {LOOKS_MAX} refs for the patterns of one pull, and has \
@@ -260,31 +280,34 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// Returns the promised commits, each followed by as many of its ancestors as are wanted and
-    /// complete here.
+    /// Returns the promised commits, and then as many of their ancestors as are wanted and complete
+    /// here: generation after generation, so that a history that many refs share is followed once.
     fn history(&mut self, answer: &PullAnswer, depth: u32) -> Result<Vec<Checksum>, Error> {
         let mut commits = Vec::new();
         let mut seen = HashSet::new();
-        for commit in answer.refs.iter().filter_map(|a| promised(&a.state)) {
-            let mut next = Some(commit);
-            for generation in 0..=depth {
-                let Some(commit) = next else { break };
+        let all = answer.refs.iter().filter_map(|a| promised(&a.state));
+        let mut generation: Vec<_> = all.filter(|commit| seen.insert(*commit)).collect();
+        let mut count: u32 = 0;
+        while !generation.is_empty() && count <= depth {
+            let mut parents = Vec::new();
+            for commit in generation {
                 let Some(known) = self.known(commit)? else {
-                    break;
+                    continue;
                 };
-                next = known.parent;
-                if seen.insert(commit) {
-                    commits.push(commit);
-                }
-                if commits.len() > MAX_REFS + MAX_HISTORY_LEN
-                    || usize::try_from(generation).is_ok_and(|n| n > MAX_HISTORY_LEN)
-                {
-                    return Err(Error::TooMuchAsked(format!(
-                        "a pull takes at most {MAX_HISTORY_LEN} ancestors along: ask for a smaller \
-                         depth"
-                    )));
-                }
+                let parent = known.parent;
+                commits.push(commit);
+                parents.extend(parent.filter(|parent| seen.insert(*parent)));
             }
+            if commits.len() > MAX_REFS + MAX_HISTORY_LEN
+                || usize::try_from(count).is_ok_and(|n| n > MAX_HISTORY_LEN)
+            {
+                return Err(Error::TooMuchAsked(format!(
+                    "a pull takes at most {MAX_HISTORY_LEN} ancestors along: ask for a smaller \
+                     depth"
+                )));
+            }
+            generation = parents;
+            count = count.saturating_add(1);
         }
         Ok(commits)
     }

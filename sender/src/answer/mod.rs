@@ -14,6 +14,7 @@
 //! It keeps 18 bytes for each object in memory, and a bounded number of ids ahead of the wire.
 
 mod judge;
+mod patience;
 mod planner;
 mod sizer;
 mod walk;
@@ -28,6 +29,7 @@ use artifact_protocol::frame::CloseCode;
 use artifact_protocol::session::Fault;
 use artifact_protocol::session::pull::{AnswerDone, AnswerOp, AnswerOutcome, AnswerRequest};
 
+use self::patience::Patience;
 use crate::error::Error;
 use crate::reading::{Failure, Read, Reading, Settled};
 use crate::source::Repository;
@@ -81,6 +83,8 @@ pub struct Answers {
     /// Completed requests that were not handed out.
     settled: VecDeque<AnswerDone>,
     failure: Failure,
+    /// The planner ends its work when this is gone.
+    _client: Arc<()>,
 }
 
 #[derive(Debug)]
@@ -104,7 +108,9 @@ impl Answers {
         };
         let failure = Failure::new(tell);
         let planned = report.clone();
-        let planner = planner::start(repository, terms, &failure, move |done| {
+        let client = Arc::new(());
+        let patience = Patience::new(terms.planning_max, Arc::downgrade(&client));
+        let planner = planner::start(repository, terms, patience, &failure, move |done| {
             planned(Report::Done(done));
         });
         let reading = Reading::start(repository, &failure, move |read| {
@@ -116,6 +122,7 @@ impl Answers {
             reports,
             settled: VecDeque::new(),
             failure,
+            _client: client,
         }
     }
 

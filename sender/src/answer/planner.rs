@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use artifact_formats::ObjectId;
 use artifact_protocol::session::Fault;
@@ -14,6 +13,7 @@ use artifact_protocol::session::pull::{
 
 use super::Terms;
 use super::judge::{Judgement, judge};
+use super::patience::Patience;
 use super::sizer::Sizer;
 use super::walk::Walk;
 use crate::error::Error;
@@ -24,6 +24,7 @@ use crate::source::Repository;
 pub(super) fn start(
     repository: &Arc<Repository>,
     terms: Terms,
+    patience: Patience,
     failure: &Failure,
     report: impl Fn(AnswerDone) + Clone + Send + 'static,
 ) -> Sender<AnswerRequest> {
@@ -33,7 +34,7 @@ pub(super) fn start(
         terms,
         failure: failure.clone(),
         report,
-        spent: Duration::ZERO,
+        patience,
         answering: None,
         fault: None,
     };
@@ -46,8 +47,7 @@ struct Planner<F> {
     terms: Terms,
     failure: Failure,
     report: F,
-    /// Time spent on judging and listing.
-    spent: Duration,
+    patience: Patience,
     /// `None` before the request was judged.
     answering: Option<Answering>,
     /// Why listing failed.
@@ -88,10 +88,7 @@ impl<F: Fn(AnswerDone) + Clone + Send + 'static> Planner<F> {
 
     fn handle(&mut self, request: AnswerRequest) {
         let outcome = match request.op() {
-            AnswerOp::Judge(wanted) => {
-                let wanted = wanted.clone();
-                self.judge(&wanted)
-            }
+            AnswerOp::Judge(wanted) => self.judge(wanted),
             AnswerOp::Measure => return self.measure(request),
             AnswerOp::List { max } => {
                 let max = *max;
@@ -111,9 +108,9 @@ impl<F: Fn(AnswerDone) + Clone + Send + 'static> Planner<F> {
     }
 
     fn judge(&mut self, wanted: &PullRequest) -> Result<AnswerOutcome, Fault> {
-        let begun = Instant::now();
-        let judged = judge(&self.repository, &self.terms, wanted);
-        self.spent += begun.elapsed();
+        self.patience.resume();
+        let judged = judge(&self.repository, &self.terms, wanted, &self.patience);
+        self.patience.pause();
         let Judgement {
             answer,
             commits,
@@ -188,18 +185,11 @@ impl<F: Fn(AnswerDone) + Clone + Send + 'static> Planner<F> {
         let Some(answering) = &mut self.answering else {
             return;
         };
-        let begun = Instant::now();
+        self.patience.resume();
         let mut found = Vec::new();
         let stepped = answering.walk.step(&mut found);
-        self.spent += begun.elapsed();
-        let stepped = match stepped {
-            Ok(()) if self.spent > self.terms.planning_max => Err(Error::TooMuchAsked(format!(
-                "listing this pull takes the server longer than {} seconds: ask for fewer refs at \
-                 once",
-                self.terms.planning_max.as_secs()
-            ))),
-            stepped => stepped,
-        };
+        let stepped = stepped.and_then(|()| self.patience.check());
+        self.patience.pause();
         if let Err(error) = stepped {
             let fault = self.failure.keep(error);
             answering.sizer.fail(&fault, &self.report);

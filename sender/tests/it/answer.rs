@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use artifact_formats::{
     Attributes, Checksum, Commit, Dirmeta, Dirtree, ObjectId, ObjectKind, RefName, RefPattern,
@@ -685,4 +685,68 @@ fn detached_metadata_travel_when_they_differ_and_alone_if_nothing_else_does() {
     );
     let name: RefName = "a/b".parse().unwrap();
     assert_eq!(got.refs[0].name, name);
+}
+
+/// A server with a line of commits, of which all refs hold the last, and whose metadata is long.
+fn shared_history(commits: u64, refs: usize) -> (Fixture, PathBuf) {
+    let fixture = Fixture::new();
+    let server = fixture.tree("server");
+    let config = "[core]\nrepo_version=1\nmode=archive-z2\n";
+    fs::write(server.join("config"), config).unwrap();
+    fs::create_dir_all(server.join("refs/heads/a")).unwrap();
+    let meta = Dirmeta::new(Attributes {
+        uid: 0,
+        gid: 0,
+        mode: 0o040_755,
+        xattrs: Xattrs::default(),
+    });
+    let meta = store(&server, ObjectKind::Dirmeta, &meta.unwrap().serialize()).checksum;
+    let tree = store(&server, ObjectKind::Dirtree, &Dirtree::serialize([], [])).checksum;
+    let mut last = None;
+    for timestamp in 0..commits {
+        let commit = Commit {
+            parent: last,
+            tree,
+            meta,
+            timestamp,
+            subject: String::new(),
+            body: String::new(),
+            ref_bindings: None,
+            collection_binding: None,
+            version: None,
+        };
+        last = Some(store(&server, ObjectKind::Commit, &commit.serialize()).checksum);
+    }
+    let last = last.unwrap();
+    let detached = object_path(&server, ObjectId::commit(last), "commitmeta");
+    fs::write(detached, vec![7; 1 << 20]).unwrap();
+    for number in 0..refs {
+        let path = server.join(format!("refs/heads/a/{number}"));
+        fs::write(path, format!("{last}\n")).unwrap();
+    }
+    (fixture, server)
+}
+
+// Each ref of a pull once had the whole history of its commit followed, and its metadata hashed:
+// 200 bytes from a stranger cost minutes of a core.
+#[test]
+fn a_history_and_metadata_that_many_refs_share_cost_a_pull_once() {
+    let (_fixture, server) = shared_history(2_000, 600);
+    let took = |names: &[&str], patterns: &[&str]| {
+        let mut asked = request(names);
+        asked.options = PullOptions::DRY_RUN;
+        asked.history = 5_000;
+        asked.patterns = patterns.iter().map(|p| p.parse().unwrap()).collect();
+        let begun = Instant::now();
+        let got = pull(&server, Terms::default(), asked, &[]);
+        assert_eq!(got.extent.unwrap().objects, 2_002);
+        (got.refs.len(), begun.elapsed())
+    };
+    let (one, first) = took(&["a/1"], &[]);
+    let (all, second) = took(&[], &["**"]);
+    assert_eq!((one, all), (1, 600));
+    assert!(
+        second < 2 * first + Duration::from_millis(150),
+        "{first:?} {second:?}"
+    );
 }

@@ -64,25 +64,32 @@ fn commit(repo: &Path, name: &str, len: usize) {
 }
 
 fn request(name: &str) -> Vec<u8> {
-    let hello = Hello {
-        version_min: Version::OLDEST,
-        version_max: Version::NEWEST,
-        features: Features::SUPPORTED,
-        agent: Text::new("a client by hand"),
-        extensions: Default::default(),
-    };
+    said(ask(name))
+}
+
+fn ask(name: &str) -> Request {
     let wanted = RefRequest {
         name: name.parse().unwrap(),
         current: None,
         detached: None,
     };
-    let request = Request {
+    Request {
         options: PullOptions::default(),
         history: 0,
         refs: vec![wanted],
         patterns: Vec::new(),
         held: Vec::new(),
         more: false,
+        extensions: Default::default(),
+    }
+}
+
+fn said(request: Request) -> Vec<u8> {
+    let hello = Hello {
+        version_min: Version::OLDEST,
+        version_max: Version::NEWEST,
+        features: Features::SUPPORTED,
+        agent: Text::new("a client by hand"),
         extensions: Default::default(),
     };
     let mut said = PREAMBLE.to_vec();
@@ -253,5 +260,50 @@ fn a_pull_of_more_objects_than_the_server_looks_at_is_refused() {
         commit(&scene.repo(), "top/x/1", 100);
         let (_, body) = post(&scene, TYPE, &request("top/x/1"));
         assert_eq!(frames(&body).2, expected);
+    }
+}
+
+fn threads() -> usize {
+    fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+// Clients that hung up left their planning behind, and as many more as they liked.
+#[test]
+fn the_work_for_clients_that_leave_ends_soon_and_holds_their_places() {
+    let scene = Scene::start_for(Pulls {
+        max: 2,
+        ..Pulls::default()
+    });
+    commit(&scene.repo(), "top/x/1", 100);
+    let whole = request("top/x/1");
+    let long = format!("top/{}", "a".repeat(250));
+    let commit = fs::read(scene.repo().join("refs/heads/top/x/1")).unwrap();
+    fs::create_dir(scene.repo().join("refs/heads").join(&long)).unwrap();
+    for n in 0..2_000 {
+        fs::write(scene.repo().join(format!("refs/heads/{long}/{n}")), &commit).unwrap();
+    }
+    // These match nothing, after as many steps as possible.
+    let mut wanted = ask("none");
+    wanted.patterns = (0..64)
+        .map(|n| format!("top/**/*{}b{n}", "a".repeat(120)).parse().unwrap())
+        .collect();
+    let slow = said(wanted);
+    let before = threads();
+    for _ in 0..12 {
+        let mut gone = scene.connect();
+        gone.write_all(&[head(TYPE, slow.len()), slow.clone()].concat())
+            .unwrap();
+        // The answer has begun, and the planning with it.
+        gone.read_exact(&mut [0; 15]).unwrap();
+    }
+    let begun = Instant::now();
+    must_succeed(&scene, &whole);
+    while threads() > before + 4 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{} {before}",
+            threads()
+        );
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
