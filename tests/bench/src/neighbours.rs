@@ -39,7 +39,7 @@ pub struct Scale {
     /// How much the hostile identity may have of each, and of their bytes, in percent of what
     /// others have.
     pub percent: u64,
-    /// Honest pushes, of which the median counts.
+    /// Honest pushes, of which the median counts, and as many pulls.
     pub pushes: usize,
 }
 
@@ -70,7 +70,6 @@ pub struct Took {
     finalized: Spread,
     summarized: Spread,
     push_memory: u64,
-    pull: Duration,
     prune: (Duration, u64),
     fsck: (Duration, u64),
 }
@@ -87,6 +86,8 @@ pub struct Row {
     pub before: Took,
     /// The cost afterwards.
     pub after: Took,
+    /// Pulls from a copy that the hostile pushes did not reach, and from the cache, in turn.
+    pub pulls: [Spread; 2],
 }
 
 impl Kind {
@@ -107,9 +108,11 @@ pub fn measure(dir: &Path, kind: Kind, scale: Scale) -> Result<Row, Failure> {
     make_dir(dir)?;
     let scene = Scene::new(dir, scale)?;
     let before = scene.took("before")?;
+    let spared = scene.copy()?;
     let inodes = count(scene.cache.path())?;
     let refs = scene.worst(kind)?;
     let left = count(scene.cache.path())?.saturating_sub(inodes);
+    let pulls = scene.pulls([&spared, &scene.cache])?;
     let after = scene.took("after")?;
     let summary = scene.cache.path().join("summary");
     let summary = fs::metadata(&summary).map_err(Failure::doing("look at the summary"))?;
@@ -119,6 +122,7 @@ pub fn measure(dir: &Path, kind: Kind, scale: Scale) -> Result<Row, Failure> {
         left: (left, summary.len()),
         before,
         after,
+        pulls,
     })
 }
 
@@ -135,6 +139,7 @@ pub fn table(rows: &[Row]) -> String {
         left,
         before,
         after,
+        pulls: [spared, reached],
     } in rows
     {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
@@ -151,7 +156,7 @@ pub fn table(rows: &[Row]) -> String {
             ratio(before.finalized.median, after.finalized.median),
             ratio(before.summarized.median, after.summarized.median),
             mib(before.push_memory, after.push_memory),
-            ratio(ms(before.pull), ms(after.pull)),
+            ratio(spared.median, reached.median),
             ratio(ms(before.prune.0), ms(after.prune.0)),
             mib(before.prune.1, after.prune.1),
             ratio(ms(before.fsck.0), ms(after.fsck.0)),
@@ -159,7 +164,8 @@ pub fn table(rows: &[Row]) -> String {
         ];
         let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
-    text + "\nMilliseconds and MiB; in brackets, against the same before.\n"
+    text + "\nMilliseconds and MiB; in brackets, against the same before, and of pulls against those \
+            from a copy that the key did not reach, in turn.\n"
 }
 
 struct Scene {
@@ -235,10 +241,6 @@ impl Scene {
             Spread::of(times).ok_or_else(|| Failure::new("no push was measured"))
         };
         let (_, push_memory) = self.watched(|| push(self.scale.pushes))?;
-        let user = self.dir.join(format!("user-{when}"));
-        let user = Repo::init(&user, Mode::BareUser)?;
-        let url = format!("file://{}", self.cache.path().display());
-        let (pull, _) = self.watched(|| user.pull_http(&url, &["beta/x/first"]))?;
         let admin = |command: &str| {
             let program = programs::admin()?;
             self.watched(|| {
@@ -249,10 +251,42 @@ impl Scene {
             finalized: spread(|push| push.finalized)?,
             summarized: spread(|push| push.summarized)?,
             push_memory,
-            pull,
             prune: admin("prune")?,
             fsck: admin("fsck")?,
         })
+    }
+
+    /// Copies the cache as it is now.
+    fn copy(&self) -> Result<Repo, Failure> {
+        let copy = self.dir.join("spared");
+        run(Command::new("cp")
+            .arg("-a")
+            .arg(self.cache.path())
+            .arg(&copy))?
+        .success()?;
+        Ok(Repo::at(&copy))
+    }
+
+    /// Measures pulls from two caches in turn.
+    fn pulls(&self, caches: [&Repo; 2]) -> Result<[Spread; 2], Failure> {
+        let mut times = [Vec::new(), Vec::new()];
+        let dir = self.dir.join("user");
+        for round in 0..self.scale.pushes {
+            // Neither is always the second.
+            for turn in [round % 2, (round + 1) % 2] {
+                let user = Repo::init(&dir, Mode::BareUser)?;
+                let url = format!("file://{}", caches[turn].path().display());
+                let begun = Instant::now();
+                user.pull_http(&url, &["beta/x/first"])?;
+                times[turn].push(begun.elapsed().as_secs_f64() * 1e3);
+                fs::remove_dir_all(&dir).map_err(Failure::doing("remove a user's repository"))?;
+            }
+        }
+        let spread = |times: Vec<f64>| {
+            Spread::of(times.into_iter()).ok_or_else(|| Failure::new("no pull was measured"))
+        };
+        let [spared, reached] = times;
+        Ok([spread(spared)?, spread(reached)?])
     }
 
     /// Returns how long an action took, and the memory peak of any program that names the cache.
