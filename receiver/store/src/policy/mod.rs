@@ -98,7 +98,8 @@ impl Policy {
             .as_ref()
             .map_or("the client", |limited| &limited.who);
         let text = format!(
-            "{who} may not pull the commit's parent {parent}, and so must send it: push with --depth"
+            "{who} may not pull the commit's parent {parent}, and so must send it: push with \
+             --depth"
         );
         Refusal::new(RefusalCode::NOT_PERMITTED, &text)
     }
