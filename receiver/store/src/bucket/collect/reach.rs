@@ -122,6 +122,7 @@ impl<'a> Reach<'a> {
         let refs = refs.into_iter().map(|commit| Next::Commit(commit, true));
         let others = others.into_iter().map(|commit| Next::Commit(commit, false));
         let mut next: Vec<Next> = refs.chain(others).collect();
+        let mut unfinished = Vec::new();
         while !next.is_empty() {
             let batch = self.take_batch(lists, &mut next);
             for step in &batch {
@@ -150,7 +151,12 @@ impl<'a> Reach<'a> {
                     parent = heading.parents.first().copied();
                 }
                 if let (Next::Commit(commit, must_be_whole), false) = (step, is_exact) {
-                    parent = self.descend(commit, must_be_whole, visit)?;
+                    let is_whole;
+                    (parent, is_whole) = self.descend(commit, must_be_whole, visit)?;
+                    if !is_whole {
+                        // A push may be about to put it: then a later walk must go down again.
+                        unfinished.push(commit);
+                    }
                 }
                 if let (Next::Commit(..), Some(parent)) = (step, parent)
                     && self.is_there(lists, parent)?
@@ -158,6 +164,10 @@ impl<'a> Reach<'a> {
                     next.push(Next::Commit(parent, false));
                 }
             }
+        }
+        for commit in unfinished {
+            self.commits.remove(&commit);
+            self.lists.remove(&commit);
         }
         Ok(())
     }
@@ -193,13 +203,13 @@ impl<'a> Reach<'a> {
     }
 
     /// Reads the objects beneath a commit, gives it an exact list if lists are to be mended, and
-    /// returns its parent.
+    /// returns its parent, and whether nothing is missing.
     fn descend(
         &self,
         commit: Checksum,
         must_be_whole: bool,
         visit: &mut dyn FnMut(ObjectId),
-    ) -> Result<Option<Checksum>, Error> {
+    ) -> Result<(Option<Checksum>, bool), Error> {
         let mut tree = Tree::default();
         let mut level = vec![ObjectId::commit(commit)];
         let (mut parent, mut is_whole) = (None, true);
@@ -248,7 +258,7 @@ impl<'a> Reach<'a> {
                 .put(&key, list, Condition::Always, Class::Private);
             put.map_err(Error::bucket("storing", &key))?;
         }
-        Ok(parent)
+        Ok((parent, is_whole))
     }
 }
 
