@@ -103,7 +103,7 @@ fn a_push_over_ssh_into_a_bucket_is_what_stock_ostree_pulls_from_it() {
         .unwrap();
 
     scene.push(&source, REF).unwrap().must_exit(0).unwrap();
-    must_hold(&scene, "first", tree.root());
+    must_hold(&scene, "first", tree.root()).unwrap();
     // Nothing to do, and then a change.
     scene.push(&source, REF).unwrap().must_exit(0).unwrap();
     tree.generated(310, 4).unwrap();
@@ -111,17 +111,17 @@ fn a_push_over_ssh_into_a_bucket_is_what_stock_ostree_pulls_from_it() {
     let parent = format!("--parent={first}");
     source.commit(REF, tree.root(), &[&parent]).unwrap();
     scene.push(&source, REF).unwrap().must_exit(0).unwrap();
-    must_hold(&scene, "second", tree.root());
+    must_hold(&scene, "second", tree.root()).unwrap();
 }
 
 /// Fails unless stock ostree pulls this tree from the bucket.
-fn must_hold(scene: &Scene, user: &str, tree: &Path) {
-    let user = Repo::init(&scene.scratch(user), Mode::BareUser).unwrap();
-    user.pull_http(&scene.url, &[REF]).unwrap();
-    user.fsck().unwrap();
+fn must_hold(scene: &Scene, user: &str, tree: &Path) -> Result<(), Failure> {
+    let user = Repo::init(&scene.scratch(user), Mode::BareUser)?;
+    user.pull_http(&scene.url, &[REF])?;
+    user.fsck()?;
     let checkout = user.path().with_extension("checkout");
-    user.checkout(REF, &checkout).unwrap();
-    listing::compare(tree, &checkout).unwrap();
+    user.checkout(REF, &checkout)?;
+    listing::compare(tree, &checkout)
 }
 
 fn ceph(arguments: &[&str]) -> Result<String, Failure> {
