@@ -1,4 +1,4 @@
-.PHONY: conformance conformance-faults deb dist reproduce help demo test test-extra chaos chaos-pull chaos-bucket chaos-controls fuzz mutants bench bench-growth bench-neighbours bench-large bench-serve bench-bucket bench-micro bench-instructions
+.PHONY: conformance conformance-faults deb dist reproduce help demo test test-extra chaos chaos-pull chaos-bucket chaos-controls fuzz mutants bench bench-pull bench-growth bench-neighbours bench-large bench-serve bench-bucket bench-micro bench-instructions
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -83,6 +83,12 @@ bench: ## measure against the peers, some 25 minutes (tests/bench/README.md)
 	@cargo build --quiet --release --workspace --bins
 	@ARTIFACT_TESTS_PROGRAMS="$(abspath $(TARGET))/release" BENCH_DATA="$(abspath $(BENCH_DATA))" \
 		"$(TARGET)/release/bench"
+
+bench-pull: ## measure pulls against ostree, tar and rsync, some 30 minutes (tests/bench/README.md)
+	@.ci/setup bench "$(BENCH_DATA)/ostree-push"
+	@cargo build --quiet --release --workspace --bins
+	@ARTIFACT_TESTS_PROGRAMS="$(abspath $(TARGET))/release" BENCH_DATA="$(abspath $(BENCH_DATA))" \
+		"$(TARGET)/release/bench" pull
 
 bench-growth: ## plot the cost of a push as refs, objects and history grow, some minutes
 	@.ci/setup

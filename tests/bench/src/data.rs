@@ -75,6 +75,23 @@ impl Data {
         self.dir.join("one")
     }
 
+    /// Returns the tree of a commit, checked out once.
+    pub fn checkout(&self, work: Work) -> Result<PathBuf, Failure> {
+        let tree = self.dir.join(match work {
+            Work::Full | Work::Nothing => "one.tree",
+            Work::Change => "two.tree",
+        });
+        if !tree.exists() {
+            let making = tree.with_extension("new");
+            remove(&making)?;
+            let both = Repo::at(&self.dir.join("both"));
+            let making_at = making.to_string_lossy().into_owned();
+            both.ostree("checkout", ["-U", &self.reference(work), &making_at])?;
+            fs::rename(&making, &tree).map_err(Failure::doing(format!("make {tree:?}")))?;
+        }
+        Ok(tree)
+    }
+
     /// Returns the list of missing files, including the ref, relative to the repository.
     pub fn list(&self, work: Work) -> PathBuf {
         list(&self.dir, work)

@@ -1,9 +1,9 @@
 //! How long pushes take, what they cost at both ends, and what the same costs others.
 //!
 //! [`scene`] lists the measurements, [`data`] makes the test data, [`peer`] has the commands, and
-//! [`suite`] runs them by turns; [`report`] and [`goals`] show the results. [`lock`], [`growth`]
-//! and [`verify`] measure what no peer has. `tests/bench/README.md` explains how it measures and
-//! how to read the results.
+//! [`suite`] runs them by turns; [`report`] and [`goals`] show the results. [`pulls`] does the same
+//! for pulls. [`lock`], [`growth`] and [`verify`] measure what no peer has.
+//! `tests/bench/README.md` explains how it measures and how to read the results.
 //!
 //! People judge the numbers: slowness is no failure. A failed push is one, and so is a wrong result
 //! of a push.
@@ -23,6 +23,7 @@ pub mod options;
 pub mod outcome;
 pub mod peer;
 pub mod plot;
+pub mod pulls;
 pub mod report;
 pub mod scene;
 pub mod spread;

@@ -1,4 +1,4 @@
-//! `make bench`: measures pushes against what the same costs others.
+//! `make bench`: measures pushes against what the same costs others. `bench pull` measures pulls.
 //!
 //! `tests/bench/README.md` explains the variables `BENCH_...`. Exits with 0 if every push succeeded
 //! with the right result; the reader judges whether it was fast enough.
@@ -17,6 +17,7 @@ use artifact_bench::goals;
 use artifact_bench::neighbours::{Kind, Scale};
 use artifact_bench::options::Options;
 use artifact_bench::outcome::{Extras, Outcome};
+use artifact_bench::pulls::{self, scene::Plan};
 use artifact_bench::suite::{Suite, machine};
 use artifact_bench::{growth, neighbours, plot, report, usage};
 
@@ -35,6 +36,7 @@ fn run() -> Result<ExitCode, Failure> {
     match args.next().as_deref().and_then(|arg| arg.to_str()) {
         None => measure(),
         Some("growth") => grow(),
+        Some("pull") => pull(),
         Some("neighbours") => neighbours(),
         Some("codec") => {
             let rounds = args.next().and_then(|text| text.to_str()?.parse().ok());
@@ -57,16 +59,59 @@ fn run() -> Result<ExitCode, Failure> {
     }
 }
 
-fn measure() -> Result<ExitCode, Failure> {
+/// Returns this program, and Cargo's target directory.
+fn program() -> Result<(PathBuf, PathBuf), Failure> {
     let program = std::env::current_exe().map_err(Failure::doing("find this program"))?;
     // The program is TARGET/PROFILE/bench.
     let target = program
         .ancestors()
         .nth(2)
         .map_or_else(|| PathBuf::from("target"), Path::to_owned);
+    Ok((program, target))
+}
+
+/// Measures pulls.
+fn pull() -> Result<ExitCode, Failure> {
+    let (program, target) = program()?;
+    let plan = Plan::from_environment(&target)?;
+    let begun = Instant::now();
+    let machine = machine(&plan.dir);
+    let say_when = |line: &str| {
+        say(&format!("{:5.0} s  {line}", begun.elapsed().as_secs_f64()));
+    };
+    make_dir(&plan.out)?;
+    let libraries = pulls::suite::libraries()?;
+    let write = |outcomes: &[pulls::suite::Outcome]| {
+        let table = format!(
+            "{}\nShared libraries of the client, without the system's C library: {}\n\n{}",
+            pulls::table::goals(outcomes),
+            libraries.len(),
+            pulls::table::table(outcomes)
+        );
+        let json = pulls::table::json(outcomes, &machine).to_string();
+        for (name, text) in [("bench.md", &table), ("bench.json", &json)] {
+            let path = plan.out.join(name);
+            fs::write(&path, text).map_err(Failure::doing(format!("write {path:?}")))?;
+        }
+        Ok(table)
+    };
+    let mut suite = pulls::suite::Suite::start(&plan, &program)?;
+    let outcomes = suite.run(&say_when, &|outcomes| write(outcomes).map(drop))?;
+    drop(suite);
+    // If the reader has closed our output, nobody wants the table.
+    let _ = write!(std::io::stdout(), "{}", write(&outcomes)?);
+    let mut results = outcomes.iter().flat_map(|outcome| outcome.pullers.values());
+    Ok(match results.any(|results| results.failure.is_some()) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+fn measure() -> Result<ExitCode, Failure> {
+    let (program, target) = program()?;
     let options = Options::from_environment(&target)?;
     let begun = Instant::now();
-    let machine = machine(&options);
+    let machine = machine(&options.dir);
     let say_when = |line: &str| {
         say(&format!("{:5.0} s  {line}", begun.elapsed().as_secs_f64()));
     };

@@ -64,13 +64,6 @@ impl Options {
         let bench = target.join("bench");
         let path =
             |name, default: &str| variable(name).map_or_else(|| bench.join(default), PathBuf::from);
-        let round_trips = match variable("BENCH_RTT") {
-            None => vec![0, 50, 350],
-            Some(text) => text
-                .split(',')
-                .map(|each| number("BENCH_RTT", each))
-                .collect::<Result<_, _>>()?,
-        };
         Ok(Self {
             cases: match variable("BENCH_CASES") {
                 None => Case::USUAL.to_vec(),
@@ -80,11 +73,8 @@ impl Options {
             peers: choice("BENCH_PEERS", &Peer::ALL, Peer::name)?,
             extras: choice("BENCH_EXTRAS", &Extra::ALL, Extra::name)?,
             places: choice("BENCH_PLACES", &Place::ALL, Place::name)?,
-            round_trips: round_trips.into_iter().map(Duration::from_millis).collect(),
-            runs: match variable("BENCH_RUNS") {
-                None => 5,
-                Some(text) => usize::try_from(number("BENCH_RUNS", &text)?).unwrap_or(usize::MAX),
-            },
+            round_trips: milliseconds("BENCH_RTT", &[0, 50, 350])?,
+            runs: runs(5)?,
             data: path("BENCH_DATA", "data"),
             dir: path("BENCH_DIR", "run"),
             out: path("BENCH_OUT", "results"),
@@ -97,13 +87,33 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Reads a list of times.
+pub(crate) fn milliseconds(name: &str, default: &[u64]) -> Result<Vec<Duration>, Failure> {
+    let read = match variable(name) {
+        None => default.to_vec(),
+        Some(text) => text
+            .split(',')
+            .map(|each| number(name, each))
+            .collect::<Result<_, _>>()?,
+    };
+    Ok(read.into_iter().map(Duration::from_millis).collect())
+}
+
+/// Reads how often to run what takes about a second.
+pub(crate) fn runs(default: usize) -> Result<usize, Failure> {
+    match variable("BENCH_RUNS") {
+        None => Ok(default),
+        Some(text) => Ok(usize::try_from(number("BENCH_RUNS", &text)?).unwrap_or(usize::MAX)),
+    }
+}
+
 fn number(name: &str, text: &str) -> Result<u64, Failure> {
     text.parse()
         .map_err(|_| Failure::new(format!("{name} has {text:?}, which is no number")))
 }
 
 /// Reads a list of names separated by commas, or `none`; without the variable, returns all.
-fn choice<T: Copy>(
+pub(crate) fn choice<T: Copy>(
     variable_name: &str,
     all: &[T],
     name: fn(T) -> &'static str,

@@ -437,7 +437,7 @@ fn ostree_push(data: &Path) -> PathBuf {
 }
 
 /// Describes the machine, for comparing results.
-pub fn machine(options: &Options) -> BTreeMap<&'static str, String> {
+pub fn machine(dir: &Path) -> BTreeMap<&'static str, String> {
     let first_line = |command: &mut Command| {
         let ran = run(command).map(|ran| ran.stdout + &ran.stderr);
         let text = ran.unwrap_or_else(|_| "unknown".to_owned());
@@ -467,11 +467,7 @@ pub fn machine(options: &Options) -> BTreeMap<&'static str, String> {
         ),
         (
             "file system",
-            first_line(
-                Command::new("stat")
-                    .args(["-f", "-c", "%T"])
-                    .arg(&options.dir),
-            ),
+            first_line(Command::new("stat").args(["-f", "-c", "%T"]).arg(dir)),
         ),
         ("load before", load.trim().to_owned()),
         (

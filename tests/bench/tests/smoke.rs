@@ -53,6 +53,50 @@ fn the_benchmark_of_a_small_artifact_has_all_its_rows_and_results_that_are_whole
 }
 
 #[test]
+fn the_benchmark_of_pulls_has_all_its_rows_and_results_that_are_whole() -> Result<(), Failure> {
+    let dir = tempfile::tempdir().map_err(Failure::doing("make a directory"))?;
+    let printed = run(Command::new(env!("CARGO_BIN_EXE_bench"))
+        .arg("pull")
+        .envs([
+            ("BENCH_CASES", "T"),
+            ("BENCH_WORKS", "full,nothing"),
+            ("BENCH_MODES", "bare-user"),
+            ("BENCH_PEERS", "ssh,post,loose,ostree-nginx,tar,true"),
+            ("BENCH_PLACES", "tmpfs"),
+            ("BENCH_RTT", "0"),
+            ("BENCH_RUNS", "1"),
+        ])
+        .env("BENCH_DATA", dir.path().join("data"))
+        .env("BENCH_DIR", dir.path().join("run"))
+        .env("BENCH_OUT", dir.path().join("out")))?
+    .success()?;
+    let (goals, table) = printed.split_once("Shared libraries").expect("both tables");
+    assert!(goals.contains("peak memory"), "{printed}");
+    let rows = table.lines().filter(|line| line.starts_with('|')).count();
+    assert_eq!(rows, 2 + 6 + 5, "{printed}");
+    assert!(!printed.contains("failed"), "{printed}");
+
+    let path = dir.path().join("out/bench.json");
+    let text = std::fs::read_to_string(&path).map_err(Failure::doing("read the results"))?;
+    let results: Value = serde_json::from_str(&text).expect("the results are JSON");
+    let full = &results["scenes"][0];
+    let missing = full["missing_bytes"].as_u64().expect("it is known");
+    for puller in ["ssh", "post", "loose"] {
+        let found = &full["pullers"][puller];
+        assert_eq!(found["failure"], Value::Null);
+        assert_eq!(found["runs"].as_array().map(Vec::len), Some(1));
+        let received = found["received_bytes"].as_u64().expect("it was counted");
+        assert!(
+            received > missing * 9 / 10,
+            "{puller}: {received} of {missing}"
+        );
+        assert!(received < missing * 2, "{puller}: {received} of {missing}");
+        assert!(found["client_memory_bytes"].as_u64() > Some(1 << 20));
+    }
+    Ok(())
+}
+
+#[test]
 fn the_curves_have_a_point_for_each_size_and_pushes_that_succeeded() -> Result<(), Failure> {
     let dir = tempfile::tempdir().map_err(Failure::doing("make a directory"))?;
     let curve = growth::refs(dir.path(), &[1, 30], 2)?;
