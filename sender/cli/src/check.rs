@@ -46,7 +46,7 @@ async fn look_at(cache: &Cache, args: &Args, output: &Output) -> Result<(), Trou
     let Remote::Ssh(_) = remote else {
         return read(&origin::of(cache, args, output).await?, output).await;
     };
-    let origin = origin::announced(remote, &server, cache, args)?;
+    let origin = origin::announced(remote, server.pull_url.as_ref(), cache, args)?;
     read(&origin, output).await?;
     match server.rights() {
         // Such a server does not tell this client what refs hold, either, so there is nothing to

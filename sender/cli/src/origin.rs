@@ -2,7 +2,7 @@
 
 use artifact_protocol::exit;
 use artifact_puller::{Origin, WebIdentity, WebOptions, WebUrl};
-use artifact_sender::{Remote, Welcome, greet};
+use artifact_sender::{Remote, Text, greet};
 
 use crate::address::Address;
 use crate::args::Args;
@@ -22,13 +22,13 @@ pub(crate) async fn of(cache: &Cache, args: &Args, output: &Output) -> Result<Or
         greet(c, AGENT, dialect).await
     })
     .await?;
-    announced(remote, &server, cache, args)
+    announced(remote, server.pull_url.as_ref(), cache, args)
 }
 
 /// Returns the place to pull from that a server has announced.
 pub(crate) fn announced(
     remote: &Remote,
-    server: &Welcome,
+    pull_url: Option<&Text>,
     cache: &Cache,
     args: &Args,
 ) -> Result<Origin, Trouble> {
@@ -42,7 +42,7 @@ pub(crate) fn announced(
                 .to_owned(),
         ),
     };
-    let Some(announced) = &server.pull_url else {
+    let Some(announced) = pull_url else {
         return Err(trouble(format!(
             "{remote} does not announce a place to pull from"
         )));

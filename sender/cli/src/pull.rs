@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use artifact_formats::{RefPattern, RepoMode};
 use artifact_protocol::exit;
-use artifact_puller::{Demands, Local, Outcome, Pull, PulledRef, Refusal, Report, SystemKeys};
+use artifact_puller::{
+    Demands, Local, Origin, Outcome, Pull, PulledRef, Refusal, Report, SystemKeys,
+};
 use artifact_sender::{RefName, escape};
 use indicatif::DecimalBytes;
 use serde_json::{Value, json};
@@ -19,6 +21,7 @@ use crate::address::Address;
 use crate::args::{self, Args};
 use crate::config::Cache;
 use crate::output::{Output, counted};
+use crate::pull::stream::Came;
 use crate::retry::retrying;
 use crate::trouble::Trouble;
 use crate::{caches, origin};
@@ -94,9 +97,15 @@ async fn pull_from(
         })
     };
     let puller = options(wanted.of(Pull::new(Arc::clone(local))))?;
-    let streamed = stream::pull(&puller, cache, args, output).await?;
-    let Some((mut report, took)) = streamed else {
-        return pull_files(&puller, cache, wanted, args, output).await;
+    let (mut report, took) = match stream::pull(&puller, cache, args, output).await? {
+        Came::Pulled(report, took) => (report, took),
+        Came::Files(origin) => {
+            let origin = match origin {
+                Some(origin) => origin,
+                None => origin::of(cache, args, output).await?,
+            };
+            return pull_files(&puller, &origin, cache, wanted, output).await;
+        }
     };
     // Only the files of the web server tell whether what a ref holds is in the cache's history.
     let mut doubtful = options(Pull::new(Arc::clone(local)))?;
@@ -123,17 +132,16 @@ async fn pull_from(
 /// Pulls from the files of a web server or path.
 async fn pull_files(
     puller: &Pull,
+    origin: &Origin,
     cache: &Cache,
     wanted: &mut Wanted,
-    args: &Args,
     output: &Output,
 ) -> Result<(), Trouble> {
-    let origin = origin::of(cache, args, output).await?;
     let mut progress = output.pull_progress();
-    let pulled = puller.from(&origin, |event| progress.show(event)).await;
+    let pulled = puller.from(origin, |event| progress.show(event)).await;
     let took = progress.finish();
-    let report = pulled.map_err(|error| Trouble::of_pull(&error, &origin))?;
-    conclude(report, cache, &origin, took, wanted, output)
+    let report = pulled.map_err(|error| Trouble::of_pull(&error, origin))?;
+    conclude(report, cache, origin, took, wanted, output)
 }
 
 /// Prints what a cache provided, and notes it.

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use artifact_formats::{Checksum, ConfigError, FormatError, ObjectId, RefName, RepoMode};
+use artifact_protocol::Text;
 use artifact_protocol::session::Error as SessionError;
 
 use crate::verify::reason::Unverified;
@@ -129,6 +130,12 @@ pub enum Error {
         /// The rule that it breaks.
         source: FormatError,
     },
+    /// The server answers no pulls; its files must do.
+    #[error("the server answers no pulls")]
+    NotServed {
+        /// Where it says that its files are.
+        pull_url: Option<Text>,
+    },
     /// The session with a server failed; the source tells whose fault it is.
     #[error("the pull failed")]
     Session(#[source] SessionError),
@@ -179,7 +186,7 @@ impl Error {
             Self::Local { .. } | Self::LocalConfig { .. } | Self::Io { .. } | Self::Store(_) => {
                 Fault::Local
             }
-            Self::Session(_) => Fault::Connection,
+            Self::Session(_) | Self::NotServed { .. } => Fault::Connection,
             Self::Internal(_) => Fault::Bug,
         }
     }

@@ -45,8 +45,8 @@ impl Pull {
     ///
     /// # Errors
     ///
-    /// As [`Pull::from`]. [`Error::Session`] with `NotServed` says that the server answers no
-    /// pulls: use its web address.
+    /// As [`Pull::from`]. [`Error::NotServed`] says that the server answers no pulls, and where its
+    /// files are.
     pub async fn over<S: AsyncRead + AsyncWrite>(
         &self,
         stream: S,

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artifact_formats::RefName;
+use artifact_protocol::Text;
 use artifact_protocol::frame::{CloseCode, PullOptions, RefOutcome};
 use artifact_protocol::session::pull::{
     PullAnswer, PullClient, PullClientConfig, PullClientEvent, PullClientOutput, ReadDone,
 };
-use artifact_protocol::session::{Lane, StoreDone, StoreOp, StoreRequest};
+use artifact_protocol::session::{Error as SessionError, Lane, StoreDone, StoreOp, StoreRequest};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
@@ -54,6 +55,7 @@ struct Session<'a, R, W, P> {
     free: VecDeque<StoreRequest>,
     running_free: usize,
     running_free_max: usize,
+    pull_url: Option<Text>,
     answer: Option<PullAnswer>,
     outcomes: Option<Vec<(RefName, RefOutcome)>>,
     is_missing: bool,
@@ -108,6 +110,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
         free: VecDeque::new(),
         running_free: 0,
         running_free_max: cpus(),
+        pull_url: None,
         answer: None,
         outcomes: None,
         is_missing: false,
@@ -120,7 +123,13 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
         session.say_goodbye().await;
         session.settle().await;
     }
-    ended?;
+    match ended {
+        Err(Error::Session(SessionError::NotServed)) => {
+            let pull_url = session.pull_url.take();
+            return Err(Error::NotServed { pull_url });
+        }
+        ended => ended?,
+    }
     if session.is_missing {
         return Ok(Streamed::Missing);
     }
@@ -285,7 +294,7 @@ where
             PullClientEvent::Received(_) => (self.progress)(Event::Publishing),
             PullClientEvent::Missing(_) => self.is_missing = true,
             PullClientEvent::Published(outcomes) => self.outcomes = Some(outcomes),
-            PullClientEvent::Welcomed(_) => {}
+            PullClientEvent::Welcomed(welcome) => self.pull_url = welcome.pull_url,
         }
     }
 

@@ -15,7 +15,7 @@ use artifact_protocol::frame::{
 };
 use artifact_protocol::limits::{Limits, MAX_BASES, MAX_REFS};
 use artifact_protocol::{Features, Text, Version};
-use artifact_puller::{Holds, Outcome, Pull, Refusal as Left};
+use artifact_puller::{Error, Holds, Outcome, Pull, Refusal as Left};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinSet;
@@ -783,5 +783,27 @@ async fn the_same_answer_without_a_lie_is_taken() {
         Outcome::Pulled
     ));
     assert_eq!(here.held(REF), Some(world.new));
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_answers_no_pulls_says_where_its_files_are() {
+    let here = Here::new();
+    let url = Text::new("https://cache.example.com/artifacts");
+    let Frame::Welcome(mut welcome) = welcome() else {
+        unreachable!("it is one");
+    };
+    (welcome.features, welcome.pull_url) = (Features::default(), Some(url.clone()));
+    let mut liars = Liars::default();
+    let says = [&PREAMBLE[..], &Frame::Welcome(welcome).encode()].concat();
+    liars.raw("", says);
+    let (ours, theirs) = tokio::io::duplex(256 * 1024);
+    let server = tokio::spawn(lie(theirs, liars.0.remove(0)));
+    let one = here.pull().reference(REF.parse().unwrap());
+    let result = one.over(ours, Holds::Something, |_| ()).await;
+    let Err(Error::NotServed { pull_url }) = result else {
+        panic!("{result:?}");
+    };
+    assert_eq!(pull_url, Some(url));
     server.await.unwrap();
 }
