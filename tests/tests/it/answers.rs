@@ -9,14 +9,17 @@ use std::thread;
 
 use crate::place::Place;
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
-use artifact_protocol::frame::{CloseCode, Prefix, PullState};
+use artifact_protocol::frame::{
+    CloseCode, Finalize, Frame, Offer, PREAMBLE, Pack, Prefix, PullState, Verdict,
+};
 use artifact_tests::exec::Failure;
-use artifact_tests::hand::Hand;
+use artifact_tests::hand::{Hand, announce};
 use artifact_tests::programs;
 use artifact_tests::pulled::{self, Pulled, request, said};
 use artifact_tests::repo::{Mode, Repo};
 use artifact_tests::serving::{Authority, Serving};
 use artifact_tests::tree::Tree;
+use bytes::Bytes;
 use tempfile::TempDir;
 
 /// A cache with a public and a secret ref.
@@ -51,6 +54,11 @@ impl Scene {
 
     /// Pulls over the pipes that sshd makes, as an identity of a configuration if one is given.
     fn over_ssh(&self, identity: Option<(&str, &str)>, bytes: &[u8]) -> Result<Pulled, Failure> {
+        Pulled::of(say_by(self.receiver(identity)?, bytes)?)
+    }
+
+    /// Returns the receiver, as sshd runs it for an identity of a configuration if one is given.
+    fn receiver(&self, identity: Option<(&str, &str)>) -> Result<Command, Failure> {
         let mut receiver = Command::new(programs::receiver()?);
         if let Some((config, name)) = identity {
             let path = self.dir.path().join("config.toml");
@@ -59,12 +67,17 @@ impl Scene {
             receiver.args(["--identity", name]);
         }
         receiver.arg(self.repo.path());
-        let mut hand = Hand::start_by(receiver)?;
-        hand.write(bytes);
-        let frames = hand.hear_out()?;
-        hand.end()?;
-        Pulled::of(frames)
+        Ok(receiver)
     }
+}
+
+/// Says something to a receiver, and returns all that it says.
+fn say_by(receiver: Command, bytes: &[u8]) -> Result<Vec<Frame>, Failure> {
+    let mut hand = Hand::start_by(receiver)?;
+    hand.write(bytes);
+    let frames = hand.hear_out()?;
+    hand.end()?;
+    Ok(frames)
 }
 
 fn all(repo: &Repo) -> Result<BTreeSet<ObjectId>, Failure> {
@@ -146,6 +159,44 @@ fn an_identity_pulls_what_its_list_says_and_a_stranger_nothing() {
     );
     assert_eq!(first["refs"][0]["outcome"], "sent");
     assert_eq!(first["objects"], scene.closure(PUBLIC).unwrap().len());
+}
+
+#[test]
+fn a_reader_that_pushes_is_refused() {
+    let scene = Scene::new().unwrap();
+    let config = "[[identity]]\nname = 'reader'\npull = ['**']\n";
+    let reader = || scene.receiver(Some((config, "reader"))).unwrap();
+    let secret = scene.repo.commit_of(SECRET).unwrap();
+    let before = scene.repo.refs().unwrap();
+    let id = ObjectId::commit(Checksum::of(b"pushed"));
+    let announcement = announce(PUBLIC, secret, None);
+    let pull = said(request(&[PUBLIC], &[]), &[]);
+    let push = [
+        announcement.clone(),
+        Frame::Offer(Offer { ids: vec![id] }),
+        Frame::Pack(Pack {
+            objects: vec![(id, Bytes::from_static(b"pushed"))],
+        }),
+        Frame::Finalize(Finalize {}),
+    ];
+    for frame in push {
+        let frames = say_by(reader(), &[&pull[..], &frame.encode()].concat()).unwrap();
+        let Some(Frame::Close(close)) = frames.last() else {
+            panic!("{frames:?}");
+        };
+        assert_eq!(close.code, CloseCode::VIOLATION, "{frame:?}");
+    }
+    // It may not begin as a push either.
+    let greeting = [&PREAMBLE[..], &pulled::hello().encode()].concat();
+    let begun = [&greeting[..], &announcement.encode()].concat();
+    let frames = say_by(reader(), &begun).unwrap();
+    let refused = frames.iter().any(|frame| match frame {
+        Frame::RefStatus(status) => matches!(status.refs[0].verdict, Verdict::Refused(_)),
+        Frame::Close(close) => close.code == CloseCode::NOT_PERMITTED,
+        _ => false,
+    });
+    assert!(refused, "{frames:?}");
+    assert_eq!(scene.repo.refs().unwrap(), before);
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod old_servers;
 mod page;
 mod pages;
 mod place;
+mod pulls;
 mod reading;
 mod receiver;
 mod repair;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use artifact_tests::exec::{Failure, run};
 use artifact_tests::repo::{Mode, Repo};
-use artifact_tests::serving;
+use artifact_tests::{programs, pulled, serving};
 
 use crate::extra;
 use crate::place::Place;
@@ -204,7 +204,7 @@ fn nginx(kind: &str, dir: &Path, port: u16, behind: u16) -> Result<Child, Failur
         .collect();
     let config = format!(
         "daemon off; worker_processes 1; pid {at}/pid; error_log {at}/log;\nevents {{}}\nhttp {{\n\
-         access_log off; include /etc/nginx/mime.types;\n{}\n}}\n",
+         access_log off; include /etc/nginx/mime.types; proxy_temp_path {at}/temp;\n{}\n}}\n",
         server.join("\n")
     );
     fs::write(dir.join("nginx.conf"), config).unwrap();
@@ -346,6 +346,60 @@ fn nginx_in_front_of_our_server_passes_on_what_it_says() {
             false,
         );
     }
+}
+
+#[test]
+fn nginx_in_front_of_our_server_passes_on_the_answer_to_a_pull_as_it_comes() {
+    if !extra() {
+        return;
+    }
+    let web = Web::start("nginx proxy").unwrap();
+    let tree = web.place.dir.path().join("tree");
+    // More than nginx keeps in memory.
+    let noise = artifact_models::random::Random(1).bytes(30_000_000);
+    fs::write(tree.join("large"), noise).unwrap();
+    let repo = Repo::at(&web.repo());
+    repo.commit("alpha/large/k", &tree, &[]).unwrap();
+    let url = format!("https://localhost:{}/artifacts", web.port);
+    let asked = pulled::said(pulled::request(&["alpha/large/k"], &[]), &[]);
+    let (body, answer) = ("request", "answer");
+    let at = |name: &str| web.place.dir.path().join(name);
+    fs::write(at(body), asked).unwrap();
+    let mut curl = Command::new("curl");
+    // Slower than the server.
+    curl.args([
+        "--silent",
+        "--fail",
+        "--insecure",
+        "--limit-rate",
+        "12M",
+        "--data-binary",
+    ]);
+    curl.arg(format!("@{}", at(body).display()));
+    curl.args([
+        "--header",
+        "Content-Type: application/vnd.artifact-cache.pull",
+    ]);
+    curl.arg("--output")
+        .arg(at(answer))
+        .arg(format!("{url}/pull"));
+    run(&mut curl).unwrap().success().unwrap();
+    let got = pulled::heard(&fs::read(at(answer)).unwrap()).unwrap();
+    assert!(got.ids().unwrap().len() > 4, "{:?}", got.sent);
+    let kept: Vec<_> = fs::read_dir(at("temp")).unwrap().collect();
+    assert!(
+        kept.is_empty(),
+        "nginx has written the answer to its disk: {kept:?}"
+    );
+
+    // And the client takes it.
+    let mut pull = Command::new(programs::client().unwrap());
+    pull.args(["pull", "--remote", &url, "--ca"])
+        .arg(at("tls.pem"));
+    pull.arg("--repo").arg(at("mine")).arg("alpha/large/k");
+    pull.env("HOME", web.place.dir.path());
+    run(&mut pull).unwrap().success().unwrap();
+    Repo::at(&at("mine")).fsck().unwrap();
 }
 
 const AS_FILE: &str = "/p/alpha/greeting/index.html";
