@@ -8,13 +8,11 @@
 
 mod client;
 mod clock;
-#[allow(dead_code, reason = "those who need all of it come one by one")]
 pub(crate) mod closures;
 pub mod collect;
 mod copy;
 mod faulty;
 mod journal;
-#[allow(dead_code, reason = "those who need all of it come one by one")]
 pub(crate) mod layout;
 mod lease;
 mod memory;
@@ -24,7 +22,6 @@ mod random;
 mod reach;
 pub(crate) mod seam;
 mod store;
-#[allow(dead_code, reason = "those who need all of it come one by one")]
 pub(crate) mod summary;
 mod timer;
 pub mod upkeep;

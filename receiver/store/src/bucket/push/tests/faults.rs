@@ -252,7 +252,7 @@ fn a_push_paused_past_its_lease_at_any_request_sets_no_ref_afterwards() {
 /// Gives up every push, as a collector does.
 fn fence_all(memory: &Memory) {
     for (key, stored) in memory.objects() {
-        if layout::session_of(&key).is_some() {
+        if key.as_str().starts_with(layout::SESSIONS) {
             let fenced = Lease::decode(&stored.content).unwrap().fenced();
             memory.damage(&key, Some(fenced.encode().into()));
         }
