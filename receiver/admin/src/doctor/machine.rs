@@ -58,6 +58,14 @@ pub(super) struct Told {
     from: std::net::IpAddr,
 }
 
+impl Told {
+    /// Returns the configuration file that was named.
+    #[cfg(feature = "bucket")]
+    pub(super) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+}
+
 impl Machine {
     /// Looks at the repository's owner and at sshd's configuration.
     pub(super) fn look(repo: &Path, told: &Told, found: &mut Vec<Finding>) -> anyhow::Result<Self> {

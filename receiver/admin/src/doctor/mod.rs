@@ -5,6 +5,8 @@
 //! Nothing here changes anything.
 
 mod account;
+#[cfg(feature = "bucket")]
+mod bucket;
 mod certificate;
 mod clock;
 mod disk;
@@ -37,6 +39,9 @@ use crate::say;
 /// Names each fault, with commands to copy that mend it. Changes nothing, and takes some seconds;
 /// run it as root, since only root sees everything.
 ///
+/// Of a cache in object storage, it looks at the check of the bucket, its contents, what everybody may
+/// read, and the clock.
+///
 /// Exits with 0 if all is well, with 10 if there are warnings, and with 11 if there are faults.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {
@@ -45,14 +50,18 @@ pub(crate) struct Doctor {
     /// Print one JSON object a line: each finding, and then how many there are
     #[arg(long)]
     json: bool,
-    /// The repository
+    /// The repository, or s3://bucket/prefix
     repo: PathBuf,
 }
 
 pub(crate) fn run(args: &Doctor) -> anyhow::Result<u8> {
     let mut found = Vec::new();
-    let machine = Machine::look(&args.repo, &args.told, &mut found)?;
-    examine(&machine, &mut found);
+    if crate::bucket::is_meant_by(&args.repo) {
+        found = in_bucket(args)?;
+    } else {
+        let machine = Machine::look(&args.repo, &args.told, &mut found)?;
+        examine(&machine, &mut found);
+    }
     found.sort_by_key(|finding| Reverse(finding.severity));
     if args.json {
         print_json(&found)?;
@@ -64,6 +73,16 @@ pub(crate) fn run(args: &Doctor) -> anyhow::Result<u8> {
         Some(Severity::Warning) => exit::WARNINGS,
         Some(Severity::Unseen) | None => exit::DONE,
     })
+}
+
+#[cfg(feature = "bucket")]
+fn in_bucket(args: &Doctor) -> anyhow::Result<Vec<Finding>> {
+    bucket::examine(&args.repo, args.told.config())
+}
+
+#[cfg(not(feature = "bucket"))]
+fn in_bucket(_: &Doctor) -> anyhow::Result<Vec<Finding>> {
+    anyhow::bail!(crate::bucket::LACKS)
 }
 
 fn examine(machine: &Machine, found: &mut Vec<Finding>) {
