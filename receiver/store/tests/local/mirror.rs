@@ -702,3 +702,45 @@ fn a_bucket_is_begun_looked_at_and_freed_of_refs() {
     foreign.damage(&Key::new("holiday.jpg").unwrap(), Some("x".into()));
     assert!(upkeep::init(&self::client(&way(&foreign))).is_err());
 }
+
+/// What receiver/OBJECT-STORAGE.md says of the costs.
+#[test]
+fn a_mirror_costs_as_many_requests_as_the_manual_says() {
+    let pair = cache();
+    let memory = Memory::new();
+    mirror_by(&way(&memory), &pair.source(), "s3://b/x").unwrap();
+    let cost = |counts: Counts| {
+        let stored = counts.puts + counts.swaps + counts.lists + counts.uploads;
+        (stored, counts.gets)
+    };
+    let nothing = way(&memory);
+    mirror_by(&nothing, &pair.source(), "s3://b/x").unwrap();
+    assert_eq!(cost(nothing.counts()), (NOTHING, READS_OF_NOTHING));
+
+    let files: Vec<_> = (0..48)
+        .map(|n| (format!("share/{n}"), format!("file {n}")))
+        .collect();
+    let files: Vec<_> = files
+        .iter()
+        .map(|(name, text)| (&**name, &**text))
+        .collect();
+    pair.commit_with(None, &files, &["--branch=p/tool/3"]);
+    ostree(&["summary", "-u"], &pair.source());
+    let artifact = way(&memory);
+    let done = mirror_by(&artifact, &pair.source(), "s3://b/x").unwrap();
+    // 48 files and the two directories.
+    assert_eq!(done.objects, 50);
+    assert_eq!(cost(artifact.counts()), (50 + BEYOND_OBJECTS, READS));
+    let manual = include_str!("../../../OBJECT-STORAGE.md");
+    for row in [
+        format!("| nothing | {NOTHING} | {READS_OF_NOTHING} |"),
+        format!("| an artifact of 50 new files | 50 and {BEYOND_OBJECTS} more | {READS} |"),
+    ] {
+        assert!(manual.contains(&row), "{row}");
+    }
+}
+
+const NOTHING: u64 = 4;
+const READS_OF_NOTHING: u64 = 4;
+const BEYOND_OBJECTS: u64 = 9;
+const READS: u64 = 5;
