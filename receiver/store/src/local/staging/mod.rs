@@ -421,8 +421,8 @@ const HALF: u32 = 0o600;
 /// The mode of an object, in staging and once published: everybody may read it.
 const WHOLE: u32 = 0o644;
 
-/// Files of interrupted pushes that one prune removes, in half a second at most.
-const REMOVED_AT_ONCE: usize = 1024;
+/// Files of interrupted pushes that one prune removes, in a second or two.
+const REMOVED_AT_ONCE: usize = 4096;
 /// Below this number of objects, a thread does not pay off.
 const OBJECTS_OF_A_THREAD: usize = 1024;
 
