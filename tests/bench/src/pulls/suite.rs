@@ -241,7 +241,12 @@ impl<'a> Suite<'a> {
         self.counter += 1;
         let destination = self.dir(scene.place).join(self.counter.to_string());
         match (puller.refs(), scene.work) {
-            (None, Work::Change) => copy_linked(&data.checkout(Work::Full)?, &destination)?,
+            (None, Work::Change) => {
+                // The trees lie on the disk, and the destination perhaps in memory.
+                let mut copy = Command::new("cp");
+                copy.arg("-a").arg(data.checkout(Work::Full)?);
+                run(copy.arg(&destination))?.success().map(drop)?;
+            }
             (None, _) => make_dir(&destination)?,
             (Some(_), Work::Change) => copy_linked(&self.base(scene, data)?, &destination)?,
             (Some(_), _) => {
