@@ -22,6 +22,7 @@ mod quantity;
 mod ref_name;
 mod ref_pattern;
 mod repo_config;
+mod spelling;
 mod summary;
 mod vardict;
 
@@ -37,6 +38,7 @@ pub use quantity::{Bytes, Share, Size, counted, grouped};
 pub use ref_name::RefName;
 pub use ref_pattern::RefPattern;
 pub use repo_config::{ConfigError, LockTimeout, MinFree, RepoConfig, RepoMode};
+pub use spelling::nearest;
 pub use summary::{
     Summary, SummaryRef, ed25519_signatures, gpg_signatures, parse_delta_index, serialize_signature,
 };

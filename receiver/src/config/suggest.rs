@@ -1,5 +1,7 @@
 //! Names what a misspelt key or value was meant to be.
 
+use artifact_formats::nearest;
+
 /// Replaces the list of all that was expected by the one that is nearest to what was written.
 pub(super) fn suggest(message: &str) -> String {
     let begins = ["unknown field `", "unknown variant `"];
@@ -8,11 +10,7 @@ pub(super) fn suggest(message: &str) -> String {
     }
     let mut names = message.split('`').skip(1).step_by(2);
     let written = names.next().unwrap_or_default();
-    let distance = |name: &&str| strsim::damerau_levenshtein(written, name);
-    let nearest = names.min_by_key(distance);
-    // One mistake in three letters: beyond that, another word was meant.
-    let near = nearest.filter(|name| distance(name) <= written.chars().count().div_ceil(3));
-    match (near, message.split_once(',')) {
+    match (nearest(written, names), message.split_once(',')) {
         (Some(name), Some((unknown, _))) => format!("{unknown}: did you mean `{name}`?"),
         _ => message.to_owned(),
     }
