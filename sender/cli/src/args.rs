@@ -1,5 +1,7 @@
 //! The command line.
 
+mod examples;
+
 use std::ffi::OsStr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -11,6 +13,10 @@ use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::address::Address;
+use crate::args::examples::{
+    CHECK_EXAMPLES, COMPLETIONS_EXAMPLES, CONFIG_EXAMPLES, HELP, JOIN_EXAMPLES, LIST_EXAMPLES,
+    PULL_EXAMPLES, PUSH_EXAMPLES,
+};
 
 /// Share build results: push OSTree commits to a cache that everybody pulls from
 #[derive(Debug, Parser)]
@@ -120,6 +126,7 @@ pub(crate) enum Command {
     List(List),
     Check(Check),
     Join(Join),
+    Config(Config),
     Completions(Completions),
 }
 
@@ -266,6 +273,29 @@ pub(crate) struct Join {
     pub(crate) yes: bool,
 }
 
+/// Check the configuration, or show it
+///
+/// Both look at the file that the other commands use.
+#[derive(Debug, clap::Args)]
+#[command(after_help = CONFIG_EXAMPLES)]
+pub(crate) struct Config {
+    #[command(subcommand)]
+    pub(crate) command: ConfigAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigAction {
+    /// Check the configuration, and that all files that it names can be read; exits with 2 if not
+    Check,
+    /// Print the caches in one form
+    Show {
+        /// Also print the defaults of what the file does not set, and what options and variables
+        /// set instead
+        #[arg(long)]
+        effective: bool,
+    },
+}
+
 /// Print a script that completes commands, refs and caches in your shell
 ///
 /// Packages install it. Refs are those of the local repository for `push`, and those of the caches
@@ -308,63 +338,6 @@ fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
         .and_then(|number| NonZeroU64::new(number.checked_mul(unit)?))
         .ok_or_else(|| "a rate must be a number of bytes above 0, such as 500K or 2M".to_owned())
 }
-
-const PUSH_EXAMPLES: &str = "\
-Examples:
-  artifact-cache push --repo ~/repo --remote ssh://artifacts@example.com/cache os/x86_64/stable
-  artifact-cache push --repo ~/repo --remote /srv/cache --dry-run app/one app/two";
-
-const PULL_EXAMPLES: &str = "\
-Examples:
-  artifact-cache pull --repo ~/repo project/element/key
-  artifact-cache pull --repo ~/repo --all 'project/*/main'
-  artifact-cache pull --repo ~/repo --remote https://cache.example.com/artifacts os/x86_64/stable";
-
-const LIST_EXAMPLES: &str = "\
-Examples:
-  artifact-cache list
-  artifact-cache list --remote https://cache.example.com/artifacts 'project/**'
-  artifact-cache list --json 'os/*/stable' | jq .size";
-
-const CHECK_EXAMPLES: &str = "\
-Examples:
-  artifact-cache check
-  artifact-cache check --remote ssh://artifacts@cache.example.com/artifacts";
-
-const JOIN_EXAMPLES: &str = "\
-Examples:
-  artifact-cache join ssh://artifacts@cache.example.com/artifacts
-  artifact-cache join --fingerprint SHA256:u7m... ssh://artifacts@cache.example.com/artifacts
-  artifact-cache join https://cache.example.com/artifacts";
-
-const COMPLETIONS_EXAMPLES: &str = "\
-Examples:
-  artifact-cache completions bash >~/.local/share/bash-completion/completions/artifact-cache
-  artifact-cache completions zsh >~/.zfunc/_artifact-cache      # a directory of fpath
-  artifact-cache completions fish >~/.config/fish/completions/artifact-cache.fish";
-
-const HELP: &str = "\
-Name caches with --remote, or once and for all in ~/.config/artifact-cache.yaml:
-
-  artifacts:                      # one cache
-    url: ssh://artifacts@cache.example.com/artifacts
-
-  artifacts:                      # or several: tried in this order; only some are pushed to
-  - url: https://near.example.com/artifacts
-  - url: ssh://artifacts@cache.example.com/artifacts
-    push: true
-
-The client also reads the `artifacts` of ~/.config/buildstream.conf and, after these two
-files, artifact-cache.yaml in /etc/xdg.
-
-Exit codes:
-  0  done, or already there          6  the other side does not speak this protocol
-  1  output cannot be written, or    7  the local repository lacks something, or is damaged
-     a bug                           8  the data is wrong, or not signed as demanded
-  2  wrong usage or configuration    9  the server's repository cannot be used: full, locked,
-  3  some refs were refused             damaged, missing
-  4  no cache has the ref          130  interrupted (143 by SIGTERM); it says what was kept
-  5  no connection, or it was lost";
 
 #[cfg(test)]
 mod tests {

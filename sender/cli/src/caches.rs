@@ -56,7 +56,8 @@ pub(crate) fn to_read(named: &[Address], args: &Args) -> Result<Vec<Cache>, Trou
     Ok(configuration(args)?.caches)
 }
 
-fn configuration(args: &Args) -> Result<Config, Trouble> {
+/// Reads the configuration, which must name a cache.
+pub(crate) fn configuration(args: &Args) -> Result<Config, Trouble> {
     let directories = Directories::of_environment();
     match load(args.config.as_deref(), &directories) {
         Ok(Some(config)) => Ok(config),

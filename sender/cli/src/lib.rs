@@ -16,6 +16,7 @@ mod pull;
 mod push;
 mod retry;
 mod session;
+mod settings;
 mod signals;
 mod trouble;
 mod unread;
@@ -65,6 +66,7 @@ pub fn main() -> ExitCode {
             Command::List(list) => list::run(list, &args, &output).await,
             Command::Check(check) => check::run(check, &args, &output).await,
             Command::Join(join) => join::run(join, &args, &output).await,
+            Command::Config(shown) => settings::run(shown, &args, &output),
             Command::Completions(completions) => {
                 output.printed(completions::print(completions.shell));
                 exit::DONE

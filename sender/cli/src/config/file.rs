@@ -14,6 +14,7 @@
 //! The client pushes to a single cache if its address allows that, as BuildStream 1.0 did; in a
 //! list, it pushes to those with `push: true`, as BuildStream has done since 1.1.
 
+use artifact_formats::nearest;
 use artifact_sender::Remote;
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 
@@ -65,14 +66,9 @@ pub(super) fn parse(text: &str, dialect: Dialect) -> Result<Vec<Cache>, Fault> {
     let mut artifacts = None;
     for (key, value) in mapping(root, "the file")? {
         match string(key) {
-            Some("artifacts") => artifacts = Some(value),
+            Some(ARTIFACTS) => artifacts = Some(value),
             _ if dialect == Dialect::BuildStream => {}
-            _ => {
-                return fault(
-                    key,
-                    format!("unknown key {}: the only key here is artifacts", shown(key)),
-                );
-            }
+            _ => return unknown(key, &[ARTIFACTS]),
         }
     }
     match artifacts {
@@ -104,8 +100,8 @@ fn cache(
     for (key, value) in mapping(node, "a cache")? {
         match string(key) {
             Some(name) if dialect == Dialect::Ours && trust.take(name, value)? => {}
-            Some("url") => url = Some(value),
-            Some("push") => push = Some(value),
+            Some(URL) => url = Some(value),
+            Some(PUSH) => push = Some(value),
             Some("servers" | "override-project-caches") => {
                 return fault(
                     key,
@@ -121,14 +117,7 @@ fn cache(
                     ...}",
                 );
             }
-            _ => {
-                let text = format!(
-                    "unknown key {}: the only keys here are url and push, and {}",
-                    shown(key),
-                    Trust::KEYS
-                );
-                return fault(key, text);
-            }
+            _ => return unknown(key, &[&OWN_KEYS[..], &Trust::KEYS].concat()),
         }
     }
     let Some(url) = url else {
@@ -191,13 +180,28 @@ fn mapping<'a, 'y>(
     }
 }
 
+/// Reports a key that is none of the known ones, and which of them was meant.
+fn unknown<T>(key: &MarkedYaml<'_>, known: &[&str]) -> Result<T, Fault> {
+    let Some(name) = string(key) else {
+        return fault(key, "a key that is not text");
+    };
+    let meant = match (nearest(name, known.iter().copied()), known) {
+        (Some(meant), _) => format!("did you mean {meant:?}?"),
+        (None, [only]) => format!("the only key here is {only}"),
+        (None, _) => format!("the keys here are {}", known.join(", ")),
+    };
+    fault(key, format!("unknown key {name:?}: {meant}"))
+}
+
 fn is_null(node: &MarkedYaml<'_>) -> bool {
     matches!(&node.data, YamlData::Value(Scalar::Null))
 }
 
-fn shown(key: &MarkedYaml<'_>) -> String {
-    string(key).map_or_else(|| "that is not text".to_owned(), |text| format!("{text:?}"))
-}
+const ARTIFACTS: &str = "artifacts";
+const URL: &str = "url";
+const PUSH: &str = "push";
+/// The keys of a cache but for those of [`Trust`].
+const OWN_KEYS: [&str; 2] = [URL, PUSH];
 
 #[cfg(test)]
 mod tests {
@@ -273,13 +277,28 @@ mod tests {
             ),
             ("hello\n", "1: the file must be a mapping"),
             ("- artifacts\n", "1: the file must be a mapping"),
-            ("\nartefacts: {url: /a}\n", "2: unknown key \"artefacts\""),
-            ("1: 2\n", "1: unknown key that is not text"),
+            (
+                "\nartefacts: {url: /a}\n",
+                "2: unknown key \"artefacts\": did you mean \"artifacts\"?",
+            ),
+            (
+                "cachedir: /a\n",
+                "1: unknown key \"cachedir\": the only key here is artifacts",
+            ),
+            ("1: 2\n", "1: a key that is not text"),
             ("artifacts: /srv/cache\n", "1: a cache must be a mapping"),
             ("artifacts:\n- /srv/cache\n", "2: a cache must be a mapping"),
             (
                 "artifacts:\n- url: /a\n- uri: /b\n",
-                "3: unknown key \"uri\": the only keys here are url and push",
+                "3: unknown key \"uri\": did you mean \"url\"?",
+            ),
+            (
+                "artifacts:\n- url: /a\n  gpgkeys: /b\n",
+                "3: unknown key \"gpgkeys\": did you mean \"gpg-keys\"?",
+            ),
+            (
+                "artifacts:\n- url: /a\n  colour: red\n",
+                "3: unknown key \"colour\": the keys here are url, push, gpg-keys, ",
             ),
             ("artifacts: {push: true}\n", "1: a cache has no url"),
             ("artifacts:\n- push: true\n", "2: a cache has no url"),
@@ -346,6 +365,32 @@ mod tests {
                 said.contains(expected),
                 "{text}\nsaid {said}\nnot {expected}"
             );
+        }
+    }
+
+    /// Editors complete and check the file by the schema.
+    #[test]
+    fn the_json_schema_knows_the_keys_that_the_code_knows() {
+        let text = include_str!("../../../artifact-cache.schema.json");
+        let schema: serde_json::Value = serde_json::from_str(text).unwrap();
+        let cache = schema.pointer("/$defs/cache").unwrap();
+        let names = |table: &serde_json::Value| -> Vec<String> {
+            assert_eq!(table["additionalProperties"], false);
+            let table = table["properties"].as_object().unwrap();
+            table.keys().cloned().collect()
+        };
+        assert_eq!(names(&schema), [ARTIFACTS]);
+        let mut known = [&OWN_KEYS[..], &Trust::KEYS].concat();
+        known.sort_unstable();
+        assert_eq!(names(cache), known);
+        assert_eq!(cache["required"], serde_json::json!([URL]));
+        // The parser takes each of these keys, and no other.
+        for key in known {
+            let said = read(
+                &format!("artifacts: {{url: /a, {key}: {{}}}}"),
+                Dialect::Ours,
+            );
+            assert!(!said.unwrap_err().contains("unknown key"), "{key}");
         }
     }
 

@@ -1,15 +1,19 @@
 //! The user's configuration: the caches, and which of them to push to.
 //!
-//! This module finds the file; `file` parses it. The library knows nothing of it.
+//! This module finds the file; `file` parses it, and `write` writes one. The library knows nothing
+//! of it.
 
 mod fault;
 mod file;
 mod trust;
+mod write;
 
 use std::path::{Path, PathBuf};
 use std::{env, fmt};
 
 pub(crate) use file::Cache;
+pub(crate) use trust::Trust;
+pub(crate) use write::{quoted, written};
 
 /// A configuration: at least one cache, in the order of preference.
 #[derive(Debug)]

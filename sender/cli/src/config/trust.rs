@@ -21,7 +21,8 @@ pub(crate) struct Trust {
 
 impl Trust {
     /// The keys of a cache that are about trust.
-    pub(super) const KEYS: &str = "gpg-keys, ed25519-keys, tls-ca, tls-cert and tls-key";
+    pub(super) const KEYS: [&str; 5] =
+        ["gpg-keys", "ed25519-keys", "tls-ca", "tls-cert", "tls-key"];
 
     /// Takes a value; returns whether its key is about trust.
     pub(super) fn take(&mut self, key: &str, value: &MarkedYaml<'_>) -> Result<bool, Fault> {
@@ -34,6 +35,12 @@ impl Trust {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Returns the files that it names.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let tls = [&self.ca, &self.certificate, &self.key];
+        self.gpg_keys.iter().chain(tls.into_iter().flatten())
     }
 
     /// Returns the OpenPGP keys of which one must have signed each commit, if any are named.

@@ -15,7 +15,7 @@ use artifact_sender::Remote;
 use crate::address::Address;
 use crate::args::{self, Args, Check};
 use crate::check;
-use crate::config::{Directories, load};
+use crate::config::{Directories, load, quoted};
 use crate::output::Output;
 use crate::trouble::Trouble;
 
@@ -73,16 +73,6 @@ fn is_configured(cache: &Address, file: &Path) -> Result<bool, Trouble> {
 
 fn text(cache: &Address) -> String {
     format!("artifacts:\n  url: {}\n", quoted(&cache.to_string()))
-}
-
-/// Writes a text as YAML would read it: plainly if it begins like an address.
-fn quoted(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/:@._-~%[]+".contains(c);
-    let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/');
-    match begins && text.chars().all(is_plain) && !text.ends_with(':') {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "''")),
-    }
 }
 
 /// Writes a file that gets its name when it is whole.
