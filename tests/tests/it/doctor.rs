@@ -192,10 +192,14 @@ const QUICK_GROUPS: u8 = 5;
 /// The state of all files that the doctor looks at.
 const TREE: &str =
     "find /home /etc /root /srv -printf '%p %m %u %n %s %T@ %C@\\n' | sort | sha256sum";
+/// Takes away a disk and the better one over it, which the https server has open.
+const UNMOUNT: &str = "umount -l /home/artifacts/artifacts && umount -l /home/artifacts/artifacts && \
+    systemctl restart artifact-cache-serve.service && rm -r /srv/artifact-cache";
 const VARIABLES: &str = "R=/home/artifacts/artifacts H=/home/artifacts C=/etc/artifact-cache.toml \
     D=/etc/ssh/sshd_config.d/artifacts.conf K=/home/artifacts/.ssh/authorized_keys; \
     as() { runuser -u artifacts -- \"$@\"; };";
-const KINDS: usize = 77;
+/// All kinds of faults but `disk-network`, for which a kernel needs NFS or the like.
+const KINDS: usize = 84;
 
 const FAULTS: &[Fault] = &[
     // sshd: what is missing or wrong beside a ForceCommand that is right.
@@ -224,6 +228,21 @@ const FAULTS: &[Fault] = &[
         1,
         "sshd-shut-out",
         "sed -i '1i AllowUsers alice' /etc/ssh/sshd_config",
+    ),
+    fault(
+        16,
+        "sshd-shut-out",
+        "sed -i '1i DenyUsers art*' /etc/ssh/sshd_config",
+    ),
+    fault(
+        17,
+        "sshd-shut-out",
+        "echo 'AllowGroups staff' >/etc/ssh/sshd_config.d/groups.conf",
+    ),
+    fault(
+        18,
+        "sshd-shut-out",
+        "sed -i '1i DenyGroups artifacts' /etc/ssh/sshd_config",
     ),
     fault(
         1,
@@ -345,6 +364,10 @@ const FAULTS: &[Fault] = &[
          chmod 755 /usr/local/bin/bst-artifact-receive",
     ),
     fault(15, "repository-out-of-reach", "chmod o-x /home"),
+    Fault {
+        undo: "rm -r /home/gone",
+        ..fault(ALONE, "home-missing", "usermod --home /home/gone artifacts")
+    },
     // The configuration.
     fault(3, "config-unreadable", "chmod 600 $C"),
     fault(6, "config-untrusted", "chmod o+w $C"),
@@ -379,7 +402,7 @@ const FAULTS: &[Fault] = &[
     ),
     // The disk.
     Fault {
-        undo: "umount /home/artifacts/artifacts; umount /home/artifacts/artifacts; rm -r /srv/artifact-cache",
+        undo: UNMOUNT,
         ..fault(
             10,
             "disk-overlay",
@@ -388,12 +411,50 @@ const FAULTS: &[Fault] = &[
         )
     },
     Fault {
-        undo: "umount /home/artifacts/artifacts; umount /home/artifacts/artifacts; rm -r /srv/artifact-cache",
+        undo: UNMOUNT,
         ..fault(
             11,
             "disk-memory",
             "mkdir /mnt/memory; cp -a $R/. /mnt/memory; \
          chown artifacts: /mnt/memory; mount --bind /mnt/memory $R",
+        )
+    },
+    Fault {
+        undo: UNMOUNT,
+        ..fault(
+            ALONE,
+            "disk-fuse",
+            "mkdir /mnt/below; cp -a $R/. /mnt/below; chown artifacts: /mnt/below; \
+             bindfs -o nonempty /mnt/below $R",
+        )
+    },
+    Fault {
+        undo: UNMOUNT,
+        ..fault(
+            ALONE,
+            "disk-no-journal",
+            "truncate -s 16M /mnt/ext2; mkfs.ext2 -q /mnt/ext2; mkdir /mnt/on-ext2; \
+             mount -o loop /mnt/ext2 /mnt/on-ext2; rmdir /mnt/on-ext2/lost+found; \
+             cp -a $R/. /mnt/on-ext2; chown artifacts: /mnt/on-ext2; mount --bind /mnt/on-ext2 $R",
+        )
+    },
+    Fault {
+        undo: UNMOUNT,
+        ..fault(
+            ALONE,
+            "disk-no-journal",
+            "truncate -s 16M /mnt/ext4; mkfs.ext4 -q -O ^has_journal /mnt/ext4; \
+             mkdir /mnt/on-ext4; mount -o loop /mnt/ext4 /mnt/on-ext4; \
+             rmdir /mnt/on-ext4/lost+found; cp -a $R/. /mnt/on-ext4; \
+             chown artifacts: /mnt/on-ext4; mount --bind /mnt/on-ext4 $R",
+        )
+    },
+    Fault {
+        undo: UNMOUNT,
+        ..fault(
+            ALONE,
+            "disk-unknown",
+            "mksquashfs $R /mnt/squashfs -quiet -no-progress; mount -o loop /mnt/squashfs $R",
         )
     },
     fault(9, "disk-barriers", "mount -o remount,nobarrier /home"),
@@ -413,6 +474,12 @@ const FAULTS: &[Fault] = &[
     ),
     // The repository.
     fault(8, "repository-config", "echo x >$R/config"),
+    fault(
+        ALONE,
+        "repository-mode",
+        "as mv $R $R.archive; as ostree init --repo=$R --mode=bare-user; \
+         as ostree pull-local --repo=$R $R.archive; rm -r $R.archive",
+    ),
     fault(
         2,
         "repository-fsync",
@@ -472,7 +539,21 @@ const FAULTS: &[Fault] = &[
         "refs-in-the-future",
         "as touch -d tomorrow $R/refs/heads/alpha/greeting/2",
     ),
+    fault(
+        ALONE,
+        "refs-unreadable",
+        "as mv $R/refs/heads $H/heads; as ln -s $H/heads $R/refs/heads",
+    ),
     fault(5, "summary-missing", "rm $R/summary"),
+    // Names of two files, since the disk has few inodes. The older half may go.
+    fault(
+        ALONE,
+        "summary-long",
+        "for age in old new; do as mkdir -p $R/refs/heads/$age/e; cd $R/refs/heads/$age/e; \
+         as cp ../../alpha/greeting/1 0; [ $age = new ] || as touch -d 'last year' 0; \
+         as /usr/bin/python3 -c \"import os
+for n in range(18000): os.link('0', 'k' * 130 + str(n))\"; done; artifact-cache-admin summary $R",
+    ),
     fault(
         4,
         "summary-stale",

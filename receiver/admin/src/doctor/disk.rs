@@ -7,13 +7,15 @@ use artifact_store::HeadRoom;
 use rustix::fs::statvfs;
 
 use crate::doctor::finding::{Finding, shell};
-use crate::doctor::machine::Machine;
+use crate::doctor::machine::{Machine, SERVE_AGAIN};
 
 /// A mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mount {
     at: PathBuf,
     kind: String,
+    /// The device, or whatever else stands for it.
+    source: String,
     options: Vec<String>,
 }
 
@@ -80,7 +82,8 @@ fn judge_mount(machine: &Machine, mount: &Mount, mounts: &[Mount]) -> Vec<Findin
     let mut found = Vec::new();
     let (at, kind) = (shell(&mount.at), mount.kind.as_str());
     let has = |option: &str| mount.options.iter().any(|known| known == option);
-    if let Some((id, why)) = unfit(kind) {
+    let unfit = mount.unfit();
+    if let Some((id, why)) = unfit {
         let what = format!("the repository is on {kind}, {why}");
         let finding = match id {
             "disk-unknown" => Finding::warning(id, what),
@@ -104,12 +107,34 @@ fn judge_mount(machine: &Machine, mount: &Mount, mounts: &[Mount]) -> Vec<Findin
                 .fix(format!("mount -o remount,barrier {at}")),
         );
     }
-    if has("ro") {
+    // A move to a better disk solves that as well, and some kinds can never be written.
+    if has("ro") && unfit.is_none() {
         let what = format!("{} is mounted to be read only", mount.at.display());
         let fix = format!("mount -o remount,rw {at}");
         found.push(Finding::fault("disk-read-only", what).fix(fix));
     }
     found
+}
+
+impl Mount {
+    /// Returns why a repository does not belong there.
+    fn unfit(&self) -> Option<(&'static str, &'static str)> {
+        let options = (self.kind == "ext4").then(|| {
+            let device = Path::new(&self.source).canonicalize().ok()?;
+            let name = device.file_name()?;
+            std::fs::read_to_string(Path::new("/proc/fs/ext4").join(name).join("options")).ok()
+        });
+        match options.flatten() {
+            Some(options) if !is_journaled(&options) => Some((NO_JOURNAL, WITHOUT_JOURNAL)),
+            _ => unfit(&self.kind),
+        }
+    }
+}
+
+/// Returns whether the options of an ext4, as the kernel lists all of them, say what its journal
+/// is for. One without a journal has no such option.
+fn is_journaled(options: &str) -> bool {
+    options.lines().any(|line| line.starts_with("data="))
 }
 
 /// Returns why a repository does not belong on a kind of file system.
@@ -133,10 +158,9 @@ fn unfit(kind: &str) -> Option<(&'static str, &'static str)> {
             "disk-fuse",
             "whose promises about syncs and renames are those of one program",
         )),
-        "ext2" | "vfat" | "msdos" | "exfat" | "ntfs" | "ntfs3" | "minix" => Some((
-            "disk-no-journal",
-            "which has no journal, so a power cut can damage it",
-        )),
+        "ext2" | "vfat" | "msdos" | "exfat" | "ntfs" | "ntfs3" | "minix" => {
+            Some((NO_JOURNAL, WITHOUT_JOURNAL))
+        }
         _ => Some(("disk-unknown", "on which nobody has tried it")),
     }
 }
@@ -144,7 +168,7 @@ fn unfit(kind: &str) -> Option<(&'static str, &'static str)> {
 /// Returns commands that put the repository onto a better disk, at the same path.
 fn moved(machine: &Machine, mounts: &[Mount]) -> Vec<String> {
     let fit = |mount: &&Mount| {
-        unfit(&mount.kind).is_none()
+        mount.unfit().is_none()
             && !mount.options.iter().any(|option| option == "ro")
             && mount.at.is_dir()
             && below(mounts, &mount.at) == Some(*mount)
@@ -159,6 +183,7 @@ fn moved(machine: &Machine, mounts: &[Mount]) -> Vec<String> {
         format!("cp -a {repo} {to}"),
         format!("mount --bind {to} {repo}"),
         format!("echo {to} {repo} none bind 0 0 >>/etc/fstab"),
+        SERVE_AGAIN.to_owned(),
     ]
 }
 
@@ -207,12 +232,13 @@ fn parse(table: &str) -> Vec<Mount> {
         let (own, shared) = line.split_once(" - ")?;
         let own: Vec<_> = own.split(' ').collect();
         let mut shared = shared.split(' ');
-        let (kind, _source) = (shared.next()?, shared.next()?);
+        let (kind, source) = (shared.next()?, shared.next()?);
         let options = own.get(5)?.split(',');
         let options = options.chain(shared.next().unwrap_or_default().split(','));
         Some(Mount {
             at: PathBuf::from(unescaped(own.get(4)?)),
             kind: kind.to_owned(),
+            source: unescaped(source),
             options: options.map(str::to_owned).collect(),
         })
     });
@@ -244,6 +270,8 @@ fn below<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     over.max_by_key(|mount| mount.at.components().count())
 }
 
+const NO_JOURNAL: &str = "disk-no-journal";
+const WITHOUT_JOURNAL: &str = "which has no journal, so a power cut can damage it";
 /// Below this share of the disk, a build or two fill it.
 const LOW_PERCENT: u64 = 5;
 
@@ -265,6 +293,12 @@ mod tests {
         assert_eq!(kind("/srv/a b/c"), "nfs4");
         assert!(mounts[0].options.contains(&"nobarrier".to_owned()));
         assert!(mounts[2].options.contains(&"ro".to_owned()));
+    }
+
+    #[test]
+    fn an_ext4_without_a_journal_is_told_by_its_options() {
+        assert!(is_journaled("rw\nnojournal_checksum\ndata=ordered\n"));
+        assert!(!is_journaled("rw\nnojournal_checksum\nmax_dir_size_kb=0\n"));
     }
 
     #[test]

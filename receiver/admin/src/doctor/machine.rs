@@ -325,3 +325,7 @@ fn sshd_program() -> &'static str {
     let found = places.into_iter().find(|path| Path::new(path).is_file());
     found.unwrap_or("sshd")
 }
+
+/// Lets a running https server, which keeps the repository's directory open, open it anew. A
+/// pattern matches running units only, and it is no error if there is none.
+pub(super) const SERVE_AGAIN: &str = "systemctl try-restart 'artifact-cache-serve*.service'";

@@ -19,7 +19,8 @@ pub(super) fn check(machine: &Machine, summary: &SummarySection) -> Vec<Finding>
         Ok(refs) => refs,
         Err(error) => {
             let what = format!("the refs cannot be read: {error}");
-            found.push(Finding::fault("refs-unreadable", what).fix(machine.admin("init")));
+            let finding = Finding::fault("refs-unreadable", what);
+            found.push(readable(machine).into_iter().fold(finding, Finding::fix));
             return found;
         }
     };
@@ -28,6 +29,24 @@ pub(super) fn check(machine: &Machine, summary: &SummarySection) -> Vec<Finding>
     found.extend(check_dates(machine, &refs));
     found.extend(check_summary(machine, summary, refs));
     found
+}
+
+/// Returns commands that put directories where the refs have to be. The receiver follows no link.
+fn readable(machine: &Machine) -> Vec<String> {
+    let dirs = ["refs", "refs/heads", "refs/mirrors", "refs/remotes"];
+    let mut fixes = Vec::new();
+    for dir in dirs.map(|dir| machine.repo.join(dir)) {
+        let path = shell(&dir);
+        if dir.is_symlink() && dir.is_dir() {
+            fixes.push(format!(
+                "cp -a {path}/. {path}.new && rm {path} && mv {path}.new {path}"
+            ));
+        } else if dir.symlink_metadata().is_ok_and(|m| !m.is_dir()) {
+            fixes.push(format!("mv {path} {path}.old"));
+        }
+    }
+    fixes.push(machine.admin("init"));
+    fixes
 }
 
 /// Entries in the place of refs that are none.

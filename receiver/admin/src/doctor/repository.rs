@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use artifact_formats::{LockTimeout, RepoConfig, RepoMode, counted};
 
 use crate::doctor::finding::{Finding, shell};
-use crate::doctor::machine::Machine;
+use crate::doctor::machine::{Machine, SERVE_AGAIN};
 
 /// Reads the repository's `config`.
 pub(super) fn config(machine: &Machine, found: &mut Vec<Finding>) -> Option<RepoConfig> {
@@ -63,7 +63,11 @@ pub(super) fn judge_options(machine: &Machine, config: &RepoConfig) -> Vec<Findi
              {repo} && mv {repo} {repo}.old && mv {repo}.new {repo} && chown -R {}: {repo}",
             machine.owner.name
         );
-        add(Finding::fault("repository-mode", what), fix);
+        let finding = Finding::fault("repository-mode", what).fix(fix);
+        add(
+            finding.fix(machine.admin("summary")),
+            SERVE_AGAIN.to_owned(),
+        );
     }
     if !config.fsync {
         let what = "fsync=false: a power cut takes back what ostree wrote";
