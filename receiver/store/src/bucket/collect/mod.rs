@@ -50,7 +50,7 @@
 //! - **R15** A lease that is older than its life, by the server's clock, is fenced, not ignored.
 //! - **R16** `gc` says *sweeping* before refs and spared objects are read.
 //! - **R17** All refs are read again then, and the summary, and what they reach stays.
-//! - **R18** What any list of this epoch spares stays.
+//! - **R18** What any list of this epoch spares stays, and what a spared commit reaches.
 //! - **R19** What a commit reaches stays if the commit is there and not on the list.
 //! - **R20** Commits are deleted first, then directories, then files.
 //! - **R21** A request to delete is sent only while less than half of the claim's life has passed
@@ -64,6 +64,15 @@
 //! A session needs no pins on its bases: it spares what it needs of them (R5), and until then
 //! nothing is deleted (R14). It needs no second look at the refs either: it reads them once, under
 //! its lease (R1).
+//!
+//! # What shows that they are enough, and needed
+//!
+//! `tests/models/src/collection` visits all states of small models (one or two sessions, one or two
+//! collectors, a retry by journal, a base whose ref is removed, a lost answer, a late request, a
+//! pause beyond a lease, a death): no ref or commit loses anything, and everybody ends with no
+//! garbage left. Breaking any one rule gives a counter-example, 12 to 29 steps long. The grace is no
+//! rule: the models have none. `tests.rs` runs the store itself beside collectors, each request in
+//! an order drawn from a seed.
 //!
 //! # Assumptions
 //!

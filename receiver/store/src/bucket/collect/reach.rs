@@ -11,7 +11,7 @@ use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, Summary};
 use crate::bucket::client::Client;
 use crate::bucket::closures::{ClosureList, Heading};
 use crate::bucket::layout;
-use crate::bucket::seam::{BucketError, Class, Condition, Key};
+use crate::bucket::seam::{BucketError, Class, Condition, Key, Tag};
 use crate::bucket::window::Window;
 use crate::error::Error;
 use crate::local::repository::descent::Levels;
@@ -138,7 +138,10 @@ impl<'a> Reach<'a> {
                 .get_all(&keys)
                 .map_err(Error::bucket("reading", &"closure lists"))?;
             for (step, found) in batch.into_iter().zip(found) {
+                let tag = found.as_ref().map(|found| found.tag.clone());
                 let list = found.and_then(|found| ClosureList::decode(step.list(), &found.content));
+                let heading = list.as_ref().map(ClosureList::heading);
+                let parents = heading.map(|heading| heading.parents.clone());
                 let is_exact = list.as_ref().is_some_and(|list| list.heading().exact);
                 let mut parent = None;
                 if let Some(list) = list
@@ -152,7 +155,8 @@ impl<'a> Reach<'a> {
                 }
                 if let (Next::Commit(commit, must_be_whole), false) = (step, is_exact) {
                     let is_whole;
-                    (parent, is_whole) = self.descend(commit, must_be_whole, visit)?;
+                    (parent, is_whole) =
+                        self.descend(commit, must_be_whole, tag.zip(parents), visit)?;
                     if !is_whole {
                         // A push may be about to put it: then a later walk must go down again.
                         unfinished.push(commit);
@@ -208,6 +212,7 @@ impl<'a> Reach<'a> {
         &self,
         commit: Checksum,
         must_be_whole: bool,
+        mended: Option<(Tag, Vec<Checksum>)>,
         visit: &mut dyn FnMut(ObjectId),
     ) -> Result<(Option<Checksum>, bool), Error> {
         let mut tree = Tree::default();
@@ -245,18 +250,22 @@ impl<'a> Reach<'a> {
             }
             level = below;
         }
-        if self.trust == Trust::Mend && is_whole {
+        // Not if there is none any more: it would outlive its commit.
+        if let (Trust::Mend, true, Some((tag, parents))) = (self.trust, is_whole, mended) {
             let heading = Heading {
                 exact: true,
                 bases: Vec::new(),
-                parents: parent.into_iter().collect(),
+                parents,
             };
             let list = ClosureList::encode(commit, &heading, tree.into_objects());
             let key = layout::closure(commit);
-            let put = self
+            match self
                 .client
-                .put(&key, list, Condition::Always, Class::Private);
-            put.map_err(Error::bucket("storing", &key))?;
+                .put(&key, list, Condition::Is(tag), Class::Private)
+            {
+                Ok(_) | Err(BucketError::Unclear(_)) => {}
+                Err(error) => return Err(Error::bucket("storing", &key)(error)),
+            }
         }
         Ok((parent, is_whole))
     }

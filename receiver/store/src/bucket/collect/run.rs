@@ -369,7 +369,9 @@ impl Run<'_> {
         Ok(reached.into_iter().collect())
     }
 
-    fn read_spared(&self, epoch: u64) -> Result<Vec<ObjectId>, Error> {
+    /// Returns what sessions spare, and what the commits among that reach: one may be there with
+    /// all of it, left from before, and a session that spares it may not have got further.
+    fn read_spared(&mut self, epoch: u64) -> Result<Vec<ObjectId>, Error> {
         let prefix = spared_in(epoch);
         let entries = self.client.list_all(&prefix);
         let entries = entries.map_err(Error::bucket("listing", &prefix))?;
@@ -380,6 +382,14 @@ impl Run<'_> {
             let list = found.and_then(|found| decode_ids(&found.content));
             spared.extend(list.ok_or_else(|| damaged(&entry.key))?.iter());
         }
+        let is_commit = |id: &&ObjectId| id.kind == ObjectKind::Commit;
+        let commits: Vec<_> = spared
+            .iter()
+            .filter(is_commit)
+            .map(|id| id.checksum)
+            .collect();
+        let below = &mut |id| spared.push(id);
+        self.reach.walk(&Lists::default(), [], commits, below)?;
         Ok(spared)
     }
 

@@ -139,9 +139,11 @@ impl BucketPush {
         };
         let membership = &writer.membership;
         let named = || {
-            lists
-                .iter()
-                .flat_map(|list| list.objects().map(|(id, _)| id))
+            lists.iter().flat_map(|list| {
+                // The commit, too: with it goes the list itself (R5).
+                let commit = std::iter::once(ObjectId::commit(list.commit()));
+                commit.chain(list.objects().map(|(id, _)| id))
+            })
         };
         let (spare, _) = membership.doubtful(named());
         if !spare.is_empty() {
