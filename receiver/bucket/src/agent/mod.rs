@@ -59,3 +59,107 @@ impl Started {
         Agent::new(self.stream, self.child, &self.settings)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufReader;
+    use std::sync::Arc;
+    use std::thread::{self, JoinHandle};
+
+    use artifact_store::bucket::{
+        BucketError, Class, Client, Condition, Key, Memory, Outcome, SystemClock, Window,
+    };
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// Runs an agent for a bucket in memory in a thread, and returns its client and that thread.
+    fn agent(memory: &Memory) -> (Client, JoinHandle<io::Result<()>>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let bucket = Arc::new(memory.clone());
+        let serves = thread::spawn(move || {
+            let mut reader = BufReader::new(theirs.try_clone()?);
+            let settings = wire::read::<Settings>(&mut reader)?;
+            assert!(settings.is_some());
+            wire::write(&theirs, &wire::Ready::Ok(()), &[])?;
+            serve::pass_on(&bucket, reader, theirs)
+        });
+        // In the place of the process, which only has to be waited for.
+        let child = Command::new("true").spawn().unwrap();
+        let settings = Settings::new("s3://abc".parse().unwrap());
+        let agent = Agent::new(ours, child, &settings).unwrap();
+        (Client::new(Arc::new(agent), Arc::new(SystemClock)), serves)
+    }
+
+    fn key(text: &str) -> Key {
+        Key::new(text).unwrap()
+    }
+
+    #[test]
+    fn many_requests_go_through_an_agent_which_ends_with_its_client() {
+        let memory = Memory::new();
+        let (client, serves) = agent(&memory);
+        let window = Window::new(client.clone());
+        for number in 0..300 {
+            let content = Bytes::from(vec![7; number * 100]);
+            window
+                .put(key(&format!("k{number:03}")), content, Class::Object)
+                .unwrap();
+        }
+        let keys: Vec<Key> = (0..300)
+            .map(|number| key(&format!("k{number:03}")))
+            .collect();
+        let found = window.get_all(&keys).unwrap();
+        for (number, found) in found.into_iter().enumerate() {
+            assert_eq!(found.unwrap().content.len(), number * 100);
+        }
+        let put = client.put(&keys[0], Bytes::new(), Condition::New, Class::Current);
+        assert_eq!(put, Ok(Outcome::NotMet));
+        assert_eq!(client.list_all("k1").unwrap().len(), 100);
+        drop((window, client));
+        serves.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn an_agent_deletes_nothing_that_readers_see() {
+        let memory = Memory::new();
+        let (client, _serves) = agent(&memory);
+        let (own, visible) = (
+            key("extensions/artifact-cache/pending/1"),
+            key("refs/heads/a"),
+        );
+        for key in [&own, &visible] {
+            client
+                .put(key, Bytes::new(), Condition::Always, Class::Private)
+                .unwrap();
+        }
+        client.delete(std::slice::from_ref(&own)).unwrap();
+        let refused = client.delete(&[own, visible.clone()]);
+        assert!(
+            matches!(refused, Err(BucketError::Refused(_))),
+            "{refused:?}"
+        );
+        assert!(memory.objects().contains_key(&visible));
+    }
+
+    #[test]
+    fn the_death_of_an_agent_is_an_unclear_answer_to_everything() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let dies = thread::spawn(move || {
+            let mut reader = BufReader::new(theirs.try_clone().unwrap());
+            wire::read::<Settings>(&mut reader).unwrap();
+            wire::write(&theirs, &wire::Ready::Ok(()), &[]).unwrap();
+            wire::read::<wire::Asked>(&mut reader).unwrap();
+        });
+        let child = Command::new("true").spawn().unwrap();
+        let settings = Settings::new("s3://abc".parse().unwrap());
+        let agent = Agent::new(ours, child, &settings).unwrap();
+        let client = Client::new(Arc::new(agent), Arc::new(SystemClock));
+        let client = client.with_patience(std::time::Duration::ZERO);
+        for _ in 0..2 {
+            let error = client.get(&key("k")).unwrap_err();
+            assert!(matches!(error, BucketError::Unclear(_)), "{error:?}");
+        }
+        dies.join().unwrap();
+    }
+}

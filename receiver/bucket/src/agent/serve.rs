@@ -37,7 +37,7 @@ pub fn serve() -> io::Result<()> {
 }
 
 /// Passes requests to the bucket, and its answers back, until the client's end.
-fn pass_on(
+pub(super) fn pass_on(
     bucket: &Arc<impl Bucket>,
     mut reader: BufReader<UnixStream>,
     stream: UnixStream,
