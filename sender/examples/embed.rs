@@ -71,6 +71,9 @@ async fn share(
 /// Receives progress as events; a library prints nothing by itself.
 fn show(event: &SenderEvent) {
     if let SenderEvent::Answered { wanted, had } = event {
-        eprintln!("the server wants {wanted} objects more, and has {had}");
+        eprintln!(
+            "the server wants {} objects more, and has {had}",
+            wanted.len()
+        );
     }
 }

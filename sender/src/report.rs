@@ -66,10 +66,9 @@ impl Tally {
     pub(crate) fn count(&mut self, event: SenderEvent) {
         match event {
             SenderEvent::Welcomed(welcome) => self.server = Some(welcome),
-            SenderEvent::Answered { wanted, .. } | SenderEvent::Missing(wanted) => {
-                self.objects_wanted += wanted;
-            }
-            SenderEvent::Sent { objects, bytes } => {
+            SenderEvent::Answered { wanted, .. } => self.objects_wanted += wanted.len() as u64,
+            SenderEvent::Missing(wanted) => self.objects_wanted += wanted,
+            SenderEvent::Sent { objects, bytes, .. } => {
                 self.objects_sent += objects;
                 self.bytes_sent += bytes;
             }

@@ -12,6 +12,7 @@ mod join;
 mod list;
 mod origin;
 mod output;
+mod progress;
 mod pull;
 mod push;
 mod retry;

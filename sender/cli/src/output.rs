@@ -6,12 +6,9 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
 use artifact_protocol::{escape, escape_json, exit};
-use artifact_puller::Event;
-use artifact_sender::{Remote, SenderEvent};
-use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::HumanCount;
 use serde_json::{Value, json};
 
 use crate::args::Args;
@@ -21,22 +18,45 @@ use crate::trouble::Trouble;
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
-    bar: bool,
+    /// Whether a person looks at standard error.
+    terminal: bool,
     /// The reason why a result could not be printed.
     unwritable: OnceLock<String>,
     /// The state that an interruption would leave now, in words.
     meanwhile: Mutex<String>,
 }
 
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progressing {
+    /// For people at a terminal: by one line that changes.
+    Bar,
+    /// For people who read a log: by a line now and then.
+    Lines,
+    /// For programs: by an object now and then.
+    Objects,
+    /// Not at all.
+    Nothing,
+}
+
 impl Output {
     pub(crate) fn new(args: &Args) -> Self {
-        let bar = !args.quiet && !args.json && io::stderr().is_terminal();
         Self {
             json: args.json,
             quiet: args.quiet,
-            bar,
+            terminal: io::stderr().is_terminal(),
             unwritable: OnceLock::new(),
             meanwhile: Mutex::new("nothing was changed".to_owned()),
+        }
+    }
+
+    /// Returns how progress is shown.
+    pub(crate) const fn progress(&self) -> Progressing {
+        match self {
+            Self { json: true, .. } => Progressing::Objects,
+            Self { quiet: true, .. } => Progressing::Nothing,
+            Self { terminal: true, .. } => Progressing::Bar,
+            Self { .. } => Progressing::Lines,
         }
     }
 
@@ -56,7 +76,10 @@ impl Output {
             .unwrap_or_else(PoisonError::into_inner);
         let text = format!("interrupted: {text}");
         self.object(&json!({ "event": "error", "text": text, "advice": null }));
-        let clear = if self.bar { "\r\x1b[K" } else { "" };
+        let clear = match self.progress() {
+            Progressing::Bar => "\r\x1b[K",
+            Progressing::Lines | Progressing::Objects | Progressing::Nothing => "",
+        };
         let _ = writeln!(io::stderr(), "{clear}artifact-cache: {text}");
     }
 
@@ -99,10 +122,10 @@ impl Output {
         }
     }
 
-    /// Prints a result for programs.
+    /// Prints a result for programs: the event first, for whoever looks no further.
     pub(crate) fn object(&self, value: &Value) {
         if self.json {
-            self.print(escape_json(&value.to_string()));
+            self.print(escape_json(&event_first(value.clone())));
         }
     }
 
@@ -148,194 +171,16 @@ impl Output {
     pub(crate) fn remote_line(&self, line: &str) {
         let _ = writeln!(io::stderr(), "remote: {}", escape(line));
     }
-
-    pub(crate) fn pull_progress(&self) -> PullProgress<'_> {
-        self.meanwhile(
-            "only the refs named above were set, and all fetched objects are kept: run the same \
-             command again to fetch the rest"
-                .to_owned(),
-        );
-        let bar = hidden_bar();
-        if self.bar {
-            bar.set_draw_target(ProgressDrawTarget::stderr());
-            bar.enable_steady_tick(TICK);
-        }
-        PullProgress {
-            output: self,
-            bar,
-            started: Instant::now(),
-            wanted: 0,
-            extent: 0,
-            told: Duration::ZERO,
-        }
-    }
-
-    pub(crate) fn progress<'a>(&'a self, remote: &'a Remote) -> Progress<'a> {
-        Progress {
-            output: self,
-            remote,
-            bar: hidden_bar(),
-            visible: self.bar,
-            started: Instant::now(),
-            wanted: 0,
-            had: 0,
-            sent: 0,
-            bytes: 0,
-        }
-    }
 }
 
-/// The progress of a pull: a line on a terminal, or an object now and then for programs.
-pub(crate) struct PullProgress<'a> {
-    output: &'a Output,
-    bar: ProgressBar,
-    started: Instant,
-    wanted: u64,
-    // All bytes to come, if they are known.
-    extent: u64,
-    // How long the pull had taken when a program was last told.
-    told: Duration,
-}
-
-impl PullProgress<'_> {
-    pub(crate) fn show(&mut self, event: Event) {
-        match event {
-            Event::Wanted { objects } => self.wanted = objects,
-            Event::Extent { objects, bytes } => {
-                self.wanted = objects;
-                self.extent = bytes;
-            }
-            Event::Fetched { objects, bytes } => self.draw(objects, bytes),
-            Event::Publishing => self.bar.set_message("writing to the disk"),
-            _ => {}
-        }
-    }
-
-    fn draw(&mut self, fetched: u64, bytes: u64) {
-        let took = self.started.elapsed();
-        let wanted = self.wanted.max(fetched);
-        if self.output.json && took >= self.told + TELL_EVERY {
-            self.told = took;
-            self.output.object(&json!({
-                "event": "progress",
-                "objects_fetched": fetched,
-                "objects_wanted": wanted,
-                "bytes_fetched": bytes,
-                "seconds": took.as_secs_f64(),
-            }));
-        }
-        let seconds = took.as_secs_f64().max(0.001);
-        let mut text = format!(
-            "{} of {} objects, {}, {}/s",
-            HumanCount(fetched),
-            HumanCount(wanted),
-            DecimalBytes(bytes),
-            DecimalBytes((bytes as f64 / seconds) as u64),
-        );
-        if took > FORETELL_AFTER {
-            let (done, all) = match self.extent {
-                0 => (fetched, wanted),
-                extent => (bytes, extent),
-            };
-            let left = seconds * all.saturating_sub(done) as f64 / done.max(1) as f64;
-            text.push_str(&format!(", about {left:.0} s left"));
-        }
-        self.bar.set_message(text);
-    }
-
-    pub(crate) fn finish(&self) -> Duration {
-        self.bar.finish_and_clear();
-        self.started.elapsed()
-    }
-}
-
-/// The progress line of a push; only on a terminal.
-pub(crate) struct Progress<'a> {
-    output: &'a Output,
-    remote: &'a Remote,
-    bar: ProgressBar,
-    visible: bool,
-    started: Instant,
-    wanted: u64,
-    had: u64,
-    sent: u64,
-    bytes: u64,
-}
-
-impl Progress<'_> {
-    pub(crate) fn show(&mut self, event: &SenderEvent) {
-        self.foresee(event);
-        match event {
-            SenderEvent::Welcomed(_) => self.begin(),
-            SenderEvent::RefStatus(_) => self.bar.set_message("comparing"),
-            SenderEvent::Answered { wanted, had } => {
-                self.wanted += wanted;
-                self.had += had;
-                self.draw();
-            }
-            SenderEvent::Sent { objects, bytes } => {
-                self.sent += objects;
-                self.bytes += bytes;
-                self.draw();
-            }
-            SenderEvent::Missing(count) => self.wanted += count,
-            SenderEvent::Staged(staged) if staged.objects == self.wanted => {
-                self.bar.set_message("the server syncs to disk");
-            }
-            SenderEvent::Staged(_) => {}
-            SenderEvent::Finalized(_) => self.bar.set_message("the server updates its summary"),
-            SenderEvent::Summary(_) => self.bar.finish_and_clear(),
-        }
-    }
-
-    pub(crate) fn finish(&self) -> Duration {
-        self.bar.finish_and_clear();
-        self.started.elapsed()
-    }
-
-    /// Sets the text to print if the user interrupts.
-    fn foresee(&self, event: &SenderEvent) {
-        let remote = self.remote;
-        let text = match event {
-            SenderEvent::Welcomed(_) => format!("nothing was changed at {remote}"),
-            SenderEvent::Staged(staged) if staged.objects == self.wanted => format!(
-                "{remote} has all objects, and may have set the refs by now: run the same command \
-                 again to make sure"
-            ),
-            SenderEvent::Staged(staged) => format!(
-                "no ref was changed at {remote}, which keeps the {} that it has verified: run \
-                 the same command again to send the rest",
-                counted(staged.objects, "object")
-            ),
-            SenderEvent::Finalized(_) => format!("{remote} has set the refs"),
-            SenderEvent::RefStatus(_)
-            | SenderEvent::Answered { .. }
-            | SenderEvent::Sent { .. }
-            | SenderEvent::Missing(_)
-            | SenderEvent::Summary(_) => return,
-        };
-        self.output.meanwhile(text);
-    }
-
-    /// Until the server answers, the terminal belongs to the questions of `ssh`.
-    fn begin(&mut self) {
-        self.started = Instant::now();
-        if self.visible {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-            self.bar.enable_steady_tick(TICK);
-        }
-    }
-
-    fn draw(&self) {
-        let rate = self.bytes as f64 / self.started.elapsed().as_secs_f64().max(0.001);
-        self.bar.set_message(format!(
-            "{} of {} objects, {}, {}/s, {} already there",
-            HumanCount(self.sent),
-            HumanCount(self.wanted),
-            DecimalBytes(self.bytes),
-            DecimalBytes(rate as u64),
-            HumanCount(self.had),
-        ));
+fn event_first(mut value: Value) -> String {
+    let event = value
+        .as_object_mut()
+        .and_then(|fields| fields.remove("event"));
+    let (event, rest) = (event.unwrap_or_default(), value.to_string());
+    match rest.strip_prefix('{') {
+        Some("}") | None => format!("{{\"event\":{event}}}"),
+        Some(rest) => format!("{{\"event\":{event},{rest}"),
     }
 }
 
@@ -350,21 +195,16 @@ pub(crate) fn unwritable(why: impl Display) -> String {
     format!("cannot write to standard output: {why}")
 }
 
-fn hidden_bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-        bar.set_style(style);
-    }
-    bar
-}
-
-const TICK: Duration = Duration::from_millis(100);
-const TELL_EVERY: Duration = Duration::from_secs(1);
-const FORETELL_AFTER: Duration = Duration::from_secs(3);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_begins_with_its_event_and_has_all_other_fields() {
+        let value = json!({ "a": 1, "event": "done", "z": [] });
+        assert_eq!(event_first(value), r#"{"event":"done","a":1,"z":[]}"#);
+        assert_eq!(event_first(json!({ "event": "x" })), r#"{"event":"x"}"#);
+    }
 
     #[test]
     fn json_can_be_shown_and_means_the_same() {

@@ -21,6 +21,7 @@ use crate::address::Address;
 use crate::args::{self, Args};
 use crate::config::Cache;
 use crate::output::{Output, counted};
+use crate::progress::PullProgress;
 use crate::pull::stream::Came;
 use crate::retry::retrying;
 use crate::trouble::Trouble;
@@ -137,7 +138,7 @@ async fn pull_files(
     wanted: &mut Wanted,
     output: &Output,
 ) -> Result<(), Trouble> {
-    let mut progress = output.pull_progress();
+    let mut progress = PullProgress::new(output);
     let pulled = puller.from(origin, |event| progress.show(event)).await;
     let took = progress.finish();
     let report = pulled.map_err(|error| Trouble::of_pull(&error, origin))?;

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::args::{self, Args};
 use crate::output::{Output, counted};
+use crate::progress::PushProgress;
 use crate::retry::retrying;
 use crate::trouble::{Trouble, Witness};
 use crate::{AGENT, caches, session, signals};
@@ -78,7 +79,7 @@ async fn ask(
         "{}; asking the server whether the push is done",
         trouble.text
     ));
-    let Ok(push) = prepare(args) else {
+    let Ok((_, push)) = prepare(args) else {
         return Err(trouble);
     };
     let push = push.dry_run(true);
@@ -113,8 +114,11 @@ async fn push_once(
     output: &Output,
     is_unsettled: &mut bool,
 ) -> Result<Report, Trouble> {
-    let push = prepare(args).map_err(|error| Trouble::new(error, remote, &Witness::default()))?;
-    let mut progress = output.progress(remote);
+    let (repository, push) =
+        prepare(args).map_err(|error| Trouble::new(error, remote, &Witness::default()))?;
+    let commits = args.refs.iter();
+    let commits = commits.filter_map(|name| repository.resolve(name.as_str()).ok());
+    let mut progress = PushProgress::new(output, remote, &repository, commits.collect());
     let result = push_in_sessions(push, remote, all, output, async |push, connection| {
         let stop = async {
             let _ = signals::told_to_stop().await;
@@ -167,9 +171,10 @@ async fn push_in_sessions(
     })
 }
 
-fn prepare(args: &args::Push) -> Result<Push, Error> {
+fn prepare(args: &args::Push) -> Result<(Arc<Repository>, Push), Error> {
     let repository = Repository::open(&args.repo)?.with_compression(args.compression);
-    let mut push = Push::new(Arc::new(repository))
+    let repository = Arc::new(repository);
+    let mut push = Push::new(Arc::clone(&repository))
         .agent(AGENT)
         .force(args.force)
         .dry_run(args.dry_run)
@@ -180,7 +185,7 @@ fn prepare(args: &args::Push) -> Result<Push, Error> {
     for name in &args.refs {
         push = push.reference(name)?;
     }
-    Ok(push)
+    Ok((repository, push))
 }
 
 fn show(report: &Report, remote: &Remote, args: &args::Push, took: Duration, output: &Output) {

@@ -1,6 +1,6 @@
 //! A repository on this machine, and its parents.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -218,9 +218,33 @@ impl Repository {
         self.or_parent(own, |parent| parent.read(id))
     }
 
+    /// Returns a path at which a commit has a file, for people to recognise it by. Of several paths
+    /// any may be returned.
+    ///
+    /// Reads as many directories as it takes to find the file.
+    pub fn path_of(&self, commit: Checksum, file: Checksum) -> Result<Option<String>, Error> {
+        let mut dirs = vec![(String::new(), self.commit(commit)?.tree)];
+        let mut seen = HashSet::new();
+        while let Some((path, tree)) = dirs.pop() {
+            if !seen.insert(tree) {
+                continue;
+            }
+            let id = ObjectId::new(ObjectKind::Dirtree, tree);
+            let bytes = self.metadata(id)?;
+            let dirtree = Dirtree::parse(&bytes);
+            let dirtree = dirtree.map_err(|source| self.place(id).error(source.into()))?;
+            if let Some((name, _)) = dirtree.files().find(|(_, checksum)| *checksum == file) {
+                return Ok(Some(format!("{path}{name}")));
+            }
+            let below = dirtree.dirs();
+            dirs.extend(below.map(|(name, tree, _)| (format!("{path}{name}/"), tree)));
+        }
+        Ok(None)
+    }
+
     /// Returns the length in bytes of an object's file, or `None` if there is none. Does not open
     /// it. In a bare repository, content is shorter once it is compressed.
-    pub(crate) fn file_len(&self, id: ObjectId) -> Result<Option<u64>, Error> {
+    pub fn file_len(&self, id: ObjectId) -> Result<Option<u64>, Error> {
         let stat = self.files.stat(&self.relative_path(id));
         let stat = stat.map_err(|fault| self.place(id).error(fault.into()))?;
         match (stat, &self.parent) {

@@ -58,6 +58,7 @@ impl Files {
         let sent = SenderEvent::Sent {
             objects: u64::from(left == 0),
             bytes: bytes.len() as u64,
+            large: None,
         };
         self.send(bytes, core);
         core.tell(sent);

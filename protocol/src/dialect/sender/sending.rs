@@ -119,8 +119,10 @@ impl Sending {
                 self.offering = false;
                 self.exhausted = exhausted;
                 self.answers = ids.iter().map(|id| (*id, false)).collect();
-                let wanted = ids.len() as u64;
-                core.tell(SenderEvent::Answered { wanted, had: 0 });
+                core.tell(SenderEvent::Answered {
+                    wanted: ids.clone(),
+                    had: 0,
+                });
                 self.ids = ids.into();
             }
             (SourceOp::Fetch(ids), SourceOutcome::Fetched(objects))

@@ -14,6 +14,7 @@ mod greeting;
 mod quota;
 mod transfer;
 
+use artifact_formats::ObjectId;
 use bytes::{Bytes, BytesMut};
 
 use self::early::Early;
@@ -66,7 +67,7 @@ pub enum SenderEvent {
     /// The server answered an offer.
     Answered {
         /// Ids that it wants.
-        wanted: u64,
+        wanted: Vec<ObjectId>,
         /// Ids that it has; objects beneath them were not even offered.
         had: u64,
     },
@@ -76,6 +77,8 @@ pub enum SenderEvent {
         objects: u64,
         /// Stored bytes in this event.
         bytes: u64,
+        /// The large object of which they are a piece.
+        large: Option<ObjectId>,
     },
     /// The server verified objects; these are the totals.
     Staged(Staged),

@@ -188,7 +188,7 @@ impl Transfer {
             return Err(Violation::Rule(rule).into());
         }
         self.unanswered_ids -= offered.len();
-        let (mut wanted, mut had) = (0, 0);
+        let (mut wanted, mut had) = (Vec::new(), 0);
         let dry_run = core.is_dry_run();
         for (id, is_wanted) in offered.into_iter().zip(want.wanted) {
             self.answers.push((id, !is_wanted));
@@ -199,12 +199,12 @@ impl Transfer {
             if self.unneeded.contains(&id) {
                 continue;
             }
-            wanted += 1;
+            wanted.push(id);
             if !dry_run {
                 self.wanted.push_back(id);
             }
         }
-        self.quota.want(wanted, &core.limits)?;
+        self.quota.want(wanted.len() as u64, &core.limits)?;
         if self.offering == Offering::Waiting {
             self.offering = Offering::Ready;
         }
@@ -352,6 +352,7 @@ impl Transfer {
         let sent = SenderEvent::Sent {
             objects: last.into(),
             bytes: bytes.len() as u64,
+            large: Some(id),
         };
         if !bytes.is_empty() {
             core.outputs.send(&Frame::ObjectChunk(ObjectChunk {
@@ -378,6 +379,7 @@ fn send_pack(pack: Pack, core: &mut Core) {
     let sent = SenderEvent::Sent {
         objects: pack.objects.len() as u64,
         bytes: lens.sum(),
+        large: None,
     };
     core.outputs.send(&Frame::Pack(pack));
     core.outputs.push(sent);

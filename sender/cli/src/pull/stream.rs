@@ -10,6 +10,7 @@ use crate::address::Address;
 use crate::args::Args;
 use crate::config::Cache;
 use crate::output::Output;
+use crate::progress::PullProgress;
 use crate::trouble::Trouble;
 use crate::{origin, session};
 
@@ -49,7 +50,7 @@ pub(super) async fn pull(
         return Ok(Came::Files(None));
     }
     for holds in [Holds::Something, Holds::Nothing] {
-        let mut progress = output.pull_progress();
+        let mut progress = PullProgress::new(output);
         let talked = session::run(remote, args, output, async |connection, dialect| {
             if dialect.is_some() {
                 return Ok(Talked::NotServed(None));
