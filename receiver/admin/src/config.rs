@@ -11,7 +11,7 @@ use artifact_store::{Allowance, SummaryMode};
 use serde_json::json;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
 
-use crate::{complain, say, tell};
+use crate::{complain, tell};
 
 /// Check the server's configuration, or show it
 #[derive(Debug, clap::Args)]
@@ -35,6 +35,9 @@ enum Action {
         /// Also print the defaults of what the file does not set
         #[arg(long)]
         effective: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
         /// The file [default: /etc/artifact-cache.toml]
         file: Option<PathBuf>,
     },
@@ -52,8 +55,19 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<u8> {
         }
     };
     match (&args.command, config) {
-        (Action::Show { effective, .. }, config) => {
-            say(print(&config.unwrap_or_default(), *effective).trim_end());
+        (
+            Action::Show {
+                effective, json, ..
+            },
+            config,
+        ) => {
+            let text = print(&config.unwrap_or_default(), *effective);
+            let settings = match json {
+                true => toml::from_str(&text)?,
+                false => serde_json::Value::Null,
+            };
+            let fields = json!({ "file": shown.display().to_string(), "settings": settings });
+            tell(*json, "settings", &fields, text.trim_end());
         }
         (Action::Check { json, .. }, None) => {
             let shown = shown.display().to_string();

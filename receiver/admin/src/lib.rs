@@ -181,3 +181,21 @@ fn complain_of_output(why: &str) {
 
 /// The reason why a result could not be printed.
 static UNWRITABLE: OnceLock<String> = OnceLock::new();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_that_reports_can_report_as_json() {
+        let mut left: Vec<_> = command().get_subcommands().cloned().collect();
+        while let Some(command) = left.pop() {
+            let name = command.get_name();
+            let mut args = command.get_arguments();
+            let is_script = name == "completions";
+            let has_json = args.any(|arg| arg.get_long() == Some("json"));
+            assert!(has_json || is_script || command.has_subcommands(), "{name}");
+            left.extend(command.get_subcommands().cloned());
+        }
+    }
+}

@@ -488,7 +488,9 @@ fn with_json_every_command_prints_objects_that_begin_with_their_event() {
     let authorize = [&["authorize", "--json"], &named[..], &files].concat();
     let revoke = [&["revoke", "--json", "ci"], &files[..]].concat();
     for (args, events) in [
-        (&["status", "--json", "server"][..], &["status"][..]),
+        (&["init", "--json", "server"][..], &["found"][..]),
+        (&["init", "--json", "another"], &["created"]),
+        (&["status", "--json", "server"], &["status"]),
         (
             &["remove", "--json", "-n", "server", "p/e/1"],
             &["would-remove"],
@@ -504,6 +506,10 @@ fn with_json_every_command_prints_objects_that_begin_with_their_event() {
         (&["page", "--json", "--out", "pages", "server"], &["page"]),
         (&authorize, &["change", "change"]),
         (&["config", "check", "--json", "config"], &["config"]),
+        (
+            &["config", "show", "--json", "--effective", "config"],
+            &["settings"],
+        ),
         (&revoke, &["change", "change"]),
     ] {
         let said = place.admin(args).success().unwrap();
@@ -514,6 +520,13 @@ fn with_json_every_command_prints_objects_that_begin_with_their_event() {
         });
         assert_eq!(begins.collect::<Vec<_>>(), events, "{args:?}: {said}");
     }
+    let samples = place.admin(&["metrics", "--json", "server"]);
+    let samples = samples.success().unwrap();
+    let is_sample = |line: &str| line.starts_with("{\"event\":\"sample\",");
+    assert!(
+        samples.lines().count() > 20 && samples.lines().all(is_sample),
+        "{samples}"
+    );
     let left = |name: &str| fs::read_to_string(place.dir.path().join(name)).unwrap();
     assert_eq!((left("config").trim(), left("keys").as_str()), ("", ""));
 

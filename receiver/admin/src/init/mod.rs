@@ -11,8 +11,9 @@ use artifact_sandbox::privilege;
 use artifact_store::bucket::upkeep;
 use nix::unistd::User;
 use ostree::gio;
+use serde_json::json;
 
-use crate::{bucket, say};
+use crate::{bucket, say, tell};
 
 /// Create the repository of a cache.
 ///
@@ -27,6 +28,9 @@ pub(crate) struct Init {
     owner: Option<String>,
     #[command(flatten)]
     servers: serve::Servers,
+    /// Print one JSON object a line: what was done, and what is left to do
+    #[arg(long)]
+    json: bool,
     /// Directory to create, which may exist if it is empty; or s3://bucket/prefix
     repo: PathBuf,
 }
@@ -45,8 +49,8 @@ pub(crate) fn run(args: &Init) -> anyhow::Result<u8> {
         give(path, owner.as_ref())?;
     }
     let make = || match exists {
-        true => mend(path),
-        false => create(path),
+        true => mend(path, args.json),
+        false => create(path, args.json),
     };
     match &owner {
         Some(user) if args.servers.serve => {
@@ -54,7 +58,7 @@ pub(crate) fn run(args: &Init) -> anyhow::Result<u8> {
             privilege::act_as(user.uid.as_raw(), user.gid.as_raw(), make)
                 .with_context(|| format!("cannot act as user {}", user.name))??;
             let repo = path.canonicalize().unwrap_or_else(|_| path.clone());
-            args.servers.configure(&repo, &user.name)?;
+            args.servers.configure(&repo, &user.name, args.json)?;
             return Ok(exit::DONE);
         }
         Some(user) if nix::unistd::geteuid().is_root() => {
@@ -64,7 +68,7 @@ pub(crate) fn run(args: &Init) -> anyhow::Result<u8> {
         _ => crate::become_owner_of(path)?,
     }
     make()?;
-    if !exists {
+    if !exists && !args.json {
         show_sshd_config(path, args.owner.as_deref().unwrap_or("artifacts"));
     }
     Ok(exit::DONE)
@@ -75,11 +79,12 @@ fn in_bucket(args: &Init) -> anyhow::Result<u8> {
         bail!("--owner and --serve are for repositories on this machine");
     }
     let client = bucket::open(&args.repo, None)?;
-    let address = args.repo.display();
-    say(&match upkeep::init(&client)? {
-        true => format!("created a cache in {address}"),
-        false => format!("{address} is a cache already"),
-    });
+    let address = args.repo.display().to_string();
+    let (event, text) = match upkeep::init(&client)? {
+        true => ("created", format!("created a cache in {address}")),
+        false => ("found", format!("{address} is a cache already")),
+    };
+    tell(args.json, event, &json!({ "repo": address }), &text);
     Ok(exit::DONE)
 }
 
@@ -110,24 +115,22 @@ fn give(path: &Path, owner: Option<&User>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn mend(path: &Path) -> anyhow::Result<()> {
+fn mend(path: &Path, json: bool) -> anyhow::Result<()> {
     artifact_store::mend(path)?;
-    let shown = path.display();
-    say(&format!(
-        "{shown} is an archive repository already, and can serve as a cache"
-    ));
+    let shown = path.display().to_string();
+    let text = format!("{shown} is an archive repository already, and can serve as a cache");
+    tell(json, "found", &json!({ "repo": shown }), &text);
     Ok(())
 }
 
-fn create(path: &Path) -> anyhow::Result<()> {
+fn create(path: &Path, json: bool) -> anyhow::Result<()> {
     ostree::Repo::new_for_path(path)
         .create(ostree::RepoMode::Archive, gio::Cancellable::NONE)
         .with_context(|| format!("cannot create a repository in {}", path.display()))?;
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    say(&format!(
-        "created an archive repository in {}",
-        path.display()
-    ));
+    let shown = path.display().to_string();
+    let text = format!("created an archive repository in {shown}");
+    tell(json, "created", &json!({ "repo": shown }), &text);
     Ok(())
 }
 
@@ -176,7 +179,8 @@ fn check(path: &Path) -> anyhow::Result<()> {
     if config.mode != RepoMode::Archive {
         bail!(
             "{shown} is a repository of mode {}, and only archives can be pulled from over https: \
-             choose another directory, or convert it with `ostree pull-local`",
+             choose another directory, or make an archive of it, `ostree init --mode=archive \
+             --repo={shown}.archive && ostree pull-local --repo={shown}.archive {shown}`",
             config.mode.as_str()
         );
     }

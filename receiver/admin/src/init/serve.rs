@@ -11,8 +11,9 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 use artifact_page::PullUrl;
+use serde_json::json;
 
-use crate::say;
+use crate::{say, tell};
 
 /// The options of `init` that concern the servers.
 #[derive(Debug, clap::Args)]
@@ -62,14 +63,14 @@ impl Servers {
     }
 
     /// Configures the servers of a repository, and prints what is left to do.
-    pub(super) fn configure(&self, repo: &Path, owner: &str) -> anyhow::Result<()> {
+    pub(super) fn configure(&self, repo: &Path, owner: &str, json: bool) -> anyhow::Result<()> {
         let host = host_name();
         let url = match &self.pull_url {
             Some(url) => url.as_str().to_owned(),
             None => format!("https://{host}/artifacts"),
         };
         let sshd = Path::new(SSHD_DIR).join("artifact-cache.conf");
-        let is_new = create(&sshd, &sshd_text(owner, &url, repo))?;
+        let is_new = create(&sshd, &sshd_text(owner, &url, repo), json)?;
         if let Err(error) = run("sshd", &["-t"]) {
             if is_new {
                 fs::remove_file(&sshd)?;
@@ -79,10 +80,11 @@ impl Servers {
         let old = fs::read_to_string(DEFAULTS).unwrap_or_default();
         fs::write(DEFAULTS, with_repo(&old, repo))
             .with_context(|| format!("cannot write {DEFAULTS}"))?;
-        say(&format!("{DEFAULTS} names the repository"));
+        let text = format!("{DEFAULTS} names the repository");
+        tell(json, "wrote", &json!({ "file": DEFAULTS }), &text);
         for (file, name) in [(&self.cert, "cert.pem"), (&self.key, "key.pem")] {
             if let Some(file) = file {
-                link(file, &Path::new(CERTIFICATES).join(name))?;
+                link(file, &Path::new(CERTIFICATES).join(name), json)?;
             }
         }
         let mut left = Vec::new();
@@ -103,7 +105,13 @@ impl Servers {
                 "start the https server ({error}): systemctl start {SOCKET}"
             ));
         } else {
-            say(&format!("{SOCKET} is enabled, and serves {url}"));
+            let text = format!("{SOCKET} is enabled, and serves {url}");
+            tell(
+                json,
+                "enabled",
+                &json!({ "unit": SOCKET, "url": url }),
+                &text,
+            );
         }
         left.push(format!(
             "let a user in: artifact-cache-admin authorize --key alice.pub --name alice --push \
@@ -119,10 +127,13 @@ impl Servers {
             "remove old artifacts every week: systemctl enable --now artifact-cache-prune.timer"
                 .to_owned(),
         );
-        say("");
-        say("What is left to do:");
+        if !json {
+            say("");
+            say("What is left to do:");
+        }
         for step in left {
-            say(&format!("  - {step}"));
+            let text = format!("  - {step}");
+            tell(json, "to-do", &json!({ "text": step }), &text);
         }
         Ok(())
     }
@@ -157,11 +168,12 @@ fn with_repo(settings: &str, repo: &Path) -> String {
 }
 
 /// Creates a file, or accepts one with the same text. Returns whether it is new.
-fn create(path: &Path, text: &str) -> anyhow::Result<bool> {
-    let shown = path.display();
+fn create(path: &Path, text: &str, json: bool) -> anyhow::Result<bool> {
+    let shown = path.display().to_string();
+    let done = |event, text: String| tell(json, event, &json!({ "file": shown }), &text);
     match fs::read_to_string(path) {
         Ok(old) if old == text => {
-            say(&format!("{shown} is there already"));
+            done("kept", format!("{shown} is there already"));
             Ok(false)
         }
         Ok(_) => bail!(
@@ -170,7 +182,7 @@ fn create(path: &Path, text: &str) -> anyhow::Result<bool> {
         ),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             fs::write(path, text).with_context(|| format!("cannot write {shown}"))?;
-            say(&format!("wrote {shown}"));
+            done("wrote", format!("wrote {shown}"));
             Ok(true)
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {shown}")),
@@ -178,15 +190,17 @@ fn create(path: &Path, text: &str) -> anyhow::Result<bool> {
 }
 
 /// Makes a link to a file, in the place of an older link.
-fn link(file: &Path, link: &Path) -> anyhow::Result<()> {
-    let shown = link.display();
+fn link(file: &Path, link: &Path, json: bool) -> anyhow::Result<()> {
+    let shown = link.display().to_string();
     let file = std::path::absolute(file)?;
     fs::create_dir_all(CERTIFICATES).with_context(|| format!("cannot make {CERTIFICATES}"))?;
     if link.is_symlink() {
         fs::remove_file(link).with_context(|| format!("cannot replace {shown}"))?;
     }
     symlink(&file, link).with_context(|| format!("cannot make the link {shown}"))?;
-    say(&format!("{shown} is a link to {}", file.display()));
+    let file = file.display().to_string();
+    let text = format!("{shown} is a link to {file}");
+    tell(json, "linked", &json!({ "file": shown, "to": file }), &text);
     Ok(())
 }
 
@@ -248,9 +262,9 @@ mod tests {
     fn a_file_with_another_text_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        assert!(create(&path, "a\n").unwrap());
-        assert!(!create(&path, "a\n").unwrap());
-        assert!(create(&path, "b\n").is_err());
+        assert!(create(&path, "a\n", false).unwrap());
+        assert!(!create(&path, "a\n", false).unwrap());
+        assert!(create(&path, "b\n", false).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "a\n");
     }
 

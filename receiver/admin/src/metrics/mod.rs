@@ -11,11 +11,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use artifact_protocol::exit;
 use artifact_store::Catalogue;
+use serde_json::json;
 
 use crate::metrics::pushes::Pushes;
 use crate::metrics::text::Text;
-use crate::say;
 use crate::server::Server;
+use crate::{say, tell};
 
 /// Count pushes, refusals, room and refs for Prometheus.
 ///
@@ -32,6 +33,9 @@ pub(crate) struct WriteMetrics {
     /// The file to write, which gets its name when it is whole [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Print one JSON object a line, each with one number, in the place of Prometheus' own text
+    #[arg(long, conflicts_with = "out")]
+    json: bool,
     /// The repository
     repo: PathBuf,
 }
@@ -48,6 +52,13 @@ pub(crate) fn run(args: &WriteMetrics) -> anyhow::Result<u8> {
     tell_of_repository(&args.repo, &mut text)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     text.gauge("collected_timestamp_seconds", now);
+    if args.json {
+        for (name, labels, value) in text.samples() {
+            let sample = json!({ "name": name, "labels": labels, "value": value });
+            tell(true, "sample", &sample, "");
+        }
+        return Ok(exit::DONE);
+    }
     let text = text.finish();
     match &args.out {
         Some(path) => {

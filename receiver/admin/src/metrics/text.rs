@@ -1,5 +1,6 @@
 //! The text form of Prometheus, as node_exporter reads it from a file, and all series there are.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Text that grows by one series after the other. A name is one of [`SERIES`].
@@ -51,6 +52,22 @@ impl Text {
 
     pub(super) fn finish(self) -> String {
         self.0
+    }
+
+    /// Returns all numbers, each with its name and labels.
+    pub(super) fn samples(&self) -> impl Iterator<Item = (&str, BTreeMap<&str, &str>, f64)> {
+        let lines = self.0.lines().filter(|line| !line.starts_with('#'));
+        lines.filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            // Our labels are words: they contain neither commas nor quotes.
+            let labels = labels.trim_end_matches('}').split(',');
+            let labels = labels.filter_map(|label| {
+                let (key, word) = label.split_once('=')?;
+                Some((key, word.trim_matches('"')))
+            });
+            Some((name, labels.collect(), value.parse().ok()?))
+        })
     }
 
     fn head(&mut self, name: &str, kind: &str) {
