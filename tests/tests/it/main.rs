@@ -4,6 +4,7 @@
 //! test-extra` sets, adds the tests that need much time or disk.
 
 mod admin;
+mod advice;
 mod answers;
 mod bucket;
 mod chaos;
@@ -16,6 +17,7 @@ mod flatpak;
 mod hostile;
 mod join;
 mod libostree;
+mod manners;
 mod manual;
 mod metrics;
 mod old_clients;
