@@ -4,6 +4,7 @@
     reason = "clippy exempts test functions, not their helpers"
 )]
 
+mod collection;
 mod frames;
 mod pushes;
 mod transcripts;
