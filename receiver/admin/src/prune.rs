@@ -1,16 +1,18 @@
 //! `artifact-cache-admin prune`.
 
+mod place;
+
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
 use artifact_formats::{RefName, RefPattern, Size, counted};
 use artifact_protocol::{escape, exit};
-use artifact_store::{Pruned, Removal, StoredRef, SummaryConfig};
+use artifact_store::{Pruned, Removal, StoredRef};
 use serde_json::json;
 
+use self::place::Place;
 use crate::server::Server;
 use crate::{complain, tell};
 
@@ -26,6 +28,12 @@ use crate::{complain, tell};
 ///
 /// Pushes may run at the same time: they wait while objects are removed, and keep what they have
 /// sent.
+///
+/// In object storage, pushes do not wait, unless they need what is being removed. Instead, this
+/// waits: up to five minutes until each running push has taken note of what is to go, and up to half
+/// an hour for pushes that died without a word. If it is stopped, the next one goes on where this one
+/// stopped, after up to ten minutes. Uploads that were never completed go by a rule of the bucket's
+/// lifecycle.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Prune {
     #[command(flatten)]
@@ -48,15 +56,18 @@ pub(crate) struct Prune {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
-    /// The repository
+    /// In object storage, keep objects that were put within this time even if no ref reaches them;
+    /// it should be twice as long as the longest push
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "24h")]
+    grace: Duration,
+    /// The repository, or s3://bucket/prefix
     pub(crate) repo: PathBuf,
 }
 
 pub(crate) fn run(args: &Prune) -> anyhow::Result<u8> {
-    let summary = args.server.summary()?;
-    crate::become_owner_of(&args.repo)?;
+    let place = Place::open(args)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let refs = artifact_store::list_refs(&args.repo)?;
+    let refs = place.list_refs()?;
     let old = expired(&refs, args, i64::try_from(now)?);
     let (kept, old): (Vec<_>, Vec<_>) = old.into_iter().partition(|r| r.alias.is_some());
     for StoredRef { name, alias, .. } in kept {
@@ -79,20 +90,16 @@ pub(crate) fn run(args: &Prune) -> anyhow::Result<u8> {
             tell_of(args, "would-remove", name, &format!("would remove {name}"));
         }
         let going: Vec<_> = old.iter().map(|r| r.name.clone()).collect();
-        artifact_store::would_prune(&args.repo, &going)
+        place.would_prune(&going)
     } else {
-        remove(&old, args, &summary)?;
-        artifact_store::tidy(&args.repo)?;
-        artifact_store::prune(&args.repo, summary)
+        remove(&old, args, &place)?;
+        place.prune()
     };
     let Pruned {
         objects,
         removed,
         bytes,
-    } = pruned.with_context(|| {
-        let repo = args.repo.display();
-        format!("no objects were removed; `artifact-cache-admin fsck --repair {repo}` shows why")
-    })?;
+    } = pruned?;
     let done = if args.dry_run {
         "would remove"
     } else {
@@ -117,7 +124,7 @@ pub(crate) fn run(args: &Prune) -> anyhow::Result<u8> {
     Ok(exit::DONE)
 }
 
-fn remove(old: &[&StoredRef], args: &Prune, summary: &SummaryConfig) -> anyhow::Result<()> {
+fn remove(old: &[&StoredRef], args: &Prune, place: &Place<'_>) -> anyhow::Result<()> {
     let wanted: Vec<_> = old
         .iter()
         .map(|r| (r.name.clone(), Some(r.commit)))
@@ -125,7 +132,7 @@ fn remove(old: &[&StoredRef], args: &Prune, summary: &SummaryConfig) -> anyhow::
     if wanted.is_empty() {
         return Ok(());
     }
-    let removals = artifact_store::remove_refs(&args.repo, summary.clone(), &wanted)?;
+    let removals = place.remove_refs(&wanted)?;
     for ((name, _), removal) in wanted.iter().zip(removals) {
         match removal {
             Removal::Removed(_) | Removal::RemovedOther => {
@@ -202,6 +209,7 @@ mod tests {
             dry_run: false,
             allow_remove_all: false,
             json: false,
+            grace: Duration::ZERO,
             repo: PathBuf::new(),
         }
     }
