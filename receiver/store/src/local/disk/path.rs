@@ -6,10 +6,12 @@
 use std::fmt;
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName, RepoMode};
+use serde::{Deserialize, Serialize};
 
 /// A path below the root of a repository, without `.`, `..`, or an empty component. The root itself
 /// is the empty path, and the default.
-#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "String")]
 pub struct RepoPath(String);
 
 impl RepoPath {
@@ -259,6 +261,13 @@ impl RepoPath {
 impl fmt::Display for RepoPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() { "." } else { &self.0 })
+    }
+}
+
+impl From<String> for RepoPath {
+    fn from(path: String) -> Self {
+        let names = path.split('/').filter(|name| !name.is_empty());
+        names.fold(Self::root(), |path, name| path.child(name))
     }
 }
 

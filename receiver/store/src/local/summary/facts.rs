@@ -1,9 +1,10 @@
 //! The summary's data about one commit.
 
 use artifact_formats::{Checksum, Commit, SummaryRef};
+use serde::{Deserialize, Serialize};
 
 /// The data about a commit that is not partial.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Facts {
     /// Length of the commit object in bytes.
     pub(crate) len: u64,

@@ -16,6 +16,7 @@ use std::time::Duration;
 use std::{mem, thread};
 
 use artifact_formats::Checksum;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
@@ -25,7 +26,7 @@ use crate::local::repository::listing;
 use crate::local::summary::facts::Facts;
 
 /// All files from which a summary is made, by directory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Scan {
     pub(crate) dirs: BTreeMap<RepoPath, Dir>,
     /// The directories of objects at the time the refs' commits were looked up, as far as every
@@ -33,7 +34,7 @@ pub(crate) struct Scan {
     pub(crate) objects: BTreeMap<u8, Stamp>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Dir {
     /// `None` if the directory may change without a trace.
     pub(crate) stamp: Option<Stamp>,
@@ -43,7 +44,7 @@ pub(crate) struct Dir {
     pub(crate) files: Vec<File>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct File {
     /// The name in the directory.
     pub(crate) name: Box<str>,
@@ -54,11 +55,12 @@ pub(crate) struct File {
     /// The facts about the commit, if it exists and is complete.
     pub(crate) facts: Option<Facts>,
     /// Seconds since 1970 at the last modification that this scan saw; a record does not store it.
+    #[serde(skip)]
     pub(crate) modified: Option<i64>,
 }
 
 /// Distinguishes one state of a file or directory from its other states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     pub(crate) inode: u64,
     pub(crate) changed: (i64, u64),
