@@ -78,6 +78,14 @@ impl Agent {
 
 impl Bucket for Agent {
     fn start(&self, mut request: Request, then: Then) {
+        if request.content_len() > wire::CONTENT_MAX {
+            let what = request.describe();
+            let why = format!(
+                "{what}: {} bytes are too many for one request",
+                request.content_len()
+            );
+            return then(Err(BucketError::Broken(why)));
+        }
         let mut waiting = self.shared.waiting.lock();
         if waiting.is_over {
             drop(waiting);

@@ -1,6 +1,7 @@
 //! The agent's end: takes requests, and gives them to an engine.
 
 use std::io::{self, BufReader, BufWriter, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -8,6 +9,7 @@ use std::thread;
 
 use artifact_sandbox::Needs;
 use artifact_store::bucket::{Bucket, BucketError, Request};
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use crate::agent::wire::{self, Asked, Ready, Told};
@@ -69,29 +71,41 @@ pub(super) fn pass_on(
     Ok(())
 }
 
+/// Writes answers until nobody is left to send or to take one.
 fn write(answers: &Receiver<Told>, stream: UnixStream) {
-    let mut writer = BufWriter::with_capacity(BUFFER, stream);
+    let mut writer = BufWriter::with_capacity(BUFFER, &stream);
     while let Ok(first) = answers.recv() {
-        for mut told in std::iter::once(first).chain(answers.try_iter()) {
-            let content = wire::content_of_answer(&mut told.answer).map(std::mem::take);
-            if wire::write(&mut writer, &told, &content.unwrap_or_default()).is_err() {
-                return;
-            }
-        }
-        if writer.flush().is_err() {
+        let mut told = std::iter::once(first).chain(answers.try_iter());
+        let written = told.try_for_each(|told| write_answer(&mut writer, told));
+        if written.and_then(|()| writer.flush()).is_err() {
+            // The client must not wait for answers that nobody writes.
+            let _ = stream.shutdown(Shutdown::Both);
             return;
         }
     }
 }
 
-/// Returns why an agent makes no such request: a push deletes only what it alone has written.
+fn write_answer(writer: impl Write, mut told: Told) -> io::Result<()> {
+    let content = wire::content_of_answer(&mut told.answer).map(std::mem::take);
+    let mut content = content.unwrap_or_default();
+    if content.len() > wire::CONTENT_MAX {
+        let len = content.len();
+        let why = format!("an object of {len} bytes is longer than any that a store reads whole");
+        (told.answer, content) = (Err(BucketError::Broken(why)), Bytes::new());
+    }
+    wire::write(writer, &told, &content)
+}
+
+/// Returns why an agent makes no such request: a push deletes only its own notes, and a summary or
+/// signature that is no longer wanted.
 fn refused(request: &Request) -> Option<BucketError> {
     let Request::Delete { keys } = request else {
         return None;
     };
-    let visible = keys.iter().find(|key| !key.as_str().starts_with(OWN))?;
+    let may_go = |key: &str| key.starts_with(OWN) || SUMMARIES.contains(&key);
+    let kept = keys.iter().find(|key| !may_go(key.as_str()))?;
     Some(BucketError::Refused(format!(
-        "a push does not delete {visible}"
+        "a push does not delete {kept}"
     )))
 }
 
@@ -129,6 +143,66 @@ fn with_causes(error: &impl std::error::Error) -> String {
 }
 
 const OWN: &str = "extensions/artifact-cache/";
+const SUMMARIES: [&str; 2] = ["summary", "summary.sig"];
 const BUFFER: usize = 256 * 1024;
 /// Somewhat more than a window of the store's.
 const HELD_MAX: usize = 80 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use artifact_store::bucket::{Answer, Found, Key, Tag};
+
+    use super::*;
+
+    #[test]
+    fn only_notes_and_summaries_may_be_deleted() {
+        let delete = |key: &str| Request::Delete {
+            keys: vec![Key::new(key).unwrap()],
+        };
+        for key in [
+            "extensions/artifact-cache/pending/x",
+            "summary",
+            "summary.sig",
+        ] {
+            assert_eq!(refused(&delete(key)), None, "{key}");
+        }
+        for key in [
+            "config",
+            "refs/heads/a",
+            "objects/00/1.filez",
+            "summary/x",
+            "extensions/x",
+        ] {
+            assert!(refused(&delete(key)).is_some(), "{key}");
+        }
+    }
+
+    /// The client waited for ever for an answer that was too long to be sent.
+    #[test]
+    fn an_answer_that_is_too_long_is_an_error_and_the_next_one_arrives() {
+        let (answers, receiver) = mpsc::channel();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let writing = thread::spawn(move || write(&receiver, ours));
+        let found = |len| {
+            Ok(Answer::Found(Found {
+                content: vec![0; len].into(),
+                tag: Tag::new("t"),
+                modified: 0,
+            }))
+        };
+        for (number, len) in [(1, wire::CONTENT_MAX + 1), (2, 3)] {
+            let answer = found(len);
+            answers.send(Told { number, answer }).unwrap();
+        }
+        drop(answers);
+        let mut reader = BufReader::new(theirs);
+        let (first, _) = wire::read::<Told>(&mut reader).unwrap().unwrap();
+        assert!(
+            matches!(first.answer, Err(BucketError::Broken(_))),
+            "{first:?}"
+        );
+        let (second, content) = wire::read::<Told>(&mut reader).unwrap().unwrap();
+        assert_eq!((second.number, content.len()), (2, 3));
+        writing.join().unwrap();
+    }
+}

@@ -105,8 +105,8 @@ pub(super) fn read<T: DeserializeOwned>(mut from: impl Read) -> io::Result<Optio
 
 /// A thousand keys, or entries of a list, of the greatest length.
 const HEAD_MAX: usize = 4 * 1024 * 1024;
-/// The store asks for no larger piece at once.
-const CONTENT_MAX: usize = 128 * 1024 * 1024;
+/// The longest content in bytes: the store asks for no larger piece at once.
+pub(super) const CONTENT_MAX: usize = 128 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

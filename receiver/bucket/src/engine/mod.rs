@@ -23,8 +23,8 @@ use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, BackoffConfig, Error, GetOptions, GetRange, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, RetryConfig, UpdateVersion,
+    Attribute, Attributes, BackoffConfig, Error, GetOptions, GetRange, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, RetryConfig, UpdateVersion,
 };
 use rustls::crypto::ring;
 use tokio::runtime::{Builder, Handle};
@@ -285,22 +285,38 @@ impl Shared {
         after: Option<&Key>,
         most: u32,
     ) -> Result<Answer, BucketError> {
-        let options = PaginatedListOptions {
-            offset: after.map(|key| self.address.full(key.as_str())),
-            max_keys: usize::try_from(most.min(LIST_MAX)).ok(),
-            ..PaginatedListOptions::default()
-        };
         let full = self.address.full(prefix);
         let prefix = Some(full.as_str()).filter(|prefix| !prefix.is_empty());
-        let listed = self.store.list_paginated(prefix, options).await;
-        let listed = listed.map_err(|error| error_of(&error))?;
-        let mut entries = Vec::with_capacity(listed.result.objects.len());
-        for object in listed.result.objects {
+        let mut offset = after.map(|key| self.address.full(key.as_str()));
+        loop {
+            let options = PaginatedListOptions {
+                offset,
+                max_keys: usize::try_from(most.min(LIST_MAX)).ok(),
+                ..PaginatedListOptions::default()
+            };
+            let listed = self.store.list_paginated(prefix, options).await;
+            let listed = listed.map_err(|error| error_of(&error))?;
+            let (objects, more) = (listed.result.objects, listed.page_token.is_some());
+            offset = objects.last().map(|last| last.location.as_ref().to_owned());
+            let entries = self.entries(objects)?;
+            // A page may hold nothing but the keys of others.
+            if !entries.is_empty() || !more || offset.is_none() {
+                return Ok(Answer::Listed(Listed { entries, more }));
+            }
+        }
+    }
+
+    /// Returns the objects of a list whose keys a store may have written, and leaves out others.
+    fn entries(&self, objects: Vec<ObjectMeta>) -> Result<Vec<Entry>, BucketError> {
+        let mut entries = Vec::with_capacity(objects.len());
+        for object in objects {
             let full = object.location.as_ref();
             let relative = self.address.relative(full).ok_or_else(|| {
                 BucketError::Broken(format!("a list contains {full:?}, which was not asked for"))
             })?;
-            let key = Key::new(relative).map_err(|error| BucketError::Broken(error.to_string()))?;
+            let Ok(key) = Key::new(relative) else {
+                continue;
+            };
             entries.push(Entry {
                 key,
                 len: object.size,
@@ -308,10 +324,7 @@ impl Shared {
                 modified: seconds(object.last_modified.timestamp()),
             });
         }
-        Ok(Answer::Listed(Listed {
-            entries,
-            more: listed.page_token.is_some(),
-        }))
+        Ok(entries)
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<Answer, BucketError> {

@@ -200,9 +200,12 @@ impl Client {
                     Err(error) => return Some(Err(error)),
                 };
                 after = match listed.entries.last() {
-                    Some(last) if listed.more => Some(Some(last.key.clone())),
-                    // A page that is empty and not the last would never end.
-                    _ => None,
+                    _ if !listed.more => None,
+                    Some(last) => Some(Some(last.key.clone())),
+                    None => {
+                        let why = format!("listing {prefix}*: a page is empty and not the last");
+                        return Some(Err(BucketError::Broken(why)));
+                    }
                 };
                 page = listed.entries.into_iter();
             }
@@ -230,11 +233,13 @@ impl Client {
     pub fn call(&self, request: &Request) -> Result<Answer, BucketError> {
         let mut waits = self.waits();
         loop {
+            let started = self.clock.now();
             let error = match self.once(request.clone()) {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            match waits.before_repeating(request.is_repeatable(), &error) {
+            let took = self.clock.now().saturating_sub(started);
+            match waits.before_repeating(request.is_repeatable(), &error, took) {
                 Some(wait) => self.clock.sleep(wait),
                 None => return Err(error),
             }
@@ -283,13 +288,16 @@ impl Waits {
         self.waited.is_zero()
     }
 
-    /// Returns how long to wait, or `None` if the request must not be repeated, or often enough was.
-    /// A request that is not repeatable is repeated only if it surely was not executed.
+    /// Returns how long to wait after a request that failed and took this time; `None` if it must
+    /// not be repeated, or has taken long enough. A request that is not repeatable is repeated only
+    /// if it surely was not executed.
     pub(crate) fn before_repeating(
         &mut self,
         is_repeatable: bool,
         error: &BucketError,
+        took: Duration,
     ) -> Option<Duration> {
+        self.waited += took;
         let may_repeat = match error {
             BucketError::Busy(_) => true,
             BucketError::Unclear(_) => is_repeatable,
@@ -329,8 +337,8 @@ mod tests {
         let busy = BucketError::Busy(String::new());
         let unclear = BucketError::Unclear(String::new());
         let waits = |request: &Request, error| {
-            Waits::new(Random::of_seed(1), PATIENCE)
-                .before_repeating(request.is_repeatable(), error)
+            let mut waits = Waits::new(Random::of_seed(1), PATIENCE);
+            waits.before_repeating(request.is_repeatable(), error, Duration::ZERO)
         };
         assert!(waits(&put(Condition::New), &busy).is_some());
         assert!(waits(&put(Condition::New), &unclear).is_none());
@@ -349,10 +357,20 @@ mod tests {
         let mut waits = Waits::new(Random::of_seed(7), PATIENCE);
         let busy = BucketError::Busy(String::new());
         let all: Vec<Duration> =
-            std::iter::from_fn(|| waits.before_repeating(true, &busy)).collect();
+            std::iter::from_fn(|| waits.before_repeating(true, &busy, Duration::ZERO)).collect();
         let total: Duration = all.iter().sum();
         assert!(all[0] >= FIRST_WAIT / 2 && all[0] <= FIRST_WAIT);
         assert!(all.iter().all(|wait| *wait <= LONGEST_WAIT));
         assert!(total >= PATIENCE && total <= PATIENCE + LONGEST_WAIT);
+    }
+
+    /// A server that took a minute to say nothing was asked for half an hour.
+    #[test]
+    fn the_time_that_a_request_takes_counts_as_well() {
+        let mut waits = Waits::new(Random::of_seed(7), PATIENCE);
+        let unclear = BucketError::Unclear(String::new());
+        let mut repeat = || waits.before_repeating(true, &unclear, PATIENCE / 2);
+        assert!(repeat().is_some());
+        assert!(repeat().is_none());
     }
 }

@@ -263,11 +263,11 @@ impl Shared {
 
     fn end(&self, mut job: Job, answer: Result<Answer, BucketError>) {
         let now = self.client.clock().now();
+        let took = now.saturating_sub(job.started);
         let len = job.request.content_len();
         let result = match answer {
             Ok(answer) => {
                 let is_first = job.waits.is_fresh();
-                let took = now.saturating_sub(job.started);
                 if is_first && len <= SMALL {
                     let mut state = self.state.lock();
                     let is_full = state.in_flight >= state.pace.limit;
@@ -279,10 +279,11 @@ impl Shared {
             }
             Err(error) => {
                 let mut state = self.state.lock();
-                if matches!(error, BucketError::Busy(_)) {
+                // A slow link times out where too much is in flight.
+                if matches!(error, BucketError::Busy(_) | BucketError::Unclear(_)) {
                     state.pace.refused();
                 }
-                match job.waits.before_repeating(job.is_repeatable, &error) {
+                match job.waits.before_repeating(job.is_repeatable, &error, took) {
                     Some(wait) if state.failed.is_none() => {
                         state.in_flight -= 1;
                         state.numbers += 1;
