@@ -1033,7 +1033,8 @@ impl Config {
                     (Some(found), Some(from)) => self.are_alike(found, from),
                     (None, Some(_)) | (Some(_), None) => false,
                 };
-                if !is_met && !(self.breaks(Rule::LeasesMoveByCompareAndSwap) && from.is_some()) {
+                let is_ignored = self.breaks(Rule::LeasesMoveByCompareAndSwap) && from.is_some();
+                if !is_met && !is_ignored {
                     return false;
                 }
                 *lease = (Some(to.clone()), false);

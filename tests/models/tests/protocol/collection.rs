@@ -316,8 +316,7 @@ fn in_every_order_of_requests_no_ref_loses_anything_and_garbage_goes_in_the_end(
             report.states, report.steps, report.depth
         );
         if let Some(fault) = report.fault {
-            let words =
-                replay(&config, &fault.steps).map_or_else(|(words, _)| words, |words| words);
+            let words = replay(&config, &fault.steps).unwrap_or_else(|(words, _)| words);
             panic!("{name}: {}\n{}", fault.why, words.join("\n"));
         }
         states += report.states;
