@@ -171,6 +171,12 @@ pub(crate) fn pending(id: SessionId) -> Key {
     known(format!("{PENDING}{id}"))
 }
 
+/// Returns the lease of the push whose note has this key.
+pub(crate) fn session_of_note(key: &Key) -> Option<Key> {
+    let id = key.as_str().strip_prefix(PENDING)?;
+    Some(known(format!("{SESSIONS}{id}")))
+}
+
 /// The state of collection.
 pub(crate) fn gc() -> Key {
     known(format!("{OWN}gc"))

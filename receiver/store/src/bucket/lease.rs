@@ -129,9 +129,11 @@ impl Membership {
 
     /// Sends requests until the lease is stored (R1).
     pub(crate) fn settle_lease(&self) -> Result<(), Error> {
+        let mut turns = 0;
         while self.is_at_lease()
             && let Some(request) = self.request()
         {
+            self.pace(&mut turns)?;
             self.take(self.client.call(&request), |_| false)?;
         }
         match self.state.lock().member.is_lost() {
@@ -167,12 +169,29 @@ impl Membership {
     /// Sends requests until the push may go on. Fails if it was given up for dead.
     pub(crate) fn drive(&self, relied: impl Fn(&ObjectId) -> bool) -> Result<(), Error> {
         let driving = self.driving.lock();
+        let mut turns = 0;
         while let Some(request) = self.request() {
+            self.pace(&mut turns)?;
             self.take(self.client.call(&request), &relied)?;
         }
         drop(driving);
         if self.state.lock().member.is_lost() {
             return Err(Error::Fenced);
+        }
+        Ok(())
+    }
+
+    /// Counts the requests on the way to one end, waits before all but the first ones, and fails
+    /// when they lead nowhere: something has removed a record, or another one changes all the time.
+    fn pace(&self, turns: &mut u32) -> Result<(), Error> {
+        *turns += 1;
+        if *turns > TURNS {
+            let why = format!("it comes to no end after {TURNS} requests; {HELP}");
+            let lease = layout::session(self.id);
+            return Err(Error::bucket("keeping", &lease)(BucketError::Broken(why)));
+        }
+        if *turns > QUICK_TURNS {
+            self.client.clock().sleep(TURN_PAUSE);
         }
         Ok(())
     }
@@ -320,7 +339,10 @@ impl Membership {
             Ok(other) => return Err(failed()(BucketError::misfit("a request", &other))),
             Err(error) => return Err(failed()(error)),
         };
-        let damaged = || failed()(BucketError::Broken("a record of it is damaged".to_owned()));
+        let damaged = || {
+            let why = format!("a record of collection, or the lease itself, is damaged; {HELP}");
+            failed()(BucketError::Broken(why))
+        };
         Ok(match ask {
             Ask::ReadGc => Heard::Gc(match found {
                 Some(found) => {
@@ -355,4 +377,12 @@ impl Membership {
 /// How long a push may last.
 pub(crate) const PUSH_MAX: Duration = Duration::from_secs(MAX_BUCKET_PUSH_SECS);
 const _: () = assert!(LEASE_LIFE.as_secs() == MAX_LEASE_SECS);
+/// What an operator does where records of collection are missing or damaged.
+const HELP: &str = "`artifact-cache-admin prune` on the bucket ends a collection that is stuck, or \
+                    names what is to be deleted by hand";
+/// Requests on the way to one end; most ways take five.
+const TURNS: u32 = 60;
+/// How many of them are sent without a pause.
+const QUICK_TURNS: u32 = 12;
+const TURN_PAUSE: Duration = Duration::from_secs(1);
 const SWEEP_LOOKED_AT_EVERY: Duration = Duration::from_secs(2);

@@ -200,8 +200,15 @@ fn make(
     let old = current.summary.as_ref();
     let old = old.and_then(|found| Summary::parse(&found.content).ok());
     let notes: Vec<_> = current.notes.iter().take(NOTES_MAX).collect();
-    let keys: Vec<_> = notes.iter().map(|entry| entry.key.clone()).collect();
-    let found = get_all(client, &keys)?;
+    let mut keys: Vec<_> = notes.iter().map(|entry| entry.key.clone()).collect();
+    let leases = notes.iter().map(|note| &note.key);
+    keys.extend(leases.filter_map(layout::session_of_note));
+    let mut found = get_all(client, &keys)?;
+    // Without its lease, a push sets nothing any more (R9): what its refs hold is final.
+    let are_over: Vec<_> = found
+        .drain(notes.len()..)
+        .map(|lease| lease.is_none())
+        .collect();
     let parsed = found
         .into_iter()
         .map(|found| Pending::parse(&found?.content));
@@ -258,17 +265,19 @@ fn make(
         } != summary
     });
     let oldest = client.clock().wall().saturating_sub(NOTE_LIFE.as_secs());
-    let done_with = notes.iter().zip(&others).filter(|(entry, note)| {
+    let notes = notes.iter().zip(&others).zip(are_over);
+    let done_with = notes.filter(|((entry, note), is_over)| {
         let holds = |(name, (commit, _)): (&RefName, &(Checksum, Option<Facts>))| {
             values.get(name).copied().flatten() == Some(*commit)
         };
-        entry.modified < oldest
+        *is_over
+            || entry.modified < oldest
             || note
                 .as_ref()
                 .is_some_and(|note| note.refs.iter().all(holds))
     });
     Ok(Made {
-        done_with: done_with.map(|(entry, _)| entry.key.clone()).collect(),
+        done_with: done_with.map(|((entry, _), _)| entry.key.clone()).collect(),
         is_new,
         built: fit(summary, |summary| Ok(Crowd::of_projects(summary)))?,
     })

@@ -15,11 +15,11 @@ use parking_lot::Mutex;
 use crate::bucket::client::Client;
 use crate::bucket::closures::Heading;
 use crate::bucket::journal::Earlier;
-use crate::bucket::layout;
+use crate::bucket::layout::{self, SessionId};
 use crate::bucket::lease::PUSH_MAX;
 use crate::bucket::push::ask::{ask_all, found_at, get};
 use crate::bucket::push::bases::Bases;
-use crate::bucket::push::join::{join, refuse_conflicts};
+use crate::bucket::push::join::{join, name_push, refuse_conflicts};
 use crate::bucket::push::state::PushState;
 use crate::bucket::push::survey;
 use crate::bucket::push::update::{Held, Update, conflict};
@@ -52,21 +52,40 @@ pub(crate) fn announce(
         writer: None,
     };
     judge(&work, &mut state, announcement, &first.refs)?;
-    let is_accepted = state.accepted().next().is_some();
-    if is_accepted && !state.is_dry_run() {
-        work.writer = Some(join(&work, &mut state, &config.identity)?);
-    }
-    if is_accepted {
-        refuse_conflicts(&mut state);
-        // A bucket that lost an object below one commit may have lost some below others: everything
-        // is sent.
-        let candidates = match state.updates.iter().any(Update::heals) {
-            true => Candidates::default(),
-            false => candidates(&state, announcement, &first),
-        };
-        collect_bases(&work, candidates)?;
+    if state.accepted().next().is_some() {
+        let id = name_push()?;
+        let prepared = prepare(&mut work, &mut state, config, id, announcement, &first);
+        if prepared.is_err() && !state.is_dry_run() {
+            // Nothing relies on the lease yet, if there is one.
+            if let Err(error) = client.delete(&[layout::session(id)]) {
+                tracing::debug!(%error, "the lease of this push stays until it ends");
+            }
+        }
+        prepared?;
     }
     Ok((Arc::new(work), state))
+}
+
+/// Takes part in collection, as the push `id`, and collects what the push may rely on.
+fn prepare(
+    work: &mut Work,
+    state: &mut PushState,
+    config: &StoreConfig,
+    id: SessionId,
+    announcement: &Announcement,
+    first: &First,
+) -> Result<(), Error> {
+    if !state.is_dry_run() {
+        work.writer = Some(join(work, state, &config.identity, id)?);
+    }
+    refuse_conflicts(state);
+    // A bucket that lost an object below one commit may have lost some below others: everything is
+    // sent.
+    let candidates = match state.updates.iter().any(Update::heals) {
+        true => Candidates::default(),
+        false => candidates(state, announcement, first),
+    };
+    collect_bases(work, candidates)
 }
 
 /// What the first round has found.
@@ -216,7 +235,7 @@ fn whole(
         let heading = found.and_then(|found: Found| Heading::decode(commit, &found.content));
         let heading = match heading {
             Some(heading) => Some(heading),
-            None => survey::list(&work.client, commit)?.map(|list| list.heading().clone()),
+            None => survey::list(&work.client, commit, false)?.map(|list| list.heading().clone()),
         };
         let Some(heading) = heading else { continue };
         state.history.learn_heading(commit, &heading);
@@ -267,9 +286,16 @@ fn candidates(state: &PushState, announcement: &Announcement, first: &First) -> 
     let held = |update: &&Update| update.held.commit().is_some();
     let replaced = state.updates.iter().filter(held).take(MAX_BASES);
     let replaced = replaced.filter_map(|update| Some((update.key.clone()?, None)));
+    // Who may not push to a directory is not told what its refs hold.
+    let dirs: BTreeSet<_> = state
+        .accepted()
+        .filter_map(|update| update.wanted.name.parent())
+        .collect();
     Candidates {
         named: proposed.chain(replaced).collect(),
-        others: (first.neighbours.iter().take(MAX_BASES))
+        others: (first.neighbours.iter())
+            .filter(|name| name.parent().is_some_and(|dir| dirs.contains(dir)))
+            .take(MAX_BASES)
             .filter_map(layout::head)
             .collect(),
     }

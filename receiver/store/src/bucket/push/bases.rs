@@ -119,8 +119,9 @@ impl Bases {
     }
 
     /// Reads the lists of the commits that count, of suggested ones only few unless the client
-    /// relies on them. Returns whether any list was read.
-    pub(crate) fn read(&mut self, client: &Client) -> Result<bool, Error> {
+    /// relies on them. Returns whether any list was read. Under a lease, lists that are missing are
+    /// made and kept.
+    pub(crate) fn read(&mut self, client: &Client, has_lease: bool) -> Result<bool, Error> {
         let mut suggestions = SUGGESTIONS_READ;
         let mut wanted = Vec::new();
         for (at, base) in self.list.iter().enumerate() {
@@ -146,7 +147,7 @@ impl Bases {
         for (commit, list) in commits.iter().zip(own) {
             own_lists.push(match list {
                 Some(list) => Some(list),
-                None => survey::list(client, *commit)?.map(Arc::new),
+                None => survey::list(client, *commit, has_lease)?.map(Arc::new),
             });
         }
         let chain = own_lists.iter().flatten();
@@ -162,7 +163,7 @@ impl Bases {
         all.extend(read_lists(client, &chain)?.into_iter().flatten());
         for (at, own) in wanted.into_iter().zip(own_lists) {
             self.list[at].lists = match own {
-                Some(own) => joined(client, own, &all)?,
+                Some(own) => joined(client, own, &all, has_lease)?,
                 None => Lists::Lost,
             };
         }
@@ -238,6 +239,7 @@ fn joined(
     client: &Client,
     own: Arc<ClosureList>,
     all: &[Arc<ClosureList>],
+    has_lease: bool,
 ) -> Result<Lists, Error> {
     let mut lists = vec![Arc::clone(&own)];
     for base in &own.heading().bases {
@@ -245,7 +247,7 @@ fn joined(
             Some(list) => lists.push(Arc::clone(list)),
             // What completes it is lost: only the objects themselves tell.
             None => {
-                let surveyed = survey::list(client, own.commit())?;
+                let surveyed = survey::list(client, own.commit(), has_lease)?;
                 return Ok(surveyed.map_or(Lists::Lost, |list| Lists::Read(vec![Arc::new(list)])));
             }
         }

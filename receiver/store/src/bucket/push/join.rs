@@ -17,12 +17,22 @@ use crate::bucket::push::work::{Work, Writer};
 use crate::bucket::seam::Request;
 use crate::error::Error;
 
-/// Takes part in collection, and looks whether names are taken: by their guards and, for refs that
-/// other programs have copied into the bucket, by these themselves.
-pub(super) fn join(work: &Work, state: &mut PushState, identity: &str) -> Result<Writer, Error> {
+/// Chooses the name of a push.
+pub(super) fn name_push() -> Result<SessionId, Error> {
     let random = getrandom::u64();
     let random = random.map_err(|error| Error::io("naming", &"a push")(error.into()))?;
-    let (id, client) = (SessionId::new(random), &work.client);
+    Ok(SessionId::new(random))
+}
+
+/// Takes part in collection, and looks whether names are taken: by their guards and, for refs that
+/// other programs have copied into the bucket, by these themselves.
+pub(super) fn join(
+    work: &Work,
+    state: &mut PushState,
+    identity: &str,
+    id: SessionId,
+) -> Result<Writer, Error> {
+    let client = &work.client;
     let membership = Membership::new(client, id, identity);
     let new: Vec<RefName> = state
         .accepted()

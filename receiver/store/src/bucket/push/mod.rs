@@ -38,6 +38,7 @@ use crate::bucket::pending::Pending;
 use crate::bucket::push::ask::{ask_all, found_at};
 use crate::bucket::push::keeper::Keeper;
 use crate::bucket::push::state::PushState;
+use crate::bucket::push::update::Update;
 use crate::bucket::push::work::Work;
 use crate::bucket::seam::{Key, Request};
 use crate::bucket::summary::{self, Maker};
@@ -125,7 +126,11 @@ impl BucketPush {
     /// collected.
     fn read_lists(&mut self) -> Result<(), Error> {
         let work = &self.work;
-        if !work.bases.lock().read(&work.client)? {
+        if !work
+            .bases
+            .lock()
+            .read(&work.client, work.writer.is_some())?
+        {
             return Ok(());
         }
         let lists: Vec<_> = work.bases.lock().lists().cloned().collect();
@@ -292,8 +297,7 @@ impl Drop for BucketPush {
             return;
         };
         let client = &self.work.client;
-        let is_done = self.state.published && !writer.is_in_doubt();
-        if is_done {
+        if self.state.published {
             self.spent.extend(writer.journal.keys());
         } else {
             // What is still on its way counts as well, if it arrives.
@@ -305,6 +309,10 @@ impl Drop for BucketPush {
         if !writer.is_in_doubt() {
             // R9.
             self.spent.push(layout::session(writer.membership.id()));
+            if !self.state.updates.iter().any(Update::is_set) {
+                // It names what never came to be.
+                self.spent.push(layout::pending(writer.membership.id()));
+            }
         }
         if let Err(error) = client.delete(&self.spent) {
             tracing::debug!(%error, "the lease of this push stays until it ends");

@@ -27,7 +27,7 @@ use crate::bucket::push::set::{attach_detached, guard, put_commits, set_refs};
 use crate::bucket::push::state::PushState;
 use crate::bucket::push::update::{Held, Update};
 use crate::bucket::push::work::Work;
-use crate::bucket::seam::{Answer, Class, Key};
+use crate::bucket::seam::{Answer, BucketError, Class, Key};
 use crate::error::Error;
 use crate::local::repository::objects::children;
 
@@ -125,9 +125,10 @@ fn walk_all(
             .get(&key)
             .map_err(Error::bucket("reading", &id))?;
         let content = found.map(|found| found.content).unwrap_or_default();
-        children(id, &content).map_err(|rule| Error::Refused {
-            id,
-            source: crate::verify::Rejection::Structure(rule),
+        // It was verified before it was put.
+        children(id, &content).map_err(|_| {
+            let why = "it is missing or damaged right after it was stored".to_owned();
+            Error::bucket("reading", &id)(BucketError::Broken(why))
         })
     };
     let ground = Ground {

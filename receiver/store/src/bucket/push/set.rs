@@ -12,12 +12,14 @@ use crate::bucket::push::ask::{ask_all, ask_once, get_all};
 use crate::bucket::push::state::{PushState, read_commit};
 use crate::bucket::push::update::{self, Held, Update, conflict, lost_race};
 use crate::bucket::push::work::Work;
+use crate::bucket::random::Random;
 use crate::bucket::seam::{Answer, BucketError, Class, Condition, Request};
 use crate::error::Error;
 
 /// Puts commits. Everything below them is there (INV-2).
 pub(super) fn put_commits(work: &Work, sent: &[Checksum]) -> Result<(), Error> {
-    let membership = &work.writer()?.membership;
+    let writer = work.writer()?;
+    let membership = &writer.membership;
     let mut left = sent.to_vec();
     for turn in 0..TURNS {
         if left.is_empty() {
@@ -35,6 +37,7 @@ pub(super) fn put_commits(work: &Work, sent: &[Checksum]) -> Result<(), Error> {
         }
         // R8.
         let answers = ask_once(&work.client, &requests, || membership.check().is_ok());
+        writer.heard(&answers);
         let mut again = Vec::new();
         for (commit, answer) in left.into_iter().zip(answers) {
             match answer {
@@ -136,25 +139,26 @@ pub(super) fn set_refs(work: &Work, state: &mut PushState) -> Result<(), Error> 
     for update in state.accepted_mut().filter(|update| update.is_held()) {
         update.set();
     }
+    let mut random = Random::new();
     for turn in 0..TURNS {
         pause(work, turn)?;
-        let put = |update: &Update| {
+        let mut put = |update: &Update| {
             Some(Request::Put {
                 key: update.key.clone()?,
-                content: update::content(update.commit()),
+                content: update::content(update.commit(), &mut random),
                 condition: update.held.condition(),
                 class: Class::Current,
             })
         };
-        let requests: Vec<_> = state.accepted().filter_map(put).collect();
+        let requests: Vec<_> = state.accepted().filter_map(&mut put).collect();
         if requests.is_empty() {
             return Ok(());
         }
         let writer = work.writer()?;
-        writer.begin_doubt();
         // R8.
         let may = || writer.membership.check().is_ok();
         let answers = ask_once(&work.client, &requests, may);
+        writer.heard(&answers);
         let mut doubtful = Vec::new();
         let mut failed = None;
         let updates = state.updates.iter_mut();
@@ -186,9 +190,6 @@ pub(super) fn set_refs(work: &Work, state: &mut PushState) -> Result<(), Error> 
         }
         if let Some(error) = failed {
             return Err(Error::bucket("setting", &"refs")(error));
-        }
-        if state.accepted().next().is_none() {
-            writer.end_doubt();
         }
     }
     match state.accepted().next() {

@@ -16,9 +16,14 @@ use crate::bucket::seam::{Class, Condition};
 use crate::error::Error;
 use crate::local::repository::objects::children;
 
-/// Makes, stores and returns the exact list of a commit; `None` if a commit or directory of it is
-/// missing or damaged.
-pub(crate) fn list(client: &Client, commit: Checksum) -> Result<Option<ClosureList>, Error> {
+/// Makes and returns the exact list of a commit; `None` if a commit or directory of it is missing or
+/// damaged. The bucket keeps the list if `is_kept`: only a push that has a lease may store one,
+/// which collection would otherwise outrun.
+pub(crate) fn list(
+    client: &Client,
+    commit: Checksum,
+    is_kept: bool,
+) -> Result<Option<ClosureList>, Error> {
     let mut known = Known::default();
     let root = ObjectId::commit(commit);
     let Some(content) = read(client, &[root])?.pop().flatten() else {
@@ -63,8 +68,10 @@ pub(crate) fn list(client: &Client, commit: Checksum) -> Result<Option<ClosureLi
     };
     let content = ClosureList::encode(commit, &heading, known.all_reached());
     let key = layout::closure(commit);
-    // Whoever needs it next would only have to make it again.
-    if let Err(error) = client.put(&key, content.clone(), Condition::Always, Class::Private) {
+    // Without it, the next push makes it again.
+    if is_kept
+        && let Err(error) = client.put(&key, content.clone(), Condition::Always, Class::Private)
+    {
         tracing::debug!(%key, %error, "the list is not kept");
     }
     Ok(ClosureList::decode(commit, &content))

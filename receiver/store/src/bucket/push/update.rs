@@ -12,6 +12,7 @@ use artifact_formats::{Checksum, RefName};
 use artifact_protocol::frame::{RefOutcome, RefState, RefUpdate, Refusal, RefusalCode, Verdict};
 use bytes::Bytes;
 
+use crate::bucket::random::Random;
 use crate::bucket::seam::{Condition, Found, Key, Tag};
 use crate::policy;
 
@@ -70,9 +71,17 @@ impl Held {
     }
 }
 
-/// Returns the content of a ref.
-pub(crate) fn content(commit: Checksum) -> Bytes {
-    format!("{commit}\n").into()
+/// Returns the content of a ref: the commit, and blanks that are never the same again. Servers tell
+/// contents apart by a hash, so a put that arrives late, over a value that the ref has held before,
+/// would otherwise undo what others have set since. Readers, also of OSTree, ignore blanks at the
+/// end.
+pub(crate) fn content(commit: Checksum, random: &mut Random) -> Bytes {
+    let bits = random.next();
+    let blanks = (0..BLANKS).map(|bit| if bits >> bit & 1 == 0 { ' ' } else { '\t' });
+    let mut text = commit.to_hex();
+    text.extend(blanks);
+    text.push('\n');
+    text.into()
 }
 
 fn parse(content: &[u8]) -> Option<Checksum> {
@@ -238,6 +247,10 @@ impl Update {
         self.wanted.commit
     }
 }
+
+/// Blanks behind a commit: enough never to be the same again, and a file of a ref has no room for
+/// more.
+const BLANKS: u32 = 48;
 
 /// Another ref has the name.
 pub(crate) fn conflict(why: &str) -> Refusal {

@@ -14,6 +14,7 @@ use crate::bucket::journal::Journal;
 use crate::bucket::lease::Membership;
 use crate::bucket::push::bases::Bases;
 use crate::bucket::push::known::Known;
+use crate::bucket::seam::{Answer, BucketError};
 use crate::bucket::window::Window;
 use crate::error::Error;
 
@@ -36,8 +37,8 @@ pub(crate) struct Work {
 pub(crate) struct Writer {
     pub(crate) membership: Membership,
     pub(crate) journal: Journal,
-    // Nobody knows whether a ref was, or will be, set.
-    is_unclear: AtomicBool,
+    // The answer to a put of a commit or ref was lost.
+    lost_answer: AtomicBool,
 }
 
 impl Writer {
@@ -45,23 +46,22 @@ impl Writer {
         Self {
             membership,
             journal,
-            is_unclear: AtomicBool::new(false),
+            lost_answer: AtomicBool::new(false),
         }
     }
 
-    /// Notes that refs are about to be set.
-    pub(crate) fn begin_doubt(&self) {
-        self.is_unclear.store(true, Ordering::Relaxed);
+    /// Takes note of the answers to puts of commits or refs.
+    pub(crate) fn heard(&self, answers: &[Result<Answer, BucketError>]) {
+        let is_lost = |answer: &Result<_, _>| matches!(answer, Err(BucketError::Unclear(_)));
+        if answers.iter().any(is_lost) {
+            self.lost_answer.store(true, Ordering::Relaxed);
+        }
     }
 
-    /// Notes that it is known of each ref what became of it.
-    pub(crate) fn end_doubt(&self) {
-        self.is_unclear.store(false, Ordering::Relaxed);
-    }
-
-    /// Returns whether the lease must stay: a ref may yet be set that relies on it (R9).
+    /// Returns whether the lease must stay: a put whose answer was lost may still take effect,
+    /// whatever a later one has done since (R9).
     pub(crate) fn is_in_doubt(&self) -> bool {
-        self.is_unclear.load(Ordering::Relaxed)
+        self.lost_answer.load(Ordering::Relaxed)
     }
 }
 
@@ -140,6 +140,8 @@ impl HeldBack {
 
     /// Takes checked detached metadata.
     pub(crate) fn take_detached(&mut self, commit: Checksum, content: Bytes) -> Result<(), Error> {
+        // It may come again, and takes the place of the first one.
+        self.len -= self.detached.remove(&commit).map_or(0, |old| old.len());
         self.count(content.len())?;
         self.detached.insert(commit, content);
         Ok(())

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_formats::Checksum;
+use artifact_formats::{Checksum, ObjectKind};
 use artifact_protocol::frame::{RefOutcome, SummaryDone, Verdict};
 use bytes::Bytes;
 
 use super::world::*;
-use crate::bucket::clock::ManualClock;
-use crate::bucket::collect::Lease;
+use crate::bucket::clock::{Clock, ManualClock};
+use crate::bucket::collect::{Gc, Lease, Nonce, Phase, condemned_key};
 use crate::bucket::faulty::{Fate, Faulty};
 use crate::bucket::layout;
 use crate::bucket::memory::Memory;
+use crate::bucket::seam::Request;
 use crate::error::Error;
 use crate::local::StoreConfig;
 
@@ -248,6 +249,97 @@ fn a_push_paused_past_its_lease_at_any_request_sets_no_ref_afterwards() {
         }
     }
 }
+
+#[test]
+fn a_put_that_arrives_late_never_undoes_a_later_push() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let (old, new) = (
+        all.commit(None, &[("a", "old")]),
+        all.commit(None, &[("a", "new")]),
+    );
+    let set = |name, commit| {
+        let done = push(
+            &store_of(memory.clone(), "leo"),
+            &all,
+            &Plan::one(name, commit),
+        );
+        assert_eq!(done.unwrap().outcomes, [RefOutcome::Updated]);
+    };
+    set("os/a", old);
+    let way = Faulty::new(Arc::new(memory.clone()));
+    let mut is_first = true;
+    way.choose(move |_, request| {
+        let is_ref = matches!(request, Request::Put { key, .. } if layout::head_of(key).is_some());
+        (is_ref && std::mem::take(&mut is_first)).then_some(Fate::Late)
+    });
+    let done = push(&store_of(way.clone(), "mia"), &all, &Plan::one("os/a", new)).unwrap();
+    assert_eq!(done.outcomes, [RefOutcome::Updated]);
+    // The ref holds again what the late put replaces.
+    set("os/a", old);
+    way.release_all();
+    assert_eq!(refs(&memory)["os/a"], old);
+}
+
+#[test]
+fn a_push_that_lost_the_answer_to_a_commit_or_ref_leaves_its_lease() {
+    let is_commit = |request: &Request| matches!(request, Request::Put { key, .. } if layout::object_of(key).is_some_and(|id| id.kind == ObjectKind::Commit));
+    let is_ref = |request: &Request| matches!(request, Request::Put { key, .. } if layout::head_of(key).is_some());
+    let is_file = |request: &Request| matches!(request, Request::Put { key, .. } if layout::object_of(key).is_some_and(|id| id.kind == ObjectKind::File));
+    let kinds: [(IsIt, usize); 3] = [(is_commit, 1), (is_ref, 1), (is_file, 0)];
+    for (is_it, leases) in kinds {
+        for fate in [Fate::Unheard, Fate::Late, Fate::Unsent] {
+            let (memory, mut all) = (empty(), Universe::default());
+            let commit = all.commit(None, &[("a", "1")]);
+            let way = Faulty::new(Arc::new(memory.clone()));
+            let mut is_first = true;
+            way.choose(move |_, request| {
+                (is_it(request) && std::mem::take(&mut is_first)).then_some(fate)
+            });
+            let done = push(
+                &store_of(way.clone(), "mia"),
+                &all,
+                &Plan::one("os/a", commit),
+            );
+            assert_eq!(done.unwrap().outcomes, [RefOutcome::Updated], "{fate:?}");
+            let left = leftovers(&memory);
+            assert_eq!(left.len(), leases, "{fate:?}: {left:?}");
+            assert!(
+                left.iter()
+                    .all(|key| key.as_str().starts_with(layout::SESSIONS))
+            );
+        }
+    }
+}
+
+#[test]
+fn a_push_ends_with_advice_where_collection_has_lost_or_damaged_its_list() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let commit = all.commit(None, &[("a", "1")]);
+    let condemned = Gc::first(Nonce(1)).condemned(Nonce(1));
+    for gc in [condemned, condemned.moved(Phase::Sweeping, Nonce(1))] {
+        for list in [None, Some(Bytes::from_static(b"damaged"))] {
+            memory.damage(&layout::gc(), Some(gc.encode().into()));
+            memory.damage(&condemned_key(gc.list()), list);
+            let way = Faulty::new(Arc::new(memory.clone()));
+            // It is to end long before.
+            way.at(5000, Fate::DieBefore);
+            let clock = ManualClock::default();
+            let config = StoreConfig {
+                identity: "mia".to_owned(),
+                ..StoreConfig::default()
+            };
+            let store = store_with(way.clone(), clock.clone(), config);
+            let error = push(&store, &all, &Plan::one("os/a", commit)).unwrap_err();
+            let text = crate::error::with_causes(&error);
+            assert!(text.contains("artifact-cache-admin prune"), "{text}");
+            assert!(way.counts().gets < 200, "{:?}", way.counts());
+            assert!(clock.now() < Duration::from_secs(120));
+            assert_eq!(leftovers(&memory), []);
+        }
+    }
+}
+
+type IsIt = fn(&Request) -> bool;
 
 /// Gives up every push, as a collector does.
 fn fence_all(memory: &Memory) {

@@ -13,8 +13,10 @@ use crate::bucket::clock::ManualClock;
 use crate::bucket::collect::{Gc, Nonce, Phase, condemned_key, encode_ids};
 use crate::bucket::layout;
 use crate::bucket::memory::Quirks;
+use crate::bucket::upkeep;
 use crate::error::Error;
 use crate::local::StoreConfig;
+use crate::local::upkeep::remove::Removal;
 use crate::policy::{Grants, Policy, Rule};
 use crate::seam::{ObjectStream, Push, Stager, Store};
 
@@ -550,6 +552,68 @@ fn neighbours_are_proposed_and_what_needs_no_object_sends_none() {
 }
 
 #[test]
+fn neighbours_of_a_ref_that_is_refused_are_not_told() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let secret = all.commit(None, &[("a", "secret")]);
+    let own = all.commit(None, &[("a", "own")]);
+    push(
+        &store_of(memory.clone(), "mia"),
+        &all,
+        &Plan::one("mia/a", secret),
+    )
+    .unwrap();
+    let config = StoreConfig {
+        identity: "eve".to_owned(),
+        policy: Policy::limited(
+            "eve".to_owned(),
+            Grants {
+                push: vec!["eve/**".parse::<RefPattern>().unwrap()],
+                ..Grants::default()
+            },
+        ),
+        ..StoreConfig::default()
+    };
+    let store = store_with(memory.clone(), ManualClock::default(), config);
+    let plan = Plan {
+        refs: vec![("mia/b", own), ("eve/a", own)],
+        ..Plan::one("", own)
+    };
+    let (opened, _push) = store.begin(&plan.announcement()).unwrap();
+    assert_eq!(opened.refs[1].verdict, Verdict::Accepted);
+    assert_eq!(opened.complete, []);
+}
+
+#[test]
+fn a_removed_ref_frees_its_name_and_the_directories_that_lead_to_no_other() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let commit = all.commit(None, &[("a", "1")]);
+    let client = client_of(&memory);
+    let set = |name| {
+        let done = push(
+            &store_of(memory.clone(), "mia"),
+            &all,
+            &Plan::one(name, commit),
+        );
+        done.unwrap().outcomes
+    };
+    let remove = |name: &str| {
+        let wanted = [(name.parse().unwrap(), None)];
+        upkeep::remove_refs(&client, &wanted).unwrap().remove(0)
+    };
+    assert_eq!(set("p/e/k"), [RefOutcome::Updated]);
+    assert_eq!(set("p/o"), [RefOutcome::Updated]);
+    remove("p/e/k");
+    assert_eq!(set("p/e"), [RefOutcome::Updated]);
+    // A push that died before it set the ref.
+    remove("p/e");
+    memory.damage(&layout::guard("p/e").unwrap(), Some("ref\n".into()));
+    assert_eq!(remove("p/e"), Removal::NotThere);
+    assert_eq!(set("p/e/k"), [RefOutcome::Updated]);
+    // There is another ref below.
+    assert_eq!(set("p"), []);
+}
+
+#[test]
 fn a_store_without_conditions_and_what_is_no_repository_are_refused() {
     let (memory, mut all) = (empty(), Universe::default());
     let commit = all.commit(None, &[("a", "1")]);
@@ -572,6 +636,8 @@ fn a_store_without_conditions_and_what_is_no_repository_are_refused() {
         );
         assert!(matches!(refused, Err(Error::Unconditional)), "{refused:?}");
         assert_eq!(refs(&fork), BTreeMap::new());
+        // Nor does its lease stay, for which collection would wait.
+        assert_eq!(leftovers(&fork), []);
     }
 }
 

@@ -203,3 +203,65 @@ fn what_a_dead_push_has_set_the_next_one_names() {
     .unwrap();
     assert_eq!(named(&memory), refs(&memory));
 }
+
+#[test]
+fn a_push_that_lost_the_race_leaves_no_note() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let commits: Vec<_> = ["0", "1", "2"]
+        .map(|at| all.commit(None, &[("a", at)]))
+        .into();
+    push(
+        &store_of(memory.clone(), "leo"),
+        &all,
+        &Plan::one("os/a", commits[0]),
+    )
+    .unwrap();
+    let plan = Plan::one("os/a", commits[1]);
+    let store = store_of(memory.clone(), "mia");
+    let (opened, mut slow) = store.begin(&plan.announcement()).unwrap();
+    let sent = send(&mut slow, &opened, &all, &plan).unwrap();
+    push(
+        &store_of(memory.clone(), "leo"),
+        &all,
+        &Plan::one("os/a", commits[2]),
+    )
+    .unwrap();
+    let late = finish(slow, opened, &all, sent).unwrap();
+    assert!(matches!(late.outcomes[0], RefOutcome::Refused(_)));
+    assert_eq!(leftovers(&memory), []);
+}
+
+#[test]
+fn the_note_of_a_push_that_is_over_is_read_once() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let commits: Vec<_> = ["0", "1", "2"]
+        .map(|at| all.commit(None, &[("a", at)]))
+        .into();
+    push(
+        &store_of(memory.clone(), "leo"),
+        &all,
+        &Plan::one("os/a", commits[0]),
+    )
+    .unwrap();
+    let note = |id: u64, name: &str| {
+        let key = layout::pending(layout::SessionId::new(id));
+        let text = format!("artifact-cache pending 1\n{name} {}\n", commits[1]);
+        memory.damage(&key, Some(text.into()));
+        key
+    };
+    // One of them may still be set.
+    let (over, alive) = (note(1, "os/a"), note(2, "os/b"));
+    memory.damage(
+        &layout::session(layout::SessionId::new(2)),
+        Some("a lease".into()),
+    );
+    push(
+        &store_of(memory.clone(), "leo"),
+        &all,
+        &Plan::one("os/c", commits[2]),
+    )
+    .unwrap();
+    let left = memory.objects();
+    assert!(!left.contains_key(&over) && left.contains_key(&alive));
+    assert_eq!(named(&memory), refs(&memory));
+}

@@ -351,6 +351,10 @@ pub(crate) fn store_with(
     BucketStore::open(client, config).unwrap()
 }
 
+pub(crate) fn client_of(bucket: &Memory) -> Client {
+    Client::new(Arc::new(bucket.clone()), Arc::new(ManualClock::default()))
+}
+
 /// Returns the refs of a bucket.
 pub(crate) fn refs(memory: &Memory) -> BTreeMap<String, Checksum> {
     let objects = memory.objects();
