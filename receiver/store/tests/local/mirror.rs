@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::support::{Pair, ostree};
 use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind, Summary};
 use artifact_store::bucket::collect::{Gc, Nonce, Phase};
 use artifact_store::bucket::{
-    Answer, Client, Counts, Fate, Faulty, Key, ManualClock, Memory, MirrorEvent, MirrorOptions,
-    Mirrored, Request, mirror, upkeep,
+    Answer, Client, Clock, Counts, Fate, Faulty, Key, ManualClock, Memory, MirrorEvent,
+    MirrorOptions, Mirrored, Request, mirror, upkeep,
 };
 use artifact_store::verify::{Scratch, verify};
 use artifact_store::{Checked, Error, Finding, Removal, fsck};
@@ -645,6 +646,10 @@ fn a_check_finds_whatever_is_missing_or_damaged_in_a_bucket() {
         if !is_plain(name) && !name.ends_with(".commit") && !name.starts_with("refs/") && !is_own {
             continue;
         }
+        // A name without a guard is looked for among the refs.
+        if name.contains("/guard/") {
+            continue;
+        }
         let broken = memory.fork();
         broken.damage(&key, None);
         let (checked, found) = findings(&broken, false);
@@ -742,5 +747,96 @@ fn a_mirror_costs_as_many_requests_as_the_manual_says() {
 
 const NOTHING: u64 = 4;
 const READS_OF_NOTHING: u64 = 4;
-const BEYOND_OBJECTS: u64 = 9;
-const READS: u64 = 5;
+const BEYOND_OBJECTS: u64 = 12;
+const READS: u64 = 7;
+
+#[test]
+fn a_closure_list_without_its_commit_counts_for_nothing() {
+    let pair = cache();
+    let full = Memory::new();
+    mirror_by(&way(&full), &pair.source(), "s3://b/full").unwrap();
+    // What an interrupted push has left.
+    let memory = Memory::new();
+    for (key, stored) in full.objects() {
+        if key.as_str().contains("/closures/") {
+            memory.damage(&key, Some(stored.content));
+        }
+    }
+    mirror_by(&way(&memory), &pair.source(), "s3://b/x").unwrap();
+    assert_eq!(whole(&memory), refs_of(&pair.source()));
+}
+
+#[test]
+fn a_mirror_that_lost_the_answer_to_a_commit_or_ref_leaves_its_lease() {
+    let pair = cache();
+    for (part, leases) in [(".commit", 1), ("refs/heads/", 1), (".filez", 0)] {
+        let memory = Memory::new();
+        let path = way(&memory);
+        let mut is_first = true;
+        path.choose(move |_, request| {
+            let is_it = matches!(request, Request::Put { key, .. } if key.as_str().contains(part) && !key.as_str().ends_with("meta"));
+            (is_it && std::mem::take(&mut is_first)).then_some(Fate::Late)
+        });
+        mirror_by(&path, &pair.source(), "s3://b/x").unwrap();
+        assert_eq!(whole(&memory), refs_of(&pair.source()), "{part}");
+        let objects = memory.objects();
+        let sessions = objects
+            .keys()
+            .filter(|key| key.as_str().contains("/sessions/"));
+        assert_eq!(sessions.count(), leases, "{part}");
+    }
+}
+
+#[test]
+fn a_mirror_puts_no_commit_or_ref_while_its_lease_is_old() {
+    let pair = cache();
+    for part in [".commit", "refs/heads/"] {
+        let memory = Memory::new();
+        let (path, clock) = (way(&memory), ManualClock::default());
+        let client = Client::new(Arc::new(path.clone()), Arc::new(clock.clone()));
+        let (mut is_first, mut renewed) = (true, Duration::ZERO);
+        let old = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&old);
+        path.choose(move |_, request| {
+            let Request::Put { key, .. } = request else {
+                return None;
+            };
+            if key.as_str().contains("/sessions/") {
+                renewed = clock.now();
+            }
+            if !key.as_str().contains(part) || key.as_str().ends_with("meta") {
+                return None;
+            }
+            if clock.now() - renewed >= Duration::from_secs(15 * 60) {
+                seen.lock().unwrap().push(key.to_string());
+            }
+            std::mem::take(&mut is_first).then(|| {
+                clock.advance(Duration::from_secs(16 * 60));
+                Fate::Busy
+            })
+        });
+        mirror(&pair.source(), &client, &options("s3://b/x"), &|_| {}).unwrap();
+        assert_eq!(*old.lock().unwrap(), Vec::<String>::new());
+        assert_eq!(whole(&memory), refs_of(&pair.source()));
+    }
+}
+
+#[test]
+fn a_mirror_guards_the_names_of_its_refs_and_keeps_to_the_guards_of_others() {
+    let pair = cache();
+    let memory = Memory::new();
+    let guard = |name: &str| Key::new(format!("extensions/artifact-cache/guard/{name}=")).unwrap();
+    memory.damage(&guard("p/other"), Some("ref\n".into()));
+    let said = Mutex::new(Vec::new());
+    let report = |event| said.lock().unwrap().push(event);
+    let client = client(&way(&memory));
+    let done = mirror(&pair.source(), &client, &options("s3://b/x"), &report).unwrap();
+    assert_eq!((done.refs_set, done.faults), (2, 1), "{said:?}");
+    let objects = memory.objects();
+    for (name, taken) in [("p", "dir\n"), ("p/tool", "dir\n"), ("p/tool/1", "ref\n")] {
+        assert_eq!(objects[&guard(name)].content, taken, "{name}");
+    }
+    let mut refs = refs_of(&pair.source());
+    refs.remove("p/other/1");
+    assert_eq!(whole(&memory), refs);
+}

@@ -1,18 +1,22 @@
 //! Commits with everything they reach: which of them the bucket lacks, and bringing them there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use artifact_formats::{Checksum, ObjectId, RefName};
 use bytes::Bytes;
 
+use crate::bucket::client::Client;
 use crate::bucket::closures::{ClosureList, Heading, PARENTS_MAX};
+use crate::bucket::copy::heads::Heads;
 use crate::bucket::copy::record::Record;
 use crate::bucket::copy::send::{Sender, Sent};
 use crate::bucket::copy::session::Session;
 use crate::bucket::copy::source::{Closure, Lacks, Refs};
 use crate::bucket::copy::turn::{MirrorEvent, Mirrored, Turn};
 use crate::bucket::layout;
-use crate::bucket::seam::Class;
+use crate::bucket::push::ask::ask_all;
+use crate::bucket::seam::{Answer, BucketError, Class, Condition, Request};
 use crate::bucket::window::Window;
 use crate::error::Error;
 use crate::local::disk::Fs;
@@ -23,8 +27,11 @@ use crate::local::repository::{listing, objects};
 /// The commits of a bucket.
 pub(super) struct Commits<'a, F: Fs> {
     turn: &'a Turn<'a, F>,
-    /// Those whose closure lists the bucket had: it has everything that they reach.
+    /// Those whose closure lists the bucket had. It has everything that they reach if it has them:
+    /// nothing but a push or a mirror that has put all of that puts a commit.
     listed: HashSet<Checksum>,
+    /// Those of them that the bucket has.
+    confirmed: HashSet<Checksum>,
     /// Those that were put now, with everything that they reach.
     put: HashSet<Checksum>,
     /// Objects that are in the bucket.
@@ -48,7 +55,7 @@ struct Planned {
 
 impl<'a, F: Fs> Commits<'a, F> {
     /// Looks which commits the bucket has.
-    pub(super) fn look(turn: &'a Turn<'a, F>) -> Result<Self, Error> {
+    pub(super) fn look(turn: &'a Turn<'a, F>, heads: &Heads) -> Result<Self, Error> {
         let mut listed = HashSet::new();
         for entry in turn.client.list_each(layout::CLOSURES) {
             let entry = entry.map_err(Error::bucket("listing", &"closure lists"))?;
@@ -57,6 +64,7 @@ impl<'a, F: Fs> Commits<'a, F> {
         Ok(Self {
             turn,
             listed,
+            confirmed: heads.commits().collect(),
             put: HashSet::new(),
             there: IdSet::default(),
             seen: Vec::new(),
@@ -68,7 +76,26 @@ impl<'a, F: Fs> Commits<'a, F> {
 
     /// Returns whether the bucket has a commit and everything that it reaches.
     pub(super) fn has(&self, commit: Checksum) -> bool {
-        self.listed.contains(&commit) || self.put.contains(&commit)
+        let is_whole = self.listed.contains(&commit) && self.confirmed.contains(&commit);
+        is_whole || self.put.contains(&commit)
+    }
+
+    /// Finds out which commits the bucket has whose lists are there: an interrupted push or mirror,
+    /// or a late put, may have left the list alone.
+    fn confirm(&mut self, commits: impl Iterator<Item = Checksum>) -> Result<(), Error> {
+        let is_open =
+            |commit: &Checksum| self.listed.contains(commit) && !self.confirmed.contains(commit);
+        let open: BTreeSet<_> = commits.filter(is_open).collect();
+        let open: Vec<_> = open.into_iter().collect();
+        let client = self.turn.client;
+        let there = are_there(client, &open).map_err(Error::bucket("looking for", &"commits"))?;
+        for (commit, is_there) in open.into_iter().zip(there) {
+            match is_there {
+                true => _ = self.confirmed.insert(commit),
+                false => _ = self.listed.remove(&commit),
+            }
+        }
+        Ok(())
     }
 
     /// Returns whether the bucket has all of these.
@@ -84,6 +111,8 @@ impl<'a, F: Fs> Commits<'a, F> {
         record: &mut Record,
         done: &mut Mirrored,
     ) -> Result<(), Error> {
+        let tips = refs.heads.values().chain(&refs.others).chain(named);
+        self.confirm(tips.copied())?;
         let order = self.order(refs, named, done)?;
         let has_others = self.turn.session.is_some_and(Session::has_others);
         if !order.is_empty() && (self.listed.is_empty() || has_others) {
@@ -109,17 +138,9 @@ impl<'a, F: Fs> Commits<'a, F> {
         self.renew_detached(refs, record)
     }
 
-    /// Puts the objects of commits whose lists the bucket has: an interrupted mirror, or push, may
-    /// have left the list alone.
-    pub(super) fn confirm(&mut self, commits: &BTreeSet<Checksum>) -> Result<(), Error> {
-        let mut doubtful: Vec<_> = commits.iter().copied().collect();
-        doubtful.retain(|commit| !self.put.contains(commit));
-        self.put_commits(&doubtful)
-    }
-
     /// Returns the commits that the bucket lacks, parents first, each with a ref that leads there.
     fn order<'r>(
-        &self,
+        &mut self,
         refs: &'r Refs,
         named: &BTreeSet<Checksum>,
         done: &mut Mirrored,
@@ -148,6 +169,7 @@ impl<'a, F: Fs> Commits<'a, F> {
                 };
                 history.push((commit, name));
                 next = parsed.parent;
+                self.confirm(next.into_iter())?;
             }
             order.extend(history.into_iter().rev());
         }
@@ -183,8 +205,9 @@ impl<'a, F: Fs> Commits<'a, F> {
         let parsed = self.turn.source.commit(commit)?;
         like.extend(parsed.as_ref().and_then(|commit| commit.parent.as_ref()));
         let like: Vec<_> = like.into_iter().copied().collect();
+        self.confirm(like.iter().copied())?;
         for base in like {
-            if !self.listed.contains(&base) || !self.bases.insert(base) {
+            if !self.has(base) || !self.bases.insert(base) {
                 continue;
             }
             let ids: Vec<_> = match self.turn.source.closure(base)? {
@@ -319,19 +342,52 @@ impl<'a, F: Fs> Commits<'a, F> {
     /// Puts commits of which everything else is there. One that a prune has taken meanwhile counts
     /// as none.
     fn put_commits(&mut self, commits: &[Checksum]) -> Result<(), Error> {
+        for some in commits.chunks(COMMITS_AT_ONCE) {
+            let mut left = some.to_vec();
+            for attempt in 0..TURNS_MAX {
+                self.turn.client.clock().sleep(PAUSE * ((1 << attempt) - 1));
+                left = self.put_once(&left)?;
+                if left.is_empty() {
+                    break;
+                }
+            }
+            if let Some(commit) = left.first() {
+                let lost = BucketError::Unclear("each answer was lost".to_owned());
+                return Err(Error::bucket("storing commit", commit)(lost));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts commits, each once; returns those that may not be there.
+    fn put_once(&mut self, commits: &[Checksum]) -> Result<Vec<Checksum>, Error> {
+        let (mut found, mut requests) = (Vec::new(), Vec::new());
         for &commit in commits {
             let id = ObjectId::commit(commit);
-            let Some(content) = objects::read_metadata(self.turn.source.fs(), id)? else {
-                self.listed.remove(&commit);
-                continue;
-            };
-            self.turn.check()?;
-            let put = (self.window).put(layout::object(&id), content.into(), Class::Object);
-            put.map_err(Error::bucket("storing", &id))?;
-            self.put.insert(commit);
+            if let Some(content) = objects::read_metadata(self.turn.source.fs(), id)? {
+                found.push(commit);
+                requests.push(Request::Put {
+                    key: layout::object(&id),
+                    content: content.into(),
+                    condition: Condition::Always,
+                    class: Class::Object,
+                });
+            }
         }
-        let settled = self.window.settle();
-        settled.map_err(Error::bucket("storing", &"commits"))
+        self.turn.check()?;
+        let mut again = Vec::new();
+        for (commit, answer) in found.into_iter().zip(self.turn.ask(&requests)) {
+            match answer {
+                Ok(Answer::Stored(_)) => _ = self.put.insert(commit),
+                Err(BucketError::Busy(_) | BucketError::Unclear(_)) => again.push(commit),
+                Ok(other) => {
+                    let misfit = BucketError::misfit("a put", &other);
+                    return Err(Error::bucket("storing commit", &commit)(misfit));
+                }
+                Err(error) => return Err(Error::bucket("storing commit", &commit)(error)),
+            }
+        }
+        Ok(again)
     }
 
     fn put_detached(&self, commit: Checksum, content: &[u8]) -> Result<(), Error> {
@@ -390,10 +446,31 @@ impl<'a, F: Fs> Commits<'a, F> {
     }
 }
 
+/// Returns which commits a bucket has.
+fn are_there(client: &Client, commits: &[Checksum]) -> Result<Vec<bool>, BucketError> {
+    let first = |commit: &Checksum| Request::GetRange {
+        key: layout::object(&ObjectId::commit(*commit)),
+        from: 0,
+        most: 1,
+    };
+    let answers = ask_all(client, commits.iter().map(first).collect());
+    let there = answers.into_iter().map(|answer| match answer? {
+        Answer::Found(_) => Ok(true),
+        Answer::Absent => Ok(false),
+        other => Err(BucketError::misfit("a read", &other)),
+    });
+    there.collect()
+}
+
 const DAMAGED: &str = "is missing or damaged";
 /// Objects after which the commits that they belong to are put.
 const BATCH_OBJECTS: usize = 16 * 1024;
 /// Commits that are put at once, at most.
 const BATCH_COMMITS: usize = 4096;
+/// Commits in memory at once.
+const COMMITS_AT_ONCE: usize = 256;
+/// How often a commit is put whose answer was lost, with pauses that double.
+const TURNS_MAX: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(100);
 /// Refs of the same element whose commits are looked into.
 const BASES_MAX: usize = 4;

@@ -1,21 +1,25 @@
 //! The bucket's refs: what they hold, and moving them by compare-and-swap.
 //!
-//! Whoever moves a ref has read its tag **before** the repository's ref, and puts what he read there
+//! A mirror reads the tag of a ref **before** the repository's ref, and puts the value of the latter
 //! only as long as the tag is the same. So of several mirrors at once, none replaces a newer value
 //! by an older one.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use artifact_formats::{Checksum, RefName};
 use parking_lot::Mutex;
 
-use crate::bucket::client::{Client, Outcome};
+use crate::bucket::client::Client;
 use crate::bucket::copy::record::Record;
 use crate::bucket::copy::turn::Turn;
 use crate::bucket::layout;
-use crate::bucket::seam::{BucketError, Class, Condition, Found, Key, Tag};
+use crate::bucket::push::guards::Guards;
+use crate::bucket::push::update;
+use crate::bucket::random::Random;
+use crate::bucket::seam::{Answer, BucketError, Class, Condition, Found, Key, Request, Tag};
 use crate::bucket::window::Window;
 use crate::error::Error;
 use crate::local::disk::Fs;
@@ -95,6 +99,11 @@ impl Heads {
         self.known.get(name).copied()
     }
 
+    /// Returns the commits of refs, as far as they are known.
+    pub(super) fn commits(&self) -> impl Iterator<Item = Checksum> {
+        self.known.values().copied()
+    }
+
     /// Returns the tag of a ref, if there is such a ref.
     pub(super) fn tag(&self, name: &RefName) -> Option<&Tag> {
         self.tags.get(name)
@@ -135,6 +144,20 @@ impl Heads {
         failed.into_inner().map_or(Ok(()), Err)
     }
 
+    /// Makes sure that the names of new refs are taken for refs; returns those of which a part is
+    /// taken differently, and why.
+    pub(super) fn guard<'n>(
+        &self,
+        client: &Client,
+        names: &[&'n RefName],
+    ) -> Result<Vec<(&'n RefName, &'static str)>, Error> {
+        let mut guards = Guards::default();
+        let new = || names.iter().filter(|name| !self.tags.contains_key(**name));
+        guards.create(client, new().copied())?;
+        let taken = new().filter_map(|name| Some((*name, guards.conflict(name)?)));
+        Ok(taken.collect())
+    }
+
     fn set_one<F: Fs>(
         &self,
         turn: &Turn<'_, F>,
@@ -148,19 +171,30 @@ impl Heads {
         };
         let mut tag = self.tags.get(name).cloned();
         let client = turn.client;
-        for _ in 0..TURNS_MAX {
+        let mut random = Random::new();
+        let mut lost = None;
+        for attempt in 0..TURNS_MAX {
+            client.clock().sleep(PAUSE * ((1 << attempt) - 1));
             turn.check()?;
-            let condition = tag.map_or(Condition::New, Condition::Is);
-            match client.put(
-                &key,
-                refs::content(commit).into(),
-                condition,
-                Class::Current,
-            ) {
-                Ok(Outcome::Stored(tag)) => return Ok(Moved::Set(tag)),
-                // It may have happened, or another mirror was quicker.
-                Ok(Outcome::NotMet) | Err(BucketError::Unclear(_)) => {}
-                Err(error) => return Err(Error::bucket("setting", name)(error)),
+            let request = Request::Put {
+                key: key.clone(),
+                content: update::content(commit, &mut random),
+                condition: tag.map_or(Condition::New, Condition::Is),
+                class: Class::Current,
+            };
+            match turn.ask(&[request]).pop() {
+                Some(Ok(Answer::Stored(tag))) => return Ok(Moved::Set(tag)),
+                // Another mirror was quicker.
+                Some(Ok(Answer::NotMet)) | None => lost = None,
+                // It may have happened, or it was not sent.
+                Some(Err(error @ (BucketError::Unclear(_) | BucketError::Busy(_)))) => {
+                    lost = Some(error);
+                }
+                Some(Ok(other)) => {
+                    let misfit = BucketError::misfit("a put", &other);
+                    return Err(Error::bucket("setting", name)(misfit));
+                }
+                Some(Err(error)) => return Err(Error::bucket("setting", name)(error)),
             }
             let found = client.get(&key).map_err(Error::bucket("reading", name))?;
             if let Some(found) = &found
@@ -174,7 +208,10 @@ impl Heads {
             }
             tag = found.map(|found| found.tag);
         }
-        Ok(Moved::Overtaken)
+        match lost {
+            Some(error) => Err(Error::bucket("setting", name)(error)),
+            None => Ok(Moved::Overtaken),
+        }
     }
 }
 
@@ -182,5 +219,7 @@ impl Heads {
 const READ_AT_ONCE: usize = 4096;
 /// Refs set at once.
 const SET_AT_ONCE: usize = 32;
-/// How often a ref is set again after another mirror has set it.
+/// How often a ref is set again after another mirror has set it, or after an answer was lost, with
+/// pauses that double.
 const TURNS_MAX: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(100);

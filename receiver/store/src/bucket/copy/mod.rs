@@ -18,7 +18,7 @@ mod source;
 mod tidy;
 mod turn;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use parking_lot::Mutex;
@@ -121,9 +121,9 @@ impl<F: Fs> Turn<'_, F> {
             files.put_config(client, source, &mut record)?;
         }
         let named = summary.as_ref().and_then(|summary| summary.commits());
-        let mut commits = Commits::look(self)?;
+        let mut commits = Commits::look(self, &heads)?;
         commits.copy(&refs, &named.clone().unwrap_or_default(), &mut record, done)?;
-        let good = self.set_refs(&refs, &mut heads, &mut commits, &mut record, done)?;
+        let good = self.set_refs(&refs, &mut heads, &commits, &mut record, done)?;
         let whole = match (&summary, named) {
             (None, _) => files.remove_summary(self, &mut record, done)?,
             (Some(summary), Some(named)) if commits.have_all(&named) => {
@@ -157,7 +157,7 @@ impl<F: Fs> Turn<'_, F> {
         &self,
         refs: &Refs,
         heads: &mut Heads,
-        commits: &mut Commits<'_, F>,
+        commits: &Commits<'_, F>,
         record: &mut Record,
         done: &mut Mirrored,
     ) -> Result<bool, Error> {
@@ -190,16 +190,19 @@ impl<F: Fs> Turn<'_, F> {
             }
             return Ok(true);
         }
-        // A list may be there and its commit not: an earlier run was interrupted between them.
-        let named: BTreeSet<_> = wanted.iter().map(|(_, commit)| *commit).collect();
-        commits.confirm(&named)?;
-        let wanted: Vec<_> = wanted
-            .into_iter()
-            .filter(|(_, commit)| commits.has(*commit))
-            .collect();
         if !wanted.is_empty() {
             self.confirm()?;
         }
+        let names: Vec<_> = wanted.iter().map(|(name, _)| *name).collect();
+        let taken: BTreeMap<_, _> = heads.guard(self.client, &names)?.into_iter().collect();
+        for (name, why) in &taken {
+            let why = format!("has a name that the bucket cannot hold: {why}");
+            self.fault(done, &format!("ref {name}"), &why);
+        }
+        let wanted: Vec<_> = wanted
+            .into_iter()
+            .filter(|(name, _)| !taken.contains_key(name))
+            .collect();
         let set = Mutex::new((0, true));
         let tags = Mutex::new(&mut values);
         heads.set(self, &wanted, &|name, commit, moved| match moved {

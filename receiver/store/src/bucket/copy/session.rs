@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::bucket::client::{Client, Outcome};
 use crate::bucket::collect::{Gc, LEASE_LIFE, LEASE_RENEWAL, Lease, Phase};
 use crate::bucket::layout::{self, SessionId};
-use crate::bucket::seam::{BucketError, Class, Condition, Entry, Key, Tag};
+use crate::bucket::seam::{Answer, BucketError, Class, Condition, Entry, Key, Tag};
 use crate::error::Error;
 
 /// The session of a mirror.
@@ -28,6 +28,8 @@ pub(super) struct Session {
     /// Sessions of mirrors that go on, or were interrupted, with their leases.
     others: Vec<(Entry, Lease)>,
     disturbed: AtomicBool,
+    /// The answer to a put of a commit or ref was lost.
+    lost_answer: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -76,6 +78,7 @@ impl Session {
             gc,
             others,
             disturbed: AtomicBool::new(false),
+            lost_answer: AtomicBool::new(false),
         })
     }
 
@@ -94,12 +97,17 @@ impl Session {
         self.confirm()
     }
 
-    /// Makes sure right before a commit or a ref is put that it still may be (R8).
+    /// Returns whether a commit or a ref may be put right now (R8).
+    pub(super) fn is_fresh(&self) -> bool {
+        self.age() < LEASE_LIFE / 2
+    }
+
+    /// Makes sure that a commit or a ref may be put.
     pub(super) fn check(&self) -> Result<(), Error> {
-        if self.age() < LEASE_LIFE / 2 {
-            return Ok(());
+        match self.is_fresh() {
+            true => Ok(()),
+            false => self.confirm(),
         }
-        self.confirm()
     }
 
     /// Makes sure that no collection has begun since the session did.
@@ -131,13 +139,24 @@ impl Session {
         self.disturbed.load(Ordering::Relaxed)
     }
 
+    /// Takes note of the answers to puts of commits or refs.
+    pub(super) fn heard(&self, answers: &[Result<Answer, BucketError>]) {
+        let is_lost = |answer: &Result<_, _>| matches!(answer, Err(BucketError::Unclear(_)));
+        if answers.iter().any(is_lost) {
+            self.lost_answer.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn age(&self) -> Duration {
         let now = self.client.clock().now();
         now.saturating_sub(self.state.lock().renewed)
     }
 
-    /// Ends the session.
+    /// Ends the session. Its lease stays if a put whose answer was lost may still take effect (R9).
     pub(super) fn end(self) -> Result<(), Error> {
+        if self.lost_answer.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let ended = self.client.delete(std::slice::from_ref(&self.key));
         ended.map_err(Error::bucket("removing", &self.key))
     }

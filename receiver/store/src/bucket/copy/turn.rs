@@ -5,6 +5,8 @@ use artifact_formats::{Checksum, RefName};
 use crate::bucket::client::Client;
 use crate::bucket::copy::session::Session;
 use crate::bucket::copy::source::Source;
+use crate::bucket::push::ask::ask_once;
+use crate::bucket::seam::{Answer, BucketError, Request};
 use crate::error::Error;
 use crate::local::disk::Fs;
 
@@ -102,6 +104,17 @@ impl<F: Fs> Turn<'_, F> {
     /// Makes sure right before a commit or a ref is put that it still may be.
     pub(super) fn check(&self) -> Result<(), Error> {
         self.session.map_or(Ok(()), Session::check)
+    }
+
+    /// Sends puts of commits or refs, each once and only while it may be sent (R8), and returns what
+    /// became of them.
+    pub(super) fn ask(&self, requests: &[Request]) -> Vec<Result<Answer, BucketError>> {
+        let Some(session) = self.session else {
+            return ask_once(self.client, requests, || false);
+        };
+        let answers = ask_once(self.client, requests, || session.is_fresh());
+        session.heard(&answers);
+        answers
     }
 
     /// Makes sure that nothing was collected since the session began.
