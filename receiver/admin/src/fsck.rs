@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
 use artifact_formats::{Size, counted};
 use artifact_protocol::limits::Limits;
 use artifact_protocol::{escape, exit};
@@ -20,7 +19,9 @@ use crate::{bucket, say, tell};
 /// which accepts some file objects that nobody can pull. Exits with 9 if there are faults.
 ///
 /// Of a cache in object storage, it checks by one listing that everything is there which refs reach;
-/// with --objects it reads and verifies every object as well.
+/// with --objects it reads and verifies every object as well. There, --repair does the same, and
+/// marks commits that lack objects, or of which some are damaged: the next push or mirror of these
+/// commits brings everything again.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Fsck {
     /// Print only faults
@@ -60,14 +61,11 @@ pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
         }
     };
     if bucket::is_meant_by(&args.repo) {
-        if args.repair {
-            bail!(
-                "--repair is for repositories on this machine: have somebody who has what is \
-                 missing push it again"
-            );
-        }
         let client = bucket::open(&args.repo, None)?;
-        let checked = upkeep::fsck(&client, args.objects, object_len_max, &report)?;
+        let checked = match args.repair {
+            true => upkeep::repair(&client, object_len_max, &report)?,
+            false => upkeep::fsck(&client, args.objects, object_len_max, &report)?,
+        };
         return Ok(conclude(args, &checked));
     }
     crate::become_owner_of(&args.repo)?;

@@ -23,8 +23,10 @@
 //! digest   32        SHA-256 of everything before
 //! ```
 //!
-//! A list that is missing, damaged, or another commit's is made again from the objects. Whoever
-//! finds that something beneath a commit is missing deletes its list, so that nobody relies on it.
+//! A list that is missing, damaged, or another commit's is made again from the objects. In the place
+//! of the list of a commit beneath which a check has found something missing or damaged there is a
+//! [mark](INCOMPLETE): nobody relies on the commit until a push or a mirror has put everything again,
+//! and with it a list.
 //! As long as a commit is reached, its list stays, and with it the lists of its bases.
 
 use std::fmt;
@@ -33,6 +35,10 @@ use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use bytes::Bytes;
 
 use crate::local::repository::descent::Levels;
+
+/// What stands in the place of the list of a commit that is known to be incomplete. Every list is
+/// longer.
+pub(crate) const INCOMPLETE: &[u8] = b"artifact-cache incomplete 1\n";
 
 /// A list that was read. It takes little more memory than its bytes.
 #[derive(Clone, PartialEq, Eq)]

@@ -141,6 +141,11 @@ pub(crate) fn guard(name: &str) -> Option<Key> {
     (name.len() <= REF_LEN_MAX).then(|| known(format!("{GUARDS}{name}{GUARD}")))
 }
 
+/// Returns the name of which this key is the guard.
+pub(crate) fn guarded_by(key: &Key) -> Option<&str> {
+    key.as_str().strip_prefix(GUARDS)?.strip_suffix(GUARD)
+}
+
 /// The list of everything beneath a commit.
 pub(crate) fn closure(commit: Checksum) -> Key {
     known(format!("{CLOSURES}{commit}"))

@@ -7,7 +7,7 @@ use artifact_formats::{Checksum, ObjectId, RefName};
 use bytes::Bytes;
 
 use crate::bucket::client::Client;
-use crate::bucket::closures::{ClosureList, Heading, PARENTS_MAX};
+use crate::bucket::closures::{ClosureList, Heading, INCOMPLETE, PARENTS_MAX};
 use crate::bucket::copy::heads::Heads;
 use crate::bucket::copy::record::Record;
 use crate::bucket::copy::send::{Sender, Sent};
@@ -59,7 +59,9 @@ impl<'a, F: Fs> Commits<'a, F> {
         let mut listed = HashSet::new();
         for entry in turn.client.list_each(layout::CLOSURES) {
             let entry = entry.map_err(Error::bucket("listing", &"closure lists"))?;
-            listed.extend(layout::closure_of(&entry.key));
+            // Of a commit that is incomplete, everything is put again.
+            let is_list = entry.len > INCOMPLETE.len() as u64;
+            listed.extend(layout::closure_of(&entry.key).filter(|_| is_list));
         }
         Ok(Self {
             turn,

@@ -13,7 +13,7 @@ use artifact_protocol::session::Announcement;
 use parking_lot::Mutex;
 
 use crate::bucket::client::Client;
-use crate::bucket::closures::Heading;
+use crate::bucket::closures::{Heading, INCOMPLETE};
 use crate::bucket::journal::Earlier;
 use crate::bucket::layout::{self, SessionId};
 use crate::bucket::lease::PUSH_MAX;
@@ -232,6 +232,12 @@ fn whole(
     let mut whole = BTreeSet::new();
     for (commit, answer) in held.into_iter().zip(answers) {
         let found = found_at(&layout::closure(commit), answer)?;
+        if found
+            .as_ref()
+            .is_some_and(|found| found.content == INCOMPLETE)
+        {
+            continue;
+        }
         let heading = found.and_then(|found: Found| Heading::decode(commit, &found.content));
         let heading = match heading {
             Some(heading) => Some(heading),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use artifact_formats::{Checksum, ObjectId};
 
 use crate::bucket::client::Client;
-use crate::bucket::closures::{BASES_MAX, ClosureList};
+use crate::bucket::closures::{BASES_MAX, ClosureList, INCOMPLETE};
 use crate::bucket::layout;
 use crate::bucket::push::ask::get_all;
 use crate::bucket::push::survey;
@@ -146,8 +146,9 @@ impl Bases {
         let mut own_lists = Vec::with_capacity(own.len());
         for (commit, list) in commits.iter().zip(own) {
             own_lists.push(match list {
-                Some(list) => Some(list),
-                None => survey::list(client, *commit, has_lease)?.map(Arc::new),
+                Stored::List(list) => Some(list),
+                Stored::Incomplete => None,
+                Stored::Nothing => survey::list(client, *commit, has_lease)?.map(Arc::new),
             });
         }
         let chain = own_lists.iter().flatten();
@@ -160,7 +161,12 @@ impl Bases {
         let chain: BTreeSet<_> = chain.filter(|commit| !known.contains(commit)).collect();
         let chain: Vec<_> = chain.into_iter().collect();
         let mut all: Vec<Arc<ClosureList>> = own_lists.iter().flatten().cloned().collect();
-        all.extend(read_lists(client, &chain)?.into_iter().flatten());
+        for stored in read_lists(client, &chain)? {
+            match stored {
+                Stored::List(list) => all.push(list),
+                Stored::Incomplete | Stored::Nothing => {}
+            }
+        }
         for (at, own) in wanted.into_iter().zip(own_lists) {
             self.list[at].lists = match own {
                 Some(own) => joined(client, own, &all, has_lease)?,
@@ -255,19 +261,29 @@ fn joined(
     Ok(Lists::Read(lists))
 }
 
-/// Reads lists, many at once, in order; `None` for one that is missing or damaged.
-fn read_lists(
-    client: &Client,
-    commits: &[Checksum],
-) -> Result<Vec<Option<Arc<ClosureList>>>, Error> {
+/// What the bucket holds as the list of a commit.
+enum Stored {
+    List(Arc<ClosureList>),
+    /// The mark of an incomplete commit.
+    Incomplete,
+    /// Nothing, or something damaged.
+    Nothing,
+}
+
+/// Reads lists, many at once, in order.
+fn read_lists(client: &Client, commits: &[Checksum]) -> Result<Vec<Stored>, Error> {
     let keys: Vec<_> = commits
         .iter()
         .map(|commit| layout::closure(*commit))
         .collect();
     let found = get_all(client, &keys)?;
     let lists = found.into_iter().zip(commits).map(|(found, commit)| {
-        let list = ClosureList::decode(*commit, &found?.content)?;
-        Some(Arc::new(list))
+        let content = found.map(|found| found.content).unwrap_or_default();
+        if content == INCOMPLETE {
+            return Stored::Incomplete;
+        }
+        let list = ClosureList::decode(*commit, &content);
+        list.map_or(Stored::Nothing, |list| Stored::List(Arc::new(list)))
     });
     Ok(lists.collect())
 }

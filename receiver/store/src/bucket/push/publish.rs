@@ -187,8 +187,12 @@ fn put_lists(
         left = rest;
         let key = layout::closure(commit);
         // Other lists may build on the one that is there: in terms of other bases, it would leave
-        // out what they rely on.
-        let put = work.window.put_new(key, content, Class::Private);
+        // out what they rely on. An exact list leaves out nothing, and takes the place of the mark
+        // of a commit that was incomplete.
+        let put = match work.bases.lock().used().is_empty() {
+            true => work.window.put(key, content, Class::Private),
+            false => work.window.put_new(key, content, Class::Private),
+        };
         put.map_err(Error::bucket("storing the list of", &commit))?;
     }
     Ok(())

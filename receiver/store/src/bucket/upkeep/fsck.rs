@@ -11,9 +11,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::bucket::client::Client;
-use crate::bucket::closures::ClosureList;
+use crate::bucket::closures::{ClosureList, INCOMPLETE};
 use crate::bucket::layout;
-use crate::bucket::seam::{Entry, Found, Key};
+use crate::bucket::seam::{Class, Condition, Entry, Found, Key};
 use crate::bucket::upkeep::look;
 use crate::bucket::window::Window;
 use crate::error::{Error, with_causes};
@@ -29,32 +29,59 @@ pub fn fsck(
     object_len_max: u64,
     report: &(dyn Fn(Finding) + Sync),
 ) -> Result<Checked, Error> {
+    check(client, contents, false, object_len_max, report)
+}
+
+/// Checks a bucket with all its objects, and marks commits as incomplete that lack some, or of which
+/// some are damaged: from then on nobody relies on them, and a push or a mirror of them brings
+/// everything again. A mark goes when nothing is missing any more.
+pub fn repair(
+    client: &Client,
+    object_len_max: u64,
+    report: &(dyn Fn(Finding) + Sync),
+) -> Result<Checked, Error> {
+    check(client, true, true, object_len_max, report)
+}
+
+fn check(
+    client: &Client,
+    contents: bool,
+    repair: bool,
+    object_len_max: u64,
+    report: &(dyn Fn(Finding) + Sync),
+) -> Result<Checked, Error> {
     let mut check = Check {
         client,
         window: Window::new(client.clone()),
         object_len_max,
+        repair,
         report,
         listed: Vec::new(),
+        bad: Mutex::default(),
         checked: Mutex::default(),
     };
-    let mut heads = Vec::new();
+    let (mut heads, mut guarded) = (Vec::new(), Vec::new());
     for entry in client.list_each("") {
         let entry = entry.map_err(Error::bucket("listing", &"the bucket"))?;
         if let Some(id) = layout::object_of(&entry.key) {
             check.listed.push((id, entry.len));
         } else if entry.key.as_str().starts_with(layout::HEADS) {
             heads.push(entry);
+        } else if let Some(name) = layout::guarded_by(&entry.key) {
+            guarded.push(name.to_owned());
         }
     }
     check.listed.sort_unstable();
     check.count_objects();
-    let commits = check.refs(&heads)?;
-    check.closures(&commits)?;
-    let names = heads.iter().filter_map(|entry| layout::head_of(&entry.key));
-    check.summary(&commits, &names.map(|name| name.to_string()).collect())?;
     if contents {
         check.contents()?;
     }
+    let commits = check.refs(&heads)?;
+    check.closures(&commits)?;
+    let names = heads.iter().filter_map(|entry| layout::head_of(&entry.key));
+    let names = names.map(|name| name.to_string()).collect();
+    check.guards(&guarded, &names);
+    check.summary(&commits, &names)?;
     Ok(check.checked.into_inner())
 }
 
@@ -62,9 +89,12 @@ struct Check<'a> {
     client: &'a Client,
     window: Window,
     object_len_max: u64,
+    repair: bool,
     report: &'a (dyn Fn(Finding) + Sync),
     /// The objects with their lengths, sorted.
     listed: Vec<(ObjectId, u64)>,
+    /// Those of them that are damaged.
+    bad: Mutex<BTreeSet<ObjectId>>,
     checked: Mutex<Checked>,
 }
 
@@ -94,7 +124,22 @@ impl Check<'_> {
     }
 
     fn has(&self, id: &ObjectId) -> bool {
-        self.listed.binary_search_by(|(at, _)| at.cmp(id)).is_ok()
+        let is_there = self.listed.binary_search_by(|(at, _)| at.cmp(id)).is_ok();
+        is_there && !self.bad.lock().contains(id)
+    }
+
+    /// Reports names that are taken although no ref needs them.
+    fn guards(&self, guarded: &[String], names: &BTreeSet<String>) {
+        for name in guarded {
+            let below = format!("{name}/");
+            let mut after = names.range(below.clone()..);
+            let leads = after.next().is_some_and(|next| next.starts_with(&below));
+            if !leads && !names.contains(name) {
+                let why = "is taken although there is no such ref: \
+                           `artifact-cache-admin remove` frees it";
+                self.remark(&format!("the name {name}"), &why);
+            }
+        }
     }
 
     /// Reads the refs; returns their commits, each with the first ref that holds it.
@@ -114,8 +159,11 @@ impl Check<'_> {
             } else {
                 self.fault(
                     &format!("ref {}", stored.name),
-                    &format!("names {id}, which is missing"),
+                    &format!("names {id}, which is missing or damaged"),
                 );
+                if self.repair {
+                    self.mark(stored.commit, false)?;
+                }
             }
         }
         self.checked.lock().commits = commits.len() as u64;
@@ -133,28 +181,53 @@ impl Check<'_> {
             let found = self.window.get_all(&keys);
             let found = found.map_err(Error::bucket("reading", &"closure lists"))?;
             for ((commit, name), found) in some.iter().zip(found) {
-                let list = found.map(|found| ClosureList::decode(**commit, &found.content));
-                match list {
-                    Some(Some(list)) => self.list(name, &list)?,
-                    Some(None) => {
-                        self.fault(
-                            name,
-                            &"its closure list is damaged; the next push makes another",
-                        );
-                        self.walk(name, **commit)?;
+                let content = found.map(|found| found.content);
+                let is_there = content.is_some();
+                let is_marked = content
+                    .as_ref()
+                    .is_some_and(|content| content == INCOMPLETE);
+                let list = content.and_then(|content| ClosureList::decode(**commit, &content));
+                let is_whole = match list {
+                    Some(list) => self.list(name, &list)?,
+                    None if is_marked => {
+                        self.remark(name, &"is marked as incomplete: push or mirror it again");
+                        self.walk(name, **commit)?
+                    }
+                    None if is_there => {
+                        let why = "its closure list is damaged; the next push makes another";
+                        self.fault(name, &why);
+                        self.walk(name, **commit)?
                     }
                     None => {
                         self.remark(name, &"has no closure list; the next push makes one");
-                        self.walk(name, **commit)?;
+                        self.walk(name, **commit)?
                     }
+                };
+                if self.repair && is_whole == is_marked {
+                    self.mark(**commit, is_whole)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn list(&self, name: &str, list: &ClosureList) -> Result<(), Error> {
-        self.named(name, list);
+    /// Marks a commit as incomplete, or takes the mark away.
+    fn mark(&self, commit: Checksum, is_whole: bool) -> Result<(), Error> {
+        let key = layout::closure(commit);
+        let marked = match is_whole {
+            true => self.client.delete(std::slice::from_ref(&key)),
+            false => {
+                let content = Bytes::from_static(INCOMPLETE);
+                let put = (self.client).put(&key, content, Condition::Always, Class::Private);
+                put.map(drop)
+            }
+        };
+        marked.map_err(Error::bucket("marking", &key))
+    }
+
+    /// Returns whether everything is there that a list names.
+    fn list(&self, name: &str, list: &ClosureList) -> Result<bool, Error> {
+        let mut is_whole = self.named(name, list);
         for &base in &list.heading().bases {
             let key = layout::closure(base);
             let found = self
@@ -162,7 +235,7 @@ impl Check<'_> {
                 .get(&key)
                 .map_err(Error::bucket("reading", &key))?;
             match found.and_then(|found| ClosureList::decode(base, &found.content)) {
-                Some(list) => self.named(name, &list),
+                Some(list) => is_whole &= self.named(name, &list),
                 None => {
                     let why =
                         format!("{key}, which completes its closure list, is missing or damaged");
@@ -171,17 +244,21 @@ impl Check<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(is_whole)
     }
 
-    fn named(&self, name: &str, list: &ClosureList) {
+    fn named(&self, name: &str, list: &ClosureList) -> bool {
+        let mut is_whole = true;
         for (id, _) in list.objects().filter(|(id, _)| !self.has(id)) {
-            self.fault(&name, &format!("reaches {id}, which is missing"));
+            self.fault(&name, &format!("reaches {id}, which is missing or damaged"));
+            is_whole = false;
         }
+        is_whole
     }
 
-    /// Finds out from the objects what a commit reaches.
-    fn walk(&self, name: &str, commit: Checksum) -> Result<(), Error> {
+    /// Finds out from the objects what a commit reaches; returns whether everything is there.
+    fn walk(&self, name: &str, commit: Checksum) -> Result<bool, Error> {
+        let mut is_whole = true;
         let root = ObjectId::commit(commit);
         let mut seen = BTreeSet::from([root]);
         let mut level = vec![root];
@@ -194,11 +271,14 @@ impl Check<'_> {
                 let children = found.and_then(|found| objects::children(*id, &found.content).ok());
                 let Some(children) = children else {
                     self.fault(&name, &format!("reaches {id}, which is missing or damaged"));
+                    is_whole = false;
                     continue;
                 };
                 for child in children.into_iter().filter(|child| seen.insert(*child)) {
                     if !self.has(&child) {
-                        self.fault(&name, &format!("reaches {child}, which is missing"));
+                        let why = format!("reaches {child}, which is missing or damaged");
+                        self.fault(&name, &why);
+                        is_whole = false;
                     } else if child.kind.has_children() {
                         next.push(child);
                     }
@@ -206,7 +286,7 @@ impl Check<'_> {
             }
             level = next;
         }
-        Ok(())
+        Ok(is_whole)
     }
 
     /// Checks that the summary names commits that are there, and every ref.
@@ -299,6 +379,7 @@ impl Check<'_> {
                         };
                         let verified = verify(*id, content, self.object_len_max, &mut scratch);
                         if let Err(rejection) = verified {
+                            self.bad.lock().insert(*id);
                             self.fault(id, &with_causes(&rejection));
                         }
                     }
@@ -324,6 +405,7 @@ impl Check<'_> {
             }
         };
         if let Err(rejection) = verified {
+            self.bad.lock().insert(id);
             self.fault(&id, &with_causes(&rejection));
         }
         Ok(())

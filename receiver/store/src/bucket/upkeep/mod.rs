@@ -8,7 +8,7 @@ mod look;
 mod remove;
 mod resummarize;
 
-pub use self::fsck::fsck;
+pub use self::fsck::{fsck, repair};
 pub use self::look::{BucketStatus, init, list_refs, status};
 pub use self::remove::remove_refs;
 pub use self::resummarize::rebuild_summary;

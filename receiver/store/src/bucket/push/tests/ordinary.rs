@@ -552,6 +552,37 @@ fn neighbours_are_proposed_and_what_needs_no_object_sends_none() {
 }
 
 #[test]
+fn what_a_check_finds_missing_or_damaged_the_next_push_brings_again() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let first = all.commit(None, &[("bin/a", "1"), ("c", "3")]);
+    let plan = Plan::one("os/a", first);
+    push(&store_of(memory.clone(), "mia"), &all, &plan).unwrap();
+    let second = all.commit(None, &[("bin/a", "1"), ("c", "4")]);
+    let next = Plan {
+        bases: vec![("os/a", first)],
+        ..Plan::one("os/b", second)
+    };
+    for id in all.closure(first) {
+        for content in [None, Some(Bytes::from_static(b"damaged"))] {
+            let fork = memory.fork();
+            fork.damage(&layout::object(&id), content);
+            let client = client_of(&fork);
+            upkeep::repair(&client, u64::MAX, &|_| {}).unwrap();
+            // What the damaged commit does not need is no base any more.
+            let other = fork.fork();
+            push(&store_of(other, "mia"), &all, &next).unwrap();
+            let done = push(&store_of(fork.clone(), "mia"), &all, &plan).unwrap();
+            assert_eq!(done.outcomes, [RefOutcome::Updated], "{id}");
+            assert_whole(&fork, &all);
+            let checked = upkeep::repair(&client, u64::MAX, &|_| {}).unwrap();
+            assert_eq!((checked.faults, checked.remarks), (0, 0), "{id}");
+            let again = push(&store_of(fork.clone(), "mia"), &all, &plan).unwrap();
+            assert_eq!(again.opened.refs[0].verdict, Verdict::UpToDate);
+        }
+    }
+}
+
+#[test]
 fn neighbours_of_a_ref_that_is_refused_are_not_told() {
     let (memory, mut all) = (empty(), Universe::default());
     let secret = all.commit(None, &[("a", "secret")]);
