@@ -1,28 +1,26 @@
 //! Commits with everything they reach: which of them the bucket lacks, and bringing them there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::time::Duration;
 
 use artifact_formats::{Checksum, ObjectId, RefName};
 use bytes::Bytes;
 
-use crate::bucket::client::Client;
 use crate::bucket::closures::{ClosureList, Heading, INCOMPLETE, PARENTS_MAX};
 use crate::bucket::copy::heads::Heads;
+use crate::bucket::copy::last;
 use crate::bucket::copy::record::Record;
 use crate::bucket::copy::send::{Sender, Sent};
 use crate::bucket::copy::session::Session;
 use crate::bucket::copy::source::{Closure, Lacks, Refs};
 use crate::bucket::copy::turn::{MirrorEvent, Mirrored, Turn};
 use crate::bucket::layout;
-use crate::bucket::push::ask::ask_all;
-use crate::bucket::seam::{Answer, BucketError, Class, Condition, Request};
+use crate::bucket::seam::Class;
 use crate::bucket::window::Window;
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
 use crate::local::repository::id_set::IdSet;
-use crate::local::repository::{listing, objects};
+use crate::local::repository::listing;
 
 /// The commits of a bucket.
 pub(super) struct Commits<'a, F: Fs> {
@@ -90,7 +88,8 @@ impl<'a, F: Fs> Commits<'a, F> {
         let open: BTreeSet<_> = commits.filter(is_open).collect();
         let open: Vec<_> = open.into_iter().collect();
         let client = self.turn.client;
-        let there = are_there(client, &open).map_err(Error::bucket("looking for", &"commits"))?;
+        let there =
+            last::are_there(client, &open).map_err(Error::bucket("looking for", &"commits"))?;
         for (commit, is_there) in open.into_iter().zip(there) {
             match is_there {
                 true => _ = self.confirmed.insert(commit),
@@ -344,52 +343,8 @@ impl<'a, F: Fs> Commits<'a, F> {
     /// Puts commits of which everything else is there. One that a prune has taken meanwhile counts
     /// as none.
     fn put_commits(&mut self, commits: &[Checksum]) -> Result<(), Error> {
-        for some in commits.chunks(COMMITS_AT_ONCE) {
-            let mut left = some.to_vec();
-            for attempt in 0..TURNS_MAX {
-                self.turn.client.clock().sleep(PAUSE * ((1 << attempt) - 1));
-                left = self.put_once(&left)?;
-                if left.is_empty() {
-                    break;
-                }
-            }
-            if let Some(commit) = left.first() {
-                let lost = BucketError::Unclear("each answer was lost".to_owned());
-                return Err(Error::bucket("storing commit", commit)(lost));
-            }
-        }
+        self.put.extend(last::put(self.turn, commits)?);
         Ok(())
-    }
-
-    /// Puts commits, each once; returns those that may not be there.
-    fn put_once(&mut self, commits: &[Checksum]) -> Result<Vec<Checksum>, Error> {
-        let (mut found, mut requests) = (Vec::new(), Vec::new());
-        for &commit in commits {
-            let id = ObjectId::commit(commit);
-            if let Some(content) = objects::read_metadata(self.turn.source.fs(), id)? {
-                found.push(commit);
-                requests.push(Request::Put {
-                    key: layout::object(&id),
-                    content: content.into(),
-                    condition: Condition::Always,
-                    class: Class::Object,
-                });
-            }
-        }
-        self.turn.check()?;
-        let mut again = Vec::new();
-        for (commit, answer) in found.into_iter().zip(self.turn.ask(&requests)) {
-            match answer {
-                Ok(Answer::Stored(_)) => _ = self.put.insert(commit),
-                Err(BucketError::Busy(_) | BucketError::Unclear(_)) => again.push(commit),
-                Ok(other) => {
-                    let misfit = BucketError::misfit("a put", &other);
-                    return Err(Error::bucket("storing commit", &commit)(misfit));
-                }
-                Err(error) => return Err(Error::bucket("storing commit", &commit)(error)),
-            }
-        }
-        Ok(again)
     }
 
     fn put_detached(&self, commit: Checksum, content: &[u8]) -> Result<(), Error> {
@@ -448,31 +403,10 @@ impl<'a, F: Fs> Commits<'a, F> {
     }
 }
 
-/// Returns which commits a bucket has.
-fn are_there(client: &Client, commits: &[Checksum]) -> Result<Vec<bool>, BucketError> {
-    let first = |commit: &Checksum| Request::GetRange {
-        key: layout::object(&ObjectId::commit(*commit)),
-        from: 0,
-        most: 1,
-    };
-    let answers = ask_all(client, commits.iter().map(first).collect());
-    let there = answers.into_iter().map(|answer| match answer? {
-        Answer::Found(_) => Ok(true),
-        Answer::Absent => Ok(false),
-        other => Err(BucketError::misfit("a read", &other)),
-    });
-    there.collect()
-}
-
 const DAMAGED: &str = "is missing or damaged";
 /// Objects after which the commits that they belong to are put.
 const BATCH_OBJECTS: usize = 16 * 1024;
 /// Commits that are put at once, at most.
 const BATCH_COMMITS: usize = 4096;
-/// Commits in memory at once.
-const COMMITS_AT_ONCE: usize = 256;
-/// How often a commit is put whose answer was lost, with pauses that double.
-const TURNS_MAX: u32 = 8;
-const PAUSE: Duration = Duration::from_millis(100);
 /// Refs of the same element whose commits are looked into.
 const BASES_MAX: usize = 4;

@@ -11,6 +11,7 @@
 mod commits;
 mod files;
 mod heads;
+mod last;
 mod record;
 mod send;
 mod session;

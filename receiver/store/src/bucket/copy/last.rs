@@ -1,0 +1,92 @@
+//! The commits themselves, which come last: a bucket that has one has everything that it reaches.
+
+use std::time::Duration;
+
+use artifact_formats::{Checksum, ObjectId};
+
+use crate::bucket::client::Client;
+use crate::bucket::copy::turn::Turn;
+use crate::bucket::layout;
+use crate::bucket::push::ask::ask_all;
+use crate::bucket::seam::{Answer, BucketError, Class, Condition, Request};
+use crate::error::Error;
+use crate::local::disk::Fs;
+use crate::local::repository::objects;
+
+/// Puts commits of which everything else is there; returns those that are there now. One that a
+/// prune has taken meanwhile is left out.
+pub(super) fn put<F: Fs>(turn: &Turn<'_, F>, commits: &[Checksum]) -> Result<Vec<Checksum>, Error> {
+    let mut stored = Vec::new();
+    for some in commits.chunks(COMMITS_AT_ONCE) {
+        let mut left = some.to_vec();
+        for attempt in 0..TURNS_MAX {
+            turn.client.clock().sleep(PAUSE * ((1 << attempt) - 1));
+            left = put_once(turn, &left, &mut stored)?;
+            if left.is_empty() {
+                break;
+            }
+        }
+        if let Some(commit) = left.first() {
+            let lost = BucketError::Unclear("each answer was lost".to_owned());
+            return Err(Error::bucket("storing commit", commit)(lost));
+        }
+    }
+    Ok(stored)
+}
+
+/// Puts commits, each once; returns those that may not be there.
+fn put_once<F: Fs>(
+    turn: &Turn<'_, F>,
+    commits: &[Checksum],
+    stored: &mut Vec<Checksum>,
+) -> Result<Vec<Checksum>, Error> {
+    let (mut found, mut requests) = (Vec::new(), Vec::new());
+    for &commit in commits {
+        let id = ObjectId::commit(commit);
+        if let Some(content) = objects::read_metadata(turn.source.fs(), id)? {
+            found.push(commit);
+            requests.push(Request::Put {
+                key: layout::object(&id),
+                content: content.into(),
+                condition: Condition::Always,
+                class: Class::Object,
+            });
+        }
+    }
+    turn.check()?;
+    let mut again = Vec::new();
+    for (commit, answer) in found.into_iter().zip(turn.ask(&requests)) {
+        match answer {
+            Ok(Answer::Stored(_)) => stored.push(commit),
+            Err(BucketError::Busy(_) | BucketError::Unclear(_)) => again.push(commit),
+            Ok(other) => {
+                let misfit = BucketError::misfit("a put", &other);
+                return Err(Error::bucket("storing commit", &commit)(misfit));
+            }
+            Err(error) => return Err(Error::bucket("storing commit", &commit)(error)),
+        }
+    }
+    Ok(again)
+}
+
+/// Returns which commits a bucket has.
+pub(super) fn are_there(client: &Client, commits: &[Checksum]) -> Result<Vec<bool>, BucketError> {
+    let first = |commit: &Checksum| Request::GetRange {
+        key: layout::object(&ObjectId::commit(*commit)),
+        from: 0,
+        most: 1,
+    };
+    let answers = ask_all(client, commits.iter().map(first).collect());
+    let there = answers.into_iter().map(|answer| match answer? {
+        Answer::Found(_) => Ok(true),
+        Answer::Absent => Ok(false),
+        other => Err(BucketError::misfit("a read", &other)),
+    });
+    there.collect()
+}
+
+/// Commits in memory at once.
+const COMMITS_AT_ONCE: usize = 256;
+/// How often a commit is put whose answer was lost, with pauses that double.
+const TURNS_MAX: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(100);
