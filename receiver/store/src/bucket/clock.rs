@@ -41,7 +41,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still unless told to move on: who sleeps by it does not wait, but moves it.
+/// A clock that stands still unless told to move on: to sleep by it does not wait, but moves it.
 ///
 /// Clones show the same time.
 #[derive(Clone, Debug, Default)]

@@ -2,9 +2,9 @@
 //! answers, and what may go wrong.
 //!
 //! Requests and answers can be written by serde, for an engine in another process; their content is
-//! left out, and travels beside them. Every request names keys relative to the store's prefix. An engine sends each request once; the
-//! caller decides whether to send it again, because only the caller knows whether that is safe
-//! ([`BucketError`]). Start with [`Bucket`].
+//! left out, and travels beside them. Every request names keys relative to the store's prefix. An
+//! engine sends each request once; the caller decides whether to send it again, because only the
+//! caller knows whether that is safe ([`BucketError`]). Start with [`Bucket`].
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -334,7 +334,7 @@ pub struct Entry {
     pub modified: u64,
 }
 
-/// Why a request has no answer. No variant is the fault of who pushes.
+/// Why a request has no answer. No variant is the fault of a client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum BucketError {
     /// The connection, or the server: nobody knows whether the request was executed, or still will

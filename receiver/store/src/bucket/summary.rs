@@ -1,13 +1,13 @@
-//! The summary of a bucket: one object, moved by compare-and-swap by whoever comes, and who comes
-//! takes along what others have set.
+//! The summary of a bucket: one object, moved by compare-and-swap. Each push that replaces it takes
+//! along what other pushes have set.
 //!
 //! A push notes the refs that it is about to set, so that another names them should it die before.
-//! Whoever makes a summary reads the current one, then the refs of its own push and of all notes,
+//! A push that makes a summary reads the current one, then its own refs and those of all notes,
 //! and replaces the summary that it has read: so no older value of a ref replaces a newer one. It
 //! names only what a ref holds, and only commits that are there (INV-8).
 //!
 //! A signature is stored before its summary, as on a disk. The two are never replaced together, so
-//! whoever signs looks once more afterwards: the last one to look leaves a pair that matches.
+//! a push that signs looks once more afterwards: the last one to look leaves a pair that matches.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
