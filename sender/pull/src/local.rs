@@ -3,7 +3,6 @@
 //! The store creates and writes it. This file reads its refs, and the commits to which earlier
 //! pulls set them.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -164,14 +163,6 @@ impl Local {
     pub(crate) fn pulled_before(&self, name: &RefName) -> Option<Checksum> {
         self.store.pulled(name).ok().flatten()
     }
-
-    /// Records the commits of refs that hold them already; the store does the same for those it
-    /// sets. If that fails, the next pull relies on histories alone.
-    pub(crate) fn remember(&self, refs: &BTreeMap<RefName, Checksum>) {
-        if let Err(error) = self.store.note_pulled(refs) {
-            tracing::debug!(%error, "cannot record what the refs were set to");
-        }
-    }
 }
 
 fn unusable(path: &Path) -> impl FnOnce(artifact_store::Error) -> Error {
@@ -240,13 +231,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_ref_was_set_to_is_remembered() {
+    fn a_ref_is_looked_up_by_its_whole_name() {
         let dir = tempfile::tempdir().unwrap();
         let (local, _) = Local::open_or_create(dir.path(), RepoMode::Archive).unwrap();
         let (name, commit): (RefName, _) = ("x/b".parse().unwrap(), Checksum::of(b"x"));
         assert_eq!(local.pulled_before(&name), None);
-        local.remember(&BTreeMap::from([(name.clone(), commit)]));
-        assert_eq!(local.pulled_before(&name), Some(commit));
         assert_eq!(local.commit_of(&name).unwrap(), None);
         fs::create_dir(dir.path().join("refs/heads/x")).unwrap();
         fs::write(dir.path().join("refs/heads/x/b"), format!("{commit}\n")).unwrap();

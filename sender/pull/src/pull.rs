@@ -389,7 +389,6 @@ impl Pull {
 
     /// Notes what became of refs that were pulled together.
     fn settle(&self, wants: &[Want], outcomes: Vec<RefOutcome>, pulled: &mut Vec<PulledRef>) {
-        let mut here = BTreeMap::new();
         for (want, outcome) in wants.iter().zip(outcomes) {
             let commit = want.signed.commit;
             let outcome = match outcome {
@@ -401,16 +400,12 @@ impl Pull {
                     Outcome::Refused(Refusal::Store(refusal.text.escaped()))
                 }
             };
-            if matches!(outcome, Outcome::Unchanged) && !self.dry_run {
-                here.insert(want.name.clone(), commit);
-            }
             pulled.push(PulledRef {
                 name: want.name.clone(),
                 commit,
                 outcome,
             });
         }
-        self.local.remember(&here);
     }
 }
 

@@ -1,6 +1,6 @@
 //! One's own repository: opened or created for pulls, and what a pull tells a server about it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,8 +16,7 @@ use crate::local::disk::{Fs, if_there};
 use crate::local::push::glance::Glance;
 use crate::local::repository::id_set::IdSet;
 use crate::local::repository::{Repo, leftovers, listing, make_dirs, objects, pulled, refs};
-use crate::local::staging::Staging;
-use crate::local::staging::abandoned::{self, Owner};
+use crate::local::staging::abandoned;
 use crate::local::terms::{self, RefPlace};
 use crate::local::{LocalStore, StoreConfig};
 
@@ -170,22 +169,6 @@ impl<F: Fs> LocalStore<F> {
     /// Returns the commit to which the last pull set a ref: nobody made it here.
     pub fn pulled(&self, name: &RefName) -> Result<Option<Checksum>, Error> {
         pulled::last(&*self.repo.fs, name)
-    }
-
-    /// Notes the commits of refs that a pull found in place; publication notes those that it sets.
-    /// Logs each ref that it cannot note: the next pull of it needs a history that leads to its
-    /// commit.
-    pub fn note_pulled(&self, refs: &BTreeMap<RefName, Checksum>) -> Result<(), Error> {
-        let fs = &*self.repo.fs;
-        let is_new = |(name, commit): &(&RefName, &Checksum)| {
-            pulled::last(fs, name).ok().flatten() != Some(**commit)
-        };
-        let mut new = refs.iter().filter(is_new).peekable();
-        if new.peek().is_some() {
-            let scratch = Staging::create(&self.repo, Owner::new(IDENTITY, None), 1)?;
-            new.for_each(|(name, commit)| pulled::note(fs, &scratch, name, *commit));
-        }
-        Ok(())
     }
 
     fn place(&self) -> RefPlace {

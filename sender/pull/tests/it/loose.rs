@@ -184,11 +184,21 @@ async fn a_ref_that_holds_the_users_work_is_left_alone_unless_forced() {
     pull(&here, &serve(&cache).await).await;
     let theirs = cache.head();
     let (unrelated, _) = cache.commit("other", None);
-    cache.set(REF, unrelated);
     let file = here.path().join("refs/heads").join(REF);
     // A commit that no pull has set it to, as `ostree commit` would.
     let (own, _) = cache.commit("own", None);
+    cache.set("project/element/own", own);
+    let fetched = here
+        .pull()
+        .reference("project/element/own".parse().unwrap());
+    let from = serve(&cache).await;
+    fetched.from(&origin(&from), |_| ()).await.unwrap();
     std::fs::write(&file, format!("{own}\n")).unwrap();
+    // It stays the user's although a cache lists it as well: a hostile one could list any commit.
+    cache.set(REF, own);
+    let report = pull(&here, &serve(&cache).await).await;
+    assert!(matches!(outcome(&report), Outcome::Unchanged), "{report:?}");
+    cache.set(REF, unrelated);
     let server = serve(&cache).await;
     let report = pull(&here, &server).await;
     let Outcome::Refused(Refusal::HoldsWork { held }) = outcome(&report) else {

@@ -21,7 +21,7 @@ pub(crate) fn last<F: Fs>(fs: &F, name: &RefName) -> Result<Option<Checksum>, Er
     }
 }
 
-/// Notes that a pull has set a ref, or would have.
+/// Notes that a pull has set a ref.
 pub(crate) fn note<F: Fs>(fs: &F, scratch: &impl PutFile, name: &RefName, commit: Checksum) {
     let dir = RepoPath::pulled();
     let noted = make_dir(fs, &dir, DIR_MODE)
