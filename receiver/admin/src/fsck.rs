@@ -18,10 +18,10 @@ use crate::{bucket, say, tell};
 /// such as files that other programs left, are printed as remarks. Stricter than `ostree fsck`,
 /// which accepts some file objects that nobody can pull. Exits with 9 if there are faults.
 ///
-/// Of a cache in object storage, it checks by one listing that everything is there which refs reach;
-/// with --objects it reads and verifies every object as well. There, --repair does the same, and
-/// marks commits that lack objects, or of which some are damaged: the next push or mirror of these
-/// commits brings everything again.
+/// Of a cache in object storage, it checks by one listing that everything is there which refs
+/// reach; with --objects it reads and verifies every object as well. There, --repair does the same,
+/// and marks commits that lack objects, or of which some are damaged: the next push or mirror of
+/// these commits brings everything again.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Fsck {
     /// Print only faults

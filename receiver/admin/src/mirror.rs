@@ -16,8 +16,8 @@ use crate::{bucket, complain, say, tell};
 ///
 /// Copies only what is missing there: objects first, then commits, refs, and the summary with its
 /// signatures. At any moment, every ref of the bucket leads to a whole commit. Verifies each object
-/// on the way; one that is damaged is never copied, nor is what needs it. Pushes may run at the same
-/// time, and other mirrors. A mirror that was interrupted goes on where it stopped.
+/// on the way; one that is damaged is never copied, nor is what needs it. Pushes may run at the
+/// same time, and other mirrors. A mirror that was interrupted goes on where it stopped.
 ///
 /// To copy a bucket to a repository on this machine, pull from it: `ostree pull --mirror`.
 #[derive(Debug, clap::Args)]

@@ -30,10 +30,10 @@ use crate::{complain, tell};
 /// sent.
 ///
 /// In object storage, pushes do not wait, unless they need what is being removed. Instead, this
-/// waits: up to five minutes until each running push has taken note of what is to go, and up to half
-/// an hour for pushes that died without a word. If it is stopped, the next one goes on where this one
-/// stopped, after up to ten minutes. Uploads that were never completed go by a rule of the bucket's
-/// lifecycle.
+/// waits: up to five minutes until each running push has taken note of what is to go, and up to
+/// half an hour for pushes that died without a word. If it is stopped, the next one goes on where
+/// this one stopped, after up to ten minutes. Uploads that were never completed go by a rule of the
+/// bucket's lifecycle.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Prune {
     #[command(flatten)]

@@ -14,8 +14,8 @@ use crate::{bucket, say, tell};
 
 /// Show the state of a cache: refs, objects, space, the last pushes, staging, the summary.
 ///
-/// Of a cache in object storage: refs, objects, what the cache keeps beside them, sessions, the last
-/// pushes, the summary.
+/// Of a cache in object storage: refs, objects, what the cache keeps beside them, sessions, the
+/// last pushes, the summary.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatusArgs {
     /// Print one JSON object

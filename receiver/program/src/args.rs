@@ -59,8 +59,8 @@ pub(crate) struct Args {
     /// Do not confine this process, for systems where confining fails, and for tracing
     #[arg(long)]
     pub(crate) no_sandbox: bool,
-    /// Repository: a directory that `artifact-cache-admin init` or `ostree init` made; or a bucket of
-    /// object storage, s3://bucket/prefix, that `artifact-cache-admin check` found good
+    /// Repository: a directory that `artifact-cache-admin init` or `ostree init` made; or a bucket
+    /// of object storage, s3://bucket/prefix, that `artifact-cache-admin check` found good
     #[arg(value_name = "REPO", required_unless_present = "repo")]
     pub(crate) positional: Option<PathBuf>,
 }

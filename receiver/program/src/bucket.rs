@@ -1,5 +1,5 @@
-//! A cache in object storage: an agent that holds keys and connections starts before the sandbox, and
-//! the store is opened within it.
+//! A cache in object storage: an agent that holds keys and connections starts before the sandbox,
+//! and the store is opened within it.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 //! 1. the configuration is read, and the client identified by it;
 //! 2. the key that signs summaries is read, while this process may;
 //! 3. root becomes the repository's owner;
-//! 4. the audit file and the repository are opened, before the sandbox puts them out of reach; for a
-//!    bucket, the agent starts instead, and the store is opened in the sandbox.
+//! 4. the audit file and the repository are opened, before the sandbox puts them out of reach; for
+//!    a bucket, the agent starts instead, and the store is opened in the sandbox.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! `chaos-puller SOURCE REPO REF...`: the pull that `make chaos-pull` disturbs. It prints `accepted`
-//! once the store has judged the refs, and `updated REF` for each ref that it has set.
+//! `chaos-puller SOURCE REPO REF...`: the pull that `make chaos-pull` disturbs. It prints
+//! `accepted` once the store has judged the refs, and `updated REF` for each ref that it has set.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

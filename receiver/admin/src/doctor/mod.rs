@@ -39,8 +39,8 @@ use crate::say;
 /// Names each fault, with commands to copy that mend it. Changes nothing, and takes some seconds;
 /// run it as root, since only root sees everything.
 ///
-/// Of a cache in object storage, it looks at the check of the bucket, its contents, what everybody may
-/// read, and the clock.
+/// Of a cache in object storage, it looks at the check of the bucket, its contents, what everybody
+/// may read, and the clock.
 ///
 /// Exits with 0 if all is well, with 10 if there are warnings, and with 11 if there are faults.
 #[derive(Debug, clap::Args)]

@@ -133,8 +133,8 @@ impl Shared {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // The agent ends at the end of its input. A process that stays dies with this one, whose end
-        // closes the connection as well.
+        // The agent ends at the end of its input. A process that stays dies with this one, whose
+        // end closes the connection as well.
         let _ = self.shared.stream.lock().shutdown(Shutdown::Both);
         let _ = self.child.wait();
     }

@@ -5,9 +5,9 @@
 //! on a directory prunes everything below it. So the list of such a commit names the new objects,
 //! and the commits whose lists complete it. All that they name is here as long as the commit is the
 //! value of a ref. Together these lists name **at least** everything that the commit reaches, until
-//! a push of one of the bases replaces its list, and then perhaps less: whoever relies on them sends
-//! too much then. An [exact](Heading::exact) list names exactly what the commit reaches, and nothing
-//! else is needed. Collection trusts no other, and makes them exact (`collect/reach.rs`).
+//! a push of one of the bases replaces its list, and then perhaps less: whoever relies on them
+//! sends too much then. An [exact](Heading::exact) list names exactly what the commit reaches, and
+//! nothing else is needed. Collection trusts no other, and makes them exact (`collect/reach.rs`).
 //!
 //! ```text
 //! magic    8 bytes   "ACclose" 0x01
@@ -23,11 +23,11 @@
 //! digest   32        SHA-256 of everything before
 //! ```
 //!
-//! A list that is missing, damaged, or another commit's is made again from the objects. In the place
-//! of the list of a commit beneath which a check has found something missing or damaged there is a
-//! [mark](INCOMPLETE): nobody relies on the commit until a push or a mirror has put everything again,
-//! and with it a list.
-//! As long as a commit is reached, its list stays, and with it the lists of its bases.
+//! A list that is missing, damaged, or another commit's is made again from the objects. In the
+//! place of the list of a commit beneath which a check has found something missing or damaged there
+//! is a [mark](INCOMPLETE): nobody relies on the commit until a push or a mirror has put everything
+//! again, and with it a list. As long as a commit is reached, its list stays, and with it the lists
+//! of its bases.
 
 use std::fmt;
 

@@ -101,8 +101,8 @@ impl Window {
         })
     }
 
-    /// Stores an object unless its key holds something, when there is room; waits only for room. Who
-    /// has stored what the key holds makes no difference.
+    /// Stores an object unless its key holds something, when there is room; waits only for room.
+    /// Who has stored what the key holds makes no difference.
     ///
     /// Returns the first error of any earlier request, and starts nothing after one.
     pub fn put_new(&self, key: Key, content: Bytes, class: Class) -> Result<(), BucketError> {

@@ -1,17 +1,18 @@
 //! A model of collection beside pushes: the shipped machines of collectors and of sessions
-//! (`artifact_store::bucket::collect`), and a bucket that loses answers, executes requests late, and
-//! lets leases end.
+//! (`artifact_store::bucket::collect`), and a bucket that loses answers, executes requests late,
+//! and lets leases end.
 //!
 //! Each request is a step, and every order of the steps is visited. [`world`] holds the bucket and
-//! the steps, [`session`] a push, [`search`] visits the states. At each state, everything that a ref
-//! or a commit reaches is there, and an acknowledged push was carried through; and where
+//! the steps, [`session`] a push, [`search`] visits the states. At each state, everything that a
+//! ref or a commit reaches is there, and an acknowledged push was carried through; and where
 //! [`world::Config::checks_end`] says so, everybody ends when nothing goes wrong any more, and a
 //! last collection leaves no garbage.
 //!
-//! [`rules`] lists what can be broken. The machines stay as they are: their driver in the model does
-//! what the rule forbids. Each of the 24 rules, when broken, has a counter-example;
+//! [`rules`] lists what can be broken. The machines stay as they are: their driver in the model
+//! does what the rule forbids. Each of the 24 rules, when broken, has a counter-example;
 //! `ARTIFACT_CACHE_EXTRA=1 TRACES=1` with `--no-capture` searches the shortest ones, and prints
-//! them. The grace is no rule: these models have none, and collectors may condemn all that there is.
+//! them. The grace is no rule: these models have none, and collectors may condemn all that there
+//! is.
 
 pub mod rules;
 pub mod search;

@@ -1,9 +1,9 @@
 //! The collector's decisions, as a machine without I/O.
 //!
-//! The driver does what [`Collector::next`] asks, and gives the answer to [`Collector::hear`], until
-//! the machine [has ended](Collector::end). Several collectors may run at once: they find each other
-//! through `gc`, and each goes on where others, also dead ones, have stopped. It makes a list of its
-//! own afterwards, unless it had made one.
+//! The driver does what [`Collector::next`] asks, and gives the answer to [`Collector::hear`],
+//! until the machine [has ended](Collector::end). Several collectors may run at once: they find
+//! each other through `gc`, and each goes on where others, also dead ones, have stopped. It makes a
+//! list of its own afterwards, unless it had made one.
 //!
 //! ```text
 //! idle --condemn--> condemned ----claim----> sweeping --close--> idle      an arrow moves `gc`

@@ -2,8 +2,8 @@
 //!
 //! The driver does what [`Member::next`] asks, and gives the answer to [`Member::hear`], until
 //! there is nothing left to do. In between, [`Member::judge`] says for each object whether the
-//! session may put it or rely on it. The driver holds one lock for all of that, so that an object is
-//! relied on, or put, under the same list under which it was judged.
+//! session may put it or rely on it. The driver holds one lock for all of that, so that an object
+//! is relied on, or put, under the same list under which it was judged.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -236,8 +236,8 @@ impl<I: Clone + Ord> Member<I> {
         }
     }
 
-    /// Begins to end a sweep whose collector is dead: its `gc` has stayed the same for longer than a
-    /// claim lives. What is left of the list stays. `by` is random.
+    /// Begins to end a sweep whose collector is dead: its `gc` has stayed the same for longer than
+    /// a claim lives. What is left of the list stays. `by` is random.
     pub fn end_dead_sweep(&mut self, by: Nonce) {
         if let (true, Some(Known { gc: from, .. })) = (self.is_ready(), &self.known)
             && from.phase == Phase::Sweeping
@@ -299,8 +299,8 @@ impl<I: Clone + Ord> Member<I> {
         known.is_some_and(|known| !known.has(id) || self.spared.contains(id))
     }
 
-    /// Returns whether an object is on a list that is being acknowledged, and was not relied on when
-    /// that was read.
+    /// Returns whether an object is on a list that is being acknowledged, and was not relied on
+    /// when that was read.
     fn is_new_to(&self, id: &I) -> bool {
         match &self.step {
             Step::Sparing { new, relied } => new.has(id) && !relied.contains(id),

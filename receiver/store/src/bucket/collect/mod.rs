@@ -20,8 +20,8 @@
 //! # Rules of sessions
 //!
 //! - **R1** A session stores its lease, and only then reads the refs on which it relies.
-//! - **R2** It reads `gc` after its lease is stored, and if a list is condemned or being swept, that
-//!   list, before it relies on anything or puts anything.
+//! - **R2** It reads `gc` after its lease is stored, and if a list is condemned or being swept,
+//!   that list, before it relies on anything or puts anything.
 //! - **R3** A lease moves by compare-and-swap. A session whose renewal fails because the lease is
 //!   fenced or gone publishes nothing.
 //! - **R4** From its acknowledgement until the sweep is over, a session counts condemned objects as
@@ -30,8 +30,8 @@
 //! - **R5** Before it acknowledges a list, it writes which of its objects it relies on: a base's
 //!   commit (for its closure list) and what is beneath it, what it took from a journal, and what it
 //!   has begun to put, answered or not.
-//! - **R6** It may spare more later: it writes the list, then reads `gc`. Only if the phase is still
-//!   *condemned* was that in time.
+//! - **R6** It may spare more later: it writes the list, then reads `gc`. Only if the phase is
+//!   still *condemned* was that in time.
 //! - **R7** Each list of spared objects has a key of its own: a late put replaces none.
 //! - **R8** Right before it sends the put of a commit or of a ref, less than half of the lease's
 //!   life has passed since it *sent* its last successful renewal. Otherwise it renews first.
@@ -55,8 +55,8 @@
 //! - **R20** Commits are deleted first, then directories, then files.
 //! - **R21** A request to delete is sent only while less than half of the claim's life has passed
 //!   since this collector sent its last successful move of `gc`.
-//! - **R22** Another collector goes on with a sweep, or a session ends it, only when `gc` has stayed
-//!   the same for longer than a claim lives.
+//! - **R22** Another collector goes on with a sweep, or a session ends it, only when `gc` has
+//!   stayed the same for longer than a claim lives.
 //! - **R23** `gc` says *idle* only when each request to delete was answered or can take no effect
 //!   any more.
 //! - **R24** No two versions of `gc` or of a lease are the same bytes: servers compare hashes.
@@ -70,9 +70,9 @@
 //! `tests/models/src/collection` visits all states of small models (one or two sessions, one or two
 //! collectors, a retry by journal, a base whose ref is removed, a lost answer, a late request, a
 //! pause beyond a lease, a death): no ref or commit loses anything, and everybody ends with no
-//! garbage left. Breaking any one rule gives a counter-example, 12 to 29 steps long. The grace is no
-//! rule: the models have none. `tests.rs` runs the store itself beside collectors, each request in
-//! an order drawn from a seed.
+//! garbage left. Breaking any one rule gives a counter-example, 12 to 29 steps long. The grace is
+//! no rule: the models have none. `tests.rs` runs the store itself beside collectors, each request
+//! in an order drawn from a seed.
 //!
 //! # Assumptions
 //!

@@ -1,8 +1,8 @@
 //! What commits reach.
 //!
 //! An exact closure list says it. Another one is a guess: it counts on the lists of bases, which
-//! pushes replace. So a commit with such a list is walked from its objects, and gets an exact one, of
-//! which only then less may be left than lists have named: pushes rely on what lists name.
+//! pushes replace. So a commit with such a list is walked from its objects, and gets an exact one,
+//! of which only then less may be left than lists have named: pushes rely on what lists name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -1,8 +1,8 @@
 //! The bucket's refs: what they hold, and moving them by compare-and-swap.
 //!
-//! A mirror reads the tag of a ref **before** the repository's ref, and puts the value of the latter
-//! only as long as the tag is the same. So of several mirrors at once, none replaces a newer value
-//! by an older one.
+//! A mirror reads the tag of a ref **before** the repository's ref, and puts the value of the
+//! latter only as long as the tag is the same. So of several mirrors at once, none replaces a newer
+//! value by an older one.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -114,8 +114,8 @@ impl Heads {
         self.tags.keys()
     }
 
-    /// Sets refs, many at once, and hands each outcome to `then`. Everything that they reach must be
-    /// in the bucket.
+    /// Sets refs, many at once, and hands each outcome to `then`. Everything that they reach must
+    /// be in the bucket.
     pub(super) fn set<F: Fs>(
         &self,
         turn: &Turn<'_, F>,

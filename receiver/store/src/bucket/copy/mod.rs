@@ -153,7 +153,8 @@ impl<F: Fs> Turn<'_, F> {
         Ok(good && whole && self.is_still(&refs, summary.as_ref())?)
     }
 
-    /// Sets the refs whose commits are in the bucket; returns whether no other mirror got in between.
+    /// Sets the refs whose commits are in the bucket; returns whether no other mirror got in
+    /// between.
     fn set_refs(
         &self,
         refs: &Refs,

@@ -179,8 +179,8 @@ impl<F: Fs> Sender<'_, F> {
         Ok(())
     }
 
-    /// Sends the parts of a large object; returns `None` if the bucket has it, and how it is damaged
-    /// if it is.
+    /// Sends the parts of a large object; returns `None` if the bucket has it, and how it is
+    /// damaged if it is.
     fn large(&self, id: ObjectId) -> Result<Result<Option<Large>, String>, Error> {
         let path = RepoPath::object(&id);
         let fs = self.source.fs();

@@ -2,9 +2,9 @@
 //!
 //! A push [follows collection](crate::bucket::collect) while it goes on. A mirror, which can begin
 //! again at any time, has a simpler way to keep the same rules: it begins when no collection goes
-//! on (R1, R2), looks again every few minutes and right before it sets refs, and if a collection has
-//! begun meanwhile, it ends its session and begins anew. It never acknowledges a list, so that the
-//! collector waits until it has ended (R14).
+//! on (R1, R2), looks again every few minutes and right before it sets refs, and if a collection
+//! has begun meanwhile, it ends its session and begins anew. It never acknowledges a list, so that
+//! the collector waits until it has ended (R14).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -228,8 +228,8 @@ fn collection(client: &Client) -> Result<Option<Gc>, Error> {
     }
 }
 
-/// Stores a lease; `None` if the key holds something else than expected. After an unclear answer the
-/// key itself tells.
+/// Stores a lease; `None` if the key holds something else than expected. After an unclear answer
+/// the key itself tells.
 fn put(
     client: &Client,
     key: &Key,

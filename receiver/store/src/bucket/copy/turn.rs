@@ -106,8 +106,8 @@ impl<F: Fs> Turn<'_, F> {
         self.session.map_or(Ok(()), Session::check)
     }
 
-    /// Sends puts of commits or refs, each once and only while it may be sent (R8), and returns what
-    /// became of them.
+    /// Sends puts of commits or refs, each once and only while it may be sent (R8), and returns
+    /// what became of them.
     pub(super) fn ask(&self, requests: &[Request]) -> Vec<Result<Answer, BucketError>> {
         let Some(session) = self.session else {
             return ask_once(self.client, requests, || false);

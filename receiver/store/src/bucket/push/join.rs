@@ -1,5 +1,5 @@
-//! What a push that may change something does first: it leaves its lease, and looks whether the names
-//! of new refs are taken.
+//! What a push that may change something does first: it leaves its lease, and looks whether the
+//! names of new refs are taken.
 
 use std::collections::{BTreeMap, BTreeSet};
 

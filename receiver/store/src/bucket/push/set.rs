@@ -1,5 +1,6 @@
-//! The last steps of a publication: commits, guards, detached metadata and refs get their keys, each
-//! only while the lease is young (R8), and each with a condition where others may have been faster.
+//! The last steps of a publication: commits, guards, detached metadata and refs get their keys,
+//! each only while the lease is young (R8), and each with a condition where others may have been
+//! faster.
 
 use std::collections::BTreeMap;
 use std::mem;

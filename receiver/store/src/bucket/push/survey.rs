@@ -16,8 +16,8 @@ use crate::bucket::seam::{Class, Condition};
 use crate::error::Error;
 use crate::local::repository::objects::children;
 
-/// Makes and returns the exact list of a commit; `None` if a commit or directory of it is missing or
-/// damaged. The bucket keeps the list if `is_kept`: only a push that has a lease may store one,
+/// Makes and returns the exact list of a commit; `None` if a commit or directory of it is missing
+/// or damaged. The bucket keeps the list if `is_kept`: only a push that has a lease may store one,
 /// which collection would otherwise outrun.
 pub(crate) fn list(
     client: &Client,

@@ -1,5 +1,5 @@
-//! A check of a bucket: that it has everything its refs reach, by one listing and the closure lists;
-//! and, if wanted, that every object is what its name says.
+//! A check of a bucket: that it has everything its refs reach, by one listing and the closure
+//! lists; and, if wanted, that every object is what its name says.
 //!
 //! Beside running pushes it may report what is about to be set right; a second check tells.
 
@@ -32,9 +32,9 @@ pub fn fsck(
     check(client, contents, false, object_len_max, report)
 }
 
-/// Checks a bucket with all its objects, and marks commits as incomplete that lack some, or of which
-/// some are damaged: from then on nobody relies on them, and a push or a mirror of them brings
-/// everything again. A mark goes when nothing is missing any more.
+/// Checks a bucket with all its objects, and marks commits as incomplete that lack some, or of
+/// which some are damaged: from then on nobody relies on them, and a push or a mirror of them
+/// brings everything again. A mark goes when nothing is missing any more.
 pub fn repair(
     client: &Client,
     object_len_max: u64,

@@ -12,12 +12,12 @@ use crate::local::upkeep::remove::Removal;
 /// Removes refs, each only if it still holds the commit given with it. Their commits stay until a
 /// collection. The summary names the refs until it is made again.
 ///
-/// The names of refs that are gone, also before this, become free, and so do the directories that lead
-/// to no ref any more.
+/// The names of refs that are gone, also before this, become free, and so do the directories that
+/// lead to no ref any more.
 ///
 /// Servers have no conditional removal that can be relied on: a push that sets one of these refs in
-/// the moment between the look at it and its removal loses it. In the same way, a push that begins a
-/// new ref at that moment may find its name free and not guard it.
+/// the moment between the look at it and its removal loses it. In the same way, a push that begins
+/// a new ref at that moment may find its name free and not guard it.
 pub fn remove_refs(
     client: &Client,
     wanted: &[(RefName, Option<Checksum>)],

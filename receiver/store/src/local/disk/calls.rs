@@ -1,5 +1,5 @@
-//! System calls that [`RealFs`](super::real::RealFs) makes in one way only, and their results in the
-//! terms of [`Fs`](super::Fs).
+//! System calls that [`RealFs`](super::real::RealFs) makes in one way only, and their results in
+//! the terms of [`Fs`](super::Fs).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -2,8 +2,8 @@
 //!
 //! Each of several pushers owns a ref, so what it must hold is known exactly, and all share one
 //! more, which must hold one of their commits. Requests are lost, unheard, late, refused as busy or
-//! in conflict, and pushers die. `CHAOS_ROUNDS` sets how often a bucket is begun, `CHAOS_SEED` where
-//! the seeds begin.
+//! in conflict, and pushers die. `CHAOS_ROUNDS` sets how often a bucket is begun, `CHAOS_SEED`
+//! where the seeds begin.
 
 use std::collections::BTreeSet;
 use std::env;
