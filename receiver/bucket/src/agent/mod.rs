@@ -2,9 +2,9 @@
 //!
 //! The process that reads strangers' bytes starts the agent while it still may, and confines itself
 //! afterwards: it can open neither sockets nor files with keys, and reaches the bucket only through
-//! the agent. The agent speaks requests of [`Bucket`], many at once, over its standard input; it
-//! ends when the other end is closed, also by death. It refuses to delete anything that readers
-//! see, because no push needs that.
+//! the agent. The agent speaks requests of [`Bucket`](artifact_store::bucket::Bucket), many at
+//! once, over its standard input; it ends when the other end is closed, also by death. It refuses
+//! to delete anything that readers see, because no push needs that.
 
 mod client;
 mod serve;
