@@ -24,7 +24,7 @@ use crate::local::repository::objects;
 pub(super) struct Lists(HashMap<Checksum, (u64, u64)>);
 
 /// A walk over commits. A later walk skips what an earlier one has visited.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Reach<'a> {
     client: &'a Client,
     trust: Trust,
@@ -97,12 +97,6 @@ impl<'a> Reach<'a> {
     /// Sets what lists count for from now on.
     pub(super) const fn trust(&mut self, trust: Trust) {
         self.trust = trust;
-    }
-
-    /// Forgets what was visited.
-    pub(super) fn forget(&mut self) {
-        self.commits.clear();
-        self.lists.clear();
     }
 
     /// Returns whether the closure list of a commit has to stay.

@@ -153,9 +153,10 @@ struct Run<'a> {
     unsettled: Option<Duration>,
     /// Requests to delete that failed in a row.
     failures: u32,
+    /// What the last look at refs has visited.
     reach: Reach<'a>,
-    /// The list that this collector made: what `reach` has visited is not on it.
-    own: Option<ListName>,
+    /// The list that this collector made, and what was visited for it: nothing of that is on it.
+    own: Option<(ListName, Reach<'a>)>,
     /// The lengths of the objects on that list.
     sizes: Vec<(ObjectId, u64)>,
     done: Collected,
@@ -288,7 +289,7 @@ impl Run<'_> {
 
     fn condemn(&mut self, name: ListName) -> Result<Arc<[ObjectId]>, Error> {
         let now = self.server_now()?;
-        self.reach.forget();
+        self.reach = Reach::new(self.client);
         self.reach.trust(Trust::Mend);
         let marked = mark(
             self.client,
@@ -299,7 +300,7 @@ impl Run<'_> {
         )?;
         let list: Arc<[ObjectId]> = marked.garbage.iter().map(|(id, _)| *id).collect();
         self.done.objects = marked.objects;
-        self.own = Some(name);
+        self.own = Some((name, self.reach.clone()));
         self.sizes = marked.garbage;
         if !list.is_empty() {
             let key = condemned_key(name);
@@ -347,11 +348,16 @@ impl Run<'_> {
 
     /// Returns which of the objects are reached now (R17, R19).
     fn find_reached(&mut self, list: &[ObjectId]) -> Result<Vec<ObjectId>, Error> {
-        if self.gc.as_ref().map(|(gc, _)| gc.list()) != self.own {
-            // Another collector's list may name what a walk of ours has visited.
-            self.reach.forget();
-            self.sizes = Vec::new();
-        }
+        // Each look begins where the mark has ended: what an earlier look has visited counts only
+        // for that one. Another collector's list may name what was visited for ours.
+        let name = self.gc.as_ref().map(|(gc, _)| gc.list());
+        self.reach = match &self.own {
+            Some((own, marked)) if Some(*own) == name => marked.clone(),
+            Some(_) | None => {
+                self.sizes = Vec::new();
+                Reach::new(self.client)
+            }
+        };
         let is_listed = |commit: &Checksum| list.binary_search(&ObjectId::commit(*commit)).is_ok();
         let refs = read_refs(self.client, &HashSet::new())?;
         let lists = Lists::read(self.client)?;

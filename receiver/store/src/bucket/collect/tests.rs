@@ -15,6 +15,7 @@ use artifact_formats::Checksum;
 use artifact_protocol::frame::{RefOutcome, Verdict};
 use parking_lot::{Condvar, Mutex};
 
+use super::lists::spared_in;
 use super::*;
 use crate::bucket::client::Client;
 use crate::bucket::clock::{Clock, ManualClock};
@@ -387,4 +388,44 @@ fn a_collection_killed_at_any_request_is_ended_by_the_next_one() {
             assert_eq!(again.removed, 0, "{number}");
         }
     }
+}
+
+/// A collector looked at the refs, lost its claim, got it back, and looked again: what it had
+/// visited the first time then counted as not reached.
+#[test]
+fn a_collector_that_gets_its_claim_back_keeps_what_refs_reach() {
+    let mut all = Universe::default();
+    let commit = commits(&mut all)[0];
+    let memory = empty();
+    let way = alone(&memory);
+    let store = store_with(way.clone(), way.clone(), StoreConfig::default());
+    world_push(&store, &all, &Plan::one("os/a", commit)).unwrap();
+    memory.damage(&head("os/a"), None);
+    memory.damage(&layout::summary(), None);
+    way.stage.advance(Duration::from_secs(60 * 60));
+    let faulty = Faulty::new(Arc::new(way.clone()));
+    let (server, stage) = (memory.clone(), Arc::clone(&way.stage));
+    let mut claims_lost = 0;
+    faulty.choose(move |_, request| {
+        match request {
+            // A push that knows nothing of the list sets the ref.
+            Request::List { prefix, .. } if prefix == layout::SESSIONS => {
+                server.damage(&head("os/a"), Some(format!("{commit}\n").into()));
+            }
+            Request::List { prefix, .. } if *prefix == spared_in(1) && claims_lost == 0 => {
+                claims_lost += 1;
+                let gc = &server.objects()[&layout::gc()].content;
+                let other = Gc::decode(gc).unwrap().moved(Phase::Sweeping, Nonce(99));
+                server.damage(&layout::gc(), Some(other.encode().into()));
+                stage.advance(CLAIM_LIFE * 2);
+            }
+            _ => {}
+        }
+        None
+    });
+    let client = Client::new(Arc::new(faulty), Arc::new(way));
+    let grace = Duration::from_secs(60);
+    collect(&client, &CollectOptions { grace }, &|_| {}).unwrap();
+    assert_sound(&memory, &all);
+    assert_eq!(refs(&memory)["os/a"], commit);
 }
