@@ -11,7 +11,7 @@ use artifact_store::bucket::{Client, upkeep};
 use artifact_store::{Pruned, Removal, StoredRef, SummaryConfig};
 use serde_json::json;
 
-use super::Prune;
+use super::args::Prune;
 use crate::{bucket, tell};
 
 /// The place of a cache.
