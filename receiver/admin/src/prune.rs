@@ -152,9 +152,9 @@ mod tests {
     use std::path::PathBuf;
     use std::time::Duration;
 
-    use super::*;
     use artifact_formats::Checksum;
 
+    use super::*;
     use crate::server::Server;
 
     fn args(keep_younger_than: Option<u64>, keep: Option<usize>, patterns: &[&str]) -> Prune {

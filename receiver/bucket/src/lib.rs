@@ -9,6 +9,7 @@
 mod address;
 
 pub mod agent;
+mod builder;
 mod engine;
 mod open;
 pub mod probe;
