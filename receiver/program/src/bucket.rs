@@ -12,7 +12,7 @@ use artifact_receiver::config::Config;
 use artifact_store::bucket::{BucketStore, Client, SystemClock};
 use artifact_store::{Allowance, StoreConfig};
 
-use crate::prepare::Unready;
+use crate::unready::Unready;
 
 /// A bucket whose agent has started.
 pub(crate) struct Begun {

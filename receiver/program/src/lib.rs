@@ -12,6 +12,7 @@ mod prepare;
 mod refuse;
 mod spoken;
 mod ssh_variables;
+mod unready;
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -32,9 +33,10 @@ use signal_hook::iterator::Signals;
 
 use self::args::Args;
 use self::log::Log;
-use self::prepare::{Prepared, Target, Unready, agent, is_bucket, prepare};
+use self::prepare::{Prepared, Target, agent, is_bucket, prepare};
 use self::spoken::Spoken;
 use self::ssh_variables::SshVariables;
+use self::unready::Unready;
 
 /// Returns the definition of the command line, from which the manual page is made.
 pub fn command() -> clap::Command {

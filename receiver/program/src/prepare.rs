@@ -10,8 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use artifact_protocol::frame::CloseCode;
-use artifact_protocol::session::{Fault, ReceiverConfig};
+use artifact_protocol::session::ReceiverConfig;
 use artifact_protocol::{Text, Version, escape};
 use artifact_receiver::access::{self, AuthInfo, Client};
 use artifact_receiver::audit::{self, Audit, Record};
@@ -28,6 +27,7 @@ use crate::args::Args;
 #[cfg(feature = "bucket")]
 use crate::bucket::Begun;
 use crate::ssh_variables::SshVariables;
+use crate::unready::Unready;
 
 /// Everything that a session needs.
 pub(crate) struct Prepared {
@@ -64,25 +64,6 @@ impl Target {
             #[cfg(feature = "bucket")]
             Self::Begun(begun) => begun.open().map(Self::Bucket),
             open => Ok(open),
-        }
-    }
-}
-
-/// Why no session is possible, for the client and for the log.
-pub(crate) struct Unready {
-    pub(crate) fault: Fault,
-    pub(crate) cause: anyhow::Error,
-}
-
-impl Unready {
-    /// A mistake of the operator's: `text` is all that the client is told.
-    pub(crate) fn new(text: &str, cause: impl Into<anyhow::Error>) -> Self {
-        Self {
-            fault: Fault {
-                code: CloseCode::STORAGE_FAILED,
-                text: text.to_owned(),
-            },
-            cause: cause.into(),
         }
     }
 }
