@@ -17,14 +17,14 @@ use crate::bucket::closures::{Heading, INCOMPLETE};
 use crate::bucket::journal::Earlier;
 use crate::bucket::layout::{self, SessionId};
 use crate::bucket::lease::PUSH_MAX;
-use crate::bucket::push::ask::{ask_all, found_at, get};
+use crate::bucket::push::ask::{ask_all, found_at, get, listed};
 use crate::bucket::push::bases::Bases;
 use crate::bucket::push::join::{join, name_push, refuse_conflicts};
 use crate::bucket::push::state::PushState;
 use crate::bucket::push::survey;
 use crate::bucket::push::update::{Held, Update, conflict};
 use crate::bucket::push::work::Work;
-use crate::bucket::seam::{Answer, BucketError, Entry, Found, Key, LIST_MAX, Request};
+use crate::bucket::seam::{Answer, Found, Key, LIST_MAX, Request};
 use crate::bucket::window::Window;
 use crate::error::Error;
 use crate::local::StoreConfig;
@@ -155,19 +155,6 @@ fn look(
         refs,
         neighbours: newest.into_iter().map(|(_, name)| name).collect(),
     })
-}
-
-pub(super) fn listed(
-    what: &impl std::fmt::Display,
-    answer: Result<Answer, BucketError>,
-) -> Result<Vec<Entry>, Error> {
-    match answer {
-        Ok(Answer::Listed(listed)) => Ok(listed.entries),
-        Ok(other) => Err(Error::bucket("listing", what)(BucketError::misfit(
-            "a list", &other,
-        ))),
-        Err(error) => Err(Error::bucket("listing", what)(error)),
-    }
 }
 
 /// Judges each update by the values that were found.

@@ -3,10 +3,11 @@
 //! A [window](crate::bucket::window) stops at the first error, as staging must. Looking things up
 //! and setting refs needs to know what became of each request.
 
+use std::fmt;
 use std::sync::mpsc::{Sender, channel};
 
 use crate::bucket::client::{Client, dropped};
-use crate::bucket::seam::{Answer, BucketError, Found, Key, Request};
+use crate::bucket::seam::{Answer, BucketError, Entry, Found, Key, Request};
 use crate::error::Error;
 
 /// Sends requests, many at once, and returns what became of each, in order.
@@ -118,3 +119,17 @@ impl Drop for Reply {
 
 /// The most requests in flight: they are small, and few pushes need more.
 const AT_ONCE: usize = 64;
+
+/// Returns the entries of a list; `what` names it for the error.
+pub(crate) fn listed(
+    what: &impl fmt::Display,
+    answer: Result<Answer, BucketError>,
+) -> Result<Vec<Entry>, Error> {
+    match answer {
+        Ok(Answer::Listed(listed)) => Ok(listed.entries),
+        Ok(other) => Err(Error::bucket("listing", what)(BucketError::misfit(
+            "a list", &other,
+        ))),
+        Err(error) => Err(Error::bucket("listing", what)(error)),
+    }
+}
