@@ -13,6 +13,7 @@ use crate::bucket::client::Client;
 use crate::bucket::closures::{BASES_MAX, ClosureList, INCOMPLETE};
 use crate::bucket::layout;
 use crate::bucket::push::ask::get_all;
+use crate::bucket::push::closure::Beneath;
 use crate::bucket::push::survey;
 use crate::error::Error;
 use crate::local::repository::descent::Levels;
@@ -178,23 +179,6 @@ impl Bases {
         Ok(true)
     }
 
-    /// Returns, for an object below a commit that counts, the levels of directories below it.
-    pub(crate) fn cover(&mut self, id: &ObjectId) -> Option<Levels> {
-        if self.unsent.contains(id) {
-            return None;
-        }
-        for (at, base) in self.list.iter().enumerate() {
-            if let Lists::Read(lists) = &base.lists
-                && self.counts(base)
-                && let Some(levels) = lists.iter().find_map(|list| list.levels(id))
-            {
-                self.used.insert(at);
-                return Some(levels);
-            }
-        }
-        None
-    }
-
     /// Returns whether a list that counts names an object.
     pub(crate) fn names(&self, id: &ObjectId) -> bool {
         let counting = self.list.iter().filter(|base| self.counts(base));
@@ -209,11 +193,6 @@ impl Bases {
 
     fn counts(&self, base: &Base) -> bool {
         (self.relied.as_ref()).is_none_or(|relied| relied.contains(&base.commit))
-    }
-
-    /// Begins a walk, which has used no base yet.
-    pub(crate) fn begin_walk(&mut self) {
-        self.used.clear();
     }
 
     /// Returns the lists that complete one of a commit whose walk has used bases.
@@ -237,6 +216,28 @@ impl Bases {
             Lists::Read(lists) => lists.as_slice(),
             Lists::NotRead | Lists::Lost => &[],
         })
+    }
+}
+
+impl Beneath for Bases {
+    fn begin_walk(&mut self) {
+        self.used.clear();
+    }
+
+    fn cover(&mut self, id: &ObjectId) -> Option<Levels> {
+        if self.unsent.contains(id) {
+            return None;
+        }
+        for (at, base) in self.list.iter().enumerate() {
+            if let Lists::Read(lists) = &base.lists
+                && self.counts(base)
+                && let Some(levels) = lists.iter().find_map(|list| list.levels(id))
+            {
+                self.used.insert(at);
+                return Some(levels);
+            }
+        }
+        None
     }
 }
 

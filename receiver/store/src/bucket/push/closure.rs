@@ -10,7 +10,6 @@ use artifact_formats::limits::MAX_TREE_DEPTH;
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::limits::MAX_MISSING_IDS;
 
-use crate::bucket::push::bases::Bases;
 use crate::bucket::push::known::{Below, Known};
 use crate::error::Error;
 use crate::local::repository::descent::{Descent, Levels, Next, TooMuch};
@@ -24,10 +23,29 @@ pub(crate) enum Closure {
     Missing(Vec<ObjectId>),
 }
 
+/// The objects below commits that are relied on, at which a walk ends.
+pub(crate) trait Beneath {
+    /// Begins a walk.
+    fn begin_walk(&mut self);
+    /// Returns, for an object below such a commit, the levels of directories below it.
+    fn cover(&mut self, id: &ObjectId) -> Option<Levels>;
+}
+
+/// Relies on no commit.
+pub(crate) struct Nothing;
+
+impl Beneath for Nothing {
+    fn begin_walk(&mut self) {}
+
+    fn cover(&mut self, _: &ObjectId) -> Option<Levels> {
+        None
+    }
+}
+
 /// What a walk goes by.
 pub(crate) struct Ground<'a> {
     pub(crate) known: &'a mut Known,
-    pub(crate) bases: &'a mut Bases,
+    pub(crate) bases: &'a mut dyn Beneath,
     /// Returns the parent of a commit, if the commit is known and has one.
     pub(crate) parent: &'a mut dyn FnMut(Checksum) -> Result<Option<Checksum>, Error>,
     /// Reads what an object names of which that was not kept.

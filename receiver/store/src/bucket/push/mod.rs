@@ -36,6 +36,7 @@ use crate::bucket::client::Client;
 use crate::bucket::layout;
 use crate::bucket::pending::Pending;
 use crate::bucket::push::ask::{ask_all, found_at};
+use crate::bucket::push::closure::Beneath;
 use crate::bucket::push::keeper::Keeper;
 use crate::bucket::push::state::PushState;
 use crate::bucket::push::update::Update;

@@ -133,7 +133,7 @@ fn walk_all(
     };
     let ground = Ground {
         known: &mut work.known.lock(),
-        bases: &mut work.bases.lock(),
+        bases: &mut *work.bases.lock(),
         parent: &mut parent,
         read: &read,
     };

@@ -9,8 +9,7 @@ use crate::bucket::client::Client;
 use crate::bucket::closures::{ClosureList, Heading};
 use crate::bucket::layout;
 use crate::bucket::push::ask::get_all;
-use crate::bucket::push::bases::Bases;
-use crate::bucket::push::closure::{Closure, Ground, walk};
+use crate::bucket::push::closure::{Closure, Ground, Nothing, walk};
 use crate::bucket::push::known::Known;
 use crate::bucket::seam::{Class, Condition};
 use crate::error::Error;
@@ -51,7 +50,7 @@ pub(crate) fn list(
     }
     let ground = Ground {
         known: &mut known,
-        bases: &mut Bases::default(),
+        bases: &mut Nothing,
         parent: &mut |_| Ok(None),
         read: &|id| {
             let content = read(client, &[id])?.pop().flatten().unwrap_or_default();
