@@ -14,6 +14,7 @@
 //! them. The grace is no rule: these models have none, and collectors may condemn all that there
 //! is.
 
+pub mod objects;
 pub mod rules;
 pub mod search;
 pub mod session;

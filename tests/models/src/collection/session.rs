@@ -2,7 +2,7 @@
 
 use artifact_store::bucket::collect::{Fate, Gc, Lease, Member};
 
-use super::world::{Id, Ids, Ref};
+use super::objects::{Id, Ids, Ref};
 
 /// What a session is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,9 +1,10 @@
 //! Collection beside pushes, in every order.
 
+use artifact_models::collection::objects::{Id, Ref};
 use artifact_models::collection::rules::Rule;
 use artifact_models::collection::search::{replay, search};
 use artifact_models::collection::session::Plan;
-use artifact_models::collection::world::{Config, Id, REFS, Ref};
+use artifact_models::collection::world::{Config, REFS};
 
 const NO_REFS: [Option<Id>; REFS] = [None; REFS];
 
