@@ -1,4 +1,4 @@
-//! Requests that wait for their answer, and are repeated where that is safe.
+//! Blocking requests to a bucket, repeated where that is safe.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -13,11 +13,11 @@ use crate::bucket::seam::{
     Request, Tag, Upload,
 };
 
-/// A bucket, and the clock by which to wait for it. Clones share both.
+/// A bucket, and the clock that times waits for it. Clones share both.
 ///
 /// Each method blocks the calling thread. It repeats a request while the server is busy, and after
-/// an unclear answer if the request [is repeatable](Request::is_repeatable); it gives up after some
-/// two minutes.
+/// an unclear answer if the request [is repeatable](Request::is_repeatable). It gives up after
+/// about two minutes.
 #[derive(Clone, Debug)]
 pub struct Client {
     bucket: Arc<dyn Bucket>,
@@ -25,7 +25,7 @@ pub struct Client {
     patience: Duration,
 }
 
-/// The outcome of reading an object of which a copy is at hand.
+/// The outcome of reading an object unless a copy is still current.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
     /// The object, which differs from the copy.
@@ -41,8 +41,8 @@ pub enum Read {
 pub enum Outcome {
     /// The object is stored, with this tag.
     Stored(Tag),
-    /// It is not stored. The key may hold anything, even this very content: of an earlier put whose
-    /// answer was lost.
+    /// The put did not store it. The key may hold anything, even this very content, if the answer
+    /// to an earlier put was lost.
     NotMet,
 }
 
@@ -56,18 +56,18 @@ impl Client {
         }
     }
 
-    /// Gives up on a request that was repeated for this time.
+    /// Sets how long a request is repeated before its method gives up.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Returns how long a new request is repeated.
+    /// Returns the waits between the repetitions of a new request.
     pub(crate) fn waits(&self) -> Waits {
         Waits::new(Random::new(), self.patience)
     }
 
-    /// Returns the bucket, for requests that should not wait or be repeated.
+    /// Returns the bucket, for requests that must neither block nor be repeated.
     pub const fn bucket(&self) -> &Arc<dyn Bucket> {
         &self.bucket
     }
@@ -109,8 +109,8 @@ impl Client {
 
     /// Stores an object if the condition holds.
     ///
-    /// Unless that is [`Condition::Always`], an unclear answer is returned as the error
-    /// [`BucketError::Unclear`]: the caller reads the key again and so learns whether the put took
+    /// With any condition but [`Condition::Always`], an unclear answer is the error
+    /// [`BucketError::Unclear`]: the caller must read the key again to learn whether the put took
     /// place.
     pub fn put(
         &self,
@@ -141,8 +141,8 @@ impl Client {
         }
     }
 
-    /// Makes an object of an upload. After an unclear answer the upload may be complete or not, and
-    /// the object's content has to be sent again.
+    /// Completes an upload, which becomes an object. After an unclear answer nobody knows whether
+    /// the upload is complete, and the caller must send the object's content again.
     pub fn complete_upload(&self, upload: &Upload, parts: &[Tag]) -> Result<Tag, BucketError> {
         let request = Request::CompleteUpload {
             upload: upload.clone(),
@@ -229,7 +229,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sends a request, and again where that is safe, until there is an answer.
+    /// Sends a request, and repeats it where that is safe, until an answer comes.
     pub fn call(&self, request: &Request) -> Result<Answer, BucketError> {
         let mut waits = self.waits();
         loop {
@@ -250,7 +250,7 @@ impl Client {
     fn once(&self, request: Request) -> Result<Answer, BucketError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let then = move |answer| {
-            // Nobody has stopped waiting.
+            // The receiver below lives until it has an answer.
             let _ = sender.send(answer);
         };
         self.bucket.start(request, Box::new(then));
@@ -258,13 +258,12 @@ impl Client {
     }
 }
 
-/// The error of a request whose engine was torn down.
+/// The error of a request whose engine was dropped before it answered.
 pub(crate) fn dropped() -> BucketError {
     BucketError::Unclear("the connection to it is gone".to_owned())
 }
 
-/// How long to wait before one request is repeated: each time twice as long, and never exactly as
-/// long as others wait.
+/// The waits before each repetition of one request: exponential back-off with jitter.
 #[derive(Debug)]
 pub(crate) struct Waits {
     random: Random,
@@ -283,14 +282,14 @@ impl Waits {
         }
     }
 
-    /// Returns whether the request was not repeated yet.
+    /// Returns whether the request has never been repeated.
     pub(crate) const fn is_fresh(&self) -> bool {
         self.waited.is_zero()
     }
 
-    /// Returns how long to wait after a request that failed and took this time; `None` if it must
-    /// not be repeated, or has taken long enough. A request that is not repeatable is repeated only
-    /// if it surely was not executed.
+    /// Returns how long to wait after a failed request that took this time; `None` if it must not
+    /// be repeated, or patience is at an end. A request that is not repeatable is repeated only if
+    /// the server certainly did not execute it.
     pub(crate) fn before_repeating(
         &mut self,
         is_repeatable: bool,
@@ -316,7 +315,7 @@ impl Waits {
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// Half of what a client of ours waits for a silent server.
+/// Half the time that our own client waits for a silent server.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
@@ -364,7 +363,7 @@ mod tests {
         assert!(total >= PATIENCE && total <= PATIENCE + LONGEST_WAIT);
     }
 
-    /// A server that took a minute to say nothing was asked for half an hour.
+    /// Only waits counted once: a server that took a minute to fail was asked for half an hour.
     #[test]
     fn the_time_that_a_request_takes_counts_as_well() {
         let mut waits = Waits::new(Random::of_seed(7), PATIENCE);

@@ -1,4 +1,4 @@
-//! The clocks of a store: tests own theirs.
+//! The clocks of a store: the machine's, or one that a test moves.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 
 /// Tells and waits for time.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// Returns the time since some moment in the past. It never goes back, and goes on while the
-    /// machine is suspended: leases are judged by it.
+    /// Returns the time since some moment in the past. It never goes back, and it counts the time
+    /// while the machine is suspended, because the ages of leases depend on it.
     fn now(&self) -> Duration;
 
-    /// Returns the seconds since 1970. It may jump, and differs from the server's.
+    /// Returns the seconds since 1970. This clock may jump, and may differ from the server's.
     fn wall(&self) -> u64;
 
     /// Waits.
@@ -41,7 +41,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still unless told to move on: to sleep by it does not wait, but moves it.
+/// A clock for tests. Only [`advance`](Self::advance) and [`sleep`](Clock::sleep) move it, and
+/// sleep returns at once.
 ///
 /// Clones show the same time.
 #[derive(Clone, Debug, Default)]
@@ -50,10 +51,10 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// The wall clock's seconds when the clock is new.
+    /// The wall-clock time of a new clock, in seconds since 1970.
     pub const START: u64 = 1_700_000_000;
 
-    /// Moves the clock on.
+    /// Moves the clock forward.
     pub fn advance(&self, time: Duration) {
         *self.now.lock() += time;
     }

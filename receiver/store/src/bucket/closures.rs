@@ -1,19 +1,20 @@
-//! Closure lists: what is beneath a commit, so that nobody has to ask for objects one by one, nor
+//! Closure lists: the objects beneath a commit. A push does not have to ask for them one by one, or
 //! to read the directories of a base.
 //!
 //! A push that relies on bases does not learn which of their objects the new commit reaches: *have*
-//! on a directory prunes everything below it. So the list of such a commit names the new objects,
-//! and the commits whose lists complete it. All that they name is here as long as the commit is the
-//! value of a ref. Together these lists name **at least** everything that the commit reaches, until
-//! a push of one of the bases replaces its list, and then perhaps less: whoever relies on them
-//! sends too much then. An [exact](Heading::exact) list names exactly what the commit reaches, and
-//! nothing else is needed. Collection trusts no other, and makes them exact (`collect/reach.rs`).
+//! on a dirtree prunes everything below it. The list of such a commit therefore names the new
+//! objects, and the bases whose lists complete it. Everything that these lists name exists as long
+//! as a ref holds the commit. Together they name **at least** every object that the commit reaches.
+//! Once a push of a base replaces the base's list, they may name fewer, and a push that relies on
+//! them then sends objects that the bucket has already. An [exact](Heading::exact) list names
+//! exactly the objects that the commit reaches, without any other list. Collection trusts only
+//! exact lists, and makes the others exact (`collect/reach.rs`).
 //!
 //! ```text
 //! magic    8 bytes   "ACclose" 0x01
-//! commit   32        whose list it is
+//! commit   32        the commit of this list
 //! flags    1         bit 0: exact
-//! bases    1, 32 each    at most 8: the lists that complete it, each of which completes itself
+//! bases    1, 32 each    at most 8: all commits whose lists complete this one
 //! parents  1, 32 each    at most 64: the ancestors of the commit, the nearest first
 //! counts   4 each    files, dirtrees, dirmetas; little-endian
 //! digest   32        SHA-256 of everything before: the heading can be read alone
@@ -23,11 +24,11 @@
 //! digest   32        SHA-256 of everything before
 //! ```
 //!
-//! A list that is missing, damaged, or another commit's is made again from the objects. In the
-//! place of the list of a commit beneath which a check has found something missing or damaged there
-//! is a [mark](INCOMPLETE): nobody relies on the commit until a push or a mirror has put everything
-//! again, and with it a list. As long as a commit is reached, its list stays, and with it the lists
-//! of its bases.
+//! A list that is missing, damaged, or another commit's is made again from the objects. When a
+//! check finds an object beneath a commit missing or damaged, a [mark](INCOMPLETE) replaces the
+//! commit's list: no push relies on the commit until a push or a mirror has put all its objects and
+//! a new list. The list of a commit stays as long as the commit is reached, and so do the lists of
+//! its bases.
 
 use std::fmt;
 
@@ -36,11 +37,10 @@ use bytes::Bytes;
 
 use crate::local::repository::descent::Levels;
 
-/// What stands in the place of the list of a commit that is known to be incomplete. Every list is
-/// longer.
+/// The mark that replaces the list of a commit known to be incomplete. Every list is longer.
 pub(crate) const INCOMPLETE: &[u8] = b"artifact-cache incomplete 1\n";
 
-/// A list that was read. It takes little more memory than its bytes.
+/// A decoded list. It takes little more memory than its encoded bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ClosureList {
     commit: Checksum,
@@ -50,15 +50,15 @@ pub(crate) struct ClosureList {
     dirmetas: Bytes,
 }
 
-/// What a list says beside the objects.
+/// The part of a list before its objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Heading {
-    /// Whether the list names exactly what the commit reaches; then it has no bases.
+    /// Whether the list names exactly the objects that the commit reaches; then it has no bases.
     pub(crate) exact: bool,
     /// The commits whose lists complete this one, all of them: at most [`BASES_MAX`].
     pub(crate) bases: Vec<Checksum>,
-    /// The ancestors of the commit, whether they are here or not, the nearest first; more than
-    /// [`PARENTS_MAX`] are left out.
+    /// The nearest ancestors of the commit, the nearest first and at most [`PARENTS_MAX`], whether
+    /// they are in the bucket or not.
     pub(crate) parents: Vec<Checksum>,
 }
 
@@ -66,8 +66,8 @@ impl Heading {
     /// The longest heading in bytes.
     pub(crate) const LEN_MAX: u64 = 8 + 32 + 1 + (1 + 32 * 8) + (1 + 32 * 64) + 4 * 3 + 32;
 
-    /// Reads the heading of the list of a commit, from the list's first bytes; `None` if it is
-    /// damaged, or another one's.
+    /// Reads a heading from the first bytes of a commit's list; `None` if it is damaged, or another
+    /// commit's.
     pub(crate) fn decode(commit: Checksum, content: &Bytes) -> Option<Self> {
         Some(split(commit, content)?.0)
     }
@@ -101,7 +101,7 @@ fn split(commit: Checksum, content: &Bytes) -> Option<(Heading, [usize; 3], Byte
 }
 
 impl ClosureList {
-    /// Reads the list of a commit; `None` if it is damaged, or another one's.
+    /// Reads the list of a commit; `None` if it is damaged, or another commit's.
     pub(crate) fn decode(commit: Checksum, content: &Bytes) -> Option<Self> {
         let body = content.len().checked_sub(Checksum::LEN)?;
         let digest = content.slice(body..);
@@ -120,8 +120,8 @@ impl ClosureList {
         rest.is_empty().then_some(list)
     }
 
-    /// Writes a list of objects in ascending order, without the commit itself; other commits are
-    /// left out. Only the levels of dirtrees count.
+    /// Writes a list of objects, which must come in ascending order. It leaves out commits, and the
+    /// levels of all objects but dirtrees.
     pub(crate) fn encode(
         commit: Checksum,
         heading: &Heading,
@@ -171,12 +171,12 @@ impl ClosureList {
         list.into()
     }
 
-    /// Returns the commit whose list it is.
+    /// Returns the commit of this list.
     pub(crate) const fn commit(&self) -> Checksum {
         self.commit
     }
 
-    /// Returns what the list says beside the objects.
+    /// Returns the heading.
     pub(crate) const fn heading(&self) -> &Heading {
         &self.heading
     }
@@ -249,7 +249,7 @@ impl fmt::Debug for ClosureList {
     }
 }
 
-/// Takes some bytes from the front, if there are as many.
+/// Takes `len` bytes from the front, if there are so many.
 fn take(rest: &mut Bytes, len: usize) -> Option<Bytes> {
     (len <= rest.len()).then(|| rest.split_to(len))
 }
@@ -270,13 +270,13 @@ fn checksum(bytes: &[u8]) -> Checksum {
     Checksum::from_slice(bytes).expect("callers hand over 32 bytes")
 }
 
-/// The most lists that complete another: a longer chain is joined into one list.
+/// The most lists that complete another: a longer chain is merged into one list.
 pub(crate) const BASES_MAX: usize = 8;
 /// The most ancestors in a list.
 pub(crate) const PARENTS_MAX: usize = 64;
 const MAGIC: &[u8; 8] = b"ACclose\x01";
 const EXACT: u8 = 1;
-/// A checksum, and levels.
+/// The length of a dirtree's entry: its checksum and its levels.
 const DIRTREE_LEN: usize = Checksum::LEN + 1;
 
 #[cfg(test)]

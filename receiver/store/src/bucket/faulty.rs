@@ -1,9 +1,9 @@
-//! What goes wrong between a client and any bucket: lost requests and answers, a busy server,
-//! conflicts, delays, and the client's death at a chosen request.
+//! Faults between a client and any bucket: lost requests and answers, a busy server, conflicts,
+//! delays, and the client's death at a chosen request.
 //!
-//! A fate is chosen for each request: by a function of the test's, else at random from a seed, so
-//! that a single thread sees the same faults every time. What is lost here is lost for good: an
-//! answer that nobody hears belongs to a request that took place.
+//! A function of the test chooses the fate of each request; otherwise a seed does, so that a single
+//! thread sees the same faults every time. A lost answer never arrives later, although the server
+//! has executed its request.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::bucket::random::Random;
 use crate::bucket::seam::{Answer, Bucket, BucketError, Condition, Request, Then};
 use crate::bucket::timer::Timer;
 
-/// A client's way to a bucket. Clones are the same way; a second client needs one of its own.
+/// A client's connection to a bucket. Clones share it; a second client needs one of its own.
 #[derive(Clone)]
 pub struct Faulty {
     shared: Arc<Shared>,
@@ -28,26 +28,25 @@ struct Shared {
     timer: OnceLock<Timer>,
 }
 
-/// What becomes of one request.
+/// The outcome of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It is executed and answered.
     Pass,
     /// It is not executed: the server is busy (503).
     Busy,
-    /// A conditional put is not executed: another one is in progress (409), or seems to be. Any
+    /// A conditional put is not executed, as if another put of the key were in progress (409). Any
     /// other request passes.
     Conflict,
-    /// It is lost on its way to the server, or cut in the middle: not executed, and the client does
-    /// not know.
+    /// It is lost or cut on its way to the server: not executed, but the client does not know that.
     Unsent,
-    /// It is executed, and its answer is lost or cut in the middle.
+    /// It is executed, and its answer is lost or cut.
     Unheard,
-    /// The client gives up on it now, and the server executes it when [`Faulty::release`] says so.
+    /// The client gives up on it now; [`Faulty::release`] lets the server execute it later.
     Late,
-    /// It is executed, and answered, when [`Faulty::release`] says so.
+    /// It is executed and answered only once [`Faulty::release`] lets it go on.
     Held,
-    /// It is sent after this time.
+    /// It is sent after this delay.
     Slow(Duration),
     /// The client dies before it is sent.
     DieBefore,
@@ -55,10 +54,10 @@ pub enum Fate {
     DieAfter,
 }
 
-/// How often requests that no function chooses for go wrong, in a thousand.
+/// The faults per thousand requests whose fates no function chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// Always gives the same faults in the same order.
+    /// The seed: equal seeds give the same faults in the same order.
     pub seed: u64,
     /// [`Fate::Busy`].
     pub busy: u16,
@@ -70,11 +69,11 @@ pub struct Faults {
     pub unheard: u16,
     /// [`Fate::Late`]; released at random by later requests.
     pub late: u16,
-    /// Every request that is sent is [`Fate::Slow`] by this time.
+    /// The delay of every request that is sent ([`Fate::Slow`]).
     pub delay: Duration,
 }
 
-/// How many requests were made, whatever became of them.
+/// The number of requests by kind, whatever their fates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Reads of objects, or of pieces.
@@ -87,7 +86,7 @@ pub struct Counts {
     pub uploads: u64,
     /// Pages of lists.
     pub lists: u64,
-    /// Deletions of many.
+    /// Requests to delete objects.
     pub deletes: u64,
     /// Bytes of content sent.
     pub sent: u64,
@@ -107,14 +106,14 @@ struct State {
     held: BTreeMap<u64, Waiting>,
 }
 
-/// A request on its way to the server; without a `then`, nobody waits for it.
+/// A request on its way to the server. Without a `then`, no client waits for its answer.
 struct Waiting {
     request: Request,
     then: Option<Then>,
 }
 
 impl Faulty {
-    /// A way without faults.
+    /// A connection without faults.
     pub fn new(bucket: Arc<dyn Bucket>) -> Self {
         let state = State {
             faults: Faults::default(),
@@ -135,7 +134,7 @@ impl Faulty {
         }
     }
 
-    /// Sets the faults from now on, and begins with their seed.
+    /// Sets the faults from now on, and restarts at their seed.
     pub fn set_faults(&self, faults: Faults) {
         let mut state = self.shared.state.lock();
         state.faults = faults;
@@ -143,9 +142,9 @@ impl Faulty {
     }
 
     /// Has this function choose the fates of requests by their numbers, from 0. Where it returns
-    /// `None`, the faults that were set choose.
+    /// `None`, the [faults](Self::set_faults) decide.
     ///
-    /// It must not use this way, or wait.
+    /// The function must neither use this connection nor wait.
     pub fn choose(&self, choose: impl FnMut(u64, &Request) -> Option<Fate> + Send + 'static) {
         self.shared.state.lock().choose = Some(Box::new(choose));
     }
@@ -155,7 +154,7 @@ impl Faulty {
         self.choose(move |at, _| (at == number).then_some(fate));
     }
 
-    /// Has this function see every request with the answer that the client gets, before it does.
+    /// Shows this function every request and its answer, before the client gets the answer.
     pub fn watch(
         &self,
         watch: impl Fn(u64, &Request, &Result<Answer, BucketError>) + Send + Sync + 'static,
@@ -171,7 +170,7 @@ impl Faulty {
             .collect()
     }
 
-    /// Sends a request that was held or late. Returns false if there is none with this number.
+    /// Sends a request that is held or late. Returns `false` if none has this number.
     pub fn release(&self, number: u64) -> bool {
         let held = self.shared.state.lock().held.remove(&number);
         let Some(waiting) = held else {
@@ -184,15 +183,15 @@ impl Faulty {
         true
     }
 
-    /// Sends all requests that were held or late, in their order.
+    /// Sends all requests that are held or late, in their order.
     pub fn release_all(&self) {
         for (number, _) in self.held() {
             self.release(number);
         }
     }
 
-    /// Lets the client die: from now on it sends nothing and hears nothing. What was held is still
-    /// on its way to the server.
+    /// Lets the client die: from now on it sends nothing and hears nothing. Held requests are still
+    /// on their way to the server.
     pub fn kill(&self) {
         let mut state = self.shared.state.lock();
         state.is_dead = true;

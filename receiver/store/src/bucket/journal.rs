@@ -1,10 +1,10 @@
-//! The journal of a push: the files and dirmetas that it has put, so that a later push of the same
-//! identity need not be sent them again.
+//! The journal of a push: the files and dirmetas that it has put. A later push by the same identity
+//! does not have to send them again.
 //!
-//! Directories and commits are not in it: *have* says of these that all beneath them is here, and
-//! they are sent again sooner than that is found out. An object is named only when its put was
-//! acknowledged. A journal is private to an identity: to say *have* would tell others what it is
-//! about to push (REQ-40).
+//! It leaves out dirtrees and commits: *have* on one of these promises everything beneath it, and
+//! sending it again costs less than checking that. It names an object only after its put was
+//! acknowledged. A journal is private to an identity, because *have* would tell others what the
+//! identity is about to push (REQ-40).
 //!
 //! ```text
 //! magic    8 bytes   "ACjourn" 0x01
@@ -27,7 +27,7 @@ use crate::bucket::seam::{Class, Condition, Entry, Key};
 use crate::bucket::window::Window;
 use crate::error::Error;
 
-/// The journal that a push writes. Clones are the same one.
+/// The journal that a push writes. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Journal {
     shared: Arc<Shared>,
@@ -42,7 +42,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    // Put and not written down yet.
+    // Acknowledged objects that no part names yet.
     batch: Vec<ObjectId>,
     written: u32,
     last: Duration,
@@ -65,14 +65,14 @@ impl Journal {
         }
     }
 
-    /// Notes an object whose put was acknowledged.
+    /// Adds an object whose put was acknowledged.
     pub(crate) fn note(&self, id: ObjectId) {
         if !id.kind.has_children() {
             self.shared.state.lock().batch.push(id);
         }
     }
 
-    /// Writes down what was noted, if that is much or a while ago.
+    /// Writes the noted objects as a part, if there are many or they have waited for long.
     pub(crate) fn write_some(
         &self,
         window: &Window,
@@ -89,7 +89,8 @@ impl Journal {
         put.map_err(Error::bucket("storing", &"objects"))
     }
 
-    /// Writes down the rest, for a push that ends without publishing. Nobody minds if that fails.
+    /// Writes the rest, for a push that ends without publishing. After a failure, the next push
+    /// only sends these objects again.
     pub(crate) fn write_rest(&self, client: &Client, epoch: impl FnOnce() -> u64) {
         let now = client.clock().now();
         if let Some((key, content)) = self.next(now, epoch, |state| !state.batch.is_empty())
@@ -99,7 +100,7 @@ impl Journal {
         }
     }
 
-    /// Returns the keys of everything written.
+    /// Returns the keys of all parts written.
     pub(crate) fn keys(&self) -> Vec<Key> {
         let Shared {
             identity,
@@ -145,8 +146,8 @@ pub(crate) struct Earlier {
 }
 
 impl Earlier {
-    /// Takes from a list of journals what is young enough, the newest first: so much that what it
-    /// names will not be old enough to be collected while this push lasts.
+    /// Takes the newest journal parts of a list. It leaves out parts older than `age_max`: their
+    /// objects could become old enough for collection while this push runs.
     pub(crate) fn of(mut entries: Vec<Entry>, wall: u64, age_max: Duration) -> Self {
         let oldest = wall.saturating_sub(age_max.as_secs());
         entries.retain(|entry| entry.modified > oldest);
@@ -158,8 +159,9 @@ impl Earlier {
         }
     }
 
-    /// Returns whether one of them names an object whose put still counts: `counts` tells for the
-    /// collection that the push of the journal kept to. The first question reads them.
+    /// Returns whether a journal names an object whose put still counts. `counts` decides that from
+    /// the epoch of the collection that the journal's push kept to. The first call reads the
+    /// journals.
     pub(crate) fn names(
         &mut self,
         client: &Client,
@@ -186,7 +188,7 @@ impl Earlier {
     }
 }
 
-/// One object of a journal.
+/// One part of a journal, as the bucket stores it.
 #[derive(Debug, PartialEq, Eq)]
 struct Part {
     epoch: u64,
@@ -228,9 +230,9 @@ fn encode(epoch: u64, mut batch: Vec<ObjectId>) -> Bytes {
 }
 
 const MAGIC: &[u8; 8] = b"ACjourn\x01";
-/// Objects in a part: a part for as many puts.
+/// The number of objects that make a part due.
 const BATCH: usize = 4096;
-/// How long a put waits to be written down, while others come.
+/// How long acknowledged objects wait for a part, while more come.
 const WRITTEN_EVERY: Duration = Duration::from_secs(5);
 /// The most parts that a push reads: a million objects.
 const PARTS_MAX: usize = 256;
@@ -257,7 +259,8 @@ mod tests {
             noted in proptest::collection::btree_set((1u8..=4, any::<u8>()), 0..40),
             at in any::<prop::sample::Index>(),
         ) {
-            let content = encode(5, noted.iter().map(|(kind, number)| id(*kind, *number)).collect());
+            let ids = noted.iter().map(|(kind, number)| id(*kind, *number));
+            let content = encode(5, ids.collect());
             let part = Part::decode(&content).unwrap();
             prop_assert_eq!(part.epoch, 5);
             for kind in 1..=4 {

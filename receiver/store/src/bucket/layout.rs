@@ -1,19 +1,20 @@
 //! Every name in a bucket.
 //!
-//! Pullers find what libostree asks a web server for: `config`, `summary`, `refs/heads/`,
-//! `objects/`. All else is this project's own and not for readers:
+//! Pullers find the files that libostree asks a web server for: `config`, `summary`, `refs/heads/`,
+//! `objects/`. All other names are this project's own, and not for readers:
 //!
 //! ```text
 //! extensions/artifact-cache/
-//!     closures/COMMIT          what is beneath a commit (closures.rs)
+//!     closures/COMMIT          the objects beneath a commit (closures.rs)
 //!     sessions/ID              the lease of a push (lease.rs)
-//!     journal/IDENTITY/ID/N    what a push has put, for a retry of the same identity (journal.rs)
+//!     journal/IDENTITY/ID/N    objects that a push has put, for a retry by the same identity
+//!                              (journal.rs)
 //!     guard/NAME=              whether NAME is a ref or leads to refs; never changed by pushes
-//!     pending/ID               refs of a push that the summary may not name yet (summary.rs)
+//!     pending/ID               refs of a push that the summary may lack (summary.rs)
 //!     gc                       the state of collection
 //!     condemned/EPOCH-JUDGE    objects that collection is about to delete (collect/lists.rs)
-//!     spared/EPOCH/ID-N        those of them that a push needs
-//!     collectors/ID            tells a collector the server's time
+//!     spared/EPOCH/ID-N        condemned objects that a push needs
+//!     collectors/ID            written by a collector to learn the server's time
 //! ```
 
 use std::fmt;
@@ -23,35 +24,34 @@ use artifact_protocol::limits::MAX_BUCKET_REF_LEN;
 
 use crate::bucket::seam::Key;
 
-/// The beginning of all refs that pushes set.
+/// The prefix of all refs that pushes set.
 pub(crate) const HEADS: &str = "refs/heads/";
-/// The beginning of all objects and detached metadata.
+/// The prefix of all objects and detached metadata.
 pub(crate) const OBJECTS: &str = "objects/";
-/// The beginning of everything that is not for readers.
+/// The prefix of everything that is not for readers.
 pub(crate) const OWN: &str = "extensions/artifact-cache/";
-/// The beginning of all closure lists.
+/// The prefix of all closure lists.
 pub(crate) const CLOSURES: &str = "extensions/artifact-cache/closures/";
-/// The beginning of all leases.
+/// The prefix of all leases.
 pub(crate) const SESSIONS: &str = "extensions/artifact-cache/sessions/";
-/// The beginning of all journals.
+/// The prefix of all journals.
 pub(crate) const JOURNALS: &str = "extensions/artifact-cache/journal/";
-/// The beginning of all guards.
+/// The prefix of all guards.
 pub(crate) const GUARDS: &str = "extensions/artifact-cache/guard/";
-/// The beginning of all notes of refs for the summary.
+/// The prefix of all notes of refs for the summary.
 pub(crate) const PENDING: &str = "extensions/artifact-cache/pending/";
-/// The beginning of all lists of condemned objects.
+/// The prefix of all lists of condemned objects.
 pub(crate) const CONDEMNED: &str = "extensions/artifact-cache/condemned/";
-/// The beginning of all lists of spared objects.
+/// The prefix of all lists of spared objects.
 pub(crate) const SPARED: &str = "extensions/artifact-cache/spared/";
-
-/// The beginning of what collectors write to learn the server's time.
+/// The prefix of the objects that collectors write to learn the server's time.
 pub(crate) const COLLECTORS: &str = "extensions/artifact-cache/collectors/";
 
 /// The longest ref name that a bucket has room for, in bytes: its guard has the longest key.
 pub(crate) const REF_LEN_MAX: usize = MAX_BUCKET_REF_LEN;
 const _: () = assert!(GUARDS.len() + REF_LEN_MAX + GUARD.len() == Key::LEN_MAX);
 
-/// The name of a push among all others: random, and never used again.
+/// The unique name of a push: random, and never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SessionId(u64);
 
@@ -125,12 +125,12 @@ pub(crate) fn head_above(dir: &str) -> Key {
     known(format!("{HEADS}{dir}"))
 }
 
-/// Returns the ref with this key, also one that only other programs could have set.
+/// Returns the ref with this key, even one that only another program could have set.
 pub(crate) fn head_of(key: &Key) -> Option<RefName> {
     RefName::parse_stored(key.as_str().strip_prefix(HEADS)?).ok()
 }
 
-/// What all refs in one directory begin with, and those in directories below it.
+/// The prefix of all refs in a directory and in the directories below it.
 pub(crate) fn heads_below(parent: &str) -> String {
     format!("{HEADS}{parent}/")
 }
@@ -141,7 +141,7 @@ pub(crate) fn guard(name: &str) -> Option<Key> {
     (name.len() <= REF_LEN_MAX).then(|| known(format!("{GUARDS}{name}{GUARD}")))
 }
 
-/// Returns the name of which this key is the guard.
+/// Returns the name that this key guards.
 pub(crate) fn guarded_by(key: &Key) -> Option<&str> {
     key.as_str().strip_prefix(GUARDS)?.strip_suffix(GUARD)
 }
@@ -161,7 +161,7 @@ pub(crate) fn session(id: SessionId) -> Key {
     known(format!("{SESSIONS}{id}"))
 }
 
-/// What all journals of an identity begin with.
+/// The prefix of all journals of an identity.
 pub(crate) fn journals_of(identity: &str) -> String {
     format!("{JOURNALS}{}/", Checksum::of(identity.as_bytes()))
 }
@@ -187,7 +187,7 @@ pub(crate) fn gc() -> Key {
     known(format!("{OWN}gc"))
 }
 
-/// What a collector writes to learn the server's time.
+/// The object that a collector writes to learn the server's time.
 pub(crate) fn collector(random: u64) -> Key {
     known(format!("{COLLECTORS}{random:016x}"))
 }
@@ -208,11 +208,11 @@ fn known(text: String) -> Key {
     Key::new(text).expect("names here have no component that a key may not have")
 }
 
-/// No ref name has it: a copy of the bucket in a file system has room for the guards of `a` and of
-/// `a/b`.
+/// The end of a guard's name, which no ref name contains: a copy of the bucket in a file system can
+/// thus hold the guards of both `a` and `a/b`.
 const GUARD: &str = "=";
 const DETACHED: &str = "commitmeta";
-/// Digits of a checksum that name a directory.
+/// The number of digits of a checksum that name its directory.
 const FAN_OUT_LEN: usize = 2;
 
 #[cfg(test)]

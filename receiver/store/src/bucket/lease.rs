@@ -1,9 +1,9 @@
-//! The driver of a push's part in collection: its lease, and what it learns of condemned objects.
+//! The part of a push in collection: it keeps the push's lease, and learns of condemned objects.
 //!
-//! [`Member`] decides, by the rules of [`collect`](super::collect); this sends its requests. The
-//! lease is no lock: nobody waits for it to end (INV-7). A push that is given up for dead is fenced
-//! and publishes nothing: its next renewal fails (R3), and a ref is only set while the last renewal
-//! is young (R8), so that a push which was paused does not go on as if nothing had happened.
+//! [`Member`] decides by the rules of [`collect`](super::collect), and this module sends its
+//! requests. The lease is not a lock: nobody waits for it to end (INV-7). A push that was given up
+//! for dead is fenced and publishes nothing: its next renewal fails (R3). A push sets a ref only
+//! while its last renewal is recent (R8), so that one which was suspended cannot simply go on.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) struct Membership {
     client: Client,
     id: SessionId,
     begun: Duration,
-    // Held while requests are sent, so that one thread drives at a time.
+    // Held while requests are sent, so that only one thread drives at a time.
     driving: Mutex<()>,
     state: Mutex<State>,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Membership {
 #[derive(Debug)]
 struct State {
     member: Member<ObjectId>,
-    // Of the lease as it was last stored or read.
+    // The tag of the lease as it was last stored or read.
     tag: Option<Tag>,
     // The lease as it was last sent.
     lease: Bytes,
@@ -74,13 +74,13 @@ impl Membership {
         self.id
     }
 
-    /// Returns the last collection that the push keeps to.
+    /// Returns the epoch of the last collection that the push keeps to.
     pub(crate) fn epoch(&self) -> u64 {
         self.state.lock().member.epoch()
     }
 
-    /// Returns whether the push may put an object, and calls `act` if it may, before
-    /// another list can condemn the object.
+    /// Calls `act` if the push may put an object, before another list can condemn the object;
+    /// otherwise returns the object's fate.
     pub(crate) fn judge<T>(&self, id: &ObjectId, act: impl FnOnce() -> T) -> Result<T, Fate> {
         let state = self.state.lock();
         match state.member.judge(id) {
@@ -89,8 +89,8 @@ impl Membership {
         }
     }
 
-    /// Returns the next request, if there is one to be sent: a caller may send it together with
-    /// others, and hands the answer to [`take`](Self::take).
+    /// Returns the next request to send, if any. The caller may send it together with others, and
+    /// must hand its answer to [`take`](Self::take).
     pub(crate) fn request(&self) -> Option<Request> {
         let mut state = self.state.lock();
         let ask = state.member.next()?;
@@ -101,8 +101,8 @@ impl Membership {
         Some(self.request_for(&state, &ask))
     }
 
-    /// Takes the answer to the last request. `relied` tells which objects the push relies on or has
-    /// begun to put.
+    /// Takes the answer to the last request. `relied` returns whether the push relies on an object,
+    /// or has begun to put it.
     pub(crate) fn take(
         &self,
         answer: Result<Answer, BucketError>,
@@ -149,8 +149,8 @@ impl Membership {
         )
     }
 
-    /// Returns puts whose conditions do not hold: a server that takes one ignores conditions. They
-    /// would change nothing.
+    /// Returns puts whose conditions do not hold. A server that executes one ignores conditions;
+    /// the content that it then stores is the same as before.
     pub(crate) fn canary(&self) -> Vec<Request> {
         let state = self.state.lock();
         let conditions = [
@@ -166,7 +166,7 @@ impl Membership {
         conditions.into_iter().map(put).collect()
     }
 
-    /// Sends requests until the push may go on. Fails if it was given up for dead.
+    /// Sends requests until the push may go on. Fails if the push was given up for dead.
     pub(crate) fn drive(&self, relied: impl Fn(&ObjectId) -> bool) -> Result<(), Error> {
         let driving = self.driving.lock();
         let mut turns = 0;
@@ -181,8 +181,8 @@ impl Membership {
         Ok(())
     }
 
-    /// Counts the requests on the way to one end, waits before all but the first ones, and fails
-    /// when they lead nowhere: something has removed a record, or another one changes all the time.
+    /// Counts the requests for one step, and waits before all but the first ones. Fails when they
+    /// lead nowhere, because something removed a record, or one keeps changing.
     fn pace(&self, turns: &mut u32) -> Result<(), Error> {
         *turns += 1;
         if *turns > TURNS {
@@ -196,7 +196,7 @@ impl Membership {
         Ok(())
     }
 
-    /// Renews the lease if that is due, and takes in what collection does.
+    /// Renews the lease if that is due, and learns how collection has gone on.
     pub(crate) fn renew_if_due(&self, relied: impl Fn(&ObjectId) -> bool) -> Result<(), Error> {
         if self.age() < LEASE_RENEWAL {
             return Ok(());
@@ -205,9 +205,9 @@ impl Membership {
         self.drive(relied)
     }
 
-    /// Returns which of some objects the push may not rely on: those that it may after
-    /// [sparing](Self::spare) them, and those that it may not at all. One that was spared counts
-    /// among neither (R4).
+    /// Returns the objects that the push may not rely on yet: first those that it must
+    /// [spare](Self::spare) before, then those that it must not rely on at all. Objects that it has
+    /// spared are in neither list (R4).
     pub(crate) fn doubtful(
         &self,
         ids: impl Iterator<Item = ObjectId>,
@@ -217,15 +217,15 @@ impl Membership {
         for id in ids.filter(|id| !state.member.keeps(id)) {
             match state.member.judge(&id) {
                 Fate::Spare => spare.push(id),
-                // A sweep that is over, too, may have deleted it.
+                // A finished sweep, too, may have deleted it.
                 Fate::Free | Fate::Wait => wait.push(id),
             }
         }
         (spare, wait)
     }
 
-    /// Calls `act` if an object is there of which a journal says that it was put, under the list of
-    /// this collection, before another list can condemn it.
+    /// Calls `act` if an object named by a journal still exists, before another list can condemn
+    /// it. The journal's push kept to the collection of this epoch. Returns whether it exists.
     pub(crate) fn take_over(&self, epoch: u64, id: &ObjectId, act: impl FnOnce()) -> bool {
         let state = self.state.lock();
         let counts = state.member.counts(epoch, id);
@@ -235,7 +235,7 @@ impl Membership {
         counts
     }
 
-    /// Spares condemned objects, as far as they still can be.
+    /// Spares condemned objects, as far as that is still possible.
     pub(crate) fn spare(
         &self,
         ids: Vec<ObjectId>,
@@ -251,7 +251,7 @@ impl Membership {
         self.drive(relied)
     }
 
-    /// Waits a little, and looks whether a sweep is over.
+    /// Waits a little, and then checks whether the sweep is over.
     pub(crate) fn wait(&self, relied: impl Fn(&ObjectId) -> bool) -> Result<(), Error> {
         self.client.clock().sleep(SWEEP_LOOKED_AT_EVERY);
         let now = self.client.clock().now();
@@ -270,8 +270,8 @@ impl Membership {
         self.renew_if_due(relied)
     }
 
-    /// Fails unless the lease is so young that nobody can have given the push up, nor will before a
-    /// request that is sent now has ended.
+    /// Fails unless the lease is so young that nobody has given the push up, and nobody can before
+    /// a request sent now has ended.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let is_old = self.client.clock().now().saturating_sub(self.begun) >= PUSH_MAX;
         if is_old || self.age() >= LEASE_LIFE / 2 || self.state.lock().member.is_lost() {
@@ -374,15 +374,15 @@ impl Membership {
     }
 }
 
-/// How long a push may last.
+/// The longest time that a push may take.
 pub(crate) const PUSH_MAX: Duration = Duration::from_secs(MAX_BUCKET_PUSH_SECS);
 const _: () = assert!(LEASE_LIFE.as_secs() == MAX_LEASE_SECS);
-/// What an operator does where records of collection are missing or damaged.
+/// The advice to an operator whose records of collection are missing or damaged.
 const HELP: &str = "`artifact-cache-admin prune` on the bucket ends a collection that is stuck, or \
                     names what is to be deleted by hand";
-/// Requests on the way to one end; most ways take five.
+/// The most requests for one step; most steps take five.
 const TURNS: u32 = 60;
-/// How many of them are sent without a pause.
+/// The requests of a step that are sent without a pause.
 const QUICK_TURNS: u32 = 12;
 const TURN_PAUSE: Duration = Duration::from_secs(1);
 const SWEEP_LOOKED_AT_EVERY: Duration = Duration::from_secs(2);

@@ -1,9 +1,9 @@
-//! A bucket in memory, which answers as the best servers do; or worse, when told to
-//! ([`Quirks`]).
+//! A bucket in memory. It answers like the best servers, or like worse ones if a test sets
+//! [`Quirks`].
 //!
-//! It executes requests one by one, each at once, so its conditions are exact. Its clock stands
-//! still unless moved. What goes wrong between a client and its server is not here but in
-//! [`Faulty`](crate::bucket::faulty::Faulty), which works before any bucket.
+//! It executes each request at once and one after the other, so its conditions are exact. Its clock
+//! stands still unless a test moves it. Faults between a client and its server are not here but in
+//! [`Faulty`](crate::bucket::faulty::Faulty), which works in front of any bucket.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -22,7 +22,7 @@ use crate::bucket::seam::{
     Request, Tag, Then, Upload,
 };
 
-/// A bucket in memory. Clones are the same bucket.
+/// A bucket in memory. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Memory {
     server: Arc<Mutex<Server>>,
@@ -41,18 +41,18 @@ pub struct Stored {
     pub class: Class,
 }
 
-/// What servers do that the store cannot live with, or must.
+/// Faults of servers: the store tolerates some, and must detect the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quirks {
     /// Puts take place although their key holds something already.
     pub ignores_new: bool,
     /// Puts take place although their key holds something else.
     pub ignores_is: bool,
-    /// Lists are as old as this many changes.
+    /// Lists lack this many of the last changes.
     pub list_lag: usize,
-    /// A part of an upload, but for its last, is refused when it has fewer bytes.
+    /// The server refuses a part of an upload, except the last, with fewer bytes than this.
     pub part_min: usize,
-    /// A list has at most this many entries, whatever was asked for.
+    /// A list has at most this many entries, even if the request asks for more.
     pub page_max: u32,
 }
 
@@ -61,7 +61,7 @@ struct Server {
     objects: BTreeMap<Key, Stored>,
     uploads: BTreeMap<String, Parts>,
     uploads_begun: u64,
-    /// The last changes, each with what the key held before it.
+    /// The last changes, each with the object that the key held before.
     changes: VecDeque<(Key, Option<Stored>)>,
     quirks: Quirks,
     now: u64,
@@ -90,7 +90,7 @@ impl Memory {
         }
     }
 
-    /// Sets what the server does badly from now on.
+    /// Sets the server's faults from now on.
     pub fn set_quirks(&self, quirks: Quirks) {
         self.server.lock().quirks = quirks;
     }
@@ -105,7 +105,7 @@ impl Memory {
         self.server.lock().now = now;
     }
 
-    /// Moves the server's clock on.
+    /// Moves the server's clock forward.
     pub fn advance(&self, seconds: u64) {
         self.server.lock().now += seconds;
     }
@@ -120,7 +120,7 @@ impl Memory {
         self.server.lock().uploads.len()
     }
 
-    /// Puts a copy of this bucket as it is now into a bucket of its own.
+    /// Returns an independent copy of this bucket, without its open uploads.
     pub fn fork(&self) -> Self {
         let server = self.server.lock();
         let copy = Server {
@@ -136,7 +136,7 @@ impl Memory {
         }
     }
 
-    /// Changes an object behind the back of everybody, or removes it: damage.
+    /// Damages an object: replaces its content, or removes it.
     pub fn damage(&self, key: &Key, content: Option<Bytes>) {
         let mut server = self.server.lock();
         match content {
@@ -147,7 +147,8 @@ impl Memory {
         }
     }
 
-    /// Writes every object to a file below `dir`, under its key, as web servers show the bucket.
+    /// Writes every object to a file below `dir` named by its key, as a web server would show the
+    /// bucket.
     pub fn export(&self, dir: &Path) -> io::Result<()> {
         for (key, stored) in self.objects() {
             let path = dir.join(key.as_str());
@@ -252,7 +253,7 @@ impl Server {
         }
     }
 
-    /// Stores an object, of a number of parts if it came in parts.
+    /// Stores an object; `parts` is the number of its parts if it was uploaded in parts.
     fn store(&mut self, key: &Key, content: Bytes, parts: Option<usize>, class: Class) -> Tag {
         let tag = match parts {
             None => tag_of(&content),
@@ -293,7 +294,7 @@ impl Server {
         };
         let mut old: BTreeMap<Key, Option<&Stored>> = BTreeMap::new();
         for (key, before) in self.changes.iter().rev().take(self.quirks.list_lag) {
-            // The oldest of several changes to a key comes last, and counts.
+            // The oldest of several changes to a key comes last, and wins.
             old.insert(key.clone(), before.as_ref());
         }
         let most = usize::try_from(most.min(self.quirks.page_max)).unwrap_or(usize::MAX);

@@ -1,10 +1,11 @@
-//! A cache in object storage: the bucket is the OSTree repository, and holds all that its store
-//! knows.
+//! A cache in object storage: the bucket is the OSTree repository, and holds the store's whole
+//! state.
 //!
-//! [`Bucket`] is the seam to the engine, which this crate does not contain: only [`Memory`], a
-//! bucket for tests, and [`Faulty`], which breaks the way to any. A [`Client`] waits for answers,
-//! a [`Window`] has many requests in flight. None of this knows what the keys mean: `layout.rs` has
-//! every name, and `closures.rs` the lists that save asking for objects.
+//! [`Bucket`] is the seam to the engine. This crate contains no engine, only [`Memory`], a bucket
+//! for tests, and [`Faulty`], which plants faults in front of any bucket. A [`Client`] waits for
+//! each answer, and a [`Window`] keeps many requests in flight. None of these knows the meaning of
+//! a key: `layout.rs` defines every name, and `closures.rs` the lists that save requests for
+//! objects.
 
 mod client;
 mod clock;

@@ -1,12 +1,12 @@
-//! The note of a push: the refs that it is about to set, so that another push names them in the
-//! summary should this one die before.
+//! The note of a push: the refs that it is about to set. If the push dies before it updates the
+//! summary, another push names these refs there.
 //!
 //! ```text
 //! artifact-cache pending 1
 //! NAME COMMIT [LENGTH TIMESTAMP [VERSION]]     for each ref; the version in hexadecimal digits
 //! ```
 //!
-//! It may name what did not happen: whoever reads it reads the refs.
+//! A note may name refs that were never set, so its reader reads the refs as well.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +15,14 @@ use bytes::Bytes;
 
 use crate::local::summary::facts::Facts;
 
-/// Refs with what the summary says of their commits: the note of a push.
+/// The note of a push: refs with their commits, and the facts that the summary gives about these.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pending {
     pub(crate) refs: BTreeMap<RefName, (Checksum, Option<Facts>)>,
 }
 
 impl Pending {
-    /// Notes refs, each with its commit and the content of that, if it is at hand.
+    /// Notes refs, each with its commit and, if it is at hand, the content of that commit.
     pub(crate) fn of<'a>(
         refs: impl Iterator<Item = (&'a RefName, Checksum, Option<Bytes>)>,
     ) -> Self {
@@ -39,7 +39,7 @@ impl Pending {
         self.refs.is_empty()
     }
 
-    /// Returns the content of its object: a line for each ref.
+    /// Returns the note as bytes: a heading, and a line for each ref.
     pub(crate) fn to_bytes(&self) -> Bytes {
         let mut text = format!("{HEAD}\n");
         for (name, (commit, facts)) in &self.refs {
@@ -55,7 +55,7 @@ impl Pending {
         text.into()
     }
 
-    /// Reads a note; `None` if this is none.
+    /// Reads a note; `None` if the content is not a note.
     pub(crate) fn parse(content: &[u8]) -> Option<Self> {
         let mut lines = std::str::from_utf8(content).ok()?.lines();
         if lines.next()? != HEAD {

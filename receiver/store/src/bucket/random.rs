@@ -1,18 +1,18 @@
-//! Numbers that look random, for faults that a seed repeats and for waits that must differ.
+//! Pseudorandom numbers, for faults that a seed repeats and for waits that must differ.
 
-/// The generator `splitmix64`: small, quick, and good enough where nobody guesses.
+/// The generator `splitmix64`: small, fast, and good enough where nobody gains by guessing.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The generator that this seed always gives.
+    /// A generator that gives the same numbers for the same seed.
     pub(crate) const fn of_seed(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A generator unlike those of other processes.
+    /// A generator with a random seed.
     pub(crate) fn new() -> Self {
-        // A failure costs no more than that two processes may wait equally long.
+        // After a failure, two processes may at worst wait equally long.
         Self(getrandom::u64().unwrap_or_else(|_| std::process::id().into()))
     }
 

@@ -1,10 +1,9 @@
-//! The seam between what the store wants of a bucket and the engine that asks for it: requests,
-//! answers, and what may go wrong.
+//! The seam between the store and the engine that talks to a server: requests, answers, and errors.
 //!
-//! Requests and answers can be written by serde, for an engine in another process; their content is
-//! left out, and travels beside them. Every request names keys relative to the store's prefix. An
-//! engine sends each request once; the caller decides whether to send it again, because only the
-//! caller knows whether that is safe ([`BucketError`]). Start with [`Bucket`].
+//! Serde can write requests and answers, for an engine in another process; their content is left
+//! out, and travels beside them. Every request names keys relative to the store's prefix. An engine
+//! sends each request once. The caller decides whether to repeat it, because only the caller knows
+//! whether that is safe ([`BucketError`]). Start with [`Bucket`].
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -17,11 +16,11 @@ pub trait Bucket: fmt::Debug + Send + Sync + 'static {
     /// Begins a request, and calls `then` once with its answer, on any thread and perhaps before
     /// this returns: a caller must not hold a lock that `then` takes. Never blocks for long.
     ///
-    /// An engine that is torn down may drop `then` instead of calling it.
+    /// An engine that is being dropped may drop `then` instead of calling it.
     fn start(&self, request: Request, then: Then);
 }
 
-/// Takes the answer to a request. It runs on a thread of the engine's, and must not block.
+/// Takes the answer to a request. It runs on a thread of the engine, and must not block.
 pub type Then = Box<dyn FnOnce(Result<Answer, BucketError>) + Send>;
 
 /// The name of an object in a bucket, relative to the store's prefix.
@@ -29,7 +28,7 @@ pub type Then = Box<dyn FnOnce(Result<Answer, BucketError>) + Send>;
 #[serde(try_from = "String", into = "String")]
 pub struct Key(String);
 
-/// A text that names no object.
+/// A text that cannot be a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} is no key: its components are not empty, `.` or `..`, and it has at most {} bytes of \
@@ -41,7 +40,7 @@ pub struct BadKey {
 }
 
 impl Key {
-    /// The longest key in bytes. Servers take 1,024, of which the rest is for the prefix.
+    /// The longest key in bytes. Servers accept 1,024, and the prefix has the rest.
     pub const LEN_MAX: usize = 900;
 
     /// Checks a key.
@@ -91,8 +90,8 @@ impl fmt::Display for Key {
 
 /// The entity tag of an object as the server gave it, without quotes.
 ///
-/// On most servers the tag is a hash of the content: the same content under the same key has the
-/// same tag again. A compare-and-swap that must notice every write needs content that differs.
+/// On most servers the tag is a hash of the content, so equal contents have equal tags. A
+/// compare-and-swap that must notice every write needs content that differs each time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tag(String);
 
@@ -108,10 +107,10 @@ impl Tag {
     }
 }
 
-/// When a put takes place.
+/// The condition of a put.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
-    /// Whatever the key holds.
+    /// Always holds, whatever the key holds.
     Always,
     /// The key holds nothing (`If-None-Match: *`).
     New,
@@ -122,7 +121,7 @@ pub enum Condition {
 /// How long readers may keep a copy of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Class {
-    /// For ever: the key always holds the same content.
+    /// Forever: the key always holds the same content.
     Object,
     /// Only while the server confirms it.
     Current,
@@ -191,30 +190,30 @@ pub enum Request {
         content: Bytes,
     },
     /// Makes an object of an upload, whatever its key holds: servers ignore conditions here.
-    /// Answered by [`Answer::Stored`], with an empty tag where the server does not say it, or, for
-    /// an upload that is over, [`Answer::Absent`].
+    /// Answered by [`Answer::Stored`], with an empty tag if the server sends none, or, for an
+    /// upload that is over, [`Answer::Absent`].
     CompleteUpload {
         /// The upload.
         upload: Upload,
         /// The tags of its parts, from number 1.
         parts: Vec<Tag>,
     },
-    /// Discards an upload. Answered by [`Answer::Deleted`], also for one that is over.
+    /// Discards an upload. Answered by [`Answer::Deleted`], even if the upload is over.
     AbortUpload {
         /// The upload.
         upload: Upload,
     },
     /// Lists objects in the order of their keys. Answered by [`Answer::Listed`].
     List {
-        /// What the keys begin with: any text, also one that ends within a component.
+        /// The prefix of the keys: any text, even one that ends within a component.
         prefix: String,
-        /// The key behind which the list begins.
+        /// The key after which the list begins.
         after: Option<Key>,
         /// The most entries, up to [`LIST_MAX`]. A server may return fewer.
         most: u32,
     },
-    /// Deletes objects, at most [`DELETE_MAX`]. Answered by [`Answer::Deleted`], also where there
-    /// was nothing.
+    /// Deletes objects, at most [`DELETE_MAX`]. Answered by [`Answer::Deleted`], even if there were
+    /// none.
     Delete {
         /// The objects.
         keys: Vec<Key>,
@@ -238,7 +237,7 @@ impl Request {
             | Self::List { .. }
             | Self::AbortUpload { .. }
             | Self::Delete { .. } => true,
-            // A second upload would be begun and forgotten; a completed one is over.
+            // The first would leave a forgotten upload, and a completed upload is over.
             Self::BeginUpload { .. } | Self::CompleteUpload { .. } => false,
         }
     }
@@ -276,7 +275,7 @@ impl Request {
     }
 }
 
-/// The answer to a request that the server executed, or rightly did not.
+/// The answer to a request that the server executed, or was right not to execute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// The object.
@@ -317,7 +316,7 @@ pub struct Found {
 pub struct Listed {
     /// The entries in the order of their keys.
     pub entries: Vec<Entry>,
-    /// Whether there are more behind the last one.
+    /// Whether there are more after the last one.
     pub more: bool,
 }
 
@@ -334,21 +333,22 @@ pub struct Entry {
     pub modified: u64,
 }
 
-/// Why a request has no answer. No variant is the fault of a client.
+/// The reason why a request has no answer. Each variant names the party at fault, which is never
+/// the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum BucketError {
-    /// The connection, or the server: nobody knows whether the request was executed, or still will
-    /// be.
+    /// The connection or the server failed: nobody knows whether the request was executed, or still
+    /// will be.
     #[error("object storage gave no answer: {0}")]
     Unclear(String),
-    /// The server has too much to do, and surely did not execute the request.
+    /// The server is overloaded, and certainly did not execute the request.
     #[error("object storage takes no requests now: {0}")]
     Busy(String),
-    /// The operator: the credentials do not allow the request.
+    /// The operator is at fault: the credentials do not allow the request.
     #[error("object storage refused: {0}")]
     Refused(String),
-    /// The operator, the server, or a fault of ours: the answer makes no sense, or says that the
-    /// request does not.
+    /// The operator, the server, or this program is at fault: the answer makes no sense, or says
+    /// that the request does not.
     #[error("object storage failed: {0}")]
     Broken(String),
 }

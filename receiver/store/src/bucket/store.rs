@@ -15,10 +15,11 @@ use crate::seam::Store;
 /// A repository in a bucket: a cache for the pushes of one identity. Any number of these, on any
 /// machines, share a bucket.
 ///
-/// Of its [configuration](StoreConfig), a bucket keeps rights, the limits of a push, and what the
-/// summary says. It keeps no count of what an identity has brought, nor of the sessions that run on
-/// all machines, and has no free space to look at: [`open`](Self::open) refuses quotas, and the
-/// operator bounds the machines' sessions (sshd's `MaxStartups`) and the bucket (its own quota).
+/// The store obeys the rights, the limits of a push, and the summary settings of its
+/// [configuration](StoreConfig). It does not count what an identity has stored or the sessions on
+/// all machines, and it cannot see free space. [`open`](Self::open) therefore refuses quotas; the
+/// operator limits the sessions of each machine (sshd's `MaxStartups`) and the bucket (its own
+/// quota).
 #[derive(Debug)]
 pub struct BucketStore {
     client: Client,

@@ -1,13 +1,14 @@
-//! The summary of a bucket: one object, moved by compare-and-swap. Each push that replaces it takes
-//! along what other pushes have set.
+//! The summary of a bucket: one object, replaced by compare-and-swap. A push that replaces it also
+//! adds the refs that other pushes have set.
 //!
-//! A push notes the refs that it is about to set, so that another names them should it die before.
-//! A push that makes a summary reads the current one, then its own refs and those of all notes,
-//! and replaces the summary that it has read: so no older value of a ref replaces a newer one. It
-//! names only what a ref holds, and only commits that are there (INV-8).
+//! Each push writes a note of the refs that it is about to set. If it dies before it updates the
+//! summary, another push does so from the note. A push first reads the current summary, then its
+//! own refs and those of all notes, and replaces only the summary that it has read. An older value
+//! of a ref thus never replaces a newer one. The summary names only values that refs hold, and only
+//! commits that exist (INV-8).
 //!
-//! A signature is stored before its summary, as on a disk. The two are never replaced together, so
-//! a push that signs looks once more afterwards: the last one to look leaves a pair that matches.
+//! A signature is stored before its summary, as on a disk. A bucket cannot replace both at once, so
+//! a push that signs checks them again afterwards: the last push to check leaves a matching pair.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -40,15 +41,15 @@ pub(crate) struct Maker<'a> {
     pub(crate) repo: &'a RepoConfig,
 }
 
-/// What a turn begins with.
+/// The state of the bucket at the start of an attempt.
 struct Current {
     summary: Option<Found>,
     signature: Option<Found>,
     notes: Vec<Entry>,
 }
 
-/// Brings the summary up to date with these refs, which the bucket holds, unless it names them
-/// already; `own` is the note that says so. Returns the notes of other pushes that are done with.
+/// Adds these refs, which the bucket holds, to the summary unless it names them already; `own` is
+/// the key of this push's note. Returns the notes of other pushes that are no longer needed.
 pub(crate) fn update(
     maker: Maker<'_>,
     wanted: &Pending,
@@ -66,7 +67,7 @@ pub(crate) fn rebuild(maker: Maker<'_>) -> Result<Vec<Key>, Error> {
     turn_by_turn(maker, &Pending::default(), None, Extent::AllRefs)
 }
 
-/// Which refs are read.
+/// The refs to read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
     Notes,
@@ -106,7 +107,7 @@ fn turn_by_turn(
             .keys()
             .find(|n| built.left_out.contains(n.as_str()))
         {
-            // It is put in place all the same, for the refs of others.
+            // The refs of other pushes still need it.
             replace(maker, &current, &built)?;
             return Err(Error::NoRoomInSummary {
                 name: name.to_string(),
@@ -121,7 +122,7 @@ fn turn_by_turn(
             if maker.config.sign_key.is_none() {
                 return Ok(taken);
             }
-            // Another push may have stored its signature in between.
+            // Another push may have stored its signature in the meantime: check again.
         } else {
             let wait = random.below(u64::from(turn.min(8)) * PAUSE_MS);
             maker.client.clock().sleep(Duration::from_millis(wait));
@@ -157,7 +158,8 @@ fn look(client: &Client) -> Result<Current, Error> {
     })
 }
 
-/// Returns whether the summary names these refs with these commits, as far as it should.
+/// Returns whether the summary names these refs, except those that the configuration leaves out,
+/// with these commits.
 fn names(maker: Maker<'_>, current: &Current, wanted: &Pending) -> bool {
     let Some(summary) = &current.summary else {
         return false;
@@ -184,9 +186,9 @@ fn is_signed(maker: Maker<'_>, current: &Current) -> bool {
 /// A summary that was made.
 struct Made {
     built: Built,
-    /// Whether it says anything that the current one does not.
+    /// Whether it differs from the current one in more than its date.
     is_new: bool,
-    /// The notes that it makes needless.
+    /// The notes that are no longer needed once it is stored.
     done_with: Vec<Key>,
 }
 
@@ -204,7 +206,7 @@ fn make(
     let leases = notes.iter().map(|note| &note.key);
     keys.extend(leases.filter_map(layout::session_of_note));
     let mut found = get_all(client, &keys)?;
-    // Without its lease, a push sets nothing any more (R9): what its refs hold is final.
+    // A push whose lease is gone sets no more refs (R9), so the values of its refs are final.
     let are_over: Vec<_> = found
         .drain(notes.len()..)
         .map(|lease| lease.is_none())
@@ -302,7 +304,7 @@ fn read_refs(
     Ok(values)
 }
 
-/// Returns what the current summary says of commits.
+/// Returns what the current summary says about commits.
 fn known_facts(old: Option<&Summary>) -> HashMap<Checksum, Facts> {
     let entries = old.into_iter().flat_map(|old| old.refs.values());
     let complete = entries.filter_map(|entry: &SummaryRef| {
@@ -317,7 +319,7 @@ fn known_facts(old: Option<&Summary>) -> HashMap<Checksum, Facts> {
     complete.collect()
 }
 
-/// Reads the commits of which nothing is known. A ref whose commit is missing stays out.
+/// Reads the commits that `facts` lacks. The summary leaves out a ref whose commit is missing.
 fn learn(
     maker: Maker<'_>,
     values: &BTreeMap<RefName, Option<Checksum>>,
@@ -349,7 +351,7 @@ fn learn(
     Ok(())
 }
 
-/// Says what the repository is, and drops what the configuration does not want.
+/// Fills in the fields about the repository, and drops what the configuration leaves out.
 fn describe(maker: Maker<'_>, summary: &mut Summary) {
     let Maker { config, repo, .. } = maker;
     summary.mode = Some(repo.mode.as_str().to_owned());
@@ -365,7 +367,7 @@ fn describe(maker: Maker<'_>, summary: &mut Summary) {
     }
 }
 
-/// Puts a summary in the place of the current one; returns whether that was still there.
+/// Replaces the current summary; returns `false` if somebody else has replaced it first.
 fn replace(maker: Maker<'_>, current: &Current, built: &Built) -> Result<bool, Error> {
     let client = maker.client;
     let content = Bytes::from(built.content.clone());
@@ -383,7 +385,7 @@ fn replace(maker: Maker<'_>, current: &Current, built: &Built) -> Result<bool, E
             let put = client.put(&signature, signed.into(), Condition::Always, Class::Current);
             put.map_err(Error::bucket("storing", &signature))?;
         }
-        // Clients would refuse the new summary with it.
+        // Clients would check the new summary against the old signature, and refuse it.
         None if current.signature.is_some() => {
             let deleted = client.delete(&[signature]);
             deleted.map_err(Error::bucket("removing", &"the signature of the summary"))?;
@@ -406,7 +408,7 @@ fn replace(maker: Maker<'_>, current: &Current, built: &Built) -> Result<bool, E
     }
 }
 
-/// Removes a summary that the configuration does not want.
+/// Removes the summary and its signature, because the configuration asks for none.
 fn remove(client: &Client, current: &Current) -> Result<(), Error> {
     if current.summary.is_none() && current.signature.is_none() {
         return Ok(());
@@ -416,15 +418,15 @@ fn remove(client: &Client, current: &Current) -> Result<(), Error> {
     deleted.map_err(Error::bucket("removing", &"the summary"))
 }
 
-/// How often the summary is made again because somebody else has replaced it.
+/// The most attempts to replace the summary while other pushes replace it too.
 const TURNS: u32 = 64;
 /// The longest wait after the first lost race, in milliseconds.
 const PAUSE_MS: u64 = 40;
-/// Notes of other pushes taken along at once.
+/// The most notes of other pushes that one summary takes in.
 const NOTES_MAX: usize = 64;
 /// Refs or commits in memory at once.
 const READ_AT_ONCE: usize = 1024;
-/// How long a note is kept of a push that may still set its refs.
+/// How long a note is kept while its push may still set refs.
 const NOTE_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-/// The length from which the administrator is warned, in bytes.
+/// The length in bytes above which the log warns the administrator.
 const WARN_LEN: usize = 7 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! A thread that does things later.
+//! A thread that runs tasks later.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Does what it was given once the time has come; all that is left, when it is dropped.
+/// Runs each task at its time, and still does so for the remaining tasks after it was dropped.
 pub(crate) struct Timer {
     tasks: Sender<Task>,
 }
@@ -48,11 +48,11 @@ impl Timer {
         Self { tasks }
     }
 
-    /// Does this after some time, on the timer's thread.
+    /// Runs a task after some time, on the timer's thread.
     pub(crate) fn after(&self, time: Duration, run: impl FnOnce() + Send + 'static) {
         let at = Instant::now() + time;
         let run = Box::new(run);
-        // The thread receives as long as there is a sender.
+        // The thread receives tasks as long as this sender exists.
         let _ = self.tasks.send(Task { at, run });
     }
 }
@@ -78,7 +78,7 @@ impl PartialOrd for Task {
 }
 
 impl Ord for Task {
-    /// The earliest is the greatest, as the heap wants it.
+    /// The earliest task is the greatest, because the heap returns the greatest first.
     fn cmp(&self, other: &Self) -> Ordering {
         other.at.cmp(&self.at)
     }

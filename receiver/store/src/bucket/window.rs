@@ -1,9 +1,9 @@
 //! Many requests in flight at once: as many as the server answers promptly, and bounded in bytes.
 //!
-//! Requests are started and their ends awaited; nobody waits for a single one. The window begins
-//! small, grows while answers come as quickly as at first, and halves when the server says that it
-//! is busy. It repeats what is safe to repeat, like [`Client`]; a repeated request starts when the
-//! window is used next, because it has no thread of its own.
+//! A caller starts requests and then waits for all of them, never for a single one. The window
+//! begins small, grows while answers come as quickly as at first, and halves when the server is
+//! busy or gives no answer. It repeats requests where that is safe, like [`Client`]. It has no
+//! thread of its own, so a repetition starts when the window is used next.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::bucket::client::{Client, Waits, dropped};
 use crate::bucket::seam::{Answer, BucketError, Class, Condition, Found, Key, Request};
 
-/// Requests of one push or one task. Clones are the same window.
+/// The requests of one push or one task. Clones share the window.
 #[derive(Clone)]
 pub struct Window {
     shared: Arc<Shared>,
@@ -29,7 +29,7 @@ struct Shared {
     changed: Condvar,
 }
 
-/// What becomes of an answer. An error is remembered as the window's.
+/// Takes an answer. The window keeps an error that this returns.
 type Take = Box<dyn FnOnce(Answer) -> Result<(), BucketError> + Send>;
 
 struct Job {
@@ -43,9 +43,9 @@ struct Job {
 struct State {
     pace: Pace,
     in_flight: usize,
-    /// The bytes of all requests that have begun and not ended, also of those that wait.
+    /// The bytes of all requests that have begun and not ended, including those that wait.
     bytes: usize,
-    /// Requests that wait to be repeated, by the time when they start.
+    /// Requests that wait to be repeated, by their next start.
     waiting: BinaryHeap<Reverse<Due>>,
     numbers: u64,
     done: u64,
@@ -85,7 +85,7 @@ impl Window {
         }
     }
 
-    /// Stores an object whatever its key holds, when there is room; waits only for room.
+    /// Stores an object, whatever its key holds. Waits only until the window has room.
     ///
     /// Returns the first error of any earlier request, and starts nothing after one.
     pub fn put(&self, key: Key, content: Bytes, class: Class) -> Result<(), BucketError> {
@@ -101,8 +101,8 @@ impl Window {
         })
     }
 
-    /// Stores an object unless its key holds something, when there is room; waits only for room.
-    /// Who has stored what the key holds makes no difference.
+    /// Stores an object unless its key holds one already, no matter who has stored that. Waits only
+    /// until the window has room.
     ///
     /// Returns the first error of any earlier request, and starts nothing after one.
     pub fn put_new(&self, key: Key, content: Bytes, class: Class) -> Result<(), BucketError> {
@@ -118,11 +118,10 @@ impl Window {
         })
     }
 
-    /// Starts a request when there is room, and hands its answer to `take`; waits only for room.
+    /// Starts a request, and hands its answer to `take`. Waits only until the window has room.
     ///
-    /// `take` runs on a thread of the bucket's, without any lock of the window; it must neither
-    /// block nor use the window. Its error becomes the window's. After an error of the request
-    /// itself it is dropped.
+    /// `take` runs on a thread of the bucket, without any lock of the window; it must neither block
+    /// nor use the window. Its error becomes the window's. If the request fails, `take` is dropped.
     ///
     /// Returns the first error of any earlier request, and starts nothing after one.
     pub fn start(
@@ -154,9 +153,9 @@ impl Window {
         Ok(())
     }
 
-    /// Reads objects, many at once, and returns them in the order of their keys given.
+    /// Reads objects, many at once, and returns them in the order of `keys`.
     ///
-    /// Memory holds them all, so ask for as many as fit. Waits for every earlier request, too.
+    /// Memory holds them all, so ask only for as many as fit. Also waits for every earlier request.
     pub fn get_all(&self, keys: &[Key]) -> Result<Vec<Option<Found>>, BucketError> {
         let found = Arc::new(Mutex::new(vec![None; keys.len()]));
         for (at, key) in keys.iter().enumerate() {
@@ -182,18 +181,18 @@ impl Window {
         Ok(found)
     }
 
-    /// Waits until every request has ended, and returns the first error of any.
+    /// Waits until every request has ended. Returns the first error of any request.
     pub fn settle(&self) -> Result<(), BucketError> {
         self.shared.wait(|state| state.is_idle())
     }
 
-    /// Waits until `is_done`, which is asked whenever a request has ended, and returns the first
+    /// Waits until `is_done` returns true; calls it whenever a request has ended. Returns the first
     /// error of any request.
     pub fn wait_until(&self, is_done: impl Fn() -> bool) -> Result<(), BucketError> {
         self.shared.wait(|_| is_done())
     }
 
-    /// Returns how many requests have succeeded.
+    /// Returns the number of requests that have succeeded.
     pub fn done(&self) -> u64 {
         self.shared.state.lock().done
     }
@@ -213,7 +212,7 @@ impl fmt::Debug for Window {
 }
 
 impl Shared {
-    /// Waits until the state is as wanted, and repeats meanwhile what is due.
+    /// Waits until the state is as wanted, and meanwhile repeats the requests that are due.
     fn wait(self: &Arc<Self>, wanted: impl Fn(&mut State) -> bool) -> Result<(), BucketError> {
         loop {
             let mut state = self.state.lock();
@@ -235,7 +234,7 @@ impl Shared {
                 return Ok(());
             }
             match next {
-                // With nothing in flight, nothing but the clock changes the state.
+                // With nothing in flight, only the clock changes the state.
                 Some(at) if state.in_flight == 0 => {
                     drop(state);
                     self.client.clock().sleep(at.saturating_sub(now));
@@ -248,7 +247,7 @@ impl Shared {
         }
     }
 
-    /// Sends a request that is counted already.
+    /// Sends a request that `in_flight` counts already.
     fn send(this: &Arc<Self>, mut job: Job) {
         job.started = this.client.clock().now();
         let request = job.request.clone();
@@ -273,13 +272,13 @@ impl Shared {
                     let is_full = state.in_flight >= state.pace.limit;
                     state.pace.answered(took, is_full);
                 }
-                // What the request holds is free before the answer is taken.
+                // Frees the content of the request before `take` runs.
                 drop(job.request);
                 (job.take)(answer)
             }
             Err(error) => {
                 let mut state = self.state.lock();
-                // A slow link times out where too much is in flight.
+                // On a slow link, requests time out because too many are in flight.
                 if matches!(error, BucketError::Busy(_) | BucketError::Unclear(_)) {
                     state.pace.refused();
                 }
@@ -315,7 +314,7 @@ impl Shared {
         state.bytes -= lens.sum::<usize>();
         drop(state);
         self.changed.notify_all();
-        // What they hold is the caller's, and may take locks when it is dropped.
+        // The callers' closures in them may take locks when they are dropped.
         drop(given_up);
     }
 }
@@ -338,7 +337,7 @@ impl State {
     }
 }
 
-/// The end of a request, also when its engine forgets it.
+/// Ends a request, even if its engine drops it without an answer.
 struct End {
     shared: Arc<Shared>,
     job: Option<Job>,
@@ -378,12 +377,12 @@ impl Ord for Due {
     }
 }
 
-/// How many requests may be in flight.
+/// The limit on requests in flight, and how it adapts.
 #[derive(Debug)]
 struct Pace {
     limit: usize,
-    /// How quickly the server answers when it has little to do. It rises slowly, so that a server
-    /// that has become slower is not judged by its past for ever.
+    /// The answer time of an idle server. It rises slowly, so that a server that has become slower
+    /// is not judged by its past forever.
     quick: Duration,
 }
 
@@ -395,7 +394,7 @@ impl Pace {
         }
     }
 
-    /// Takes note of an answer.
+    /// Adapts the limit to an answer.
     fn answered(&mut self, took: Duration, is_full: bool) {
         self.quick = took.min(self.quick.saturating_add(self.quick / 256));
         if took <= self.quick * 2 {
@@ -407,15 +406,16 @@ impl Pace {
         }
     }
 
-    /// Takes note that the server has too much to do.
+    /// Adapts the limit to a server that has too much to do.
     const fn refused(&mut self) {
         self.limit = if self.limit > 1 { self.limit / 2 } else { 1 };
     }
 }
 
-/// The requests in flight at first.
+/// The limit at first.
 const REQUESTS_FIRST: usize = 16;
-/// Requests with more content take longer because of it, and say nothing about the server.
+/// The most content in bytes of a request that the pace judges: with more, the answer time depends
+/// on the link.
 const SMALL: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The collector's decisions, as a machine without I/O.
 //!
 //! The driver does what [`Collector::next`] asks, and gives the answer to [`Collector::hear`],
-//! until the machine [has ended](Collector::end). Several collectors may run at once: they find
-//! each other through `gc`, and each goes on where others, also dead ones, have stopped. It makes a
-//! list of its own afterwards, unless it had made one.
+//! until the machine [has ended](Collector::end). Several collectors may run at once. They find
+//! each other through `gc`, and each continues where another, even a dead one, has stopped.
+//! Afterwards it makes a list of its own, unless it has already made one.
 //!
 //! ```text
 //! idle --condemn--> condemned ----claim----> sweeping --close--> idle      an arrow moves `gc`
@@ -21,19 +21,19 @@ use super::record::{Gc, Lease, ListName, Nonce, Phase};
 pub struct Collector<I, S> {
     me: Nonce,
     batch: usize,
-    /// The epoch of the list that this collector made; 0 before.
+    /// The epoch of the list that this collector made; 0 if it has made none.
     made: u64,
     step: Step<I, S>,
 }
 
 /// The name of an object that can be deleted.
 pub trait Doomed: Clone + Ord {
-    /// Returns when it goes.
+    /// Returns the object's place in the order of deletion.
     fn rank(&self) -> Rank;
 }
 
-/// What goes together. A commit goes before what it reaches, so that no commit is there of which a
-/// part is missing.
+/// The order of deletion. A commit goes before the objects that it reaches, so that no commit ever
+/// lacks a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rank {
     /// Commits, with their detached metadata and closure lists.
@@ -46,7 +46,7 @@ pub enum Rank {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Step<I, S> {
-    /// Reads `gc`, at first, and whenever somebody else has moved it.
+    /// Reads `gc`, first of all and whenever somebody else has moved it.
     Looking,
     /// Finds garbage, and writes the list.
     Marking(Gc),
@@ -60,15 +60,15 @@ enum Step<I, S> {
     Listing(Gc, Arc<[I]>),
     /// Waits until these sessions keep to the list, and looks at the first of them.
     Waiting(Gc, Arc<[I]>, Vec<S>),
-    /// Gives the first of these sessions up.
+    /// Fences the first of these sessions.
     Fencing(Gc, Arc<[I]>, Vec<S>, Lease),
-    /// Finds out which of the objects are reached.
+    /// Finds the objects that are reached.
     Reaching(Gc, Arc<[I]>),
-    /// Reads which of the objects sessions have spared.
+    /// Reads the objects that sessions have spared.
     Sparing(Gc, Vec<I>),
     /// Deletes these objects, the last ones first.
     Sweeping(Gc, Vec<I>),
-    /// Waits until nothing that was sent can take effect any more.
+    /// Waits until no request can take effect any more.
     Settling(Gc),
     /// Waits until another collector's sweep is over.
     Standing,
@@ -82,7 +82,7 @@ struct Move {
     to: Gc,
 }
 
-/// What follows when `gc` was moved.
+/// The step after a move of `gc`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Then<I> {
     Mark,
@@ -93,7 +93,7 @@ enum Then<I> {
     End(End),
 }
 
-/// What the driver must do.
+/// A request to the driver.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ask<I, S> {
     /// Read `gc`: [`Heard::Gc`].
@@ -110,20 +110,20 @@ pub enum Ask<I, S> {
     ListSessions,
     /// Read the lease of a session: [`Heard::Lease`]. Wait before reading the same one again.
     ReadLease(S),
-    /// Store this as the session's lease if it is still as it was read: one of [`Heard::Stored`],
-    /// [`Heard::NotMet`], [`Heard::Unclear`].
+    /// Store this as the session's lease if the lease has not changed since it was read: one of
+    /// [`Heard::Stored`], [`Heard::NotMet`], [`Heard::Unclear`].
     Fence(S, Lease),
-    /// Find which of these objects a ref reaches, or a commit that is not among them. Read all refs
-    /// for that, anew: [`Heard::Ids`].
+    /// Find the objects of this list that a ref reaches, or a commit that is not on the list. Read
+    /// all refs again for that: [`Heard::Ids`].
     FindReached(Arc<[I]>),
     /// Read all lists of objects that sessions spare in this epoch: [`Heard::Ids`].
     ReadSpared(u64),
-    /// Delete these objects by one request, now: [`Heard::Stored`] or [`Heard::Unclear`].
+    /// Delete these objects now, in one request: [`Heard::Stored`] or [`Heard::Unclear`].
     Delete(Vec<I>),
-    /// Wait until no request to delete can take effect any more whose answer was lost:
+    /// Wait until no request to delete whose answer was lost can still take effect:
     /// [`Heard::Stored`].
     Settle,
-    /// Wait, and read `gc` then: [`Heard::Gc`].
+    /// Wait, and then read `gc`: [`Heard::Gc`].
     Wait,
 }
 
@@ -134,11 +134,11 @@ pub enum Heard<I, S> {
     Stored,
     /// The condition did not hold.
     NotMet,
-    /// Nobody knows whether it is, or will be, done.
+    /// The answer was lost: the request may be done, now or later, or not.
     Unclear,
     /// The record, and whether it is older than the life of a claim.
     Gc(Option<Gc>, bool),
-    /// A list, sorted; `None` if there is none of this name.
+    /// A list, sorted; `None` if no list has this name.
     List(Option<Arc<[I]>>),
     /// The sessions.
     Sessions(Vec<S>),
@@ -155,12 +155,12 @@ pub enum End {
     Clean,
     /// The sweep is over.
     Swept,
-    /// Others have ended it.
+    /// Another collector has ended it.
     Overtaken,
 }
 
 impl<I: Doomed, S: Clone> Collector<I, S> {
-    /// A collector, which deletes so many objects by one request. `me` is random.
+    /// A collector that deletes up to `batch` objects in one request. `me` is random.
     pub const fn new(me: Nonce, batch: usize) -> Self {
         Self {
             me,
@@ -170,8 +170,8 @@ impl<I: Doomed, S: Clone> Collector<I, S> {
         }
     }
 
-    /// Returns what must be done now; `None` after the end. `is_fresh` says whether less than half
-    /// of a claim's life has passed since this collector sent its last successful move of `gc`.
+    /// Returns the next request; `None` after the end. `is_fresh` says whether less than half of a
+    /// claim's life has passed since this collector sent its last successful move of `gc`.
     pub fn next(&mut self, is_fresh: bool) -> Option<Ask<I, S>> {
         if let (Step::Sweeping(gc, doomed), false) = (&mut self.step, is_fresh) {
             let renewed = Move {
@@ -200,7 +200,7 @@ impl<I: Doomed, S: Clone> Collector<I, S> {
         })
     }
 
-    /// Takes the answer to what [`next`](Self::next) asked.
+    /// Takes the answer to the request of [`next`](Self::next).
     pub fn hear(&mut self, heard: Heard<I, S>) {
         let step = mem::replace(&mut self.step, Step::Looking);
         self.step = match (step, heard) {
@@ -227,7 +227,7 @@ impl<I: Doomed, S: Clone> Collector<I, S> {
             (Step::Loading(gc), Heard::List(list)) => match (list, gc.phase) {
                 (Some(list), Phase::Condemned) => Step::Listing(gc, list),
                 (Some(list), Phase::Sweeping) => Step::Reaching(gc, list),
-                // Somebody removed it, or `gc` has moved, which the swap would find out.
+                // Somebody removed the list, or moved `gc`; then the swap fails.
                 (_, Phase::Idle) | (None, _) => {
                     let to = gc.moved(Phase::Idle, self.me);
                     self.moving(gc, to, Then::End(End::Overtaken))
@@ -274,7 +274,7 @@ impl<I: Doomed, S: Clone> Collector<I, S> {
                 let to = gc.moved(Phase::Idle, self.me);
                 self.moving(gc, to, Then::End(End::Swept))
             }
-            // Once more, if the claim is still fresh; or an answer to another question.
+            // Deletes once more, if the claim is still fresh. Ignores answers to other requests.
             (step, _) => step,
         };
     }
@@ -287,7 +287,7 @@ impl<I: Doomed, S: Clone> Collector<I, S> {
         }
     }
 
-    /// Returns the sessions that are waited for.
+    /// Returns the sessions that the collector waits for.
     pub fn waits_for(&self) -> &[S] {
         match &self.step {
             Step::Waiting(_, _, sessions) | Step::Fencing(_, _, sessions, _) => sessions,
@@ -295,7 +295,7 @@ impl<I: Doomed, S: Clone> Collector<I, S> {
         }
     }
 
-    /// Goes on where `gc` stands.
+    /// Continues from the state of `gc`.
     fn saw(&mut self, gc: Option<Gc>, is_dead: bool) -> Step<I, S> {
         let Some(gc) = gc else {
             let to = Gc::first(self.me);
@@ -307,7 +307,7 @@ impl<I: Doomed, S: Clone> Collector<I, S> {
         }
         match gc.phase {
             Phase::Idle => {
-                // A list that was not used leaves a name that must not be used again.
+                // An unused list may exist under the old name, which must not be used again (R13).
                 self.me = Nonce(self.me.0.wrapping_add(1));
                 Step::Marking(gc)
             }
@@ -330,7 +330,7 @@ impl<I: Doomed, S: Clone> Collector<I, S> {
             Then::Reach(list) => Step::Reaching(gc, list),
             Then::Sweep(doomed) => self.sweep(gc, doomed),
             Then::End(end) if gc.epoch == self.made => Step::Ended(end),
-            // That was another collector's list. There may be more garbage by now.
+            // That was another collector's list. By now there may be more garbage.
             Then::End(_) => self.saw(Some(gc), false),
         }
     }
@@ -357,7 +357,7 @@ impl<I: Doomed, S: Clone> Collector<I, S> {
         }
     }
 
-    /// Returns the objects that go next: the last ones, as far as they are of one rank.
+    /// Returns the objects to delete next: the last ones, up to a batch, that have the same rank.
     fn next_batch<'a>(&self, doomed: &'a [I]) -> &'a [I] {
         let rank = doomed.last().map(Doomed::rank);
         let same = doomed.iter().rev().take(self.batch);
@@ -366,7 +366,7 @@ impl<I: Doomed, S: Clone> Collector<I, S> {
     }
 }
 
-/// Returns the objects of a list without those of another.
+/// Returns the objects of a list that are not in another.
 fn without<I: Doomed>(list: &[I], mut others: Vec<I>) -> Vec<I> {
     others.sort_unstable();
     let stays = |id: &&I| others.binary_search(id).is_err();

@@ -1,4 +1,4 @@
-//! Lists of objects: the condemned, and those that sessions spare.
+//! Lists of condemned objects, and of objects that sessions spare.
 //!
 //! ```text
 //! condemned/EPOCH-JUDGE          EPOCH in decimal, JUDGE in 16 hexadecimal digits, as in `gc`
@@ -9,7 +9,7 @@
 //! digest   32        SHA-256 of everything before
 //! ```
 //!
-//! A name has one content for ever: a put of it may be repeated, and may take effect late.
+//! A name has one content forever: its put may be repeated, and may take effect late.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub(crate) fn spared_key(epoch: u64, session: impl Display, part: u32) -> Key {
     known(format!("{}{session}-{part}", spared_in(epoch)))
 }
 
-/// Returns what all lists of objects begin with that sessions spare in an epoch.
+/// Returns the prefix of all lists of objects that sessions spare in an epoch.
 pub(crate) fn spared_in(epoch: u64) -> String {
     format!("{SPARED}{epoch}/")
 }
@@ -78,7 +78,7 @@ pub(crate) fn encode_ids(ids: &[ObjectId]) -> Bytes {
     list.into()
 }
 
-/// Reads a list, which is sorted; `None` if it is damaged.
+/// Reads a sorted list; `None` if it is damaged.
 pub(crate) fn decode_ids(content: &[u8]) -> Option<Arc<[ObjectId]>> {
     let (body, digest) = content.split_last_chunk::<{ Checksum::LEN }>()?;
     if Checksum::of(body).as_bytes() != digest {

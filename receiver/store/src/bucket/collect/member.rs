@@ -1,9 +1,10 @@
 //! One session's part in collection, as a machine without I/O.
 //!
 //! The driver does what [`Member::next`] asks, and gives the answer to [`Member::hear`], until
-//! there is nothing left to do. In between, [`Member::judge`] says for each object whether the
-//! session may put it or rely on it. The driver holds one lock for all of that, so that an object
-//! is relied on, or put, under the same list under which it was judged.
+//! there is nothing left to do. In between, [`Member::judge`] decides for each object whether the
+//! session may put it, and [`Member::keeps`] whether the session may rely on it. The driver holds
+//! one lock for all of that, so that a session puts an object, or relies on it, under the same list
+//! under which it was judged.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -11,16 +12,16 @@ use std::sync::Arc;
 
 use super::record::{Gc, Lease, ListName, Nonce, Phase};
 
-/// What a session knows of collection, and what it must do next. `I` names an object.
+/// The state of a session's part in collection. `I` names an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member<I> {
-    /// As the bucket holds it, as far as is known.
+    /// The lease as the bucket holds it, as far as the session knows.
     lease: Lease,
-    /// `None` until `gc` was read.
+    /// `None` until the session has read `gc`.
     known: Option<Known<I>>,
-    /// Condemned objects that this session has named, so that they stay.
+    /// Condemned objects that this session has spared in time.
     spared: BTreeSet<I>,
-    /// How many lists of spared objects were written: each has a key of its own.
+    /// The number of lists of spared objects written: each has a key of its own.
     parts: u32,
     step: Step<I>,
 }
@@ -29,7 +30,8 @@ pub struct Member<I> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Known<I> {
     gc: Gc,
-    /// Sorted; `None` where the list was over before the session began, and not asked for.
+    /// Sorted; `None` if the sweep was over before the session began, and the session has not
+    /// needed the list.
     list: Option<Arc<[I]>>,
 }
 
@@ -37,25 +39,25 @@ struct Known<I> {
 enum Step<I> {
     /// The first lease is being stored.
     Beginning,
-    /// The first lease may be stored or not.
+    /// The answer to the put of the first lease was unclear: reads the lease.
     Doubting,
-    /// Reads `gc`. The objects, named in a list already, are spared if they still can be.
+    /// Reads `gc`. A list of these objects was written; they are spared if it was in time.
     Looking(Vec<I>, Then),
-    /// Reads a list that is new to the session, or one that is over.
+    /// Reads a list that is new to the session, or one whose sweep is over.
     Reading(Gc, Then),
-    /// Writes which objects of a new list the session relies on.
+    /// Writes the objects of a new list that the session relies on.
     Sparing {
         new: Known<I>,
         relied: Vec<I>,
     },
-    /// Writes more objects that are to stay.
+    /// Writes more objects to spare.
     SparingMore(Vec<I>),
     /// Renews the lease; `new` is the list that this acknowledges.
     Renewing {
         new: Option<Known<I>>,
         lease: Lease,
     },
-    /// The lease may be renewed or not.
+    /// The answer to a renewal was unclear: reads the lease.
     Checking {
         new: Option<Known<I>>,
         lease: Lease,
@@ -69,14 +71,14 @@ enum Step<I> {
     Lost,
 }
 
-/// What follows after a look at `gc`.
+/// The step after a look at `gc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Then {
     Nothing,
     Renew,
 }
 
-/// What the driver must do. Each is one request.
+/// A request to the driver, which sends one request to the bucket for it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ask<I> {
     /// Store the lease if its key holds nothing.
@@ -89,7 +91,7 @@ pub enum Ask<I> {
     ReadGc,
     /// Read a list of condemned objects.
     ReadList(ListName),
-    /// Write a list of spared objects, under its epoch and this number of the session's own. A
+    /// Write a list of spared objects, under the epoch and the session's own number for it. A
     /// number always has the same content.
     Spare {
         /// The epoch.
@@ -110,13 +112,13 @@ pub enum Heard<I> {
     Stored,
     /// The condition did not hold.
     NotMet,
-    /// Nobody knows whether it is, or will be, stored.
+    /// The answer was lost: the content may be stored, now or later, or not.
     Unclear,
     /// The lease.
     Lease(Option<Lease>),
     /// The record `gc`.
     Gc(Option<Gc>),
-    /// A list, sorted, and which of its objects the session relies on, or has begun to put; `None`
+    /// A sorted list, and the objects on it that the session relies on or has begun to put; `None`
     /// if there is no such list.
     List(Option<(Arc<[I]>, Vec<I>)>),
 }
@@ -128,12 +130,12 @@ pub enum Fate {
     Free,
     /// It may after [`Member::spare`].
     Spare,
-    /// It may when the sweep is over: [`Member::look`] again.
+    /// It may once the sweep is over: [`Member::look`] again.
     Wait,
 }
 
 impl<I: Clone + Ord> Member<I> {
-    /// A session that is about to begin.
+    /// A new session.
     pub const fn new(identity: String) -> Self {
         Self {
             lease: Lease::first(identity),
@@ -144,8 +146,7 @@ impl<I: Clone + Ord> Member<I> {
         }
     }
 
-    /// Returns what must be done now; `None` when the session may go on, or [is
-    /// lost](Self::is_lost).
+    /// Returns the next request; `None` if the session may go on, or [is lost](Self::is_lost).
     pub fn next(&self) -> Option<Ask<I>> {
         Some(match &self.step {
             Step::Beginning => Ask::BeginLease(self.lease.clone()),
@@ -168,7 +169,7 @@ impl<I: Clone + Ord> Member<I> {
         })
     }
 
-    /// Takes the answer to what [`next`](Self::next) asked.
+    /// Takes the answer to the request of [`next`](Self::next).
     pub fn hear(&mut self, heard: Heard<I>) {
         self.step = match (mem::replace(&mut self.step, Step::Lost), heard) {
             (Step::Beginning, Heard::Stored) => Step::Looking(Vec::new(), Then::Nothing),
@@ -181,14 +182,14 @@ impl<I: Clone + Ord> Member<I> {
             (Step::Reading(gc, then), Heard::List(Some((list, relied)))) => {
                 self.read(gc, list, relied, then)
             }
-            // It went because `gc` has moved on.
+            // The list is gone because `gc` has moved on.
             (Step::Reading(_, then), Heard::List(None)) => Step::Looking(Vec::new(), then),
             (Step::Sparing { new, relied }, Heard::Stored) => {
                 self.parts += 1;
                 self.spared = relied.into_iter().collect();
                 self.renew(Some(new))
             }
-            // Without a condition, it can be repeated.
+            // The put has no condition, so it can be repeated.
             (step @ (Step::Sparing { .. } | Step::SparingMore(_)), Heard::Unclear) => step,
             (Step::SparingMore(ids), Heard::Stored) => {
                 self.parts += 1;
@@ -208,36 +209,36 @@ impl<I: Clone + Ord> Member<I> {
             (Step::Ending { .. }, Heard::Stored | Heard::NotMet | Heard::Unclear) => {
                 Step::Looking(Vec::new(), Then::Nothing)
             }
-            // Fenced, or removed by a collector afterwards; or an answer to another question.
+            // The lease is fenced or removed, or the answer belongs to another request.
             (_, _) => Step::Lost,
         };
     }
 
-    /// Begins to renew the lease, and to take in what collection does. To be called at least every
-    /// sixth of a lease's life, and before publication when half of its life is over.
+    /// Begins to renew the lease, and to learn how collection has gone on. Call this at least every
+    /// sixth of a lease's life, and before publication once half of its life is over.
     pub fn renew_now(&mut self) {
         if self.is_ready() {
             self.step = Step::Looking(Vec::new(), Then::Renew);
         }
     }
 
-    /// Begins to read `gc`, as while waiting for the end of a sweep.
+    /// Begins to read `gc`, for instance to see whether a sweep has ended.
     pub fn look(&mut self) {
         if self.is_ready() {
             self.step = Step::Looking(Vec::new(), Then::Nothing);
         }
     }
 
-    /// Begins to spare objects that [must be](Fate::Spare). Afterwards each has to be judged again:
-    /// it was too late for those that have to wait.
+    /// Begins to spare objects [that need it](Fate::Spare). Afterwards judge each again: one that
+    /// [must wait](Fate::Wait) was spared too late.
     pub fn spare(&mut self, ids: Vec<I>) {
         if self.is_ready() && !ids.is_empty() {
             self.step = Step::SparingMore(ids);
         }
     }
 
-    /// Begins to end a sweep whose collector is dead: its `gc` has stayed the same for longer than
-    /// a claim lives. What is left of the list stays. `by` is random.
+    /// Begins to end a sweep whose collector is dead, because `gc` has stayed the same for longer
+    /// than a claim lives. The objects left on the list stay. `by` is random.
     pub fn end_dead_sweep(&mut self, by: Nonce) {
         if let (true, Some(Known { gc: from, .. })) = (self.is_ready(), &self.known)
             && from.phase == Phase::Sweeping
@@ -248,7 +249,7 @@ impl<I: Clone + Ord> Member<I> {
     }
 
     /// Begins to read the last list although its sweep is over: [`counts`](Self::counts) needs it
-    /// for what was written down before it.
+    /// for journals written before that list.
     pub fn read_last_list(&mut self) {
         if let (true, Some(known)) = (self.is_ready(), &self.known)
             && known.list.is_none()
@@ -258,17 +259,17 @@ impl<I: Clone + Ord> Member<I> {
         }
     }
 
-    /// Returns whether there is nothing to do for the moment.
+    /// Returns whether no request is pending.
     pub const fn is_ready(&self) -> bool {
         matches!(self.step, Step::Ready)
     }
 
-    /// Returns whether a collector has given this session up. It must publish nothing.
+    /// Returns whether a collector has fenced this session, which must then publish nothing.
     pub const fn is_lost(&self) -> bool {
         matches!(self.step, Step::Lost)
     }
 
-    /// Returns the last list that the session keeps to: what it writes into its journal.
+    /// Returns the epoch of the last list that the session keeps to, which its journal states.
     pub fn epoch(&self) -> u64 {
         self.known.as_ref().map_or(0, |known| known.gc.epoch)
     }
@@ -291,16 +292,16 @@ impl<I: Clone + Ord> Member<I> {
         }
     }
 
-    /// Returns whether the session may rely on an object that it has found to be there under its
-    /// lease: it is not on the last list, or was spared in time. Otherwise it may have been deleted
-    /// since, also if that sweep is over.
+    /// Returns whether the session may rely on an object that it found under its lease: the object
+    /// is not on the last list, or was spared in time. Otherwise it may have been deleted since,
+    /// even if that sweep is over.
     pub fn keeps(&self, id: &I) -> bool {
         let known = self.known.as_ref().filter(|_| !self.is_new_to(id));
         known.is_some_and(|known| !known.has(id) || self.spared.contains(id))
     }
 
-    /// Returns whether an object is on a list that is being acknowledged, and was not relied on
-    /// when that was read.
+    /// Returns whether an object is on a list that the session is about to acknowledge, and the
+    /// session did not rely on it when it read that list.
     fn is_new_to(&self, id: &I) -> bool {
         match &self.step {
             Step::Sparing { new, relied } => new.has(id) && !relied.contains(id),
@@ -311,13 +312,13 @@ impl<I: Clone + Ord> Member<I> {
         }
     }
 
-    /// Returns whether this session has named a condemned object in time, so that it stays.
+    /// Returns whether this session has spared a condemned object in time.
     pub fn has_spared(&self, id: &I) -> bool {
         self.spared.contains(id)
     }
 
-    /// Returns whether an object is there of which a journal says that it was put, under the list
-    /// of this epoch, and [stays](Self::keeps).
+    /// Returns whether an object named by a journal of this epoch exists, and the session may [rely
+    /// on it](Self::keeps).
     pub fn counts(&self, epoch: u64, id: &I) -> bool {
         let Some(known) = &self.known else {
             return false;
@@ -330,7 +331,7 @@ impl<I: Clone + Ord> Member<I> {
     fn saw(&mut self, gc: Option<Gc>, ids: Vec<I>, then: Then) -> Step<I> {
         let Some(gc) = gc else {
             return match &self.known {
-                // Somebody removed it, and with it what this session knows.
+                // Somebody removed `gc`, so what this session knows about lists no longer holds.
                 Some(known) if known.gc.epoch > 0 => Step::Lost,
                 Some(_) => self.go_on(then),
                 None => {
@@ -356,7 +357,7 @@ impl<I: Clone + Ord> Member<I> {
             }
             return self.go_on(then);
         }
-        // A list is swept only when each session with a lease keeps to it, or is fenced.
+        // No list is swept before each session keeps to it, so this one must have been fenced.
         match gc.phase {
             Phase::Condemned if gc.epoch == known.gc.epoch + 1 => Step::Reading(gc, then),
             Phase::Idle | Phase::Condemned | Phase::Sweeping => Step::Lost,

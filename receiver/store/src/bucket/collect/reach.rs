@@ -1,8 +1,9 @@
-//! What commits reach.
+//! Finds the objects that commits reach.
 //!
-//! An exact closure list says it. Another one is a guess: it counts on the lists of bases, which
-//! pushes replace. So a commit with such a list is walked from its objects, and gets an exact one,
-//! of which only then less may be left than lists have named: pushes rely on what lists name.
+//! An exact closure list names them. Any other list is only a guess, because it depends on the
+//! lists of bases, which pushes replace. The walk reads the objects beneath a commit with such a
+//! list, and a collector replaces the list with an exact one. It does so before it deletes objects
+//! that the old list named, because pushes rely on the objects that lists name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -17,9 +18,10 @@ use crate::error::Error;
 use crate::local::repository::descent::Levels;
 use crate::local::repository::objects;
 
-/// The closure lists that there are, with their lengths in bytes and when they were stored.
+/// The closure lists of the bucket, by commit, with their lengths in bytes and the times when they
+/// were stored.
 ///
-/// A list is stored before its commit.
+/// A list is stored before its commit, which may therefore be missing.
 #[derive(Debug, Default)]
 pub(super) struct Lists(HashMap<Checksum, (u64, u64)>);
 
@@ -28,21 +30,21 @@ pub(super) struct Lists(HashMap<Checksum, (u64, u64)>);
 pub(super) struct Reach<'a> {
     client: &'a Client,
     trust: Trust,
-    /// Commits that were reached, and all beneath them.
+    /// Commits that were visited with everything beneath them.
     commits: HashSet<Checksum>,
-    /// Commits whose closure lists were visited, because they are reached or complete other lists:
-    /// these stay.
+    /// Commits whose closure lists stay, because the commit is reached or the list completes
+    /// another.
     lists: HashSet<Checksum>,
 }
 
-/// What a list counts for that is not exact.
+/// How far the walk trusts a list that is not exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// Nothing: the objects tell.
+    /// Not at all: it reads the objects beneath the commit.
     OnlyExact,
-    /// Nothing, and an exact one takes its place.
+    /// Not at all, and it replaces the list with an exact one.
     Mend,
-    /// What it names is reached, and what the objects tell.
+    /// It counts the objects on the list as reached, as well as those beneath the commit.
     All,
 }
 
@@ -51,7 +53,7 @@ pub(super) enum Trust {
 enum Next {
     /// The commit, and whether a ref leads to it: then it must be whole.
     Commit(Checksum, bool),
-    /// Only the list of this commit, which completes another one.
+    /// Only the list of this commit, which completes another list.
     List(Checksum),
 }
 
@@ -68,7 +70,7 @@ impl Lists {
         Ok(Self(lists))
     }
 
-    /// Returns the commits whose lists there are, and when each was stored.
+    /// Returns the commits that have lists, and the time when each list was stored.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Checksum, u64)> {
         self.0
             .iter()
@@ -94,7 +96,7 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// Sets what lists count for from now on.
+    /// Sets the trust in lists from now on.
     pub(super) const fn trust(&mut self, trust: Trust) {
         self.trust = trust;
     }
@@ -104,8 +106,9 @@ impl<'a> Reach<'a> {
         self.lists.contains(commit)
     }
 
-    /// Calls `visit` with every object that the commits reach, some of them several times: those
-    /// of `refs`, which must be whole, and of `others`. Parents are reached where they are here.
+    /// Calls `visit` with every object that commits reach, sometimes repeatedly. The commits of
+    /// `refs` must be whole; those of `others` need not be. Commits reach their parents if the
+    /// bucket has these.
     pub(super) fn walk(
         &mut self,
         lists: &Lists,
@@ -152,7 +155,7 @@ impl<'a> Reach<'a> {
                     (parent, is_whole) =
                         self.descend(commit, must_be_whole, tag.zip(parents), visit)?;
                     if !is_whole {
-                        // A push may be about to put it: then a later walk must go down again.
+                        // A push may be about to complete it, so a later walk must visit it again.
                         unfinished.push(commit);
                     }
                 }
@@ -179,7 +182,7 @@ impl<'a> Reach<'a> {
         Ok(found.map_err(Error::bucket("reading", &key))?.is_some())
     }
 
-    /// Takes commits that were not visited, whose lists fit into memory together.
+    /// Takes commits that were not visited yet and whose lists fit into memory together.
     fn take_batch(&mut self, lists: &Lists, next: &mut Vec<Next>) -> Vec<Next> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while let Some(step) = next.pop() {
@@ -200,8 +203,8 @@ impl<'a> Reach<'a> {
         batch
     }
 
-    /// Reads the objects beneath a commit, gives it an exact list if lists are to be mended, and
-    /// returns its parent, and whether nothing is missing.
+    /// Reads the objects beneath a commit, and replaces its list with an exact one if `trust` says
+    /// so. Returns the commit's parent, and whether no object is missing.
     fn descend(
         &self,
         commit: Checksum,
@@ -244,7 +247,7 @@ impl<'a> Reach<'a> {
             }
             level = below;
         }
-        // Not if there is none any more: it would outlive its commit.
+        // The condition keeps this put from bringing back a list whose commit is gone.
         if let (Trust::Mend, true, Some((tag, parents))) = (self.trust, is_whole, mended) {
             let heading = Heading {
                 exact: true,
@@ -308,7 +311,7 @@ impl Tree {
 }
 
 impl Next {
-    /// Returns whose list is to be read.
+    /// Returns the commit whose list to read.
     const fn list(self) -> Checksum {
         match self {
             Self::Commit(commit, _) | Self::List(commit) => commit,
@@ -316,8 +319,8 @@ impl Next {
     }
 }
 
-/// Reads which commits the summary names: they stay until it names them no longer. What is no
-/// summary names none.
+/// Returns the commits that the summary names, which stay as long as it names them. A missing or
+/// damaged summary names none.
 pub(super) fn read_summary(client: &Client) -> Result<Vec<Checksum>, Error> {
     let key = layout::summary();
     let found = client.get(&key).map_err(Error::bucket("reading", &key))?;
@@ -326,7 +329,7 @@ pub(super) fn read_summary(client: &Client) -> Result<Vec<Checksum>, Error> {
     Ok(refs.into_values().map(|entry| entry.commit).collect())
 }
 
-/// Reads the values of all refs, anew, but for some.
+/// Reads the values of all refs except the skipped ones.
 pub(super) fn read_refs(client: &Client, skipped: &HashSet<Key>) -> Result<Vec<Checksum>, Error> {
     let failed = || Error::bucket("reading", &"refs");
     let mut entries = client.list_all(layout::HEADS).map_err(failed())?;
@@ -338,7 +341,7 @@ pub(super) fn read_refs(client: &Client, skipped: &HashSet<Key>) -> Result<Vec<C
             .get_all(&keys)
             .map_err(failed())?;
         for (key, found) in keys.iter().zip(found) {
-            // A ref that was removed meanwhile.
+            // The ref was removed in the meantime.
             let Some(found) = found else {
                 continue;
             };

@@ -1,36 +1,36 @@
-//! The two records that collection is decided by: `gc`, of which there is one, and the lease of
-//! each session. Both move by compare-and-swap alone.
+//! The two kinds of records behind collection: `gc`, and the lease of each session. They change
+//! only by compare-and-swap.
 //!
-//! Servers tell versions apart by a hash of the content, so both contain a number that grows with
-//! each move: no two versions are the same bytes.
+//! Servers tell versions apart by a hash of the content. Each record therefore contains a number
+//! that grows with each change, so that no two versions are the same bytes.
 
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-/// The state of collection, which the key `gc` holds. Where nothing was ever collected, there is no
-/// such key.
+/// The state of collection, which the key `gc` holds. The key does not exist before the first
+/// collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Gc {
-    /// Grows by one with each move.
+    /// The version, which grows by one with each change.
     pub turn: u64,
     /// The number of the last list of condemned objects; 0 before the first.
     pub epoch: u64,
-    /// What becomes of that list.
+    /// The phase of that list.
     pub phase: Phase,
-    /// Who condemned: with the epoch, the name of the list.
+    /// The collector that condemned; with the epoch, the name of the list.
     pub judge: Nonce,
-    /// Who moved the record last; while objects are swept, who sweeps.
+    /// The program that changed the record last; in the phase *sweeping*, the one that sweeps.
     pub by: Nonce,
 }
 
-/// What becomes of the objects on the last list.
+/// The fate of the objects on the last list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// They were deleted, or will not be.
+    /// The sweep is over: it has deleted them or will leave them alone.
     Idle,
-    /// They will be deleted unless they are reached or spared by then.
+    /// The next sweep will delete them unless they are reached or spared.
     Condemned,
-    /// They are being deleted. Nothing can be spared any more.
+    /// A sweep is deleting them. It is too late to spare any.
     Sweeping,
 }
 
@@ -43,20 +43,20 @@ pub struct Nonce(pub u64);
 pub struct ListName {
     /// The number of the collection.
     pub epoch: u64,
-    /// Who condemned.
+    /// The collector that condemned.
     pub judge: Nonce,
 }
 
-/// The lease of a session: a promise that it reads `gc` before the lease ends, or stops.
+/// The lease of a session: a promise to read `gc` again before the lease expires, or to stop.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
-    /// Grows by one with each renewal.
+    /// The version, which grows by one with each change.
     pub beat: u64,
     /// The last list of condemned objects that the session keeps to; 0 for none.
     pub acknowledged: u64,
-    /// Whether a collector has given the session up. It publishes nothing any more.
+    /// Whether a collector has given the session up. A fenced session publishes nothing.
     pub is_fenced: bool,
-    /// Whose session it is.
+    /// The identity that pushes.
     pub identity: String,
 }
 
@@ -123,7 +123,7 @@ impl Gc {
         )
     }
 
-    /// Reads a record; `None` if it is none of ours.
+    /// Reads the record; `None` if the content is not such a record.
     pub fn decode(content: &[u8]) -> Option<Self> {
         let mut fields = Fields::of(content, GC)?;
         let gc = Self {
@@ -153,7 +153,7 @@ impl Lease {
         }
     }
 
-    /// Returns the next one, which acknowledges a list.
+    /// Returns the next version, which acknowledges a list.
     #[must_use]
     pub fn renewed(&self, acknowledged: u64) -> Self {
         Self {
@@ -163,7 +163,7 @@ impl Lease {
         }
     }
 
-    /// Returns the last one.
+    /// Returns the last version, by which a collector gives the session up.
     #[must_use]
     pub fn fenced(&self) -> Self {
         Self {
@@ -188,7 +188,7 @@ impl Lease {
         text
     }
 
-    /// Reads a lease; `None` if it is none of ours.
+    /// Reads a lease; `None` if the content is not a lease.
     pub fn decode(content: &[u8]) -> Option<Self> {
         let mut fields = Fields::of(content, LEASE)?;
         let lease = Self {

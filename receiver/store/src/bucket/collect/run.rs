@@ -20,56 +20,55 @@ use crate::bucket::seam::{Answer, BucketError, Class, Condition, DELETE_MAX, Key
 use crate::error::Error;
 use crate::local::repository::id_set::IdSet;
 
-/// How to collect.
+/// The options of a collection.
 #[derive(Clone, Copy, Debug)]
 pub struct CollectOptions {
-    /// How long what nothing reaches stays, since it was put for the last time. It should be more
-    /// than twice as long as a push lasts.
+    /// How long objects that nothing reaches stay after they were last put. It should be more than
+    /// twice as long as a push takes.
     pub grace: Duration,
 }
 
-/// What a collection waits for, or has done.
+/// The progress of a collection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CollectEvent {
-    /// So many objects, of so many, will be deleted unless somebody needs them by then.
+    /// Some objects will be deleted unless a push needs them.
     Condemned {
-        /// How many there are.
+        /// The number of all objects.
         objects: u64,
-        /// How many of them.
+        /// The number of condemned objects.
         condemned: u64,
     },
-    /// Pushes have to learn of that first. Each does so within five minutes, or is given up half an
-    /// hour after it was last heard of.
+    /// The collection waits until running pushes know the list. Each reads it within five minutes,
+    /// or is given up half an hour after its last renewal.
     WaitsForPushes {
         /// The names of their sessions.
         sessions: Vec<String>,
     },
-    /// Another program is deleting, or died doing so.
+    /// Another program is deleting objects, or died while it did.
     WaitsForCollector,
-    /// So many objects of those condemned are gone.
+    /// Some condemned objects are deleted.
     Deleted {
-        /// How many, so far.
+        /// How many so far.
         objects: u64,
     },
 }
 
-/// What a collection has done or, in a dry run, would do.
+/// The results of a collection: the objects that it deleted or, in a dry run, would delete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// The number of objects before; 0 if another collector has counted them.
+    /// The number of objects before; 0 if another collector counted them.
     pub objects: u64,
-    /// How many of them were deleted.
+    /// The number of objects deleted.
     pub removed: u64,
-    /// Bytes of those; 0 if another collector has counted them.
+    /// Their bytes, without objects that another collector condemned.
     pub bytes: u64,
 }
 
-/// Deletes what nothing reaches, beside pushes and other collectors, and goes on with the
-/// collection of one that died.
+/// Deletes objects that nothing reaches, while pushes and other collectors run, and completes the
+/// collection of a collector that died.
 ///
-/// Needs memory for 40 bytes an object that is reached, 40 bytes an object that is not, and about
-/// 16 MiB.
+/// Needs about 40 bytes of memory for each object in the bucket, and 16 MiB.
 pub fn collect(
     client: &Client,
     options: &CollectOptions,
@@ -109,14 +108,14 @@ pub fn collect(
         (Ok(()), Some(End::Swept | End::Clean)) => run.tidy(),
         _ => Ok(()),
     };
-    // Others delete it when it is old.
+    // After a failure, a later collection deletes it.
     let _ = client.delete(std::slice::from_ref(&run.key));
     result.and(tidied)?;
     Ok(run.done)
 }
 
-/// Returns what [`collect`] would delete if no ref led to the commits of `going` any more and
-/// nobody pushed. Changes nothing.
+/// Returns what [`collect`] would delete if the refs `going` were removed and nobody pushed.
+/// Changes nothing.
 pub fn would_collect(
     client: &Client,
     options: &CollectOptions,
@@ -139,7 +138,7 @@ struct Run<'a> {
     report: &'a dyn Fn(CollectEvent),
     /// The key by which this collector reads the server's clock.
     key: Key,
-    /// The server's time, and ours when it was read.
+    /// The server's time, and our time when it was read.
     clock: Option<(u64, Duration)>,
     /// `gc` as it was last read or stored.
     gc: Option<(Gc, Tag)>,
@@ -147,15 +146,16 @@ struct Run<'a> {
     claimed: Option<Duration>,
     /// The tag of the lease that was last read.
     lease: Option<Tag>,
-    /// Leases that were looked at since the last pause.
+    /// Leases that were read since the last pause.
     looked: HashSet<Key>,
-    /// Our time when the last request to delete was sent whose answer was lost.
+    /// Our time when the last request to delete whose answer was lost was sent.
     unsettled: Option<Duration>,
     /// Requests to delete that failed in a row.
     failures: u32,
-    /// What the last look at refs has visited.
+    /// The commits visited by the last walk from the refs.
     reach: Reach<'a>,
-    /// The list that this collector made, and what was visited for it: nothing of that is on it.
+    /// The list that this collector made, and the commits visited for it: it names nothing that
+    /// these reach.
     own: Option<(ListName, Reach<'a>)>,
     /// The lengths of the objects on that list.
     sizes: Vec<(ObjectId, u64)>,
@@ -215,7 +215,7 @@ impl Run<'_> {
         age.is_some_and(|age| age < CLAIM_LIFE / 2)
     }
 
-    /// Returns the server's time in seconds: that of an object that this collector has just put.
+    /// Returns the server's time in seconds, from the time of an object that this collector puts.
     fn server_now(&mut self) -> Result<u64, Error> {
         let now = self.client.clock().now();
         if let Some((server, read)) = self.clock
@@ -258,7 +258,7 @@ impl Run<'_> {
         let condition = match (from, &self.gc) {
             (None, _) => Condition::New,
             (Some(from), Some((gc, tag))) if *gc == from => Condition::Is(tag.clone()),
-            // It was moved by others since.
+            // Somebody else has moved it since.
             (Some(_), _) => return Ok(Heard::NotMet),
         };
         let sent = self.client.clock().now();
@@ -338,7 +338,8 @@ impl Run<'_> {
         let Some(found) = found else {
             return Ok(Heard::Lease(None, false));
         };
-        // What is no lease is nobody's, and is given up when it is old.
+        // A damaged lease counts as one that has acknowledged nothing, and is fenced once it is
+        // old.
         let lease = Lease::decode(&found.content);
         let lease = lease.unwrap_or_else(|| Lease::first(String::new()));
         self.lease = Some(found.tag);
@@ -346,10 +347,10 @@ impl Run<'_> {
         Ok(Heard::Lease(Some(lease), is_dead))
     }
 
-    /// Returns which of the objects are reached now (R17, R19).
+    /// Returns the objects of the list that are reached now (R17, R19).
     fn find_reached(&mut self, list: &[ObjectId]) -> Result<Vec<ObjectId>, Error> {
-        // Each look begins where the mark has ended: what an earlier look has visited counts only
-        // for that one. Another collector's list may name what was visited for ours.
+        // Each walk continues from the mark, because an earlier walk's visits count only for that
+        // walk. Another collector's list may name objects that the mark for our list has visited.
         let name = self.gc.as_ref().map(|(gc, _)| gc.list());
         self.reach = match &self.own {
             Some((own, marked)) if Some(*own) == name => marked.clone(),
@@ -365,7 +366,7 @@ impl Run<'_> {
         let others = others.filter(|commit| !is_listed(commit));
         let others: Vec<_> = others.chain(read_summary(self.client)?).collect();
         let mut reached = HashSet::new();
-        // A push that began before the mark may rely on what a list has named then.
+        // A push that began before the mark may rely on objects that a list named then.
         self.reach.trust(Trust::All);
         self.reach.walk(&lists, refs, others, &mut |id| {
             if list.binary_search(&id).is_ok() {
@@ -375,8 +376,9 @@ impl Run<'_> {
         Ok(reached.into_iter().collect())
     }
 
-    /// Returns what sessions spare, and what the commits among that reach: one may be there with
-    /// all of it, left from before, and a session that spares it may not have got further.
+    /// Returns the objects that sessions spare, and everything that spared commits reach. An
+    /// earlier push may have left such a commit complete, and the session that spares it may not
+    /// have spared the objects beneath it yet.
     fn read_spared(&mut self, epoch: u64) -> Result<Vec<ObjectId>, Error> {
         let prefix = spared_in(epoch);
         let entries = self.client.list_all(&prefix);
@@ -446,7 +448,7 @@ impl Run<'_> {
         Ok(Heard::Stored)
     }
 
-    /// Sends a request once: whether it may be sent again depends on the claim.
+    /// Sends a request only once, because a repetition must depend on the claim.
     fn once(&self, request: Request) -> Result<Answer, BucketError> {
         let (sender, answer) = mpsc::sync_channel(1);
         let then = move |answer| {
@@ -456,7 +458,7 @@ impl Run<'_> {
         answer.recv().unwrap_or_else(|_| Err(dropped()))
     }
 
-    /// Deletes what collections and dead sessions have left.
+    /// Deletes the records that collections and dead sessions have left.
     fn tidy(&mut self) -> Result<(), Error> {
         let now = self.server_now()?;
         let is_old = |modified: u64, life: Duration| modified + life.as_secs() < now;
@@ -473,7 +475,7 @@ impl Run<'_> {
                 let entry = entry.map_err(Error::bucket("listing", &prefix))?;
                 let key = &entry.key;
                 let is_over = match prefix {
-                    // The last list is needed for what journals say.
+                    // Readers of journals need the last list (R10).
                     layout::CONDEMNED => condemned_epoch(key).is_some_and(|of| of < epoch),
                     layout::SPARED => spared_epoch(key).is_some_and(|of| of <= epoch),
                     layout::SESSIONS => {
@@ -500,7 +502,7 @@ impl Run<'_> {
     }
 }
 
-/// What nothing reaches.
+/// The objects that nothing reaches.
 struct Marked {
     objects: u64,
     /// Sorted, each with its length in bytes.
@@ -525,7 +527,7 @@ fn mark(
     let named = if skipped.is_empty() {
         read_summary(client)?
     } else {
-        // It will name less.
+        // The summary will no longer name the skipped refs.
         Vec::new()
     };
     let young = young.into_iter().map(|(commit, _)| commit).chain(named);
@@ -558,7 +560,7 @@ fn mark(
         }
     }
     marked.garbage.sort_unstable();
-    // A commit, its detached metadata, and its closure list are one.
+    // A commit, its detached metadata and its closure list count as one object.
     marked.garbage.dedup_by(|next, first| {
         let is_same = next.0 == first.0;
         first.1 += if is_same { next.1 } else { 0 };
@@ -582,8 +584,8 @@ fn random() -> Result<u64, Error> {
     })
 }
 
-/// Between two looks at what others do.
+/// The pause between two looks at the state of other programs.
 const PAUSE: Duration = Duration::from_secs(2);
 const CLOCK_READ_EVERY: Duration = Duration::from_secs(60);
-/// Some minutes, with pauses that grow.
+/// The most failures in a row; the growing pauses between them take about two minutes.
 const FAILURES_MAX: u32 = 10;

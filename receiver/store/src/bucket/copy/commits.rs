@@ -1,4 +1,4 @@
-//! Commits with everything they reach: which of them the bucket lacks, and bringing them there.
+//! Finds the commits that the bucket lacks, and copies them with everything that they reach.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -25,25 +25,25 @@ use crate::local::repository::listing;
 /// The commits of a bucket.
 pub(super) struct Commits<'a, F: Fs> {
     turn: &'a Turn<'a, F>,
-    /// Those whose closure lists the bucket had. It has everything that they reach if it has them:
-    /// nothing but a push or a mirror that has put all of that puts a commit.
+    /// Commits whose closure lists the bucket had. If the bucket has such a commit, it also has
+    /// everything beneath it, because a push or a mirror puts a commit last.
     listed: HashSet<Checksum>,
-    /// Those of them that the bucket has.
+    /// Commits that the bucket had.
     confirmed: HashSet<Checksum>,
-    /// Those that were put now, with everything that they reach.
+    /// Commits that this mirror has put, with everything that they reach.
     put: HashSet<Checksum>,
-    /// Objects that are in the bucket.
+    /// Objects that are in the bucket, or about to be put.
     there: IdSet,
-    /// Objects that a listing has shown, with their lengths, sorted.
+    /// Objects from a list of the whole bucket, with their lengths, sorted.
     seen: Vec<(ObjectId, u64)>,
     /// Objects that are missing or damaged in the repository.
     bad: HashMap<ObjectId, String>,
-    /// Commits that have been looked into, to use what they reach.
+    /// Commits of the bucket whose objects `there` contains.
     bases: HashSet<Checksum>,
     window: Window,
 }
 
-/// A commit that is to be put, once the objects are there.
+/// A commit to put once its objects are in the bucket.
 struct Planned {
     commit: Checksum,
     closure: Closure,
@@ -52,12 +52,12 @@ struct Planned {
 }
 
 impl<'a, F: Fs> Commits<'a, F> {
-    /// Looks which commits the bucket has.
+    /// Lists the closure lists of the bucket.
     pub(super) fn look(turn: &'a Turn<'a, F>, heads: &Heads) -> Result<Self, Error> {
         let mut listed = HashSet::new();
         for entry in turn.client.list_each(layout::CLOSURES) {
             let entry = entry.map_err(Error::bucket("listing", &"closure lists"))?;
-            // Of a commit that is incomplete, everything is put again.
+            // Puts everything beneath an incomplete commit again.
             let is_list = entry.len > INCOMPLETE.len() as u64;
             listed.extend(layout::closure_of(&entry.key).filter(|_| is_list));
         }
@@ -80,8 +80,8 @@ impl<'a, F: Fs> Commits<'a, F> {
         is_whole || self.put.contains(&commit)
     }
 
-    /// Finds out which commits the bucket has whose lists are there: an interrupted push or mirror,
-    /// or a late put, may have left the list alone.
+    /// Checks which of the commits with a list are in the bucket: an interrupted push or mirror, or
+    /// a late put, may have left a list without its commit.
     fn confirm(&mut self, commits: impl Iterator<Item = Checksum>) -> Result<(), Error> {
         let is_open =
             |commit: &Checksum| self.listed.contains(commit) && !self.confirmed.contains(commit);
@@ -99,12 +99,12 @@ impl<'a, F: Fs> Commits<'a, F> {
         Ok(())
     }
 
-    /// Returns whether the bucket has all of these.
+    /// Returns whether the bucket has all these commits and everything that they reach.
     pub(super) fn have_all(&self, commits: &BTreeSet<Checksum>) -> bool {
         commits.iter().all(|commit| self.has(*commit))
     }
 
-    /// Brings the commits of refs, those that the summary names, and their history to the bucket.
+    /// Copies the commits of refs, those that the summary names, and their history to the bucket.
     pub(super) fn copy(
         &mut self,
         refs: &Refs,
@@ -139,7 +139,7 @@ impl<'a, F: Fs> Commits<'a, F> {
         self.renew_detached(refs, record)
     }
 
-    /// Returns the commits that the bucket lacks, parents first, each with a ref that leads there.
+    /// Returns the commits that the bucket lacks, parents first, each with a ref that leads to it.
     fn order<'r>(
         &mut self,
         refs: &'r Refs,
@@ -177,8 +177,8 @@ impl<'a, F: Fs> Commits<'a, F> {
         Ok(order)
     }
 
-    /// Lists the objects of a bucket: nothing else tells which it has where there are no closure
-    /// lists, or an interrupted mirror has put some that no list names.
+    /// Lists the objects of the bucket. Only this finds objects in a bucket without closure lists,
+    /// or objects that an interrupted mirror has put and no list names.
     fn list_objects(&mut self) -> Result<(), Error> {
         for entry in self.turn.client.list_each(layout::OBJECTS) {
             let entry = entry.map_err(Error::bucket("listing", &"objects"))?;
@@ -189,8 +189,8 @@ impl<'a, F: Fs> Commits<'a, F> {
         Ok(())
     }
 
-    /// Takes note of what is beneath commits that the bucket has and that resemble this one: the
-    /// last ones of the same element, and its parent.
+    /// Notes the objects beneath commits of the bucket that resemble this one: the newest commits
+    /// of the same element, and its parent.
     fn use_bases(
         &mut self,
         commit: Checksum,
@@ -234,7 +234,7 @@ impl<'a, F: Fs> Commits<'a, F> {
         Ok(found.and_then(|found| ClosureList::decode(commit, &found.content)))
     }
 
-    /// Finds out what a commit reaches.
+    /// Finds the objects that a commit reaches, and prepares its closure list.
     fn plan(&self, commit: Checksum) -> Result<Result<Planned, Lacks>, Error> {
         let closure = match self.turn.source.closure(commit)? {
             Ok(closure) => closure,
@@ -260,7 +260,7 @@ impl<'a, F: Fs> Commits<'a, F> {
         }))
     }
 
-    /// Returns the nearest ancestors of a commit, as far as they are known here.
+    /// Returns the nearest ancestors of a commit, up to the first one that this repository lacks.
     fn ancestors(&self, commit: Checksum) -> Result<Vec<Checksum>, Error> {
         let mut ancestors = Vec::new();
         let mut at = commit;
@@ -313,7 +313,7 @@ impl<'a, F: Fs> Commits<'a, F> {
             self.put.extend(good.iter().map(|planned| planned.commit));
             return Ok(());
         }
-        // The list comes before the commit, which is of no use without it.
+        // The list comes before the commit, because a commit without its list counts as absent.
         for Planned { commit, list, .. } in &good {
             let put = (self.window).put(layout::closure(*commit), list.clone(), Class::Private);
             put.map_err(Error::bucket("storing the closure list of", commit))?;
@@ -340,8 +340,8 @@ impl<'a, F: Fs> Commits<'a, F> {
         sender.send(missing)
     }
 
-    /// Puts commits of which everything else is there. One that a prune has taken meanwhile counts
-    /// as none.
+    /// Puts commits whose objects are all in the bucket, except those that a prune has removed from
+    /// the repository in the meantime.
     fn put_commits(&mut self, commits: &[Checksum]) -> Result<(), Error> {
         self.put.extend(last::put(self.turn, commits)?);
         Ok(())
@@ -356,8 +356,8 @@ impl<'a, F: Fs> Commits<'a, F> {
         put.map_err(Error::bucket("storing the detached metadata of", &commit))
     }
 
-    /// Reports a commit that cannot be mirrored, unless its ref has moved on and a prune has taken
-    /// it meanwhile.
+    /// Reports a commit that cannot be mirrored, unless its ref has moved: a prune may have removed
+    /// the commit then.
     fn lacking(
         &self,
         commit: Checksum,
@@ -382,7 +382,7 @@ impl<'a, F: Fs> Commits<'a, F> {
         Ok(())
     }
 
-    /// Puts detached metadata that has changed since the commit was put.
+    /// Puts detached metadata that has changed since its commit was put.
     fn renew_detached(&self, refs: &Refs, record: &mut Record) -> Result<(), Error> {
         let mut current = BTreeMap::new();
         let commits: BTreeSet<_> = refs.heads.values().copied().collect();
@@ -404,9 +404,9 @@ impl<'a, F: Fs> Commits<'a, F> {
 }
 
 const DAMAGED: &str = "is missing or damaged";
-/// Objects after which the commits that they belong to are put.
+/// The number of missing objects that ends a batch of commits.
 const BATCH_OBJECTS: usize = 16 * 1024;
-/// Commits that are put at once, at most.
+/// The most commits in a batch.
 const BATCH_COMMITS: usize = 4096;
-/// Refs of the same element whose commits are looked into.
+/// The most refs of the same element whose commits serve as bases.
 const BASES_MAX: usize = 4;

@@ -11,7 +11,7 @@ use crate::bucket::seam::{BucketError, Class, Condition, Key, Tag};
 use crate::error::Error;
 use crate::local::disk::Fs;
 
-/// Three files as they were when they were looked at.
+/// The states of three files when the mirror began.
 #[derive(Debug)]
 pub(super) struct Files {
     config: State,
@@ -19,11 +19,11 @@ pub(super) struct Files {
     signature: State,
 }
 
-/// What a file holds: SHA-256 and tag, if it is there.
+/// The SHA-256 and the tag of a file, if it exists.
 type State = Option<(Checksum, Tag)>;
 
 impl Files {
-    /// Looks at the files, and reads those that are not as recorded.
+    /// Looks at the files, and reads those that differ from the record.
     pub(super) fn look(client: &Client, record: &Record) -> Result<Self, Error> {
         let look = |key: Key| -> Result<State, Error> {
             let known = record.files.get(key.as_str());
@@ -59,9 +59,9 @@ impl Files {
         Ok(())
     }
 
-    /// Puts the summary and its signatures, the signatures first: libostree reads them first, so
-    /// that a client which reads both meanwhile is least likely to get a pair that does not match.
-    /// Returns whether both are the bucket's now.
+    /// Puts the signatures and then the summary. Libostree reads them in this order, too, so a
+    /// client that reads during a replacement rarely gets a pair that does not match. Returns
+    /// whether the bucket has both now.
     pub(super) fn put_summary<F: Fs>(
         &self,
         turn: &Turn<'_, F>,
@@ -86,7 +86,7 @@ impl Files {
         Ok(put)
     }
 
-    /// Removes a summary that the repository does not have: it would name old commits for ever.
+    /// Removes a summary that the repository does not have: it would name old commits forever.
     pub(super) fn remove_summary<F: Fs>(
         &self,
         turn: &Turn<'_, F>,
@@ -111,7 +111,8 @@ fn differs(state: &State, content: Option<&[u8]>) -> bool {
     state.as_ref().map(|(digest, _)| *digest) != content.map(Checksum::of)
 }
 
-/// Replaces a file as long as it is as it was looked at; returns whether it has this content now.
+/// Replaces a file unless it has changed since this mirror looked at it; returns whether it has
+/// this content now.
 fn put(
     client: &Client,
     key: Key,
@@ -132,7 +133,7 @@ fn put(
     };
     match client.put(&key, content.to_vec().into(), condition, Class::Current) {
         Ok(Outcome::Stored(tag)) => return keep(tag),
-        // It may have happened, or another mirror was quicker.
+        // The put may have taken place, or another mirror was faster.
         Ok(Outcome::NotMet) | Err(BucketError::Unclear(_)) => {}
         Err(error) => return Err(Error::bucket("storing", &key)(error)),
     }

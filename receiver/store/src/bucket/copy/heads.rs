@@ -1,8 +1,8 @@
-//! The bucket's refs: what they hold, and moving them by compare-and-swap.
+//! The bucket's refs: reads their values, and moves them by compare-and-swap.
 //!
-//! A mirror reads the tag of a ref **before** the repository's ref, and puts the value of the
-//! latter only as long as the tag is the same. So of several mirrors at once, none replaces a newer
-//! value by an older one.
+//! A mirror reads the tag of a bucket's ref **before** it reads the repository's ref, and puts the
+//! repository's value only while the tag is still the same. Concurrent mirrors thus never replace a
+//! newer value with an older one.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,16 +29,16 @@ use crate::local::repository::refs;
 #[derive(Debug)]
 pub(super) struct Heads {
     tags: BTreeMap<RefName, Tag>,
-    /// What is known without reading them.
+    /// The values that are known, from the record or because they were read.
     known: BTreeMap<RefName, Checksum>,
 }
 
-/// What became of a ref.
+/// The outcome of setting a ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Moved {
     /// It holds the commit now, with this tag.
     Set(Tag),
-    /// The repository's ref moved on meanwhile, and so did the bucket's: another mirror is at work.
+    /// The bucket's ref moved, and perhaps the repository's as well: another mirror is at work.
     Overtaken,
 }
 
@@ -94,12 +94,12 @@ impl Heads {
         Ok(())
     }
 
-    /// Returns the commit of a ref, as far as it is known.
+    /// Returns the commit of a ref, if it is known.
     pub(super) fn commit(&self, name: &RefName) -> Option<Checksum> {
         self.known.get(name).copied()
     }
 
-    /// Returns the commits of refs, as far as they are known.
+    /// Returns the commits of all refs whose values are known.
     pub(super) fn commits(&self) -> impl Iterator<Item = Checksum> {
         self.known.values().copied()
     }
@@ -129,7 +129,7 @@ impl Heads {
                 match self.set_one(turn, name, commit) {
                     Ok(moved) => then(name, commit, moved),
                     Err(error) => {
-                        // The others end what they have begun.
+                        // The other threads finish the refs that they have begun.
                         next.store(wanted.len(), Ordering::Relaxed);
                         failed.lock().get_or_insert(error);
                     }
@@ -144,8 +144,7 @@ impl Heads {
         failed.into_inner().map_or(Ok(()), Err)
     }
 
-    /// Makes sure that the names of new refs are taken for refs; returns those of which a part is
-    /// taken differently, and why.
+    /// Reserves the names of new refs. Returns those whose names conflict with other refs, and why.
     pub(super) fn guard<'n>(
         &self,
         client: &Client,
@@ -184,9 +183,9 @@ impl Heads {
             };
             match turn.ask(&[request]).pop() {
                 Some(Ok(Answer::Stored(tag))) => return Ok(Moved::Set(tag)),
-                // Another mirror was quicker.
+                // Another mirror was faster.
                 Some(Ok(Answer::NotMet)) | None => lost = None,
-                // It may have happened, or it was not sent.
+                // The put may have taken place, or it was not sent.
                 Some(Err(error @ (BucketError::Unclear(_) | BucketError::Busy(_)))) => {
                     lost = Some(error);
                 }
@@ -202,7 +201,7 @@ impl Heads {
             {
                 return Ok(Moved::Set(found.tag.clone()));
             }
-            // Read after the tag: whoever put that value read the repository before.
+            // Read after the tag: the mirror that put that value had read the repository before.
             if turn.source.head(name)? != Some(commit) {
                 return Ok(Moved::Overtaken);
             }
@@ -219,7 +218,7 @@ impl Heads {
 const READ_AT_ONCE: usize = 4096;
 /// Refs set at once.
 const SET_AT_ONCE: usize = 32;
-/// How often a ref is set again after another mirror has set it, or after an answer was lost, with
-/// pauses that double.
+/// The most attempts to set a ref while other mirrors set it or answers are lost. The pauses
+/// between them double.
 const TURNS_MAX: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! The commits themselves, which come last: a bucket that has one has everything that it reaches.
+//! Puts commits, which come last: a bucket that has a commit has everything that it reaches.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::repository::objects;
 
-/// Puts commits of which everything else is there; returns those that are there now. One that a
-/// prune has taken meanwhile is left out.
+/// Puts commits whose objects are all in the bucket, except those that a prune has removed from the
+/// repository in the meantime. Returns the commits that it has put.
 pub(super) fn put<F: Fs>(turn: &Turn<'_, F>, commits: &[Checksum]) -> Result<Vec<Checksum>, Error> {
     let mut stored = Vec::new();
     for some in commits.chunks(COMMITS_AT_ONCE) {
@@ -34,7 +34,7 @@ pub(super) fn put<F: Fs>(turn: &Turn<'_, F>, commits: &[Checksum]) -> Result<Vec
     Ok(stored)
 }
 
-/// Puts commits, each once; returns those that may not be there.
+/// Puts each commit once; returns those whose puts may have failed.
 fn put_once<F: Fs>(
     turn: &Turn<'_, F>,
     commits: &[Checksum],
@@ -69,7 +69,7 @@ fn put_once<F: Fs>(
     Ok(again)
 }
 
-/// Returns which commits a bucket has.
+/// Returns for each commit whether the bucket has it.
 pub(super) fn are_there(client: &Client, commits: &[Checksum]) -> Result<Vec<bool>, BucketError> {
     let first = |commit: &Checksum| Request::GetRange {
         key: layout::object(&ObjectId::commit(*commit)),
@@ -87,6 +87,6 @@ pub(super) fn are_there(client: &Client, commits: &[Checksum]) -> Result<Vec<boo
 
 /// Commits in memory at once.
 const COMMITS_AT_ONCE: usize = 256;
-/// How often a commit is put whose answer was lost, with pauses that double.
+/// The most attempts to put a commit whose answers are lost. The pauses between them double.
 const TURNS_MAX: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(100);

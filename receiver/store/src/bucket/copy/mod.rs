@@ -1,12 +1,14 @@
 //! Mirrors a repository on this machine to a bucket, from which stock `ostree pull` reads.
 //!
-//! The order keeps every ref of the bucket whole at any moment: objects, closure lists and detached
-//! metadata, commits, refs, and then the summary with its signatures as they are here, byte for
-//! byte. What the bucket has is known from its closure lists; only a bucket without them, or one in
-//! which an earlier mirror was interrupted, is listed. Every object is verified on the way.
+//! The order keeps every ref of the bucket whole at any moment: detached metadata, objects, closure
+//! lists, commits, refs, and then the summary with its signatures, byte for byte as in the
+//! repository. Closure lists tell which objects the bucket has. A mirror lists the objects only of
+//! a bucket without closure lists, or where another mirror runs or was interrupted. It verifies
+//! every object that it sends.
 //!
-//! Pushes and prunes may go on in the repository, and other mirrors in the bucket: refs and summary
-//! of the bucket are looked at first, then those of the repository (`heads.rs`).
+//! Meanwhile pushes and prunes may run in the repository, and other mirrors in the bucket. A mirror
+//! therefore looks at the refs and the summary of the bucket before those of the repository
+//! (`heads.rs`).
 
 mod commits;
 mod files;
@@ -40,9 +42,9 @@ use crate::local::upkeep::remove;
 
 pub use crate::bucket::copy::turn::{MirrorEvent, MirrorOptions, Mirrored};
 
-/// Mirrors the repository at `path` to a bucket, and reports as it goes, from several threads.
+/// Mirrors the repository at `path` to a bucket, and reports progress from several threads.
 ///
-/// Does it again, at most some times, if the repository changed meanwhile.
+/// Makes up to three passes if the repository changes or a collection begins in the meantime.
 pub fn mirror(
     path: &Path,
     client: &Client,
@@ -53,7 +55,7 @@ pub fn mirror(
     mirror_from(fs, client, options, report)
 }
 
-/// Does the same from the root of any file system.
+/// Does the same for the repository at the root of any file system.
 pub(crate) fn mirror_from<F: Fs>(
     fs: F,
     client: &Client,
@@ -82,7 +84,7 @@ pub(crate) fn mirror_from<F: Fs>(
             Err(_) if is_disturbed && turn < TURNS_MAX => {
                 session.map_or(Ok(()), Session::end)?;
             }
-            // Its session stays until it ends by itself: what was sent may still happen (R9).
+            // Its lease stays until it expires: requests may still take effect (R9).
             Err(error) => return Err(error),
             Ok(is_current) => {
                 session.map_or(Ok(()), Session::complete)?;
@@ -97,7 +99,7 @@ pub(crate) fn mirror_from<F: Fs>(
 
 /// One pass over everything.
 impl<F: Fs> Turn<'_, F> {
-    /// Returns whether the bucket is what the repository is now.
+    /// Returns whether the bucket now matches the repository.
     fn run(&self, done: &mut Mirrored) -> Result<bool, Error> {
         let Self {
             source,
@@ -106,7 +108,7 @@ impl<F: Fs> Turn<'_, F> {
             ..
         } = *self;
         let mut record = Record::load(source.fs(), &options.address);
-        // Of the bucket, what decides is read before the same of the repository.
+        // The bucket's refs and summary are read before those of the repository.
         let mut heads = Heads::list(client, &record)?;
         let files = Files::look(client, &record)?;
         let summary = source.summary()?;
@@ -153,8 +155,7 @@ impl<F: Fs> Turn<'_, F> {
         Ok(good && whole && self.is_still(&refs, summary.as_ref())?)
     }
 
-    /// Sets the refs whose commits are in the bucket; returns whether no other mirror got in
-    /// between.
+    /// Sets the refs whose commits are in the bucket; returns `false` if another mirror interfered.
     fn set_refs(
         &self,
         refs: &Refs,
@@ -222,7 +223,7 @@ impl<F: Fs> Turn<'_, F> {
         Ok(good)
     }
 
-    /// Returns whether the repository has these refs and this summary still.
+    /// Returns whether the repository still has these refs and this summary.
     fn is_still(&self, refs: &Refs, summary: Option<&Signed>) -> Result<bool, Error> {
         let still = self.source.refs()?.heads == refs.heads;
         Ok(still && self.source.summary()?.as_ref() == summary)
@@ -231,11 +232,11 @@ impl<F: Fs> Turn<'_, F> {
     fn save(&self, record: &Record) -> Result<(), Error> {
         let scratch = remove::scratch(&self.source.repo)?;
         record.save(self.source.fs(), &scratch, &self.options.address)?;
-        // Nothing is staged that another session could take over.
+        // Nothing staged is left for another session to take over.
         scratch.publish();
         Ok(())
     }
 }
 
-/// How often everything is done again because the repository changed meanwhile.
+/// The most passes, while the repository changes or collections begin.
 const TURNS_MAX: u32 = 3;

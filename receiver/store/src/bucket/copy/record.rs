@@ -1,8 +1,8 @@
-//! What the last mirroring from here left in the bucket, kept in the repository: so that the next
-//! one need not read the bucket's refs one by one.
+//! The record of the last mirror, kept in the repository: the values that it left in the bucket.
+//! The next mirror does not have to read the bucket's refs one by one.
 //!
-//! A value counts only if the bucket's entity tag is still the recorded one. A lost or damaged
-//! record costs requests, and nothing else.
+//! A value counts only while the bucket's entity tag is the recorded one. A lost or damaged record
+//! costs only requests.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,19 +14,19 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, PutFile, make_dir, read_file};
 
-/// Values in the bucket, by the tags that say whether they are still there.
+/// Values in the bucket, each with the tag that shows whether it is still current.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) heads: BTreeMap<RefName, (Checksum, Tag)>,
     /// SHA-256 of other files by their names: `config`, `summary` and `summary.sig`.
     pub(super) files: BTreeMap<String, (Checksum, Tag)>,
-    /// SHA-256 of the detached metadata of commits. These have no tags: it counts as long as the
-    /// bucket has the closure list of the commit.
+    /// SHA-256 of the detached metadata of commits, without tags: it counts as long as the bucket
+    /// has the commit and its closure list.
     pub(super) detached: BTreeMap<Checksum, Checksum>,
 }
 
 impl Record {
-    /// Reads the record of a bucket; one that is missing or damaged is empty.
+    /// Reads the record of a bucket; it is empty if it is missing or damaged.
     pub(super) fn load<F: Fs>(fs: &F, address: &str) -> Self {
         let content = read_file(fs, &path(address), LEN_MAX).ok().flatten();
         let text = content.and_then(|content| String::from_utf8(content).ok());
@@ -82,7 +82,7 @@ impl Record {
     fn write(&self) -> String {
         let mut text = format!("{MAGIC}\n");
         let mut line = |line: std::fmt::Arguments<'_>| {
-            // A text has room for any line.
+            // Writing to a string never fails.
             let _ = writeln!(text, "{line}");
         };
         for (name, (commit, tag)) in &self.heads {
@@ -108,7 +108,7 @@ fn path(address: &str) -> RepoPath {
 }
 
 const MAGIC: &str = "artifact-cache mirror 1";
-/// A longer file, in bytes, is no record: it would be one of a million refs.
+/// The longest record in bytes: about a million refs. A longer file counts as damaged.
 const LEN_MAX: usize = 256 * 1024 * 1024;
 
 #[cfg(test)]

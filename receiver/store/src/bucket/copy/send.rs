@@ -1,7 +1,7 @@
-//! Sends objects: reads each from the disk, verifies it as on receipt, and puts it.
+//! Sends objects: reads each from the disk, verifies it as a receiver would, and puts it.
 //!
-//! A small object is put whole once it is verified. A large one goes as an upload in parts while it
-//! is read, and becomes an object of the bucket only if all of it is verified.
+//! A small object is verified and then put whole. A large one is uploaded in parts as it is read,
+//! and becomes an object of the bucket only once all of it is verified.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -30,19 +30,19 @@ pub(super) struct Sender<'a, F: Fs> {
     pub(super) object_len_max: u64,
     /// Only count objects, without reading them.
     pub(super) dry_run: bool,
-    /// Called now and then.
+    /// Keeps the session alive; called for each object and each part.
     pub(super) keep: &'a (dyn Fn() -> Result<(), Error> + Sync),
-    /// The bucket's objects that a listing has shown, with their lengths, sorted.
+    /// The bucket's objects from a list, with their lengths, sorted.
     pub(super) listed: &'a [(ObjectId, u64)],
 }
 
-/// What became of a number of objects.
+/// The outcome of sending objects.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
-    /// How many were put, and their bytes.
+    /// Objects put, and their bytes.
     pub(super) objects: u64,
     pub(super) bytes: u64,
-    /// Those that are missing or damaged here, and how. None of them is in the bucket.
+    /// Objects that are missing or damaged here, and why. None of them was put.
     pub(super) bad: Vec<(ObjectId, String)>,
 }
 
@@ -88,7 +88,7 @@ impl<F: Fs> Sender<'_, F> {
                 let result = thread.join();
                 result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             });
-            // All of them are over before an error is returned.
+            // Joins all threads before it returns an error.
             results
                 .collect::<Vec<_>>()
                 .into_iter()
@@ -99,14 +99,14 @@ impl<F: Fs> Sender<'_, F> {
         let result = self.all_large(large.into_inner(), &mut begun, &mut sent);
         if result.is_err() {
             for large in begun {
-                // The server's rule for uploads that nobody completes takes those that stay.
+                // A lifecycle rule of the server removes uploads that stay.
                 let _ = self.client.abort_upload(&large.upload);
             }
         }
         result.map(|()| sent)
     }
 
-    /// Counts what would be put.
+    /// Counts the objects that [`send`](Self::send) would put.
     fn count(&self, ids: &[ObjectId]) -> Result<Sent, Error> {
         let mut sent = Sent::default();
         for &id in ids {
@@ -149,8 +149,8 @@ impl<F: Fs> Sender<'_, F> {
         Ok(Small::Put(len))
     }
 
-    /// Returns whether the bucket has an object of this length: the same bytes, but for another
-    /// program that compressed the file differently.
+    /// Returns whether the bucket has this object with this length. Its bytes are then the same,
+    /// unless another program compressed the file differently.
     fn is_listed(&self, id: ObjectId, len: u64) -> bool {
         self.listed.binary_search(&(id, len)).is_ok()
     }
@@ -179,8 +179,8 @@ impl<F: Fs> Sender<'_, F> {
         Ok(())
     }
 
-    /// Sends the parts of a large object; returns `None` if the bucket has it, and how it is
-    /// damaged if it is.
+    /// Sends the parts of a large object. Returns `None` if the bucket has the object, or how it is
+    /// damaged.
     fn large(&self, id: ObjectId) -> Result<Result<Option<Large>, String>, Error> {
         let path = RepoPath::object(&id);
         let fs = self.source.fs();
@@ -239,7 +239,8 @@ impl<F: Fs> Sender<'_, F> {
         }
     }
 
-    /// Begins an upload, again if the answer was lost: the server forgets the one nobody knows of.
+    /// Begins an upload, and begins another if the answer was lost: a lifecycle rule of the server
+    /// removes the upload that nobody knows.
     fn begin(&self, id: ObjectId) -> Result<Upload, Error> {
         let key = layout::object(&id);
         let mut result = self.client.begin_upload(&key, Class::Object);
@@ -262,7 +263,7 @@ impl<F: Fs> Sender<'_, F> {
         let completed = self.client.complete_upload(&large.upload, &tags);
         match completed {
             Ok(_) => Ok(()),
-            // Only verified bytes of this length are ever given this key.
+            // Only verified bytes are ever stored under this key.
             Err(BucketError::Unclear(_)) if self.is_there(id, large.verified.stored_len())? => {
                 Ok(())
             }
@@ -314,9 +315,9 @@ fn put_part(
 }
 
 const MISSING: &str = "is missing";
-/// Length of a part, and of the longest object that is put whole, in bytes.
+/// The length of a part, and of the longest object that is put whole, in bytes.
 const PART_LEN: usize = 8 * 1024 * 1024;
-/// The longest object that an upload of 10,000 parts, the most that servers take, has room for.
+/// The longest object in bytes: servers accept at most 10,000 parts in an upload.
 const UPLOAD_LEN_MAX: u64 = 10_000 * PART_LEN as u64;
-/// How often an upload is begun again.
+/// How often an upload is begun again after lost answers.
 const BEGINS_MAX: u32 = 5;

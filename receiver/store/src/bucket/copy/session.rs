@@ -1,10 +1,11 @@
-//! The session of a mirror: what tells collection that somebody relies on objects of the bucket.
+//! The session of a mirror. Its lease tells collectors that somebody relies on the bucket's
+//! objects.
 //!
-//! A push [follows collection](crate::bucket::collect) while it goes on. A mirror, which can begin
-//! again at any time, has a simpler way to keep the same rules: it begins when no collection goes
-//! on (R1, R2), looks again every few minutes and right before it sets refs, and if a collection
-//! has begun meanwhile, it ends its session and begins anew. It never acknowledges a list, so that
-//! the collector waits until it has ended (R14).
+//! A push [follows a collection](crate::bucket::collect) while the collection runs. A mirror can
+//! restart at any time, so it keeps the same rules in a simpler way. It begins only while no
+//! collection runs (R1, R2), and checks that again every few minutes and right before it sets refs.
+//! If a collection has begun in the meantime, the mirror ends its session and starts again. It
+//! never acknowledges a list, so the collector waits until the session has ended (R14).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,10 +24,11 @@ pub(super) struct Session {
     client: Client,
     key: Key,
     state: Mutex<State>,
-    /// What collection was at when the session began.
+    /// The state of collection when the session began.
     gc: Option<Gc>,
-    /// Sessions of mirrors that go on, or were interrupted, with their leases.
+    /// The leases of other mirrors, running or interrupted.
     others: Vec<(Entry, Lease)>,
+    /// A collection has begun, or a collector has fenced the session.
     disturbed: AtomicBool,
     /// The answer to a put of a commit or ref was lost.
     lost_answer: AtomicBool,
@@ -41,14 +43,14 @@ struct State {
 }
 
 impl Session {
-    /// Begins a session when no collection goes on.
+    /// Waits until no collection runs, at most an hour, and begins a session.
     pub(super) fn begin(client: &Client) -> Result<Self, Error> {
         for _ in 0..WAITS_MAX {
             let session = Self::take(client)?;
             if session.gc.is_none_or(|gc| gc.phase == Phase::Idle) {
                 return Ok(session);
             }
-            // The collector waits for it as long as it is there.
+            // The collector waits for this session as long as its lease exists.
             session.end()?;
             client.clock().sleep(PAUSE);
         }
@@ -82,14 +84,13 @@ impl Session {
         })
     }
 
-    /// Returns whether another mirror goes on, or was interrupted: then the bucket may have objects
+    /// Returns whether another mirror runs or was interrupted: the bucket may then have objects
     /// that no closure list names.
     pub(super) fn has_others(&self) -> bool {
         !self.others.is_empty()
     }
 
-    /// Renews the session if it is time to, so that it lives on. Fails if it [is
-    /// disturbed](Self::is_disturbed).
+    /// Renews the lease if that is due. Fails if the session [is disturbed](Self::is_disturbed).
     pub(super) fn keep(&self) -> Result<(), Error> {
         if self.age() < LEASE_RENEWAL {
             return Ok(());
@@ -97,12 +98,12 @@ impl Session {
         self.confirm()
     }
 
-    /// Returns whether a commit or a ref may be put right now (R8).
+    /// Returns whether the put of a commit or a ref may be sent now (R8).
     pub(super) fn is_fresh(&self) -> bool {
         self.age() < LEASE_LIFE / 2
     }
 
-    /// Makes sure that a commit or a ref may be put.
+    /// Makes sure that a commit or a ref may be put, and renews the lease if necessary.
     pub(super) fn check(&self) -> Result<(), Error> {
         match self.is_fresh() {
             true => Ok(()),
@@ -110,7 +111,7 @@ impl Session {
         }
     }
 
-    /// Makes sure that no collection has begun since the session did.
+    /// Renews the lease, and makes sure that no collection has begun since the session did.
     pub(super) fn confirm(&self) -> Result<(), Error> {
         let mut state = self.state.lock();
         let lease = state.lease.renewed(self.gc.map_or(0, |gc| gc.epoch));
@@ -134,12 +135,13 @@ impl Session {
         }
     }
 
-    /// Returns whether a collection has begun, or has given the session up: another one may go on.
+    /// Returns whether a collection has begun, or has fenced the session: the mirror may go on in a
+    /// new session.
     pub(super) fn is_disturbed(&self) -> bool {
         self.disturbed.load(Ordering::Relaxed)
     }
 
-    /// Takes note of the answers to puts of commits or refs.
+    /// Notes whether an answer to a put of a commit or a ref was lost.
     pub(super) fn heard(&self, answers: &[Result<Answer, BucketError>]) {
         let is_lost = |answer: &Result<_, _>| matches!(answer, Err(BucketError::Unclear(_)));
         if answers.iter().any(is_lost) {
@@ -152,7 +154,8 @@ impl Session {
         now.saturating_sub(self.state.lock().renewed)
     }
 
-    /// Ends the session. Its lease stays if a put whose answer was lost may still take effect (R9).
+    /// Ends the session. Removes the lease unless the answer to a put was lost, which may still
+    /// take effect (R9).
     pub(super) fn end(self) -> Result<(), Error> {
         if self.lost_answer.load(Ordering::Relaxed) {
             return Ok(());
@@ -161,8 +164,8 @@ impl Session {
         ended.map_err(Error::bucket("removing", &self.key))
     }
 
-    /// Ends the session of a mirror that has completed, and those of interrupted ones, of which
-    /// nothing is left to complete.
+    /// Ends the session of a complete mirror. It also removes the leases of interrupted mirrors,
+    /// because this one has completed their work.
     pub(super) fn complete(self) -> Result<(), Error> {
         if !self.others.is_empty() {
             let own = self.client.get(&self.key);
@@ -178,7 +181,7 @@ impl Session {
         self.end()
     }
 
-    /// Removes the lease of a dead session, unless it turns out to live (R15).
+    /// Fences a dead session and removes its lease, unless it has renewed the lease since (R15).
     fn forget(&self, entry: &Entry, lease: &Lease) -> Result<(), Error> {
         let condition = Condition::Is(entry.tag.clone());
         if put(&self.client, &entry.key, &lease.fenced(), condition)?.is_some() {
@@ -195,7 +198,7 @@ impl Session {
     }
 }
 
-/// Returns the sessions of other mirrors.
+/// Returns the leases of other mirrors.
 fn others(client: &Client) -> Result<Vec<(Entry, Lease)>, Error> {
     let all = client.list_all(layout::SESSIONS);
     let all = all.map_err(Error::bucket("listing", &"sessions"))?;
@@ -214,22 +217,22 @@ fn others(client: &Client) -> Result<Vec<(Entry, Lease)>, Error> {
     Ok(others)
 }
 
-/// Reads what collection does.
+/// Reads the state of collection.
 fn collection(client: &Client) -> Result<Option<Gc>, Error> {
     let key = layout::gc();
     let found = client.get(&key).map_err(Error::bucket("reading", &key))?;
     match found.map(|found| Gc::decode(&found.content)) {
         None => Ok(None),
         Some(Some(gc)) => Ok(Some(gc)),
-        // Of a later version, perhaps, which may delete what this one relies on.
+        // A later version of this program, perhaps, may delete objects that this one relies on.
         Some(None) => Err(Error::NotARepository {
             why: "the bucket's record of its collection is damaged, or of a later version",
         }),
     }
 }
 
-/// Stores a lease; `None` if the key holds something else than expected. After an unclear answer
-/// the key itself tells.
+/// Stores a lease; `None` if the key holds something unexpected. Reads the key after an unclear
+/// answer.
 fn put(
     client: &Client,
     key: &Key,
@@ -249,7 +252,7 @@ fn put(
             (Some(found), _) if found.content == content.as_bytes() => {
                 return Ok(Some(found.tag));
             }
-            // It did not happen: the request was lost, or met another one.
+            // The put did not take place: it was lost, or the server was busy with another.
             (None, Condition::New) => {}
             (Some(found), Condition::Is(tag)) if found.tag == *tag => {}
             (_, _) => return Ok(None),
@@ -258,10 +261,10 @@ fn put(
     Ok(None)
 }
 
-/// How often a lease is stored that the server did not take.
+/// The most attempts to store a lease.
 const PUTS_MAX: u32 = 5;
 /// The identity of all mirrors.
 const IDENTITY: &str = "artifact-cache-admin mirror";
-/// How long to wait for a collection: an hour in all.
+/// The pause between two looks at a collection: an hour in all.
 const PAUSE: Duration = Duration::from_secs(10);
 const WAITS_MAX: u32 = 360;

@@ -1,4 +1,5 @@
-//! The repository that is mirrored: read without a lock, while pushes and prunes go on in it.
+//! The repository to mirror, read while pushes and prunes run in it. Only the summary is read under
+//! locks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,15 +23,15 @@ pub(super) struct Source<F: Fs> {
 /// The refs of a repository at one moment.
 #[derive(Debug, Default)]
 pub(super) struct Refs {
-    /// Those that pullers see.
+    /// The refs that pullers see.
     pub(super) heads: BTreeMap<RefName, Checksum>,
-    /// Commits of other collections, which a summary may name.
+    /// The commits of mirror refs, which a summary may name.
     pub(super) others: BTreeSet<Checksum>,
     /// Names that cannot be mirrored.
     pub(super) unusable: Vec<String>,
 }
 
-/// A summary and its signatures, which belong together.
+/// A summary and the signatures of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Signed {
     pub(super) summary: Vec<u8>,
@@ -38,7 +39,7 @@ pub(super) struct Signed {
 }
 
 impl Signed {
-    /// Returns the commits that it names, or `None` if it is damaged.
+    /// Returns the commits that the summary names, or `None` if it is damaged.
     pub(super) fn commits(&self) -> Option<BTreeSet<Checksum>> {
         let summary = Summary::parse(&self.summary).ok()?;
         let others = summary.collection_map.values().flat_map(BTreeMap::values);
@@ -47,7 +48,7 @@ impl Signed {
     }
 }
 
-/// An object that a commit needs and that cannot be mirrored.
+/// An object that a commit needs but that cannot be mirrored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lacks {
     pub(super) id: ObjectId,
@@ -58,7 +59,7 @@ pub(super) struct Lacks {
 pub(super) type Closure = Vec<(ObjectId, Levels)>;
 
 impl<F: Fs> Source<F> {
-    /// Opens a repository, and changes nothing in it.
+    /// Opens a repository without changing anything in it.
     pub(super) fn open(fs: F) -> Result<Self, Error> {
         let config = repository::read_config(&fs)?;
         let fs = Arc::new(fs);
@@ -86,7 +87,7 @@ impl<F: Fs> Source<F> {
         Ok(refs)
     }
 
-    /// Reads one ref, also one that is an alias.
+    /// Reads one ref, even if it is an alias.
     pub(super) fn head(&self, name: &RefName) -> Result<Option<Checksum>, Error> {
         let path = RepoPath::head(name);
         let stat = if_there(self.fs().stat(&path)).map_err(Error::io("looking at", &path))?;
@@ -94,11 +95,11 @@ impl<F: Fs> Source<F> {
         Ok(listing::value(self.fs(), &path, stat.kind)?.unwrap_or_default())
     }
 
-    /// Reads the summary and its signatures while nobody replaces them.
+    /// Reads the summary and its signatures under the locks that keep others from replacing them.
     pub(super) fn summary(&self) -> Result<Option<Signed>, Error> {
         let own = RepoPath::own();
         make_dir(self.fs(), &own, 0o775).map_err(Error::io("making", &own))?;
-        // Receivers hold the first while they make a summary, other programs the second.
+        // Receivers take the first lock while they make a summary, other programs the second.
         let ours = self
             .repo
             .lock_own(&RepoPath::summary_lock(), LockMode::Shared)?;
@@ -112,7 +113,7 @@ impl<F: Fs> Source<F> {
         Ok(summary.map(|summary| Signed { summary, signature }))
     }
 
-    /// Reads a commit that is here and not marked partial.
+    /// Reads a commit; `None` if it is missing, damaged, or marked partial.
     pub(super) fn commit(&self, commit: Checksum) -> Result<Option<Commit>, Error> {
         if !objects::is_whole(self.fs(), commit)? {
             return Ok(None);
@@ -132,8 +133,8 @@ impl<F: Fs> Source<F> {
         Ok(content.filter(|content| check_detached(content).is_ok()))
     }
 
-    /// Returns everything that a commit reaches, in ascending order, with the levels of directories
-    /// below each object; without the commit itself.
+    /// Returns everything that a commit reaches except itself, in ascending order, with the levels
+    /// of directories below each object.
     pub(super) fn closure(&self, commit: Checksum) -> Result<Result<Closure, Lacks>, Error> {
         let root = ObjectId::commit(commit);
         let mut found = Vec::new();
@@ -181,5 +182,5 @@ impl<F: Fs> Source<F> {
     }
 }
 
-/// The longest summary that is mirrored, in bytes: pullers read no longer one.
+/// The longest summary that is mirrored, in bytes: pullers refuse longer ones.
 const SUMMARY_LEN_MAX: usize = MAX_METADATA_LEN;

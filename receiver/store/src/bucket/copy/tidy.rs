@@ -1,4 +1,4 @@
-//! Removes from the bucket what the repository does not have any more.
+//! Removes refs from the bucket that the repository no longer has.
 
 use artifact_formats::RefName;
 
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::rails::too_much;
 
-/// Removes refs that the repository does not have.
+/// Removes the bucket's refs that the repository does not have, unless these are too many.
 pub(super) fn refs<F: Fs>(
     turn: &Turn<'_, F>,
     refs: &Refs,
@@ -34,7 +34,7 @@ pub(super) fn refs<F: Fs>(
     }
     let mut keys = Vec::new();
     for name in gone {
-        // It may have been pushed meanwhile.
+        // A push may have set it in the meantime.
         if turn.source.head(name)?.is_some() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What all parts of a mirror share: what is mirrored, where to, how, and what came of it.
+//! The data that all parts of a mirror share: its source, its bucket, its options and its results.
 
 use artifact_formats::{Checksum, RefName};
 
@@ -10,26 +10,27 @@ use crate::bucket::seam::{Answer, BucketError, Request};
 use crate::error::Error;
 use crate::local::disk::Fs;
 
-/// How to mirror a repository.
+/// The options of a mirror.
 #[derive(Clone, Debug)]
 pub struct MirrorOptions {
     /// The bucket's address, under which the repository remembers what it has mirrored there.
     pub address: String,
-    /// Only find out what would be done.
+    /// Report what a mirror would do, and change nothing.
     pub dry_run: bool,
-    /// Remove refs that the repository does not have.
+    /// Remove the bucket's refs that the repository does not have.
     pub delete: bool,
-    /// Remove refs even if these are all refs of a project, or more than half of all.
+    /// Remove refs even if they are all refs of a project, or more than half of all refs.
     pub allow_remove_all: bool,
-    /// Larger objects are faults, in bytes.
+    /// The longest object in bytes; a longer one is a fault.
     pub object_len_max: u64,
 }
 
-/// Something to tell while a repository is mirrored.
+/// The progress of a mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MirrorEvent {
-    /// Something of the repository is damaged or missing, and what needs it is not mirrored.
+    /// A part of the repository is missing or damaged, and the commits and refs that need it are
+    /// not mirrored.
     Fault {
         /// The commit, ref or file.
         what: String,
@@ -57,14 +58,14 @@ pub enum MirrorEvent {
         /// The commit that it held, if it held one.
         commit: Option<Checksum>,
     },
-    /// Refs of the bucket stay that the repository does not have.
+    /// Refs that the repository does not have stay in the bucket, because they are too many.
     Refused {
         /// The reason.
         why: String,
     },
 }
 
-/// What mirroring has done or, in a dry run, would do.
+/// The results of a mirror: its changes or, in a dry run, the changes that it would make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mirrored {
     /// Objects that were put.
@@ -101,13 +102,13 @@ impl<F: Fs> Turn<'_, F> {
         self.session.map_or(Ok(()), Session::keep)
     }
 
-    /// Makes sure right before a commit or a ref is put that it still may be.
+    /// Makes sure that a commit or a ref may be put now.
     pub(super) fn check(&self) -> Result<(), Error> {
         self.session.map_or(Ok(()), Session::check)
     }
 
-    /// Sends puts of commits or refs, each once and only while it may be sent (R8), and returns
-    /// what became of them.
+    /// Sends puts of commits or refs, each once and only while that is allowed (R8), and returns
+    /// their answers.
     pub(super) fn ask(&self, requests: &[Request]) -> Vec<Result<Answer, BucketError>> {
         let Some(session) = self.session else {
             return ask_once(self.client, requests, || false);
@@ -117,12 +118,12 @@ impl<F: Fs> Turn<'_, F> {
         answers
     }
 
-    /// Makes sure that nothing was collected since the session began.
+    /// Makes sure that no collection has begun since the session did.
     pub(super) fn confirm(&self) -> Result<(), Error> {
         self.session.map_or(Ok(()), Session::confirm)
     }
 
-    /// Reports something that cannot be mirrored.
+    /// Reports a ref, commit or file that cannot be mirrored.
     pub(super) fn fault(&self, done: &mut Mirrored, what: &str, why: &str) {
         done.faults += 1;
         (self.report)(MirrorEvent::Fault {
