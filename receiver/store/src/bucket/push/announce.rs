@@ -1,7 +1,7 @@
 //! The beginning of a push: looks up and judges its updates, and collects commits to rely on.
 //!
-//! Everything is asked for together, in three rounds: refs, signatures and neighbours; the lease
-//! and guards; then, under the lease, the refs of all commits that may be relied on.
+//! It sends its requests in three rounds: for refs, signatures and neighbours; for the lease and
+//! guards; and, under the lease, for the refs of all commits that the push may rely on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::error::Error;
 use crate::local::StoreConfig;
 use crate::policy::Current;
 
-/// What one ref of an announcement needs besides itself.
+/// The values of the announced refs and of proposed bases.
 type Refs = BTreeMap<RefName, Held>;
 
 /// Looks up the announced refs and judges them.
@@ -56,7 +56,7 @@ pub(crate) fn announce(
         let id = name_push()?;
         let prepared = prepare(&mut work, &mut state, config, id, announcement, &first);
         if prepared.is_err() && !state.is_dry_run() {
-            // Nothing relies on the lease yet, if there is one.
+            // The push has put nothing yet, so a lease serves nothing.
             if let Err(error) = client.delete(&[layout::session(id)]) {
                 tracing::debug!(%error, "the lease of this push stays until it ends");
             }
@@ -66,7 +66,7 @@ pub(crate) fn announce(
     Ok((Arc::new(work), state))
 }
 
-/// Takes part in collection, as the push `id`, and collects what the push may rely on.
+/// Joins collection as the push `id`, and gathers the commits that the push may rely on.
 fn prepare(
     work: &mut Work,
     state: &mut PushState,
@@ -79,8 +79,8 @@ fn prepare(
         work.writer = Some(join(work, state, &config.identity, id)?);
     }
     refuse_conflicts(state);
-    // A bucket that lost an object below one commit may have lost some below others: everything is
-    // sent.
+    // A bucket that lost an object below one commit may have lost some below others, so the push
+    // relies on none of them.
     let candidates = match state.updates.iter().any(Update::heals) {
         true => Candidates::default(),
         false => candidates(state, announcement, first),
@@ -88,10 +88,10 @@ fn prepare(
     collect_bases(work, candidates)
 }
 
-/// What the first round has found.
+/// The answers of the first round.
 struct First {
     refs: Refs,
-    // The newest refs beside the announced ones, the newest first.
+    // The refs beside the announced ones, the newest first.
     neighbours: Vec<RefName>,
 }
 
@@ -171,7 +171,7 @@ fn judge(
         let held = refs.get(&wanted.name).cloned().unwrap_or(Held::Nothing);
         let commit = held.commit();
         let complete = commit.is_some_and(|held| held != wanted.commit || whole.contains(&held));
-        // The verdict comes once all is known of the update.
+        // `existing` needs the update in its place, so the verdict follows below.
         let update = Update::announced(wanted, key, held, !complete);
         state.updates.push(update);
         let at = state.updates.len() - 1;
@@ -197,7 +197,7 @@ fn judge(
     Ok(())
 }
 
-/// Returns which of the announced commits are here, complete, and the refs' values already.
+/// Returns the announced commits that their refs already hold and that the bucket has complete.
 fn whole(
     work: &Work,
     state: &mut PushState,
@@ -232,7 +232,7 @@ fn whole(
         };
         let Some(heading) = heading else { continue };
         state.history.learn_heading(commit, &heading);
-        // If offered ancestors are missing, the push is not up to date.
+        // The push is not up to date while ancestors that the client may offer are missing.
         if is_filled(work, state, commit)? {
             whole.insert(commit);
         }
@@ -240,7 +240,7 @@ fn whole(
     Ok(whole)
 }
 
-/// Returns whether all ancestors of a commit that the client may offer are here.
+/// Returns whether the bucket has all ancestors of a commit that the client may offer.
 fn is_filled(work: &Work, state: &mut PushState, commit: Checksum) -> Result<bool, Error> {
     let mut ancestors = Vec::new();
     let mut at = commit;
@@ -267,9 +267,10 @@ fn is_filled(work: &Work, state: &mut PushState, commit: Checksum) -> Result<boo
 /// Refs whose commits a push may rely on.
 #[derive(Default)]
 struct Candidates {
-    /// Those that the client named, each with the commit that it must hold, or replaces.
+    /// Refs that the client proposed, each with the commit that it must hold, and refs that the
+    /// push replaces.
     named: Vec<(Key, Option<Checksum>)>,
-    /// Those that may help.
+    /// Neighbours that may help.
     others: Vec<Key>,
 }
 
@@ -279,7 +280,7 @@ fn candidates(state: &PushState, announcement: &Announcement, first: &First) -> 
     let held = |update: &&Update| update.held.commit().is_some();
     let replaced = state.updates.iter().filter(held).take(MAX_BASES);
     let replaced = replaced.filter_map(|update| Some((update.key.clone()?, None)));
-    // Who may not push to a directory is not told what its refs hold.
+    // A client that may not push to a directory must not learn the values of its refs.
     let dirs: BTreeSet<_> = state
         .accepted()
         .filter_map(|update| update.wanted.name.parent())
@@ -294,15 +295,15 @@ fn candidates(state: &PushState, announcement: &Announcement, first: &First) -> 
     }
 }
 
-/// Reads what refs hold, under the lease, so that nothing below these commits is collected from now
-/// on.
+/// Reads the values of refs under the lease, which from now on keeps the objects below these
+/// commits from collection.
 fn collect_bases(work: &Work, candidates: Candidates) -> Result<(), Error> {
     let Candidates { named, others } = candidates;
     let keys = named.iter().map(|(key, _)| key).chain(&others);
     let mut requests: Vec<_> = keys.map(get).collect();
     let mut canary = Vec::new();
     if let Some(writer) = &work.writer {
-        // With the first look at what is collected, so that it takes no time of its own.
+        // Sent together with the first read of `gc`, the canary takes no extra time.
         canary = writer.membership.canary();
         requests.extend(canary.iter().cloned());
         requests.extend(writer.membership.request());
@@ -357,5 +358,5 @@ fn is_in_the_way(name: &str, taken: &BTreeSet<&str>) -> bool {
 
 /// Directories of refs in which a push looks for neighbours.
 const PARENTS_LISTED: usize = 4;
-/// Refs looked at in one directory; in a larger one any of them will do.
+/// The most refs listed in one directory; in a larger directory any of them will do.
 const SEARCHED_MAX: u32 = 256;

@@ -1,7 +1,7 @@
 //! Requests that are sent together, each with an answer or an error of its own.
 //!
-//! A [window](crate::bucket::window) stops at the first error, as staging must. Looking things up
-//! and setting refs needs to know what became of each request.
+//! A [window](crate::bucket::window) stops at the first error, as staging must. Reading and setting
+//! refs needs the outcome of each request.
 
 use std::fmt;
 use std::sync::mpsc::{Sender, channel};
@@ -10,9 +10,9 @@ use crate::bucket::client::{Client, dropped};
 use crate::bucket::seam::{Answer, BucketError, Entry, Found, Key, Request};
 use crate::error::Error;
 
-/// Sends requests, many at once, and returns what became of each, in order.
+/// Sends requests, many at once, waits for all of them, and returns their outcomes in order.
 ///
-/// What is safe to repeat is repeated, as [`Client::call`] does. Waits for all of them.
+/// Repeats requests where that is safe, like [`Client::call`].
 pub(crate) fn ask_all(client: &Client, requests: Vec<Request>) -> Vec<Result<Answer, BucketError>> {
     let mut outcomes = ask_once(client, &requests, || true);
     for (request, outcome) in requests.iter().zip(&mut outcomes) {
@@ -28,8 +28,9 @@ pub(crate) fn ask_all(client: &Client, requests: Vec<Request>) -> Vec<Result<Ans
     outcomes
 }
 
-/// Sends each request once, as long as `may` says so right before it, and returns what became of
-/// each, in order. One that was not sent counts as if the server had been too busy for it.
+/// Sends each request once, and returns their outcomes in order. Calls `may` right before each, and
+/// stops sending while it returns `false`. A request that was not sent counts as
+/// [`Busy`](BucketError::Busy).
 pub(crate) fn ask_once(
     client: &Client,
     requests: &[Request],
@@ -64,7 +65,7 @@ pub(crate) fn ask_once(
     outcomes
 }
 
-/// Reads objects, many at once, in order; `None` for one that is not there.
+/// Reads objects, many at once, in order; `None` for each that does not exist.
 pub(crate) fn get_all(client: &Client, keys: &[Key]) -> Result<Vec<Option<Found>>, Error> {
     let answers = ask_all(client, keys.iter().map(get).collect());
     let found = answers.into_iter().zip(keys);
@@ -96,7 +97,7 @@ fn found(answer: Result<Answer, BucketError>) -> Result<Option<Found>, BucketErr
     }
 }
 
-/// Gives an answer once, also when the engine forgets the request.
+/// Gives one answer, even if the engine drops the request without one.
 struct Reply {
     at: usize,
     sender: Option<Sender<(usize, Result<Answer, BucketError>)>>,
@@ -105,7 +106,7 @@ struct Reply {
 impl Reply {
     fn give(&mut self, answer: Result<Answer, BucketError>) {
         if let Some(sender) = self.sender.take() {
-            // Nobody stops waiting before all have answered.
+            // The receiver waits until every request has ended.
             let _ = sender.send((self.at, answer));
         }
     }

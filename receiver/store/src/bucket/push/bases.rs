@@ -1,8 +1,8 @@
-//! Commits that are complete here, and what their closure lists name.
+//! The commits that the bucket has complete, and the objects on their closure lists.
 //!
 //! A commit is complete if a ref holds it and its closure list is good; a missing list is made
-//! again from the objects (`survey.rs`). Lists are read when the client's first object is asked
-//! for, all at once, and by then it is known on which commits the client relies.
+//! again from the objects (`survey.rs`). The push reads all lists at once, when the client first
+//! asks for an object. By then the client has said which commits it relies on.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::bucket::push::survey;
 use crate::error::Error;
 use crate::local::repository::descent::Levels;
 
-/// The commits on which a push may rely, and the lists of these.
+/// The commits that a push may rely on, and their lists.
 #[derive(Debug, Default)]
 pub(crate) struct Bases {
     // No commit occurs twice.
     list: Vec<Base>,
-    // The commits on which the client relies; `None`, that is all, until it has said so.
+    // The commits that the client relies on; `None`, which means all, until it has said so.
     relied: Option<Vec<Checksum>>,
-    // Objects that were requested and have not come: a base that names one is incomplete.
+    // Objects that were requested but have not come: a base that names one is incomplete.
     unsent: HashSet<ObjectId>,
-    // Bases that made an object count as here since the last walk began.
+    // Bases whose lists have covered an object since the last walk began.
     used: BTreeSet<usize>,
 }
 
@@ -44,7 +44,7 @@ enum Lists {
     NotRead,
     /// The commit's own list, and those of its bases.
     Read(Vec<Arc<ClosureList>>),
-    /// It proved incomplete.
+    /// The commit proved incomplete.
     Lost,
 }
 
@@ -54,7 +54,7 @@ impl Bases {
         self.insert(commit, false);
     }
 
-    /// Adds a commit that may help: a ref holds it, whoever made it.
+    /// Adds a commit that may help: a ref holds it, but the client has not named it.
     pub(crate) fn suggest(&mut self, commit: Checksum) {
         self.insert(commit, true);
     }
@@ -75,9 +75,9 @@ impl Bases {
         self.list.iter().map(|base| base.commit).collect()
     }
 
-    /// From now on only these commits count.
+    /// Lets only these commits count from now on.
     ///
-    /// Fails, by fault of the peer, when one of the commits was not added.
+    /// Fails, by fault of the peer, if one of the commits was not added.
     pub(crate) fn rely(&mut self, commits: &[Checksum]) -> Result<(), Error> {
         let known = |commit| self.list.iter().any(|base| base.commit == commit);
         if let Some(&commit) = commits.iter().find(|&&commit| !known(commit)) {
@@ -87,7 +87,7 @@ impl Bases {
         Ok(())
     }
 
-    /// Notes objects that are not here, whatever commit they are below.
+    /// Notes objects that are missing, and loses the bases that name them.
     pub(crate) fn lack(&mut self, ids: &[ObjectId]) {
         self.unsent.extend(ids);
         let unsent = std::mem::take(&mut self.unsent);
@@ -95,7 +95,7 @@ impl Bases {
         self.unsent = unsent;
     }
 
-    /// Loses the bases that name any of some objects that must not be relied on.
+    /// Loses the bases that name any of these objects, because the push must not rely on them.
     pub(crate) fn lose_naming(&mut self, ids: &[ObjectId]) {
         self.lose(|_| true, ids.iter());
     }
@@ -119,9 +119,9 @@ impl Bases {
         }
     }
 
-    /// Reads the lists of the commits that count, of suggested ones only few unless the client
-    /// relies on them. Returns whether any list was read. Under a lease, lists that are missing are
-    /// made and kept.
+    /// Reads the lists of the commits that count, but only a few of suggested commits unless the
+    /// client relies on them. Returns whether it has read any list. Under a lease, it makes missing
+    /// lists and stores them.
     pub(crate) fn read(&mut self, client: &Client, has_lease: bool) -> Result<bool, Error> {
         let mut suggestions = SUGGESTIONS_READ;
         let mut wanted = Vec::new();
@@ -195,7 +195,8 @@ impl Bases {
         (self.relied.as_ref()).is_none_or(|relied| relied.contains(&base.commit))
     }
 
-    /// Returns the lists that complete one of a commit whose walk has used bases.
+    /// Returns the lists of the bases that the last walk has used: they complete the list of the
+    /// commit walked.
     pub(crate) fn used(&self) -> Vec<&Arc<ClosureList>> {
         let mut used: Vec<&Arc<ClosureList>> = Vec::new();
         for at in &self.used {
@@ -241,7 +242,7 @@ impl Beneath for Bases {
     }
 }
 
-/// Joins a list with those that complete it.
+/// Combines a list with those that complete it.
 fn joined(
     client: &Client,
     own: Arc<ClosureList>,
@@ -252,7 +253,7 @@ fn joined(
     for base in &own.heading().bases {
         match all.iter().find(|list| list.commit() == *base) {
             Some(list) => lists.push(Arc::clone(list)),
-            // What completes it is lost: only the objects themselves tell.
+            // A list that completes this one is lost, so only the objects themselves tell.
             None => {
                 let surveyed = survey::list(client, own.commit(), has_lease)?;
                 return Ok(surveyed.map_or(Lists::Lost, |list| Lists::Read(vec![Arc::new(list)])));
@@ -262,12 +263,12 @@ fn joined(
     Ok(Lists::Read(lists))
 }
 
-/// What the bucket holds as the list of a commit.
+/// The content of the bucket in the place of a commit's list.
 enum Stored {
     List(Arc<ClosureList>),
     /// The mark of an incomplete commit.
     Incomplete,
-    /// Nothing, or something damaged.
+    /// No list, or a damaged one.
     Nothing,
 }
 
@@ -289,6 +290,6 @@ fn read_lists(client: &Client, commits: &[Checksum]) -> Result<Vec<Stored>, Erro
     Ok(lists.collect())
 }
 
-/// Suggested commits whose lists are read when the client has not said on which it relies.
+/// The most suggested commits whose lists are read before the client has said which it relies on.
 const SUGGESTIONS_READ: usize = 2;
 const _: () = assert!(SUGGESTIONS_READ <= BASES_MAX);

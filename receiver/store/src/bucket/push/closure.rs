@@ -1,8 +1,10 @@
-//! Whether everything that new commits reach is here (INV-2), from what the push has in memory.
+//! Checks that the bucket has everything that new commits reach (INV-2), from the memory of the
+//! push.
 //!
-//! An object is here if it was put in this push, was put in an earlier one of the same identity, or
-//! lies below a commit that is relied on. Each is looked at once, without recursion; everything
-//! below a directory comes before it, so that its height is known (`descent.rs`).
+//! An object counts as present if this push or an earlier one of the same identity has put it, or
+//! if it lies below a commit that the push relies on. The walk visits each object once, without
+//! recursion. It finishes everything below a directory before the directory, whose height it then
+//! knows (`descent.rs`).
 
 use std::collections::BTreeSet;
 
@@ -17,17 +19,18 @@ use crate::local::repository::descent::{Descent, Levels, Next, TooMuch};
 /// The result of a walk.
 #[derive(Debug)]
 pub(crate) enum Closure {
-    /// Everything is here. These commits were sent, children before their parents.
+    /// Everything is present. These commits were sent, children before their parents.
     Complete(Vec<Checksum>),
-    /// These are missing; at most [`MAX_MISSING_IDS`], perhaps more (LIM-20).
+    /// These objects are missing, and perhaps more: at most [`MAX_MISSING_IDS`] are returned
+    /// (LIM-20).
     Missing(Vec<ObjectId>),
 }
 
-/// The objects below commits that are relied on, at which a walk ends.
+/// The objects below commits that the push relies on. A walk does not look beneath them.
 pub(crate) trait Beneath {
     /// Begins a walk.
     fn begin_walk(&mut self);
-    /// Returns, for an object below such a commit, the levels of directories below it.
+    /// Returns the levels of directories below an object, if the object is below such a commit.
     fn cover(&mut self, id: &ObjectId) -> Option<Levels>;
 }
 
@@ -42,21 +45,21 @@ impl Beneath for Nothing {
     }
 }
 
-/// What a walk goes by.
+/// The sources of a walk.
 pub(crate) struct Ground<'a> {
     pub(crate) known: &'a mut Known,
     pub(crate) bases: &'a mut dyn Beneath,
     /// Returns the parent of a commit, if the commit is known and has one.
     pub(crate) parent: &'a mut dyn FnMut(Checksum) -> Result<Option<Checksum>, Error>,
-    /// Reads what an object names of which that was not kept.
+    /// Reads the children of an object whose children `known` did not keep.
     pub(crate) read: &'a dyn Fn(ObjectId) -> Result<Vec<ObjectId>, Error>,
 }
 
-/// Walks everything that commits reach; a parent only if it was sent. The walk looks for parents
-/// that were sent past up to `history` that were not.
+/// Walks everything that commits reach, but a parent only if it was sent. To find ancestors that
+/// were sent, the walk follows up to `history` parents that were not.
 ///
-/// Fails, by fault of the peer, when directories nest deeper than LIM-21 on any path, including
-/// those below commits that are relied on.
+/// Fails, by fault of the peer, if directories nest deeper than LIM-21 on any path, including paths
+/// below commits that the push relies on.
 pub(crate) fn walk(
     ground: Ground<'_>,
     commits: &[Checksum],
@@ -82,22 +85,22 @@ pub(crate) fn walk(
 
 struct Walk<'a> {
     ground: Ground<'a>,
-    // Those that were sent.
+    // Commits that were sent.
     commits: Vec<Checksum>,
     missing: BTreeSet<ObjectId>,
 }
 
 /// The state of an object when it is named.
 enum Look {
-    /// It is here with everything below it, or missing.
+    /// It is present with everything below it, or missing.
     Settled(Levels),
-    /// It is here, and the objects below it are to be looked at.
+    /// It is present, and the walk must look at the objects below it.
     Enter,
 }
 
 impl Walk<'_> {
-    /// Walks a commit, and those of its parents that were sent: these are published, and so must be
-    /// complete.
+    /// Walks a commit, and those of its ancestors that were sent: the push publishes them, so they
+    /// must be complete.
     fn histories(&mut self, commit: Checksum) -> Result<(), Error> {
         let mut next = Some(commit);
         while let Some(commit) = next.take() {
@@ -146,7 +149,7 @@ impl Walk<'_> {
         }
         while let Some(next) = descent.next() {
             match next {
-                // The client will be told of no more.
+                // The client will not be told of more missing objects.
                 _ if self.is_over() => return Ok(()),
                 Next::Look(id) => match self.look(id) {
                     Look::Settled(levels) => descent.settle(levels),

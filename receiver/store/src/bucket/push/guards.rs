@@ -1,10 +1,10 @@
-//! Guards of names: a bucket would let one ref be `a` and another `a/b`, which no repository on a
-//! disk can hold.
+//! Guards of names: a bucket could hold both a ref `a` and a ref `a/b`, but no repository on a disk
+//! can.
 //!
-//! Each name that is a ref or leads to refs has a guard that says which of the two it is. A push
-//! creates the guards of a new ref before the ref, and never changes or removes one: so of two
-//! pushes that want a name for different things one fails, whatever else happens. Tools that remove
-//! refs remove guards.
+//! Each name of a ref, and of each directory that leads to refs, has a guard that says which of the
+//! two the name is. A push creates the guards of a new ref before the ref, and never changes or
+//! removes a guard. If two pushes want a name for different things, one of them fails, whatever
+//! else happens. Only tools that remove refs remove guards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::bucket::push::ask::{ask_all, get_all};
 use crate::bucket::seam::{Answer, BucketError, Class, Condition, Found, Request};
 use crate::error::Error;
 
-/// What a name is taken for.
+/// The use of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Taken {
     ByRef,
@@ -33,13 +33,13 @@ impl Taken {
         })
     }
 
-    /// Reads a guard; `None` if it is none.
+    /// Reads a guard; `None` if the content is not a guard.
     pub(crate) fn parse(content: &[u8]) -> Option<Self> {
         let mut kinds = [Self::ByRef, Self::ByDir].into_iter();
         kinds.find(|kind| kind.content()[..] == *content)
     }
 
-    /// Returns why a ref cannot be set for which the name would have to be taken differently.
+    /// Returns why a ref that needs this name for another use cannot be set.
     const fn why(self) -> &'static str {
         match self {
             Self::ByRef => "a part of its name is a ref",
@@ -64,12 +64,12 @@ impl Guards {
         }
     }
 
-    /// Notes refs that have no guards, because other programs have set them.
+    /// Notes the use of a name without a guard, because another program has set its refs.
     pub(crate) fn found(&mut self, name: &str, taken: Taken) {
         self.found.insert(name.to_owned(), taken);
     }
 
-    /// Returns the guards of these refs that were not found.
+    /// Returns the guards that these refs need and that were not found.
     pub(crate) fn missing<'a>(
         &self,
         refs: impl Iterator<Item = &'a RefName>,
@@ -84,7 +84,7 @@ impl Guards {
         self.found.insert(name.to_owned(), taken);
     }
 
-    /// Creates the guards of these refs that were not found.
+    /// Creates the guards that these refs need and that were not found.
     pub(crate) fn create<'a>(
         &mut self,
         client: &Client,
@@ -118,7 +118,7 @@ impl Guards {
         Err(Error::bucket("guarding", &name)(unclear))
     }
 
-    /// Returns why a ref cannot be set, if its name or a part of it is taken for something else.
+    /// Returns why a ref cannot be set, if its name or a part of it has another use.
     pub(crate) fn conflict(&self, name: &RefName) -> Option<&'static str> {
         needed(name).find_map(|(part, wanted)| {
             let taken = self.found.get(part)?;
@@ -163,5 +163,5 @@ pub(crate) fn needed(name: &RefName) -> impl Iterator<Item = (&str, Taken)> {
     dirs.chain([(text, Taken::ByRef)])
 }
 
-/// How often guards are created whose answers were lost.
+/// The most attempts to create guards whose answers are lost.
 const TURNS: usize = 5;

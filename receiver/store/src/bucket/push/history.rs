@@ -1,9 +1,8 @@
-//! The parents of commits, as far as they are known: staged commits, closure lists, and commits in
-//! the bucket.
+//! The known parents of commits, from staged commits, closure lists, and commits in the bucket.
 //!
-//! A list names up to 64 ancestors, so that following a long history takes a request for each 64
-//! commits, and not one for each. A push looks at no more than a number of commits, since a few
-//! kilobytes can announce thousands of refs whose histories are long and lead nowhere (LIM-22).
+//! A list names up to 64 ancestors, so a long history takes one request for 64 commits. The number
+//! of commits that a push reads is limited, because a few kilobytes can announce thousands of refs
+//! whose histories are long and lead nowhere (LIM-22).
 
 use std::collections::HashMap;
 
@@ -21,7 +20,7 @@ use crate::policy::Ancestry;
 pub(crate) struct History {
     client: Client,
     parents: HashMap<Checksum, Option<Checksum>>,
-    // How many more commits may be read. Those that were sent cost their sender more.
+    // How many more commits may be read. Commits that were sent do not count.
     left: usize,
 }
 
@@ -40,7 +39,7 @@ impl History {
         self.parents.insert(commit, parent);
     }
 
-    /// Notes the ancestors of a commit that its list names.
+    /// Notes the ancestors that the list of a commit names.
     pub(crate) fn learn_heading(&mut self, commit: Checksum, heading: &Heading) {
         let mut commit = commit;
         for parent in &heading.parents {
@@ -67,7 +66,7 @@ impl History {
         let key = layout::object(&ObjectId::commit(commit));
         let found = self.client.get(&key);
         let found = found.map_err(Error::bucket("reading", &key))?;
-        // One that is not there may come yet.
+        // A missing commit is not noted, because it may still come.
         let Some(found) = found.filter(|found| Checksum::of(&found.content) == commit) else {
             return Ok(None);
         };
@@ -79,7 +78,7 @@ impl History {
         Ok(parent)
     }
 
-    /// Returns up to `most` ancestors of a commit, the nearest first, without reading anything.
+    /// Returns up to `most` known ancestors of a commit, the nearest first, without any request.
     pub(crate) fn known_ancestors(&self, commit: Checksum, most: usize) -> Vec<Checksum> {
         let mut ancestors = Vec::new();
         let mut at = commit;
@@ -92,7 +91,7 @@ impl History {
         ancestors
     }
 
-    /// Follows the history that begins with `parent`, as far as it is here (LIM-22).
+    /// Follows the history that begins with `parent`, as far as the bucket has it (LIM-22).
     pub(crate) fn ancestry(
         &mut self,
         parent: Option<Checksum>,
@@ -110,8 +109,7 @@ impl History {
     }
 }
 
-/// Reads what the closure list of a commit says beside the objects; `None` if there is no good
-/// list.
+/// Reads the heading of a commit's closure list; `None` if the list is missing or damaged.
 pub(crate) fn read_heading(client: &Client, commit: Checksum) -> Result<Option<Heading>, Error> {
     let key = layout::closure(commit);
     let found = client.get_range(&key, 0, Heading::LEN_MAX);
@@ -119,8 +117,8 @@ pub(crate) fn read_heading(client: &Client, commit: Checksum) -> Result<Option<H
     Ok(found.and_then(|found| Heading::decode(commit, &found.content)))
 }
 
-/// Commits read for each ref, in addition to [`MAX_HISTORY_LEN`] for the push: the history of most
-/// refs leads to their current commits within a few.
+/// The most commits read for each ref, in addition to [`MAX_HISTORY_LEN`] for the push: most
+/// histories reach the ref's current commit after a few.
 const READS_OF_REF: usize = 4;
 /// Bytes of a commit that cost as much as another commit.
 const READ_LEN: usize = 16 * 1024;

@@ -1,5 +1,5 @@
-//! What a push that may change something does first: it leaves its lease, and looks whether the
-//! names of new refs are taken.
+//! The first step of a push that may change something: it stores its lease, and checks whether the
+//! names of new refs are free.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,15 +16,15 @@ use crate::bucket::push::work::{Work, Writer};
 use crate::bucket::seam::Request;
 use crate::error::Error;
 
-/// Chooses the name of a push.
+/// Chooses a random name for a push.
 pub(super) fn name_push() -> Result<SessionId, Error> {
     let random = getrandom::u64();
     let random = random.map_err(|error| Error::io("naming", &"a push")(error.into()))?;
     Ok(SessionId::new(random))
 }
 
-/// Takes part in collection, and looks whether names are taken: by their guards and, for refs that
-/// other programs have copied into the bucket, by these themselves.
+/// Joins collection, and learns which names are taken: from their guards, and from the refs
+/// themselves, because refs that other programs have copied into the bucket have no guards.
 pub(super) fn join(
     work: &Work,
     state: &mut PushState,
@@ -81,7 +81,7 @@ pub(super) fn join(
     Ok(Writer::new(membership, journal))
 }
 
-/// Refuses new refs whose names are taken for something else.
+/// Refuses new refs whose names, or parts of them, have another use.
 pub(super) fn refuse_conflicts(state: &mut PushState) {
     let guards = std::mem::take(&mut state.guards);
     for update in state.accepted_mut() {

@@ -1,4 +1,4 @@
-//! Renews the lease of a push while its client sends nothing, or the bucket takes long.
+//! Renews the lease of a push while its client sends nothing, or while the bucket is slow.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -29,7 +29,7 @@ impl Keeper {
                     break;
                 }
                 drop(over);
-                // Whoever was given up for dead hears of it when it goes on.
+                // The push itself fails at its next step if it was given up for dead.
                 if let Err(error) = work.keep_up() {
                     tracing::debug!(%error, "the lease could not be renewed");
                 }
@@ -49,11 +49,11 @@ impl Drop for Keeper {
         *is_over.lock() = true;
         changed.notify_all();
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so.
+            // A panic of the thread has printed its message already.
             let _ = thread.join();
         }
     }
 }
 
-/// How often it looks whether the lease is to be renewed.
+/// The pause between two checks whether the lease is due for renewal.
 const LOOKED_EVERY: Duration = Duration::from_secs(10);

@@ -1,8 +1,8 @@
-//! The objects of one push, and what they name: all that a closure walk needs, so that it reads
-//! nothing back from the bucket.
+//! The objects of one push, and the objects that they name. A closure walk needs little else, so it
+//! rarely reads objects back from the bucket.
 //!
-//! An object takes 33 bytes for its id, some eight to find it, two for notes, and four for each
-//! time that a directory names it. A number stands for an id once it is known.
+//! An object takes 33 bytes for its id, about eight in the table, three for notes, and four each
+//! time that a directory names it. After its first mention, a number stands for its id.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -15,21 +15,21 @@ use crate::local::repository::descent::Levels;
 /// Objects by number, in the order in which they were first named.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    // Keyed, so that nobody can choose checksums that all fall into one place.
+    // Keyed, so that no client can choose checksums that all collide.
     hasher: RandomState,
-    // Blocks that never move: a growing vector would need three times the memory for a moment.
+    // Blocks never move: a growing vector would need three times the memory for a moment.
     blocks: Vec<Vec<ObjectId>>,
-    // Numbers plus one, by hash; 0 is a free place. A power of two long.
+    // Numbers plus one, by hash; 0 marks a free place. The length is a power of two.
     table: Vec<u32>,
     notes: Vec<Note>,
     named: HashMap<u32, Range<usize>>,
     names: Vec<u32>,
     here: usize,
-    // Reached by the last walk.
+    // The numbers of the objects that the last walk has reached.
     walked: Vec<u32>,
 }
 
-/// What is known of one object.
+/// The notes about one object.
 #[derive(Clone, Copy, Debug, Default)]
 struct Note {
     here: bool,
@@ -37,17 +37,17 @@ struct Note {
     levels: Levels,
 }
 
-/// What an object names.
+/// The objects that an object names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Below<'a> {
     /// The numbers of all objects that it names, each once.
     Names(&'a [u32]),
-    /// Too many to be kept: the object itself has to be read.
+    /// They were too many to keep: read the object itself.
     Unknown,
 }
 
 impl Known {
-    /// Returns the number of objects that are here.
+    /// Returns the number of objects that are present.
     pub(crate) const fn here(&self) -> usize {
         self.here
     }
@@ -58,7 +58,7 @@ impl Known {
         number.checked_sub(1)
     }
 
-    /// Returns the number of an object, named now or before.
+    /// Returns the number of an object, and gives it one if it has none.
     pub(crate) fn name(&mut self, id: ObjectId) -> u32 {
         if self.table.len() / 4 * 3 <= self.notes.len() {
             self.grow();
@@ -87,7 +87,7 @@ impl Known {
         self.blocks[number / BLOCK][number % BLOCK]
     }
 
-    /// Notes that an object is here, and what it names; returns whether that is new.
+    /// Notes that an object is present, and the objects that it names; returns whether that is new.
     pub(crate) fn take(&mut self, id: ObjectId, below: &[ObjectId]) -> bool {
         let number = self.name(id);
         let note = &mut self.notes[number as usize];
@@ -117,13 +117,13 @@ impl Known {
         true
     }
 
-    /// Returns whether an object is here.
+    /// Returns whether an object is present.
     pub(crate) fn holds(&self, id: &ObjectId) -> bool {
         self.find(id)
             .is_some_and(|number| self.notes[number as usize].here)
     }
 
-    /// Returns what a directory or commit that is here names.
+    /// Returns the objects that a directory or commit names.
     pub(crate) fn below(&self, number: u32) -> Below<'_> {
         match self.named.get(&number) {
             Some(names) => Below::Names(&self.names[names.clone()]),
@@ -149,14 +149,14 @@ impl Known {
         note.levels = levels;
     }
 
-    /// Returns a walk's note about an object; `None` if the object is not here.
+    /// Returns a walk's note about an object; `None` if the object is not present.
     pub(crate) fn reached(&self, id: &ObjectId) -> Option<Option<Levels>> {
         let note = self.notes[self.find(id)? as usize];
         note.here.then(|| note.reached.then_some(note.levels))
     }
 
-    /// Returns the objects that are here and that the last walk has reached, in ascending order,
-    /// with the levels below each.
+    /// Returns the present objects that the last walk has reached, in ascending order, with the
+    /// levels below each.
     pub(crate) fn all_reached(&self) -> impl Iterator<Item = (ObjectId, Levels)> {
         let here = |number: &&u32| self.notes[**number as usize].here;
         let mut numbers: Vec<u32> = self.walked.iter().filter(here).copied().collect();
@@ -192,7 +192,7 @@ impl Known {
         }
     }
 
-    /// Returns how many names are kept: what most trees need, however large the push.
+    /// Returns how many names are kept: enough for most trees, however large the push is.
     const fn names_max(&self) -> usize {
         self.here.saturating_mul(NAMES_EACH).saturating_add(NAMES)
     }
@@ -203,7 +203,7 @@ const BLOCK: usize = 4096;
 const TABLE_MIN: usize = 1024;
 /// Names of objects that are kept for any push: 4 MiB.
 const NAMES: usize = 1024 * 1024;
-/// Further ones for each object.
+/// Further names that are kept for each object.
 const NAMES_EACH: usize = 2;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! One push into a bucket.
 //!
-//! [`announce`] judges the client's updates; the objects that it then offers and sends pass through
-//! [`bases`], the [journal](super::journal) and the [`stager`]; [`publish`] makes them visible, in
-//! the only order that is safe at every instant. Threads share the [`work`].
+//! [`announce`] judges the client's updates. The objects that the client then offers and sends pass
+//! through [`bases`], the [journal](super::journal) and the [`stager`]. [`publish`] makes them
+//! visible, in the only order that is safe at every instant. Threads share the [`work`].
 
 mod announce;
 pub(crate) mod ask;
@@ -57,9 +57,9 @@ pub struct BucketPush {
     state: PushState,
     summary: Box<SummaryConfig>,
     repo: RepoConfig,
-    // What is deleted when the push is over.
+    // The keys to delete when the push is over.
     spent: Vec<Key>,
-    // Ends before the lease is removed.
+    // Dropped before the lease is removed.
     keeper: Option<Keeper>,
 }
 
@@ -84,13 +84,13 @@ impl BucketPush {
             keeper,
         };
         if push.state.accepted().next().is_none() && !push.state.is_dry_run() {
-            // The client will leave now.
+            // The client will leave now, without asking for the summary.
             push.mend_summary();
         }
         Ok((opened, push))
     }
 
-    /// Brings a summary up to date that lacks a ref's current commit: the session that set the ref
+    /// Updates a summary that lacks a ref's current commit, because the session that set the ref
     /// died before its summary. A failure here does not fail the push.
     fn mend_summary(&mut self) {
         if let Err(error) = self.update_summary() {
@@ -123,8 +123,8 @@ impl BucketPush {
         Ok(())
     }
 
-    /// Reads what the push may rely on, once it is needed, and sees to it that none of that is
-    /// collected.
+    /// Reads the lists of the bases when they are first needed, and spares the objects on them that
+    /// are condemned.
     fn read_lists(&mut self) -> Result<(), Error> {
         let work = &self.work;
         if !work
@@ -146,7 +146,7 @@ impl BucketPush {
         let membership = &writer.membership;
         let named = || {
             lists.iter().flat_map(|list| {
-                // The commit, too: with it goes the list itself (R5).
+                // The commit, too: its list is deleted together with it (R5).
                 let commit = std::iter::once(ObjectId::commit(list.commit()));
                 commit.chain(list.objects().map(|(id, _)| id))
             })
@@ -160,7 +160,7 @@ impl BucketPush {
         Ok(())
     }
 
-    /// Returns whether an object that the client offers need not be sent.
+    /// Returns whether the client need not send an object that it offers.
     fn has(&mut self, id: ObjectId) -> Result<bool, Error> {
         let work = &self.work;
         if work.known.lock().holds(&id) || work.bases.lock().cover(&id).is_some() {
@@ -178,13 +178,13 @@ impl BucketPush {
         if id.kind.has_children() || !self.state.earlier.names(&work.client, &id, take)? {
             return Ok(false);
         }
-        // So that a third push need not be sent it either.
+        // A third push can rely on it, too.
         writer.journal.note(id);
         Ok(true)
     }
 
-    /// Returns which of these are commits that are here with all that they reach, and which the
-    /// push need not publish: a client that was asked for history offers all of it each time.
+    /// Returns for each object whether it is a commit that the bucket has complete and that the
+    /// push need not publish: a client that sends history offers all of it each time.
     fn are_ancestors(&self, ids: &[ObjectId]) -> Result<Vec<bool>, Error> {
         let wanted = |id: &ObjectId| {
             let mut updates = self.state.updates.iter();
@@ -266,7 +266,8 @@ impl Push for BucketPush {
             && !outcomes.contains(&RefOutcome::Updated)
             && !self.state.is_dry_run()
         {
-            // Other sessions did everything, and the client will leave now.
+            // Other sessions did everything, and the client will leave without asking for the
+            // summary.
             self.mend_summary();
         }
         Ok(published)
@@ -290,8 +291,8 @@ impl Push for BucketPush {
 }
 
 impl Drop for BucketPush {
-    /// Removes what the push needed for itself, or leaves what it has put to a later one. Nothing
-    /// depends on that.
+    /// Removes the records of the push, or writes a journal for a later push. Nothing depends on
+    /// the success of that.
     fn drop(&mut self) {
         drop(self.keeper.take());
         let Some(writer) = &self.work.writer else {
@@ -301,7 +302,7 @@ impl Drop for BucketPush {
         if self.state.published {
             self.spent.extend(writer.journal.keys());
         } else {
-            // What is still on its way counts as well, if it arrives.
+            // Objects still on their way count as well, if they arrive.
             let _ = self.work.window.settle();
             writer
                 .journal
@@ -311,7 +312,7 @@ impl Drop for BucketPush {
             // R9.
             self.spent.push(layout::session(writer.membership.id()));
             if !self.state.updates.iter().any(Update::is_set) {
-                // It names what never came to be.
+                // The note names only refs that were never set.
                 self.spent.push(layout::pending(writer.membership.id()));
             }
         }

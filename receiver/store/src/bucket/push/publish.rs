@@ -1,16 +1,16 @@
 //! Publication into a bucket, in the only order that is safe at every instant (SPEC "Invariants"):
 //!
-//! 1. Everything that the new commits reach is here, and verified (INV-2); each put is
-//!    acknowledged. The lists of what is beneath the commits are there, and a note that the summary
-//!    may lack these refs.
-//! 2. The refs still hold the values the client was told.
-//! 3. The lease is young: nobody has given the push up. Then commits get their keys, names their
-//!    guards, and detached metadata theirs, where permitted.
-//! 4. Each ref is set by compare-and-swap (INV-3, INV-4, INV-5).
+//! 1. The push checks that everything that the new commits reach is present and verified (INV-2).
+//!    It puts the closure lists of the commits, and a note that the summary may lack these refs.
+//!    Every put must be acknowledged.
+//! 2. It checks that the refs still hold the values that the client was told.
+//! 3. It checks that the lease is young, so that nobody has given the push up. Then it puts the
+//!    commits, the guards of new names, and detached metadata, where permitted.
+//! 4. It sets each ref by compare-and-swap (INV-3, INV-4, INV-5).
 //!
-//! After each lost race or unclear answer the key itself is read: it may hold this very value. A
+//! After a lost race or an unclear answer it reads the key, which may hold this very value. A
 //! process that dies anywhere in between leaves refs with their old or new values, and every commit
-//! with everything it reaches. Nothing is locked (INV-7).
+//! with everything that it reaches. Nothing is locked (INV-7).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -31,7 +31,7 @@ use crate::bucket::seam::{Answer, BucketError, Class, Key};
 use crate::error::Error;
 use crate::local::repository::objects::children;
 
-/// Publishes the accepted updates of a push, or returns the missing objects and changes nothing.
+/// Publishes the accepted updates of a push. If objects are missing, returns these and sets no ref.
 pub(crate) fn publish(work: &Work, state: &mut PushState) -> Result<Published, Error> {
     if state.published {
         return Err(Error::Misuse {
@@ -61,7 +61,7 @@ fn publish_accepted(work: &Work, state: &mut PushState) -> Result<Option<Vec<Obj
         if commits.is_empty() {
             break;
         }
-        // 1. Everything is here.
+        // 1. Everything is present.
         let sent = match walk_all(work, state, &commits, Some(state.depth))? {
             Closure::Complete(sent) => sent,
             Closure::Missing(missing) => return Ok(Some(missing)),
@@ -100,8 +100,8 @@ fn publish_accepted(work: &Work, state: &mut PushState) -> Result<Option<Vec<Obj
     Ok(None)
 }
 
-/// Walks what commits reach, and those of their ancestors that came; without a depth, the commits
-/// alone.
+/// Walks everything that commits reach, and their ancestors that were sent; without a depth, only
+/// the commits themselves.
 fn walk_all(
     work: &Work,
     state: &mut PushState,
@@ -116,7 +116,7 @@ fn walk_all(
         (None, Some(_)) => history.parent(commit),
     };
     let read = |id: ObjectId| {
-        // It was put, but perhaps not yet.
+        // The put may still be on its way.
         let settled = work.window.settle();
         settled.map_err(Error::bucket("storing", &"objects"))?;
         let key = layout::object(&id);
@@ -125,7 +125,7 @@ fn walk_all(
             .get(&key)
             .map_err(Error::bucket("reading", &id))?;
         let content = found.map(|found| found.content).unwrap_or_default();
-        // It was verified before it was put.
+        // The object was verified before it was put, so damage is the server's fault.
         children(id, &content).map_err(|_| {
             let why = "it is missing or damaged right after it was stored".to_owned();
             Error::bucket("reading", &id)(BucketError::Broken(why))
@@ -140,7 +140,8 @@ fn walk_all(
     walk(ground, commits, depth.unwrap_or(0))
 }
 
-/// Checks that announced detached metadata is here; if not, its announcer is at fault.
+/// Checks that announced detached metadata was sent or is in the bucket; fails by fault of the
+/// peer.
 fn check_detached(state: &PushState) -> Result<(), Error> {
     for update in state.accepted() {
         let commit = update.commit();
@@ -164,8 +165,8 @@ fn check_objects(work: &Work) -> Result<(), Error> {
     }
 }
 
-/// Puts the lists of the commits that were sent, as far as they are not too long in all: a list
-/// that is missing is made again when it is needed.
+/// Puts the lists of the commits that were sent, up to a total length: a later push makes a missing
+/// list when it needs one.
 fn put_lists(
     work: &Work,
     state: &mut PushState,
@@ -175,7 +176,7 @@ fn put_lists(
     let sent: HashSet<_> = sent.iter().collect();
     let mut left = LISTED_MAX + 2 * work.known.lock().here();
     for &commit in commits.iter().filter(|commit| sent.contains(commit)) {
-        // Of this commit alone, without its history.
+        // Walks this commit alone, without its history.
         if commits.len() > 1 || sent.len() > 1 {
             walk_all(work, state, &[commit], None)?;
         }
@@ -186,9 +187,9 @@ fn put_lists(
         };
         left = rest;
         let key = layout::closure(commit);
-        // Other lists may build on the one that is there: in terms of other bases, it would leave
-        // out what they rely on. An exact list leaves out nothing, and takes the place of the mark
-        // of a commit that was incomplete.
+        // Other lists may build on an existing list of this commit. A list with other bases could
+        // lack objects that they rely on. An exact list lacks nothing, and also replaces the mark
+        // of an incomplete commit.
         let put = match work.bases.lock().used().is_empty() {
             true => work.window.put(key, content, Class::Private),
             false => work.window.put_new(key, content, Class::Private),
@@ -213,7 +214,7 @@ fn list(work: &Work, commit: Checksum, parents: Vec<Checksum>) -> bytes::Bytes {
     if heading.bases.len() <= BASES_MAX {
         return ClosureList::encode(commit, &heading, own);
     }
-    // Joined, so that nobody has to read a longer chain.
+    // Merges the lists, so that nobody has to read a longer chain.
     heading.bases.clear();
     let mut all: BTreeMap<_, _> = own.collect();
     for list in used {
@@ -222,8 +223,8 @@ fn list(work: &Work, commit: Checksum, parents: Vec<Checksum>) -> bytes::Bytes {
     ClosureList::encode(commit, &heading, all.into_iter())
 }
 
-/// Notes which refs are about to be set, so that another push names them in the summary if this one
-/// dies before.
+/// Notes the refs that the push is about to set. Another push names them in the summary if this one
+/// dies before it does.
 fn put_note(work: &Work, state: &PushState) -> Result<(), Error> {
     let pending = Pending::of(
         state
@@ -245,8 +246,8 @@ fn put_note(work: &Work, state: &PushState) -> Result<(), Error> {
     put.map_err(Error::bucket("storing", &"the note for the summary"))
 }
 
-/// Compares all refs, and detached metadata, with what the push knows of them; returns whether the
-/// accepted ones go on unchanged.
+/// Compares all refs and detached metadata with the values that the push knows; returns whether all
+/// accepted updates are unchanged.
 fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
     let keys: Vec<Key> = state
         .updates
@@ -280,7 +281,7 @@ fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
             None => _ = state.attached.remove(&commit),
         }
     }
-    // What is unclear of them is asked again before the refs are set.
+    // Unclear answers are asked again before the refs are set.
     for (guard, answer) in guards.into_iter().zip(answers) {
         if matches!(answer, Ok(Answer::Stored(_))) {
             state.guards.created(guard);
@@ -305,5 +306,5 @@ fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
     Ok(confirmed)
 }
 
-/// Objects in all lists of one push, beside two for each of its own.
+/// The most objects in all lists of one push, in addition to two for each object that it has put.
 const LISTED_MAX: usize = 4 * 1024 * 1024;

@@ -1,6 +1,5 @@
-//! The last steps of a publication: commits, guards, detached metadata and refs get their keys,
-//! each only while the lease is young (R8), and each with a condition where others may have been
-//! faster.
+//! The last steps of a publication: puts commits, guards, detached metadata and refs, only while
+//! the lease is young (R8). The puts of keys that others may change have conditions.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -17,7 +16,7 @@ use crate::bucket::random::Random;
 use crate::bucket::seam::{Answer, BucketError, Class, Condition, Request};
 use crate::error::Error;
 
-/// Puts commits. Everything below them is there (INV-2).
+/// Puts commits. Everything below them must be in the bucket (INV-2).
 pub(super) fn put_commits(work: &Work, sent: &[Checksum]) -> Result<(), Error> {
     let writer = work.writer()?;
     let membership = &writer.membership;
@@ -56,8 +55,7 @@ pub(super) fn put_commits(work: &Work, sent: &[Checksum]) -> Result<(), Error> {
     Err(gave_up("storing", "commits"))
 }
 
-/// Makes sure that the names of new refs are taken for refs, and refuses those that others have
-/// taken differently.
+/// Creates the guards of new refs, and refuses those whose names have another use.
 pub(super) fn guard(work: &Work, state: &mut PushState) -> Result<(), Error> {
     let mut guards = mem::take(&mut state.guards);
     let new = state
@@ -75,8 +73,8 @@ pub(super) fn guard(work: &Work, state: &mut PushState) -> Result<(), Error> {
     created
 }
 
-/// Attaches the detached metadata of accepted updates, before a ref leads to their commits; those
-/// of a commit that others have signed meanwhile only where the client may replace them.
+/// Attaches the detached metadata of accepted updates before a ref leads to their commits. Replaces
+/// detached metadata that others have attached in the meantime only where the client may do so.
 pub(super) fn attach_detached(work: &Work, state: &mut PushState) -> Result<(), Error> {
     for turn in 0..TURNS {
         let mut wanted = BTreeMap::new();
@@ -96,7 +94,7 @@ pub(super) fn attach_detached(work: &Work, state: &mut PushState) -> Result<(), 
             }
             let held_back = work.held_back.lock();
             let Some(content) = held_back.detached(commit) else {
-                // They were there when this was up to date, and another push has replaced them.
+                // The bucket had this metadata before, and another push has replaced it since.
                 update.refuse(lost_race());
                 continue;
             };
@@ -168,7 +166,7 @@ pub(super) fn set_refs(work: &Work, state: &mut PushState) -> Result<(), Error> 
             match answer {
                 Ok(Answer::Stored(_)) => update.set(),
                 Ok(Answer::NotMet) | Err(BucketError::Unclear(_)) => doubtful.push(update),
-                // It was surely not done.
+                // The put was certainly not executed.
                 Err(BucketError::Busy(_)) => {}
                 Ok(other) => failed = Some(BucketError::misfit("a put", &other)),
                 Err(error) => failed = Some(error),
@@ -182,7 +180,7 @@ pub(super) fn set_refs(work: &Work, state: &mut PushState) -> Result<(), Error> 
         for (update, found) in doubtful.into_iter().zip(found) {
             let now = Held::of(found.as_ref());
             if now.commit() == Some(update.commit()) {
-                // Of this push, whose answer was lost; or of another that wanted the same.
+                // This push set it and the answer was lost, or another push set the same value.
                 update.set();
             } else if now != update.held {
                 update.held = now;
@@ -199,13 +197,13 @@ pub(super) fn set_refs(work: &Work, state: &mut PushState) -> Result<(), Error> 
     }
 }
 
-/// The error of requests that were tried often enough.
+/// The error after the last attempt.
 fn gave_up(doing: &'static str, what: &str) -> Error {
     let unclear = BucketError::Unclear("each answer was lost".to_owned());
     Error::bucket(doing, &what)(unclear)
 }
 
-/// Waits before all turns but the first, and makes sure that the push may still set refs.
+/// Waits before all attempts but the first, and makes sure that the push may still set refs.
 fn pause(work: &Work, turn: u32) -> Result<(), Error> {
     if turn > 0 {
         work.client.clock().sleep(PAUSE * turn);
@@ -214,6 +212,6 @@ fn pause(work: &Work, turn: u32) -> Result<(), Error> {
     work.writer()?.membership.check()
 }
 
-/// How often a compare-and-swap is tried whose answers were lost.
+/// The most attempts at a put whose answers are lost.
 const TURNS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(100);

@@ -1,9 +1,9 @@
-//! Verifying the objects of a push and putting them where they belong, from any number of threads.
+//! Verifies the objects of a push and puts them under their keys, from any number of threads.
 //!
-//! An object gets its key only when it is verified: a small one by a put, a large one by the end of
-//! an upload in parts, which nobody sees before. So no key holds other bytes than its name says
-//! (INV-1). Files and directories do not wait for the commit that needs them: nothing names them
-//! before it is there. Commits are held back.
+//! An object gets its key only after it is verified: a small one by a put, a large one by the end
+//! of an upload in parts, which nobody sees before. No key thus holds bytes that differ from its
+//! name (INV-1). Files and directories do not wait for the commit that needs them, because nothing
+//! refers to them before that commit. Commits are held back.
 
 use std::mem;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::verify::{Rejection, Scratch, Verified, Verifier, verify};
 #[derive(Clone, Debug)]
 pub struct BucketStager {
     work: Arc<Work>,
-    // At most one for each thread that is verifying.
+    // At most one for each verifying thread.
     scratches: Arc<Mutex<Vec<Scratch>>>,
 }
 
@@ -71,7 +71,7 @@ fn put(work: &Arc<Work>, verified: &Verified, stored: Bytes) -> Result<(), Error
     work.keep_up()?;
     let below = children(id, &stored).map_err(refused)?;
     if id.kind == ObjectKind::Commit {
-        // Before it counts as here.
+        // Held back before it counts as present.
         work.held_back.lock().take_commit(id.checksum, stored)?;
         work.claim(id, &below)?;
         return Ok(());
@@ -96,19 +96,19 @@ fn put(work: &Arc<Work>, verified: &Verified, stored: Bytes) -> Result<(), Error
     started.map_err(Error::bucket("storing", &id))
 }
 
-/// An object received in pieces: small ones in memory, larger ones into an upload.
+/// An object received in pieces: in memory if it is small, otherwise in an upload.
 #[derive(Debug)]
 pub struct BucketStream {
     work: Arc<Work>,
     id: ObjectId,
     // `None` once the object has ended or failed.
     verifier: Option<Verifier>,
-    // What does not fill a part yet.
+    // Bytes that do not fill a part yet.
     buffer: BytesMut,
     upload: Option<Parts>,
 }
 
-/// An upload in progress, and what became of its parts.
+/// An upload in progress, and the tags of its parts.
 #[derive(Debug)]
 struct Parts {
     upload: Upload,
@@ -128,7 +128,7 @@ impl ObjectStream for BucketStream {
             .map_err(|source| Error::Refused { id, source })
             .and_then(|()| self.take(&stored));
         match appended {
-            // An object whose bytes were not all taken must not get its name (INV-1).
+            // An object that lacks some of its bytes must not get its name (INV-1).
             Err(_) => self.abort(),
             Ok(()) => self.verifier = Some(verifier),
         }
@@ -160,7 +160,7 @@ impl ObjectStream for BucketStream {
 impl BucketStream {
     fn take(&mut self, stored: &[u8]) -> Result<(), Error> {
         self.buffer.extend_from_slice(stored);
-        // Metadata is looked into once it is whole, and is not that large.
+        // Metadata stays in memory, because it is parsed as a whole and is never that large.
         while self.id.kind == ObjectKind::File && self.buffer.len() >= PART_LEN {
             let part = self.buffer.split_to(PART_LEN).freeze();
             let mut parts = match self.upload.take() {
@@ -185,7 +185,7 @@ impl BucketStream {
         })
     }
 
-    /// Sends a part, without waiting for its end.
+    /// Sends a part without waiting for its answer.
     fn send(&self, parts: &mut Parts, content: Bytes) -> Result<(), Error> {
         self.work.keep_up()?;
         let tags = Arc::clone(&parts.tags);
@@ -209,7 +209,7 @@ impl BucketStream {
         started.map_err(Error::bucket("storing a part of", &self.id))
     }
 
-    /// Makes the object of its parts, now that it is verified.
+    /// Completes the upload of a verified object.
     fn complete(&self, parts: &mut Parts, verified: &Verified, rest: Bytes) -> Result<(), Error> {
         let (work, id) = (&self.work, verified.id());
         if !rest.is_empty() {
@@ -222,15 +222,15 @@ impl BucketStream {
         stored.map_err(Error::bucket("storing", &id))?;
         let tags: Vec<_> = tags.lock().iter().flatten().cloned().collect();
         if !work.claim(id, &[])? {
-            // It was put meanwhile.
+            // Another thread has put it in the meantime.
             let _ = work.client.abort_upload(&parts.upload);
             return Ok(());
         }
         let key = layout::object(&id);
         match work.client.complete_upload(&parts.upload, &tags) {
             Ok(_) => {}
-            // Either it is complete or it is not: the object tells, for nobody completes an
-            // upload of other bytes under this name.
+            // The object shows whether the upload is complete: nobody completes an upload of other
+            // bytes under this name.
             Err(error) => {
                 let there = work.client.get_range(&key, 0, 1);
                 let there = there.map_err(Error::bucket("reading", &id))?.is_some();
@@ -244,13 +244,14 @@ impl BucketStream {
         Ok(())
     }
 
-    /// Discards what was received. If that fails, a rule of the bucket does it later.
+    /// Discards the received bytes. If that fails, a lifecycle rule of the bucket does it later.
     fn abort(&mut self) {
         self.buffer = BytesMut::new();
         if let Some(parts) = self.upload.take()
             && let Err(error) = self.work.client.abort_upload(&parts.upload)
         {
-            tracing::debug!(id = %self.id, %error, "an upload stays until the bucket's rule ends it");
+            let id = self.id;
+            tracing::debug!(%id, %error, "an upload stays until the bucket's rule ends it");
         }
     }
 }
@@ -261,5 +262,5 @@ impl Drop for BucketStream {
     }
 }
 
-/// The length of a part: a 64 GiB object has 9,363 of them, and servers take 10,000.
+/// The length of a part in bytes: a 64 GiB object has 9,363 parts, and servers accept 10,000.
 const PART_LEN: usize = 7 * 1024 * 1024;

@@ -33,16 +33,16 @@ pub(crate) struct PushState {
     pub(crate) earlier: Earlier,
     /// Detached metadata in the bucket: checksum and tag, by commit.
     pub(crate) attached: HashMap<Checksum, (Checksum, Tag)>,
-    /// SHA-256 of the detached metadata that came, by commit.
+    /// SHA-256 of the detached metadata that was sent, by commit.
     pub(crate) detached: HashMap<Checksum, Checksum>,
     // How many more signed commits may be read while refs are announced.
     pub(crate) signed_reads: usize,
-    /// Whether it was published, which happens only once.
+    /// Whether the push was published, which happens only once.
     pub(crate) published: bool,
 }
 
 impl PushState {
-    /// Begins without any judged update.
+    /// Begins without any update.
     pub(crate) fn new(
         client: &Client,
         policy: &Policy,
@@ -94,7 +94,7 @@ impl PushState {
         commits.into_iter().collect()
     }
 
-    /// Returns whether different detached metadata were announced for a commit.
+    /// Returns whether the client announced different detached metadata for a commit.
     pub(crate) fn announces_other_detached(&self, commit: Checksum, checksum: Checksum) -> bool {
         let of_commit = |update: &&Update| update.commit() == commit;
         let mut announced = self.updates.iter().filter(of_commit);
@@ -106,8 +106,8 @@ impl PushState {
         })
     }
 
-    /// Notes detached metadata that came. Metadata that were not announced, as clients of the old
-    /// protocols send them, are judged like any other, even if the rest of the update is up to
+    /// Notes detached metadata that was sent. Metadata that was not announced, as clients of the
+    /// old protocols send it, is judged like any other, even if the rest of the update is up to
     /// date.
     pub(crate) fn learn_detached(
         &mut self,
@@ -154,8 +154,8 @@ impl PushState {
         Ok(())
     }
 
-    /// Returns what is in the bucket of an announced commit, if its detached metadata are to be
-    /// compared. Its bindings are read up to [`SIGNED_READS`] times.
+    /// Returns the parts of an announced commit that the bucket has, if its detached metadata must
+    /// be compared. Reads the bindings of at most [`SIGNED_READS`] commits.
     pub(crate) fn existing(&mut self, work: &Work, at: usize) -> Result<Option<Existing>, Error> {
         let update = &self.updates[at];
         let Some(announced) = update.wanted.detached else {
@@ -178,15 +178,15 @@ impl PushState {
         Ok(Some(Existing { detached, bound }))
     }
 
-    /// Judges the accepted updates by their commits. An update whose commit is missing stays
-    /// unchanged; returns these commits.
+    /// Judges the accepted updates by their commits. Returns the commits that are missing, whose
+    /// updates stay unchanged.
     pub(crate) fn judge_commits(&mut self, work: &Work) -> Result<BTreeSet<ObjectId>, Error> {
         let aliases = self.aliases();
         let (policy, options, history) = (&self.policy, self.options, &mut self.history);
         let mut unseen = BTreeSet::new();
         let accepted = self.updates.iter_mut();
         let mut accepted: Vec<_> = accepted.filter(|update| update.is_accepted()).collect();
-        // Thousands of refs may be set to one commit of megabytes: it is read once.
+        // Thousands of refs may be set to one commit of megabytes, which is read only once.
         accepted.sort_by_key(|update| update.wanted.commit);
         let mut read: Option<(Checksum, Option<New>)> = None;
         for update in accepted {
@@ -225,7 +225,8 @@ impl PushState {
         Ok(unseen)
     }
 
-    /// Returns the names that one commit is to have together, if the client may give it several.
+    /// Returns the pairs of commits and names in this push, if the client gives one commit several
+    /// names.
     fn aliases(&self) -> HashSet<(Checksum, String)> {
         if !self.options.contains(PushOptions::ALIASES) {
             return HashSet::new();
@@ -236,8 +237,8 @@ impl PushState {
             .collect()
     }
 
-    /// Settles updates whose refs hold their commits and for which nothing came; returns whether
-    /// there were any.
+    /// Settles updates whose refs hold their commits and that brought no detached metadata; returns
+    /// whether there were any.
     pub(crate) fn settle_unchanged(&mut self) -> bool {
         let mut settled = false;
         for update in &mut self.updates {
@@ -252,13 +253,13 @@ impl PushState {
         settled
     }
 
-    /// Says what became of each update once the accepted ones are done.
+    /// Returns the outcome of each update once the accepted ones are done.
     pub(crate) fn outcomes(&self) -> Vec<RefOutcome> {
         self.updates.iter().map(Update::outcome).collect()
     }
 }
 
-/// Returns the content of a commit that came, or is in the bucket.
+/// Returns the content of a commit that was sent, or is in the bucket.
 pub(crate) fn read_commit(work: &Work, commit: Checksum) -> Result<Option<bytes::Bytes>, Error> {
     if let Some(held) = work.held_back.lock().commit(commit) {
         return Ok(Some(held.content.clone()));
@@ -272,5 +273,5 @@ pub(crate) fn read_commit(work: &Work, commit: Checksum) -> Result<Option<bytes:
     Ok(content.filter(|content| Checksum::of(content) == commit))
 }
 
-/// Reads of commits of up to 10 MiB, each of which a client names in 100 bytes.
+/// The most reads of signed commits: a client names a commit of up to 10 MiB in 100 bytes.
 const SIGNED_READS: usize = 16;

@@ -1,4 +1,4 @@
-//! Makes the closure list of a commit that has none, by reading its directories.
+//! Makes the closure list of a commit that has none, from its directories.
 
 use std::collections::BTreeSet;
 
@@ -15,9 +15,9 @@ use crate::bucket::seam::{Class, Condition};
 use crate::error::Error;
 use crate::local::repository::objects::children;
 
-/// Makes and returns the exact list of a commit; `None` if a commit or directory of it is missing
-/// or damaged. The bucket keeps the list if `is_kept`: only a push that has a lease may store one,
-/// which collection would otherwise outrun.
+/// Makes and returns the exact list of a commit; `None` if the commit or one of its directories is
+/// missing or damaged. Stores the list if `is_kept`. Only a push with a lease may store one:
+/// otherwise a collection could delete the objects on it in the meantime.
 pub(crate) fn list(
     client: &Client,
     commit: Checksum,
@@ -67,7 +67,7 @@ pub(crate) fn list(
     };
     let content = ClosureList::encode(commit, &heading, known.all_reached());
     let key = layout::closure(commit);
-    // Without it, the next push makes it again.
+    // If this fails, the next push makes the list again.
     if is_kept
         && let Err(error) = client.put(&key, content.clone(), Condition::Always, Class::Private)
     {
@@ -76,8 +76,8 @@ pub(crate) fn list(
     Ok(ClosureList::decode(commit, &content))
 }
 
-/// Notes a directory or commit with what it names; returns the directories among that. Files and
-/// dirmetas are trusted to be there.
+/// Notes a directory or commit and its children; returns the directories among these. Trusts that
+/// files and dirmetas exist.
 fn take(known: &mut Known, id: ObjectId, content: &[u8]) -> Option<Vec<ObjectId>> {
     let below = children(id, content).ok()?;
     known.take(id, &below);
@@ -90,7 +90,7 @@ fn take(known: &mut Known, id: ObjectId, content: &[u8]) -> Option<Vec<ObjectId>
     Some(dirs)
 }
 
-/// Reads dirtrees or commits, in order; `None` for one that is missing or damaged.
+/// Reads dirtrees or commits, in order; `None` for each that is missing or damaged.
 fn read(client: &Client, ids: &[ObjectId]) -> Result<Vec<Option<Bytes>>, Error> {
     let keys: Vec<_> = ids.iter().map(layout::object).collect();
     let found = get_all(client, &keys)?.into_iter().zip(ids);
@@ -101,5 +101,5 @@ fn read(client: &Client, ids: &[ObjectId]) -> Result<Vec<Option<Bytes>>, Error> 
     Ok(good.collect())
 }
 
-/// Directories that are in memory at once.
+/// Directories in memory at once.
 const AT_ONCE: usize = 64;

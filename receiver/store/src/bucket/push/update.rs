@@ -1,11 +1,11 @@
-//! The states of one ref of a push into a bucket; the same as for a repository on a disk.
+//! The states of one ref of a push into a bucket, which are the same as for a repository on a disk.
 //!
 //! ```text
 //! announced -> UpToDate   the ref holds the commit
 //!           -> Refused    by the rules, or because another ref has its name
 //!           -> Accepted -> Set        published, durably
 //!                       -> UpToDate   the ref holds the commit by now
-//!                       -> Refused    by the commit, or because another push was faster
+//!                       -> Refused    because of the commit, or because another push was faster
 //! ```
 
 use artifact_formats::{Checksum, RefName};
@@ -19,13 +19,13 @@ use crate::policy;
 /// One ref of a push.
 #[derive(Debug)]
 pub(crate) struct Update {
-    /// The client's request, and the detached metadata that came for it.
+    /// The client's request, with the checksum of its detached metadata.
     pub(crate) wanted: RefUpdate,
     /// The ref's key; `None` if its name is too long for one.
     pub(crate) key: Option<Key>,
     /// The value the client was told, which the compare-and-swap compares with.
     pub(crate) held: Held,
-    /// Whether it may replace detached metadata, once its commit was judged.
+    /// Whether the client may replace detached metadata; known once the commit was judged.
     pub(crate) signer: Result<(), Refusal>,
     state: State,
     // The ref's commit was not complete.
@@ -42,7 +42,7 @@ pub(crate) enum Held {
 }
 
 impl Held {
-    /// Takes what was read.
+    /// Takes the object that was read.
     pub(crate) fn of(found: Option<&Found>) -> Self {
         let Some(found) = found else {
             return Self::Nothing;
@@ -71,10 +71,9 @@ impl Held {
     }
 }
 
-/// Returns the content of a ref: the commit, and blanks that are never the same again. Servers tell
-/// contents apart by a hash, so a put that arrives late, over a value that the ref has held before,
-/// would otherwise undo what others have set since. Readers, also of OSTree, ignore blanks at the
-/// end.
+/// Returns the content of a ref: the commit, and blanks that differ each time. Servers compare
+/// hashes of contents. Without the blanks, a late put conditional on a value that the ref has again
+/// would undo later pushes. Readers, including OSTree's, ignore blanks at the end.
 pub(crate) fn content(commit: Checksum, random: &mut Random) -> Bytes {
     let bits = random.next();
     let blanks = (0..BLANKS).map(|bit| if bits >> bit & 1 == 0 { ' ' } else { '\t' });
@@ -142,7 +141,7 @@ impl Update {
         }
     }
 
-    /// Returns the outcome, once the accepted updates were set.
+    /// Returns the outcome once the accepted updates are set.
     pub(crate) fn outcome(&self) -> RefOutcome {
         match &self.state {
             State::UpToDate => RefOutcome::Unchanged,
@@ -165,12 +164,12 @@ impl Update {
         self.state == State::Set
     }
 
-    /// Returns whether the ref holds the commit already, and the commit is incomplete.
+    /// Returns whether the ref already holds the commit, but the commit is incomplete.
     pub(crate) fn heals(&self) -> bool {
         self.is_accepted() && self.is_held() && self.incomplete
     }
 
-    /// Returns whether the ref holds the commit already.
+    /// Returns whether the ref already holds the commit.
     pub(crate) fn is_held(&self) -> bool {
         self.held.commit() == Some(self.wanted.commit)
     }
@@ -198,10 +197,10 @@ impl Update {
         self.state = State::Set;
     }
 
-    /// Compares the ref with the value the client was told; returns whether it still holds it. If
-    /// not, the update is up to date if the ref now holds the new commit, with the announced
-    /// detached metadata, and refused otherwise: a client whose connection was lost may push again
-    /// what its earlier session is about to publish.
+    /// Compares the ref with the value that the client was told; returns whether it is the same. A
+    /// changed ref makes the update up to date if it now holds the new commit with the announced
+    /// detached metadata: a client whose connection was lost may push again what its earlier
+    /// session is about to publish. Otherwise the update is refused.
     pub(crate) fn confirm(&mut self, now: Held, detached: Option<Checksum>) -> bool {
         if now == self.held {
             return true;
@@ -218,14 +217,14 @@ impl Update {
         false
     }
 
-    /// Makes sure that a ref which was up to date still is.
+    /// Refuses an update that was up to date if its ref has changed since.
     pub(crate) fn confirm_unchanged(&mut self, now: &Held) {
         if self.is_up_to_date() && now.commit() != Some(self.commit()) {
             self.refuse(lost_race());
         }
     }
 
-    /// Judges the detached metadata against those that are there; returns whether the update may go
+    /// Judges the detached metadata against that in the bucket; returns whether the update may go
     /// on.
     pub(crate) fn confirm_detached(&mut self, there: Option<Checksum>) -> bool {
         let Err(refusal) = &self.signer else {
@@ -248,8 +247,8 @@ impl Update {
     }
 }
 
-/// Blanks behind a commit: enough never to be the same again, and a file of a ref has no room for
-/// more.
+/// The number of blanks after a commit: enough to differ each time, and as many as readers of refs
+/// accept.
 const BLANKS: u32 = 48;
 
 /// Another ref has the name.

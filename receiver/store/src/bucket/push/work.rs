@@ -1,4 +1,5 @@
-//! The parts of one push share this: the bucket, what the push has put, and what it relies on.
+//! The state that all parts of one push share: the bucket, the objects that the push has put, and
+//! those that it relies on.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,8 +19,8 @@ use crate::bucket::seam::{Answer, BucketError};
 use crate::bucket::window::Window;
 use crate::error::Error;
 
-/// What the threads of a push share. Where several of its locks are held, [`Membership`]'s was
-/// taken first.
+/// The state that the threads of a push share. A thread that takes several of its locks takes the
+/// one of [`Membership`] first.
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) client: Client,
@@ -28,11 +29,11 @@ pub(crate) struct Work {
     pub(crate) known: Mutex<Known>,
     pub(crate) bases: Mutex<Bases>,
     pub(crate) held_back: Mutex<HeldBack>,
-    /// `None` for a push that changes nothing.
+    /// `None` for a push that changes nothing: a dry run, or one without accepted updates.
     pub(crate) writer: Option<Writer>,
 }
 
-/// What a push that may change something has besides.
+/// The further state of a push that may change something.
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) membership: Membership,
@@ -50,7 +51,7 @@ impl Writer {
         }
     }
 
-    /// Takes note of the answers to puts of commits or refs.
+    /// Notes whether an answer to a put of a commit or a ref was lost.
     pub(crate) fn heard(&self, answers: &[Result<Answer, BucketError>]) {
         let is_lost = |answer: &Result<_, _>| matches!(answer, Err(BucketError::Unclear(_)));
         if answers.iter().any(is_lost) {
@@ -58,8 +59,8 @@ impl Writer {
         }
     }
 
-    /// Returns whether the lease must stay: a put whose answer was lost may still take effect,
-    /// whatever a later one has done since (R9).
+    /// Returns whether the lease must stay, because a put whose answer was lost may still take
+    /// effect (R9).
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.lost_answer.load(Ordering::Relaxed)
     }
@@ -71,7 +72,7 @@ impl Work {
         self.known.lock().holds(id) || self.bases.lock().names(id)
     }
 
-    /// Returns the part of a push that may change something.
+    /// Returns the state of a push that may change something.
     pub(crate) fn writer(&self) -> Result<&Writer, Error> {
         self.writer.as_ref().ok_or(Error::Misuse {
             what: "change something in a push that changes nothing",
@@ -93,8 +94,8 @@ impl Work {
         journal.write_some(&self.window, now, || membership.epoch())
     }
 
-    /// Notes that an object is about to be put, and what it names; returns whether that is new.
-    /// Waits while collection deletes an object of this name.
+    /// Notes an object that is about to be put, and the objects that it names; returns whether it
+    /// is new. Waits while a collection deletes an object of this name.
     pub(crate) fn claim(&self, id: ObjectId, below: &[ObjectId]) -> Result<bool, Error> {
         let membership = &self.writer()?.membership;
         loop {
@@ -109,7 +110,7 @@ impl Work {
     }
 }
 
-/// What waits in memory until everything that it needs is in the bucket.
+/// Commits and detached metadata, held in memory until all their objects are in the bucket.
 #[derive(Debug, Default)]
 pub(crate) struct HeldBack {
     commits: HashMap<Checksum, HeldCommit>,
@@ -140,7 +141,7 @@ impl HeldBack {
 
     /// Takes checked detached metadata.
     pub(crate) fn take_detached(&mut self, commit: Checksum, content: Bytes) -> Result<(), Error> {
-        // It may come again, and takes the place of the first one.
+        // Metadata that is sent again replaces the first.
         self.len -= self.detached.remove(&commit).map_or(0, |old| old.len());
         self.count(content.len())?;
         self.detached.insert(commit, content);

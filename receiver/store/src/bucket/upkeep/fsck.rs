@@ -1,7 +1,8 @@
-//! A check of a bucket: that it has everything its refs reach, by one listing and the closure
-//! lists; and, if wanted, that every object is what its name says.
+//! Checks that a bucket has everything that its refs reach, by one list of all keys and the closure
+//! lists. If asked to, also checks that every object matches its name.
 //!
-//! Beside running pushes it may report what is about to be set right; a second check tells.
+//! While pushes run, it may report faults that they are about to correct; a second check shows
+//! that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
@@ -21,8 +22,8 @@ use crate::local::repository::objects;
 use crate::local::upkeep::fsck::{Checked, Finding, Weight};
 use crate::verify::{Scratch, Verifier, verify};
 
-/// Checks a bucket, and reports each finding, from several threads. With `contents`, reads every
-/// object; objects larger than `object_len_max` are faults then.
+/// Checks a bucket, and reports each finding, from several threads. With `contents`, it reads every
+/// object; objects larger than `object_len_max` bytes are then faults.
 pub fn fsck(
     client: &Client,
     contents: bool,
@@ -32,9 +33,9 @@ pub fn fsck(
     check(client, contents, false, object_len_max, report)
 }
 
-/// Checks a bucket with all its objects, and marks commits as incomplete that lack some, or of
-/// which some are damaged: from then on nobody relies on them, and a push or a mirror of them
-/// brings everything again. A mark goes when nothing is missing any more.
+/// Checks a bucket with all its objects, and marks commits as incomplete if any of their objects
+/// are missing or damaged. No push relies on a marked commit, and a push or a mirror of it sends
+/// everything again. A check that finds the commit complete removes the mark.
 pub fn repair(
     client: &Client,
     object_len_max: u64,
@@ -93,7 +94,7 @@ struct Check<'a> {
     report: &'a (dyn Fn(Finding) + Sync),
     /// The objects with their lengths, sorted.
     listed: Vec<(ObjectId, u64)>,
-    /// Those of them that are damaged.
+    /// The objects that are damaged.
     bad: Mutex<BTreeSet<ObjectId>>,
     checked: Mutex<Checked>,
 }
@@ -128,7 +129,7 @@ impl Check<'_> {
         is_there && !self.bad.lock().contains(id)
     }
 
-    /// Reports names that are taken although no ref needs them.
+    /// Reports guards that no ref needs.
     fn guards(&self, guarded: &[String], names: &BTreeSet<String>) {
         for name in guarded {
             let below = format!("{name}/");
@@ -170,7 +171,7 @@ impl Check<'_> {
         Ok(commits)
     }
 
-    /// Checks that everything is there that commits reach.
+    /// Checks that the bucket has everything that commits reach.
     fn closures(&self, commits: &BTreeMap<Checksum, String>) -> Result<(), Error> {
         let all: Vec<_> = commits.iter().collect();
         for some in all.chunks(LISTS_AT_ONCE) {
@@ -211,7 +212,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Marks a commit as incomplete, or takes the mark away.
+    /// Marks a commit as incomplete, or removes the mark.
     fn mark(&self, commit: Checksum, is_whole: bool) -> Result<(), Error> {
         let key = layout::closure(commit);
         let marked = match is_whole {
@@ -225,7 +226,7 @@ impl Check<'_> {
         marked.map_err(Error::bucket("marking", &key))
     }
 
-    /// Returns whether everything is there that a list names.
+    /// Returns whether the bucket has everything that a list names.
     fn list(&self, name: &str, list: &ClosureList) -> Result<bool, Error> {
         let mut is_whole = self.named(name, list);
         for &base in &list.heading().bases {
@@ -256,7 +257,7 @@ impl Check<'_> {
         is_whole
     }
 
-    /// Finds out from the objects what a commit reaches; returns whether everything is there.
+    /// Finds everything that a commit reaches from its objects; returns whether the bucket has it.
     fn walk(&self, name: &str, commit: Checksum) -> Result<bool, Error> {
         let mut is_whole = true;
         let root = ObjectId::commit(commit);
@@ -289,7 +290,7 @@ impl Check<'_> {
         Ok(is_whole)
     }
 
-    /// Checks that the summary names commits that are there, and every ref.
+    /// Checks that the summary names only existing commits, and every ref.
     fn summary(
         &self,
         commits: &BTreeMap<Checksum, String>,
@@ -373,7 +374,7 @@ impl Check<'_> {
                 scope.spawn(move || {
                     let mut scratch = Scratch::default();
                     for (id, found) in part {
-                        // One that is gone meanwhile was collected.
+                        // A collection has deleted it in the meantime.
                         let Some(Found { content, .. }) = found else {
                             continue;
                         };
@@ -412,12 +413,12 @@ impl Check<'_> {
     }
 }
 
-/// Closure lists in memory at once: one of a large tree takes some MiB.
+/// Closure lists in memory at once: the list of a large tree takes a few MiB.
 const LISTS_AT_ONCE: usize = 64;
 /// Objects in memory at once, and their bytes.
 const OBJECTS_AT_ONCE: usize = 4096;
 const BYTES_AT_ONCE: u64 = 32 * 1024 * 1024;
-/// A longer object, in bytes, is read in pieces.
+/// The longest object that is read whole, in bytes.
 const SMALL: u64 = 8 * 1024 * 1024;
-/// Length of a piece in bytes.
+/// The length of a piece in bytes.
 const PIECE: u64 = 8 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! Begins a cache in a bucket, and tells what is there.
+//! Creates a cache in a bucket, and reports the contents of one.
 
 use artifact_formats::{Checksum, RefName, RepoConfig, RepoMode};
 
@@ -16,30 +16,31 @@ use crate::local::upkeep::status::Count;
 pub struct BucketStatus {
     /// The refs, by name.
     pub refs: Vec<StoredRef>,
-    /// Keys in the place of a ref that hold none, and why.
+    /// Keys in the place of refs that are not valid refs, and why.
     pub broken: Vec<(String, &'static str)>,
     /// Objects: files, dirtrees, dirmetas and commits.
     pub objects: Count,
-    /// What else pullers read: detached metadata, static deltas.
+    /// Other files for pullers: detached metadata, static deltas.
     pub others: Count,
     /// Closure lists.
     pub lists: Count,
-    /// Leases of pushes and mirrors that go on, or were interrupted.
+    /// Leases of pushes and mirrors, running or interrupted.
     pub sessions: u64,
-    /// What else this project keeps there.
+    /// Other records of this project.
     pub own: Count,
-    /// Length of the summary, and seconds since 1970 when it was stored.
+    /// The length of the summary in bytes, and the time when it was stored, in seconds since 1970.
     pub summary: Option<(u64, u64)>,
 }
 
-/// Makes an empty bucket, or an empty prefix of one, a cache. Returns false if it is one already.
+/// Turns an empty bucket, or an empty prefix of one, into a cache. Returns `false` if it is one
+/// already.
 pub fn init(client: &Client) -> Result<bool, Error> {
     if is_cache(client)? {
         return Ok(false);
     }
     for entry in client.list_each("") {
         let entry = entry.map_err(Error::bucket("listing", &"the bucket"))?;
-        // What the check of a bucket leaves.
+        // A probe of the bucket may have left some.
         if !entry.key.as_str().starts_with(layout::OWN) {
             return Err(Error::NotARepository {
                 why: "the bucket is neither empty there nor a repository: choose another prefix",
@@ -50,7 +51,7 @@ pub fn init(client: &Client) -> Result<bool, Error> {
     let content = CONFIG.as_bytes().into();
     match client.put(&key, content, Condition::New, Class::Current) {
         Ok(Outcome::Stored(_)) => Ok(true),
-        // It may have happened, or somebody else was quicker.
+        // The put may have taken place, or somebody else was faster.
         Ok(Outcome::NotMet) | Err(BucketError::Unclear(_)) if is_cache(client)? => Ok(true),
         Ok(Outcome::NotMet) => Err(Error::NotARepository {
             why: "another program writes to the bucket: try again",
@@ -59,12 +60,12 @@ pub fn init(client: &Client) -> Result<bool, Error> {
     }
 }
 
-/// Returns whether a bucket has the `config` of an archive.
+/// Returns whether a bucket has the `config` of an archive repository.
 fn is_cache(client: &Client) -> Result<bool, Error> {
     Ok(config(client)?.is_some())
 }
 
-/// Reads the `config` of an archive, if there is one.
+/// Reads the `config` of an archive repository, if there is one.
 pub(super) fn config(client: &Client) -> Result<Option<RepoConfig>, Error> {
     let key = layout::config();
     let found = client.get(&key).map_err(Error::bucket("reading", &key))?;
@@ -120,10 +121,10 @@ pub fn list_refs(client: &Client) -> Result<Vec<StoredRef>, Error> {
     Ok(read(client, &heads)?.0)
 }
 
-/// Keys in the place of a ref that hold none, and why.
+/// Keys in the place of refs that are not valid refs, and why.
 pub(super) type Broken = Vec<(String, &'static str)>;
 
-/// Reads refs that were listed; those that went meanwhile are left out.
+/// Reads refs that were listed, except those that were removed in the meantime.
 pub(super) fn read(client: &Client, heads: &[Entry]) -> Result<(Vec<StoredRef>, Broken), Error> {
     let (mut stored, mut broken) = (Vec::new(), Vec::new());
     let window = Window::new(client.clone());

@@ -1,7 +1,6 @@
-//! What the operator of a bucket does there: begin a cache, look at it, remove refs, check it.
+//! Commands of a bucket's operator: create a cache, look at it, remove refs, check it.
 //!
-//! Each command reads the bucket as it is, beside pushes; what a push changes meanwhile is seen or
-//! not.
+//! Each command reads the bucket while pushes run, and may or may not see their changes.
 
 mod fsck;
 mod look;

@@ -1,4 +1,4 @@
-//! Removes refs from a bucket, beside running pushes.
+//! Removes refs from a bucket while pushes run.
 
 use artifact_formats::{Checksum, RefName};
 
@@ -12,12 +12,12 @@ use crate::local::upkeep::remove::Removal;
 /// Removes refs, each only if it still holds the commit given with it. Their commits stay until a
 /// collection. The summary names the refs until it is made again.
 ///
-/// The names of refs that are gone, also before this, become free, and so do the directories that
-/// lead to no ref any more.
+/// This frees the names of the removed refs, of given refs that were already gone, and of the
+/// directories that no longer lead to any ref.
 ///
-/// Servers have no conditional removal that can be relied on: a push that sets one of these refs in
-/// the moment between the look at it and its removal loses it. In the same way, a push that begins
-/// a new ref at that moment may find its name free and not guard it.
+/// Servers have no reliable conditional removal: if a push sets one of these refs between the read
+/// and the removal, that ref is lost. In the same way, a push that creates a ref at that moment may
+/// leave it without a guard.
 pub fn remove_refs(
     client: &Client,
     wanted: &[(RefName, Option<Checksum>)],
@@ -40,7 +40,7 @@ pub fn remove_refs(
         };
         match removal {
             Removal::Removed(_) | Removal::RemovedOther => free(client, name, Some(key))?,
-            // A removal, or a push, that was interrupted may have left the guard.
+            // An interrupted removal or push may have left the guard.
             Removal::NotThere => free(client, name, None)?,
             Removal::Kept | Removal::LedTo(_) => {}
         }
@@ -49,7 +49,7 @@ pub fn remove_refs(
     Ok(removals)
 }
 
-/// Removes a ref, if it is there, and then the guards that it alone needed.
+/// Removes a ref, if it exists, and then the guards that only this ref needed.
 fn free(client: &Client, name: &RefName, head: Option<Key>) -> Result<(), Error> {
     let failed = || Error::bucket("removing", name);
     if let Some(head) = head {

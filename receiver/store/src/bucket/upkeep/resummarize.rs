@@ -1,4 +1,4 @@
-//! Makes the summary of a bucket again, from its refs.
+//! Rebuilds the summary of a bucket from its refs.
 
 use artifact_formats::Summary;
 
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::local::summary::MadeSummary;
 use crate::local::summary::config::SummaryConfig;
 
-/// Makes the summary from all refs, whatever the current one says, beside running pushes.
+/// Makes the summary from all refs, regardless of the current one, while pushes run.
 pub fn rebuild_summary(client: &Client, config: &SummaryConfig) -> Result<MadeSummary, Error> {
     let repo = look::config(client)?.ok_or(look::NO_CACHE)?;
     let key = layout::summary();
