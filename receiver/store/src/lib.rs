@@ -15,6 +15,7 @@ mod nowhere;
 pub mod policy;
 mod rails;
 mod seam;
+mod update;
 pub mod verify;
 
 pub use crate::error::Error;

@@ -11,6 +11,7 @@ use crate::bucket::push::update::Held;
 use crate::error::Error;
 use crate::local::StoreConfig;
 use crate::seam::Store;
+use crate::update::Value;
 
 /// A repository in a bucket: a cache for the pushes of one identity. Any number of these, on any
 /// machines, share a bucket.

@@ -32,6 +32,7 @@ use crate::error::Error;
 use crate::local::summary::build::{Built, Crowd, fit};
 use crate::local::summary::config::{SummaryConfig, SummaryMode};
 use crate::local::summary::facts::Facts;
+use crate::update::Value;
 
 /// The parts needed to make a summary.
 #[derive(Clone, Copy, Debug)]

@@ -22,13 +22,14 @@ use crate::bucket::push::bases::Bases;
 use crate::bucket::push::join::{join, name_push, refuse_conflicts};
 use crate::bucket::push::state::PushState;
 use crate::bucket::push::survey;
-use crate::bucket::push::update::{Held, Update, conflict};
+use crate::bucket::push::update::{Held, Update};
 use crate::bucket::push::work::Work;
 use crate::bucket::seam::{Answer, Found, Key, LIST_MAX, Request};
 use crate::bucket::window::Window;
 use crate::error::Error;
 use crate::local::StoreConfig;
 use crate::policy::Current;
+use crate::update::{Taken, Value, conflict};
 
 /// The values of the announced refs and of proposed bases.
 type Refs = BTreeMap<RefName, Held>;
@@ -52,7 +53,7 @@ pub(crate) fn announce(
         writer: None,
     };
     judge(&work, &mut state, announcement, &first.refs)?;
-    if state.accepted().next().is_some() {
+    if state.updates.accepted().next().is_some() {
         let id = name_push()?;
         let prepared = prepare(&mut work, &mut state, config, id, announcement, &first);
         if prepared.is_err() && !state.is_dry_run() {
@@ -81,7 +82,7 @@ fn prepare(
     refuse_conflicts(state);
     // A bucket that lost an object below one commit may have lost some below others, so the push
     // relies on none of them.
-    let candidates = match state.updates.iter().any(Update::heals) {
+    let candidates = match state.updates.all.iter().any(Update::heals) {
         true => Candidates::default(),
         false => candidates(state, announcement, first),
     };
@@ -164,35 +165,33 @@ fn judge(
     announcement: &Announcement,
     refs: &Refs,
 ) -> Result<(), Error> {
-    let mut taken = BTreeSet::new();
+    let mut taken = Taken::default();
     let whole = whole(work, state, announcement, refs)?;
     for wanted in &announcement.refs {
         let key = layout::head(&wanted.name);
         let held = refs.get(&wanted.name).cloned().unwrap_or(Held::Nothing);
         let commit = held.commit();
         let complete = commit.is_some_and(|held| held != wanted.commit || whole.contains(&held));
-        // `existing` needs the update in its place, so the verdict follows below.
-        let update = Update::announced(wanted, key, held, !complete);
-        state.updates.push(update);
-        let at = state.updates.len() - 1;
         let current = Current {
             commit,
             complete,
-            new: state.existing(work, at)?,
+            new: state.existing(work, wanted, commit == Some(wanted.commit))?,
         };
         let mut verdict = state.policy.judge_announced(wanted, current);
-        if state.updates[at].key.is_none() {
+        if key.is_none() {
             verdict = Verdict::Refused(conflict(&too_long()));
         }
         let name = wanted.name.as_str();
-        if verdict == Verdict::Accepted && is_in_the_way(name, &taken) {
-            let why = "the push sets another ref above or below it";
-            verdict = Verdict::Refused(conflict(why));
+        if verdict == Verdict::Accepted
+            && let Err(refusal) = taken.judge(name)
+        {
+            verdict = Verdict::Refused(refusal);
         }
         if verdict == Verdict::Accepted {
             taken.insert(name);
         }
-        state.updates[at].judge(verdict);
+        let update = Update::announced(wanted, key, held, verdict, !complete);
+        state.updates.all.push(update);
     }
     Ok(())
 }
@@ -278,10 +277,10 @@ fn candidates(state: &PushState, announcement: &Announcement, first: &First) -> 
     let proposed = announcement.bases.iter().take(MAX_BASES);
     let proposed = proposed.filter_map(|base| Some((layout::head(&base.name)?, Some(base.commit))));
     let held = |update: &&Update| update.held.commit().is_some();
-    let replaced = state.updates.iter().filter(held).take(MAX_BASES);
-    let replaced = replaced.filter_map(|update| Some((update.key.clone()?, None)));
+    let replaced = state.updates.all.iter().filter(held).take(MAX_BASES);
+    let replaced = replaced.filter_map(|update| Some((update.place.clone()?, None)));
     // A client that may not push to a directory must not learn the values of its refs.
-    let dirs: BTreeSet<_> = state
+    let dirs: BTreeSet<_> = (state.updates)
         .accepted()
         .filter_map(|update| update.wanted.name.parent())
         .collect();
@@ -341,19 +340,6 @@ fn too_long() -> String {
         "its name has more than {} bytes, for which object storage has no room",
         layout::REF_LEN_MAX
     )
-}
-
-/// Returns whether one of these names is above or below a name.
-fn is_in_the_way(name: &str, taken: &BTreeSet<&str>) -> bool {
-    let above = name
-        .match_indices('/')
-        .any(|(end, _)| name.get(..end).is_some_and(|above| taken.contains(above)));
-    let below = format!("{name}/");
-    above
-        || taken
-            .range(below.as_str()..)
-            .next()
-            .is_some_and(|next| next.starts_with(&below))
 }
 
 /// Directories of refs in which a push looks for neighbours.

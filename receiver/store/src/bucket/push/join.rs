@@ -11,10 +11,11 @@ use crate::bucket::lease::Membership;
 use crate::bucket::push::ask::{ask_all, found_at, get, listed};
 use crate::bucket::push::guards::{self, Taken, needed};
 use crate::bucket::push::state::PushState;
-use crate::bucket::push::update::{Held, Update, conflict};
+use crate::bucket::push::update::{Held, Update};
 use crate::bucket::push::work::{Work, Writer};
 use crate::bucket::seam::Request;
 use crate::error::Error;
+use crate::update::conflict;
 
 /// Chooses a random name for a push.
 pub(super) fn name_push() -> Result<SessionId, Error> {
@@ -33,7 +34,7 @@ pub(super) fn join(
 ) -> Result<Writer, Error> {
     let client = &work.client;
     let membership = Membership::new(client, id, identity);
-    let new: Vec<RefName> = state
+    let new: Vec<RefName> = (state.updates)
         .accepted()
         .filter_map(Update::new_name)
         .cloned()
@@ -84,7 +85,7 @@ pub(super) fn join(
 /// Refuses new refs whose names, or parts of them, have another use.
 pub(super) fn refuse_conflicts(state: &mut PushState) {
     let guards = std::mem::take(&mut state.guards);
-    for update in state.accepted_mut() {
+    for update in state.updates.accepted_mut() {
         if update.held == Held::Nothing
             && let Some(why) = guards.conflict(&update.wanted.name)
         {

@@ -83,7 +83,7 @@ impl BucketPush {
             spent: Vec::new(),
             keeper,
         };
-        if push.state.accepted().next().is_none() && !push.state.is_dry_run() {
+        if push.state.updates.accepted().next().is_none() && !push.state.is_dry_run() {
             // The client will leave now, without asking for the summary.
             push.mend_summary();
         }
@@ -100,7 +100,7 @@ impl BucketPush {
 
     fn update_summary(&mut self) -> Result<(), Error> {
         let held_back = self.work.held_back.lock();
-        let updates = self.state.updates.iter();
+        let updates = self.state.updates.all.iter();
         let current = updates.filter(|update| update.is_up_to_date() || update.is_set());
         let wanted = Pending::of(current.map(|update| {
             let content = held_back.commit(update.commit());
@@ -187,7 +187,7 @@ impl BucketPush {
     /// push need not publish: a client that sends history offers all of it each time.
     fn are_ancestors(&self, ids: &[ObjectId]) -> Result<Vec<bool>, Error> {
         let wanted = |id: &ObjectId| {
-            let mut updates = self.state.updates.iter();
+            let mut updates = self.state.updates.all.iter();
             self.state.depth > 0
                 && id.kind == ObjectKind::Commit
                 && !updates.any(|update| update.commit() == id.checksum)
@@ -244,7 +244,7 @@ impl Push for BucketPush {
         );
         check_detached(metadata).map_err(|source| Error::DetachedMalformed { commit, source })?;
         let checksum = Checksum::of(metadata);
-        if self.state.announces_other_detached(commit, checksum) {
+        if self.state.updates.announce_other_detached(commit, checksum) {
             return Err(Error::DetachedDiffers { commit });
         }
         let content = Bytes::copy_from_slice(metadata);
@@ -311,7 +311,7 @@ impl Drop for BucketPush {
         if !writer.is_in_doubt() {
             // R9.
             self.spent.push(layout::session(writer.membership.id()));
-            if !self.state.updates.iter().any(Update::is_set) {
+            if !self.state.updates.all.iter().any(Update::is_set) {
                 // The note names only refs that were never set.
                 self.spent.push(layout::pending(writer.membership.id()));
             }

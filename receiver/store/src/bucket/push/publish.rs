@@ -44,20 +44,21 @@ pub(crate) fn publish(work: &Work, state: &mut PushState) -> Result<Published, E
         return Ok(Published::Missing(missing));
     }
     state.published = true;
-    Ok(Published::Done(state.outcomes()))
+    Ok(Published::Done(state.updates.outcomes()))
 }
 
 /// Publishes the accepted updates; returns the objects missing for that.
 fn publish_accepted(work: &Work, state: &mut PushState) -> Result<Option<Vec<ObjectId>>, Error> {
     let mut is_looked_at = false;
     // Each round but the last settles an update, so that this ends.
-    while state.accepted().next().is_some() {
+    while state.updates.accepted().next().is_some() {
         work.keep_up()?;
         for (commit, parent) in work.held_back.lock().parents() {
             state.history.learn(commit, parent);
         }
         let unseen = state.judge_commits(work)?;
-        let commits = state.accepted_commits();
+        let commits: BTreeSet<_> = state.updates.accepted().map(Update::commit).collect();
+        let commits: Vec<_> = commits.into_iter().collect();
         if commits.is_empty() {
             break;
         }
@@ -69,7 +70,7 @@ fn publish_accepted(work: &Work, state: &mut PushState) -> Result<Option<Vec<Obj
         if !unseen.is_empty() {
             return Ok(Some(unseen.into_iter().collect()));
         }
-        if sent.is_empty() && state.settle_unchanged() {
+        if sent.is_empty() && state.updates.settle_unchanged() {
             continue;
         }
         check_detached(state)?;
@@ -143,11 +144,11 @@ fn walk_all(
 /// Checks that announced detached metadata was sent or is in the bucket; fails by fault of the
 /// peer.
 fn check_detached(state: &PushState) -> Result<(), Error> {
-    for update in state.accepted() {
+    for update in state.updates.accepted() {
         let commit = update.commit();
         let there = state.attached.get(&commit).map(|(checksum, _)| *checksum);
         if update.wanted.detached.is_some()
-            && !state.detached.contains_key(&commit)
+            && !state.updates.detached.contains_key(&commit)
             && there != update.wanted.detached
         {
             return Err(Error::DetachedMissing { commit });
@@ -228,6 +229,7 @@ fn list(work: &Work, commit: Checksum, parents: Vec<Checksum>) -> bytes::Bytes {
 fn put_note(work: &Work, state: &PushState) -> Result<(), Error> {
     let pending = Pending::of(
         state
+            .updates
             .accepted()
             .filter(|update| !update.is_held())
             .map(|update| {
@@ -251,16 +253,19 @@ fn put_note(work: &Work, state: &PushState) -> Result<(), Error> {
 fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
     let keys: Vec<Key> = state
         .updates
+        .all
         .iter()
-        .filter_map(|update| update.key.clone())
+        .filter_map(|update| update.place.clone())
         .collect();
     let signed = state
+        .updates
         .accepted()
         .filter(|update| update.wanted.detached.is_some());
     let signed: BTreeSet<_> = signed.map(Update::commit).collect();
     let mut requests: Vec<_> = keys.iter().map(get).collect();
     requests.extend(signed.iter().map(|commit| get(&layout::detached(*commit))));
     let new: Vec<_> = state
+        .updates
         .accepted()
         .filter_map(Update::new_name)
         .cloned()
@@ -291,14 +296,15 @@ fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
     let attached = &state.attached;
     let updates = state
         .updates
+        .all
         .iter_mut()
-        .filter(|update| update.key.is_some());
+        .filter(|update| update.place.is_some());
     for (update, now) in updates.zip(now) {
         let there = attached
             .get(&update.commit())
             .map(|(checksum, _)| *checksum);
         if update.is_accepted() {
-            confirmed &= update.confirm(now, there) && update.confirm_detached(there);
+            confirmed &= update.confirm(now, there) && update.judge_detached(there);
         } else {
             update.confirm_unchanged(&now);
         }

@@ -10,11 +10,12 @@ use artifact_formats::{Checksum, ObjectId};
 use crate::bucket::layout;
 use crate::bucket::push::ask::{ask_all, ask_once, get_all};
 use crate::bucket::push::state::{PushState, read_commit};
-use crate::bucket::push::update::{self, Held, Update, conflict, lost_race};
+use crate::bucket::push::update::{self, Held, Update};
 use crate::bucket::push::work::Work;
 use crate::bucket::random::Random;
 use crate::bucket::seam::{Answer, BucketError, Class, Condition, Request};
 use crate::error::Error;
+use crate::update::{Value, conflict, lost_race};
 
 /// Puts commits. Everything below them must be in the bucket (INV-2).
 pub(super) fn put_commits(work: &Work, sent: &[Checksum]) -> Result<(), Error> {
@@ -59,10 +60,11 @@ pub(super) fn put_commits(work: &Work, sent: &[Checksum]) -> Result<(), Error> {
 pub(super) fn guard(work: &Work, state: &mut PushState) -> Result<(), Error> {
     let mut guards = mem::take(&mut state.guards);
     let new = state
+        .updates
         .accepted()
         .filter(|update| update.held == Held::Nothing);
     let created = guards.create(&work.client, new.map(|update| &update.wanted.name));
-    for update in state.accepted_mut() {
+    for update in state.updates.accepted_mut() {
         if update.held == Held::Nothing
             && let Some(why) = guards.conflict(&update.wanted.name)
         {
@@ -78,18 +80,14 @@ pub(super) fn guard(work: &Work, state: &mut PushState) -> Result<(), Error> {
 pub(super) fn attach_detached(work: &Work, state: &mut PushState) -> Result<(), Error> {
     for turn in 0..TURNS {
         let mut wanted = BTreeMap::new();
-        for update in state
-            .updates
-            .iter_mut()
-            .filter(|update| update.is_accepted())
-        {
+        for update in state.updates.accepted_mut() {
             let commit = update.commit();
             let Some(announced) = update.wanted.detached else {
                 continue;
             };
             let there = state.attached.get(&commit);
             let checksum = there.map(|(checksum, _)| *checksum);
-            if checksum == Some(announced) || !update.confirm_detached(checksum) {
+            if checksum == Some(announced) || !update.judge_detached(checksum) {
                 continue;
             }
             let held_back = work.held_back.lock();
@@ -135,7 +133,11 @@ pub(super) fn attach_detached(work: &Work, state: &mut PushState) -> Result<(), 
 
 /// Sets refs by compare-and-swap.
 pub(super) fn set_refs(work: &Work, state: &mut PushState) -> Result<(), Error> {
-    for update in state.accepted_mut().filter(|update| update.is_held()) {
+    for update in state
+        .updates
+        .accepted_mut()
+        .filter(|update| update.is_held())
+    {
         update.set();
     }
     let mut random = Random::new();
@@ -143,13 +145,13 @@ pub(super) fn set_refs(work: &Work, state: &mut PushState) -> Result<(), Error> 
         pause(work, turn)?;
         let mut put = |update: &Update| {
             Some(Request::Put {
-                key: update.key.clone()?,
+                key: update.place.clone()?,
                 content: update::content(update.commit(), &mut random),
                 condition: update.held.condition(),
                 class: Class::Current,
             })
         };
-        let requests: Vec<_> = state.accepted().filter_map(&mut put).collect();
+        let requests: Vec<_> = state.updates.accepted().filter_map(&mut put).collect();
         if requests.is_empty() {
             return Ok(());
         }
@@ -160,8 +162,8 @@ pub(super) fn set_refs(work: &Work, state: &mut PushState) -> Result<(), Error> 
         writer.heard(&answers);
         let mut doubtful = Vec::new();
         let mut failed = None;
-        let updates = state.updates.iter_mut();
-        let updates = updates.filter(|update| update.is_accepted() && update.key.is_some());
+        let updates = state.updates.accepted_mut();
+        let updates = updates.filter(|update| update.place.is_some());
         for (update, answer) in updates.zip(answers) {
             match answer {
                 Ok(Answer::Stored(_)) => update.set(),
@@ -174,7 +176,7 @@ pub(super) fn set_refs(work: &Work, state: &mut PushState) -> Result<(), Error> 
         }
         let keys: Vec<_> = doubtful
             .iter()
-            .filter_map(|update| update.key.clone())
+            .filter_map(|update| update.place.clone())
             .collect();
         let found = get_all(&work.client, &keys)?;
         for (update, found) in doubtful.into_iter().zip(found) {
@@ -183,15 +185,14 @@ pub(super) fn set_refs(work: &Work, state: &mut PushState) -> Result<(), Error> 
                 // This push set it and the answer was lost, or another push set the same value.
                 update.set();
             } else if now != update.held {
-                update.held = now;
-                update.refuse(lost_race());
+                update.moved(now, false);
             }
         }
         if let Some(error) = failed {
             return Err(Error::bucket("setting", &"refs")(error));
         }
     }
-    match state.accepted().next() {
+    match state.updates.accepted().next() {
         Some(update) => Err(gave_up("setting", update.wanted.name.as_str())),
         None => Ok(()),
     }

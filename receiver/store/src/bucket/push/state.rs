@@ -1,9 +1,9 @@
 //! One push's announcement, and the decisions about it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
-use artifact_formats::{Checksum, Commit, ObjectId};
-use artifact_protocol::frame::{PushOptions, RefOutcome};
+use artifact_formats::{Checksum, ObjectId};
+use artifact_protocol::frame::{PushOptions, RefUpdate};
 use artifact_protocol::session::{Announcement, Opened};
 
 use crate::bucket::client::Client;
@@ -11,12 +11,13 @@ use crate::bucket::journal::Earlier;
 use crate::bucket::layout;
 use crate::bucket::push::guards::Guards;
 use crate::bucket::push::history::History;
-use crate::bucket::push::update::Update;
+use crate::bucket::push::update::Updates;
 use crate::bucket::push::work::Work;
 use crate::bucket::seam::Tag;
 use crate::error::Error;
 use crate::policy::new::New;
-use crate::policy::{self, Ancestry, Existing, Policy};
+use crate::policy::{Ancestry, Existing, Policy};
+use crate::update::{self, Reads};
 
 /// One push.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(crate) struct PushState {
     pub(crate) options: PushOptions,
     /// The collection of the repository.
     pub(crate) collection: Option<String>,
-    pub(crate) updates: Vec<Update>,
+    pub(crate) updates: Updates,
     pub(crate) guards: Guards,
     pub(crate) history: History,
     /// How many ancestors of each commit the client offers.
@@ -33,10 +34,7 @@ pub(crate) struct PushState {
     pub(crate) earlier: Earlier,
     /// Detached metadata in the bucket: checksum and tag, by commit.
     pub(crate) attached: HashMap<Checksum, (Checksum, Tag)>,
-    /// SHA-256 of the detached metadata that was sent, by commit.
-    pub(crate) detached: HashMap<Checksum, Checksum>,
-    // How many more signed commits may be read while refs are announced.
-    pub(crate) signed_reads: usize,
+    signed_reads: Reads,
     /// Whether the push was published, which happens only once.
     pub(crate) published: bool,
 }
@@ -54,14 +52,13 @@ impl PushState {
             policy: policy.clone(),
             options: announcement.options,
             collection: collection.map(str::to_owned),
-            updates: Vec::with_capacity(announcement.refs.len()),
+            updates: Updates::with_capacity(announcement.refs.len()),
             guards: Guards::default(),
             history: History::new(client, announcement.refs.len()),
             depth: depth.min(artifact_formats::limits::MAX_HISTORY_LEN),
             earlier: Earlier::default(),
             attached: HashMap::new(),
-            detached: HashMap::new(),
-            signed_reads: SIGNED_READS,
+            signed_reads: Reads::default(),
             published: false,
         }
     }
@@ -69,41 +66,13 @@ impl PushState {
     /// Returns the answer for the client.
     pub(crate) fn opened(&self, work: &Work) -> Opened {
         Opened {
-            refs: self.updates.iter().map(Update::ref_state).collect(),
+            refs: self.updates.states(),
             complete: work.bases.lock().commits(),
         }
     }
 
     pub(crate) fn is_dry_run(&self) -> bool {
         self.options.contains(PushOptions::DRY_RUN)
-    }
-
-    pub(crate) fn accepted(&self) -> impl Iterator<Item = &Update> {
-        self.updates.iter().filter(|update| update.is_accepted())
-    }
-
-    pub(crate) fn accepted_mut(&mut self) -> impl Iterator<Item = &mut Update> {
-        self.updates
-            .iter_mut()
-            .filter(|update| update.is_accepted())
-    }
-
-    /// Returns the distinct commits of the accepted updates.
-    pub(crate) fn accepted_commits(&self) -> Vec<Checksum> {
-        let commits: BTreeSet<_> = self.accepted().map(Update::commit).collect();
-        commits.into_iter().collect()
-    }
-
-    /// Returns whether the client announced different detached metadata for a commit.
-    pub(crate) fn announces_other_detached(&self, commit: Checksum, checksum: Checksum) -> bool {
-        let of_commit = |update: &&Update| update.commit() == commit;
-        let mut announced = self.updates.iter().filter(of_commit);
-        announced.any(|update| {
-            update
-                .wanted
-                .detached
-                .is_some_and(|other| other != checksum)
-        })
     }
 
     /// Notes detached metadata that was sent. Metadata that was not announced, as clients of the
@@ -115,9 +84,9 @@ impl PushState {
         commit: Checksum,
         checksum: Checksum,
     ) -> Result<(), Error> {
-        self.detached.insert(commit, checksum);
-        for at in 0..self.updates.len() {
-            let update = &mut self.updates[at];
+        self.updates.detached.insert(commit, checksum);
+        for at in 0..self.updates.all.len() {
+            let update = &mut self.updates.all[at];
             if update.commit() != commit || update.wanted.detached.is_some() {
                 continue;
             }
@@ -125,13 +94,13 @@ impl PushState {
             if !update.is_up_to_date() {
                 continue;
             }
+            let (wanted, is_held) = (update.wanted.clone(), update.is_held());
             self.look_at_detached(&work.client, commit)?;
-            let existing = self.existing(work, at)?;
-            let update = &mut self.updates[at];
+            let existing = self.existing(work, &wanted, is_held)?;
             let changed = existing.filter(|existing| existing.detached != Some(checksum));
             let judged =
-                changed.map(|existing| self.policy.judge_detached(&update.wanted, Some(&existing)));
-            update.learn_detached(judged);
+                changed.map(|existing| self.policy.judge_detached(&wanted, Some(&existing)));
+            self.updates.all[at].learn_detached(judged);
         }
         Ok(())
     }
@@ -155,41 +124,32 @@ impl PushState {
     }
 
     /// Returns the parts of an announced commit that the bucket has, if its detached metadata must
-    /// be compared. Reads the bindings of at most [`SIGNED_READS`] commits.
-    pub(crate) fn existing(&mut self, work: &Work, at: usize) -> Result<Option<Existing>, Error> {
-        let update = &self.updates[at];
-        let Some(announced) = update.wanted.detached else {
+    /// be compared. Reads the commit's bindings at most as often as [`Reads`] allows.
+    pub(crate) fn existing(
+        &mut self,
+        work: &Work,
+        wanted: &RefUpdate,
+        is_held: bool,
+    ) -> Result<Option<Existing>, Error> {
+        let Some(announced) = wanted.detached else {
             return Ok(None);
         };
-        let commit = update.commit();
-        let detached = self.attached.get(&commit).map(|(checksum, _)| *checksum);
-        if detached.is_none() && !update.is_held() {
+        let detached = self.attached.get(&wanted.commit).map(|there| there.0);
+        if detached.is_none() && !is_held {
             return Ok(None);
         }
-        let mut bound = None;
-        let differs = detached.is_some_and(|there| there != announced) && self.signed_reads > 0;
-        self.signed_reads -= usize::from(differs);
-        if differs
-            && let Some(content) = read_commit(work, commit)?
-            && let Ok(commit) = Commit::parse(&content)
-        {
-            bound = Some(commit.ref_bindings.unwrap_or_default());
-        }
-        Ok(Some(Existing { detached, bound }))
+        let read = || read_commit(work, wanted.commit);
+        update::existing(detached, announced, &mut self.signed_reads, read).map(Some)
     }
 
     /// Judges the accepted updates by their commits. Returns the commits that are missing, whose
     /// updates stay unchanged.
     pub(crate) fn judge_commits(&mut self, work: &Work) -> Result<BTreeSet<ObjectId>, Error> {
-        let aliases = self.aliases();
         let (policy, options, history) = (&self.policy, self.options, &mut self.history);
+        let aliases = self.updates.aliases(options);
         let mut unseen = BTreeSet::new();
-        let accepted = self.updates.iter_mut();
-        let mut accepted: Vec<_> = accepted.filter(|update| update.is_accepted()).collect();
-        // Thousands of refs may be set to one commit of megabytes, which is read only once.
-        accepted.sort_by_key(|update| update.wanted.commit);
         let mut read: Option<(Checksum, Option<New>)> = None;
-        for update in accepted {
+        for update in self.updates.accepted_by_commit() {
             let commit = update.commit();
             if read.as_ref().is_none_or(|(last, _)| *last != commit) {
                 let is_alias = |name: &str| aliases.contains(&(commit, name.to_owned()));
@@ -204,58 +164,17 @@ impl PushState {
                 unseen.insert(ObjectId::commit(commit));
                 continue;
             };
-            let replaced = update.held.commit().filter(|_| !update.is_held());
-            let ancestry = match replaced {
+            let ancestry = match update.replaced() {
                 Some(current) => history.ancestry(new.parent(), current)?,
                 None => Ancestry::Nothing,
             };
-            let wanted = &update.wanted;
-            if wanted.detached.is_some() {
-                update.signer = policy.judge_signer(wanted, new.is_of(policy));
-            }
-            let bound = new.as_bound_to(&wanted.name);
-            let judged = policy::judge_collection(self.collection.as_deref(), bound)
-                .and_then(|()| policy.judge_commit(wanted, bound, ancestry, options));
-            let there = self.attached.get(&commit).map(|(checksum, _)| *checksum);
-            match judged {
-                Ok(()) => _ = update.confirm_detached(there),
-                Err(refusal) => update.refuse(refusal),
+            let collection = self.collection.as_deref();
+            if update.judge_commit(policy, options, collection, new, ancestry) {
+                let there = self.attached.get(&commit).map(|there| there.0);
+                update.judge_detached(there);
             }
         }
         Ok(unseen)
-    }
-
-    /// Returns the pairs of commits and names in this push, if the client gives one commit several
-    /// names.
-    fn aliases(&self) -> HashSet<(Checksum, String)> {
-        if !self.options.contains(PushOptions::ALIASES) {
-            return HashSet::new();
-        }
-        let updates = self.updates.iter().map(|update| &update.wanted);
-        updates
-            .map(|update| (update.commit, update.name.to_string()))
-            .collect()
-    }
-
-    /// Settles updates whose refs hold their commits and that brought no detached metadata; returns
-    /// whether there were any.
-    pub(crate) fn settle_unchanged(&mut self) -> bool {
-        let mut settled = false;
-        for update in &mut self.updates {
-            if update.is_accepted()
-                && update.is_held()
-                && !self.detached.contains_key(&update.commit())
-            {
-                update.settle();
-                settled = true;
-            }
-        }
-        settled
-    }
-
-    /// Returns the outcome of each update once the accepted ones are done.
-    pub(crate) fn outcomes(&self) -> Vec<RefOutcome> {
-        self.updates.iter().map(Update::outcome).collect()
     }
 }
 
@@ -272,6 +191,3 @@ pub(crate) fn read_commit(work: &Work, commit: Checksum) -> Result<Option<bytes:
     let content = found.map(|found| found.content);
     Ok(content.filter(|content| Checksum::of(content) == commit))
 }
-
-/// The most reads of signed commits: a client names a commit of up to 10 MiB in 100 bytes.
-const SIGNED_READS: usize = 16;

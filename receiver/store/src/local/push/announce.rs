@@ -13,13 +13,14 @@ use crate::local::disk::{Fs, if_there};
 use crate::local::push::bases::Bases;
 use crate::local::push::pusher::Pusher;
 use crate::local::push::state::{PushState, existing};
-use crate::local::push::update::{Update, conflict, too_many_refs};
+use crate::local::push::update::{Update, too_many_refs};
 use crate::local::push::workspace::Workspace;
 use crate::local::repository::objects::DetachedSums;
 use crate::local::repository::refs::{self, Held};
 use crate::local::repository::{Repo, listing, objects};
 use crate::local::terms::Terms;
 use crate::policy::Current;
+use crate::update::{Taken, conflict};
 
 /// Looks up the announced refs and judges them.
 ///
@@ -35,7 +36,7 @@ pub(crate) fn announce<F: Fs>(
         fs,
         repo: &work.repo,
         state: PushState::new(terms, pusher, announcement),
-        taken: BTreeSet::new(),
+        taken: Taken::default(),
         sums: DetachedSums::default(),
         bases_max: 0,
     };
@@ -51,11 +52,11 @@ pub(crate) fn announce<F: Fs>(
     opening.bases_max = opening.state.bases.len() + MAX_BASES;
     for wanted in &announcement.refs {
         let update = opening.judge(wanted)?;
-        opening.state.updates.push(update);
+        opening.state.updates.all.push(update);
     }
     opening.find_new_dirs()?;
     opening.state.check_objects(work, 0)?;
-    if opening.state.updates.iter().any(Update::heals) {
+    if opening.state.updates.all.iter().any(Update::heals) {
         // A server that lost an object below one commit may have lost some below others: everything
         // is verified.
         opening.state.bases = Bases::default();
@@ -70,8 +71,7 @@ struct Opening<'a, F: Fs> {
     fs: &'a F,
     repo: &'a Repo<F>,
     state: PushState,
-    /// The names of accepted updates.
-    taken: BTreeSet<&'a str>,
+    taken: Taken<'a>,
     sums: DetachedSums,
     /// The largest number of commits to collect.
     bases_max: usize,
@@ -107,9 +107,10 @@ impl<'a, F: Fs> Opening<'a, F> {
                 self.state.policy.judge_announced(wanted, current)
             }
         };
-        if verdict == Verdict::Accepted && is_in_the_way(name.as_str(), &self.taken) {
-            let why = "the push sets another ref above or below it";
-            verdict = Verdict::Refused(conflict(why));
+        if verdict == Verdict::Accepted
+            && let Err(refusal) = self.taken.judge(name.as_str())
+        {
+            verdict = Verdict::Refused(refusal);
         }
         if verdict == Verdict::Accepted
             && held == Held::Nothing
@@ -128,8 +129,13 @@ impl<'a, F: Fs> Opening<'a, F> {
     fn find_new_dirs(&mut self) -> Result<(), Error> {
         let mut there = BTreeSet::from([RepoPath::refs(), RepoPath::heads()]);
         let mut new = BTreeSet::new();
-        for update in self.state.accepted().filter(|a| a.held == Held::Nothing) {
-            let mut dir = update.path.parent();
+        for update in self
+            .state
+            .updates
+            .accepted()
+            .filter(|a| a.held == Held::Nothing)
+        {
+            let mut dir = update.place.parent();
             while !there.contains(&dir) && !new.contains(&dir) {
                 let stat = if_there(self.fs.stat(&dir));
                 let is_there = stat.map_err(Error::io("looking at", &dir))?.is_some();
@@ -156,7 +162,7 @@ impl<'a, F: Fs> Opening<'a, F> {
         let fs = self.fs;
         let heads = RepoPath::heads();
         let mut searched = BTreeSet::new();
-        for update in &self.state.updates {
+        for update in &self.state.updates.all {
             let Some(parent) = update.wanted.name.parent() else {
                 continue;
             };
@@ -178,17 +184,4 @@ impl<'a, F: Fs> Opening<'a, F> {
         }
         Ok(())
     }
-}
-
-/// Returns whether one of these names is above or below a name.
-fn is_in_the_way(name: &str, taken: &BTreeSet<&str>) -> bool {
-    let above = name
-        .match_indices('/')
-        .any(|(end, _)| name.get(..end).is_some_and(|above| taken.contains(above)));
-    let below = format!("{name}/");
-    above
-        || taken
-            .range(below.as_str()..)
-            .next()
-            .is_some_and(|next| next.starts_with(&below))
 }

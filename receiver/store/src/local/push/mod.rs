@@ -63,7 +63,7 @@ impl<F: Fs> LocalPush<F> {
         let identity = pusher.identity;
         let state = announce::announce(&work, terms, pusher, announcement)?;
         let opened = state.opened();
-        let accepts = state.accepted().next().is_some();
+        let accepts = state.updates.accepted().next().is_some();
         // A client without an accepted update leaves now, and takes nobody's place.
         let place = match &state.terms {
             Terms::Cache { places, .. } if accepts => {
@@ -160,7 +160,7 @@ impl<F: Fs> Push for LocalPush<F> {
     fn stage_detached(&mut self, commit: Checksum, metadata: &[u8]) -> Result<(), Error> {
         check_detached(metadata).map_err(|source| Error::DetachedMalformed { commit, source })?;
         let checksum = objects::checksum(metadata);
-        if self.state.announces_other_detached(commit, checksum) {
+        if self.state.updates.announce_other_detached(commit, checksum) {
             return Err(Error::DetachedDiffers { commit });
         }
         self.work.receive(metadata.len(), 1)?;

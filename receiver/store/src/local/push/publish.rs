@@ -23,11 +23,12 @@ use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, LockMode, if_there, make_dir, sync_dirs};
 use crate::local::push::closure::{self, Closure, Reached};
 use crate::local::push::state::PushState;
-use crate::local::push::update::{Update, conflict, lost_race, too_many_refs};
+use crate::local::push::update::{Update, too_many_refs};
 use crate::local::push::workspace::Workspace;
 use crate::local::repository::objects::DetachedSums;
 use crate::local::repository::refs::{self, Held, ParentDirs};
 use crate::local::repository::{held, pulled};
+use crate::update::{conflict, lost_race};
 
 /// Publishes the accepted updates of a push, or returns the missing objects and changes nothing.
 pub(crate) fn publish<F: Fs>(
@@ -48,7 +49,7 @@ pub(crate) fn publish<F: Fs>(
     state.published = true;
     state.objects = work.staging.len() + state.bases.beneath();
     work.staging.publish();
-    Ok(Published::Done(state.outcomes()))
+    Ok(Published::Done(state.updates.outcomes()))
 }
 
 /// Publishes the accepted updates; returns the objects missing for that.
@@ -59,9 +60,9 @@ fn publish_accepted<F: Fs>(
     let mut unseen = state.judge_commits(work)?;
     state.bases.doubt(&work.staging);
     // Each round but the last settles an update or loses a base, so that this ends.
-    while state.accepted().next().is_some() {
+    while state.updates.accepted().next().is_some() {
         // 1. Everything is here.
-        let commits: Vec<_> = state.accepted().map(Update::commit).collect();
+        let commits: Vec<_> = state.updates.accepted().map(Update::commit).collect();
         let depth = state.ancestors.depth();
         let reached = match closure::walk(work, &mut state.bases, &commits, depth)? {
             Closure::Complete(reached) => reached,
@@ -76,7 +77,7 @@ fn publish_accepted<F: Fs>(
             }
             continue;
         }
-        if reached.is_empty() && state.settle_unchanged() {
+        if reached.is_empty() && state.updates.settle_unchanged() {
             continue;
         }
         check_detached(work, state)?;
@@ -105,10 +106,10 @@ fn publish_accepted<F: Fs>(
 /// Checks that announced detached metadata is here; if not, its announcer is at fault.
 fn check_detached<F: Fs>(work: &Workspace<F>, state: &PushState) -> Result<(), Error> {
     let mut sums = DetachedSums::default();
-    for update in state.accepted() {
+    for update in state.updates.accepted() {
         let commit = update.wanted.commit;
         if update.wanted.detached.is_some()
-            && !state.detached.contains_key(&commit)
+            && !state.updates.detached.contains_key(&commit)
             && sums.of(work.fs(), commit)? != update.wanted.detached
         {
             return Err(Error::DetachedMissing { commit });
@@ -124,7 +125,7 @@ fn stage_refs<F: Fs>(
     state: &PushState,
 ) -> Result<HashMap<RefName, RepoPath>, Error> {
     let mut files = HashMap::new();
-    for update in state.accepted().filter(|update| !update.is_held()) {
+    for update in state.updates.accepted().filter(|update| !update.is_held()) {
         let file = work
             .staging
             .put_temporary(&refs::content(update.commit()))?;
@@ -190,7 +191,7 @@ fn set_refs<F: Fs>(
     };
     let mut parents = ParentDirs::default();
     let mut sums = DetachedSums::default();
-    for update in state.accepted_mut() {
+    for update in state.updates.accepted_mut() {
         if !update.confirm(fs, &mut sums)? || !update.confirm_detached(fs, &mut sums)? {
             continue;
         }
@@ -201,7 +202,7 @@ fn set_refs<F: Fs>(
             update.refuse(too_many_refs(account));
             continue;
         }
-        if let Some(why) = parents.prepare(fs, &update.path)? {
+        if let Some(why) = parents.prepare(fs, &update.place)? {
             update.refuse(conflict(why));
         }
     }
@@ -211,22 +212,22 @@ fn set_refs<F: Fs>(
     attach_detached(work, state, sums)?;
     let mut sums = DetachedSums::default();
     let mut set = Vec::new();
-    for update in state.accepted_mut() {
+    for update in state.updates.accepted_mut() {
         // Programs that take no lock of ours may have moved it meanwhile.
         if !update.confirm(fs, &mut sums)? {
             continue;
         }
         if let Some(file) = files.get(&update.wanted.name) {
-            refs::put(fs, &update.path, file)?;
-            set.push(update.path.clone());
+            refs::put(fs, &update.place, file)?;
+            set.push(update.place.clone());
         }
     }
     refs::made_durable(fs, set.iter())?;
     if state.terms.is_own() {
-        let set = state.accepted().map(|update| &update.wanted);
+        let set = state.updates.accepted().map(|update| &update.wanted);
         set.for_each(|set| pulled::note(fs, &work.staging, &set.name, set.commit));
     }
-    state.accepted_mut().for_each(Update::set);
+    state.updates.accepted_mut().for_each(Update::set);
     drop(lock);
     Ok(())
 }
@@ -242,8 +243,8 @@ fn attach_detached<F: Fs>(
     let fs = work.fs();
     let mut fan_out = FanOut::new(fs);
     let mut attached = HashSet::new();
-    let staged = mem::take(&mut state.detached);
-    for update in state.accepted_mut() {
+    let staged = mem::take(&mut state.updates.detached);
+    for update in state.updates.accepted_mut() {
         let commit = update.wanted.commit;
         let Some(wanted) = update.wanted.detached else {
             continue;
@@ -264,14 +265,14 @@ fn attach_detached<F: Fs>(
             update.refuse(lost_race());
         }
     }
-    state.detached = staged;
+    state.updates.detached = staged;
     fan_out.sync()
 }
 
 /// Makes sure that refs which were up to date still are, durably.
 fn confirm_unchanged<F: Fs>(work: &Workspace<F>, state: &mut PushState) -> Result<(), Error> {
     let fs = work.fs();
-    for update in &mut state.updates {
+    for update in &mut state.updates.all {
         update.confirm_unchanged(fs)?;
     }
     state.sync_up_to_date(fs)

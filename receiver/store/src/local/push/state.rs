@@ -1,9 +1,9 @@
 //! One push's announcement, and the decisions about it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
-use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName};
-use artifact_protocol::frame::{PushOptions, RefOutcome, RefUpdate};
+use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
+use artifact_protocol::frame::{PushOptions, RefUpdate};
 use artifact_protocol::session::{Announcement, Opened};
 
 use crate::error::Error;
@@ -17,14 +17,15 @@ use crate::local::push::history::{History, read_new};
 use crate::local::push::pullable::Pullable;
 use crate::local::push::pusher::Pusher;
 use crate::local::push::resume::Resume;
-use crate::local::push::update::Update;
+use crate::local::push::update::{Update, Updates};
 use crate::local::push::workspace::Workspace;
 use crate::local::repository::account::Account;
 use crate::local::repository::objects::DetachedSums;
 use crate::local::repository::{Repo, objects, pulled, refs};
 use crate::local::terms::Terms;
 use crate::policy::new::New;
-use crate::policy::{self, Ancestry, Existing, Policy};
+use crate::policy::{Ancestry, Existing, Policy};
+use crate::update::{self, Reads};
 
 /// One push.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub(crate) struct PushState {
     pub(crate) policy: Policy,
     pub(crate) options: PushOptions,
     pub(crate) terms: Terms,
-    pub(crate) updates: Vec<Update>,
+    pub(crate) updates: Updates,
     pub(crate) bases: Bases,
     pub(crate) ancestors: Ancestors,
     // The identity's refs so far, if their number is limited.
@@ -40,13 +41,9 @@ pub(crate) struct PushState {
     // Missing directories that its refs need.
     pub(crate) new_dirs: BTreeSet<RepoPath>,
     resume: Resume,
-    // How many more signed commits may be read while refs are announced: other commits with foreign
-    // signatures are judged at publication, each once.
-    pub(super) signed_reads: usize,
+    pub(super) signed_reads: Reads,
     history: History,
     pub(super) glance: Glance,
-    /// SHA-256 of the detached metadata that is staged, by commit.
-    pub(crate) detached: HashMap<Checksum, Checksum>,
     /// Whether it was published, which happens only once.
     pub(crate) published: bool,
     /// The number of objects staged or below bases, once published: the commits reach no more.
@@ -61,15 +58,14 @@ impl PushState {
             account: pusher.account,
             options: terms.options(announcement.options),
             terms,
-            updates: Vec::with_capacity(announcement.refs.len()),
+            updates: Updates::with_capacity(announcement.refs.len()),
             bases: Bases::default(),
             ancestors: Ancestors::new(announcement.history),
             new_dirs: BTreeSet::new(),
             resume: Resume::default(),
-            signed_reads: SIGNED_READS,
+            signed_reads: Reads::default(),
             history: History::new(announcement.refs.len()),
             glance: Glance::default(),
-            detached: HashMap::new(),
             published: false,
             objects: 0,
         }
@@ -78,7 +74,7 @@ impl PushState {
     /// Returns the answer for the client.
     pub(crate) fn opened(&self) -> Opened {
         Opened {
-            refs: self.updates.iter().map(Update::ref_state).collect(),
+            refs: self.updates.states(),
             complete: self.bases.commits(),
         }
     }
@@ -117,9 +113,9 @@ impl PushState {
         commit: Checksum,
         checksum: Checksum,
     ) -> Result<(), Error> {
-        self.detached.insert(commit, checksum);
+        self.updates.detached.insert(commit, checksum);
         let mut sums = DetachedSums::default();
-        for update in &mut self.updates {
+        for update in &mut self.updates.all {
             if update.commit() != commit || update.wanted.detached.is_some() {
                 continue;
             }
@@ -136,18 +132,6 @@ impl PushState {
         Ok(())
     }
 
-    /// Returns whether different detached metadata were announced for a commit.
-    pub(crate) fn announces_other_detached(&self, commit: Checksum, checksum: Checksum) -> bool {
-        let of_commit = |update: &&Update| update.commit() == commit;
-        let mut announced = self.updates.iter().filter(of_commit);
-        announced.any(|update| {
-            update
-                .wanted
-                .detached
-                .is_some_and(|other| other != checksum)
-        })
-    }
-
     /// Judges the accepted updates by their commits. An update whose commit is missing stays
     /// unchanged; returns these commits.
     pub(crate) fn judge_commits<F: Fs>(
@@ -155,26 +139,25 @@ impl PushState {
         work: &Workspace<F>,
     ) -> Result<BTreeSet<ObjectId>, Error> {
         let (terms, policy, options) = (&self.terms, &self.policy, self.options);
-        let aliases = self.aliases();
+        let aliases = self.updates.aliases(options);
+        // Of a repository of one's own, only those who pull from it need to know.
+        let collection = work.repo.config.collection_id.as_deref();
+        let collection = collection.filter(|_| !terms.is_own());
         let mut unseen = BTreeSet::new();
-        let accepted = self.updates.iter_mut();
-        let mut accepted: Vec<_> = accepted.filter(|update| update.is_accepted()).collect();
-        // Thousands of refs may be set to one commit of megabytes: it is read once.
-        accepted.sort_by_key(|update| update.wanted.commit);
         let mut read: Option<(Checksum, Option<New>)> = None;
         let mut pullable = Pullable::default();
         let mut sums = DetachedSums::default();
-        for update in accepted {
-            let new = update.wanted.commit;
-            if read.as_ref().is_none_or(|(commit, _)| *commit != new) {
-                let is_alias = |name: &str| aliases.contains(&(new, name.to_owned()));
-                read = Some((new, read_new(work, new, is_alias)?));
+        for update in self.updates.accepted_by_commit() {
+            let commit = update.commit();
+            if read.as_ref().is_none_or(|(last, _)| *last != commit) {
+                let is_alias = |name: &str| aliases.contains(&(commit, name.to_owned()));
+                read = Some((commit, read_new(work, commit, is_alias)?));
             }
-            let Some((_, Some(commit))) = &mut read else {
-                unseen.insert(ObjectId::new(ObjectKind::Commit, new));
+            let Some((_, Some(new))) = &mut read else {
+                unseen.insert(ObjectId::new(ObjectKind::Commit, commit));
                 continue;
             };
-            let parent = commit.parent();
+            let parent = new.parent();
             let ancestry = ancestry(work, terms, &mut self.history, update, parent)?;
             if let Some(parent) = parent.filter(|_| !work.adopts)
                 && !pullable.has(work, policy, &mut self.history, update, parent)?
@@ -182,35 +165,13 @@ impl PushState {
                 update.refuse(policy.refuse_parent(parent));
                 continue;
             }
-            let wanted = &update.wanted;
-            if wanted.detached.is_some() {
-                update.signer = policy.judge_signer(wanted, commit.is_of(policy));
-            }
-            // Of a repository of one's own, only those who pull from it need to know.
-            let collection = work.repo.config.collection_id.as_deref();
-            let collection = collection.filter(|_| !terms.is_own());
-            let commit = commit.as_bound_to(&wanted.name);
-            let judged = policy::judge_collection(collection, commit)
-                .and_then(|()| policy.judge_commit(wanted, commit, ancestry, options));
-            // Another push may have signed it since the announcement. Refs are not locked yet, but
-            // an update refused now needs no sync.
-            match judged {
-                Ok(()) => drop(update.confirm_detached(work.fs(), &mut sums)?),
-                Err(refusal) => update.refuse(refusal),
+            if update.judge_commit(policy, options, collection, new, ancestry) {
+                // Another push may have signed it since the announcement. Refs are not locked yet,
+                // but an update refused now needs no sync.
+                update.confirm_detached(work.fs(), &mut sums)?;
             }
         }
         Ok(unseen)
-    }
-
-    /// Returns the names that one commit is to have together, if the client may give it several.
-    fn aliases(&self) -> HashSet<(Checksum, String)> {
-        if !self.options.contains(PushOptions::ALIASES) {
-            return HashSet::new();
-        }
-        let updates = self.updates.iter().map(|update| &update.wanted);
-        updates
-            .map(|update| (update.commit, update.name.to_string()))
-            .collect()
     }
 
     /// Refuses the accepted updates whose refs no longer hold the value the client was told;
@@ -218,7 +179,7 @@ impl PushState {
     pub(crate) fn confirm_refs<F: Fs>(&mut self, fs: &F) -> Result<bool, Error> {
         let mut confirmed = true;
         let mut sums = DetachedSums::default();
-        for update in self.accepted_mut() {
+        for update in self.updates.accepted_mut() {
             confirmed &= update.confirm(fs, &mut sums)?;
         }
         Ok(confirmed)
@@ -227,18 +188,9 @@ impl PushState {
     /// Makes the values of up-to-date refs durable: the session that set them may not have, and the
     /// client will not push again.
     pub(crate) fn sync_up_to_date<F: Fs>(&self, fs: &F) -> Result<(), Error> {
-        let updates = self.updates.iter().filter(|update| update.is_up_to_date());
-        refs::sync(fs, updates.map(|update| &update.path))
-    }
-
-    pub(crate) fn accepted(&self) -> impl Iterator<Item = &Update> {
-        self.updates.iter().filter(|update| update.is_accepted())
-    }
-
-    pub(crate) fn accepted_mut(&mut self) -> impl Iterator<Item = &mut Update> {
-        self.updates
-            .iter_mut()
-            .filter(|update| update.is_accepted())
+        let updates = &self.updates.all;
+        let updates = updates.iter().filter(|update| update.is_up_to_date());
+        refs::sync(fs, updates.map(|update| &update.place))
     }
 
     /// Answers whether the server has an object: alone if nothing can be below it, otherwise with
@@ -263,26 +215,10 @@ impl PushState {
         }
     }
 
-    /// Settles updates whose refs hold their commits and for which no object came; returns whether
-    /// there were any.
-    pub(crate) fn settle_unchanged(&mut self) -> bool {
-        let mut settled = false;
-        for update in &mut self.updates {
-            if update.is_accepted()
-                && update.is_held()
-                && !self.detached.contains_key(&update.commit())
-            {
-                update.settle();
-                settled = true;
-            }
-        }
-        settled
-    }
-
     /// Returns the refs with the announced values: those this push set, and those that held them
     /// before, since the session that set them may have died before the summary.
     pub(crate) fn current_refs(&self) -> impl Iterator<Item = (&RefName, Checksum)> {
-        self.updates
+        (self.updates.all)
             .iter()
             .filter(|update| update.is_up_to_date() || update.is_set())
             .map(|update| (&update.wanted.name, update.commit()))
@@ -290,13 +226,8 @@ impl PushState {
 
     /// Returns the commits of the refs that were set.
     pub(crate) fn set_commits(&self) -> impl Iterator<Item = Checksum> {
-        let set = self.updates.iter().filter(|update| update.is_set());
+        let set = self.updates.all.iter().filter(|update| update.is_set());
         set.map(Update::commit)
-    }
-
-    /// Says what became of each update once the accepted ones are done.
-    pub(crate) fn outcomes(&self) -> Vec<RefOutcome> {
-        self.updates.iter().map(Update::outcome).collect()
     }
 }
 
@@ -308,8 +239,7 @@ fn ancestry<F: Fs>(
     update: &Update,
     parent: Option<Checksum>,
 ) -> Result<Ancestry, Error> {
-    let replaced = update.held.commit().filter(|_| !update.is_held());
-    let Some(current) = replaced else {
+    let Some(current) = update.replaced() else {
         return Ok(Ancestry::Nothing);
     };
     // What a pull has set is nobody's work.
@@ -321,11 +251,11 @@ fn ancestry<F: Fs>(
 
 /// Looks up an announced commit, if its detached metadata are to be compared. These count together
 /// with the rest of the commit that exists, or alone: `fsck` marks a commit partial, `prune` and
-/// other programs may leave its metadata behind. Its bindings are read up to `reads` times.
+/// other programs may leave its metadata behind. Its bindings are read at most as often as `reads` allows.
 pub(super) fn existing<F: Fs>(
     fs: &F,
     wanted: &RefUpdate,
-    reads: &mut usize,
+    reads: &mut Reads,
     sums: &mut DetachedSums,
 ) -> Result<Option<Existing>, Error> {
     let Some(announced) = wanted.detached else {
@@ -336,17 +266,6 @@ pub(super) fn existing<F: Fs>(
     if detached.is_none() && !objects::is_there(fs, &RepoPath::object(&id))? {
         return Ok(None);
     }
-    let mut bound = None;
-    let differs = detached.is_some_and(|there| there != announced) && *reads > 0;
-    *reads -= usize::from(differs);
-    if differs
-        && let Some(content) = objects::read_metadata(fs, id)?
-        && let Ok(commit) = Commit::parse(&content)
-    {
-        bound = Some(commit.ref_bindings.unwrap_or_default());
-    }
-    Ok(Some(Existing { detached, bound }))
+    let read = || objects::read_metadata(fs, id);
+    update::existing(detached, announced, reads, read).map(Some)
 }
-
-/// Reads of commits of up to 10 MiB, each of which a client names in 100 bytes.
-const SIGNED_READS: usize = 16;

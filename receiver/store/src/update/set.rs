@@ -1,0 +1,91 @@
+//! All updates of one push.
+
+use std::collections::{HashMap, HashSet};
+
+use artifact_formats::Checksum;
+use artifact_protocol::frame::{PushOptions, RefOutcome, RefState};
+
+use crate::update::{Update, Value};
+
+/// All updates of one push, in the order of the announcement.
+#[derive(Debug)]
+pub(crate) struct Updates<P, V> {
+    pub(crate) all: Vec<Update<P, V>>,
+    /// SHA-256 of the detached metadata that came, by commit.
+    pub(crate) detached: HashMap<Checksum, Checksum>,
+}
+
+impl<P, V: Value> Updates<P, V> {
+    /// Begins without any.
+    pub(crate) fn with_capacity(refs: usize) -> Self {
+        Self {
+            all: Vec::with_capacity(refs),
+            detached: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn accepted(&self) -> impl Iterator<Item = &Update<P, V>> {
+        self.all.iter().filter(|update| update.is_accepted())
+    }
+
+    pub(crate) fn accepted_mut(&mut self) -> impl Iterator<Item = &mut Update<P, V>> {
+        self.all.iter_mut().filter(|update| update.is_accepted())
+    }
+
+    /// Returns the accepted ones, those of one commit next to each other: thousands of refs may be
+    /// set to one commit of megabytes, which then is read once.
+    pub(crate) fn accepted_by_commit(&mut self) -> Vec<&mut Update<P, V>> {
+        let mut accepted: Vec<_> = self.accepted_mut().collect();
+        accepted.sort_by_key(|update| update.commit());
+        accepted
+    }
+
+    /// Returns whether different detached metadata were announced for a commit.
+    pub(crate) fn announce_other_detached(&self, commit: Checksum, checksum: Checksum) -> bool {
+        let of_commit = |update: &&Update<P, V>| update.commit() == commit;
+        let mut announced = self.all.iter().filter(of_commit);
+        announced.any(|update| {
+            update
+                .wanted
+                .detached
+                .is_some_and(|other| other != checksum)
+        })
+    }
+
+    /// Returns the names that one commit is to have together, if the client may give it several.
+    pub(crate) fn aliases(&self, options: PushOptions) -> HashSet<(Checksum, String)> {
+        if !options.contains(PushOptions::ALIASES) {
+            return HashSet::new();
+        }
+        let updates = self.all.iter().map(|update| &update.wanted);
+        updates
+            .map(|update| (update.commit, update.name.to_string()))
+            .collect()
+    }
+
+    /// Settles updates whose refs hold their commits and for which nothing came; returns whether
+    /// there were any.
+    pub(crate) fn settle_unchanged(&mut self) -> bool {
+        let mut settled = false;
+        for update in &mut self.all {
+            if update.is_accepted()
+                && update.is_held()
+                && !self.detached.contains_key(&update.commit())
+            {
+                update.settle();
+                settled = true;
+            }
+        }
+        settled
+    }
+
+    /// Returns the answers to the announcement.
+    pub(crate) fn states(&self) -> Vec<RefState> {
+        self.all.iter().map(Update::ref_state).collect()
+    }
+
+    /// Says what became of each update once the accepted ones are done.
+    pub(crate) fn outcomes(&self) -> Vec<RefOutcome> {
+        self.all.iter().map(Update::outcome).collect()
+    }
+}
