@@ -68,8 +68,8 @@ struct Server<'a> {
 
 /// Opens a bucket for reading and writing, as its check found it.
 pub fn open(settings: &Settings) -> Result<Engine, OpenError> {
-    let engine = Engine::new(settings)?;
-    let client = client(Arc::new(engine));
+    let engine = Arc::new(Engine::new(settings)?);
+    let client = client(Arc::clone(&engine));
     let address = || settings.address.clone();
     let unreachable = |source| OpenError::Unreachable {
         address: address(),
@@ -88,25 +88,16 @@ pub fn open(settings: &Settings) -> Result<Engine, OpenError> {
             why,
         });
     }
-    Ok(Engine::new(&Settings {
-        tags: report.tags,
-        ..settings.clone()
-    })?)
+    Ok(engine.with_tags(report.tags))
 }
 
 /// Checks a bucket, and leaves there what was found, if anything can be written there.
 pub fn check(settings: &Settings) -> Result<Report, OpenError> {
-    let with = |tags| {
-        let settings = Settings {
-            tags,
-            ..settings.clone()
-        };
-        Engine::new(&settings).map(Arc::new)
-    };
+    let engine = Engine::new(settings)?;
     let server = Server {
         settings,
-        quoted: with(TagForm::Quoted)?,
-        bare: with(TagForm::Bare)?,
+        quoted: Arc::new(engine.with_tags(TagForm::Quoted)),
+        bare: Arc::new(engine.with_tags(TagForm::Bare)),
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let name = format!("{}-{}", std::process::id(), clock.wall());
@@ -146,7 +137,8 @@ impl Subject for Server<'_> {
     }
 
     fn server_time(&self) -> Option<u64> {
-        self.quoted.server_time().max(self.bare.server_time())
+        // That of both: they have the same connections.
+        self.quoted.server_time()
     }
 }
 

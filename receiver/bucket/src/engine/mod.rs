@@ -39,10 +39,11 @@ use crate::settings::{Settings, SettingsError, TagForm};
 pub struct Engine {
     shared: Arc<Shared>,
     runtime: Handle,
-    /// Dropped to end the thread that drives the connections.
-    _end: oneshot::Sender<()>,
+    /// Dropped with the last engine to end the thread that drives the connections.
+    end: Arc<oneshot::Sender<()>>,
 }
 
+#[derive(Clone)]
 struct Shared {
     store: AmazonS3,
     address: Address,
@@ -77,8 +78,21 @@ impl Engine {
         Ok(Self {
             shared: Arc::new(shared),
             runtime,
-            _end: end,
+            end: Arc::new(end),
         })
+    }
+
+    /// Returns an engine that writes tags in this form, over the same connections.
+    pub(crate) fn with_tags(&self, tags: TagForm) -> Self {
+        let shared = Shared {
+            tags,
+            ..Shared::clone(&self.shared)
+        };
+        Self {
+            shared: Arc::new(shared),
+            runtime: self.runtime.clone(),
+            end: Arc::clone(&self.end),
+        }
     }
 
     /// Returns the server's clock at its last answer, in seconds since 1970.
