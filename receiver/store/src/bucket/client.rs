@@ -247,7 +247,7 @@ impl Client {
     }
 
     /// Sends a request once, and waits for its answer.
-    fn once(&self, request: Request) -> Result<Answer, BucketError> {
+    pub(crate) fn once(&self, request: Request) -> Result<Answer, BucketError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let then = move |answer| {
             // The receiver below lives until it has an answer.

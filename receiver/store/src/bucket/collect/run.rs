@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
@@ -14,7 +13,7 @@ use super::lists::{
 use super::reach::{Lists, Reach, Trust, read_refs, read_summary};
 use super::record::{Gc, Lease, ListName, Nonce};
 use super::{CLAIM_LIFE, LEASE_LIFE, REQUEST_LIFE};
-use crate::bucket::client::{Client, Outcome, dropped};
+use crate::bucket::client::{Client, Outcome};
 use crate::bucket::layout;
 use crate::bucket::seam::{Answer, BucketError, Class, Condition, DELETE_MAX, Key, Request, Tag};
 use crate::error::Error;
@@ -420,7 +419,8 @@ impl Run<'_> {
             let request = Request::Delete {
                 keys: keys.to_vec(),
             };
-            match self.once(request) {
+            // Whether it may be sent again depends on the claim.
+            match self.client.once(request) {
                 Ok(Answer::Deleted) => self.failures = 0,
                 Ok(other) => return Err(deleting(BucketError::misfit("a deletion", &other))),
                 Err(error @ (BucketError::Unclear(_) | BucketError::Busy(_))) => {
@@ -446,16 +446,6 @@ impl Run<'_> {
             objects: self.done.removed,
         });
         Ok(Heard::Stored)
-    }
-
-    /// Sends a request only once, because a repetition must depend on the claim.
-    fn once(&self, request: Request) -> Result<Answer, BucketError> {
-        let (sender, answer) = mpsc::sync_channel(1);
-        let then = move |answer| {
-            let _ = sender.send(answer);
-        };
-        self.client.bucket().start(request, Box::new(then));
-        answer.recv().unwrap_or_else(|_| Err(dropped()))
     }
 
     /// Deletes the records that collections and dead sessions have left.
