@@ -1,4 +1,12 @@
-//! Pseudorandom numbers, for faults that a seed repeats and for waits that must differ.
+//! Random numbers: for names that must be unique, for waits that must differ, and for faults that a
+//! seed repeats.
+
+use crate::error::Error;
+
+/// Returns a number that no other process has, for a name.
+pub(crate) fn unique() -> Result<u64, Error> {
+    getrandom::u64().map_err(|error| Error::io("reading", &"random numbers")(error.into()))
+}
 
 /// The generator `splitmix64`: small, fast, and good enough where nobody gains by guessing.
 #[derive(Clone, Debug)]

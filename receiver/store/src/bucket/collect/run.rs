@@ -15,6 +15,7 @@ use super::record::{Gc, Lease, ListName, Nonce};
 use super::{CLAIM_LIFE, LEASE_LIFE, REQUEST_LIFE};
 use crate::bucket::client::{Client, Outcome};
 use crate::bucket::layout;
+use crate::bucket::random::unique;
 use crate::bucket::seam::{Answer, BucketError, Class, Condition, DELETE_MAX, Key, Request, Tag};
 use crate::error::Error;
 use crate::local::repository::id_set::IdSet;
@@ -73,7 +74,7 @@ pub fn collect(
     options: &CollectOptions,
     report: &dyn Fn(CollectEvent),
 ) -> Result<Collected, Error> {
-    let me = Nonce(random()?);
+    let me = Nonce(unique()?);
     let mut run = Run {
         client,
         options,
@@ -566,12 +567,6 @@ fn damaged(key: &Key) -> Error {
 
 fn deleting(error: BucketError) -> Error {
     Error::bucket("deleting", &"what nothing reaches")(error)
-}
-
-fn random() -> Result<u64, Error> {
-    getrandom::u64().map_err(|error| {
-        Error::io("reading", &"random numbers")(std::io::Error::other(error.to_string()))
-    })
 }
 
 /// The pause between two looks at the state of other programs.

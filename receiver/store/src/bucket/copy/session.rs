@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use crate::bucket::client::{Client, Outcome};
 use crate::bucket::collect::{Gc, LEASE_LIFE, LEASE_RENEWAL, Lease, Phase};
 use crate::bucket::layout::{self, SessionId};
+use crate::bucket::random::unique;
 use crate::bucket::seam::{Answer, BucketError, Class, Condition, Entry, Key, Tag};
 use crate::error::Error;
 
@@ -59,11 +60,7 @@ impl Session {
 
     fn take(client: &Client) -> Result<Self, Error> {
         let others = others(client)?;
-        let random = getrandom::u64().map_err(|error| {
-            let source = std::io::Error::other(error);
-            Error::io("reading", &"random numbers")(source)
-        })?;
-        let key = layout::session(SessionId::new(random));
+        let key = layout::session(SessionId::new(unique()?));
         let lease = Lease::first(IDENTITY.to_owned());
         let renewed = client.clock().now();
         let tag = put(client, &key, &lease, Condition::New)?.ok_or_else(Self::busy)?;

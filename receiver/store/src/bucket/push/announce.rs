@@ -19,11 +19,12 @@ use crate::bucket::layout::{self, SessionId};
 use crate::bucket::lease::PUSH_MAX;
 use crate::bucket::push::ask::{ask_all, found_at, get, listed};
 use crate::bucket::push::bases::Bases;
-use crate::bucket::push::join::{join, name_push, refuse_conflicts};
+use crate::bucket::push::join::{join, refuse_conflicts};
 use crate::bucket::push::state::PushState;
 use crate::bucket::push::survey;
 use crate::bucket::push::update::{Held, Update};
 use crate::bucket::push::work::Work;
+use crate::bucket::random::unique;
 use crate::bucket::seam::{Answer, Found, Key, LIST_MAX, Request};
 use crate::bucket::window::Window;
 use crate::error::Error;
@@ -54,7 +55,7 @@ pub(crate) fn announce(
     };
     judge(&work, &mut state, announcement, &first.refs)?;
     if state.updates.accepted().next().is_some() {
-        let id = name_push()?;
+        let id = SessionId::new(unique()?);
         let prepared = prepare(&mut work, &mut state, config, id, announcement, &first);
         if prepared.is_err() && !state.is_dry_run() {
             // The push has put nothing yet, so a lease serves nothing.

@@ -17,13 +17,6 @@ use crate::bucket::seam::Request;
 use crate::error::Error;
 use crate::update::conflict;
 
-/// Chooses a random name for a push.
-pub(super) fn name_push() -> Result<SessionId, Error> {
-    let random = getrandom::u64();
-    let random = random.map_err(|error| Error::io("naming", &"a push")(error.into()))?;
-    Ok(SessionId::new(random))
-}
-
 /// Joins collection, and learns which names are taken: from their guards, and from the refs
 /// themselves, because refs that other programs have copied into the bucket have no guards.
 pub(super) fn join(
