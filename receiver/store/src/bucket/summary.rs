@@ -19,10 +19,10 @@ use artifact_formats::{
 };
 use bytes::Bytes;
 
-use crate::bucket::client::Client;
+use crate::bucket::client::{Client, Outcome};
 use crate::bucket::layout;
 use crate::bucket::pending::Pending;
-use crate::bucket::push::ask::{ask_all, found_at, get, get_all};
+use crate::bucket::push::ask::{ask_all, found_at, get, get_all, listed};
 use crate::bucket::push::update::Held;
 use crate::bucket::random::Random;
 use crate::bucket::seam::{
@@ -144,18 +144,10 @@ fn look(client: &Client) -> Result<Current, Error> {
     let mut answers = ask_all(client, requests).into_iter();
     let mut next = || answers.next().unwrap_or(Ok(Answer::Absent));
     let (first, second, third) = (next(), next(), next());
-    let notes = match third {
-        Ok(Answer::Listed(listed)) => listed.entries,
-        Ok(other) => {
-            let misfit = BucketError::misfit("a list", &other);
-            return Err(Error::bucket("listing", &"notes for the summary")(misfit));
-        }
-        Err(error) => return Err(Error::bucket("listing", &"notes for the summary")(error)),
-    };
     Ok(Current {
+        notes: listed(&"notes for the summary", third)?,
         summary: found_at(&summary, first)?,
         signature: found_at(&signature, second)?,
-        notes,
     })
 }
 
@@ -399,8 +391,8 @@ fn replace(maker: Maker<'_>, current: &Current, built: &Built) -> Result<bool, E
         None => Condition::New,
     };
     match client.put(&key, content.clone(), condition, Class::Current) {
-        Ok(crate::bucket::client::Outcome::Stored(_)) => Ok(true),
-        Ok(crate::bucket::client::Outcome::NotMet) => Ok(false),
+        Ok(Outcome::Stored(_)) => Ok(true),
+        Ok(Outcome::NotMet) => Ok(false),
         Err(BucketError::Unclear(_)) => {
             let found = client.get(&key).map_err(Error::bucket("reading", &key))?;
             Ok(found.is_some_and(|found| found.content == content))
