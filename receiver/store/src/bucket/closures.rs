@@ -35,6 +35,7 @@ use std::fmt;
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use bytes::Bytes;
 
+use crate::bucket::sealed::{seal, unseal};
 use crate::local::repository::descent::Levels;
 
 /// The mark that replaces the list of a commit known to be incomplete. Every list is longer.
@@ -86,11 +87,8 @@ fn split(commit: Checksum, content: &Bytes) -> Option<(Heading, [usize; 3], Byte
     let bases = checksums(&mut rest)?;
     let parents = checksums(&mut rest)?;
     let counts = [count(&mut rest)?, count(&mut rest)?, count(&mut rest)?];
-    let digested = content.slice(..content.len() - rest.len());
-    let digest = take(&mut rest, Checksum::LEN)?;
-    if Checksum::of(&digested).as_bytes()[..] != digest[..] {
-        return None;
-    }
+    take(&mut rest, Checksum::LEN)?;
+    unseal(&content[..content.len() - rest.len()])?;
     let heading = Heading {
         exact: flags & EXACT != 0,
         bases,
@@ -103,12 +101,7 @@ fn split(commit: Checksum, content: &Bytes) -> Option<(Heading, [usize; 3], Byte
 impl ClosureList {
     /// Reads the list of a commit; `None` if it is damaged, or another commit's.
     pub(crate) fn decode(commit: Checksum, content: &Bytes) -> Option<Self> {
-        let body = content.len().checked_sub(Checksum::LEN)?;
-        let digest = content.slice(body..);
-        let content = content.slice(..body);
-        if Checksum::of(&content).as_bytes()[..] != digest[..] {
-            return None;
-        }
+        let content = content.slice_ref(unseal(content)?);
         let (heading, [files, dirtrees, dirmetas], mut rest) = split(commit, &content)?;
         let list = Self {
             commit,
@@ -166,9 +159,7 @@ impl ClosureList {
         }
         let (digested, rest) = list.split_at_mut(counts_at + 4 * 3);
         rest[..Checksum::LEN].copy_from_slice(Checksum::of(digested).as_bytes());
-        let digest = Checksum::of(&list);
-        list.extend(digest.as_bytes());
-        list.into()
+        seal(list)
     }
 
     /// Returns the commit of this list.

@@ -16,13 +16,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_formats::{Checksum, ObjectId};
+use artifact_formats::ObjectId;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::bucket::client::Client;
 use crate::bucket::layout::{self, SessionId};
 use crate::bucket::push::ask::get_all;
+use crate::bucket::sealed::{seal, unseal};
 use crate::bucket::seam::{Class, Condition, Entry, Key};
 use crate::bucket::window::Window;
 use crate::error::Error;
@@ -198,17 +199,12 @@ struct Part {
 impl Part {
     /// Reads a part; `None` if it is damaged.
     fn decode(content: &Bytes) -> Option<Self> {
-        let body = content.len().checked_sub(Checksum::LEN)?;
-        let (body, digest) = (content.slice(..body), content.slice(body..));
-        if Checksum::of(&body).as_bytes()[..] != digest[..] {
-            return None;
-        }
-        let rest = body.strip_prefix(MAGIC)?;
+        let rest = unseal(content)?.strip_prefix(MAGIC)?;
         let (epoch, rest) = rest.split_first_chunk()?;
         let is_good = rest.len() % ObjectId::WIRE_LEN == 0;
         is_good.then(|| Self {
             epoch: u64::from_le_bytes(*epoch),
-            ids: body.slice_ref(rest),
+            ids: content.slice_ref(rest),
         })
     }
 
@@ -224,9 +220,7 @@ fn encode(epoch: u64, mut batch: Vec<ObjectId>) -> Bytes {
     let mut content = Vec::from(MAGIC);
     content.extend(epoch.to_le_bytes());
     content.extend(batch.into_iter().flat_map(ObjectId::to_wire));
-    let digest = Checksum::of(&content);
-    content.extend(digest.as_bytes());
-    content.into()
+    seal(content)
 }
 
 const MAGIC: &[u8; 8] = b"ACjourn\x01";
@@ -239,7 +233,7 @@ const PARTS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use artifact_formats::ObjectKind;
+    use artifact_formats::{Checksum, ObjectKind};
     use proptest::prelude::*;
 
     use super::*;

@@ -21,6 +21,7 @@ mod pending;
 mod push;
 mod random;
 mod reach;
+mod sealed;
 pub(crate) mod seam;
 mod store;
 pub(crate) mod summary;

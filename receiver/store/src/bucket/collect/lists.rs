@@ -20,6 +20,7 @@ use bytes::Bytes;
 use super::collector::{Doomed, Rank};
 use super::record::{ListName, Nonce};
 use crate::bucket::layout::{CONDEMNED, SPARED};
+use crate::bucket::sealed::{seal, unseal};
 use crate::bucket::seam::Key;
 
 impl Doomed for ObjectId {
@@ -73,18 +74,12 @@ pub(crate) fn encode_ids(ids: &[ObjectId]) -> Bytes {
     for id in sorted {
         list.extend(id.to_wire());
     }
-    let digest = Checksum::of(&list);
-    list.extend(digest.as_bytes());
-    list.into()
+    seal(list)
 }
 
 /// Reads a sorted list; `None` if it is damaged.
 pub(crate) fn decode_ids(content: &[u8]) -> Option<Arc<[ObjectId]>> {
-    let (body, digest) = content.split_last_chunk::<{ Checksum::LEN }>()?;
-    if Checksum::of(body).as_bytes() != digest {
-        return None;
-    }
-    let ids = body.strip_prefix(MAGIC)?;
+    let ids = unseal(content)?.strip_prefix(MAGIC)?;
     let (ids, []) = ids.as_chunks::<{ ObjectId::WIRE_LEN }>() else {
         return None;
     };
