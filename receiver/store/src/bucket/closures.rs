@@ -67,6 +67,15 @@ impl Heading {
     /// The longest heading in bytes.
     pub(crate) const LEN_MAX: u64 = 8 + 32 + 1 + (1 + 32 * 8) + (1 + 32 * 64) + 4 * 3 + 32;
 
+    /// The heading of a list that names exactly what its commit reaches.
+    pub(crate) const fn exact(parents: Vec<Checksum>) -> Self {
+        Self {
+            exact: true,
+            bases: Vec::new(),
+            parents,
+        }
+    }
+
     /// Reads a heading from the first bytes of a commit's list; `None` if it is damaged, or another
     /// commit's.
     pub(crate) fn decode(commit: Checksum, content: &Bytes) -> Option<Self> {
@@ -356,10 +365,7 @@ mod tests {
 
     #[test]
     fn a_list_covers_its_own_commit() {
-        let heading = Heading {
-            exact: true,
-            ..Heading::default()
-        };
+        let heading = Heading::exact(Vec::new());
         let content = ClosureList::encode(name(1), &heading, std::iter::empty());
         let list = ClosureList::decode(name(1), &content).unwrap();
         assert!(list.levels(&ObjectId::commit(name(1))).is_some());

@@ -249,11 +249,7 @@ impl<'a> Reach<'a> {
         }
         // The condition keeps this put from bringing back a list whose commit is gone.
         if let (Trust::Mend, true, Some((tag, parents))) = (self.trust, is_whole, mended) {
-            let heading = Heading {
-                exact: true,
-                bases: Vec::new(),
-                parents,
-            };
+            let heading = Heading::exact(parents);
             let list = ClosureList::encode(commit, &heading, tree.into_objects());
             let key = layout::closure(commit);
             match self

@@ -246,11 +246,7 @@ impl<'a, F: Fs> Commits<'a, F> {
                 why: DAMAGED,
             }));
         }
-        let heading = Heading {
-            exact: true,
-            bases: Vec::new(),
-            parents: self.ancestors(commit)?,
-        };
+        let heading = Heading::exact(self.ancestors(commit)?);
         let list = ClosureList::encode(commit, &heading, closure.iter().copied());
         Ok(Ok(Planned {
             commit,

@@ -60,11 +60,7 @@ pub(crate) fn list(
     let Ok(Closure::Complete(_)) = walk(ground, &[commit], 0) else {
         return Ok(None);
     };
-    let heading = Heading {
-        exact: true,
-        bases: Vec::new(),
-        parents: parsed.parent.into_iter().collect(),
-    };
+    let heading = Heading::exact(parsed.parent.into_iter().collect());
     let content = ClosureList::encode(commit, &heading, known.all_reached());
     let key = layout::closure(commit);
     // If this fails, the next push makes the list again.
