@@ -7,7 +7,7 @@ use artifact_formats::{Checksum, ObjectId};
 use crate::bucket::client::Client;
 use crate::bucket::copy::turn::Turn;
 use crate::bucket::layout;
-use crate::bucket::push::ask::ask_all;
+use crate::bucket::push::ask::{ask_all, sort_stored};
 use crate::bucket::seam::{Answer, BucketError, Class, Condition, Request};
 use crate::error::Error;
 use crate::local::disk::Fs;
@@ -54,18 +54,8 @@ fn put_once<F: Fs>(
         }
     }
     turn.check()?;
-    let mut again = Vec::new();
-    for (commit, answer) in found.into_iter().zip(turn.ask(&requests)) {
-        match answer {
-            Ok(Answer::Stored(_)) => stored.push(commit),
-            Err(BucketError::Busy(_) | BucketError::Unclear(_)) => again.push(commit),
-            Ok(other) => {
-                let misfit = BucketError::misfit("a put", &other);
-                return Err(Error::bucket("storing commit", &commit)(misfit));
-            }
-            Err(error) => return Err(Error::bucket("storing commit", &commit)(error)),
-        }
-    }
+    let (now, again) = sort_stored(found, turn.ask(&requests))?;
+    stored.extend(now);
     Ok(again)
 }
 

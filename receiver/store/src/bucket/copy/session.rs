@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use crate::bucket::client::{Client, Outcome};
 use crate::bucket::collect::{Gc, LEASE_LIFE, LEASE_RENEWAL, Lease, Phase};
 use crate::bucket::layout::{self, SessionId};
+use crate::bucket::push::ask::Doubt;
 use crate::bucket::random::unique;
 use crate::bucket::seam::{Answer, BucketError, Class, Condition, Entry, Key, Tag};
 use crate::error::Error;
@@ -31,8 +32,7 @@ pub(super) struct Session {
     others: Vec<(Entry, Lease)>,
     /// A collection has begun, or a collector has fenced the session.
     disturbed: AtomicBool,
-    /// The answer to a put of a commit or ref was lost.
-    lost_answer: AtomicBool,
+    doubt: Doubt,
 }
 
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Session {
             gc,
             others,
             disturbed: AtomicBool::new(false),
-            lost_answer: AtomicBool::new(false),
+            doubt: Doubt::default(),
         })
     }
 
@@ -140,10 +140,7 @@ impl Session {
 
     /// Notes whether an answer to a put of a commit or a ref was lost.
     pub(super) fn heard(&self, answers: &[Result<Answer, BucketError>]) {
-        let is_lost = |answer: &Result<_, _>| matches!(answer, Err(BucketError::Unclear(_)));
-        if answers.iter().any(is_lost) {
-            self.lost_answer.store(true, Ordering::Relaxed);
-        }
+        self.doubt.hear(answers);
     }
 
     fn age(&self) -> Duration {
@@ -154,7 +151,7 @@ impl Session {
     /// Ends the session. Removes the lease unless the answer to a put was lost, which may still
     /// take effect (R9).
     pub(super) fn end(self) -> Result<(), Error> {
-        if self.lost_answer.load(Ordering::Relaxed) {
+        if self.doubt.is_there() {
             return Ok(());
         }
         let ended = self.client.delete(std::slice::from_ref(&self.key));

@@ -4,7 +4,10 @@
 //! refs needs the outcome of each request.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
+
+use artifact_formats::Checksum;
 
 use crate::bucket::client::{Client, dropped};
 use crate::bucket::seam::{Answer, BucketError, Entry, Found, Key, Request};
@@ -94,6 +97,49 @@ fn found(answer: Result<Answer, BucketError>) -> Result<Option<Found>, BucketErr
         Answer::Found(found) => Ok(Some(found)),
         Answer::Absent => Ok(None),
         other => Err(BucketError::misfit("a read", &other)),
+    }
+}
+
+/// Sorts commits by what became of their puts: those that are stored, and those that may not be.
+pub(crate) fn sort_stored(
+    commits: Vec<Checksum>,
+    answers: Vec<Result<Answer, BucketError>>,
+) -> Result<(Vec<Checksum>, Vec<Checksum>), Error> {
+    let (mut stored, mut doubtful) = (Vec::new(), Vec::new());
+    for (commit, answer) in commits.into_iter().zip(answers) {
+        let error = match answer {
+            Ok(Answer::Stored(_)) => {
+                stored.push(commit);
+                continue;
+            }
+            Err(BucketError::Busy(_) | BucketError::Unclear(_)) => {
+                doubtful.push(commit);
+                continue;
+            }
+            Ok(other) => BucketError::misfit("a put", &other),
+            Err(error) => error,
+        };
+        return Err(Error::bucket("storing commit", &commit)(error));
+    }
+    Ok((stored, doubtful))
+}
+
+/// Whether the answer to a put of a commit or ref was lost: the put may still take effect, whatever
+/// a later one has done since (R9).
+#[derive(Debug, Default)]
+pub(crate) struct Doubt(AtomicBool);
+
+impl Doubt {
+    /// Takes note of the answers to puts of commits or refs.
+    pub(crate) fn hear(&self, answers: &[Result<Answer, BucketError>]) {
+        let is_lost = |answer: &Result<_, _>| matches!(answer, Err(BucketError::Unclear(_)));
+        if answers.iter().any(is_lost) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -308,7 +308,7 @@ impl Drop for BucketPush {
                 .journal
                 .write_rest(client, || writer.membership.epoch());
         }
-        if !writer.is_in_doubt() {
+        if !writer.doubt.is_there() {
             // R9.
             self.spent.push(layout::session(writer.membership.id()));
             if !self.state.updates.all.iter().any(Update::is_set) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use artifact_formats::{Checksum, ObjectId};
 
 use crate::bucket::layout;
-use crate::bucket::push::ask::{ask_all, ask_once, get_all};
+use crate::bucket::push::ask::{ask_all, ask_once, get_all, sort_stored};
 use crate::bucket::push::state::{PushState, read_commit};
 use crate::bucket::push::update::{self, Held, Update};
 use crate::bucket::push::work::Work;
@@ -38,20 +38,8 @@ pub(super) fn put_commits(work: &Work, sent: &[Checksum]) -> Result<(), Error> {
         }
         // R8.
         let answers = ask_once(&work.client, &requests, || membership.check().is_ok());
-        writer.heard(&answers);
-        let mut again = Vec::new();
-        for (commit, answer) in left.into_iter().zip(answers) {
-            match answer {
-                Ok(Answer::Stored(_)) => {}
-                Err(BucketError::Busy(_) | BucketError::Unclear(_)) => again.push(commit),
-                Ok(other) => {
-                    let misfit = BucketError::misfit("a put", &other);
-                    return Err(Error::bucket("storing commit", &commit)(misfit));
-                }
-                Err(error) => return Err(Error::bucket("storing commit", &commit)(error)),
-            }
-        }
-        left = again;
+        writer.doubt.hear(&answers);
+        (_, left) = sort_stored(left, answers)?;
     }
     Err(gave_up("storing", "commits"))
 }
@@ -159,7 +147,7 @@ pub(super) fn set_refs(work: &Work, state: &mut PushState) -> Result<(), Error> 
         // R8.
         let may = || writer.membership.check().is_ok();
         let answers = ask_once(&work.client, &requests, may);
-        writer.heard(&answers);
+        writer.doubt.hear(&answers);
         let mut doubtful = Vec::new();
         let mut failed = None;
         let updates = state.updates.accepted_mut();

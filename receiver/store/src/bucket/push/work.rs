@@ -2,7 +2,6 @@
 //! those that it relies on.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use artifact_formats::{Checksum, Commit, ObjectId};
 use artifact_protocol::limits::{Limits, MAX_HELD_BACK_LEN};
@@ -13,9 +12,9 @@ use crate::bucket::client::Client;
 use crate::bucket::collect::Fate;
 use crate::bucket::journal::Journal;
 use crate::bucket::lease::Membership;
+use crate::bucket::push::ask::Doubt;
 use crate::bucket::push::bases::Bases;
 use crate::bucket::push::known::Known;
-use crate::bucket::seam::{Answer, BucketError};
 use crate::bucket::window::Window;
 use crate::error::Error;
 
@@ -38,31 +37,16 @@ pub(crate) struct Work {
 pub(crate) struct Writer {
     pub(crate) membership: Membership,
     pub(crate) journal: Journal,
-    // The answer to a put of a commit or ref was lost.
-    lost_answer: AtomicBool,
+    pub(crate) doubt: Doubt,
 }
 
 impl Writer {
-    pub(crate) const fn new(membership: Membership, journal: Journal) -> Self {
+    pub(crate) fn new(membership: Membership, journal: Journal) -> Self {
         Self {
             membership,
             journal,
-            lost_answer: AtomicBool::new(false),
+            doubt: Doubt::default(),
         }
-    }
-
-    /// Notes whether an answer to a put of a commit or a ref was lost.
-    pub(crate) fn heard(&self, answers: &[Result<Answer, BucketError>]) {
-        let is_lost = |answer: &Result<_, _>| matches!(answer, Err(BucketError::Unclear(_)));
-        if answers.iter().any(is_lost) {
-            self.lost_answer.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Returns whether the lease must stay, because a put whose answer was lost may still take
-    /// effect (R9).
-    pub(crate) fn is_in_doubt(&self) -> bool {
-        self.lost_answer.load(Ordering::Relaxed)
     }
 }
 
