@@ -10,6 +10,7 @@ use super::collector::{Ask, Collector, End, Heard};
 use super::lists::{
     condemned_epoch, condemned_key, decode_ids, encode_ids, spared_epoch, spared_in,
 };
+use super::mark::mark;
 use super::reach::{Lists, Reach, Trust, read_refs, read_summary};
 use super::record::{Gc, Lease, ListName, Nonce};
 use super::{CLAIM_LIFE, LEASE_LIFE, REQUEST_LIFE};
@@ -18,7 +19,6 @@ use crate::bucket::layout;
 use crate::bucket::random::unique;
 use crate::bucket::seam::{Answer, BucketError, Class, Condition, DELETE_MAX, Key, Request, Tag};
 use crate::error::Error;
-use crate::local::repository::id_set::IdSet;
 
 /// The options of a collection.
 #[derive(Clone, Copy, Debug)]
@@ -112,24 +112,6 @@ pub fn collect(
     let _ = client.delete(std::slice::from_ref(&run.key));
     result.and(tidied)?;
     Ok(run.done)
-}
-
-/// Returns what [`collect`] would delete if the refs `going` were removed and nobody pushed.
-/// Changes nothing.
-pub fn would_collect(
-    client: &Client,
-    options: &CollectOptions,
-    going: &[artifact_formats::RefName],
-) -> Result<Collected, Error> {
-    let now = client.clock().wall();
-    let mut reach = Reach::new(client);
-    let skipped: HashSet<Key> = going.iter().filter_map(layout::head).collect();
-    let marked = mark(client, &mut reach, options.grace, now, &skipped)?;
-    Ok(Collected {
-        objects: marked.objects,
-        removed: marked.garbage.len() as u64,
-        bytes: marked.garbage.iter().map(|(_, len)| len).sum(),
-    })
 }
 
 struct Run<'a> {
@@ -491,73 +473,6 @@ impl Run<'_> {
         let lease = found.and_then(|found| Lease::decode(&found.content));
         Ok(lease.is_some_and(|lease| lease.is_fenced))
     }
-}
-
-/// The objects that nothing reaches.
-struct Marked {
-    objects: u64,
-    /// Sorted, each with its length in bytes.
-    garbage: Vec<(ObjectId, u64)>,
-}
-
-/// Finds objects that nothing reaches and that are older than the grace, as if the refs `skipped`
-/// were not there.
-fn mark(
-    client: &Client,
-    reach: &mut Reach<'_>,
-    grace: Duration,
-    now: u64,
-    skipped: &HashSet<Key>,
-) -> Result<Marked, Error> {
-    let is_young = |modified: u64| modified + grace.as_secs() >= now;
-    let lists = Lists::read(client)?;
-    let young: Vec<_> = lists
-        .iter()
-        .filter(|(_, stored)| is_young(*stored))
-        .collect();
-    let named = if skipped.is_empty() {
-        read_summary(client)?
-    } else {
-        // The summary will no longer name the skipped refs.
-        Vec::new()
-    };
-    let young = young.into_iter().map(|(commit, _)| commit).chain(named);
-    let refs = read_refs(client, skipped)?;
-    let mut reached = IdSet::default();
-    reach.walk(&lists, refs, young, &mut |id| {
-        reached.insert(id);
-    })?;
-    let mut marked = Marked {
-        objects: 0,
-        garbage: Vec::new(),
-    };
-    for entry in client.list_each(layout::OBJECTS) {
-        let entry = entry.map_err(Error::bucket("listing", &layout::OBJECTS))?;
-        let id = layout::object_of(&entry.key);
-        marked.objects += u64::from(id.is_some());
-        let detached = || layout::detached_of(&entry.key).map(ObjectId::commit);
-        if let Some(id) = id.or_else(detached)
-            && !is_young(entry.modified)
-            && !reached.contains(&id)
-        {
-            marked.garbage.push((id, entry.len));
-        }
-    }
-    for (commit, stored) in lists.iter() {
-        let id = ObjectId::commit(commit);
-        let is_needed = reached.contains(&id) || reach.keeps_list(&commit);
-        if !is_needed && !is_young(stored) {
-            marked.garbage.push((id, 0));
-        }
-    }
-    marked.garbage.sort_unstable();
-    // A commit, its detached metadata and its closure list count as one object.
-    marked.garbage.dedup_by(|next, first| {
-        let is_same = next.0 == first.0;
-        first.1 += if is_same { next.1 } else { 0 };
-        is_same
-    });
-    Ok(marked)
 }
 
 fn damaged(key: &Key) -> Error {
