@@ -4,8 +4,9 @@
 //! While pushes run, it may report faults that they are about to correct; a second check shows
 //! that.
 
+mod contents;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread;
 
 use artifact_formats::{Checksum, ObjectId, Summary, counted};
 use bytes::Bytes;
@@ -14,13 +15,12 @@ use parking_lot::Mutex;
 use crate::bucket::client::Client;
 use crate::bucket::closures::{ClosureList, INCOMPLETE};
 use crate::bucket::layout;
-use crate::bucket::seam::{Class, Condition, Entry, Found, Key};
+use crate::bucket::seam::{Class, Condition, Entry, Found};
 use crate::bucket::upkeep::look;
 use crate::bucket::window::Window;
-use crate::error::{Error, with_causes};
+use crate::error::Error;
 use crate::local::repository::objects;
 use crate::local::upkeep::fsck::{Checked, Finding, Weight};
-use crate::verify::{Scratch, Verifier, verify};
 
 /// Checks a bucket, and reports each finding, from several threads. With `contents`, it reads every
 /// object; objects larger than `object_len_max` bytes are then faults.
@@ -341,84 +341,7 @@ impl Check<'_> {
         }
         Ok(())
     }
-
-    /// Reads and verifies every object.
-    fn contents(&self) -> Result<(), Error> {
-        let (small, large): (Vec<_>, Vec<_>) =
-            self.listed.iter().partition(|(_, len)| *len <= SMALL);
-        let mut rest: &[&(ObjectId, u64)] = &small;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = rest.iter().take(OBJECTS_AT_ONCE).take_while(|(_, len)| {
-                bytes += len;
-                bytes <= BYTES_AT_ONCE
-            });
-            let (some, after) = rest.split_at(fits.count().max(1));
-            rest = after;
-            let keys: Vec<Key> = some.iter().map(|(id, _)| layout::object(id)).collect();
-            let found = self.window.get_all(&keys);
-            let found = found.map_err(Error::bucket("reading", &"objects"))?;
-            let read: Vec<_> = some.iter().map(|(id, _)| *id).zip(found).collect();
-            self.verify(&read);
-        }
-        for (id, _) in large {
-            self.verify_large(*id)?;
-        }
-        Ok(())
-    }
-
-    fn verify(&self, read: &[(ObjectId, Option<Found>)]) {
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        thread::scope(|scope| {
-            for part in read.chunks(read.len().div_ceil(threads).max(1)) {
-                scope.spawn(move || {
-                    let mut scratch = Scratch::default();
-                    for (id, found) in part {
-                        // A collection has deleted it in the meantime.
-                        let Some(Found { content, .. }) = found else {
-                            continue;
-                        };
-                        let verified = verify(*id, content, self.object_len_max, &mut scratch);
-                        if let Err(rejection) = verified {
-                            self.bad.lock().insert(*id);
-                            self.fault(id, &with_causes(&rejection));
-                        }
-                    }
-                });
-            }
-        });
-    }
-
-    fn verify_large(&self, id: ObjectId) -> Result<(), Error> {
-        let key = layout::object(&id);
-        let mut verifier = Verifier::new(id, self.object_len_max);
-        let mut from = 0;
-        let verified = loop {
-            let piece = self.client.get_range(&key, from, PIECE);
-            let piece = piece.map_err(Error::bucket("reading", &key))?;
-            let content = piece.map_or_else(Bytes::new, |found| found.content);
-            if content.is_empty() {
-                break verifier.finish();
-            }
-            from += content.len() as u64;
-            if let Err(rejection) = verifier.append(&content) {
-                break Err(rejection);
-            }
-        };
-        if let Err(rejection) = verified {
-            self.bad.lock().insert(id);
-            self.fault(&id, &with_causes(&rejection));
-        }
-        Ok(())
-    }
 }
 
 /// Closure lists in memory at once: the list of a large tree takes a few MiB.
 const LISTS_AT_ONCE: usize = 64;
-/// Objects in memory at once, and their bytes.
-const OBJECTS_AT_ONCE: usize = 4096;
-const BYTES_AT_ONCE: u64 = 32 * 1024 * 1024;
-/// The longest object that is read whole, in bytes.
-const SMALL: u64 = 8 * 1024 * 1024;
-/// The length of a piece in bytes.
-const PIECE: u64 = 8 * 1024 * 1024;
