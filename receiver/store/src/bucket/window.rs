@@ -5,6 +5,8 @@
 //! busy or gives no answer. It repeats requests where that is safe, like [`Client`]. It has no
 //! thread of its own, so a repetition starts when the window is used next.
 
+mod pace;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
@@ -16,6 +18,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::bucket::client::{Client, Waits, dropped};
 use crate::bucket::seam::{Answer, BucketError, Class, Condition, Found, Key, Request};
+use crate::bucket::window::pace::Pace;
 
 /// The requests of one push or one task. Clones share the window.
 #[derive(Clone)]
@@ -377,43 +380,6 @@ impl Ord for Due {
     }
 }
 
-/// The limit on requests in flight, and how it adapts.
-#[derive(Debug)]
-struct Pace {
-    limit: usize,
-    /// The answer time of an idle server. It rises slowly, so that a server that has become slower
-    /// is not judged by its past forever.
-    quick: Duration,
-}
-
-impl Pace {
-    const fn new() -> Self {
-        Self {
-            limit: REQUESTS_FIRST,
-            quick: Duration::MAX,
-        }
-    }
-
-    /// Adapts the limit to an answer.
-    fn answered(&mut self, took: Duration, is_full: bool) {
-        self.quick = took.min(self.quick.saturating_add(self.quick / 256));
-        if took <= self.quick * 2 {
-            if is_full && self.limit < Window::REQUESTS_MAX {
-                self.limit += 1;
-            }
-        } else if took > self.quick * 8 && self.limit > REQUESTS_FIRST {
-            self.limit -= 1;
-        }
-    }
-
-    /// Adapts the limit to a server that has too much to do.
-    const fn refused(&mut self) {
-        self.limit = if self.limit > 1 { self.limit / 2 } else { 1 };
-    }
-}
-
-/// The limit at first.
-const REQUESTS_FIRST: usize = 16;
 /// The most content in bytes of a request that the pace judges: with more, the answer time depends
 /// on the link.
 const SMALL: usize = 64 * 1024;
@@ -544,33 +510,5 @@ mod tests {
         };
         window.start(upload, |_| Ok(())).unwrap();
         assert!(matches!(window.settle(), Err(BucketError::Unclear(_))));
-    }
-
-    #[test]
-    fn the_pace_grows_while_answers_are_quick_and_halves_when_the_server_is_busy() {
-        let ms = Duration::from_millis;
-        let mut pace = Pace::new();
-        for _ in 0..1000 {
-            pace.answered(ms(10), true);
-        }
-        assert_eq!(pace.limit, Window::REQUESTS_MAX);
-        pace.refused();
-        assert_eq!(pace.limit, 128);
-        for _ in 0..50 {
-            pace.answered(ms(200), true);
-        }
-        assert_eq!(pace.limit, 78);
-        let mut slow = Pace::new();
-        slow.answered(ms(10), true);
-        for _ in 0..100 {
-            slow.answered(ms(40), true);
-        }
-        assert_eq!(slow.limit, REQUESTS_FIRST + 1);
-        for _ in 0..10 {
-            slow.refused();
-        }
-        assert_eq!(slow.limit, 1);
-        slow.answered(ms(10), true);
-        assert_eq!(slow.limit, 2);
     }
 }

@@ -1,0 +1,76 @@
+//! How many requests a window has in flight: as many as the server answers promptly.
+
+use std::time::Duration;
+
+use super::Window;
+
+/// How many requests may be in flight.
+#[derive(Debug)]
+pub(super) struct Pace {
+    pub(super) limit: usize,
+    /// How quickly the server answers when it has little to do. It rises slowly, so that a server
+    /// that has become slower is not judged by its past for ever.
+    quick: Duration,
+}
+
+impl Pace {
+    pub(super) const fn new() -> Self {
+        Self {
+            limit: REQUESTS_FIRST,
+            quick: Duration::MAX,
+        }
+    }
+
+    /// Takes note of an answer.
+    pub(super) fn answered(&mut self, took: Duration, is_full: bool) {
+        self.quick = took.min(self.quick.saturating_add(self.quick / 256));
+        if took <= self.quick * 2 {
+            if is_full && self.limit < Window::REQUESTS_MAX {
+                self.limit += 1;
+            }
+        } else if took > self.quick * 8 && self.limit > REQUESTS_FIRST {
+            self.limit -= 1;
+        }
+    }
+
+    /// Takes note that the server has too much to do.
+    pub(super) const fn refused(&mut self) {
+        self.limit = if self.limit > 1 { self.limit / 2 } else { 1 };
+    }
+}
+
+/// The requests in flight at first.
+const REQUESTS_FIRST: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_grows_while_answers_are_quick_and_halves_when_the_server_is_busy() {
+        let ms = Duration::from_millis;
+        let mut pace = Pace::new();
+        for _ in 0..1000 {
+            pace.answered(ms(10), true);
+        }
+        assert_eq!(pace.limit, Window::REQUESTS_MAX);
+        pace.refused();
+        assert_eq!(pace.limit, 128);
+        for _ in 0..50 {
+            pace.answered(ms(200), true);
+        }
+        assert_eq!(pace.limit, 78);
+        let mut slow = Pace::new();
+        slow.answered(ms(10), true);
+        for _ in 0..100 {
+            slow.answered(ms(40), true);
+        }
+        assert_eq!(slow.limit, REQUESTS_FIRST + 1);
+        for _ in 0..10 {
+            slow.refused();
+        }
+        assert_eq!(slow.limit, 1);
+        slow.answered(ms(10), true);
+        assert_eq!(slow.limit, 2);
+    }
+}
