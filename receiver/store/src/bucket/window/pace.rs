@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::Window;
 
-/// How many requests may be in flight.
+/// The limit on requests in flight, and how it adapts.
 #[derive(Debug)]
 pub(super) struct Pace {
     pub(super) limit: usize,
-    /// How quickly the server answers when it has little to do. It rises slowly, so that a server
-    /// that has become slower is not judged by its past for ever.
+    /// The answer time of an idle server. It rises slowly, so that a server that has become slower
+    /// is not judged by its past forever.
     quick: Duration,
 }
 
@@ -21,7 +21,7 @@ impl Pace {
         }
     }
 
-    /// Takes note of an answer.
+    /// Adapts the limit to an answer.
     pub(super) fn answered(&mut self, took: Duration, is_full: bool) {
         self.quick = took.min(self.quick.saturating_add(self.quick / 256));
         if took <= self.quick * 2 {
@@ -33,13 +33,13 @@ impl Pace {
         }
     }
 
-    /// Takes note that the server has too much to do.
+    /// Adapts the limit to a server that has too much to do.
     pub(super) const fn refused(&mut self) {
         self.limit = if self.limit > 1 { self.limit / 2 } else { 1 };
     }
 }
 
-/// The requests in flight at first.
+/// The limit at first.
 const REQUESTS_FIRST: usize = 16;
 
 #[cfg(test)]

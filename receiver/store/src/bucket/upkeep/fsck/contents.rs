@@ -1,4 +1,4 @@
-//! Whether every object is what its name says: all of them are read.
+//! The check that every object matches its name, which reads all of them.
 
 use std::thread;
 
@@ -44,7 +44,7 @@ impl Check<'_> {
                 scope.spawn(move || {
                     let mut scratch = Scratch::default();
                     for (id, found) in part {
-                        // One that is gone meanwhile was collected.
+                        // A collection has deleted it in the meantime.
                         let Some(Found { content, .. }) = found else {
                             continue;
                         };
@@ -86,7 +86,7 @@ impl Check<'_> {
 /// Objects in memory at once, and their bytes.
 const OBJECTS_AT_ONCE: usize = 4096;
 const BYTES_AT_ONCE: u64 = 32 * 1024 * 1024;
-/// A longer object, in bytes, is read in pieces.
+/// The longest object that is read whole, in bytes.
 const SMALL: u64 = 8 * 1024 * 1024;
-/// Length of a piece in bytes.
+/// The length of a piece in bytes.
 const PIECE: u64 = 8 * 1024 * 1024;
