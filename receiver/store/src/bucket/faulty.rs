@@ -5,6 +5,8 @@
 //! thread sees the same faults every time. A lost answer never arrives later, although the server
 //! has executed its request.
 
+mod counts;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -15,6 +17,8 @@ use parking_lot::Mutex;
 use crate::bucket::random::Random;
 use crate::bucket::seam::{Answer, Bucket, BucketError, Condition, Request, Then};
 use crate::bucket::timer::Timer;
+
+pub use self::counts::Counts;
 
 /// A client's connection to a bucket. Clones share it; a second client needs one of its own.
 #[derive(Clone)]
@@ -71,25 +75,6 @@ pub struct Faults {
     pub late: u16,
     /// The delay of every request that is sent ([`Fate::Slow`]).
     pub delay: Duration,
-}
-
-/// The number of requests by kind, whatever their fates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Reads of objects, or of pieces.
-    pub gets: u64,
-    /// Puts without a condition.
-    pub puts: u64,
-    /// Puts with a condition.
-    pub swaps: u64,
-    /// Begins, parts and ends of uploads.
-    pub uploads: u64,
-    /// Pages of lists.
-    pub lists: u64,
-    /// Requests to delete objects.
-    pub deletes: u64,
-    /// Bytes of content sent.
-    pub sent: u64,
 }
 
 type Choose = Box<dyn FnMut(u64, &Request) -> Option<Fate> + Send>;
@@ -363,35 +348,6 @@ impl State {
         let mut held = self.held.iter();
         let late = held.find(|(_, waiting)| waiting.then.is_none());
         late.map(|(number, _)| *number)
-    }
-}
-
-impl Counts {
-    /// Returns the number of requests.
-    pub const fn all(&self) -> u64 {
-        self.gets + self.puts + self.swaps + self.uploads + self.lists + self.deletes
-    }
-
-    fn add(&mut self, request: &Request) {
-        let count = match request {
-            Request::Get { .. } | Request::GetRange { .. } => &mut self.gets,
-            Request::Put {
-                condition: Condition::Always,
-                ..
-            } => &mut self.puts,
-            Request::Put {
-                condition: Condition::New | Condition::Is(_),
-                ..
-            } => &mut self.swaps,
-            Request::BeginUpload { .. }
-            | Request::PutPart { .. }
-            | Request::CompleteUpload { .. }
-            | Request::AbortUpload { .. } => &mut self.uploads,
-            Request::List { .. } => &mut self.lists,
-            Request::Delete { .. } => &mut self.deletes,
-        };
-        *count += 1;
-        self.sent += request.content_len() as u64;
     }
 }
 
