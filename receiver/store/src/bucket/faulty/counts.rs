@@ -2,7 +2,7 @@
 
 use crate::bucket::seam::{Condition, Request};
 
-/// How many requests were made, whatever became of them.
+/// The number of requests by kind, whatever their fates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Reads of objects, or of pieces.
@@ -15,7 +15,7 @@ pub struct Counts {
     pub uploads: u64,
     /// Pages of lists.
     pub lists: u64,
-    /// Deletions of many.
+    /// Requests to delete objects.
     pub deletes: u64,
     /// Bytes of content sent.
     pub sent: u64,
