@@ -57,14 +57,7 @@ fn world() -> World {
     let commit = |parent| {
         let commit = Commit {
             parent,
-            tree: root.0.checksum,
-            meta: meta.0.checksum,
-            timestamp: 0,
-            subject: String::new(),
-            body: String::new(),
-            ref_bindings: None,
-            collection_binding: None,
-            version: None,
+            ..Commit::new(root.0.checksum, meta.0.checksum)
         };
         object(ObjectKind::Commit, commit.serialize())
     };

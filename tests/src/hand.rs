@@ -281,15 +281,8 @@ impl Artifact {
             .expect("attributes of a directory")
             .serialize();
         let commit = Commit {
-            parent: None,
-            tree: Checksum::of(&dirtree),
-            meta: Checksum::of(&meta),
             timestamp: 1_700_000_000,
-            subject: String::new(),
-            body: String::new(),
-            ref_bindings: None,
-            collection_binding: None,
-            version: None,
+            ..Commit::new(Checksum::of(&dirtree), Checksum::of(&meta))
         };
         let stored = commit.serialize();
         let metadata = |kind, bytes: Vec<u8>| {

@@ -34,6 +34,21 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// Returns a first commit of a tree, made in 1970, with no description and no bindings.
+    pub const fn new(tree: Checksum, meta: Checksum) -> Self {
+        Self {
+            parent: None,
+            tree,
+            meta,
+            timestamp: 0,
+            subject: String::new(),
+            body: String::new(),
+            ref_bindings: None,
+            collection_binding: None,
+            version: None,
+        }
+    }
+
     /// Parses a commit object.
     pub fn parse(data: &[u8]) -> Result<Self, FormatError> {
         let layouts = [
@@ -58,17 +73,13 @@ impl Commit {
             meta,
         ] = split_members(layouts, data).map_err(&part)?;
         check("a(say)", related)?;
-        let mut commit = Self {
-            parent: None,
-            tree: checksum(tree).map_err(&part)?,
-            meta: checksum(meta).map_err(&part)?,
-            timestamp: be_u64(timestamp).map_err(&part)?,
-            subject: string(subject).map_err(&part)?.to_owned(),
-            body: string(body).map_err(&part)?.to_owned(),
-            ref_bindings: None,
-            collection_binding: None,
-            version: None,
-        };
+        let mut commit = Self::new(
+            checksum(tree).map_err(&part)?,
+            checksum(meta).map_err(&part)?,
+        );
+        commit.timestamp = be_u64(timestamp).map_err(&part)?;
+        commit.subject = string(subject).map_err(&part)?.to_owned();
+        commit.body = string(body).map_err(&part)?.to_owned();
         if !parent.is_empty() {
             commit.parent = Some(checksum(parent).map_err(&part)?);
         }

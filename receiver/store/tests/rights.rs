@@ -104,17 +104,7 @@ fn come_of(policy: &Policy, name: &RefName, operation: &Operation) -> char {
         Verdict::UpToDate => return '=',
         Verdict::Refused(refusal) => Some(refusal),
         Verdict::Accepted => {
-            let commit = Commit {
-                parent: None,
-                tree: OLD,
-                meta: OLD,
-                timestamp: 0,
-                subject: String::new(),
-                body: String::new(),
-                ref_bindings: None,
-                collection_binding: None,
-                version: None,
-            };
+            let commit = Commit::new(OLD, OLD);
             let options = if operation.force {
                 PushOptions::FORCE
             } else {

@@ -344,14 +344,9 @@ impl Model {
         closure.insert(root);
         let commit = Commit {
             parent: build.parent.map(|parent| self.commits[parent]),
-            tree: root.checksum,
-            meta: meta.checksum,
             timestamp: self.commits.len() as u64,
-            subject: String::new(),
-            body: String::new(),
             ref_bindings: (!bound.is_empty()).then_some(bound),
-            collection_binding: None,
-            version: None,
+            ..Commit::new(root.checksum, meta.checksum)
         };
         let id = store(&self.repo, ObjectKind::Commit, &commit.serialize());
         self.below.insert(id, vec![root, meta]);
@@ -706,14 +701,8 @@ fn shared_history(commits: u64, refs: usize) -> (Fixture, PathBuf) {
     for timestamp in 0..commits {
         let commit = Commit {
             parent: last,
-            tree,
-            meta,
             timestamp,
-            subject: String::new(),
-            body: String::new(),
-            ref_bindings: None,
-            collection_binding: None,
-            version: None,
+            ..Commit::new(tree, meta)
         };
         last = Some(store(&server, ObjectKind::Commit, &commit.serialize()).checksum);
     }

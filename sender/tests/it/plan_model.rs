@@ -106,17 +106,7 @@ impl Graph {
 
     fn commit(&mut self, repo: &Path, tree: &Tree) -> Checksum {
         let (tree, meta) = self.tree(repo, tree);
-        let commit = Commit {
-            parent: None,
-            tree,
-            meta,
-            timestamp: 0,
-            subject: String::new(),
-            body: String::new(),
-            ref_bindings: None,
-            collection_binding: None,
-            version: None,
-        };
+        let commit = Commit::new(tree, meta);
         let below = vec![
             ObjectId::new(ObjectKind::Dirtree, tree),
             ObjectId::new(ObjectKind::Dirmeta, meta),

@@ -469,14 +469,9 @@ impl Made {
     ) -> Checksum {
         let commit = Commit {
             parent,
-            tree,
-            meta: self.meta,
             timestamp: number,
-            subject: String::new(),
-            body: String::new(),
-            ref_bindings: None,
-            collection_binding: None,
             version,
+            ..Commit::new(tree, self.meta)
         };
         self.add(ObjectKind::Commit, commit.serialize())
     }

@@ -56,15 +56,8 @@
 //! let tree = named(ObjectKind::Dirtree, Dirtree::serialize([], []));
 //! let meta = named(ObjectKind::Dirmeta, b"an owner and a mode".to_vec());
 //! let commit = Commit {
-//!     parent: None,
-//!     tree: tree.0.checksum,
-//!     meta: meta.0.checksum,
-//!     timestamp: 0,
 //!     subject: "a subject".to_owned(),
-//!     body: String::new(),
-//!     ref_bindings: None,
-//!     collection_binding: None,
-//!     version: None,
+//!     ..Commit::new(tree.0.checksum, meta.0.checksum)
 //! };
 //! let commit = named(ObjectKind::Commit, commit.serialize());
 //! let objects = [commit, tree, meta];

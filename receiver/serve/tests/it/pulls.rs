@@ -46,17 +46,7 @@ fn commit(repo: &Path, name: &str, len: usize) {
     let file = store(repo, ObjectKind::File, &vec![7; len]);
     let tree = Dirtree::serialize([("file", file.checksum)], []);
     let tree = store(repo, ObjectKind::Dirtree, &tree);
-    let commit = Commit {
-        parent: None,
-        tree: tree.checksum,
-        meta: meta.checksum,
-        timestamp: 0,
-        subject: String::new(),
-        body: String::new(),
-        ref_bindings: None,
-        collection_binding: None,
-        version: None,
-    };
+    let commit = Commit::new(tree.checksum, meta.checksum);
     let commit = store(repo, ObjectKind::Commit, &commit.serialize());
     let path = repo.join("refs/heads").join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();

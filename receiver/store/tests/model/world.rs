@@ -98,14 +98,9 @@ impl Universe {
         }
         let commit = Commit {
             parent,
-            tree: below.unwrap(),
-            meta,
             timestamp: 1_700_000_000,
             subject: "a commit".to_owned(),
-            body: String::new(),
-            ref_bindings: None,
-            collection_binding: None,
-            version: None,
+            ..Commit::new(below.unwrap(), meta)
         };
         self.add(ObjectKind::Commit, commit.serialize())
     }

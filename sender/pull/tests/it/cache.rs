@@ -79,14 +79,9 @@ impl Cache {
         let root = self.tree([("large", large), ("small", small)], [("sub", below, meta)]);
         let commit = Commit {
             parent,
-            tree: root,
-            meta,
             timestamp: 1_700_000_000,
             subject: content.to_owned(),
-            body: String::new(),
-            ref_bindings: None,
-            collection_binding: None,
-            version: None,
+            ..Commit::new(root, meta)
         };
         (self.add(ObjectKind::Commit, commit.serialize()), root)
     }

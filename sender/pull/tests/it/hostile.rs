@@ -170,17 +170,7 @@ fn contradictions() -> Vec<Case> {
     let with_root = |root: &dyn Fn(&mut Cache) -> Checksum| {
         let mut cache = Cache::new();
         let (tree, meta) = (root(&mut cache), cache.meta());
-        let commit = Commit {
-            parent: None,
-            tree,
-            meta,
-            timestamp: 0,
-            subject: String::new(),
-            body: String::new(),
-            ref_bindings: None,
-            collection_binding: None,
-            version: None,
-        };
+        let commit = Commit::new(tree, meta);
         let commit = cache.add_commit(&commit);
         cache.set(REF, commit);
         cache
@@ -235,15 +225,8 @@ fn contradictions() -> Vec<Case> {
     let mut cache = Cache::new();
     let (tree, meta) = (cache.tree([], []), cache.meta());
     let bound = Commit {
-        parent: None,
-        tree,
-        meta,
-        timestamp: 0,
-        subject: String::new(),
-        body: String::new(),
         ref_bindings: Some(vec!["another/ref".to_owned()]),
-        collection_binding: None,
-        version: None,
+        ..Commit::new(tree, meta)
     };
     let bound = cache.add_commit(&bound);
     cache.set(REF, bound);

@@ -61,14 +61,8 @@ impl World {
         let meta = self.cache.meta();
         self.cache.add_commit(&Commit {
             parent: Some(self.old),
-            tree,
-            meta,
             timestamp: 1,
-            subject: String::new(),
-            body: String::new(),
-            ref_bindings: None,
-            collection_binding: None,
-            version: None,
+            ..Commit::new(tree, meta)
         })
     }
 }
@@ -441,14 +435,9 @@ fn wrong_trees(liars: &mut Liars, world: &mut World) {
     );
     let bound = world.cache.add_commit(&Commit {
         parent: Some(world.old),
-        tree: plain,
-        meta,
         timestamp: 2,
-        subject: String::new(),
-        body: String::new(),
         ref_bindings: Some(vec!["another/ref".to_owned()]),
-        collection_binding: None,
-        version: None,
+        ..Commit::new(plain, meta)
     });
     let objects = world.objects(bound);
     liars.sends("a commit of another ref", bound, &objects);

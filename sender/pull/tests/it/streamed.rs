@@ -343,17 +343,7 @@ async fn an_interrupted_pull_goes_on_where_it_stopped() {
         .collect();
     let entries = dirs.iter().map(|(name, tree)| (name.as_str(), *tree, meta));
     let root = cache.tree([], entries);
-    let commit = cache.add_commit(&Commit {
-        parent: None,
-        tree: root,
-        meta,
-        timestamp: 0,
-        subject: String::new(),
-        body: String::new(),
-        ref_bindings: None,
-        collection_binding: None,
-        version: None,
-    });
+    let commit = cache.add_commit(&Commit::new(root, meta));
     cache.set(REF, commit);
     let (_, all) = pull(one(&Here::new()), &cache, Way::Good).await;
     let mut left = all;

@@ -73,14 +73,9 @@ impl Cache {
         let meta = self.add(ObjectKind::Dirmeta, vec![2; 12]);
         let commit = Commit {
             parent,
-            tree: root.checksum,
-            meta: meta.checksum,
             timestamp: timestamp as u64,
             subject: "drawn".to_owned(),
-            body: String::new(),
-            ref_bindings: None,
-            collection_binding: None,
-            version: None,
+            ..Commit::new(root.checksum, meta.checksum)
         };
         self.add(ObjectKind::Commit, commit.serialize()).checksum
     }
