@@ -5,12 +5,11 @@
 //! fsck, `ostree fsck` and a real pull of every ref check the same repository.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::{fmt, fs};
 
-use artifact_formats::{Checksum, Summary};
+use artifact_formats::{Checksum, Summary, with_causes};
 use artifact_store::fsck;
 
 use crate::exec::Failure;
@@ -216,13 +215,8 @@ fn strict_fsck(repo: &Repo) -> Result<Vec<Breach>, Failure> {
             .push(breach);
     };
     fsck(repo.path(), u64::MAX, &report).map_err(|error| {
-        let mut what = format!("cannot check {:?}: {error}", repo.path());
-        let mut source = error.source();
-        while let Some(error) = source {
-            what += &format!(": {error}");
-            source = error.source();
-        }
-        Failure::new(what)
+        let why = with_causes(&error);
+        Failure::new(format!("cannot check {:?}: {why}", repo.path()))
     })?;
     Ok(breaches.into_inner().expect("no thread panics with it"))
 }

@@ -31,7 +31,7 @@ pub use attributes::{Attributes, Xattrs};
 pub use commit::{Commit, check_detached, serialize_tombstone};
 pub use dirmeta::Dirmeta;
 pub use dirtree::Dirtree;
-pub use error::FormatError;
+pub use error::{FormatError, with_causes};
 pub use file::FileHeader;
 pub use object::{Checksum, NameError, ObjectId, ObjectKind};
 pub use quantity::{Bytes, Share, Size, counted, grouped};

@@ -1,6 +1,6 @@
 //! The reasons why a session fails, sorted by whose fault they are.
 
-use artifact_formats::ObjectId;
+use artifact_formats::{ObjectId, with_causes};
 
 use crate::dialect::error::DialectError;
 use crate::frame::{Close, CloseCode, DecodeError, Frame, FrameKind};
@@ -50,18 +50,6 @@ impl Error {
             Self::Dialect(_) | Self::PeerClosed(_) | Self::Truncated => None,
         }
     }
-}
-
-/// Joins the texts of an error and its causes, for the other side.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// The reason why a store or a source cannot continue, in words fit for the other side: no paths.

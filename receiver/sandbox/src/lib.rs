@@ -20,6 +20,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use artifact_formats::with_causes;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus,
     PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
@@ -143,7 +144,7 @@ pub fn enter(needs: &Needs) -> Vec<Layer> {
         ),
         layer(
             "no files but those it needs, no new TCP, no signals to others (Landlock)",
-            confine(needs).unwrap_or_else(|error| LayerStatus::Absent(reason(&*error))),
+            confine(needs).unwrap_or_else(|error| LayerStatus::Absent(with_causes(&*error))),
         ),
         layer("no dangerous system calls (seccomp)", deny_calls(needs)),
     ]
@@ -211,17 +212,6 @@ fn deny_calls(_needs: &Needs) -> LayerStatus {
 fn of_result(result: Result<(), impl Error>) -> LayerStatus {
     match result {
         Ok(()) => LayerStatus::Enforced,
-        Err(error) => LayerStatus::Absent(reason(&error)),
+        Err(error) => LayerStatus::Absent(with_causes(&error)),
     }
-}
-
-/// Returns an error's text with all its causes.
-fn reason(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use artifact_formats::{Checksum, ConfigError, FormatError, ObjectId, RepoMode};
+use artifact_formats::{Checksum, ConfigError, FormatError, ObjectId, RepoMode, with_causes};
 use artifact_protocol::frame::CloseCode;
 use artifact_protocol::session::Fault;
 use nix::errno::Errno;
@@ -365,18 +365,6 @@ fn limit_of(error: &io::Error) -> Option<&'static str> {
         Some(Errno::ENFILE) => Some("the server's machine has too many files open"),
         _ => None,
     })
-}
-
-/// Joins the texts of an error and its causes.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::fmt::Display;
 
+use artifact_formats::with_causes;
 use artifact_protocol::exit;
 use artifact_puller::{Cause, Error, Fault, Reason, Unverified, WebError};
 
@@ -91,7 +92,7 @@ impl Trouble {
                 (_, false) => exit::STORAGE,
             },
             text: match error.source() {
-                Some(source) => format!("{error}: {}", chain(source)),
+                Some(source) => format!("{error}: {}", with_causes(source)),
                 None => error.to_string(),
             },
             advice: advice.map(str::to_owned),
@@ -136,16 +137,5 @@ fn advice(error: &Error) -> Option<&'static str> {
 
 /// Joins the causes of an error.
 fn causes(error: &Error) -> String {
-    error.source().map(chain).unwrap_or_default()
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
+    error.source().map(with_causes).unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use artifact_formats::RefName;
+use artifact_formats::{RefName, with_causes};
 use artifact_sender::{
     Error, Push, RefOutcome, Repository, SenderEvent, SessionError, SummaryDone,
 };
@@ -157,18 +157,8 @@ impl Heard {
             }
             _ => false,
         };
-        self.failure = with_causes(&error);
+        self.failure = with_causes(&error) + "; ";
     }
-}
-
-fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(source) = cause {
-        text += &format!(": {source}");
-        cause = source.source();
-    }
-    text + "; "
 }
 
 /// How long a push of a few objects may take before it counts as stuck.

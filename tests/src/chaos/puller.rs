@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind, RefName};
+use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind, RefName, with_causes};
 use artifact_protocol::frame::{Base, Expect, PushOptions, RefOutcome, RefUpdate};
 use artifact_protocol::session::{Announcement, Published};
 use artifact_store::{LocalStore, ObjectStream, Own, Push, RefPlace, Stager, Store};
@@ -170,15 +170,7 @@ impl Source<'_> {
 }
 
 fn failed(doing: &'static str) -> impl FnOnce(artifact_store::Error) -> Failure {
-    move |error| {
-        let mut text = format!("cannot {doing}: {error}");
-        let mut cause = std::error::Error::source(&error);
-        while let Some(source) = cause {
-            text += &format!(": {source}");
-            cause = source.source();
-        }
-        Failure::new(text)
-    }
+    move |error| Failure::new(format!("cannot {doing}: {}", with_causes(&error)))
 }
 
 /// Longer objects are sent in pieces, in bytes.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
+use artifact_formats::with_causes;
 use artifact_sandbox::Needs;
 use artifact_store::bucket::{Bucket, BucketError, Request};
 use bytes::Bytes;
@@ -30,7 +31,10 @@ pub fn serve() -> io::Result<()> {
         return Ok(());
     };
     let engine = open(&settings);
-    let ready: Ready = engine.as_ref().map(|_| ()).map_err(with_causes);
+    let ready: Ready = engine
+        .as_ref()
+        .map(|_| ())
+        .map_err(|error| with_causes(error));
     wire::write(&stream, &ready, &[])?;
     match engine {
         Ok(engine) => pass_on(&Arc::new(engine), reader, stream),
@@ -130,16 +134,6 @@ impl Held {
         *self.bytes.lock() -= len;
         self.less.notify_one();
     }
-}
-
-fn with_causes(error: &impl std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 const OWN: &str = "extensions/artifact-cache/";

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use artifact_formats::{ObjectId, Size};
+use artifact_formats::{ObjectId, Size, with_causes};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -17,7 +17,7 @@ use crate::bucket::copy::source::Source;
 use crate::bucket::layout;
 use crate::bucket::seam::{Answer, BucketError, Class, Request, Tag, Upload};
 use crate::bucket::window::Window;
-use crate::error::{Error, with_causes};
+use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there};
 use crate::verify::{Scratch, Verified, Verifier, verify};

@@ -8,7 +8,7 @@ mod contents;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use artifact_formats::{Checksum, ObjectId, Summary, counted};
+use artifact_formats::{Checksum, ObjectId, Summary, counted, with_causes};
 use bytes::Bytes;
 use parking_lot::Mutex;
 

@@ -3,9 +3,8 @@
 use std::io;
 
 use artifact_formats::limits::MAX_METADATA_LEN;
-use artifact_formats::{RepoMode, check_detached};
+use artifact_formats::{RepoMode, check_detached, with_causes};
 
-use crate::error::with_causes;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, read_file};
 use crate::local::repository::form;
