@@ -67,17 +67,7 @@ where
         metrics: Arc::clone(&context.shared.metrics),
     };
     let woken = Arc::new(Notify::new());
-    let wake = {
-        let woken = Arc::clone(&woken);
-        // Each thread has a copy: they hold the place until the last of them ends, however soon
-        // the client leaves.
-        let place = Arc::new(place);
-        move || {
-            let _held = &place;
-            woken.notify_one();
-        }
-    };
-    let answers = Answers::start(&puller.repository, puller.terms.clone(), wake);
+    let answers = start(puller, place, &woken);
     tokio::spawn(answering.run(answers, woken));
     let mut response = Response::new(Body::stream(receiver));
     set(&mut response, header::CONTENT_TYPE, CONTENT_TYPE);
@@ -90,6 +80,18 @@ where
     );
     no_cache(&mut response);
     response
+}
+
+/// Starts the threads of an answer. Each of them holds the place until it ends, however soon the
+/// client leaves.
+fn start(puller: &Puller, place: Place, woken: &Arc<Notify>) -> Answers {
+    let woken = Arc::clone(woken);
+    let place = Arc::new(place);
+    let wake = move || {
+        let _held = &place;
+        woken.notify_one();
+    };
+    Answers::start(&puller.repository, puller.terms.clone(), wake)
 }
 
 /// Takes a place, and reads the whole request.
@@ -270,6 +272,7 @@ mod tests {
     use tokio::time::{Sleep, sleep};
 
     use super::*;
+    use crate::puller::Pulls;
 
     /// A request of which so many bytes come each second.
     struct Trickle {
@@ -325,16 +328,37 @@ mod tests {
         assert_eq!(arrives(65_000, 30).await, (true, 30));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_nothing_loses_its_place_whatever_else_its_connection_does() {
+    fn empty() -> (tempfile::TempDir, Repository) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("objects")).unwrap();
-        std::fs::write(
-            dir.path().join("config"),
-            "[core]\nrepo_version=1\nmode=archive-z2\n",
-        )
-        .unwrap();
-        let repository = Arc::new(Repository::open(dir.path()).unwrap());
+        let config = "[core]\nrepo_version=1\nmode=archive-z2\n";
+        std::fs::write(dir.path().join("config"), config).unwrap();
+        let repository = Repository::open(dir.path()).unwrap();
+        (dir, repository)
+    }
+
+    #[test]
+    fn a_place_is_taken_as_long_as_a_thread_of_its_pull_runs() {
+        let (_dir, repository) = empty();
+        let limits = Pulls {
+            max: 1,
+            ..Pulls::default()
+        };
+        let puller = Puller::new(repository, limits);
+        let answers = start(&puller, puller.place(None).unwrap(), &Arc::default());
+        assert!(puller.place(None).is_err());
+        drop(answers);
+        let begun = std::time::Instant::now();
+        while puller.place(None).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it stays taken");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_loses_its_place_whatever_else_its_connection_does() {
+        let (_dir, repository) = empty();
+        let repository = Arc::new(repository);
         let mut answers = Answers::start(&repository, Terms::default(), || ());
         let (sender, _untaken) = mpsc::channel(1);
         sender.try_send(Bytes::from_static(b"waits")).unwrap();
