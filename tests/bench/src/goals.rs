@@ -21,7 +21,7 @@ struct Line {
 }
 
 /// Returns the table of goals, without those that were not measured.
-pub fn table(outcomes: &[Outcome], extras: &Extras) -> String {
+pub fn table(outcomes: &[Outcome<Scene>], extras: &Extras) -> String {
     let mut lines = ratios(outcomes);
     lines.extend(far(outcomes));
     lines.extend(sizes(outcomes));
@@ -67,7 +67,7 @@ impl Line {
 }
 
 /// Compared with others, without a round trip.
-fn ratios(outcomes: &[Outcome]) -> Vec<Line> {
+fn ratios(outcomes: &[Outcome<Scene>]) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut line = |case: Case, work, source, (peer, other), goal: f64| {
         let found = Place::ALL.map(|place| {
@@ -123,7 +123,7 @@ fn ratios(outcomes: &[Outcome]) -> Vec<Line> {
 }
 
 /// On links with a round trip, which are measured in one place.
-fn far(outcomes: &[Outcome]) -> Vec<Line> {
+fn far(outcomes: &[Outcome<Scene>]) -> Vec<Line> {
     let mut lines = Vec::new();
     for outcome in outcomes {
         let Scene { case, work, .. } = outcome.scene;
@@ -159,7 +159,7 @@ fn far(outcomes: &[Outcome]) -> Vec<Line> {
 }
 
 /// Bytes and memory, which are measured in one place.
-fn sizes(outcomes: &[Outcome]) -> Vec<Line> {
+fn sizes(outcomes: &[Outcome<Scene>]) -> Vec<Line> {
     let mut lines = Vec::new();
     let one = |number: f64| [Spread::of([number].into_iter()), None];
     for outcome in outcomes {

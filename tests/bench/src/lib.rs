@@ -22,6 +22,7 @@ pub mod neighbours;
 pub mod options;
 pub mod outcome;
 pub mod peer;
+mod places;
 pub mod plot;
 pub mod pulls;
 pub mod report;

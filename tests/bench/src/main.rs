@@ -3,6 +3,7 @@
 //! `tests/bench/README.md` explains the variables `BENCH_...`. Exits with 0 if every push succeeded
 //! with the right result; the reader judges whether it was fast enough.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,14 +11,16 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use artifact_tests::exec::Failure;
+use serde_json::Value;
 
 use artifact_bench::codec::Stretch;
 use artifact_bench::data::{make_dir, remove};
 use artifact_bench::goals;
 use artifact_bench::neighbours::{Kind, Scale};
-use artifact_bench::options::Options;
-use artifact_bench::outcome::{Extras, Outcome};
+use artifact_bench::options::{Extra, Options};
+use artifact_bench::outcome::{Contest, Extras, Outcome};
 use artifact_bench::pulls::{self, scene::Plan};
+use artifact_bench::scene::Scene;
 use artifact_bench::suite::{Suite, machine};
 use artifact_bench::{growth, neighbours, plot, report, usage};
 
@@ -34,7 +37,7 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode, Failure> {
     let mut args = std::env::args_os().skip(1);
     match args.next().as_deref().and_then(|arg| arg.to_str()) {
-        None => measure(),
+        None => push(),
         Some("growth") => grow(),
         Some("pull") => pull(),
         Some("neighbours") => neighbours(),
@@ -74,80 +77,93 @@ fn program() -> Result<(PathBuf, PathBuf), Failure> {
 fn pull() -> Result<ExitCode, Failure> {
     let (program, target) = program()?;
     let plan = Plan::from_environment(&target)?;
-    let begun = Instant::now();
-    let machine = machine(&plan.dir);
-    let say_when = |line: &str| {
-        say(&format!("{:5.0} s  {line}", begun.elapsed().as_secs_f64()));
-    };
-    make_dir(&plan.out)?;
+    let report = Report::begin(&plan.options)?;
     let libraries = pulls::suite::libraries()?;
-    let write = |outcomes: &[pulls::suite::Outcome]| {
+    let write = |outcomes: &[Outcome<pulls::scene::Scene>]| {
         let table = format!(
             "{}\nShared libraries of the client, without the system's C library: {}\n\n{}",
             pulls::table::goals(outcomes),
             libraries.len(),
             pulls::table::table(outcomes)
         );
-        let json = pulls::table::json(outcomes, &machine).to_string();
-        for (name, text) in [("bench.md", &table), ("bench.json", &json)] {
-            let path = plan.out.join(name);
-            fs::write(&path, text).map_err(Failure::doing(format!("write {path:?}")))?;
-        }
-        Ok(table)
+        report.write(table, &pulls::table::json(outcomes, &report.machine))
     };
     let mut suite = pulls::suite::Suite::start(&plan, &program)?;
-    let outcomes = suite.run(&say_when, &|outcomes| write(outcomes).map(drop))?;
+    let outcomes = suite.run(&|line| report.say(line), &|outcomes| {
+        write(outcomes).map(drop)
+    })?;
     drop(suite);
-    // If the reader has closed our output, nobody wants the table.
-    let _ = write!(std::io::stdout(), "{}", write(&outcomes)?);
-    let mut results = outcomes.iter().flat_map(|outcome| outcome.pullers.values());
-    Ok(match results.any(|results| results.failure.is_some()) {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
-    })
+    Ok(end(&write(&outcomes)?, &outcomes))
 }
 
-fn measure() -> Result<ExitCode, Failure> {
+/// Measures pushes.
+fn push() -> Result<ExitCode, Failure> {
     let (program, target) = program()?;
-    let options = Options::from_environment(&target)?;
-    let begun = Instant::now();
-    let machine = machine(&options.dir);
-    let say_when = |line: &str| {
-        say(&format!("{:5.0} s  {line}", begun.elapsed().as_secs_f64()));
-    };
-    make_dir(&options.out)?;
-    let write = |outcomes: &[Outcome], extras: &Extras| {
+    let options = Options::of_pushes(&target)?;
+    let chosen = Extra::chosen()?;
+    let report = Report::begin(&options)?;
+    let write = |outcomes: &[Outcome<Scene>], extras: &Extras| {
         let table = format!(
             "{}\n{}",
             goals::table(outcomes, extras),
             report::table(outcomes)
         );
-        let json = report::json(outcomes, extras, &machine).to_string();
-        for (name, text) in [("bench.md", &table), ("bench.json", &json)] {
-            let path = options.out.join(name);
-            fs::write(&path, text).map_err(Failure::doing(format!("write {path:?}")))?;
-        }
-        Ok(table)
+        report.write(table, &report::json(outcomes, extras, &report.machine))
     };
     let mut suite = Suite::start(&options, &program)?;
     // Results so far are written even if the rest fails.
-    let outcomes = suite.run(&say_when, &|outcomes| {
+    let outcomes = suite.run(&|line| report.say(line), &|outcomes| {
         write(outcomes, &Extras::default()).map(drop)
     })?;
-    let extras = suite.extras(&say_when)?;
+    let extras = suite.extras(&chosen, &|line| report.say(line))?;
     drop(suite);
-    let table = write(&outcomes, &extras)?;
+    Ok(end(&write(&outcomes, &extras)?, &outcomes))
+}
+
+/// Where the results go, and what they need beside the outcomes.
+struct Report {
+    out: PathBuf,
+    machine: BTreeMap<&'static str, String>,
+    begun: Instant,
+}
+
+impl Report {
+    fn begin<P>(options: &Options<P>) -> Result<Self, Failure> {
+        make_dir(&options.out)?;
+        Ok(Self {
+            out: options.out.clone(),
+            machine: machine(&options.dir),
+            begun: Instant::now(),
+        })
+    }
+
+    /// Tells the reader how far the measurement is.
+    fn say(&self, line: &str) {
+        say(&format!(
+            "{:5.0} s  {line}",
+            self.begun.elapsed().as_secs_f64()
+        ));
+    }
+
+    /// Writes the results, and returns the table.
+    fn write(&self, table: String, json: &Value) -> Result<String, Failure> {
+        for (name, text) in [("bench.md", &table), ("bench.json", &json.to_string())] {
+            let path = self.out.join(name);
+            fs::write(&path, text).map_err(Failure::doing(format!("write {path:?}")))?;
+        }
+        Ok(table)
+    }
+}
+
+/// Prints the table, and returns whether all has succeeded.
+fn end<S: Contest>(table: &str, outcomes: &[Outcome<S>]) -> ExitCode {
     // If the reader has closed our output, nobody wants the table.
     let _ = write!(std::io::stdout(), "{table}");
-    let failed = outcomes
-        .iter()
-        .flat_map(|outcome| outcome.peers.values())
-        .any(|results| results.failure.is_some());
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    let mut results = outcomes.iter().flat_map(|outcome| outcome.peers.values());
+    match results.any(|results| results.failure.is_some()) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
 }
 
 /// Measures what the worst pushes of one key cost others.

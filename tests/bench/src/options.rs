@@ -10,20 +10,18 @@ use crate::peer::Peer;
 
 /// The scenes to run, how often, and where.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct Options<P> {
     /// `BENCH_CASES`.
     pub cases: Vec<Case>,
     /// `BENCH_WORKS`.
     pub works: Vec<Work>,
     /// `BENCH_PEERS`.
-    pub peers: Vec<Peer>,
+    pub peers: Vec<P>,
     /// `BENCH_PLACES`.
     pub places: Vec<Place>,
-    /// `BENCH_EXTRAS`.
-    pub extras: Vec<Extra>,
     /// `BENCH_RTT`, in milliseconds.
     pub round_trips: Vec<Duration>,
-    /// `BENCH_RUNS`: how often to run a push that takes about a second.
+    /// `BENCH_RUNS`: how often to run what takes about a second.
     pub runs: usize,
     /// `BENCH_DATA`: the test data, kept from one run to the next.
     pub data: PathBuf,
@@ -55,29 +53,45 @@ impl Extra {
             Self::Verify => "verify",
         }
     }
+
+    /// Reads `BENCH_EXTRAS`.
+    pub fn chosen() -> Result<Vec<Self>, Failure> {
+        choice("BENCH_EXTRAS", &Self::ALL, Self::name)
+    }
 }
 
-impl Options {
-    /// Reads the environment; `target` is Cargo's target directory, below which everything lies by
-    /// default.
-    pub fn from_environment(target: &Path) -> Result<Self, Failure> {
+impl Options<Peer> {
+    /// Reads the options of pushes; `target` is Cargo's target directory.
+    pub fn of_pushes(target: &Path) -> Result<Self, Failure> {
+        Self::read(target, &Case::USUAL, (&Peer::ALL, Peer::name), "results")
+    }
+}
+
+impl<P: Copy> Options<P> {
+    /// Reads the environment. By default, the cases are the usual ones, all peers take part, and
+    /// everything lies below Cargo's target directory.
+    pub(crate) fn read(
+        target: &Path,
+        usual: &[Case],
+        (peers, name): (&[P], fn(P) -> &'static str),
+        out: &str,
+    ) -> Result<Self, Failure> {
         let bench = target.join("bench");
         let path =
             |name, default: &str| variable(name).map_or_else(|| bench.join(default), PathBuf::from);
         Ok(Self {
             cases: match variable("BENCH_CASES") {
-                None => Case::USUAL.to_vec(),
+                None => usual.to_vec(),
                 Some(_) => choice("BENCH_CASES", &Case::ALL, Case::name)?,
             },
             works: choice("BENCH_WORKS", &Work::ALL, Work::name)?,
-            peers: choice("BENCH_PEERS", &Peer::ALL, Peer::name)?,
-            extras: choice("BENCH_EXTRAS", &Extra::ALL, Extra::name)?,
+            peers: choice("BENCH_PEERS", peers, name)?,
             places: choice("BENCH_PLACES", &Place::ALL, Place::name)?,
             round_trips: milliseconds("BENCH_RTT", &[0, 50, 350])?,
             runs: runs(5)?,
             data: path("BENCH_DATA", "data"),
             dir: path("BENCH_DIR", "run"),
-            out: path("BENCH_OUT", "results"),
+            out: path("BENCH_OUT", out),
         })
     }
 }
@@ -88,7 +102,7 @@ pub fn variable(name: &str) -> Option<String> {
 }
 
 /// Reads a list of times.
-pub(crate) fn milliseconds(name: &str, default: &[u64]) -> Result<Vec<Duration>, Failure> {
+fn milliseconds(name: &str, default: &[u64]) -> Result<Vec<Duration>, Failure> {
     let read = match variable(name) {
         None => default.to_vec(),
         Some(text) => text
@@ -100,7 +114,7 @@ pub(crate) fn milliseconds(name: &str, default: &[u64]) -> Result<Vec<Duration>,
 }
 
 /// Reads how often to run what takes about a second.
-pub(crate) fn runs(default: usize) -> Result<usize, Failure> {
+fn runs(default: usize) -> Result<usize, Failure> {
     match variable("BENCH_RUNS") {
         None => Ok(default),
         Some(text) => Ok(usize::try_from(number("BENCH_RUNS", &text)?).unwrap_or(usize::MAX)),

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use crate::outcome::{Extras, Outcome, Results};
 use crate::peer::Peer;
+use crate::scene::Scene;
 use crate::spread::Spread;
 
 /// Returns every scene and peer in one table.
-pub fn table(outcomes: &[Outcome]) -> String {
+pub fn table(outcomes: &[Outcome<Scene>]) -> String {
     let mut text = String::from(HEAD);
     for outcome in outcomes {
         let mut scene = format!(
@@ -29,7 +30,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
     text
 }
 
-fn row(outcome: &Outcome, peer: Peer, results: &Results) -> String {
+fn row(outcome: &Outcome<Scene>, peer: Peer, results: &Results) -> String {
     if let Some(failure) = &results.failure {
         let first = failure.lines().next().unwrap_or_default();
         return format!("failed: {} | | | | | | | | ", first.replace('|', "\\|"));
@@ -65,7 +66,7 @@ fn row(outcome: &Outcome, peer: Peer, results: &Results) -> String {
 
 /// Returns all measurements, run by run.
 pub fn json(
-    outcomes: &[Outcome],
+    outcomes: &[Outcome<Scene>],
     extras: &Extras,
     machine: &BTreeMap<&'static str, String>,
 ) -> Value {

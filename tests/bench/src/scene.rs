@@ -7,6 +7,7 @@ use rustix::process::geteuid;
 
 use crate::case::{Case, Place, Source, Work};
 use crate::options::Options;
+use crate::outcome::Contest;
 use crate::peer::Peer;
 
 /// One measurement, with every peer that can take part.
@@ -26,7 +27,7 @@ pub struct Scene {
 
 impl Scene {
     /// Lists all requested scenes, case by case.
-    pub fn all(options: &Options) -> Vec<Self> {
+    pub fn all(options: &Options<Peer>) -> Vec<Self> {
         let mut scenes = Vec::new();
         for &case in &options.cases {
             scenes.extend(Self::of(case, options));
@@ -34,7 +35,7 @@ impl Scene {
         scenes
     }
 
-    fn of(case: Case, options: &Options) -> Vec<Self> {
+    fn of(case: Case, options: &Options<Peer>) -> Vec<Self> {
         let scene = |work, place| Self {
             case,
             work,
@@ -141,6 +142,14 @@ impl Scene {
     }
 }
 
+impl Contest for Scene {
+    type Peer = Peer;
+
+    fn round_trip(&self) -> Duration {
+        self.round_trip
+    }
+}
+
 impl fmt::Display for Scene {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -180,7 +189,6 @@ mod tests {
             peers: Peer::ALL.to_vec(),
             places: Place::ALL.to_vec(),
             round_trips: [0, 50, 350].map(Duration::from_millis).to_vec(),
-            extras: Vec::new(),
             runs: 5,
             data: Path::new("data").to_owned(),
             dir: Path::new("dir").to_owned(),

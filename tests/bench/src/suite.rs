@@ -1,13 +1,7 @@
-//! Runs the scenes: all peers of a scene by turns, so that other load on the machine affects them
-//! alike.
-//!
-//! **Deletes nothing on disk between runs**: ext4 skips recently deleted inodes, which makes
-//! creating files several times slower for minutes. Data in memory is deleted at once, because
-//! memory is scarce. Before each run everything written so far is synced, so that no run pays for
-//! another.
+//! Runs the scenes of pushes, each in a place made ready for it ([`crate::places`]).
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -18,13 +12,13 @@ use artifact_tests::link::Link;
 use artifact_tests::programs;
 use artifact_tests::repo::Repo;
 use artifact_tests::sshd::Sshd;
-use tempfile::TempDir;
 
 use crate::case::{Case, Place, Work};
-use crate::data::{Data, copy_linked, count_objects, make_dir, remove};
+use crate::data::{Data, copy_linked, count_objects, make_dir};
 use crate::options::{Extra, Options};
-use crate::outcome::{Extras, Outcome, Results};
+use crate::outcome::{Extras, Outcome, Results, by_turns};
 use crate::peer::{Peer, Way};
+use crate::places::Places;
 use crate::scene::Scene;
 use crate::usage::{self, Cost};
 use crate::{growth, lock, verify};
@@ -32,35 +26,26 @@ use crate::{growth, lock, verify};
 /// The servers, and the directories of one run of the suite.
 #[derive(Debug)]
 pub struct Suite<'a> {
-    options: &'a Options,
+    options: &'a Options<Peer>,
     /// The program that records memory: this one, with the argument `note-memory`.
     noter: PathBuf,
     sshd: Sshd,
     noting: Sshd,
-    disk: TempDir,
-    memory: TempDir,
-    counter: usize,
+    places: Places,
 }
 
 impl<'a> Suite<'a> {
     /// Starts the servers. `noter` is the program that runs [`usage::note_memory`].
-    pub fn start(options: &'a Options, noter: &Path) -> Result<Self, Failure> {
-        make_dir(&options.dir)?;
+    pub fn start(options: &'a Options<Peer>, noter: &Path) -> Result<Self, Failure> {
         make_dir(&options.data)?;
-        let directory = |place: &Path| {
-            tempfile::Builder::new()
-                .prefix("artifact-bench-")
-                .tempdir_in(place)
-                .map_err(Failure::doing(format!("make a directory in {place:?}")))
-        };
-        let (disk, memory) = (directory(&options.dir)?, directory(Path::new("/dev/shm"))?);
+        let places = Places::make(&options.dir)?;
         let receiver = programs::receiver()?;
         let ours = receiver.parent().unwrap_or(Path::new("/")).display();
         let path = format!(
             "PATH={ours}:{}:$PATH; export PATH;",
             ostree_push(&options.data).display()
         );
-        let notes = memory.path().join(SERVER_NOTES);
+        let notes = places.dir(Place::Memory).join(SERVER_NOTES);
         Ok(Self {
             options,
             noter: noter.to_owned(),
@@ -71,9 +56,7 @@ impl<'a> Suite<'a> {
                 noter.display(),
                 notes.display()
             ))?,
-            disk,
-            memory,
-            counter: 0,
+            places,
         })
     }
 
@@ -81,8 +64,8 @@ impl<'a> Suite<'a> {
     pub fn run(
         &mut self,
         say: &dyn Fn(&str),
-        done: &dyn Fn(&[Outcome]) -> Result<(), Failure>,
-    ) -> Result<Vec<Outcome>, Failure> {
+        done: &dyn Fn(&[Outcome<Scene>]) -> Result<(), Failure>,
+    ) -> Result<Vec<Outcome<Scene>>, Failure> {
         let mut outcomes = Vec::new();
         for &case in &self.options.cases {
             say(&format!("{}: preparing {}", case.name(), case.title()));
@@ -93,31 +76,31 @@ impl<'a> Suite<'a> {
                 outcomes.push(self.run_scene(scene, &data, say)?);
                 done(&outcomes)?;
             }
-            self.clear_memory()?;
+            self.places.clear_memory()?;
         }
         Ok(outcomes)
     }
 
     /// Runs the measurements without peers: the lock, the refs, the verifier.
-    pub fn extras(&mut self, say: &dyn Fn(&str)) -> Result<Extras, Failure> {
+    pub fn extras(&mut self, chosen: &[Extra], say: &dyn Fn(&str)) -> Result<Extras, Failure> {
         let mut extras = Extras::default();
         let runs = self.options.runs;
         for &place in &self.options.places {
-            if self.options.extras.contains(&Extra::Lock) {
+            if chosen.contains(&Extra::Lock) {
                 say(&format!("lock, {}", place.name()));
-                let dir = self.scratch(place);
+                let dir = self.places.scratch(place);
                 let (objects, held) = lock::measure(&dir, runs)?;
                 extras.lock.push((place, objects, held));
             }
-            if self.options.extras.contains(&Extra::Refs) {
+            if chosen.contains(&Extra::Refs) {
                 say(&format!("refs, {}", place.name()));
-                let dir = self.scratch(place);
+                let dir = self.places.scratch(place);
                 let curve = growth::refs(&dir, &[1, 50_000], 2 * runs)?;
                 extras.refs.push((place, curve));
             }
-            self.clear_memory()?;
+            self.places.clear_memory()?;
         }
-        if self.options.extras.contains(&Extra::Verify) {
+        if chosen.contains(&Extra::Verify) {
             for case in self
                 .options
                 .cases
@@ -139,7 +122,7 @@ impl<'a> Suite<'a> {
         scene: Scene,
         data: &Data,
         say: &dyn Fn(&str),
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome<Scene>, Failure> {
         let http = HttpServer::start(&data.source(scene.source, scene.work))?;
         let link = (!scene.round_trip.is_zero())
             .then(|| Link::start(self.sshd.port(), scene.round_trip))
@@ -153,12 +136,10 @@ impl<'a> Suite<'a> {
             far_http.as_ref().map_or(http.port(), Link::port),
         );
         let mut peers = BTreeMap::new();
-        let mut rounds = 0;
         for &peer in &self.options.peers {
             if !scene.has(peer) {
                 continue;
             }
-            rounds = rounds.max(scene.runs(peer, self.options.runs));
             let mut results = Results {
                 failure: peer.lacks(&way).map(str::to_owned),
                 ..Results::default()
@@ -179,27 +160,12 @@ impl<'a> Suite<'a> {
             }
             peers.insert(peer, results);
         }
-        for round in 0..rounds {
-            let mut turn: Vec<Peer> = peers.keys().copied().collect();
-            let by = round % turn.len();
-            turn.rotate_left(by);
-            for peer in turn {
-                let last = scene.runs(peer, self.options.runs) == round + 1;
-                let results = peers.entry(peer).or_default();
-                if results.failure.is_some() || scene.runs(peer, self.options.runs) <= round {
-                    continue;
-                }
-                // The warm-up has read them already.
-                let thorough = last && results.carried.is_none();
-                match self.time(peer, &scene, data, &way, thorough) {
-                    Ok(cost) => drop(results.runs.insert(round, cost)),
-                    Err(failure) => results.failure = Some(format!("{failure:?}")),
-                }
-                if let Some(failure) = &results.failure {
-                    say(&format!("{scene}: {} failed: {failure}", peer.name()));
-                }
-            }
-        }
+        by_turns(
+            &mut peers,
+            |peer| scene.runs(peer, self.options.runs),
+            |peer, thorough| self.time(peer, &scene, data, &way, thorough),
+            |peer, failure| say(&format!("{scene}: {} failed: {failure}", peer.name())),
+        );
         Ok(Outcome {
             missing: data.missing(scene.work),
             scene,
@@ -224,21 +190,17 @@ impl<'a> Suite<'a> {
         let web = Link::start(http, Duration::ZERO)?;
         let way = self.way(&self.noting, ssh.port(), web.port());
         let destination = self.destination(peer, scene, data, &way)?;
-        let scratch = self.scratch(scene.place);
+        let scratch = self.places.scratch(scene.place);
         let inner = peer.command(scene.source, scene.work, data, &way, &destination, &scratch)?;
-        let notes = self.memory.path().join("client-notes");
-        let mut command = Command::new(&self.noter);
-        command.arg("note-memory").arg(&notes);
-        command.arg(inner.get_program()).args(inner.get_args());
-        for (key, value) in inner.get_envs() {
-            command.env(key, value.unwrap_or_default());
-        }
+        let notes = self.places.dir(Place::Memory).join("client-notes");
+        let mut command = usage::noting(&self.noter, &notes, &inner);
         let (ran, _) = usage::measure(&mut command, &self.noting)?;
         ran.success()?;
         self.check(peer, scene, data, &destination, true)?;
-        self.clear(scene, &[&destination, &scratch])?;
+        self.places
+            .clear(scene.place, scene.work, &[&destination, &scratch])?;
         let client = usage::noted_memory(&notes);
-        let server = usage::noted_memory(&self.memory.path().join(SERVER_NOTES));
+        let server = usage::noted_memory(&self.places.dir(Place::Memory).join(SERVER_NOTES));
         let carried = match peer {
             Peer::Pull => {
                 // A peer that pulls is the receiving end.
@@ -263,10 +225,10 @@ impl<'a> Suite<'a> {
         thorough: bool,
     ) -> Result<Cost, Failure> {
         let destination = self.destination(peer, scene, data, way)?;
-        let scratch = self.scratch(scene.place);
+        let scratch = self.places.scratch(scene.place);
         let mut command =
             peer.command(scene.source, scene.work, data, way, &destination, &scratch)?;
-        self.settle(scene)?;
+        self.places.settle(scene.place, scene.cold)?;
         let (ran, mut cost) = usage::measure(&mut command, &self.sshd)?;
         ran.success()?;
         if peer == Peer::Pull {
@@ -274,7 +236,8 @@ impl<'a> Suite<'a> {
             cost.server = std::mem::take(&mut cost.client);
         }
         self.check(peer, scene, data, &destination, thorough)?;
-        self.clear(scene, &[&destination, &scratch])?;
+        self.places
+            .clear(scene.place, scene.work, &[&destination, &scratch])?;
         Ok(cost)
     }
 
@@ -289,7 +252,7 @@ impl<'a> Suite<'a> {
     ) -> Result<PathBuf, Failure> {
         if scene.work == Work::Nothing {
             let name = format!("nothing-{}-{}", scene.case.name(), peer.name());
-            let kept = self.dir(scene.place).join(name);
+            let kept = self.places.dir(scene.place).join(name);
             if peer.leaves_repository() {
                 if !kept.exists() {
                     copy_linked(&self.prepare_base(scene.place, data)?, &kept)?;
@@ -298,7 +261,7 @@ impl<'a> Suite<'a> {
             }
             return Ok(kept);
         }
-        let destination = self.scratch(scene.place);
+        let destination = self.places.scratch(scene.place);
         if !peer.leaves_repository() {
             return Ok(destination);
         }
@@ -365,45 +328,6 @@ impl<'a> Suite<'a> {
         Ok(())
     }
 
-    /// Removes all repositories in memory.
-    fn clear_memory(&self) -> Result<(), Failure> {
-        let dir = self.memory.path();
-        let reading = || Failure::doing(format!("list {dir:?}"));
-        for entry in fs::read_dir(dir).map_err(reading())? {
-            let path = entry.map_err(reading())?.path();
-            if path.is_dir() {
-                remove(&path)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Frees space after a run, where that disturbs no measurement.
-    fn clear(&self, scene: &Scene, used: &[&Path]) -> Result<(), Failure> {
-        if scene.place == Place::Memory && scene.work != Work::Nothing {
-            for path in used {
-                remove(path)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Completes all work that earlier runs have left to the system.
-    fn settle(&self, scene: &Scene) -> Result<(), Failure> {
-        let dir = match scene.place {
-            Place::Memory => self.memory.path(),
-            Place::Disk => self.disk.path(),
-        };
-        let disk = File::open(dir).map_err(Failure::doing(format!("open {dir:?}")))?;
-        rustix::fs::syncfs(&disk)
-            .map_err(|errno| Failure::doing(format!("sync {dir:?}"))(errno.into()))?;
-        if scene.cold {
-            fs::write("/proc/sys/vm/drop_caches", "3")
-                .map_err(Failure::doing("empty the page cache"))?;
-        }
-        Ok(())
-    }
-
     fn way(&self, sshd: &Sshd, ssh_port: u16, http_port: u16) -> Way {
         Way {
             ssh_port,
@@ -415,20 +339,7 @@ impl<'a> Suite<'a> {
     }
 
     fn base(&self, place: Place, case: Case) -> PathBuf {
-        self.dir(place).join(format!("base-{}", case.name()))
-    }
-
-    /// Returns an unused path.
-    fn scratch(&mut self, place: Place) -> PathBuf {
-        self.counter += 1;
-        self.dir(place).join(self.counter.to_string())
-    }
-
-    fn dir(&self, place: Place) -> &Path {
-        match place {
-            Place::Memory => self.memory.path(),
-            Place::Disk => self.disk.path(),
-        }
+        self.places.dir(place).join(format!("base-{}", case.name()))
     }
 }
 

@@ -77,6 +77,17 @@ fn sessions_time(sshd: &Sshd) -> Result<Duration, Failure> {
     ))
 }
 
+/// Returns a command that runs another below `noter`, which runs [`note_memory`].
+pub(crate) fn noting(noter: &Path, notes: &Path, inner: &Command) -> Command {
+    let mut command = Command::new(noter);
+    command.arg("note-memory").arg(notes);
+    command.arg(inner.get_program()).args(inner.get_args());
+    for (key, value) in inner.get_envs() {
+        command.env(key, value.unwrap_or_default());
+    }
+    command
+}
+
 /// Runs a command to its end, and appends its largest resident size and its children's, in bytes,
 /// as a line to `file`. This program runs between the caller and the command.
 pub fn note_memory(file: &Path, command: &mut Command) -> Result<ExitCode, Failure> {

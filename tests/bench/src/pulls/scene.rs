@@ -1,7 +1,7 @@
 //! A scene: a tree, pulled into a repository of some mode over a link, by some pullers.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use artifact_tests::exec::Failure;
@@ -9,57 +9,30 @@ use artifact_tests::repo::Mode;
 use rustix::process::geteuid;
 
 use crate::case::{Case, Place, Work};
-use crate::options::{choice, milliseconds, runs, variable};
+use crate::options::{Options, choice, variable};
+use crate::outcome::Contest;
 use crate::pulls::puller::Puller;
 
 /// The scenes to run, how often, and where.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// `BENCH_CASES`.
-    pub cases: Vec<Case>,
-    /// `BENCH_WORKS`.
-    pub works: Vec<Work>,
+    /// What the scenes of pushes have as well.
+    pub options: Options<Puller>,
     /// `BENCH_MODES`.
     pub modes: Vec<Mode>,
-    /// `BENCH_PEERS`.
-    pub pullers: Vec<Puller>,
-    /// `BENCH_PLACES`.
-    pub places: Vec<Place>,
-    /// `BENCH_RTT`, in milliseconds.
-    pub round_trips: Vec<Duration>,
     /// `BENCH_COLD`: with an empty page cache alone.
     pub cold: bool,
-    /// `BENCH_RUNS`: how often to run a pull that takes some seconds.
-    pub runs: usize,
-    /// `BENCH_DATA`: the test data, kept from one run to the next.
-    pub data: PathBuf,
-    /// `BENCH_DIR`: the destinations on disk, removed at the end.
-    pub dir: PathBuf,
-    /// `BENCH_OUT`: the results.
-    pub out: PathBuf,
 }
 
 impl Plan {
     /// Reads the environment; `target` is Cargo's target directory.
     pub fn from_environment(target: &Path) -> Result<Self, Failure> {
-        let bench = target.join("bench");
-        let path =
-            |name, default: &str| variable(name).map_or_else(|| bench.join(default), PathBuf::from);
+        let usual = [Case::T, Case::A, Case::B];
+        let pullers = (&Puller::ALL[..], Puller::name as fn(Puller) -> _);
         Ok(Self {
-            cases: match variable("BENCH_CASES") {
-                None => vec![Case::T, Case::A, Case::B],
-                Some(_) => choice("BENCH_CASES", &Case::ALL, Case::name)?,
-            },
-            works: choice("BENCH_WORKS", &Work::ALL, Work::name)?,
+            options: Options::read(target, &usual, pullers, "results-pull")?,
             modes: choice("BENCH_MODES", &[Mode::Archive, Mode::BareUser], mode_name)?,
-            pullers: choice("BENCH_PEERS", &Puller::ALL, Puller::name)?,
-            places: choice("BENCH_PLACES", &Place::ALL, Place::name)?,
-            round_trips: milliseconds("BENCH_RTT", &[0, 50, 350])?,
             cold: variable("BENCH_COLD").is_some(),
-            runs: runs(5)?,
-            data: path("BENCH_DATA", "data"),
-            dir: path("BENCH_DIR", "run"),
-            out: path("BENCH_OUT", "results-pull"),
         })
     }
 }
@@ -85,10 +58,10 @@ impl Scene {
     /// Lists the scenes of a tree.
     pub fn of(case: Case, plan: &Plan) -> Vec<Self> {
         let mut scenes = Vec::new();
-        for &round_trip in &plan.round_trips {
-            for &place in &plan.places {
+        for &round_trip in &plan.options.round_trips {
+            for &place in &plan.options.places {
                 for &mode in &plan.modes {
-                    for &work in &plan.works {
+                    for &work in &plan.options.works {
                         let scene = Self {
                             case,
                             work,
@@ -109,7 +82,7 @@ impl Scene {
     fn is_telling(&self, plan: &Plan) -> bool {
         let is_far = !self.round_trip.is_zero();
         // On a long link the disk hardly matters.
-        let is_other_place = is_far && plan.places.first() != Some(&self.place);
+        let is_other_place = is_far && plan.options.places.first() != Some(&self.place);
         // Many objects and large ones take a link's bandwidth, and this link has no bound.
         let is_long = is_far && !matches!(self.case, Case::T | Case::A);
         let is_second_mode = is_far && plan.modes.last() != Some(&self.mode);
@@ -143,6 +116,14 @@ impl Scene {
             (false, true) if is_far || self.case == Case::B => runs.min(1),
             (false, _) => runs.div_ceil(2),
         }
+    }
+}
+
+impl Contest for Scene {
+    type Peer = Puller;
+
+    fn round_trip(&self) -> Duration {
+        self.round_trip
     }
 }
 

@@ -1,8 +1,7 @@
-//! Runs the scenes: all pullers of a scene by turns, so that other load on the machine affects them
-//! alike. Like pushes, pulls delete nothing on disk between runs (`crate::suite`).
+//! Runs the scenes of pulls, each in a place made ready for it ([`crate::places`]).
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,60 +9,15 @@ use artifact_tests::exec::{Failure, run};
 use artifact_tests::programs;
 use artifact_tests::repo::Repo;
 use artifact_tests::sshd::Sshd;
-use tempfile::TempDir;
 
 use crate::case::{Place, Source, Work};
-use crate::data::{Data, Extent, copy_linked, count_objects, make_dir, remove};
-use crate::outcome::Results;
+use crate::data::{Data, copy_linked, count_objects, make_dir};
+use crate::outcome::{Outcome, Results, by_turns};
+use crate::places::Places;
 use crate::pulls::puller::{Puller, Way};
 use crate::pulls::scene::{Plan, Scene, mode_name};
 use crate::pulls::servers::{Servers, sshd};
-use crate::spread::Spread;
 use crate::usage::{self, Cost};
-
-/// The result of a scene.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    pub scene: Scene,
-    /// The missing objects.
-    pub missing: Extent,
-    pub pullers: BTreeMap<Puller, Results>,
-}
-
-impl Outcome {
-    /// Returns how long a puller took, in seconds.
-    pub fn wall(&self, puller: Puller) -> Option<Spread> {
-        let runs = &self.pullers.get(&puller)?.runs;
-        Spread::of(runs.values().map(|cost| cost.wall.as_secs_f64()))
-    }
-
-    /// Returns the time of one puller divided by that of another, each in the same round.
-    pub fn ratio(&self, puller: Puller, other: Puller) -> Option<Spread> {
-        self.pairs(puller, other, |one, other| one / other)
-    }
-
-    /// Returns by how many round trips a puller took longer than another.
-    pub fn round_trips_more(&self, puller: Puller, other: Puller) -> Option<Spread> {
-        let round_trip = self.scene.round_trip.as_secs_f64();
-        self.pairs(puller, other, |one, other| (one - other) / round_trip)
-    }
-
-    fn pairs(
-        &self,
-        puller: Puller,
-        other: Puller,
-        compare: impl Fn(f64, f64) -> f64,
-    ) -> Option<Spread> {
-        let runs = |puller| Some(&self.pullers.get(&puller)?.runs);
-        let (runs, others) = (runs(puller)?, runs(other)?);
-        let seconds = |cost: &Cost| cost.wall.as_secs_f64();
-        Spread::of(
-            runs.iter().filter_map(|(round, cost)| {
-                Some(compare(seconds(cost), seconds(others.get(round)?)))
-            }),
-        )
-    }
-}
 
 /// The directories of one run of the suite, and sshd.
 #[derive(Debug)]
@@ -72,29 +26,18 @@ pub struct Suite<'a> {
     /// The program that records memory: this one, with the argument `note-memory`.
     noter: PathBuf,
     sshd: Sshd,
-    disk: TempDir,
-    memory: TempDir,
-    counter: usize,
+    places: Places,
 }
 
 impl<'a> Suite<'a> {
     /// Starts sshd. `noter` is the program that runs [`usage::note_memory`].
     pub fn start(plan: &'a Plan, noter: &Path) -> Result<Self, Failure> {
-        make_dir(&plan.dir)?;
-        make_dir(&plan.data)?;
-        let directory = |place: &Path| {
-            tempfile::Builder::new()
-                .prefix("artifact-bench-")
-                .tempdir_in(place)
-                .map_err(Failure::doing(format!("make a directory in {place:?}")))
-        };
+        make_dir(&plan.options.data)?;
         Ok(Self {
             plan,
             noter: noter.to_owned(),
             sshd: sshd()?,
-            disk: directory(&plan.dir)?,
-            memory: directory(Path::new("/dev/shm"))?,
-            counter: 0,
+            places: Places::make(&plan.options.dir)?,
         })
     }
 
@@ -102,12 +45,12 @@ impl<'a> Suite<'a> {
     pub fn run(
         &mut self,
         say: &dyn Fn(&str),
-        done: &dyn Fn(&[Outcome]) -> Result<(), Failure>,
-    ) -> Result<Vec<Outcome>, Failure> {
+        done: &dyn Fn(&[Outcome<Scene>]) -> Result<(), Failure>,
+    ) -> Result<Vec<Outcome<Scene>>, Failure> {
         let mut outcomes = Vec::new();
-        for &case in &self.plan.cases {
+        for &case in &self.plan.options.cases {
             say(&format!("{}: preparing {}", case.name(), case.title()));
-            let data = Data::prepare(case, &self.plan.data)?;
+            let data = Data::prepare(case, &self.plan.options.data)?;
             for scene in Scene::of(case, self.plan) {
                 say(&format!("{scene}"));
                 outcomes.push(self.run_scene(scene, &data, say)?);
@@ -122,14 +65,15 @@ impl<'a> Suite<'a> {
         scene: Scene,
         data: &Data,
         say: &dyn Fn(&str),
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome<Scene>, Failure> {
         let source = data.source(Source::Archive, scene.work);
         let servers = Servers::start(&self.sshd, &source, scene.round_trip)?;
         let way = servers.way(&self.sshd, !scene.round_trip.is_zero());
-        let all = self.plan.pullers.iter().copied();
-        let all: Vec<_> = all.filter(|puller| scene.has(*puller)).collect();
-        let mut pullers = BTreeMap::new();
-        for &puller in &all {
+        let mut peers = BTreeMap::new();
+        for &puller in &self.plan.options.peers {
+            if !scene.has(puller) {
+                continue;
+            }
             let mut results = Results::default();
             // Bytes and memory do not depend on the link; they are measured once.
             if scene.round_trip.is_zero() && !scene.cold && puller.is_ours() {
@@ -141,31 +85,18 @@ impl<'a> Suite<'a> {
                     Err(failure) => results.failure = Some(format!("{failure:?}")),
                 }
             }
-            pullers.insert(puller, results);
+            peers.insert(puller, results);
         }
-        let counts = all.iter().map(|puller| scene.runs(*puller, self.plan.runs));
-        for round in 0..counts.max().unwrap_or_default() {
-            let mut turn = all.clone();
-            turn.rotate_left(round % all.len());
-            for puller in turn {
-                let is_over = scene.runs(puller, self.plan.runs) <= round;
-                let results = pullers.entry(puller).or_default();
-                if is_over || results.failure.is_some() {
-                    continue;
-                }
-                match self.time(puller, &scene, data, &way) {
-                    Ok(cost) => drop(results.runs.insert(round, cost)),
-                    Err(failure) => {
-                        say(&format!("{scene}: {} failed: {failure:?}", puller.name()));
-                        results.failure = Some(format!("{failure:?}"));
-                    }
-                }
-            }
-        }
+        by_turns(
+            &mut peers,
+            |puller| scene.runs(puller, self.plan.options.runs),
+            |puller, _| self.time(puller, &scene, data, &way),
+            |puller, failure| say(&format!("{scene}: {} failed: {failure}", puller.name())),
+        );
         Ok(Outcome {
             missing: data.missing(scene.work),
             scene,
-            pullers,
+            peers,
         })
     }
 
@@ -182,19 +113,15 @@ impl<'a> Suite<'a> {
         let destination = self.destination(puller, scene, data, &way)?;
         let source = data.source(Source::Archive, scene.work);
         let inner = puller.command(scene.work, data, &way, &source, &destination)?;
-        let notes = self.memory.path().join("notes");
-        let mut command = Command::new(&self.noter);
-        command.arg("note-memory").arg(&notes);
-        command.arg(inner.get_program()).args(inner.get_args());
-        for (key, value) in inner.get_envs() {
-            command.env(key, value.unwrap_or_default());
-        }
+        let notes = self.places.dir(Place::Memory).join("notes");
+        let mut command = usage::noting(&self.noter, &notes, &inner);
         let before = servers.carried(puller);
         run(&mut command)?.success()?;
         let after = servers.carried(puller);
         self.check(puller, scene, data, &destination)?;
         Repo::at(&destination).fsck()?;
-        self.clear(scene, &destination)?;
+        self.places
+            .clear(scene.place, scene.work, &[&destination])?;
         let carried = (after.0 - before.0, after.1 - before.1);
         Ok((carried, usage::noted_memory(&notes)))
     }
@@ -209,11 +136,12 @@ impl<'a> Suite<'a> {
         let destination = self.destination(puller, scene, data, way)?;
         let source = data.source(Source::Archive, scene.work);
         let mut command = puller.command(scene.work, data, way, &source, &destination)?;
-        self.settle(scene)?;
+        self.places.settle(scene.place, scene.cold)?;
         let (ran, cost) = usage::measure(&mut command, &self.sshd)?;
         ran.success()?;
         self.check(puller, scene, data, &destination)?;
-        self.clear(scene, &destination)?;
+        self.places
+            .clear(scene.place, scene.work, &[&destination])?;
         Ok(cost)
     }
 
@@ -229,7 +157,7 @@ impl<'a> Suite<'a> {
         let mode = mode_name(scene.mode);
         if scene.work == Work::Nothing {
             let name = format!("nothing-{}-{mode}-{}", scene.case.name(), puller.name());
-            let kept = self.dir(scene.place).join(name);
+            let kept = self.places.dir(scene.place).join(name);
             if puller.refs().is_some() {
                 if !kept.exists() {
                     copy_linked(&self.base(scene, data)?, &kept)?;
@@ -238,8 +166,7 @@ impl<'a> Suite<'a> {
             }
             return Ok(kept);
         }
-        self.counter += 1;
-        let destination = self.dir(scene.place).join(self.counter.to_string());
+        let destination = self.places.scratch(scene.place);
         match (puller.refs(), scene.work) {
             (None, Work::Change) => {
                 // The trees lie on the disk, and the destination perhaps in memory.
@@ -262,7 +189,7 @@ impl<'a> Suite<'a> {
     fn base(&self, scene: &Scene, data: &Data) -> Result<PathBuf, Failure> {
         let mode = mode_name(scene.mode);
         let name = format!("base-{}-{mode}", scene.case.name());
-        let path = self.dir(scene.place).join(name);
+        let path = self.places.dir(scene.place).join(name);
         if !path.exists() {
             let base = Repo::at(&path);
             base.ostree("init", [format!("--mode={mode}")])?;
@@ -296,34 +223,6 @@ impl<'a> Suite<'a> {
             )));
         }
         Ok(())
-    }
-
-    /// Frees space after a run, where that disturbs no measurement.
-    fn clear(&self, scene: &Scene, used: &Path) -> Result<(), Failure> {
-        if scene.place == Place::Memory && scene.work != Work::Nothing {
-            remove(used)?;
-        }
-        Ok(())
-    }
-
-    /// Completes all work that earlier runs have left to the system.
-    fn settle(&self, scene: &Scene) -> Result<(), Failure> {
-        let dir = self.dir(scene.place);
-        let disk = File::open(dir).map_err(Failure::doing(format!("open {dir:?}")))?;
-        rustix::fs::syncfs(&disk)
-            .map_err(|errno| Failure::doing(format!("sync {dir:?}"))(errno.into()))?;
-        if scene.cold {
-            fs::write("/proc/sys/vm/drop_caches", "3")
-                .map_err(Failure::doing("empty the page cache"))?;
-        }
-        Ok(())
-    }
-
-    fn dir(&self, place: Place) -> &Path {
-        match place {
-            Place::Memory => self.memory.path(),
-            Place::Disk => self.disk.path(),
-        }
     }
 }
 

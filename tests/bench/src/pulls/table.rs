@@ -6,14 +6,13 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::case::{Case, Place, Work};
-use crate::outcome::Results;
+use crate::outcome::{Outcome, Results};
 use crate::pulls::puller::Puller;
 use crate::pulls::scene::{Scene, mode_name};
-use crate::pulls::suite::Outcome;
 use crate::spread::Spread;
 
 /// Returns the table of goals, without those that were not measured.
-pub fn goals(outcomes: &[Outcome]) -> String {
+pub fn goals(outcomes: &[Outcome<Scene>]) -> String {
     let mut text = String::from("| what | goal | found |\n|---|---|---|\n");
     for outcome in outcomes {
         for (what, goal, found) in of_scene(outcome) {
@@ -43,7 +42,7 @@ fn line(text: &mut String, what: &str, goal: f64, found: Option<Spread>) {
 type Goal = (String, f64, Option<Spread>);
 
 /// Compares the pullers of a scene.
-fn of_scene(outcome: &Outcome) -> Vec<Goal> {
+fn of_scene(outcome: &Outcome<Scene>) -> Vec<Goal> {
     let scene = &outcome.scene;
     let mut goals = Vec::new();
     let mut ratio = |puller: Puller, other: Puller, goal| {
@@ -76,7 +75,7 @@ fn of_scene(outcome: &Outcome) -> Vec<Goal> {
         let what = format!("{}: round trips more than ssh true", Puller::Ssh.title());
         goals.push((what, 1.0, found));
     }
-    for (puller, results) in &outcome.pullers {
+    for (puller, results) in &outcome.peers {
         let one = |number: f64| Spread::of([number].into_iter());
         let is_stream = streams.contains(puller);
         // For a small artifact, ssh's greeting dominates.
@@ -100,9 +99,9 @@ fn of_scene(outcome: &Outcome) -> Vec<Goal> {
 }
 
 /// Compares a small artifact over a link with the same over none.
-fn round_trips(outcomes: &[Outcome]) -> Vec<Goal> {
+fn round_trips(outcomes: &[Outcome<Scene>]) -> Vec<Goal> {
     let mut goals = Vec::new();
-    let is_small = |outcome: &&Outcome| outcome.scene.case == Case::T && !outcome.scene.cold;
+    let is_small = |outcome: &&Outcome<Scene>| outcome.scene.case == Case::T && !outcome.scene.cold;
     for far in outcomes.iter().filter(is_small) {
         let Scene { round_trip, .. } = far.scene;
         let near = outcomes.iter().filter(is_small).find(|near| {
@@ -147,7 +146,7 @@ fn title(scene: &Scene) -> String {
 }
 
 /// Returns every scene and puller in one table.
-pub fn table(outcomes: &[Outcome]) -> String {
+pub fn table(outcomes: &[Outcome<Scene>]) -> String {
     let mut text = String::from(HEAD);
     for outcome in outcomes {
         let mut scene = format!(
@@ -156,7 +155,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
             outcome.missing.objects,
             outcome.missing.bytes as f64 / 1e6
         );
-        for (puller, results) in &outcome.pullers {
+        for (puller, results) in &outcome.peers {
             let row = row(outcome, *puller, results);
             let _ = writeln!(text, "| {scene} | {} | {row} |", puller.title());
             scene.clear();
@@ -165,7 +164,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
     text
 }
 
-fn row(outcome: &Outcome, puller: Puller, results: &Results) -> String {
+fn row(outcome: &Outcome<Scene>, puller: Puller, results: &Results) -> String {
     if let Some(failure) = &results.failure {
         let first = failure.lines().next().unwrap_or_default();
         return format!("failed: {} | | | | | | ", first.replace('|', "\\|"));
@@ -197,12 +196,12 @@ fn row(outcome: &Outcome, puller: Puller, results: &Results) -> String {
 }
 
 /// Returns all measurements, run by run.
-pub fn json(outcomes: &[Outcome], machine: &BTreeMap<&'static str, String>) -> Value {
+pub fn json(outcomes: &[Outcome<Scene>], machine: &BTreeMap<&'static str, String>) -> Value {
     let scenes: Vec<Value> = outcomes
         .iter()
         .map(|outcome| {
             let pullers: serde_json::Map<String, Value> = outcome
-                .pullers
+                .peers
                 .iter()
                 .map(|(puller, results)| (puller.name().to_owned(), results_json(results)))
                 .collect();
@@ -216,7 +215,7 @@ pub fn json(outcomes: &[Outcome], machine: &BTreeMap<&'static str, String>) -> V
                 "cold": scene.cold,
                 "missing_objects": outcome.missing.objects,
                 "missing_bytes": outcome.missing.bytes,
-                "pullers": pullers,
+                "peers": pullers,
             })
         })
         .collect();
