@@ -2,7 +2,8 @@
 //! [`Quirks`].
 //!
 //! It executes each request at once and one after the other, so its conditions are exact. Its clock
-//! stands still unless a test moves it. Faults between a client and its server are not here but in
+//! stands still unless a test moves it. The tests of the engine, in `receiver/bucket`, compare it with
+//! a server. Faults between a client and its server are not here but in
 //! [`Faulty`](crate::bucket::faulty::Faulty), which works in front of any bucket.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -394,8 +395,6 @@ const PARTS_MAX: u32 = 10_000;
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
     use crate::bucket::client::{Client, Outcome};
     use crate::bucket::clock::ManualClock;
@@ -418,52 +417,6 @@ mod tests {
     fn names(client: &Client, prefix: &str) -> Vec<String> {
         let entries = client.list_all(prefix).unwrap();
         entries.iter().map(|entry| entry.key.to_string()).collect()
-    }
-
-    #[test]
-    fn of_many_puts_of_a_new_key_one_takes_place() {
-        let memory = Memory::new();
-        for round in 0..20 {
-            let name = format!("key-{round}");
-            let stored = thread::scope(|scope| {
-                let racers: Vec<_> = (0..8)
-                    .map(|racer| {
-                        let (client, name) = (client(&memory), &name);
-                        scope.spawn(move || put(&client, name, &racer.to_string(), Condition::New))
-                    })
-                    .collect();
-                let outcomes = racers.into_iter().map(|racer| racer.join().unwrap());
-                outcomes
-                    .filter(|outcome| *outcome != Outcome::NotMet)
-                    .count()
-            });
-            assert_eq!(stored, 1);
-        }
-    }
-
-    #[test]
-    fn a_counter_moved_by_compare_and_swap_loses_nothing() {
-        let memory = Memory::new();
-        put(&client(&memory), "count", "0", Condition::New);
-        thread::scope(|scope| {
-            for _ in 0..8 {
-                let client = client(&memory);
-                scope.spawn(move || {
-                    let mut left = 25;
-                    while left > 0 {
-                        let found = client.get(&key("count")).unwrap().unwrap();
-                        let count: u32 = std::str::from_utf8(&found.content)
-                            .unwrap()
-                            .parse()
-                            .unwrap();
-                        let condition = Condition::Is(found.tag);
-                        let moved = put(&client, "count", &(count + 1).to_string(), condition);
-                        left -= u32::from(moved != Outcome::NotMet);
-                    }
-                });
-            }
-        });
-        assert_eq!(memory.objects()[&key("count")].content, "200");
     }
 
     #[test]
@@ -519,52 +472,6 @@ mod tests {
         assert_eq!(names(&client, "a/"), ["a/10", "a/2", "a/3", "a/4"]);
         lag(0);
         assert_eq!(names(&client, "a/"), ["a/10", "a/2", "a/3"]);
-    }
-
-    #[test]
-    fn an_upload_becomes_an_object_once_and_only_when_complete() {
-        let memory = Memory::new();
-        memory.set_quirks(Quirks {
-            part_min: 2,
-            ..Quirks::default()
-        });
-        let client = client(&memory);
-        let part = |upload: &Upload, number, content: &'static [u8]| {
-            let (upload, content) = (upload.clone(), Bytes::from_static(content));
-            match client
-                .call(&Request::PutPart {
-                    upload,
-                    number,
-                    content,
-                })
-                .unwrap()
-            {
-                Answer::Part(tag) => tag,
-                other => panic!("{other:?}"),
-            }
-        };
-        let upload = client.begin_upload(&key("big"), Class::Object).unwrap();
-        let second = part(&upload, 2, b"c");
-        let first = part(&upload, 1, b"ab");
-        assert_eq!(client.get(&key("big")).unwrap(), None);
-        assert!(
-            client
-                .complete_upload(&upload, &[second.clone(), first.clone()])
-                .is_err()
-        );
-        client
-            .complete_upload(&upload, &[first.clone(), second.clone()])
-            .unwrap();
-        assert_eq!(client.get(&key("big")).unwrap().unwrap().content, "abc");
-        assert!(client.complete_upload(&upload, &[first, second]).is_err());
-        let piece = client.get_range(&key("big"), 1, 5).unwrap().unwrap();
-        assert_eq!(piece.content, "bc");
-
-        let small = client.begin_upload(&key("small"), Class::Object).unwrap();
-        let tags = [part(&small, 1, b"a"), part(&small, 2, b"b")];
-        assert!(client.complete_upload(&small, &tags).is_err());
-        client.abort_upload(&small).unwrap();
-        assert_eq!((memory.open_uploads(), memory.objects().len()), (0, 1));
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod disk;
 mod failures;
 mod files;
 mod interleavings;
+#[path = "../common/objects.rs"]
+mod objects;
 mod resume;
 #[path = "../local/session.rs"]
 mod session;

@@ -1,23 +1,18 @@
 //! The objects pushed, a push as a client does it, and the claims that always hold.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use crate::session::Session;
-use artifact_formats::{
-    Attributes, Checksum, Commit, Dirmeta, Dirtree, FileHeader, ObjectId, ObjectKind, Summary,
-    Xattrs,
-};
+use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind, Summary};
 use artifact_protocol::frame::{Base, Expect, PushOptions, RefOutcome, RefUpdate, SummaryDone};
 use artifact_protocol::session::{Announcement, Opened, Published};
 use artifact_store::{Error, LockMode, StoreConfig};
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
 use proptest::prelude::*;
 
 use crate::disk::{Machine, Node};
 use crate::files::{ModelFs, Script};
+use crate::objects::{directory, file};
 
 /// Every object that exists.
 #[derive(Clone, Debug, Default)]
@@ -50,35 +45,14 @@ impl Universe {
 
     fn add_file(&mut self, content: u8) -> Checksum {
         let content = vec![content; 40 * usize::from(content)];
-        let attributes = Attributes {
-            uid: 0,
-            gid: 0,
-            mode: 0o100_644,
-            xattrs: Xattrs::default(),
-        };
-        let header = FileHeader::new(attributes, None).unwrap();
-        let mut deflate = DeflateEncoder::new(Vec::new(), Compression::default());
-        deflate.write_all(&content).unwrap();
-        let stored = [
-            header.to_archive(content.len() as u64),
-            deflate.finish().unwrap(),
-        ];
-        let checksum = Checksum::of(&[header.to_hashed(), content].concat());
-        let id = ObjectId::new(ObjectKind::File, checksum);
-        self.insert(id, stored.concat());
-        checksum
+        let (id, stored) = file(&content);
+        self.insert(id, stored);
+        id.checksum
     }
 
     /// Adds a commit of a tree.
     pub(crate) fn commit(&mut self, parent: Option<Checksum>, tree: &Tree) -> Checksum {
-        let attributes = Attributes {
-            uid: 0,
-            gid: 0,
-            mode: 0o040_755,
-            xattrs: Xattrs::default(),
-        };
-        let meta = Dirmeta::new(attributes).unwrap().serialize();
-        let meta = self.add(ObjectKind::Dirmeta, meta);
+        let meta = self.add(ObjectKind::Dirmeta, directory());
         let names = ["a", "b", "c"];
         let mut below = None;
         for dir in (0..3).rev() {

@@ -66,12 +66,7 @@ fn whatever_goes_wrong_refs_are_whole_and_what_was_acknowledged_stays() {
             assert_whole(&memory, &all);
         }
         let commit = all.commit(None, &[("last", "1")]);
-        push(
-            &store_of(memory.clone(), "leo"),
-            &all,
-            &Plan::one("os/c", commit),
-        )
-        .unwrap();
+        set(&memory, &all, "os/c", commit);
         assert_whole(&memory, &all);
         if is_extra() && seed % 40 == 0 {
             assert_ostree_takes(&memory);

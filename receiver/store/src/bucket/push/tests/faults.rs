@@ -39,15 +39,6 @@ fn scenarios() -> Vec<Scenario> {
         });
     };
     let first = |all: &mut Universe| all.commit(None, &[("a", "1"), ("b/c", "2")]);
-    let set = |memory: &Memory, all: &Universe, name, commit| {
-        let done = push(
-            &store_of(memory.clone(), "leo"),
-            all,
-            &Plan::one(name, commit),
-        )
-        .unwrap();
-        assert_eq!(done.outcomes, [RefOutcome::Updated]);
-    };
     add("new", &|_, all| Plan::one("os/a", first(all)));
     add("replacing", &|memory, all| {
         let old = first(all);
@@ -257,15 +248,7 @@ fn a_put_that_arrives_late_never_undoes_a_later_push() {
         all.commit(None, &[("a", "old")]),
         all.commit(None, &[("a", "new")]),
     );
-    let set = |name, commit| {
-        let done = push(
-            &store_of(memory.clone(), "leo"),
-            &all,
-            &Plan::one(name, commit),
-        );
-        assert_eq!(done.unwrap().outcomes, [RefOutcome::Updated]);
-    };
-    set("os/a", old);
+    set(&memory, &all, "os/a", old);
     let way = Faulty::new(Arc::new(memory.clone()));
     let mut is_first = true;
     way.choose(move |_, request| {
@@ -275,7 +258,7 @@ fn a_put_that_arrives_late_never_undoes_a_later_push() {
     let done = push(&store_of(way.clone(), "mia"), &all, &Plan::one("os/a", new)).unwrap();
     assert_eq!(done.outcomes, [RefOutcome::Updated]);
     // The ref holds again what the late put replaces.
-    set("os/a", old);
+    set(&memory, &all, "os/a", old);
     way.release_all();
     assert_eq!(refs(&memory)["os/a"], old);
 }
@@ -330,7 +313,7 @@ fn a_push_ends_with_advice_where_collection_has_lost_or_damaged_its_list() {
             };
             let store = store_with(way.clone(), clock.clone(), config);
             let error = push(&store, &all, &Plan::one("os/a", commit)).unwrap_err();
-            let text = crate::error::with_causes(&error);
+            let text = artifact_formats::with_causes(&error);
             assert!(text.contains("artifact-cache-admin prune"), "{text}");
             assert!(way.counts().gets < 200, "{:?}", way.counts());
             assert!(clock.now() < Duration::from_secs(120));

@@ -395,12 +395,7 @@ fn refs_move_by_the_rules_and_only_from_the_value_the_client_was_told() {
     );
     let (opened, mut slow) = store.begin(&plan.announcement()).unwrap();
     let sent = send(&mut slow, &opened, &all, &plan).unwrap();
-    push(
-        &store_of(memory.clone(), "leo"),
-        &all,
-        &Plan::one("os/a", next),
-    )
-    .unwrap();
+    set(&memory, &all, "os/a", next);
     let late = finish(slow, opened, &all, sent).unwrap();
     assert_eq!(code(&late.outcomes[0]), Some(RefusalCode::LOST_RACE));
     assert_eq!(refs(&memory)["os/a"], next);

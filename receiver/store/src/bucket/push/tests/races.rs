@@ -31,12 +31,7 @@ fn of_eight_pushes_of_one_ref_one_wins() {
         let (memory, mut all) = (empty(), Universe::default());
         if !is_new {
             let old = all.commit(None, &[("a", "old")]);
-            push(
-                &store_of(memory.clone(), "leo"),
-                &all,
-                &Plan::one("os/a", old),
-            )
-            .unwrap();
+            set(&memory, &all, "os/a", old);
         }
         let commits: Vec<Checksum> = (0..8)
             .map(|at| all.commit(None, &[("a", &at.to_string())]))
@@ -180,12 +175,7 @@ fn what_a_dead_push_has_set_the_next_one_names() {
         all.commit(None, &[("a", "2")]),
     );
     // There is a summary already: one that is made anew names everything.
-    push(
-        &store_of(memory.clone(), "leo"),
-        &all,
-        &Plan::one("os/b", one),
-    )
-    .unwrap();
+    set(&memory, &all, "os/b", one);
     let store = store_of(memory.clone(), "mia");
     let plan = Plan::one("os/a", one);
     let (opened, mut push_one) = store.begin(&plan.announcement()).unwrap();
@@ -195,37 +185,20 @@ fn what_a_dead_push_has_set_the_next_one_names() {
     mem::forget(push_one);
     let name: RefName = "os/a".parse().unwrap();
     assert!(!named(&memory).contains_key(name.as_str()));
-    push(
-        &store_of(memory.clone(), "leo"),
-        &all,
-        &Plan::one("os/b", two),
-    )
-    .unwrap();
+    set(&memory, &all, "os/b", two);
     assert_eq!(named(&memory), refs(&memory));
 }
 
 #[test]
 fn a_push_that_lost_the_race_leaves_no_note() {
     let (memory, mut all) = (empty(), Universe::default());
-    let commits: Vec<_> = ["0", "1", "2"]
-        .map(|at| all.commit(None, &[("a", at)]))
-        .into();
-    push(
-        &store_of(memory.clone(), "leo"),
-        &all,
-        &Plan::one("os/a", commits[0]),
-    )
-    .unwrap();
+    let commits = ["0", "1", "2"].map(|at| all.commit(None, &[("a", at)]));
+    set(&memory, &all, "os/a", commits[0]);
     let plan = Plan::one("os/a", commits[1]);
     let store = store_of(memory.clone(), "mia");
     let (opened, mut slow) = store.begin(&plan.announcement()).unwrap();
     let sent = send(&mut slow, &opened, &all, &plan).unwrap();
-    push(
-        &store_of(memory.clone(), "leo"),
-        &all,
-        &Plan::one("os/a", commits[2]),
-    )
-    .unwrap();
+    set(&memory, &all, "os/a", commits[2]);
     let late = finish(slow, opened, &all, sent).unwrap();
     assert!(matches!(late.outcomes[0], RefOutcome::Refused(_)));
     assert_eq!(leftovers(&memory), []);
@@ -234,15 +207,8 @@ fn a_push_that_lost_the_race_leaves_no_note() {
 #[test]
 fn the_note_of_a_push_that_is_over_is_read_once() {
     let (memory, mut all) = (empty(), Universe::default());
-    let commits: Vec<_> = ["0", "1", "2"]
-        .map(|at| all.commit(None, &[("a", at)]))
-        .into();
-    push(
-        &store_of(memory.clone(), "leo"),
-        &all,
-        &Plan::one("os/a", commits[0]),
-    )
-    .unwrap();
+    let commits = ["0", "1", "2"].map(|at| all.commit(None, &[("a", at)]));
+    set(&memory, &all, "os/a", commits[0]);
     let note = |id: u64, name: &str| {
         let key = layout::pending(layout::SessionId::new(id));
         let text = format!("artifact-cache pending 1\n{name} {}\n", commits[1]);
@@ -255,12 +221,7 @@ fn the_note_of_a_push_that_is_over_is_read_once() {
         &layout::session(layout::SessionId::new(2)),
         Some("a lease".into()),
     );
-    push(
-        &store_of(memory.clone(), "leo"),
-        &all,
-        &Plan::one("os/c", commits[2]),
-    )
-    .unwrap();
+    set(&memory, &all, "os/c", commits[2]);
     let left = memory.objects();
     assert!(!left.contains_key(&over) && left.contains_key(&alive));
     assert_eq!(named(&memory), refs(&memory));

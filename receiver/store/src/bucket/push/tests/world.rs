@@ -1,21 +1,19 @@
 //! Objects to push, a push as a client does it, and what must hold of a bucket at every instant.
 
+#[path = "../../../../tests/common/objects.rs"]
+mod objects;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::sync::Arc;
 
-use artifact_formats::{
-    Attributes, Checksum, Commit, Dirmeta, Dirtree, FileHeader, ObjectId, ObjectKind, RefName,
-    Summary, Xattrs,
-};
+use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind, RefName, Summary};
 use artifact_protocol::frame::{
     Base, Expect, PushOptions, RefOutcome, RefUpdate, SummaryDone, Verdict,
 };
 use artifact_protocol::session::{Announcement, Opened, Published};
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
 
+use self::objects::{directory, file};
 use crate::bucket::clock::ManualClock;
 use crate::bucket::layout;
 use crate::bucket::memory::Memory;
@@ -42,36 +40,13 @@ impl Universe {
     }
 
     pub(crate) fn file(&mut self, content: &str) -> Checksum {
-        let attributes = Attributes {
-            uid: 0,
-            gid: 0,
-            mode: 0o100_644,
-            xattrs: Xattrs::default(),
-        };
-        let header = FileHeader::new(attributes, None).unwrap();
-        let mut deflate = DeflateEncoder::new(Vec::new(), Compression::fast());
-        deflate.write_all(content.as_bytes()).unwrap();
-        let stored = [
-            header.to_archive(content.len() as u64),
-            deflate.finish().unwrap(),
-        ];
-        let checksum = Checksum::of(&[header.to_hashed(), content.as_bytes().to_vec()].concat());
-        let id = ObjectId::new(ObjectKind::File, checksum);
-        self.stored.insert(id, stored.concat().into());
-        checksum
+        let (id, stored) = file(content.as_bytes());
+        self.stored.insert(id, stored.into());
+        id.checksum
     }
 
     fn meta(&mut self) -> Checksum {
-        let attributes = Attributes {
-            uid: 0,
-            gid: 0,
-            mode: 0o040_755,
-            xattrs: Xattrs::default(),
-        };
-        self.add(
-            ObjectKind::Dirmeta,
-            Dirmeta::new(attributes).unwrap().serialize(),
-        )
+        self.add(ObjectKind::Dirmeta, directory())
     }
 
     /// Adds a directory of files, given by path and content.
@@ -117,14 +92,10 @@ impl Universe {
         let meta = self.meta();
         let commit = Commit {
             parent,
-            tree,
-            meta,
             timestamp: 1_700_000_000,
             subject: "a commit".to_owned(),
-            body: String::new(),
             ref_bindings: bound.map(|name| vec![name.to_owned()]),
-            collection_binding: None,
-            version: None,
+            ..Commit::new(tree, meta)
         };
         self.add(ObjectKind::Commit, commit.serialize())
     }
@@ -216,6 +187,13 @@ pub(crate) fn push(store: &BucketStore, all: &Universe, plan: &Plan) -> Result<D
     let (opened, mut push) = store.begin(&plan.announcement())?;
     let sent = send(&mut push, &opened, all, plan)?;
     finish(push, opened, all, sent)
+}
+
+/// Pushes a commit to a ref, as somebody else.
+pub(crate) fn set(memory: &Memory, all: &Universe, name: &'static str, commit: Checksum) {
+    let store = store_of(memory.clone(), "leo");
+    let done = push(&store, all, &Plan::one(name, commit)).unwrap();
+    assert_eq!(done.outcomes, [RefOutcome::Updated]);
 }
 
 /// Sends what a client sends before it finalizes.
