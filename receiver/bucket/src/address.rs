@@ -6,7 +6,7 @@ use std::str::FromStr;
 use artifact_store::bucket::Key;
 use serde::{Deserialize, Serialize};
 
-/// A bucket, and the prefix of all its keys that belong to the cache.
+/// A bucket, and the prefix of the cache's keys in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     bucket: String,
@@ -14,13 +14,13 @@ pub struct Address {
     prefix: String,
 }
 
-/// A text that is no address.
+/// The reason why a text is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadAddress {
-    /// It begins otherwise.
+    /// It does not begin with `s3://`.
     #[error("the address of object storage begins with `s3://`, as in `s3://bucket/prefix`")]
     Scheme,
-    /// The bucket's name is none.
+    /// The bucket's name is not valid.
     #[error(
         "{name:?} is not the name of a bucket: it has 3 to 63 lower-case letters, digits, dots and \
          hyphens"
@@ -29,7 +29,7 @@ pub enum BadAddress {
         /// The name.
         name: String,
     },
-    /// The prefix cannot begin keys.
+    /// The prefix is not valid in keys.
     #[error(
         "{prefix:?} cannot be the prefix of a cache: use at most {} letters, digits and `._-/`",
         Address::PREFIX_LEN_MAX
@@ -41,10 +41,10 @@ pub enum BadAddress {
 }
 
 impl Address {
-    /// The longest prefix in bytes: with it, no key is longer than servers take.
+    /// The longest prefix in bytes: with it, no key is longer than servers accept.
     pub const PREFIX_LEN_MAX: usize = 1024 - Key::LEN_MAX - 1;
 
-    /// Returns whether text is meant to be an address.
+    /// Returns whether a text is meant to be an address.
     pub fn is_meant_by(text: &str) -> bool {
         text.starts_with(SCHEME)
     }
@@ -54,7 +54,7 @@ impl Address {
         &self.bucket
     }
 
-    /// Returns the full name of an object, or of all objects that begin with a text.
+    /// Returns the full name of a key or of a prefix of keys.
     pub(crate) fn full(&self, key: &str) -> String {
         match self.prefix.as_str() {
             "" => key.to_owned(),
@@ -62,7 +62,7 @@ impl Address {
         }
     }
 
-    /// Returns the part of a full name that the store knows.
+    /// Returns the part of a full name after the prefix.
     pub(crate) fn relative<'a>(&self, full: &'a str) -> Option<&'a str> {
         match self.prefix.as_str() {
             "" => Some(full),

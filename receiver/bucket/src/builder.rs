@@ -53,7 +53,7 @@ impl Settings {
                 }
                 _ => endpoint,
             };
-            // The second comes first for the library, and the environment may have set it.
+            // The library prefers this key to `Endpoint`, and the environment may have set it.
             builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, &endpoint);
         }
         let options = ClientOptions::new()
@@ -65,7 +65,7 @@ impl Settings {
             .with_virtual_hosted_style_request(self.reach.virtual_host))
     }
 
-    /// Returns whether an endpoint is one without TLS; fails unless that is allowed.
+    /// Returns whether an endpoint is without TLS; fails if it is but must not be.
     fn is_plain(&self, endpoint: &str) -> Result<bool, SettingsError> {
         let bad = || SettingsError::Endpoint {
             endpoint: endpoint.to_owned(),
@@ -93,14 +93,14 @@ impl Settings {
     }
 }
 
-/// The variable that other programs with this library know.
+/// Reads the variable that other programs with this library use, too.
 fn allowed_by_environment() -> bool {
     env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value == "true" || value == "1")
 }
 
-/// A server that takes no connection for longer will not answer either.
+/// The longest wait for a connection. A server that needs longer would hardly answer in time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// No request lasts longer, the sending of 8 MiB included. Leases count on that.
+/// The longest time for a request, including the upload of 8 MiB. Leases depend on this limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Object storage for an artifact cache: everything between the store's requests
 //! ([`artifact_store::bucket`]) and a server that speaks Amazon's protocol S3.
 //!
-//! [`Engine`] sends requests and holds the keys; [`open`] opens the bucket of a cache.
-//! [`probe::probe`] finds out whether a server keeps what the store relies on. [`agent`] runs an
-//! engine in a process of its own, so that the process that reads strangers' bytes has neither keys
-//! nor connections. Nothing here knows what the keys of objects mean.
+//! [`Engine`] sends requests and holds the credentials; [`open`] opens the bucket of a cache.
+//! [`probe::probe`] tests whether a server keeps the promises that the store relies on. [`agent`]
+//! runs an engine in a process of its own, so that the process that parses strangers' bytes has
+//! neither credentials nor connections. Nothing here knows the meaning of a key.
 
 mod address;
 

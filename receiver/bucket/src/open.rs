@@ -1,6 +1,6 @@
-//! Opens a bucket that was checked, in the way that the check found to work.
+//! Opens a checked bucket, with the settings that its check found to work.
 //!
-//! `artifact-cache-admin check` leaves what it found in the bucket. Without that, nobody knows
+//! `artifact-cache-admin check` stores its findings in the bucket. Without them, no program knows
 //! whether the server keeps conditions, and every program refuses to write.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::probe::{Report, Subject, probe};
 use crate::settings::{Settings, SettingsError, TagForm};
 
-/// Why a bucket cannot be opened. All are the operator's to mend.
+/// The reason why a bucket cannot be opened. The operator must correct each of these.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -52,7 +52,7 @@ pub enum OpenError {
     },
 }
 
-/// What the check leaves in the bucket.
+/// The findings of a check, as the bucket keeps them.
 #[derive(Serialize, Deserialize)]
 struct Note {
     version: u32,
@@ -66,7 +66,7 @@ struct Server<'a> {
     bare: Arc<Engine>,
 }
 
-/// Opens a bucket for reading and writing, as its check found it.
+/// Opens a bucket for reading and writing, in the form of tags that its check has found.
 pub fn open(settings: &Settings) -> Result<Engine, OpenError> {
     let engine = Arc::new(Engine::new(settings)?);
     let client = client(Arc::clone(&engine));
@@ -91,7 +91,7 @@ pub fn open(settings: &Settings) -> Result<Engine, OpenError> {
     Ok(engine.with_tags(report.tags))
 }
 
-/// Checks a bucket, and leaves there what was found, if anything can be written there.
+/// Checks a bucket, and stores the findings there if the bucket can be reached.
 pub fn check(settings: &Settings) -> Result<Report, OpenError> {
     let engine = Engine::new(settings)?;
     let server = Server {

@@ -1,7 +1,7 @@
 //! The files in `~/.aws` that programs for object storage share.
 //!
-//! `credentials` has sections named after profiles, with keys; `config` has the same sections under
-//! the name `profile NAME`, with a region and an endpoint. A missing file is no error, unless the
+//! `credentials` has a section with keys for each profile. `config` has sections called
+//! `profile NAME` with a region and an endpoint. A missing file is not an error unless the
 //! configuration names it.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::settings::{Settings, SettingsError};
 
-/// What the files say of one profile.
+/// The values of one profile.
 #[derive(Default)]
 pub(crate) struct Profile {
     pub(crate) key_id: Option<String>,
@@ -27,8 +27,8 @@ pub(crate) struct Profile {
 type Sections = BTreeMap<String, BTreeMap<String, String>>;
 
 impl Profile {
-    /// Reads what the settings and the environment name. Keys in the environment come first, so
-    /// that no file is needed with them.
+    /// Reads the profile that the settings or the environment name. Keys in the environment take
+    /// precedence over the default profile, and then no file is needed.
     pub(crate) fn find(settings: &Settings) -> Result<Self, SettingsError> {
         let var = |name| env::var(name).ok().filter(|value| !value.is_empty());
         let name = settings
@@ -75,12 +75,12 @@ impl Profile {
     }
 }
 
-/// Reads a file, which may be missing unless it `must_be`.
+/// Reads a file, which may be missing unless `must_be` is set.
 fn read(path: &Path, must_be: bool) -> Result<Option<Sections>, SettingsError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound && !must_be => return Ok(None),
-        // Somebody else's home, where the receiver runs as a user without one.
+        // The receiver may run with the HOME of another user.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !must_be => {
             return Ok(None);
         }
@@ -97,8 +97,8 @@ fn read(path: &Path, must_be: bool) -> Result<Option<Sections>, SettingsError> {
         })
 }
 
-/// Parses sections of values; fails with the number of the line. Indented lines belong to nested
-/// values, which are not for us.
+/// Parses sections of values; fails with the number of a malformed line. Skips indented lines,
+/// which belong to nested values of other programs.
 fn parse(text: &str) -> Result<Sections, usize> {
     let mut sections = Sections::new();
     let mut current: Option<String> = None;
@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn a_file_is_sections_of_values_and_other_lines_are_named() {
-        let text = "# c\n[default]\naws_access_key_id = A\nAWS_SECRET_ACCESS_KEY=b=c\ns3 =\n  x = y\n\n[profile p]\nregion = r\n";
+        let text = "# c\n[default]\naws_access_key_id = A\nAWS_SECRET_ACCESS_KEY=b=c\n\
+                    s3 =\n  x = y\n\n[profile p]\nregion = r\n";
         let sections = parse(text).unwrap();
         assert_eq!(sections["default"]["aws_access_key_id"], "A");
         assert_eq!(sections["default"]["aws_secret_access_key"], "b=c");

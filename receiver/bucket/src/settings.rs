@@ -1,10 +1,10 @@
-//! How to reach a bucket: from the configuration, the environment, and the files that other
-//! programs for object storage read as well.
+//! The settings to reach a bucket, from the configuration, the environment, and the files that
+//! other programs for object storage read as well.
 //!
-//! A setting of the configuration comes first, then the environment (`AWS_ENDPOINT_URL`,
-//! `AWS_REGION`, ...), then the profile in `~/.aws`. Keys come from the environment, from a
-//! profile's file, or from the machine or container that the program runs on; never from a command
-//! line, which everybody on the machine can read.
+//! The configuration takes precedence over the environment (`AWS_ENDPOINT_URL`, `AWS_REGION`, ...),
+//! and the environment over the profile in `~/.aws`. Keys come from the environment, from a
+//! profile's file, or from the machine or container that runs the program. They never come from a
+//! command line, which everybody on the machine can read.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,21 +14,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
 
-/// Where a bucket is, and how to reach it.
+/// The address of a bucket, and the settings to reach it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// The bucket and the prefix.
     pub address: Address,
-    /// What the configuration says of the server.
+    /// The configuration's settings for the server.
     pub reach: Reach,
-    /// How the server wants tags in `If-Match`.
+    /// The form in which the server wants tags in `If-Match`.
     pub tags: TagForm,
-    /// Whether requests are made without keys, as everybody's.
+    /// Whether requests go without keys, like those of everybody.
     pub anonymous: bool,
 }
 
-/// How a server wants tags in `If-Match`. The standard has quotes; some servers compare them with a
-/// tag that has none.
+/// The form in which a server wants tags in `If-Match`. The standard demands quotes, but some
+/// servers compare the quoted text with a tag that has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TagForm {
@@ -39,17 +39,19 @@ pub enum TagForm {
     Bare,
 }
 
-/// Why a bucket cannot be reached as the settings say. All are the operator's mistakes.
+/// The reason why settings cannot be used. Each is a mistake of the operator, except [`Thread`].
+///
+/// [`Thread`]: Self::Thread
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
-    /// The endpoint is no URL of a server.
+    /// The endpoint is not the URL of a server.
     #[error("{endpoint:?} is no endpoint: write it as `https://host` or `https://host:port`")]
     Endpoint {
         /// The endpoint.
         endpoint: String,
     },
-    /// Keys and content would travel readable by others.
+    /// Others could read and change the requests on their way.
     #[error(
         "{endpoint} is not on this machine, and without TLS others could read and change what \
          travels: use `https://`, or allow it with `allow-http = true` in the table [bucket]"
@@ -67,12 +69,15 @@ pub enum SettingsError {
         source: io::Error,
     },
     /// Others may read a file with keys.
-    #[error("other users may read the keys in {path}: run `chmod go= {path}`", path = path.display())]
+    #[error(
+        "other users may read the keys in {path}: run `chmod go= {path}`",
+        path = path.display()
+    )]
     Exposed {
         /// The file.
         path: PathBuf,
     },
-    /// A file with keys is not written as such files are.
+    /// A file with keys is malformed.
     #[error("{}:{line}: expected `[profile]` or `name = value`", path.display())]
     Malformed {
         /// The file.
@@ -81,7 +86,10 @@ pub enum SettingsError {
         line: usize,
     },
     /// A file with keys has no such section, or no keys in it.
-    #[error("{} has no keys (aws_access_key_id, aws_secret_access_key) in [{profile}]", path.display())]
+    #[error(
+        "{} has no keys (aws_access_key_id, aws_secret_access_key) in [{profile}]",
+        path.display()
+    )]
     NoKeys {
         /// The file.
         path: PathBuf,
@@ -103,7 +111,7 @@ pub enum SettingsError {
 }
 
 impl Settings {
-    /// The settings of a bucket where nothing else is said.
+    /// The default settings for a bucket.
     pub fn new(address: Address) -> Self {
         Self {
             address,

@@ -1,4 +1,4 @@
-//! The confined end: a bucket whose requests another process sends.
+//! The confined end of an agent: a bucket whose requests another process sends.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,7 +22,7 @@ pub struct Agent {
 }
 
 struct Shared {
-    /// Held for one message, so that messages do not mix.
+    /// Locked while one message is written, so that messages do not mix.
     stream: Mutex<UnixStream>,
     waiting: Mutex<Waiting>,
 }
@@ -119,7 +119,7 @@ impl Shared {
         }
     }
 
-    /// Answers everybody that nobody will answer any more.
+    /// Ends all requests without an answer: the agent is gone.
     fn end(&self) {
         let mut waiting = self.waiting.lock();
         waiting.is_over = true;
@@ -133,8 +133,8 @@ impl Shared {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // The agent ends at the end of its input. A process that stays dies with this one, whose
-        // end closes the connection as well.
+        // The agent ends at the end of its input. Otherwise the end of this process closes the
+        // connection.
         let _ = self.shared.stream.lock().shutdown(Shutdown::Both);
         let _ = self.child.wait();
     }

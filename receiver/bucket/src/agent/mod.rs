@@ -1,10 +1,10 @@
-//! An engine in a process of its own, and the way to it.
+//! An engine in a process of its own, and the connection to it.
 //!
-//! The process that reads strangers' bytes starts the agent while it still may, and confines itself
-//! afterwards: it can open neither sockets nor files with keys, and reaches the bucket only through
-//! the agent. The agent speaks requests of [`Bucket`](artifact_store::bucket::Bucket), many at
-//! once, over its standard input; it ends when the other end is closed, also by death. It refuses
-//! to delete anything that readers see, because no push needs that.
+//! The process that parses strangers' bytes starts the agent while it still may, and then confines
+//! itself. It can open neither sockets nor credentials files, and reaches the bucket only through
+//! the agent. The agent serves requests of [`Bucket`](artifact_store::bucket::Bucket), many at
+//! once, over its standard input, and ends when the other end closes or dies. It refuses to delete
+//! objects and refs, because no push needs that.
 
 mod client;
 mod serve;
@@ -21,10 +21,10 @@ use crate::settings::Settings;
 pub use self::client::Agent;
 pub use self::serve::serve;
 
-/// The argument that makes a program an agent. It is for no person to write.
+/// The argument that turns a program into an agent. People do not use it.
 pub const ARGUMENT: &str = "--agent-for-object-storage";
 
-/// An agent that was started, and was not spoken to.
+/// An agent that was started but is not connected yet.
 #[derive(Debug)]
 pub struct Started {
     stream: UnixStream,
@@ -34,12 +34,12 @@ pub struct Started {
 
 /// Starts this program again as an agent for a bucket.
 ///
-/// The program must call [`serve`] when [`ARGUMENT`] is its first argument. Starting it needs
-/// rights that a sandbox takes away, [`Started::connect`] needs none.
+/// The program must call [`serve`] if [`ARGUMENT`] is its first argument. This function needs
+/// rights that the sandbox removes; [`Started::connect`] does not.
 pub fn start(settings: Settings) -> io::Result<Started> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
-    // Tools that show processes show this name.
+    // The name that process lists show.
     command.arg0("artifact-cache-bucket").arg(ARGUMENT);
     command.stdin(Stdio::from(OwnedFd::from(theirs)));
     let child = command.stdout(Stdio::null()).spawn()?;
@@ -51,8 +51,8 @@ pub fn start(settings: Settings) -> io::Result<Started> {
 }
 
 impl Started {
-    /// Tells the agent which bucket to reach. Starts a thread that reads the answers; it is
-    /// confined as this one is.
+    /// Sends the settings of the bucket to the agent, and starts a thread that reads its answers,
+    /// which is confined like the calling thread.
     ///
     /// Fails if the settings are wrong, or the agent is dead.
     pub fn connect(self) -> io::Result<Agent> {
@@ -84,7 +84,7 @@ mod tests {
             wire::write(&theirs, &wire::Ready::Ok(()), &[])?;
             serve::pass_on(&bucket, reader, theirs)
         });
-        // In the place of the process, which only has to be waited for.
+        // Stands in for the agent's process, for which the client waits at the end.
         let child = Command::new("true").spawn().unwrap();
         let settings = Settings::new("s3://abc".parse().unwrap());
         let agent = Agent::new(ours, child, &settings).unwrap();

@@ -1,4 +1,4 @@
-//! The agent's end: takes requests, and gives them to an engine.
+//! The agent's end of the connection: takes requests, and hands them to an engine.
 
 use std::io::{self, BufReader, BufWriter, Write};
 use std::net::Shutdown;
@@ -17,10 +17,10 @@ use crate::agent::wire::{self, Asked, Ready, Told};
 use crate::open::open;
 use crate::settings::Settings;
 
-/// Serves one client on standard input until it ends.
+/// Serves one client on standard input until the client ends.
 ///
-/// Confines this process as far as an agent can be: it connects and reads, but writes no files,
-/// and starts no programs.
+/// Confines this process as far as an agent allows: it may connect and read, but neither write
+/// files nor start programs.
 pub fn serve() -> io::Result<()> {
     let stream = UnixStream::from(rustix::io::dup(rustix::stdio::stdin())?);
     for layer in artifact_sandbox::enter(&Needs::to_connect()) {
@@ -42,7 +42,7 @@ pub fn serve() -> io::Result<()> {
     }
 }
 
-/// Passes requests to the bucket, and its answers back, until the client's end.
+/// Passes requests to the bucket, and its answers back, until the client ends.
 pub(super) fn pass_on(
     bucket: &Arc<impl Bucket>,
     mut reader: BufReader<UnixStream>,
@@ -64,7 +64,7 @@ pub(super) fn pass_on(
         let number = asked.number;
         let then = move |answer| {
             held.give_back(len);
-            // Without a writer nobody listens.
+            // Without a writer, no client is there for the answer.
             let _ = answers.send(Told { number, answer });
         };
         match refused(&asked.request) {
@@ -75,14 +75,14 @@ pub(super) fn pass_on(
     Ok(())
 }
 
-/// Writes answers until nobody is left to send or to take one.
+/// Writes answers until all senders are gone, or the client is.
 fn write(answers: &Receiver<Told>, stream: UnixStream) {
     let mut writer = BufWriter::with_capacity(BUFFER, &stream);
     while let Ok(first) = answers.recv() {
         let mut told = std::iter::once(first).chain(answers.try_iter());
         let written = told.try_for_each(|told| write_answer(&mut writer, told));
         if written.and_then(|()| writer.flush()).is_err() {
-            // The client must not wait for answers that nobody writes.
+            // Otherwise the client would wait for answers that nobody writes.
             let _ = stream.shutdown(Shutdown::Both);
             return;
         }
@@ -100,8 +100,8 @@ fn write_answer(writer: impl Write, mut told: Told) -> io::Result<()> {
     wire::write(writer, &told, &content)
 }
 
-/// Returns why an agent makes no such request: a push deletes only its own notes, and a summary or
-/// signature that is no longer wanted.
+/// Returns why an agent refuses a request. A push deletes only its own records, and a summary or
+/// signature that the configuration no longer wants.
 fn refused(request: &Request) -> Option<BucketError> {
     let Request::Delete { keys } = request else {
         return None;
@@ -113,7 +113,7 @@ fn refused(request: &Request) -> Option<BucketError> {
     )))
 }
 
-/// The content of requests that are on their way to the server.
+/// The bytes of content in requests on their way to the server.
 #[derive(Default)]
 struct Held {
     bytes: Mutex<usize>,
@@ -121,7 +121,7 @@ struct Held {
 }
 
 impl Held {
-    /// Waits until there is room for more.
+    /// Waits until there is room for this content, and counts it.
     fn take(&self, len: usize) {
         let mut bytes = self.bytes.lock();
         while *bytes > 0 && *bytes + len > HELD_MAX {
@@ -139,7 +139,7 @@ impl Held {
 const OWN: &str = "extensions/artifact-cache/";
 const SUMMARIES: [&str; 2] = ["summary", "summary.sig"];
 const BUFFER: usize = 256 * 1024;
-/// Somewhat more than a window of the store's.
+/// The most content in memory, in bytes: somewhat more than one window of the store.
 const HELD_MAX: usize = 80 * 1024 * 1024;
 
 #[cfg(test)]
@@ -171,7 +171,7 @@ mod tests {
         }
     }
 
-    /// The client waited for ever for an answer that was too long to be sent.
+    /// A client waited forever for an answer that was too long to send.
     #[test]
     fn an_answer_that_is_too_long_is_an_error_and_the_next_one_arrives() {
         let (answers, receiver) = mpsc::channel();

@@ -4,7 +4,7 @@
 //! length of head: u32   length of content: u32   head   content        (little-endian)
 //! ```
 //!
-//! Both ends are the same program, so there is no version.
+//! Both ends are the same program, so messages have no version.
 
 use std::io::{self, Read, Write};
 
@@ -30,7 +30,7 @@ pub(super) struct Told {
 /// The agent's answer to its settings.
 pub(super) type Ready = Result<(), String>;
 
-/// Returns where a request keeps its content.
+/// Returns the content of a request, if it has any.
 pub(super) const fn content_of(request: &mut Request) -> Option<&mut Bytes> {
     match request {
         Request::Put { content, .. } | Request::PutPart { content, .. } => Some(content),
@@ -44,7 +44,7 @@ pub(super) const fn content_of(request: &mut Request) -> Option<&mut Bytes> {
     }
 }
 
-/// Returns where an answer keeps its content.
+/// Returns the content of an answer, if it has any.
 pub(super) const fn content_of_answer(
     answer: &mut Result<Answer, BucketError>,
 ) -> Option<&mut Bytes> {
@@ -103,9 +103,9 @@ pub(super) fn read<T: DeserializeOwned>(mut from: impl Read) -> io::Result<Optio
     Ok(Some((serde_json::from_slice(&head)?, content.into())))
 }
 
-/// A thousand keys, or entries of a list, of the greatest length.
+/// The longest head in bytes: it has room for a thousand of the longest keys or list entries.
 const HEAD_MAX: usize = 4 * 1024 * 1024;
-/// The longest content in bytes: the store asks for no larger piece at once.
+/// The longest content in bytes: the store reads and writes no larger piece at once.
 pub(super) const CONTENT_MAX: usize = 128 * 1024 * 1024;
 
 #[cfg(test)]

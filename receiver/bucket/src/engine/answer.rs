@@ -1,4 +1,4 @@
-//! What an error of the library means for the store.
+//! Translates the library's errors into errors of the store's seam.
 
 use std::error::Error as StdError;
 
@@ -8,7 +8,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 
 use crate::engine::http::{NO_BUCKET, Refusal};
 
-/// Sorts an error by what may have happened.
+/// Sorts an error by whether the server executed the request, and by the party at fault.
 pub(super) fn error_of(error: &Error) -> BucketError {
     let Some(refusal) = find::<Refusal>(error) else {
         let text = innermost(error);
@@ -66,7 +66,7 @@ fn find<T: StdError + 'static>(error: &Error) -> Option<&T> {
     None
 }
 
-/// Returns the text of the last cause: those around it repeat it, with names of the library's.
+/// Returns the text of the last cause: the outer errors repeat it, with names from the library.
 fn innermost(error: &Error) -> String {
     let mut last: &dyn StdError = error;
     while let Some(cause) = last.source() {

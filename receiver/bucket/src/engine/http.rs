@@ -1,4 +1,4 @@
-//! The way of one request to the server: refusals keep their status and code, which the library
+//! The HTTP service below the library: it keeps the status and code of refusals, which the library
 //! would hide.
 
 use std::fmt;
@@ -16,14 +16,14 @@ use object_store::client::{
     HttpResponseBody, HttpService, ReqwestConnector,
 };
 
-/// What the server said beside its answers.
+/// Information from the headers of the server's answers.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     /// The date of its last answer in seconds since 1970; 0 before the first.
     date: AtomicU64,
 }
 
-/// Connects as the library does, and watches what comes.
+/// Connects like the library does, and watches the answers.
 #[derive(Debug)]
 pub(super) struct Connector {
     heard: Arc<Heard>,
@@ -87,7 +87,7 @@ impl HttpService for Watched {
         let (mut parts, body) = response.into_parts();
         let text = beginning(body).await;
         let refusal = Refusal::new(status, &text);
-        // A missing key is an answer, a missing bucket is not.
+        // A missing key is an answer; a missing bucket is an error.
         if status == StatusCode::NOT_FOUND && refusal.code != NO_BUCKET {
             parts.headers.remove(http::header::CONTENT_LENGTH);
             return Ok(HttpResponse::from_parts(parts, text.into()));
@@ -109,7 +109,7 @@ async fn beginning(body: HttpResponseBody) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Returns whether the library tells this status from others.
+/// Returns whether the library has an error of its own for this status.
 fn is_understood(status: StatusCode) -> bool {
     matches!(
         status,
@@ -141,7 +141,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Returns the text of the first element with this name. An error document has no others within.
+/// Returns the text of the first element with this name. Elements of an error document do not nest.
 fn element<'a>(document: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = document.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;

@@ -1,8 +1,8 @@
 //! The engine: sends the store's requests to a server over `object_store`.
 //!
-//! One thread drives all connections. A request is sent once, without any repetition by the
-//! library, because only the store knows what is safe to repeat. Bodies are signed with their
-//! SHA-256, which the server checks. Nothing asks for the head of an object.
+//! One thread drives all connections. The engine sends each request once, and the library repeats
+//! none, because only the store knows which requests are safe to repeat. The signature of a request
+//! covers the SHA-256 of its body, which the server checks. No request is a HEAD.
 
 mod answer;
 mod http;
@@ -54,7 +54,7 @@ struct Shared {
 impl Engine {
     /// Sets up the connection to a bucket. Nothing is sent yet.
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
-        // The whole program has one provider; a second installation changes nothing.
+        // A program has one provider; a second installation changes nothing.
         let _ = ring::default_provider().install_default();
         let heard = Arc::new(Heard::default());
         let retry = RetryConfig {
@@ -137,7 +137,7 @@ impl Shared {
         match request {
             Request::Get { key, unless } => {
                 let options = GetOptions {
-                    // Servers that want bare tags elsewhere take quoted ones here.
+                    // Servers that want bare tags in `If-Match` accept quoted ones here.
                     if_none_match: unless.map(|tag| format!("\"{}\"", tag.as_str())),
                     ..GetOptions::default()
                 };
@@ -186,7 +186,7 @@ impl Shared {
             Ok(found) => found,
             Err(Error::NotModified { .. }) => return Ok(Answer::Unchanged),
             Err(error) if is_absent(&error) => return Ok(Answer::Absent),
-            // Nothing of the object is in the range.
+            // The range begins at or after the object's end.
             Err(error) if status_of(&error) == Some(416) => {
                 return Ok(Answer::Found(Found {
                     content: Bytes::new(),
@@ -284,7 +284,7 @@ impl Shared {
             .store
             .complete_multipart(&path, &upload.id, parts.collect());
         match completed.await {
-            // Ceph's gateway does not say the tag.
+            // Ceph's gateway sends no tag.
             Ok(put) => Ok(Answer::Stored(Tag::new(
                 put.e_tag.as_deref().unwrap_or_default(),
             ))),
@@ -313,14 +313,14 @@ impl Shared {
             let (objects, more) = (listed.result.objects, listed.page_token.is_some());
             offset = objects.last().map(|last| last.location.as_ref().to_owned());
             let entries = self.entries(objects)?;
-            // A page may hold nothing but the keys of others.
+            // A page may contain only keys of other programs.
             if !entries.is_empty() || !more || offset.is_none() {
                 return Ok(Answer::Listed(Listed { entries, more }));
             }
         }
     }
 
-    /// Returns the objects of a list whose keys a store may have written, and leaves out others.
+    /// Returns the entries of a list, without keys that no store could have written.
     fn entries(&self, objects: Vec<ObjectMeta>) -> Result<Vec<Entry>, BucketError> {
         let mut entries = Vec::with_capacity(objects.len());
         for object in objects {
@@ -373,7 +373,7 @@ impl TagForm {
     }
 }
 
-/// Returns whether there is no such object, or no such upload, in a bucket that is there.
+/// Returns whether the bucket exists, but not the object or upload.
 fn is_absent(error: &Error) -> bool {
     matches!(error, Error::NotFound { .. }) && !is_missing_bucket(error)
         || code_of(error) == Some("NoSuchUpload")

@@ -1,9 +1,10 @@
-//! Finds out whether a server keeps what the store relies on, before anything is trusted to it.
+//! Tests whether a server keeps the promises that the store relies on, before anything is entrusted
+//! to it.
 //!
-//! A server that ignores the condition of a put answers 200 like any other: refs would be lost in
-//! silence. So the probe tries everything under a name of its own, and deletes it again. What it
-//! finds is a list of [`Finding`]s and the form in which the server wants tags; whether several
-//! receivers may write is decided by [`Report::refusal`].
+//! A server that ignores the condition of a put answers 200 like any other, and refs would be lost
+//! silently. The probe therefore tries everything under a prefix of its own, and then deletes its
+//! objects. Its result is a list of [`Finding`]s, and the form in which the server wants tags.
+//! [`Report::refusal`] decides whether receivers may write.
 
 mod race;
 mod report;
@@ -18,22 +19,23 @@ use crate::settings::TagForm;
 
 pub use self::report::{Finding, Probed, Report, Verdict};
 
-/// What the probe examines: a way to the bucket for each form of tags, and everybody's way.
+/// A server to probe: a connection to the bucket for each form of tags, and one without keys.
 pub trait Subject {
-    /// Returns the bucket, asked with tags in this form.
+    /// Returns a connection that sends tags in this form.
     fn bucket(&self, tags: TagForm) -> Arc<dyn Bucket>;
 
-    /// Returns the bucket as everybody sees it, if it can be reached without keys.
+    /// Returns a connection without keys, if there can be one: it sees the bucket as everybody
+    /// does.
     fn anonymous(&self) -> Option<Arc<dyn Bucket>>;
 
     /// Returns the server's clock at its last answer, in seconds since 1970.
     fn server_time(&self) -> Option<u64>;
 }
 
-/// Tries everything that the store relies on, with objects under a name that nobody else uses, and
-/// removes them.
+/// Tries everything that the store relies on, with objects under a prefix of its own, and removes
+/// these.
 ///
-/// `name` tells this probe from others at the same time.
+/// `name` must differ from the names of other probes at the same time.
 pub fn probe(subject: &dyn Subject, clock: &Arc<dyn Clock>, name: &str) -> Report {
     let client =
         |tags| Client::new(subject.bucket(tags), Arc::clone(clock)).with_patience(PATIENCE);
@@ -62,7 +64,7 @@ pub fn probe(subject: &dyn Subject, clock: &Arc<dyn Clock>, name: &str) -> Repor
     report
 }
 
-/// How long a probe repeats a request: a person waits for it.
+/// How long a probe repeats a request: it must be short, because a person waits for the probe.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -73,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    /// A server in memory that wants tags in one form, with a way to it for faults.
+    /// A server in memory that wants tags in one form, with a connection that plants faults.
     struct Server {
         memory: Memory,
         way: Faulty,
@@ -86,7 +88,8 @@ mod tests {
     #[derive(Debug)]
     struct WrongForm(Faulty);
 
-    /// Refuses everything, or all but what is there.
+    /// The bucket without keys: it refuses everything, or everything except reads of objects that
+    /// exist.
     #[derive(Debug)]
     struct Everybody(Option<Memory>);
 
@@ -138,7 +141,7 @@ mod tests {
             probe(self, &clock, "test")
         }
 
-        /// Returns the verdict of a report about one thing.
+        /// Returns the verdict of a probe's report about one promise.
         fn verdict(&self, of: Probed) -> Verdict {
             let report = self.report();
             let mut findings = report.findings.iter();

@@ -1,4 +1,4 @@
-//! Races: the server must let one of many puts at once take place, every time.
+//! Races: of many conditional puts at once, the server must execute exactly one, every time.
 
 use std::sync::mpsc;
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::probe::report::{Probed, Report, Verdict};
 use crate::probe::tries::{Place, judged, text};
 
-/// Rounds of puts of new keys.
+/// Runs rounds of puts that all expect a new key.
 pub(super) fn news(client: &Client, place: &Place, report: &mut Report) {
     let race = || {
         for round in 0..ROUNDS {
@@ -30,7 +30,7 @@ pub(super) fn news(client: &Client, place: &Place, report: &mut Report) {
     judged(report, Probed::RaceNew, Verdict::UnsafeForSeveral, race());
 }
 
-/// Rounds of puts over one tag.
+/// Runs rounds of puts that all expect the same tag.
 pub(super) fn swaps(client: &Client, place: &Place, report: &mut Report) {
     let race = || {
         let key = place.key("race/swap")?;
@@ -71,7 +71,7 @@ pub(super) fn swaps(client: &Client, place: &Place, report: &mut Report) {
 /// The puts of one race that took place.
 struct Winners {
     tags: Vec<Tag>,
-    /// Those of which nobody knows: servers fail some of so many.
+    /// The number of puts with an unclear outcome: servers fail a few of so many.
     unclear: usize,
 }
 
@@ -94,7 +94,7 @@ fn run(client: &Client, racer: impl Fn(Bytes) -> Request) -> Result<Winners, Buc
     for number in 0..RACERS {
         let sender = sender.clone();
         let then = move |answer| {
-            // The receiver waits for all.
+            // The receiver waits for all answers.
             let _ = sender.send(answer);
         };
         let request = racer(Bytes::from(format!("racer {number}")));

@@ -1,4 +1,4 @@
-//! What a probe found.
+//! The report of a probe.
 
 use std::fmt;
 
@@ -6,71 +6,71 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::TagForm;
 
-/// All that a probe found.
+/// The findings of a probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// How the server wants tags.
+    /// The form in which the server wants tags.
     pub tags: TagForm,
-    /// What was tried, in order.
+    /// The findings, in the order of the tries.
     pub findings: Vec<Finding>,
 }
 
-/// What was tried.
+/// A promise of the server that the probe tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Probed {
-    /// A put and a get: the bucket is there, and the keys allow both.
+    /// The bucket exists, and the keys allow puts.
     Reach,
-    /// An object is read as it was stored, at once.
+    /// A get returns the content of the last put at once.
     ReadAfterWrite,
-    /// A list has an object at once, and no longer lacks or keeps what changed.
+    /// A list shows every put and deletion at once.
     ListAfterWrite,
-    /// A get is answered without content when nothing changed.
+    /// A conditional get of an unchanged object is answered without content.
     GetUnlessChanged,
-    /// A put of a new key takes place once.
+    /// A put that expects a new key takes place only once.
     PutNew,
     /// A put takes place only while the key holds a given tag.
     PutIfMatch,
-    /// Of eight puts of a new key at once, one takes place.
+    /// Of many puts at once that expect a new key, exactly one takes place.
     RaceNew,
-    /// Of eight puts at once that expect the same tag, one takes place.
+    /// Of many puts at once that expect the same tag, exactly one takes place.
     RaceIfMatch,
-    /// An upload in parts becomes an object, or nothing when it is aborted.
+    /// An upload in parts becomes an object only when it is completed.
     Uploads,
     /// A part of an object can be read.
     Ranges,
     /// Everybody may read objects.
     PublicRead,
-    /// Everybody is told that a missing object is missing.
+    /// The server answers 404 to anybody who asks for a missing object.
     PublicMissing,
-    /// What others need not see is hidden from them.
+    /// The cache's own records are hidden from everybody.
     PrivateHidden,
-    /// Many objects are deleted by one request.
+    /// One request deletes many objects.
     DeleteMany,
-    /// The server's clock and ours agree.
+    /// The clocks of the server and this machine agree.
     Clock,
 }
 
-/// What came of one try.
+/// The result of one try.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What was tried.
+    /// The promise that was tried.
     pub probed: Probed,
-    /// What it means.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What happened, if it is worth saying.
+    /// An explanation, or empty.
     pub text: String,
 }
 
-/// What a finding means for a cache.
+/// The meaning of a finding for a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// As it should be.
+    /// The server keeps the promise.
     Good,
-    /// The cache works; the text says for whom it is worse.
+    /// The cache works, but less well; the text says for whom.
     Worse,
-    /// Refs could be lost as soon as two receivers write: the bucket is refused for several.
+    /// Refs could be lost as soon as two receivers write.
     UnsafeForSeveral,
     /// The cache would not work.
     Unusable,
@@ -85,7 +85,7 @@ impl Report {
         });
     }
 
-    /// Adds a finding that is good if nothing is said against it.
+    /// Adds a finding: `verdict` if there is an objection, otherwise good.
     pub(super) fn judge(&mut self, probed: Probed, verdict: Verdict, against: Option<String>) {
         match against {
             None => self.add(probed, Verdict::Good, ""),
@@ -105,7 +105,7 @@ impl Report {
         verdicts.max_by_key(rank).unwrap_or(Verdict::Unusable)
     }
 
-    /// Returns why the bucket cannot hold a cache that receivers write to, if it cannot.
+    /// Returns why receivers must not write to the bucket, if there is a reason.
     pub fn refusal(&self) -> Option<String> {
         let refused = |finding: &&Finding| match finding.verdict {
             Verdict::Good | Verdict::Worse => false,

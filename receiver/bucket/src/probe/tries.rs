@@ -1,4 +1,4 @@
-//! The single tries of a probe, but for races.
+//! The tries of a probe, except races.
 
 use artifact_store::bucket::{
     Answer, BucketError, Class, Client, Condition, Key, Outcome, Read, Request, Tag, Upload,
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::probe::report::{Probed, Report, Verdict};
 use crate::settings::TagForm;
 
-/// Where a probe puts its objects.
+/// The prefix under which a probe puts its objects.
 pub(super) struct Place {
     name: String,
 }
@@ -31,7 +31,7 @@ impl Place {
     }
 }
 
-/// What speaks against the server, or an error of a request that should have worked.
+/// An objection to the server, or the error of a request that should have worked.
 type Against = Result<Option<String>, BucketError>;
 
 pub(super) fn judged(report: &mut Report, probed: Probed, verdict: Verdict, against: Against) {
@@ -41,7 +41,7 @@ pub(super) fn judged(report: &mut Report, probed: Probed, verdict: Verdict, agai
     }
 }
 
-/// A put, and what reads and lists say at once.
+/// Tries a put, and reads and lists right after it.
 pub(super) fn basics(client: &Client, place: &Place, report: &mut Report) {
     let stored = place.key("a").and_then(|key| {
         client.put(&key, text("first"), Condition::Always, Class::Private)?;
@@ -106,7 +106,7 @@ pub(super) fn basics(client: &Client, place: &Place, report: &mut Report) {
     judged(report, Probed::GetUnlessChanged, Verdict::Worse, unless());
 }
 
-/// Puts that must take place once.
+/// Tries puts that must take place only once.
 pub(super) fn puts_of_new(client: &Client, place: &Place, report: &mut Report) {
     let tries = || {
         let key = place.key("new")?;
@@ -127,7 +127,7 @@ pub(super) fn puts_of_new(client: &Client, place: &Place, report: &mut Report) {
     judged(report, Probed::PutNew, Verdict::UnsafeForSeveral, tries());
 }
 
-/// Puts that must take place only over a known tag; finds out which form of tags works.
+/// Tries puts that must take place only over a given tag, and finds the form of tags that works.
 pub(super) fn swaps(quoted: &Client, bare: &Client, place: &Place, report: &mut Report) {
     let mut refusals = Vec::new();
     for (form, client) in [(TagForm::Quoted, quoted), (TagForm::Bare, bare)] {
@@ -152,7 +152,7 @@ pub(super) fn swaps(quoted: &Client, bare: &Client, place: &Place, report: &mut 
     );
 }
 
-/// What speaks against one form of tags.
+/// An objection to one form of tags.
 struct Refused(String);
 
 fn swap(client: &Client, place: &Place) -> Result<Option<Refused>, BucketError> {
@@ -187,7 +187,7 @@ fn swap(client: &Client, place: &Place) -> Result<Option<Refused>, BucketError> 
     }
 }
 
-/// Uploads in parts, and a range of what they made.
+/// Tries uploads in parts, and a read of a range.
 pub(super) fn uploads(client: &Client, place: &Place, report: &mut Report) {
     let mut range = Ok(None);
     let mut tries = || {
@@ -230,7 +230,7 @@ fn part(client: &Client, upload: &Upload, number: u32, content: Bytes) -> Result
     }
 }
 
-/// What everybody sees. A cache may as well be private, so nothing of it is worse than [`Worse`].
+/// Tries what everybody may see. A cache may be private, so no verdict is worse than [`Worse`].
 ///
 /// [`Worse`]: Verdict::Worse
 pub(super) fn anonymous(everybody: &Client, place: &Place, report: &mut Report) {
@@ -266,7 +266,7 @@ pub(super) fn anonymous(everybody: &Client, place: &Place, report: &mut Report) 
     report.judge(Probed::PrivateHidden, Verdict::Worse, seen);
 }
 
-/// Removes what the probe has made, by one request.
+/// Tries to delete many objects in one request: all that the probe has put.
 pub(super) fn deletion(client: &Client, place: &Place, report: &mut Report) {
     let tries = || {
         let entries = client.list_all(&place.prefix())?;
@@ -298,7 +298,7 @@ pub(super) fn text(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-/// The least that servers take for a part before the last.
+/// The least length in bytes that servers accept for a part before the last.
 const PART: usize = 5 * 1024 * 1024;
-/// Servers refuse requests whose time is off by 15 minutes.
+/// The greatest good difference in seconds. Servers refuse requests that are 15 minutes off.
 const SKEW_MAX: u64 = 60;

@@ -1,5 +1,7 @@
-//! [`claims`] of every bucket, and the engine before a real server: `AWS_ENDPOINT_URL` and the keys
-//! say which, as `tests/bucket/ceph up` prints them. The bucket `engine` must be there.
+//! Tests of the [`claims`] that every bucket meets, and of the engine against a real server.
+//!
+//! `tests/bucket/ceph up` starts a server, and prints the variables that the tests against it need:
+//! `AWS_ENDPOINT_URL` and the keys. The bucket `engine` must exist.
 
 mod claims;
 

@@ -14,8 +14,8 @@ use crate::bucket::push::update::Held;
 use crate::bucket::seam::Key;
 use crate::error::Error;
 use crate::local::summary::build::{Built, Crowd, fit};
-use crate::update::Value;
 use crate::local::summary::facts::Facts;
+use crate::update::Value;
 
 /// A summary that was made.
 pub(super) struct Made {

@@ -8,7 +8,7 @@ mod contents;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use artifact_formats::{Checksum, ObjectId, Summary, counted, with_causes};
+use artifact_formats::{Checksum, ObjectId, Summary, counted};
 use bytes::Bytes;
 use parking_lot::Mutex;
 

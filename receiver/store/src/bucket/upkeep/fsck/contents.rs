@@ -2,13 +2,13 @@
 
 use std::thread;
 
-use artifact_formats::ObjectId;
+use artifact_formats::{ObjectId, with_causes};
 use bytes::Bytes;
 
 use super::Check;
 use crate::bucket::layout;
 use crate::bucket::seam::{Found, Key};
-use crate::error::{Error, with_causes};
+use crate::error::Error;
 use crate::verify::{Scratch, Verifier, verify};
 
 impl Check<'_> {
