@@ -32,6 +32,9 @@ pub struct Outcome<S: Contest> {
     pub peers: BTreeMap<S::Peer, Results>,
 }
 
+/// Keeps the outcomes of a suite so far, after each scene.
+pub type Keep<'a, S> = dyn Fn(&[Outcome<S>]) -> Result<(), Failure> + 'a;
+
 /// The result of one peer.
 #[derive(Clone, Debug, Default)]
 pub struct Results {

@@ -16,7 +16,7 @@ use artifact_tests::sshd::Sshd;
 use crate::case::{Case, Place, Work};
 use crate::data::{Data, copy_linked, count_objects, make_dir};
 use crate::options::{Extra, Options};
-use crate::outcome::{Extras, Outcome, Results, by_turns};
+use crate::outcome::{Extras, Keep, Outcome, Results, by_turns};
 use crate::peer::{Peer, Way};
 use crate::places::Places;
 use crate::scene::Scene;
@@ -64,7 +64,7 @@ impl<'a> Suite<'a> {
     pub fn run(
         &mut self,
         say: &dyn Fn(&str),
-        done: &dyn Fn(&[Outcome<Scene>]) -> Result<(), Failure>,
+        done: &Keep<'_, Scene>,
     ) -> Result<Vec<Outcome<Scene>>, Failure> {
         let mut outcomes = Vec::new();
         for &case in &self.options.cases {

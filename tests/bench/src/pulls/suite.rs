@@ -12,7 +12,7 @@ use artifact_tests::sshd::Sshd;
 
 use crate::case::{Place, Source, Work};
 use crate::data::{Data, copy_linked, count_objects, make_dir};
-use crate::outcome::{Outcome, Results, by_turns};
+use crate::outcome::{Keep, Outcome, Results, by_turns};
 use crate::places::Places;
 use crate::pulls::puller::{Puller, Way};
 use crate::pulls::scene::{Plan, Scene, mode_name};
@@ -45,7 +45,7 @@ impl<'a> Suite<'a> {
     pub fn run(
         &mut self,
         say: &dyn Fn(&str),
-        done: &dyn Fn(&[Outcome<Scene>]) -> Result<(), Failure>,
+        done: &Keep<'_, Scene>,
     ) -> Result<Vec<Outcome<Scene>>, Failure> {
         let mut outcomes = Vec::new();
         for &case in &self.plan.options.cases {
