@@ -280,8 +280,14 @@ fn the_work_for_clients_that_leave_ends_soon_and_holds_their_places() {
     let leaving: Vec<_> = (0..2)
         .map(|_| {
             let mut client = scene.connect();
-            let request = [head(TYPE, slow.len()), slow.clone()].concat();
-            client.write_all(&request).unwrap();
+            // On a connection of HTTP/1.0, the server learns with its next ping that a client left.
+            let len = slow.len();
+            let head = format!(
+                "POST /artifacts/pull HTTP/1.1\r\nHost: a\r\n{TYPE}\r\nContent-Length: {len}\r\n\r\n"
+            );
+            client
+                .write_all(&[head.as_bytes(), &slow].concat())
+                .unwrap();
             let mut begun = [0; 15];
             client.read_exact(&mut begun).unwrap();
             assert_eq!(&begun, b"HTTP/1.1 200 OK");

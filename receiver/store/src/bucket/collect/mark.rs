@@ -3,33 +3,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use artifact_formats::{ObjectId, RefName};
+use artifact_formats::ObjectId;
 
 use super::reach::{Lists, Reach, read_refs, read_summary};
-use super::run::{CollectOptions, Collected};
 use crate::bucket::client::Client;
 use crate::bucket::layout;
 use crate::bucket::seam::Key;
 use crate::error::Error;
 use crate::local::repository::id_set::IdSet;
-
-/// Returns what [`collect`](super::collect) would delete if the refs `going` were removed and nobody
-/// pushed. Changes nothing.
-pub fn would_collect(
-    client: &Client,
-    options: &CollectOptions,
-    going: &[RefName],
-) -> Result<Collected, Error> {
-    let now = client.clock().wall();
-    let mut reach = Reach::new(client);
-    let skipped: HashSet<Key> = going.iter().filter_map(layout::head).collect();
-    let marked = mark(client, &mut reach, options.grace, now, &skipped)?;
-    Ok(Collected {
-        objects: marked.objects,
-        removed: marked.garbage.len() as u64,
-        bytes: marked.garbage.iter().map(|(_, len)| len).sum(),
-    })
-}
 
 /// The objects that nothing reaches.
 pub(super) struct Marked {

@@ -100,10 +100,9 @@ pub use self::collector::{
     Ask as CollectorAsk, Collector, Doomed, End, Heard as CollectorHeard, Rank,
 };
 pub(crate) use self::lists::{condemned_key, decode_ids, encode_ids, spared_key};
-pub use self::mark::would_collect;
 pub use self::member::{Ask, Fate, Heard, Member};
 pub use self::record::{Gc, Lease, ListName, Nonce, Phase};
-pub use self::run::{CollectEvent, CollectOptions, Collected, collect};
+pub use self::run::{CollectEvent, CollectOptions, Collected, collect, would_collect};
 
 use std::time::Duration;
 

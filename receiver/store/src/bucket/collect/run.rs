@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_formats::{Checksum, ObjectId, ObjectKind};
+use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
 
 use super::collector::{Ask, Collector, End, Heard};
 use super::lists::{
@@ -112,6 +112,24 @@ pub fn collect(
     let _ = client.delete(std::slice::from_ref(&run.key));
     result.and(tidied)?;
     Ok(run.done)
+}
+
+/// Returns what [`collect`] would delete if the refs `going` were removed and nobody
+/// pushed. Changes nothing.
+pub fn would_collect(
+    client: &Client,
+    options: &CollectOptions,
+    going: &[RefName],
+) -> Result<Collected, Error> {
+    let now = client.clock().wall();
+    let mut reach = Reach::new(client);
+    let skipped: HashSet<Key> = going.iter().filter_map(layout::head).collect();
+    let marked = mark(client, &mut reach, options.grace, now, &skipped)?;
+    Ok(Collected {
+        objects: marked.objects,
+        removed: marked.garbage.len() as u64,
+        bytes: marked.garbage.iter().map(|(_, len)| len).sum(),
+    })
 }
 
 struct Run<'a> {
