@@ -14,36 +14,20 @@ mod make;
 
 use std::time::Duration;
 
-use artifact_formats::{RefName, RepoConfig, Summary, ed25519_signatures, serialize_signature};
+use artifact_formats::{RefName, Summary, ed25519_signatures, serialize_signature};
 use bytes::Bytes;
 
+pub(crate) use self::make::Maker;
+use self::make::{Current, Extent, Made, make};
 use crate::bucket::client::{Client, Outcome};
 use crate::bucket::layout;
 use crate::bucket::pending::Pending;
 use crate::bucket::push::ask::{ask_all, found_at, get, listed};
 use crate::bucket::random::Random;
-use crate::bucket::seam::{
-    Answer, BucketError, Class, Condition, Entry, Found, Key, LIST_MAX, Request,
-};
-use crate::bucket::summary::make::{Made, make};
+use crate::bucket::seam::{Answer, BucketError, Class, Condition, Key, LIST_MAX, Request};
 use crate::error::Error;
 use crate::local::summary::build::Built;
-use crate::local::summary::config::{SummaryConfig, SummaryMode};
-
-/// The parts needed to make a summary.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Maker<'a> {
-    pub(crate) client: &'a Client,
-    pub(crate) config: &'a SummaryConfig,
-    pub(crate) repo: &'a RepoConfig,
-}
-
-/// The state of the bucket at the start of an attempt.
-struct Current {
-    summary: Option<Found>,
-    signature: Option<Found>,
-    notes: Vec<Entry>,
-}
+use crate::local::summary::config::SummaryMode;
 
 /// Adds these refs, which the bucket holds, to the summary unless it names them already; `own` is
 /// the key of this push's note. Returns the notes of other pushes that are no longer needed.
@@ -62,13 +46,6 @@ pub(crate) fn update(
 /// Makes the summary from all refs, whatever the current one says.
 pub(crate) fn rebuild(maker: Maker<'_>) -> Result<Vec<Key>, Error> {
     turn_by_turn(maker, &Pending::default(), None, Extent::AllRefs)
-}
-
-/// The refs to read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Extent {
-    Notes,
-    AllRefs,
 }
 
 fn turn_by_turn(

@@ -62,8 +62,6 @@ struct Due {
 }
 
 impl Window {
-    /// The most requests in flight.
-    pub const REQUESTS_MAX: usize = 256;
     /// The most bytes of content in memory, unless a single request is larger.
     pub const BYTES_MAX: usize = 64 * 1024 * 1024;
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use artifact_formats::Checksum;
 use artifact_protocol::frame::{PushOptions, RefOutcome, RefState};
 
-use crate::update::{Update, Value};
+use crate::update::machine::{Update, Value};
 
 /// All updates of one push, in the order of the announcement.
 #[derive(Debug)]

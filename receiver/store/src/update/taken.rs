@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use artifact_protocol::frame::Refusal;
 
-use crate::update::conflict;
+use crate::update::machine::conflict;
 
 /// The names of accepted updates.
 #[derive(Debug, Default)]

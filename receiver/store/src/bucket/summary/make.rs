@@ -3,19 +3,41 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use artifact_formats::{Checksum, ObjectId, RefName, Summary, SummaryRef};
+use artifact_formats::{Checksum, ObjectId, RefName, RepoConfig, Summary, SummaryRef};
 
-use super::{Current, Extent, Maker};
 use crate::bucket::client::Client;
 use crate::bucket::layout;
 use crate::bucket::pending::Pending;
 use crate::bucket::push::ask::get_all;
 use crate::bucket::push::update::Held;
-use crate::bucket::seam::Key;
+use crate::bucket::seam::{Entry, Found, Key};
 use crate::error::Error;
 use crate::local::summary::build::{Built, Crowd, fit};
+use crate::local::summary::config::SummaryConfig;
 use crate::local::summary::facts::Facts;
 use crate::update::Value;
+
+/// The parts needed to make a summary.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Maker<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) config: &'a SummaryConfig,
+    pub(crate) repo: &'a RepoConfig,
+}
+
+/// The state of the bucket at the start of an attempt.
+pub(super) struct Current {
+    pub(super) summary: Option<Found>,
+    pub(super) signature: Option<Found>,
+    pub(super) notes: Vec<Entry>,
+}
+
+/// The refs to read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    Notes,
+    AllRefs,
+}
 
 /// A summary that was made.
 pub(super) struct Made {

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use super::Window;
-
 /// The limit on requests in flight, and how it adapts.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -25,7 +23,7 @@ impl Pace {
     pub(super) fn answered(&mut self, took: Duration, is_full: bool) {
         self.quick = took.min(self.quick.saturating_add(self.quick / 256));
         if took <= self.quick * 2 {
-            if is_full && self.limit < Window::REQUESTS_MAX {
+            if is_full && self.limit < REQUESTS_MAX {
                 self.limit += 1;
             }
         } else if took > self.quick * 8 && self.limit > REQUESTS_FIRST {
@@ -39,6 +37,8 @@ impl Pace {
     }
 }
 
+/// The most requests in flight.
+const REQUESTS_MAX: usize = 256;
 /// The limit at first.
 const REQUESTS_FIRST: usize = 16;
 
@@ -53,7 +53,7 @@ mod tests {
         for _ in 0..1000 {
             pace.answered(ms(10), true);
         }
-        assert_eq!(pace.limit, Window::REQUESTS_MAX);
+        assert_eq!(pace.limit, REQUESTS_MAX);
         pace.refused();
         assert_eq!(pace.limit, 128);
         for _ in 0..50 {
