@@ -1,7 +1,8 @@
 //! A set of object ids that takes little more than the 32 bytes of each checksum.
 //!
 //! A hash set of a million ids needs twice that, and briefly three times while it grows. This one
-//! consists of many small sorted arrays, each of which grows by itself and by little.
+//! consists of small sorted arrays, each of which grows by itself and by little. A set of few ids is
+//! one array, because a push needs many sets.
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
@@ -15,8 +16,16 @@ use crate::local::repository::descent::Levels;
 pub(crate) struct IdSet {
     // Keyed, so that nobody can choose checksums that all fall into one array.
     hasher: RandomState,
-    // One for each kind, in the order of `ObjectKind::ALL`.
-    kinds: [Vec<Vec<Member>>; ObjectKind::ALL.len()],
+    // In the order of `ObjectKind::ALL`.
+    kinds: [Members; ObjectKind::ALL.len()],
+}
+
+/// The members of one kind.
+#[derive(Debug, Default)]
+struct Members {
+    // None, or a power of two: the low bits of a member's hash choose its array.
+    arrays: Vec<Vec<Member>>,
+    len: usize,
 }
 
 #[derive(Debug)]
@@ -27,90 +36,118 @@ struct Member {
     levels: Levels,
 }
 
-impl IdSet {
-    /// Adds an id; returns whether it is new.
-    pub(crate) fn insert(&mut self, id: ObjectId) -> bool {
-        let slot = self.slot(&id.checksum);
-        let arrays = &mut self.kinds[index(id.kind)];
-        if arrays.is_empty() {
-            arrays.resize_with(ARRAYS, Vec::new);
-        }
-        let array = &mut arrays[slot];
-        let Err(place) = find(array, &id.checksum) else {
+impl Members {
+    fn get(&self, hash: usize, checksum: &Checksum) -> Option<&Member> {
+        let array = self.arrays.get(hash % self.arrays.len().max(1))?;
+        Some(&array[find(array, checksum).ok()?])
+    }
+
+    fn get_mut(&mut self, hash: usize, checksum: &Checksum) -> Option<&mut Member> {
+        let slot = hash % self.arrays.len().max(1);
+        let array = self.arrays.get_mut(slot)?;
+        let place = find(array, checksum).ok()?;
+        Some(&mut array[place])
+    }
+
+    fn insert(&mut self, hash: usize, checksum: Checksum) -> bool {
+        let slot = hash % self.arrays.len();
+        let array = &mut self.arrays[slot];
+        let Err(place) = find(array, &checksum) else {
             return false;
         };
         if array.len() == array.capacity() {
             array.reserve_exact(array.len() / 32 + 4);
         }
         let member = Member {
-            checksum: id.checksum,
+            checksum,
             marked: false,
             flagged: false,
             levels: Levels::default(),
         };
         array.insert(place, member);
+        self.len += 1;
         true
+    }
+
+    /// Doubles the number of arrays once they are long, one array after another, so that hardly
+    /// more memory is needed meanwhile.
+    fn make_room(&mut self, hash: impl Fn(&Checksum) -> usize) {
+        let old = self.arrays.len();
+        if old == 0 {
+            self.arrays.push(Vec::new());
+        } else if self.len == old * ARRAY_LEN {
+            self.arrays.resize_with(old * 2, Vec::new);
+            let (low, high) = self.arrays.split_at_mut(old);
+            for (stay, leave) in low.iter_mut().zip(high) {
+                let leaves = |member: &mut Member| hash(&member.checksum) & old != 0;
+                leave.extend(stay.extract_if(.., leaves));
+                leave.shrink_to_fit();
+                stay.shrink_to_fit();
+            }
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.arrays.iter().flatten()
+    }
+}
+
+impl IdSet {
+    /// Adds an id; returns whether it is new.
+    pub(crate) fn insert(&mut self, id: ObjectId) -> bool {
+        let members = &mut self.kinds[index(id.kind)];
+        members.make_room(|checksum| hash(&self.hasher, checksum));
+        members.insert(hash(&self.hasher, &id.checksum), id.checksum)
     }
 
     /// Returns whether the set contains an id.
     pub(crate) fn contains(&self, id: &ObjectId) -> bool {
-        self.kinds[index(id.kind)]
-            .get(self.slot(&id.checksum))
-            .is_some_and(|array| find(array, &id.checksum).is_ok())
+        self.get(id).is_some()
     }
 
     /// Marks an id; returns whether it was marked already, and `None` if the set lacks it.
     pub(crate) fn mark(&mut self, id: &ObjectId, levels: Levels) -> Option<bool> {
-        let slot = self.slot(&id.checksum);
-        let array = self.kinds[index(id.kind)].get_mut(slot)?;
-        let place = find(array, &id.checksum).ok()?;
-        let member = &mut array[place];
+        let member = self.get_mut(id)?;
         member.levels = levels;
         Some(mem::replace(&mut member.marked, true))
     }
 
     /// Returns the mark of an id, and `None` if the set lacks it.
     pub(crate) fn look(&self, id: &ObjectId) -> Option<Option<Levels>> {
-        let array = self.kinds[index(id.kind)].get(self.slot(&id.checksum))?;
-        let member = &array[find(array, &id.checksum).ok()?];
+        let member = self.get(id)?;
         Some(member.marked.then_some(member.levels))
     }
 
     /// Removes every mark.
     pub(crate) fn unmark_all(&mut self) {
-        for member in self.kinds.iter_mut().flatten().flatten() {
+        let members = self.kinds.iter_mut().flat_map(|kind| &mut kind.arrays);
+        for member in members.flatten() {
             member.marked = false;
         }
     }
 
     /// Returns the number of ids.
     pub(crate) fn len(&self) -> usize {
-        self.kinds.iter().flatten().map(Vec::len).sum()
+        self.kinds.iter().map(|kind| kind.len).sum()
     }
 
     /// Flags an id, if the set contains it.
     pub(crate) fn flag(&mut self, id: &ObjectId) {
-        let slot = self.slot(&id.checksum);
-        if let Some(array) = self.kinds[index(id.kind)].get_mut(slot)
-            && let Ok(place) = find(array, &id.checksum)
-        {
-            array[place].flagged = true;
+        if let Some(member) = self.get_mut(id) {
+            member.flagged = true;
         }
     }
 
     /// Returns whether an id is flagged, and `None` if the set lacks it.
     pub(crate) fn flagged(&self, id: &ObjectId) -> Option<bool> {
-        let array = self.kinds[index(id.kind)].get(self.slot(&id.checksum))?;
-        let member = &array[find(array, &id.checksum).ok()?];
-        Some(member.flagged)
+        Some(self.get(id)?.flagged)
     }
 
     /// Returns the ids that are not flagged, in no order.
     pub(crate) fn unflagged(&self) -> impl Iterator<Item = ObjectId> {
         let kinds = self.kinds.iter().zip(ObjectKind::ALL);
-        kinds.flat_map(|(arrays, kind)| {
-            let members = arrays.iter().flatten();
-            let unflagged = members.filter(|member| !member.flagged);
+        kinds.flat_map(|(members, kind)| {
+            let unflagged = members.iter().filter(|member| !member.flagged);
             unflagged.map(move |member| ObjectId::new(kind, member.checksum))
         })
     }
@@ -122,17 +159,27 @@ impl IdSet {
         part: usize,
         parts: usize,
     ) -> impl Iterator<Item = ObjectId> {
-        let arrays = self.kinds[index(kind)].iter();
+        let arrays = self.kinds[index(kind)].arrays.iter();
         let members = arrays.skip(part).step_by(parts).flatten();
         members
             .filter(|member| member.marked)
             .map(move |member| ObjectId::new(kind, member.checksum))
     }
 
-    fn slot(&self, checksum: &Checksum) -> usize {
-        // Truncation is intended: any bits of the hash will do.
-        self.hasher.hash_one(checksum) as usize % ARRAYS
+    fn get(&self, id: &ObjectId) -> Option<&Member> {
+        let hash = hash(&self.hasher, &id.checksum);
+        self.kinds[index(id.kind)].get(hash, &id.checksum)
     }
+
+    fn get_mut(&mut self, id: &ObjectId) -> Option<&mut Member> {
+        let hash = hash(&self.hasher, &id.checksum);
+        self.kinds[index(id.kind)].get_mut(hash, &id.checksum)
+    }
+}
+
+fn hash(hasher: &RandomState, checksum: &Checksum) -> usize {
+    // Truncation is intended: any bits of the hash will do.
+    hasher.hash_one(checksum) as usize
 }
 
 fn find(array: &[Member], checksum: &Checksum) -> Result<usize, usize> {
@@ -148,8 +195,8 @@ const fn index(kind: ObjectKind) -> usize {
     }
 }
 
-/// At a million ids an array has about 120, so that an insertion moves 2 KiB.
-const ARRAYS: usize = 8 * 1024;
+/// The average length at which arrays are split. An insertion moves half an array: some 2 KiB.
+const ARRAY_LEN: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -160,9 +207,10 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn it_is_a_set_of_which_some_are_marked(
-            ids in proptest::collection::vec((1u8..=4, any::<u8>(), any::<u8>()), 0..500)
+            ids in proptest::collection::vec((1u8..=4, any::<u8>(), any::<u8>()), 0..4_000)
         ) {
             let mut set = IdSet::default();
             let (mut model, mut marked) = (HashSet::new(), HashSet::new());
@@ -220,6 +268,7 @@ mod tests {
             set.insert(ObjectId::new(ObjectKind::File, Checksum::new(digest)));
         }
         let room: usize = set.kinds[0]
+            .arrays
             .iter()
             .map(|array| array.capacity() * size_of::<Member>() + 24)
             .sum();
