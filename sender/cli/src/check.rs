@@ -1,5 +1,6 @@
 //! `artifact-cache check`.
 
+use artifact_formats::counted;
 use artifact_protocol::exit;
 use artifact_puller::Origin;
 use artifact_sender::{Dialect, RefName, Remote, Text, Welcome, greet, inquire};
@@ -8,7 +9,7 @@ use serde_json::json;
 use crate::address::Address;
 use crate::args::{self, Args};
 use crate::config::Cache;
-use crate::output::{Output, counted};
+use crate::output::Output;
 use crate::trouble::Trouble;
 use crate::{AGENT, caches, origin, session};
 

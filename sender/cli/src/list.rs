@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use artifact_formats::SummaryRef;
+use artifact_formats::{Size, SummaryRef};
 use artifact_protocol::exit;
 use artifact_sender::escape;
-use indicatif::{DecimalBytes, HumanDuration};
+use indicatif::HumanDuration;
 use serde_json::json;
 
 use crate::args::{self, Args};
@@ -83,7 +83,7 @@ fn show(refs: &BTreeMap<String, (&Cache, SummaryRef)>, output: &Output) {
         });
         let size = found
             .size
-            .map_or("-".to_owned(), |size| DecimalBytes(size).to_string());
+            .map_or("-".to_owned(), |size| Size(size).to_string());
         output.line(&format!("{:width$}  {age:>10}  {size:>10}", escape(name)));
         output.object(&json!({
             "event": "ref",

@@ -8,7 +8,6 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use artifact_protocol::{escape, escape_json, exit};
-use indicatif::HumanCount;
 use serde_json::{Value, json};
 
 use crate::args::Args;
@@ -182,12 +181,6 @@ fn event_first(mut value: Value) -> String {
         Some("}") | None => format!("{{\"event\":{event}}}"),
         Some(rest) => format!("{{\"event\":{event},{rest}"),
     }
-}
-
-/// Formats a number with its noun.
-pub(crate) fn counted(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", HumanCount(number))
 }
 
 /// The error if standard output cannot be written.

@@ -8,19 +8,18 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_formats::{RefPattern, RepoMode};
+use artifact_formats::{RefPattern, RepoMode, Size, counted};
 use artifact_protocol::exit;
 use artifact_puller::{
     Demands, Local, Origin, Outcome, Pull, PulledRef, Refusal, Report, SystemKeys,
 };
 use artifact_sender::{RefName, escape};
-use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
 use crate::address::Address;
 use crate::args::{self, Args};
 use crate::config::Cache;
-use crate::output::{Output, counted};
+use crate::output::Output;
 use crate::progress::PullProgress;
 use crate::pull::stream::Came;
 use crate::retry::retrying;
@@ -232,7 +231,7 @@ fn show(
     let (objects, bytes) = (report.objects, report.bytes);
     let amount = match bytes {
         0 => counted(objects, "object"),
-        bytes => format!("{}, {}", counted(objects, "object"), DecimalBytes(bytes)),
+        bytes => format!("{}, {}", counted(objects, "object"), Size(bytes)),
     };
     if would {
         output.line(&format!("would fetch {amount}, from {place}"));

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use artifact_formats::{Size, counted};
 use artifact_protocol::exit;
 use artifact_protocol::frame::{CloseCode, RefOutcome, RefusalCode, SummaryDone};
 use artifact_sender::{
     Connection, Dialect, Error, Push, Remote, Report, Repository, SenderEvent, SessionError,
 };
-use indicatif::DecimalBytes;
 use serde_json::json;
 
 use crate::args::{self, Args};
-use crate::output::{Output, counted};
+use crate::output::Output;
 use crate::progress::PushProgress;
 use crate::retry::retrying;
 use crate::trouble::{Trouble, Witness};
@@ -215,7 +215,7 @@ fn show(report: &Report, remote: &Remote, args: &args::Push, took: Duration, out
         output.line(&format!(
             "sent {}, {} in {:.1} s, to {remote}",
             counted(report.objects_sent, "object"),
-            DecimalBytes(report.bytes_sent),
+            Size(report.bytes_sent),
             took.as_secs_f64(),
         ));
     } else if refused == 0 {

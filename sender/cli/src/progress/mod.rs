@@ -9,7 +9,8 @@ mod push;
 
 use std::time::Duration;
 
-use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use artifact_formats::{Size, grouped};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
 use crate::output::{Output, Progressing};
@@ -107,14 +108,14 @@ impl Amount {
         };
         let mut text = format!(
             "{} of {} objects, {}",
-            HumanCount(self.objects),
-            HumanCount(objects_all),
-            DecimalBytes(self.bytes)
+            grouped(self.objects),
+            grouped(objects_all),
+            Size(self.bytes)
         );
         if self.bytes_all > 0 {
-            text += &format!(" {of} {}", DecimalBytes(bytes_all));
+            text += &format!(" {of} {}", Size(bytes_all));
         }
-        text += &format!(", {}/s", DecimalBytes((self.bytes as f64 / seconds) as u64));
+        text += &format!(", {}/s", Size((self.bytes as f64 / seconds) as u64));
         let (done, all) = match self.bytes_all {
             0 => (self.objects, objects_all),
             _ => (self.bytes, bytes_all),
@@ -157,7 +158,7 @@ mod tests {
         let took = Duration::from_secs(10);
         assert_eq!(
             amount.text(took),
-            "1,234 of 5,000 objects, 20.00 MB of 80.00 MB, 2.00 MB/s, about 30 s left"
+            "1,234 of 5,000 objects, 20.0 MB of 80.0 MB, 2.0 MB/s, about 30 s left"
         );
         // Too early to tell.
         assert!(!amount.text(Duration::from_secs(2)).contains("left"));
@@ -171,7 +172,7 @@ mod tests {
             "{}",
             bare.text(took)
         );
-        assert!(bare.text(took).contains("of at most 2.02 GB"));
+        assert!(bare.text(took).contains("of at most 2.0 GB"));
         // Without a length, objects tell.
         let unknown = Amount {
             objects: 2_500,
@@ -180,7 +181,7 @@ mod tests {
         };
         assert_eq!(
             unknown.text(took),
-            "2,500 of 5,000 objects, 20.00 MB, 2.00 MB/s, about 10 s left"
+            "2,500 of 5,000 objects, 20.0 MB, 2.0 MB/s, about 10 s left"
         );
         let done = Amount {
             objects: 6_000,
@@ -189,7 +190,7 @@ mod tests {
         };
         assert_eq!(
             done.text(took),
-            "6,000 of 6,000 objects, 90.00 MB of 90.00 MB, 9.00 MB/s"
+            "6,000 of 6,000 objects, 90.0 MB of 90.0 MB, 9.0 MB/s"
         );
     }
 }

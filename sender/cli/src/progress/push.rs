@@ -10,12 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use artifact_formats::{Checksum, ObjectId, ObjectKind, RepoMode};
+use artifact_formats::{Checksum, ObjectId, ObjectKind, RepoMode, Size, counted, grouped};
 use artifact_sender::{Remote, Repository, SenderEvent, escape};
-use indicatif::{DecimalBytes, HumanCount};
 use serde_json::json;
 
-use crate::output::{Output, Progressing, counted};
+use crate::output::{Output, Progressing};
 use crate::progress::{Amount, Shown};
 
 pub(crate) struct PushProgress<'a> {
@@ -136,7 +135,7 @@ impl<'a> PushProgress<'a> {
         amount.bytes_all = measuring.bytes();
         let mut text = amount.text(took);
         if self.had > 0 {
-            text += &format!(", {} already there", HumanCount(self.had));
+            text += &format!(", {} already there", grouped(self.had));
         }
         if let Some(name) = self.large.and_then(|large| measuring.name(large)) {
             text += &format!(", now {name}");
@@ -217,7 +216,7 @@ impl Found {
                 let path = |commit: &Checksum| repository.path_of(*commit, id.checksum).ok()?;
                 let path = commits.iter().find_map(path);
                 let path = path.map_or_else(|| id.checksum.to_hex(), |path| escape(&path));
-                let name = format!("{path} ({})", DecimalBytes(len));
+                let name = format!("{path} ({})", Size(len));
                 self.names().insert(id, name);
             }
         }
