@@ -23,7 +23,7 @@ pub use crate::local::disk::path::RepoPath;
 pub use crate::local::disk::real::RealFs;
 pub use crate::local::disk::space::HeadRoom;
 pub use crate::local::disk::{DirEntry, FileKind, Fs, LockMode, Room, Stat, Xattr};
-pub use crate::local::own::{Own, Ref, create};
+pub use crate::local::own::{Own, Ref, create, is_unfinished};
 pub use crate::local::push::session_limit::Places;
 pub use crate::local::push::{LocalPush, LocalStager, LocalStream};
 pub use crate::local::repository::load::Allowance;

@@ -58,14 +58,12 @@ impl Local {
     ///
     /// It can neither be opened nor created.
     pub fn open_or_create(path: &Path, mode: RepoMode) -> Result<(Self, bool), Error> {
-        let is_new = match fs::create_dir(path) {
+        let is_empty = match fs::create_dir(path) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => is_empty(path),
             Err(error) => return Err(io_error("create", path)(error)),
         };
-        if is_new {
-            artifact_store::create(path, mode).map_err(unusable(path))?;
-        }
+        let is_new = is_empty && artifact_store::create(path, mode).map_err(unusable(path))?;
         Ok((Self::open(path)?, is_new))
     }
 
@@ -199,8 +197,13 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
     }
 }
 
+/// Returns whether a directory contains nothing, or no more than repositories whose creation another
+/// program has begun.
 fn is_empty(path: &Path) -> bool {
-    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+    let is_unfinished = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| artifact_store::is_unfinished(&entry.file_name()))
+    };
+    fs::read_dir(path).is_ok_and(|mut entries| entries.all(is_unfinished))
 }
 
 /// Returns whether an error says that there is no file of this path.
@@ -228,6 +231,29 @@ mod tests {
         fs::write(dir.path().join("other/file"), "x").unwrap();
         assert!(open(&dir.path().join("other")).is_err());
         assert_eq!(fs::read_dir(dir.path().join("other")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_repository_that_many_create_at_once_is_created_by_one_and_opened_by_all() {
+        for _ in 0..50 {
+            let dir = tempfile::tempdir().unwrap();
+            let new = dir.path().join("new");
+            let open = || Local::open_or_create(&new, RepoMode::Archive);
+            let created = std::thread::scope(|scope| {
+                let all: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+                let opened = all.into_iter().map(|one| one.join().unwrap().unwrap());
+                opened.filter(|(_, created)| *created).count()
+            });
+            assert_eq!(created, 1);
+        }
+    }
+
+    #[test]
+    fn what_a_program_that_was_killed_has_begun_to_create_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("config.new.0123456789abcdef"), "[co").unwrap();
+        let (local, created) = Local::open_or_create(dir.path(), RepoMode::Archive).unwrap();
+        assert!(created && local.mode() == RepoMode::Archive);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One's own repository: opened or created for pulls, and what a pull tells a server about it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -181,30 +182,40 @@ impl<F: Fs> LocalStore<F> {
     }
 }
 
-/// Creates an empty repository in a directory, and the directory if it is missing.
+/// Creates an empty repository in a directory, and the directory if it is missing. Returns `false`
+/// if another program has created one there first, of whatever mode.
 ///
-/// Fails with `AlreadyExists` if there is one.
-pub fn create(path: &Path, mode: RepoMode) -> Result<(), Error> {
+/// A program that is killed meanwhile leaves a file at most, which [`is_unfinished`] knows.
+pub fn create(path: &Path, mode: RepoMode) -> Result<bool, Error> {
     let fs = RealFs::open_or_make(path).map_err(Error::io("opening", &path.display()))?;
-    let (config, new) = (RepoPath::config(), RepoPath::root().child("config.new"));
-    if if_there(fs.stat(&config))
-        .map_err(Error::io("looking at", &config))?
-        .is_some()
-    {
-        return Err(Error::io("making", &config)(
-            io::ErrorKind::AlreadyExists.into(),
-        ));
-    }
-    make_dirs(&fs)?;
-    if_there(fs.unlink(&new)).map_err(Error::io("removing", &new))?;
+    let config = RepoPath::config();
+    let random = getrandom::u64()
+        .map_err(|error| Error::io("choosing a name for", &"a new file")(error.into()))?;
+    let new = RepoPath::root().child(&format!("{UNFINISHED}{random:016x}"));
     let mut file = fs.create(&new, 0o644).map_err(Error::io("making", &new))?;
     let text = format!("[core]\nrepo_version=1\nmode={}\n", mode.as_str());
-    file.write_all(text.as_bytes())
+    let written = file
+        .write_all(text.as_bytes())
         .and_then(|()| fs.sync_data(&file))
-        .and_then(|()| fs.rename(&new, &config))
-        .and_then(|()| fs.sync_dir(&RepoPath::root()))
-        .map_err(Error::io("writing", &config))
+        .and_then(|()| match fs.link(&new, &config) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            linked => linked.map(|()| true),
+        });
+    if_there(fs.unlink(&new)).map_err(Error::io("removing", &new))?;
+    let is_new = written.map_err(Error::io("writing", &config))?;
+    // Another program may have made them all but the last.
+    make_dirs(&fs)?;
+    fs.sync_dir(&RepoPath::root())
+        .map_err(Error::io("writing", &config))?;
+    Ok(is_new)
 }
 
+/// Returns whether a file of this name is what [`create`] has not finished.
+pub fn is_unfinished(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
+}
+
+/// The beginning of the names of configurations that are being written.
+const UNFINISHED: &str = "config.new.";
 /// All pulls into a repository take over what each other has staged.
 const IDENTITY: &str = "pull";
