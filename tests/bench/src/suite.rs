@@ -1,4 +1,4 @@
-//! Runs the scenes of pushes, each in a place made ready for it ([`crate::places`]).
+//! Runs the scenes of pushes, each in a place made ready for it (`places`).
 
 use std::collections::BTreeMap;
 use std::fs;
