@@ -91,7 +91,13 @@ fn of_bucket(args: &StatusArgs) -> anyhow::Result<u8> {
 }
 
 fn pushes(last: &[&StoredRef]) -> Vec<serde_json::Value> {
-    let push = |r: &&StoredRef| json!({"ref": r.name.as_str(), "commit": r.commit.to_hex(), "time": time(r.set.0)});
+    let push = |r: &&StoredRef| {
+        json!({
+            "ref": r.name.as_str(),
+            "commit": r.commit.to_hex(),
+            "time": time(r.set.0),
+        })
+    };
     last.iter().map(push).collect()
 }
 

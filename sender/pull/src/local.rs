@@ -197,8 +197,8 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
     }
 }
 
-/// Returns whether a directory contains nothing, or no more than repositories whose creation another
-/// program has begun.
+/// Returns whether a directory contains nothing, or no more than what programs that create a
+/// repository begin with.
 fn is_empty(path: &Path) -> bool {
     let is_unfinished = |entry: io::Result<fs::DirEntry>| {
         entry.is_ok_and(|entry| artifact_store::is_unfinished(&entry.file_name()))

@@ -2,8 +2,8 @@
 //! [`Quirks`].
 //!
 //! It executes each request at once and one after the other, so its conditions are exact. Its clock
-//! stands still unless a test moves it. The tests of the engine, in `receiver/bucket`, compare it with
-//! a server. Faults between a client and its server are not here but in
+//! stands still unless a test moves it. The tests of the engine, in `receiver/bucket`, compare it
+//! with a server. Faults between a client and its server are not here but in
 //! [`Faulty`](crate::bucket::faulty::Faulty), which works in front of any bucket.
 
 use std::collections::{BTreeMap, VecDeque};

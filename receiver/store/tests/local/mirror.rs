@@ -774,7 +774,12 @@ fn a_mirror_that_lost_the_answer_to_a_commit_or_ref_leaves_its_lease() {
         let path = way(&memory);
         let mut is_first = true;
         path.choose(move |_, request| {
-            let is_it = matches!(request, Request::Put { key, .. } if key.as_str().contains(part) && !key.as_str().ends_with("meta"));
+            let is_it = match request {
+                Request::Put { key, .. } => {
+                    key.as_str().contains(part) && !key.as_str().ends_with("meta")
+                }
+                _ => false,
+            };
             (is_it && std::mem::take(&mut is_first)).then_some(Fate::Late)
         });
         mirror_by(&path, &pair.source(), "s3://b/x").unwrap();

@@ -251,7 +251,8 @@ fn ancestry<F: Fs>(
 
 /// Looks up an announced commit, if its detached metadata are to be compared. These count together
 /// with the rest of the commit that exists, or alone: `fsck` marks a commit partial, `prune` and
-/// other programs may leave its metadata behind. Its bindings are read at most as often as `reads` allows.
+/// other programs may leave its metadata behind. Its bindings are read at most as often as `reads`
+/// allows.
 pub(super) fn existing<F: Fs>(
     fs: &F,
     wanted: &RefUpdate,

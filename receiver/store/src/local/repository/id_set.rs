@@ -1,8 +1,8 @@
 //! A set of object ids that takes little more than the 32 bytes of each checksum.
 //!
 //! A hash set of a million ids needs twice that, and briefly three times while it grows. This one
-//! consists of small sorted arrays, each of which grows by itself and by little. A set of few ids is
-//! one array, because a push needs many sets.
+//! consists of small sorted arrays, each of which grows by itself and by little. A set of few ids
+//! is one array, because a push needs many sets.
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem;

@@ -263,11 +263,22 @@ fn a_put_that_arrives_late_never_undoes_a_later_push() {
     assert_eq!(refs(&memory)["os/a"], old);
 }
 
+/// Returns the kind of the object that a request puts.
+fn kind_put(request: &Request) -> Option<ObjectKind> {
+    match request {
+        Request::Put { key, .. } => Some(layout::object_of(key)?.kind),
+        _ => None,
+    }
+}
+
 #[test]
 fn a_push_that_lost_the_answer_to_a_commit_or_ref_leaves_its_lease() {
-    let is_commit = |request: &Request| matches!(request, Request::Put { key, .. } if layout::object_of(key).is_some_and(|id| id.kind == ObjectKind::Commit));
-    let is_ref = |request: &Request| matches!(request, Request::Put { key, .. } if layout::head_of(key).is_some());
-    let is_file = |request: &Request| matches!(request, Request::Put { key, .. } if layout::object_of(key).is_some_and(|id| id.kind == ObjectKind::File));
+    let is_commit: IsIt = |request| kind_put(request) == Some(ObjectKind::Commit);
+    let is_file: IsIt = |request| kind_put(request) == Some(ObjectKind::File);
+    let is_ref: IsIt = |request| match request {
+        Request::Put { key, .. } => layout::head_of(key).is_some(),
+        _ => false,
+    };
     let kinds: [(IsIt, usize); 3] = [(is_commit, 1), (is_ref, 1), (is_file, 0)];
     for (is_it, leases) in kinds {
         for fate in [Fate::Unheard, Fate::Late, Fate::Unsent] {

@@ -65,7 +65,10 @@ fn of_eight_pushes_of_one_ref_one_wins() {
             .map(|(commit, _)| *commit)
             .collect();
         assert_eq!(winners, [refs(&memory)["os/a"]]);
-        let lost = |outcome: &&RefOutcome| matches!(outcome, RefOutcome::Refused(why) if why.code == RefusalCode::LOST_RACE);
+        let lost = |outcome: &&RefOutcome| match outcome {
+            RefOutcome::Refused(why) => why.code == RefusalCode::LOST_RACE,
+            _ => false,
+        };
         assert_eq!(outcomes.iter().filter(lost).count(), 7);
         assert_eq!(named(&memory), refs(&memory));
         assert_whole(&memory, &all);
