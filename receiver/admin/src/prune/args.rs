@@ -49,7 +49,12 @@ pub(crate) struct Prune {
     pub(super) json: bool,
     /// In object storage, keep objects that were put within this time even if no ref reaches them;
     /// it should be twice as long as the longest push
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "24h")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = humantime::parse_duration,
+        default_value = "24h"
+    )]
     pub(super) grace: Duration,
     /// The repository, or s3://bucket/prefix
     pub(crate) repo: PathBuf,

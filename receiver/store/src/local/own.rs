@@ -185,7 +185,8 @@ impl<F: Fs> LocalStore<F> {
 /// Creates an empty repository in a directory, and the directory if it is missing. Returns `false`
 /// if another program has created one there first, of whatever mode.
 ///
-/// A program that is killed meanwhile leaves a file at most, which [`is_unfinished`] knows.
+/// If it is killed before the repository has its configuration, it leaves at most one file, which
+/// [`is_unfinished`] recognizes.
 pub fn create(path: &Path, mode: RepoMode) -> Result<bool, Error> {
     let fs = RealFs::open_or_make(path).map_err(Error::io("opening", &path.display()))?;
     let config = RepoPath::config();
@@ -203,14 +204,13 @@ pub fn create(path: &Path, mode: RepoMode) -> Result<bool, Error> {
         });
     if_there(fs.unlink(&new)).map_err(Error::io("removing", &new))?;
     let is_new = written.map_err(Error::io("writing", &config))?;
-    // Another program may have made them all but the last.
     make_dirs(&fs)?;
     fs.sync_dir(&RepoPath::root())
         .map_err(Error::io("writing", &config))?;
     Ok(is_new)
 }
 
-/// Returns whether a file of this name is what [`create`] has not finished.
+/// Returns whether a file of this name is a configuration that [`create`] has begun to write.
 pub fn is_unfinished(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
 }

@@ -37,16 +37,10 @@ struct Member {
 }
 
 impl Members {
-    fn get(&self, hash: usize, checksum: &Checksum) -> Option<&Member> {
-        let array = self.arrays.get(hash % self.arrays.len().max(1))?;
-        Some(&array[find(array, checksum).ok()?])
-    }
-
-    fn get_mut(&mut self, hash: usize, checksum: &Checksum) -> Option<&mut Member> {
-        let slot = hash % self.arrays.len().max(1);
-        let array = self.arrays.get_mut(slot)?;
-        let place = find(array, checksum).ok()?;
-        Some(&mut array[place])
+    /// Returns the array and the place in it of a member.
+    fn find(&self, hash: usize, checksum: &Checksum) -> Option<(usize, usize)> {
+        let slot = hash.checked_rem(self.arrays.len())?;
+        Some((slot, find(&self.arrays[slot], checksum).ok()?))
     }
 
     fn insert(&mut self, hash: usize, checksum: Checksum) -> bool {
@@ -69,9 +63,9 @@ impl Members {
         true
     }
 
-    /// Doubles the number of arrays once they are long, one array after another, so that hardly
-    /// more memory is needed meanwhile.
-    fn make_room(&mut self, hash: impl Fn(&Checksum) -> usize) {
+    /// Doubles the number of arrays once they are long. Splits one array after another, which takes
+    /// hardly any memory besides theirs.
+    fn grow(&mut self, hash: impl Fn(&Checksum) -> usize) {
         let old = self.arrays.len();
         if old == 0 {
             self.arrays.push(Vec::new());
@@ -96,7 +90,7 @@ impl IdSet {
     /// Adds an id; returns whether it is new.
     pub(crate) fn insert(&mut self, id: ObjectId) -> bool {
         let members = &mut self.kinds[index(id.kind)];
-        members.make_room(|checksum| hash(&self.hasher, checksum));
+        members.grow(|checksum| hash(&self.hasher, checksum));
         members.insert(hash(&self.hasher, &id.checksum), id.checksum)
     }
 
@@ -167,13 +161,15 @@ impl IdSet {
     }
 
     fn get(&self, id: &ObjectId) -> Option<&Member> {
-        let hash = hash(&self.hasher, &id.checksum);
-        self.kinds[index(id.kind)].get(hash, &id.checksum)
+        let members = &self.kinds[index(id.kind)];
+        let (slot, place) = members.find(hash(&self.hasher, &id.checksum), &id.checksum)?;
+        Some(&members.arrays[slot][place])
     }
 
     fn get_mut(&mut self, id: &ObjectId) -> Option<&mut Member> {
-        let hash = hash(&self.hasher, &id.checksum);
-        self.kinds[index(id.kind)].get_mut(hash, &id.checksum)
+        let members = &mut self.kinds[index(id.kind)];
+        let (slot, place) = members.find(hash(&self.hasher, &id.checksum), &id.checksum)?;
+        Some(&mut members.arrays[slot][place])
     }
 }
 
