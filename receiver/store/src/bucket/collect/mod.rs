@@ -87,33 +87,24 @@
 //! same speed.
 
 mod collector;
+mod garbage;
 mod lists;
+mod lives;
 mod mark;
 mod member;
 mod reach;
 mod record;
 mod run;
+mod server_clock;
 #[cfg(test)]
 mod tests;
+mod tidy;
 
 pub use self::collector::{
     Ask as CollectorAsk, Collector, Doomed, End, Heard as CollectorHeard, Rank,
 };
 pub(crate) use self::lists::{condemned_key, decode_ids, encode_ids, spared_key};
+pub use self::lives::{CLAIM_LIFE, LEASE_LIFE, LEASE_RENEWAL, REQUEST_LIFE};
 pub use self::member::{Ask, Fate, Heard, Member};
 pub use self::record::{Gc, Lease, ListName, Nonce, Phase};
 pub use self::run::{CollectEvent, CollectOptions, Collected, collect, would_collect};
-
-use std::time::Duration;
-
-/// How long a session counts as alive after it stored its lease, by the server's clock.
-pub const LEASE_LIFE: Duration = Duration::from_secs(30 * 60);
-/// How often a session renews its lease.
-pub const LEASE_RENEWAL: Duration = Duration::from_secs(5 * 60);
-/// How long a collector's claim counts after `gc` was stored, by the server's clock.
-pub const CLAIM_LIFE: Duration = Duration::from_secs(10 * 60);
-/// How long a request may still take effect after it was sent.
-pub const REQUEST_LIFE: Duration = Duration::from_secs(4 * 60);
-
-const _: () = assert!(LEASE_LIFE.as_secs() / 2 > REQUEST_LIFE.as_secs());
-const _: () = assert!(CLAIM_LIFE.as_secs() / 2 > REQUEST_LIFE.as_secs());

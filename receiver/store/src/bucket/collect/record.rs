@@ -7,6 +7,9 @@
 use std::fmt::Write as _;
 use std::str::FromStr;
 
+use crate::bucket::seam::{BucketError, Key};
+use crate::error::Error;
+
 /// The state of collection, which the key `gc` holds. The key does not exist before the first
 /// collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -233,6 +236,12 @@ impl<'a> Fields<'a> {
 
 const GC: &str = "artifact-cache collection 1";
 const LEASE: &str = "artifact-cache session 1";
+
+/// The error of a record that cannot be decoded.
+pub(super) fn damaged(key: &Key) -> Error {
+    let why = format!("{key} is damaged: if no push and no other collection is running, delete it");
+    Error::bucket("reading", key)(BucketError::Broken(why))
+}
 
 #[cfg(test)]
 mod tests {

@@ -4,16 +4,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
+use artifact_formats::{ObjectId, ObjectKind, RefName};
 
 use super::collector::{Ask, Collector, End, Heard};
-use super::lists::{
-    condemned_epoch, condemned_key, decode_ids, encode_ids, spared_epoch, spared_in,
-};
+use super::garbage::Garbage;
+use super::lists::{condemned_key, decode_ids, encode_ids};
+use super::lives::{CLAIM_LIFE, LEASE_LIFE, REQUEST_LIFE};
 use super::mark::mark;
-use super::reach::{Lists, Reach, Trust, read_refs, read_summary};
-use super::record::{Gc, Lease, ListName, Nonce};
-use super::{CLAIM_LIFE, LEASE_LIFE, REQUEST_LIFE};
+use super::reach::Reach;
+use super::record::{Gc, Lease, ListName, Nonce, damaged};
+use super::server_clock::ServerClock;
+use super::tidy::tidy;
 use crate::bucket::client::{Client, Outcome};
 use crate::bucket::layout;
 use crate::bucket::random::unique;
@@ -79,17 +80,14 @@ pub fn collect(
         client,
         options,
         report,
-        key: layout::collector(me.0),
-        clock: None,
+        clock: ServerClock::new(client, me),
         gc: None,
         claimed: None,
         lease: None,
         looked: HashSet::new(),
         unsettled: None,
         failures: 0,
-        reach: Reach::new(client),
-        own: None,
-        sizes: Vec::new(),
+        garbage: Garbage::new(client),
         done: Collected::default(),
     };
     let mut machine = Collector::new(me, DELETE_MAX);
@@ -105,11 +103,14 @@ pub fn collect(
         }
     };
     let tidied = match (&result, machine.end()) {
-        (Ok(()), Some(End::Swept | End::Clean)) => run.tidy(),
+        (Ok(()), Some(End::Swept | End::Clean)) => {
+            let epoch = run.gc.as_ref().map_or(0, |(gc, _)| gc.epoch);
+            let now = run.clock.now();
+            now.and_then(|now| tidy(client, epoch, now, options.grace))
+        }
         _ => Ok(()),
     };
-    // After a failure, a later collection deletes it.
-    let _ = client.delete(std::slice::from_ref(&run.key));
+    run.clock.remove();
     result.and(tidied)?;
     Ok(run.done)
 }
@@ -136,10 +137,7 @@ struct Run<'a> {
     client: &'a Client,
     options: &'a CollectOptions,
     report: &'a dyn Fn(CollectEvent),
-    /// The key by which this collector reads the server's clock.
-    key: Key,
-    /// The server's time, and our time when it was read.
-    clock: Option<(u64, Duration)>,
+    clock: ServerClock<'a>,
     /// `gc` as it was last read or stored.
     gc: Option<(Gc, Tag)>,
     /// Our time before the last successful move of `gc` was sent.
@@ -152,13 +150,7 @@ struct Run<'a> {
     unsettled: Option<Duration>,
     /// Requests to delete that failed in a row.
     failures: u32,
-    /// The commits visited by the last walk from the refs.
-    reach: Reach<'a>,
-    /// The list that this collector made, and the commits visited for it: it names nothing that
-    /// these reach.
-    own: Option<(ListName, Reach<'a>)>,
-    /// The lengths of the objects on that list.
-    sizes: Vec<(ObjectId, u64)>,
+    garbage: Garbage<'a>,
     done: Collected,
 }
 
@@ -195,8 +187,11 @@ impl Run<'_> {
                 let tag = self.lease.take().ok_or_else(|| damaged(&key))?;
                 self.swap(&key, lease.encode(), Condition::Is(tag))?.0
             }
-            Ask::FindReached(list) => Heard::Ids(self.find_reached(&list)?),
-            Ask::ReadSpared(epoch) => Heard::Ids(self.read_spared(epoch)?),
+            Ask::FindReached(list) => {
+                let name = self.gc.as_ref().map(|(gc, _)| gc.list());
+                Heard::Ids(self.garbage.find_reached(name, &list)?)
+            }
+            Ask::ReadSpared(epoch) => Heard::Ids(self.garbage.read_spared(epoch)?),
             Ask::Delete(ids) => self.delete(&ids)?,
             Ask::Settle => {
                 if let Some(sent) = self.unsettled.take() {
@@ -215,29 +210,6 @@ impl Run<'_> {
         age.is_some_and(|age| age < CLAIM_LIFE / 2)
     }
 
-    /// Returns the server's time in seconds, from the time of an object that this collector puts.
-    fn server_now(&mut self) -> Result<u64, Error> {
-        let now = self.client.clock().now();
-        if let Some((server, read)) = self.clock
-            && now.saturating_sub(read) < CLOCK_READ_EVERY
-        {
-            return Ok(server + now.saturating_sub(read).as_secs());
-        }
-        let failed = || Error::bucket("telling the time of", &"the server");
-        let content = format!("{} {}\n", std::process::id(), now.as_millis());
-        let put = self
-            .client
-            .put(&self.key, content.into(), Condition::Always, Class::Private);
-        put.map_err(failed())?;
-        let found = self.client.get(&self.key).map_err(failed())?;
-        let Some(found) = found else {
-            let why = format!("{} is gone right after it was stored", self.key);
-            return Err(failed()(BucketError::Broken(why)));
-        };
-        self.clock = Some((found.modified, now));
-        Ok(found.modified)
-    }
-
     fn read_gc(&mut self) -> Result<Heard<ObjectId, Key>, Error> {
         let key = layout::gc();
         let found = self
@@ -250,7 +222,7 @@ impl Run<'_> {
         };
         let gc = Gc::decode(&found.content).ok_or_else(|| damaged(&key))?;
         self.gc = Some((gc, found.tag));
-        let is_dead = found.modified + CLAIM_LIFE.as_secs() < self.server_now()?;
+        let is_dead = found.modified + CLAIM_LIFE.as_secs() < self.clock.now()?;
         Ok(Heard::Gc(Some(gc), is_dead))
     }
 
@@ -288,20 +260,9 @@ impl Run<'_> {
     }
 
     fn condemn(&mut self, name: ListName) -> Result<Arc<[ObjectId]>, Error> {
-        let now = self.server_now()?;
-        self.reach = Reach::new(self.client);
-        self.reach.trust(Trust::Mend);
-        let marked = mark(
-            self.client,
-            &mut self.reach,
-            self.options.grace,
-            now,
-            &HashSet::new(),
-        )?;
-        let list: Arc<[ObjectId]> = marked.garbage.iter().map(|(id, _)| *id).collect();
-        self.done.objects = marked.objects;
-        self.own = Some((name, self.reach.clone()));
-        self.sizes = marked.garbage;
+        let now = self.clock.now()?;
+        let (objects, list) = self.garbage.find(name, self.options.grace, now)?;
+        self.done.objects = objects;
         if !list.is_empty() {
             let key = condemned_key(name);
             let put = self
@@ -310,7 +271,7 @@ impl Run<'_> {
             put.map_err(Error::bucket("storing", &key))?;
         }
         (self.report)(CollectEvent::Condemned {
-            objects: marked.objects,
+            objects,
             condemned: list.len() as u64,
         });
         Ok(list)
@@ -343,62 +304,8 @@ impl Run<'_> {
         let lease = Lease::decode(&found.content);
         let lease = lease.unwrap_or_else(|| Lease::first(String::new()));
         self.lease = Some(found.tag);
-        let is_dead = found.modified + LEASE_LIFE.as_secs() < self.server_now()?;
+        let is_dead = found.modified + LEASE_LIFE.as_secs() < self.clock.now()?;
         Ok(Heard::Lease(Some(lease), is_dead))
-    }
-
-    /// Returns the objects of the list that are reached now (R17, R19).
-    fn find_reached(&mut self, list: &[ObjectId]) -> Result<Vec<ObjectId>, Error> {
-        // Each walk continues from the mark, because an earlier walk's visits count only for that
-        // walk. Another collector's list may name objects that the mark for our list has visited.
-        let name = self.gc.as_ref().map(|(gc, _)| gc.list());
-        self.reach = match &self.own {
-            Some((own, marked)) if Some(*own) == name => marked.clone(),
-            Some(_) | None => {
-                self.sizes = Vec::new();
-                Reach::new(self.client)
-            }
-        };
-        let is_listed = |commit: &Checksum| list.binary_search(&ObjectId::commit(*commit)).is_ok();
-        let refs = read_refs(self.client, &HashSet::new())?;
-        let lists = Lists::read(self.client)?;
-        let others = lists.iter().map(|(commit, _)| commit);
-        let others = others.filter(|commit| !is_listed(commit));
-        let others: Vec<_> = others.chain(read_summary(self.client)?).collect();
-        let mut reached = HashSet::new();
-        // A push that began before the mark may rely on objects that a list named then.
-        self.reach.trust(Trust::All);
-        self.reach.walk(&lists, refs, others, &mut |id| {
-            if list.binary_search(&id).is_ok() {
-                reached.insert(id);
-            }
-        })?;
-        Ok(reached.into_iter().collect())
-    }
-
-    /// Returns the objects that sessions spare, and everything that spared commits reach. An
-    /// earlier push may have left such a commit complete, and the session that spares it may not
-    /// have spared the objects beneath it yet.
-    fn read_spared(&mut self, epoch: u64) -> Result<Vec<ObjectId>, Error> {
-        let prefix = spared_in(epoch);
-        let entries = self.client.list_all(&prefix);
-        let entries = entries.map_err(Error::bucket("listing", &prefix))?;
-        let mut spared = Vec::new();
-        for entry in entries {
-            let found = self.client.get(&entry.key);
-            let found = found.map_err(Error::bucket("reading", &entry.key))?;
-            let list = found.and_then(|found| decode_ids(&found.content));
-            spared.extend(list.ok_or_else(|| damaged(&entry.key))?.iter());
-        }
-        let is_commit = |id: &&ObjectId| id.kind == ObjectKind::Commit;
-        let commits: Vec<_> = spared
-            .iter()
-            .filter(is_commit)
-            .map(|id| id.checksum)
-            .collect();
-        let below = &mut |id| spared.push(id);
-        self.reach.walk(&Lists::default(), [], commits, below)?;
-        Ok(spared)
     }
 
     fn delete(&mut self, ids: &[ObjectId]) -> Result<Heard<ObjectId, Key>, Error> {
@@ -407,7 +314,7 @@ impl Run<'_> {
             keys.push(layout::object(id));
             if id.kind == ObjectKind::Commit {
                 keys.push(layout::detached(id.checksum));
-                if !self.reach.keeps_list(&id.checksum) {
+                if !self.garbage.keeps_list(&id.checksum) {
                     keys.push(layout::closure(id.checksum));
                 }
             }
@@ -439,63 +346,13 @@ impl Run<'_> {
             }
         }
         self.done.removed += ids.len() as u64;
-        for id in ids {
-            let found = self.sizes.binary_search_by_key(id, |(id, _)| *id);
-            self.done.bytes += found.map_or(0, |at| self.sizes[at].1);
-        }
+        let lens = ids.iter().map(|id| self.garbage.len_of(id));
+        self.done.bytes += lens.sum::<u64>();
         (self.report)(CollectEvent::Deleted {
             objects: self.done.removed,
         });
         Ok(Heard::Stored)
     }
-
-    /// Deletes the records that collections and dead sessions have left.
-    fn tidy(&mut self) -> Result<(), Error> {
-        let now = self.server_now()?;
-        let is_old = |modified: u64, life: Duration| modified + life.as_secs() < now;
-        let epoch = self.gc.as_ref().map_or(0, |(gc, _)| gc.epoch);
-        let mut keys = Vec::new();
-        for prefix in [
-            layout::CONDEMNED,
-            layout::SPARED,
-            layout::JOURNALS,
-            layout::COLLECTORS,
-            layout::SESSIONS,
-        ] {
-            for entry in self.client.list_each(prefix) {
-                let entry = entry.map_err(Error::bucket("listing", &prefix))?;
-                let key = &entry.key;
-                let is_over = match prefix {
-                    // Readers of journals need the last list (R10).
-                    layout::CONDEMNED => condemned_epoch(key).is_some_and(|of| of < epoch),
-                    layout::SPARED => spared_epoch(key).is_some_and(|of| of <= epoch),
-                    layout::SESSIONS => {
-                        is_old(entry.modified, 2 * LEASE_LIFE) && self.is_over(key)?
-                    }
-                    _ => is_old(entry.modified, self.options.grace.max(2 * LEASE_LIFE)),
-                };
-                if is_over {
-                    keys.push(entry.key);
-                }
-            }
-        }
-        self.client.delete(&keys).map_err(deleting)
-    }
-
-    /// Returns whether a lease has been fenced.
-    fn is_over(&self, key: &Key) -> Result<bool, Error> {
-        let found = self
-            .client
-            .get(key)
-            .map_err(Error::bucket("reading", key))?;
-        let lease = found.and_then(|found| Lease::decode(&found.content));
-        Ok(lease.is_some_and(|lease| lease.is_fenced))
-    }
-}
-
-fn damaged(key: &Key) -> Error {
-    let why = format!("{key} is damaged: if no push and no other collection is running, delete it");
-    Error::bucket("reading", key)(BucketError::Broken(why))
 }
 
 fn deleting(error: BucketError) -> Error {
@@ -504,6 +361,5 @@ fn deleting(error: BucketError) -> Error {
 
 /// The pause between two looks at the state of other programs.
 const PAUSE: Duration = Duration::from_secs(2);
-const CLOCK_READ_EVERY: Duration = Duration::from_secs(60);
 /// The most failures in a row; the growing pauses between them take about two minutes.
 const FAILURES_MAX: u32 = 10;
