@@ -6,6 +6,8 @@
 //! one lock for all of that, so that a session puts an object, or relies on it, under the same list
 //! under which it was judged.
 
+pub(super) mod judge;
+
 use std::collections::BTreeSet;
 use std::mem;
 use std::sync::Arc;
@@ -121,17 +123,6 @@ pub enum Heard<I> {
     /// A sorted list, and the objects on it that the session relies on or has begun to put; `None`
     /// if there is no such list.
     List(Option<(Arc<[I]>, Vec<I>)>),
-}
-
-/// Whether a session may put an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fate {
-    /// It may.
-    Free,
-    /// It may after [`Member::spare`].
-    Spare,
-    /// It may once the sweep is over: [`Member::look`] again.
-    Wait,
 }
 
 impl<I: Clone + Ord> Member<I> {
@@ -279,55 +270,6 @@ impl<I: Clone + Ord> Member<I> {
         self.known.as_ref().map(|known| known.gc)
     }
 
-    /// Returns whether the session may put this object.
-    pub fn judge(&self, id: &I) -> Fate {
-        let Some(known) = self.known.as_ref().filter(|_| !self.is_new_to(id)) else {
-            return Fate::Wait;
-        };
-        match known.gc.phase {
-            Phase::Idle => Fate::Free,
-            _ if self.spared.contains(id) || !known.has(id) => Fate::Free,
-            Phase::Condemned => Fate::Spare,
-            Phase::Sweeping => Fate::Wait,
-        }
-    }
-
-    /// Returns whether the session may rely on an object that it found under its lease: the object
-    /// is not on the last list, or was spared in time. Otherwise it may have been deleted since,
-    /// even if that sweep is over.
-    pub fn keeps(&self, id: &I) -> bool {
-        let known = self.known.as_ref().filter(|_| !self.is_new_to(id));
-        known.is_some_and(|known| !known.has(id) || self.spared.contains(id))
-    }
-
-    /// Returns whether an object is on a list that the session is about to acknowledge, and the
-    /// session did not rely on it when it read that list.
-    fn is_new_to(&self, id: &I) -> bool {
-        match &self.step {
-            Step::Sparing { new, relied } => new.has(id) && !relied.contains(id),
-            Step::Renewing { new: Some(new), .. } | Step::Checking { new: Some(new), .. } => {
-                new.has(id) && !self.spared.contains(id)
-            }
-            _ => false,
-        }
-    }
-
-    /// Returns whether this session has spared a condemned object in time.
-    pub fn has_spared(&self, id: &I) -> bool {
-        self.spared.contains(id)
-    }
-
-    /// Returns whether an object named by a journal of this epoch exists, and the session may [rely
-    /// on it](Self::keeps).
-    pub fn counts(&self, epoch: u64, id: &I) -> bool {
-        let Some(known) = &self.known else {
-            return false;
-        };
-        let is_last = epoch == known.gc.epoch;
-        let is_before = epoch + 1 == known.gc.epoch && known.list.is_some();
-        (is_last || is_before) && self.keeps(id)
-    }
-
     fn saw(&mut self, gc: Option<Gc>, ids: Vec<I>, then: Then) -> Step<I> {
         let Some(gc) = gc else {
             return match &self.known {
@@ -408,12 +350,5 @@ impl<I: Clone + Ord> Member<I> {
             self.known = new;
         }
         Step::Ready
-    }
-}
-
-impl<I: Ord> Known<I> {
-    fn has(&self, id: &I) -> bool {
-        let list = self.list.as_deref().unwrap_or_default();
-        list.binary_search(id).is_ok()
     }
 }

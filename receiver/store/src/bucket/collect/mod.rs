@@ -105,6 +105,7 @@ pub use self::collector::{
 };
 pub(crate) use self::lists::{condemned_key, decode_ids, encode_ids, spared_key};
 pub use self::lives::{CLAIM_LIFE, LEASE_LIFE, LEASE_RENEWAL, REQUEST_LIFE};
-pub use self::member::{Ask, Fate, Heard, Member};
+pub use self::member::judge::Fate;
+pub use self::member::{Ask, Heard, Member};
 pub use self::record::{Gc, Lease, ListName, Nonce, Phase};
 pub use self::run::{CollectEvent, CollectOptions, Collected, collect, would_collect};

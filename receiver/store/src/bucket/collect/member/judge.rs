@@ -1,0 +1,73 @@
+//! A session's judgement of objects: whether it may put one, and whether it may rely on one.
+
+use super::{Known, Member, Step};
+use crate::bucket::collect::record::Phase;
+
+/// Whether a session may put an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// It may.
+    Free,
+    /// It may after [`Member::spare`].
+    Spare,
+    /// It may once the sweep is over: [`Member::look`] again.
+    Wait,
+}
+
+impl<I: Clone + Ord> Member<I> {
+    /// Returns whether the session may put this object.
+    pub fn judge(&self, id: &I) -> Fate {
+        let Some(known) = self.known.as_ref().filter(|_| !self.is_new_to(id)) else {
+            return Fate::Wait;
+        };
+        match known.gc.phase {
+            Phase::Idle => Fate::Free,
+            _ if self.spared.contains(id) || !known.has(id) => Fate::Free,
+            Phase::Condemned => Fate::Spare,
+            Phase::Sweeping => Fate::Wait,
+        }
+    }
+
+    /// Returns whether the session may rely on an object that it found under its lease: the object
+    /// is not on the last list, or was spared in time. Otherwise it may have been deleted since,
+    /// even if that sweep is over.
+    pub fn keeps(&self, id: &I) -> bool {
+        let known = self.known.as_ref().filter(|_| !self.is_new_to(id));
+        known.is_some_and(|known| !known.has(id) || self.spared.contains(id))
+    }
+
+    /// Returns whether an object is on a list that the session is about to acknowledge, and the
+    /// session did not rely on it when it read that list.
+    fn is_new_to(&self, id: &I) -> bool {
+        match &self.step {
+            Step::Sparing { new, relied } => new.has(id) && !relied.contains(id),
+            Step::Renewing { new: Some(new), .. } | Step::Checking { new: Some(new), .. } => {
+                new.has(id) && !self.spared.contains(id)
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns whether this session has spared a condemned object in time.
+    pub fn has_spared(&self, id: &I) -> bool {
+        self.spared.contains(id)
+    }
+
+    /// Returns whether an object named by a journal of this epoch exists, and the session may [rely
+    /// on it](Self::keeps).
+    pub fn counts(&self, epoch: u64, id: &I) -> bool {
+        let Some(known) = &self.known else {
+            return false;
+        };
+        let is_last = epoch == known.gc.epoch;
+        let is_before = epoch + 1 == known.gc.epoch && known.list.is_some();
+        (is_last || is_before) && self.keeps(id)
+    }
+}
+
+impl<I: Ord> Known<I> {
+    fn has(&self, id: &I) -> bool {
+        let list = self.list.as_deref().unwrap_or_default();
+        list.binary_search(id).is_ok()
+    }
+}
