@@ -24,9 +24,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use artifact_formats::{LockTimeout, ObjectId, RepoMode};
 
 use crate::error::Error;
-use crate::local::disk::path::{RepoPath, STAGED_TMP};
+use crate::local::disk::path::RepoPath;
 use crate::local::disk::{FileKind, Fs, LockMode, if_there, lock, read_file};
 use crate::local::repository::load::Weight;
+use crate::local::staging::names::{IDENTITY, LOCK, TMP};
+use crate::local::staging::remove::{leave, remove, remove_some};
 
 /// A staging directory of another session of the same identity, dead or alive.
 #[derive(Debug)]
@@ -308,74 +310,6 @@ pub(crate) fn distrust_all<F: Fs>(fs: &F) {
     }
 }
 
-/// Leaves the directory of an ended session to be taken over: complete objects, and their identity.
-/// Removes it if it has none; returns whether it has.
-pub(crate) fn leave<F: Fs>(fs: &F, dir: &RepoPath) -> bool {
-    empty(fs, &dir.child(TMP));
-    let holds = |names: Vec<crate::local::disk::DirEntry>| {
-        names
-            .iter()
-            .any(|entry| ![LOCK, IDENTITY, TMP].contains(&entry.name.as_str()))
-    };
-    let left = fs.read_dir(dir, 4).is_ok_and(holds);
-    if left {
-        // The missing lock tells that no half-received object remains.
-        let _ = fs.unlink(&dir.child(LOCK));
-    } else {
-        remove(fs, dir);
-    }
-    left
-}
-
-/// Removes a staging directory, its lock last.
-pub(crate) fn remove<F: Fs>(fs: &F, dir: &RepoPath) {
-    let tmp = dir.child(TMP);
-    empty(fs, &tmp);
-    let _ = fs.rmdir(&tmp);
-    empty(fs, dir);
-    let gone = if_there(fs.unlink(&dir.child(LOCK))).and_then(|_| if_there(fs.rmdir(dir)));
-    if let Err(error) = gone {
-        tracing::warn!(%dir, %error, "cannot remove a staging directory");
-    }
-}
-
-/// Removes at most this many files of a staging directory, and the empty directory itself; returns
-/// their number. The identity's name goes first, so that no session takes over the rest.
-fn remove_some<F: Fs>(fs: &F, dir: &RepoPath, most: usize) -> usize {
-    let _ = fs.unlink(&dir.child(IDENTITY));
-    let mut removed = 0;
-    let tmp = dir.child(TMP);
-    for from in [&tmp, dir] {
-        let entries = fs.read_dir(from, most - removed).unwrap_or_default();
-        let files = entries.iter().filter(|entry| entry.name != LOCK);
-        removed += files
-            .filter(|e| fs.unlink(&from.child(&e.name)).is_ok())
-            .count();
-        // Fails unless it is empty. It must not take the place of a file in the next list.
-        let _ = fs.rmdir(&tmp);
-    }
-    if removed < most {
-        remove(fs, dir);
-    }
-    removed
-}
-
-/// Removes all files but the lock from a directory, and no subdirectory.
-pub(crate) fn empty<F: Fs>(fs: &F, dir: &RepoPath) {
-    loop {
-        let Ok(entries) = fs.read_dir(dir, ENTRIES_AT_ONCE) else {
-            return;
-        };
-        let mut removed = false;
-        for entry in entries.iter().filter(|entry| entry.name != LOCK) {
-            removed |= fs.unlink(&dir.child(&entry.name)).is_ok();
-        }
-        if !removed {
-            return;
-        }
-    }
-}
-
 /// Takes the lock that protects the making and judging of staging directories, so that no other
 /// session sees one that is not locked yet.
 pub(crate) fn lock_judging<F: Fs>(fs: &F, timeout: LockTimeout) -> Result<F::Lock, Error> {
@@ -414,17 +348,8 @@ fn others<F: Fs>(fs: &F, own: &RepoPath) -> Result<Vec<RepoPath>, Error> {
     Ok(dirs.collect())
 }
 
-/// The file in a staging directory whose lock the live session holds.
-pub(crate) const LOCK: &str = "lock";
-/// The file in a staging directory that names its identity.
-pub(crate) const IDENTITY: &str = "identity";
-/// The subdirectory of files still being written, and of everything else that ends with the
-/// session.
-pub(crate) const TMP: &str = STAGED_TMP;
 /// Directories looked at by one session; the rest is left to later sessions.
 const MAX_LISTED: usize = 256;
-/// Bounds the listing in memory of a directory being removed.
-const ENTRIES_AT_ONCE: usize = 4096;
 /// Files of other identities that a session removes: 10 to 40 ms on ext4 once they are synced.
 const CLEARED_OF_OTHERS: usize = 64;
 /// The longest identity, in bytes; a longer one is treated as missing.

@@ -7,25 +7,27 @@
 
 pub(crate) mod abandoned;
 mod bare;
+mod files;
+mod names;
+mod remove;
+mod walk;
 
-use std::io::{self, Write};
+use std::io;
 use std::mem;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
-use artifact_formats::{LockTimeout, ObjectId, ObjectKind, RepoMode};
+use artifact_formats::{LockTimeout, ObjectId, RepoMode};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{Fs, LockMode, PutFile, make_dir, read_file};
-use crate::local::repository::descent::Levels;
+use crate::local::disk::{Fs, LockMode, make_dir, read_file};
+use crate::local::repository::Repo;
 use crate::local::repository::id_set::IdSet;
-use crate::local::repository::{Repo, form};
-use crate::local::staging::abandoned::{IDENTITY, LOCK, Owner, Sibling, TMP};
-use crate::verify::Verified;
+use crate::local::staging::abandoned::{Owner, Sibling};
+use crate::local::staging::names::{IDENTITY, LOCK, TMP};
 
 /// A staging directory; when dropped it is removed, or left to be taken over.
 #[derive(Debug)]
@@ -111,184 +113,9 @@ impl<F: Fs> Staging<F> {
         if self.threads > 1 && objects.len() > OBJECTS_OF_A_THREAD {
             // And it need not wait until the second names of so many objects are removed.
             let (fs, dir) = (Arc::clone(&self.fs), self.dir.clone());
-            let clearing = thread::spawn(move || abandoned::empty(&*fs, &dir));
+            let clearing = thread::spawn(move || remove::empty(&*fs, &dir));
             *self.clearing.lock() = Some(clearing);
         }
-    }
-
-    /// Gives a file a temporary name here as well; `None` if that is impossible.
-    pub(crate) fn link(&self, path: &RepoPath) -> Result<Option<RepoPath>, Error> {
-        let linked = self.temporary_name()?;
-        match self.fs.link(path, &linked) {
-            Ok(()) => Ok(Some(linked)),
-            Err(error) => match error.kind() {
-                // The file is gone, is not ours to link, or has too many links: it must be sent
-                // again.
-                io::ErrorKind::NotFound
-                | io::ErrorKind::PermissionDenied
-                | io::ErrorKind::TooManyLinks => Ok(None),
-                _ => Err(Error::io("linking", path)(error)),
-            },
-        }
-    }
-
-    /// Makes a file with a temporary name.
-    pub(crate) fn temporary(&self) -> Result<(RepoPath, F::File), Error> {
-        let path = self.temporary_name()?;
-        let file = self.make(&path, WHOLE);
-        let file = file.map_err(Error::io("making", &path))?;
-        Ok((path, file))
-    }
-
-    fn make(&self, path: &RepoPath, mode: u32) -> io::Result<F::File> {
-        match self.fs.create(path, mode) {
-            Err(error) if self.reclaims_for(&error) => self.fs.create(path, mode),
-            made => made,
-        }
-    }
-
-    /// Returns an unused name.
-    pub(crate) fn temporary_name(&self) -> Result<RepoPath, Error> {
-        self.check_not_lost()?;
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        Ok(self.dir.child(TMP).child(&number.to_string()))
-    }
-
-    /// Writes a file with a temporary name.
-    pub(crate) fn put_temporary(&self, content: &[u8]) -> Result<RepoPath, Error> {
-        let (path, mut file) = self.temporary()?;
-        self.write(&mut file, &path, content)?;
-        Ok(path)
-    }
-
-    /// Writes a whole object. It has its name from the beginning: setting a mode takes a fraction
-    /// of the time of a rename.
-    pub(crate) fn put(&self, object: &Verified, stored: &[u8]) -> Result<(), Error> {
-        self.check_not_lost()?;
-        let path = self.path(&object.id());
-        let Some(mut file) = self.make_new(&path)? else {
-            // The object comes twice at once, or was taken over meanwhile.
-            let path = self.put_temporary(stored)?;
-            return self.accept(&path, object);
-        };
-        self.write(&mut file, &path, stored)?;
-        self.fs
-            .set_mode(&file, WHOLE)
-            .map_err(Error::io("finishing", &path))?;
-        self.objects().insert(object.id());
-        Ok(())
-    }
-
-    /// Makes a file for an object; `None` if there is one of its name.
-    fn make_new(&self, path: &RepoPath) -> Result<Option<F::File>, Error> {
-        match self.make(path, HALF) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-            Err(error) => Err(Error::io("making", path)(error)),
-        }
-    }
-
-    /// Renames a temporary file to the object that it was verified to be.
-    pub(crate) fn accept(&self, path: &RepoPath, object: &Verified) -> Result<(), Error> {
-        self.accept_as(path, object.id())
-    }
-
-    /// Returns whether a file to which another session gave an object's name is complete.
-    pub(crate) fn is_whole(&self, path: &RepoPath, kind: ObjectKind) -> Result<bool, Error> {
-        let stat = self.fs.stat(path).map_err(Error::io("looking at", path))?;
-        Ok(match form::is_as_sent(self.mode, kind) {
-            true => stat.mode == WHOLE,
-            false => Self::is_dressed(&stat),
-        })
-    }
-
-    /// The same as [`accept`](Self::accept), for a file that another session has verified.
-    pub(crate) fn accept_as(&self, path: &RepoPath, id: ObjectId) -> Result<(), Error> {
-        self.name(path, &self.path(&id))?;
-        self.objects().insert(id);
-        Ok(())
-    }
-
-    /// Renames a temporary file.
-    pub(crate) fn name(&self, path: &RepoPath, name: &RepoPath) -> Result<(), Error> {
-        self.fs
-            .rename(path, name)
-            .map_err(Error::io("naming", name))
-    }
-
-    /// Removes a temporary file. If that fails, it goes with the directory.
-    pub(crate) fn forget(&self, path: &RepoPath) {
-        let _ = self.fs.unlink(path);
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.objects().len()
-    }
-
-    pub(crate) fn holds(&self, id: &ObjectId) -> bool {
-        self.objects().contains(id)
-    }
-
-    /// Notes that a staged object was in the repository before.
-    pub(crate) fn was_here(&self, id: &ObjectId) {
-        self.objects().flag(id);
-    }
-
-    /// Returns whether an object is staged that was not in the repository.
-    pub(crate) fn holds_new(&self, id: &ObjectId) -> bool {
-        self.objects().flagged(id) == Some(false)
-    }
-
-    /// Returns whether `is_so` is true of any staged object that was not in the repository.
-    pub(crate) fn any_new(&self, is_so: impl Fn(&ObjectId) -> bool) -> bool {
-        self.objects().unflagged().any(|id| is_so(&id))
-    }
-
-    /// Begins a walk, which has reached no object yet.
-    pub(crate) fn begin_walk(&self) {
-        self.objects().unmark_all();
-    }
-
-    /// Notes that a walk has finished an object, which has these levels of directories below it.
-    pub(crate) fn reach(&self, id: &ObjectId, levels: Levels) {
-        self.objects().mark(id, levels);
-    }
-
-    /// Returns a walk's note about an object; `None` if it is not staged.
-    pub(crate) fn reached(&self, id: &ObjectId) -> Option<Option<Levels>> {
-        self.objects().look(id)
-    }
-
-    /// Runs an action on each object of some kinds that the last walk has reached. Several threads
-    /// share many objects, each with its own value from `begin`; returns these values.
-    pub(crate) fn each_reached<T: Send>(
-        &self,
-        kinds: &[ObjectKind],
-        begin: impl Fn() -> T + Sync,
-        act: impl Fn(&mut T, ObjectId) -> Result<(), Error> + Sync,
-    ) -> Result<Vec<T>, Error> {
-        let objects = &*self.objects();
-        let threads = self.threads.min(1 + objects.len() / OBJECTS_OF_A_THREAD);
-        let work = |part| {
-            let mut own = begin();
-            for kind in kinds {
-                let mut ids = objects.marked_of_kind(*kind, part, threads);
-                ids.try_for_each(|id| act(&mut own, id))?;
-            }
-            Ok(own)
-        };
-        if threads == 1 {
-            return Ok(vec![work(0)?]);
-        }
-        thread::scope(|scope| {
-            let work = &work;
-            let started: Vec<_> = (0..threads)
-                .map(|part| scope.spawn(move || work(part)))
-                .collect();
-            let done = started.into_iter().map(|thread| thread.join());
-            done.map(|done| done.unwrap_or_else(|panic| resume_unwind(panic)))
-                .collect()
-        })
     }
 
     /// Reads a staged object of at most `max` bytes.
@@ -320,30 +147,10 @@ impl<F: Fs> Staging<F> {
         self.fs.sync_all().map_err(|error| {
             self.lost.store(true, Ordering::Relaxed);
             abandoned::distrust_all(&*self.fs);
-            abandoned::empty(&*self.fs, &self.dir);
+            remove::empty(&*self.fs, &self.dir);
             Error::io("syncing", &self.dir)(error)
         })?;
         self.name(&doubtful, &owner)
-    }
-
-    /// Writes to a file here. When the disk is full, it removes the files of dead sessions, once.
-    pub(crate) fn write(
-        &self,
-        file: &mut F::File,
-        path: &RepoPath,
-        content: &[u8],
-    ) -> Result<(), Error> {
-        let mut rest = content;
-        while !rest.is_empty() {
-            match file.write(rest) {
-                Ok(0) => return Err(Error::io("writing", path)(io::ErrorKind::WriteZero.into())),
-                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if self.reclaims_for(&error) => {}
-                Err(error) => return Err(Error::io("writing", path)(error)),
-            }
-        }
-        Ok(())
     }
 
     fn check_not_lost(&self) -> Result<(), Error> {
@@ -382,19 +189,13 @@ impl<F: Fs> Staging<F> {
 
     /// Leaves what is staged to a later session of the same identity.
     fn leave(&self) {
-        let left = abandoned::leave(&*self.fs, &self.dir);
+        let left = remove::leave(&*self.fs, &self.dir);
         if left
             && !self.siblings.is_empty()
             && let Err(error) = abandoned::trim(&*self.fs, &self.owner, self.timeout)
         {
             tracing::warn!(%error, "what interrupted pushes have left stays for now");
         }
-    }
-}
-
-impl<F: Fs> PutFile for Staging<F> {
-    fn put_file(&self, path: &RepoPath, content: &[u8]) -> Result<(), Error> {
-        self.name(&self.put_temporary(content)?, path)
     }
 }
 
@@ -406,7 +207,7 @@ impl<F: Fs> Drop for Staging<F> {
         }
         let published = self.published.load(Ordering::Relaxed);
         if published || self.lost.load(Ordering::Relaxed) {
-            abandoned::remove(&*self.fs, &self.dir);
+            remove::remove(&*self.fs, &self.dir);
         } else {
             self.leave();
         }
@@ -415,11 +216,6 @@ impl<F: Fs> Drop for Staging<F> {
         }
     }
 }
-
-/// The mode of an object while it is written.
-const HALF: u32 = 0o600;
-/// The mode of an object, in staging and once published: everybody may read it.
-const WHOLE: u32 = 0o644;
 
 /// Files of interrupted pushes that one prune removes, in a second or two.
 const REMOVED_AT_ONCE: usize = 4096;
