@@ -9,6 +9,7 @@
 //! protocol's: it carries out what the session puts out, in order. A client may ask to pull
 //! instead: then `pull.rs` goes on.
 
+mod flow;
 mod pipes;
 mod pool;
 mod pull;
@@ -23,9 +24,7 @@ use std::time::{Duration, Instant};
 
 use artifact_protocol::dialect::{AnyReceiver, Openness};
 use artifact_protocol::frame::{CloseCode, Staged};
-use artifact_protocol::session::{
-    Error as SessionError, ReceiverConfig, ReceiverEvent, ReceiverOutput, StoreOp,
-};
+use artifact_protocol::session::{Error as SessionError, ReceiverConfig, ReceiverEvent};
 use artifact_store::Store;
 use bytes::{Bytes, BytesMut};
 
@@ -297,115 +296,6 @@ impl<E: FnMut(ReceiverEvent)> Driver<E> {
                 Err(RecvTimeoutError::Disconnected) => return Next::Dead,
             }
         }
-    }
-
-    fn take_bytes(&mut self, read: std::io::Result<BytesMut>) -> Result<(), SessionError> {
-        let bytes = match read {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                tracing::warn!(%error, "the client's bytes cannot be read");
-                BytesMut::new()
-            }
-        };
-        self.timers.heard(Instant::now());
-        if bytes.is_empty() {
-            self.ended = true;
-        } else if self.unread.is_empty() {
-            self.unread = bytes;
-        } else {
-            self.unread.extend_from_slice(&bytes);
-        }
-        self.reads_held += 1;
-        Ok(())
-    }
-
-    fn take_written(&mut self, written: std::io::Result<usize>) -> Result<(), SessionError> {
-        match written {
-            Ok(len) => {
-                // Less is left of what was given up.
-                self.unwritten = self.unwritten.saturating_sub(len);
-                self.timers.written(Instant::now());
-                Ok(())
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the client does not take its answers");
-                self.hang_up()
-            }
-        }
-    }
-
-    /// Gives the session what bytes it will take, and carries out what it puts out.
-    fn feed(&mut self) -> Result<(), SessionError> {
-        self.drain();
-        if !self.session.wants_input() || self.unwritten > UNWRITTEN_MAX {
-            return Ok(());
-        }
-        let progress = self.session.progress();
-        let taken = self.session.handle_bytes(&mut self.unread);
-        self.drain();
-        taken?;
-        if self.session.progress() != progress {
-            self.timers.progressed(Instant::now());
-        }
-        if !self.session.wants_input() {
-            return Ok(());
-        }
-        // What is left is part of a frame: more bytes are needed to go on.
-        while self.reads_held > 0 && !self.ended {
-            self.reads_held -= 1;
-            self.reader.allow_another();
-        }
-        // What is wrong with an object before the end shows only when the store has looked at it,
-        // and the client may still read why.
-        if self.ended && self.reads_held > 0 && self.at_work == 0 {
-            self.reads_held = 0;
-            return self.end();
-        }
-        Ok(())
-    }
-
-    /// A client that takes nothing is one whose bytes have ended: a publication goes on.
-    fn hang_up(&mut self) -> Result<(), SessionError> {
-        self.writer = None;
-        self.unwritten = 0;
-        self.unread.clear();
-        self.end()
-    }
-
-    fn end(&mut self) -> Result<(), SessionError> {
-        self.ended = true;
-        if self.session.is_finished() {
-            return Ok(());
-        }
-        self.session.handle_eof()
-    }
-
-    fn drain(&mut self) {
-        while let Some(output) = self.session.poll_output() {
-            match output {
-                ReceiverOutput::Transmit(bytes) => self.transmit(bytes),
-                ReceiverOutput::Store(request) => {
-                    self.announced |= matches!(request.op(), StoreOp::Open(_));
-                    self.at_work += 1;
-                    self.pool.submit(request);
-                }
-                ReceiverOutput::Event(event) => (self.event)(event),
-            }
-        }
-    }
-
-    fn transmit(&mut self, bytes: Bytes) {
-        let now = Instant::now();
-        self.timers.said(now);
-        let Some(writer) = &self.writer else {
-            return;
-        };
-        if self.unwritten == 0 {
-            self.timers.written(now);
-        }
-        self.unwritten += bytes.len();
-        // A dead writer has reported why.
-        let _ = writer.send(bytes);
     }
 
     /// Lets the client take the last bytes, for a while, and the store finish what it is at: a
