@@ -1,20 +1,21 @@
 //! A pull, from the refs that are wanted to what became of each.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod find;
+mod group;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use artifact_formats::{Checksum, ObjectId, RefName, RefPattern, RepoConfig, RepoMode, Summary};
-use artifact_protocol::frame::RefOutcome;
+use artifact_formats::{RefName, RefPattern, RepoConfig, RepoMode};
 
 use crate::error::Error;
 use crate::local::Local;
-use crate::loose::commits::{CommitSource, Signed};
-use crate::loose::{Job, SourceOf, Tally, Want};
-use crate::moves;
+use crate::loose::commits::CommitSource;
+use crate::loose::{Job, SourceOf, Tally};
 use crate::origin::{Kind, Origin};
 use crate::report::{Event, Outcome, PulledRef, Refusal, Report};
 use crate::verify::remote::demands_of_remotes;
-use crate::verify::{Demands, Reason, SystemKeys};
+use crate::verify::{Demands, SystemKeys};
 
 /// A pull under construction: which refs to take, and how.
 #[derive(Clone, Debug)]
@@ -235,201 +236,7 @@ impl Pull {
         demands.extend(self.demands.iter().cloned());
         Ok(demands)
     }
-
-    /// Finds the wanted refs that the cache has.
-    async fn find(
-        &self,
-        origin: &Origin,
-        demands: &[Demands],
-        report: &mut Report,
-    ) -> Result<BTreeMap<RefName, Checksum>, Error> {
-        let signed = demands.iter().any(Demands::are_of_summary);
-        let mut found = BTreeMap::new();
-        // The summary may be large, and may list only some of the refs.
-        let is_needed = self.pattern.is_some() || self.names.len() > FEW || signed;
-        let summary = match (is_needed, signed) {
-            (false, _) => None,
-            (true, false) => origin.summary().await?,
-            (true, true) => signed_summary(origin, demands).await?,
-        };
-        let listed = summary.as_ref().map(|summary| &summary.refs);
-        if let Some(pattern) = &self.pattern {
-            match listed {
-                None => origin.without_summary().await?,
-                Some(refs) => {
-                    for (name, entry) in refs.iter().filter(|(name, _)| pattern.matches(name)) {
-                        match name.parse::<RefName>() {
-                            Ok(name) if self.except.contains(&name) => {}
-                            Ok(name) => drop(found.insert(name, entry.commit)),
-                            Err(error) => report.left_out.push((name.clone(), error)),
-                        }
-                    }
-                }
-            }
-        }
-        for name in self.names.difference(&self.except) {
-            let commit = match listed.and_then(|refs| refs.get(name.as_str())) {
-                Some(entry) => Some(entry.commit),
-                // Nothing signed says what an unlisted ref holds.
-                None if signed => None,
-                None => origin.commit_of(name).await?,
-            };
-            found.extend(commit.map(|commit| (name.clone(), commit)));
-        }
-        Ok(found)
-    }
-
-    /// Pulls some refs together. If that fails, pulls them one by one, so that one that cannot be
-    /// stored, or that the cache has only in part, does not stop the others.
-    async fn pull_group(
-        &self,
-        job: &Job,
-        found: &[(RefName, Checksum)],
-        tally: &mut Tally,
-        progress: &mut impl FnMut(Event),
-    ) -> Result<Vec<PulledRef>, Error> {
-        let mut pulled = Vec::new();
-        let wants = self.judge(job, found, &mut pulled).await?;
-        if wants.is_empty() {
-            return Ok(pulled);
-        }
-        match job.run(&wants, tally, progress).await {
-            Ok(outcomes) => self.settle(&wants, outcomes, &mut pulled),
-            Err(error) if error.may_pass() => return Err(error),
-            Err(error) => {
-                let mut error = Some(error).filter(|_| wants.len() == 1);
-                for want in &wants {
-                    let one = std::slice::from_ref(want);
-                    let again = match error.take() {
-                        Some(error) => Err(error),
-                        None => job.run(one, tally, progress).await,
-                    };
-                    match again {
-                        Ok(outcomes) => self.settle(one, outcomes, &mut pulled),
-                        Err(error) if error.may_pass() => return Err(error),
-                        Err(error) => pulled.push(PulledRef {
-                            name: want.name.clone(),
-                            commit: want.signed.commit,
-                            outcome: Outcome::Failed(Arc::new(error)),
-                        }),
-                    }
-                }
-            }
-        }
-        Ok(pulled)
-    }
-
-    /// Loads the commits of refs, and judges which refs may be set to them.
-    async fn judge(
-        &self,
-        job: &Job,
-        found: &[(RefName, Checksum)],
-        pulled: &mut Vec<PulledRef>,
-    ) -> Result<Vec<Want>, Error> {
-        let commits: BTreeSet<_> = found.iter().map(|(_, commit)| *commit).collect();
-        let mut loaded = BTreeMap::new();
-        for (commit, result) in job.from.load_all(commits).await? {
-            match result {
-                Err(error) if error.may_pass() => return Err(error),
-                result => drop(loaded.insert(commit, result.map_err(Arc::new))),
-            }
-        }
-        let mut wants = Vec::new();
-        for (name, commit) in found {
-            let outcome = match loaded.get(commit) {
-                Some(Ok(Some(signed))) => match self.judge_one(job, name, signed).await {
-                    Ok(Ok(want)) => {
-                        wants.push(want);
-                        continue;
-                    }
-                    Ok(Err(refusal)) => Outcome::Refused(refusal),
-                    Err(error) if error.may_pass() => return Err(error),
-                    Err(error) => Outcome::Failed(Arc::new(error)),
-                },
-                Some(Err(error)) => Outcome::Failed(Arc::clone(error)),
-                Some(Ok(None)) | None => Outcome::Failed(Arc::new(Error::Lacking {
-                    origin: job.from.origin.to_string(),
-                    id: ObjectId::commit(*commit),
-                })),
-            };
-            pulled.push(PulledRef {
-                name: name.clone(),
-                commit: *commit,
-                outcome,
-            });
-        }
-        Ok(wants)
-    }
-
-    /// Judges whether a ref may be set to a commit.
-    async fn judge_one(
-        &self,
-        job: &Job,
-        name: &RefName,
-        signed: &Signed,
-    ) -> Result<Result<Want, Refusal>, Error> {
-        signed.bindings.check(name, signed.commit)?;
-        for demands in &*job.from.demands {
-            demands.check_bindings(name, signed.commit, &signed.bindings)?;
-        }
-        let held = self.local.commit_of(name)?;
-        if let (Some(held), false) = (held, self.force) {
-            let (origin, local) = (&job.from.origin, &self.local);
-            let refusal = moves::refusal(name, held, signed.commit, origin, local).await?;
-            if let Some(refusal) = refusal {
-                return Ok(Err(refusal));
-            }
-        }
-        Ok(Ok(Want {
-            name: name.clone(),
-            signed: signed.clone(),
-            held,
-        }))
-    }
-
-    /// Notes what became of refs that were pulled together.
-    fn settle(&self, wants: &[Want], outcomes: Vec<RefOutcome>, pulled: &mut Vec<PulledRef>) {
-        for (want, outcome) in wants.iter().zip(outcomes) {
-            let commit = want.signed.commit;
-            let outcome = match outcome {
-                RefOutcome::Updated if want.held == Some(commit) => Outcome::Unchanged,
-                RefOutcome::Updated => Outcome::Pulled,
-                RefOutcome::Unchanged => Outcome::Unchanged,
-                RefOutcome::WouldUpdate => Outcome::WouldPull,
-                RefOutcome::Refused(refusal) => {
-                    Outcome::Refused(Refusal::Store(refusal.text.escaped()))
-                }
-            };
-            pulled.push(PulledRef {
-                name: want.name.clone(),
-                commit,
-                outcome,
-            });
-        }
-    }
 }
 
-/// Reads the summary, if the cache has one that everybody who demands a signature accepts.
-async fn signed_summary(origin: &Origin, demands: &[Demands]) -> Result<Option<Summary>, Error> {
-    let found = origin.summary_with_signatures().await?;
-    let Some((summary, signatures)) = found else {
-        let mut demands = demands.iter().filter(|demands| demands.are_of_summary());
-        return match demands.next() {
-            Some(demands) => {
-                let what = "the summary".to_owned();
-                Err(demands.unverified(what, Reason::NoSummary).into())
-            }
-            None => Ok(None),
-        };
-    };
-    for demands in demands {
-        let checked = demands.check_summary(&summary, signatures.as_deref());
-        checked.await?;
-    }
-    origin.parse_summary(&summary).map(Some)
-}
-
-/// Up to this many refs are asked for one by one.
-const FEW: usize = 8;
 /// Refs that are pulled together.
 const GROUP_LEN: usize = 256;
