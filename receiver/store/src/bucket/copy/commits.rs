@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use artifact_formats::{Checksum, ObjectId, RefName};
 use bytes::Bytes;
 
-use crate::bucket::closures::{ClosureList, Heading, INCOMPLETE, PARENTS_MAX};
-use crate::bucket::copy::heads::Heads;
+use crate::bucket::closures::{ClosureList, Heading, PARENTS_MAX};
+use crate::bucket::copy::complete::Complete;
 use crate::bucket::copy::last;
 use crate::bucket::copy::record::Record;
 use crate::bucket::copy::send::{Sender, Sent};
@@ -22,16 +22,10 @@ use crate::local::disk::path::RepoPath;
 use crate::local::repository::id_set::IdSet;
 use crate::local::repository::listing;
 
-/// The commits of a bucket.
+/// Copies commits to a bucket.
 pub(super) struct Commits<'a, F: Fs> {
     turn: &'a Turn<'a, F>,
-    /// Commits whose closure lists the bucket had. If the bucket has such a commit, it also has
-    /// everything beneath it, because a push or a mirror puts a commit last.
-    listed: HashSet<Checksum>,
-    /// Commits that the bucket had.
-    confirmed: HashSet<Checksum>,
-    /// Commits that this mirror has put, with everything that they reach.
-    put: HashSet<Checksum>,
+    complete: &'a mut Complete,
     /// Objects that are in the bucket, or about to be put.
     there: IdSet,
     /// Objects from a list of the whole bucket, with their lengths, sorted.
@@ -52,56 +46,17 @@ struct Planned {
 }
 
 impl<'a, F: Fs> Commits<'a, F> {
-    /// Lists the closure lists of the bucket.
-    pub(super) fn look(turn: &'a Turn<'a, F>, heads: &Heads) -> Result<Self, Error> {
-        let mut listed = HashSet::new();
-        for entry in turn.client.list_each(layout::CLOSURES) {
-            let entry = entry.map_err(Error::bucket("listing", &"closure lists"))?;
-            // Puts everything beneath an incomplete commit again.
-            let is_list = entry.len > INCOMPLETE.len() as u64;
-            listed.extend(layout::closure_of(&entry.key).filter(|_| is_list));
-        }
-        Ok(Self {
+    /// A copier that has copied nothing yet.
+    pub(super) fn new(turn: &'a Turn<'a, F>, complete: &'a mut Complete) -> Self {
+        Self {
             turn,
-            listed,
-            confirmed: heads.commits().collect(),
-            put: HashSet::new(),
+            complete,
             there: IdSet::default(),
             seen: Vec::new(),
             bad: HashMap::new(),
             bases: HashSet::new(),
             window: Window::new(turn.client.clone()),
-        })
-    }
-
-    /// Returns whether the bucket has a commit and everything that it reaches.
-    pub(super) fn has(&self, commit: Checksum) -> bool {
-        let is_whole = self.listed.contains(&commit) && self.confirmed.contains(&commit);
-        is_whole || self.put.contains(&commit)
-    }
-
-    /// Checks which of the commits with a list are in the bucket: an interrupted push or mirror, or
-    /// a late put, may have left a list without its commit.
-    fn confirm(&mut self, commits: impl Iterator<Item = Checksum>) -> Result<(), Error> {
-        let is_open =
-            |commit: &Checksum| self.listed.contains(commit) && !self.confirmed.contains(commit);
-        let open: BTreeSet<_> = commits.filter(is_open).collect();
-        let open: Vec<_> = open.into_iter().collect();
-        let client = self.turn.client;
-        let there =
-            last::are_there(client, &open).map_err(Error::bucket("looking for", &"commits"))?;
-        for (commit, is_there) in open.into_iter().zip(there) {
-            match is_there {
-                true => _ = self.confirmed.insert(commit),
-                false => _ = self.listed.remove(&commit),
-            }
         }
-        Ok(())
-    }
-
-    /// Returns whether the bucket has all these commits and everything that they reach.
-    pub(super) fn have_all(&self, commits: &BTreeSet<Checksum>) -> bool {
-        commits.iter().all(|commit| self.has(*commit))
     }
 
     /// Copies the commits of refs, those that the summary names, and their history to the bucket.
@@ -113,10 +68,10 @@ impl<'a, F: Fs> Commits<'a, F> {
         done: &mut Mirrored,
     ) -> Result<(), Error> {
         let tips = refs.heads.values().chain(&refs.others).chain(named);
-        self.confirm(tips.copied())?;
+        self.complete.confirm(tips.copied())?;
         let order = self.order(refs, named, done)?;
         let has_others = self.turn.session.is_some_and(Session::has_others);
-        if !order.is_empty() && (self.listed.is_empty() || has_others) {
+        if !order.is_empty() && (self.complete.had_no_lists() || has_others) {
             self.list_objects()?;
         }
         let mut batch = Vec::new();
@@ -157,7 +112,7 @@ impl<'a, F: Fs> Commits<'a, F> {
             let mut history = Vec::new();
             let mut next = Some(tip);
             while let Some(commit) = next {
-                if self.has(commit) || !seen.insert(commit) {
+                if self.complete.has(commit) || !seen.insert(commit) {
                     break;
                 }
                 let Some(parsed) = self.turn.source.commit(commit)? else {
@@ -170,7 +125,7 @@ impl<'a, F: Fs> Commits<'a, F> {
                 };
                 history.push((commit, name));
                 next = parsed.parent;
-                self.confirm(next.into_iter())?;
+                self.complete.confirm(next.into_iter())?;
             }
             order.extend(history.into_iter().rev());
         }
@@ -206,9 +161,9 @@ impl<'a, F: Fs> Commits<'a, F> {
         let parsed = self.turn.source.commit(commit)?;
         like.extend(parsed.as_ref().and_then(|commit| commit.parent.as_ref()));
         let like: Vec<_> = like.into_iter().copied().collect();
-        self.confirm(like.iter().copied())?;
+        self.complete.confirm(like.iter().copied())?;
         for base in like {
-            if !self.has(base) || !self.bases.insert(base) {
+            if !self.complete.has(base) || !self.bases.insert(base) {
                 continue;
             }
             let ids: Vec<_> = match self.turn.source.closure(base)? {
@@ -306,7 +261,8 @@ impl<'a, F: Fs> Commits<'a, F> {
         }
         done.commits += good.len() as u64;
         if self.turn.options.dry_run {
-            self.put.extend(good.iter().map(|planned| planned.commit));
+            let commits = good.iter().map(|planned| planned.commit);
+            self.complete.note_put(commits);
             return Ok(());
         }
         // The list comes before the commit, because a commit without its list counts as absent.
@@ -339,7 +295,7 @@ impl<'a, F: Fs> Commits<'a, F> {
     /// Puts commits whose objects are all in the bucket, except those that a prune has removed from
     /// the repository in the meantime.
     fn put_commits(&mut self, commits: &[Checksum]) -> Result<(), Error> {
-        self.put.extend(last::put(self.turn, commits)?);
+        self.complete.note_put(last::put(self.turn, commits)?);
         Ok(())
     }
 
@@ -382,13 +338,16 @@ impl<'a, F: Fs> Commits<'a, F> {
     fn renew_detached(&self, refs: &Refs, record: &mut Record) -> Result<(), Error> {
         let mut current = BTreeMap::new();
         let commits: BTreeSet<_> = refs.heads.values().copied().collect();
-        for commit in commits.into_iter().filter(|commit| self.has(*commit)) {
+        for commit in commits
+            .into_iter()
+            .filter(|commit| self.complete.has(*commit))
+        {
             let Some(content) = self.turn.source.detached(commit)? else {
                 continue;
             };
             let digest = Checksum::of(&content);
             let known = record.detached.get(&commit) == Some(&digest);
-            if !known && !self.put.contains(&commit) {
+            if !known && !self.complete.was_put(&commit) {
                 self.put_detached(commit, &content)?;
             }
             current.insert(commit, digest);

@@ -11,6 +11,7 @@
 //! (`heads.rs`).
 
 mod commits;
+mod complete;
 mod files;
 mod heads;
 mod last;
@@ -28,6 +29,7 @@ use parking_lot::Mutex;
 
 use crate::bucket::client::Client;
 use crate::bucket::copy::commits::Commits;
+use crate::bucket::copy::complete::Complete;
 use crate::bucket::copy::files::Files;
 use crate::bucket::copy::heads::{Heads, Moved};
 use crate::bucket::copy::record::Record;
@@ -124,12 +126,13 @@ impl<F: Fs> Turn<'_, F> {
             files.put_config(client, source, &mut record)?;
         }
         let named = summary.as_ref().and_then(|summary| summary.commits());
-        let mut commits = Commits::look(self, &heads)?;
-        commits.copy(&refs, &named.clone().unwrap_or_default(), &mut record, done)?;
-        let good = self.set_refs(&refs, &mut heads, &commits, &mut record, done)?;
+        let mut complete = Complete::look(client, &heads)?;
+        let commits = named.clone().unwrap_or_default();
+        Commits::new(self, &mut complete).copy(&refs, &commits, &mut record, done)?;
+        let good = self.set_refs(&refs, &mut heads, &complete, &mut record, done)?;
         let whole = match (&summary, named) {
             (None, _) => files.remove_summary(self, &mut record, done)?,
-            (Some(summary), Some(named)) if commits.have_all(&named) => {
+            (Some(summary), Some(named)) if complete.has_all(&named) => {
                 files.put_summary(self, summary, &mut record, done)?
             }
             (Some(_), Some(_)) => {
@@ -160,7 +163,7 @@ impl<F: Fs> Turn<'_, F> {
         &self,
         refs: &Refs,
         heads: &mut Heads,
-        commits: &Commits<'_, F>,
+        complete: &Complete,
         record: &mut Record,
         done: &mut Mirrored,
     ) -> Result<bool, Error> {
@@ -172,7 +175,7 @@ impl<F: Fs> Turn<'_, F> {
                     &format!("ref {name}"),
                     "has a name too long for a bucket",
                 );
-            } else if commits.has(*commit) {
+            } else if complete.has(*commit) {
                 usable.insert(name, *commit);
             }
         }
