@@ -15,28 +15,28 @@ pub(crate) mod catalogue;
 mod commit_info;
 pub(crate) mod config;
 pub(crate) mod facts;
+mod files;
 pub(crate) mod key;
+mod maker;
 mod presence;
 mod scan;
 mod sizes;
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Write};
 
 use artifact_formats::limits::MAX_METADATA_LEN;
-use artifact_formats::{
-    Checksum, RefName, Summary, SummaryRef, ed25519_signatures, serialize_signature,
-};
+use artifact_formats::{Checksum, RefName, Summary, SummaryRef, ed25519_signatures};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::{Fs, LockMode, dates, if_there, read_file};
-use crate::local::repository::Repo;
-use crate::local::staging::Staging;
+use crate::local::disk::{Fs, LockMode, dates, if_there};
 use crate::local::summary::build::Built;
 use crate::local::summary::cache::Record;
-use crate::local::summary::config::{SummaryConfig, SummaryMode};
+use crate::local::summary::config::SummaryMode;
+use crate::local::summary::files::{read, read_or_empty, replace, write};
 use crate::local::summary::scan::Moment;
+
+pub(crate) use crate::local::summary::maker::Maker;
 
 /// How far an update trusts the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,29 +45,6 @@ pub(crate) enum Trust {
     Record,
     /// Everything is read again.
     Nothing,
-}
-
-/// The parts needed to make a summary.
-#[derive(Debug)]
-pub(crate) struct Maker<'a, F: Fs> {
-    pub(crate) repo: &'a Repo<F>,
-    pub(crate) config: &'a SummaryConfig,
-    /// Files are written here before they get their names.
-    pub(crate) scratch: &'a Staging<F>,
-}
-
-impl<F: Fs> Clone for Maker<'_, F> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<F: Fs> Copy for Maker<'_, F> {}
-
-impl<'a, F: Fs> Maker<'a, F> {
-    fn fs(self) -> &'a F {
-        &self.repo.fs
-    }
 }
 
 /// A new summary.
@@ -274,81 +251,6 @@ fn remembered<F: Fs>(fs: &F, trust: Trust) -> Record {
     }
 }
 
-/// Files ready to be renamed.
-struct Files {
-    summary: RepoPath,
-    signature: Option<RepoPath>,
-}
-
-impl Files {
-    fn forget<F: Fs>(&self, maker: Maker<'_, F>) {
-        for path in self.signature.iter().chain([&self.summary]) {
-            maker.scratch.forget(path);
-        }
-    }
-}
-
-/// Writes a summary, and a signature if configured, to durable files.
-fn write<F: Fs>(maker: Maker<'_, F>, content: &[u8]) -> Result<Files, Error> {
-    let bytes = content.len();
-    if bytes > WARN_LEN {
-        tracing::warn!(
-            bytes,
-            "the summary nears 10 MiB, the most that clients of Debian 12 read: choose another \
-             `mode` of it in the configuration"
-        );
-    }
-    let signature = match &maker.config.sign_key {
-        Some(key) => Some(write_durable(
-            maker,
-            &serialize_signature(&key.sign(content)),
-        )?),
-        None => None,
-    };
-    Ok(Files {
-        summary: write_durable(maker, content)?,
-        signature,
-    })
-}
-
-fn write_durable<F: Fs>(maker: Maker<'_, F>, content: &[u8]) -> Result<RepoPath, Error> {
-    let (path, mut file) = maker.scratch.temporary()?;
-    file.write_all(content)
-        .map_err(Error::io("writing", &path))?;
-    maker
-        .fs()
-        .sync_data(&file)
-        .map_err(Error::io("syncing", &path))?;
-    Ok(path)
-}
-
-/// Puts durable files in place of the summary and its signature.
-///
-/// The signature comes first, because libostree reads it first: so a client that reads the two
-/// meanwhile is least likely to get a pair that does not match. And if the process dies in between,
-/// the summary is the old one, so that the next push of the same refs repairs both. A signature
-/// that cannot be made again is removed: with the new summary, clients would refuse it.
-///
-/// Both get the same date, which is later than those of the files they replace.
-fn replace<F: Fs>(fs: &F, files: &Files) -> Result<(), Error> {
-    let path = RepoPath::summary_signature();
-    let before = [dates::of(fs, &RepoPath::summary())?, dates::of(fs, &path)?];
-    let date = dates::later_than(fs, &files.summary, &before)?;
-    if let Some(file) = &files.signature {
-        dates::set(fs, &files.summary, date)?;
-        dates::set(fs, file, date)?;
-    }
-    match &files.signature {
-        Some(file) => fs
-            .rename(file, &path)
-            .map_err(Error::io("replacing", &path))?,
-        None => _ = if_there(fs.unlink(&path)).map_err(Error::io("removing", &path))?,
-    }
-    let path = RepoPath::summary();
-    fs.rename(&files.summary, &path)
-        .map_err(Error::io("replacing", &path))
-}
-
 /// Removes a summary that the configuration does not want.
 fn remove<F: Fs>(fs: &F) -> Result<MadeSummary, Error> {
     let mut made = MadeSummary::default();
@@ -375,25 +277,8 @@ fn now<F: Fs>(maker: Maker<'_, F>) -> Result<Moment, Error> {
     Ok(Moment(stat.changed))
 }
 
-/// Reads the summary; a missing or far too long one is empty.
-fn read<F: Fs>(fs: &F) -> Result<Vec<u8>, Error> {
-    read_or_empty(fs, &RepoPath::summary(), MAX_READ_LEN)
-}
-
-fn read_or_empty<F: Fs>(fs: &F, path: &RepoPath, max: usize) -> Result<Vec<u8>, Error> {
-    match read_file(fs, path, max) {
-        Ok(content) => Ok(content.unwrap_or_default()),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Vec::new()),
-        Err(error) => Err(Error::io("reading", path)(error)),
-    }
-}
-
 /// How often a summary is made again because the refs changed; by then it is newer than any other.
 const MAX_TURNS: u32 = 5;
-/// The length from which the administrator is warned, in bytes.
-const WARN_LEN: usize = 7 * 1024 * 1024;
-/// A longer summary, in bytes, is made again without checking whether that is needed.
-const MAX_READ_LEN: usize = 4 * MAX_METADATA_LEN;
 /// Commits of one push whose sizes are counted.
 const MAX_COUNTED: usize = 16;
 /// Objects looked at to count a push's commits, in some 15 milliseconds a commit: a small push into
