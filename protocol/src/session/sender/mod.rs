@@ -12,6 +12,7 @@ mod early;
 mod finish;
 mod greeting;
 mod quota;
+mod streams;
 mod transfer;
 
 use artifact_formats::ObjectId;

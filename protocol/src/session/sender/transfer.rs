@@ -11,8 +11,9 @@ use super::super::source::{Fetched, SourceOp, SourceOutcome};
 use super::finish::ExpectFinalized;
 use super::greeting::EarlyOffer;
 use super::quota::Quota;
+use super::streams::Streams;
 use super::{Core, SenderEvent, State};
-use crate::frame::{Finalize, Frame, ObjectBegin, ObjectChunk, ObjectEnd, Offer, Pack, Want};
+use crate::frame::{Finalize, Frame, Offer, Pack, Want};
 use crate::limits::{MAX_OFFER_IDS, MAX_PIECE_LEN, MAX_UNSETTLED_IDS};
 
 /// Waits for answers to offers, and for the source.
@@ -33,21 +34,11 @@ pub(super) struct Transfer {
     fetching: usize,
     fetches: usize,
     packer: Packer,
-    /// Large objects that wait for a stream.
-    large: VecDeque<ObjectId>,
-    streams: [Option<Stream>; STREAMS],
+    streams: Streams,
     /// `Missing` answers so far (LIM-19).
     pub(super) rounds: u32,
     /// Counts for the limits that the server announced.
     quota: Quota,
-}
-
-/// An object on its way in pieces.
-#[derive(Debug)]
-struct Stream {
-    id: ObjectId,
-    /// Stored bytes sent.
-    len: u64,
 }
 
 /// Whether the source has more to offer.
@@ -94,8 +85,7 @@ impl Transfer {
             fetching: 0,
             fetches: 0,
             packer: Packer::default(),
-            large: VecDeque::new(),
-            streams: Default::default(),
+            streams: Streams::default(),
             rounds: 0,
             quota: Quota::default(),
         }
@@ -133,12 +123,13 @@ impl Transfer {
                             return Err(ApiMisuse::Outcome.into());
                         }
                         Fetched::Whole(stored) => self.send_whole(id, stored, core)?,
-                        Fetched::Large(_) => self.large.push_back(id),
+                        Fetched::Large(_) => self.streams.add(id),
                     }
                 }
             }
             (SourceOp::Next(id), SourceOutcome::Piece { bytes, last }) => {
-                self.send_piece(id, bytes, last, core)?;
+                let quota = &mut self.quota;
+                self.streams.send(id, bytes, last, quota, core)?;
             }
             _ => return Err(ApiMisuse::Outcome.into()),
         }
@@ -239,7 +230,7 @@ impl Transfer {
     /// Takes every step that is possible now.
     fn go_on(mut self, core: &mut Core) -> State {
         self.ask_for_offers(core);
-        self.open_streams(core);
+        self.streams.open(core);
         self.fetch(core);
         if self.fetches == 0 && self.wanted.is_empty() {
             self.flush(core);
@@ -257,14 +248,12 @@ impl Transfer {
             && self.unanswered.is_empty()
             && self.wanted.is_empty()
             && self.fetches == 0
-            && self.large.is_empty()
-            && self.streams.iter().all(Option::is_none)
+            && self.streams.len() == 0
     }
 
     fn ask_for_offers(&mut self, core: &mut Core) {
-        let open = self.streams.iter().flatten().count();
-        let unsent = self.wanted.len() + self.fetching + self.packer.waiting() + self.large.len();
-        let unsettled = self.unanswered_ids + unsent + open;
+        let unsent = self.wanted.len() + self.fetching + self.packer.waiting();
+        let unsettled = self.unanswered_ids + unsent + self.streams.len();
         // REQ-19, LIM-7, LIM-6.
         if self.offering == Offering::Ready && unsettled + MAX_OFFER_IDS <= MAX_UNSETTLED_IDS {
             self.offering = Offering::Asked;
@@ -281,7 +270,7 @@ impl Transfer {
     fn fetch(&mut self, core: &mut Core) {
         // Each fetched object may prove large, and then waits, open, for a stream.
         while !self.wanted.is_empty()
-            && self.large.len() + self.fetching + FETCH_IDS <= FETCHES * FETCH_IDS
+            && self.streams.waiting() + self.fetching + FETCH_IDS <= FETCHES * FETCH_IDS
         {
             let ids: Vec<_> = self
                 .wanted
@@ -290,25 +279,6 @@ impl Transfer {
             self.fetches += 1;
             self.fetching += ids.len();
             core.request(SourceOp::Fetch(ids));
-        }
-    }
-
-    fn open_streams(&mut self, core: &mut Core) {
-        for (number, slot) in self
-            .streams
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, s)| s.is_none())
-        {
-            let Some(id) = self.large.pop_front() else {
-                return;
-            };
-            *slot = Some(Stream { id, len: 0 });
-            core.outputs.send(&Frame::ObjectBegin(ObjectBegin {
-                stream: stream(number),
-                id,
-            }));
-            core.request(SourceOp::Next(id));
         }
     }
 
@@ -327,50 +297,6 @@ impl Transfer {
             send_pack(pack, core);
         }
     }
-
-    fn send_piece(
-        &mut self,
-        id: ObjectId,
-        bytes: Bytes,
-        last: bool,
-        core: &mut Core,
-    ) -> Result<(), Error> {
-        if bytes.len() > MAX_PIECE_LEN {
-            return Err(ApiMisuse::Outcome.into());
-        }
-        let mut slots = self.streams.iter_mut().enumerate();
-        let (number, slot) = slots
-            .find(|(_, slot)| slot.as_ref().is_some_and(|open| open.id == id))
-            .ok_or(ApiMisuse::Outcome)?;
-        if let Some(open) = slot {
-            if open.len == 0 {
-                Quota::begin(id, &bytes, &core.limits)?;
-            }
-            open.len += bytes.len() as u64;
-            self.quota.send(id, bytes.len(), open.len, &core.limits)?;
-        }
-        let sent = SenderEvent::Sent {
-            objects: last.into(),
-            bytes: bytes.len() as u64,
-            large: Some(id),
-        };
-        if !bytes.is_empty() {
-            core.outputs.send(&Frame::ObjectChunk(ObjectChunk {
-                stream: stream(number),
-                bytes,
-            }));
-        }
-        if last {
-            *slot = None;
-            core.outputs.send(&Frame::ObjectEnd(ObjectEnd {
-                stream: stream(number),
-            }));
-        } else {
-            core.request(SourceOp::Next(id));
-        }
-        core.outputs.push(sent);
-        Ok(())
-    }
 }
 
 /// Sends a pack, and then an event about it.
@@ -385,12 +311,6 @@ fn send_pack(pack: Pack, core: &mut Core) {
     core.outputs.push(sent);
 }
 
-fn stream(number: usize) -> u8 {
-    u8::try_from(number).unwrap_or(u8::MAX)
-}
-
-/// Streams that this sender opens at once: enough to keep two cores of a server busy.
-const STREAMS: usize = 2;
 /// `Fetch` requests in progress at once, and ids in each. With small objects of at most 32 KiB they
 /// hold 1 MiB; as many large ones hold a file and a compressor each.
 const FETCHES: usize = 4;

@@ -1,5 +1,6 @@
 use super::super::super::outputs::Outputs;
 use super::super::SenderOutput;
+use super::super::streams::STREAMS;
 use super::*;
 use crate::limits::Limits;
 use artifact_formats::{Checksum, ObjectKind};
