@@ -15,20 +15,41 @@ use crate::error::Error;
 
 /// Sends requests, many at once, waits for all of them, and returns their outcomes in order.
 ///
-/// Repeats requests where that is safe, like [`Client::call`].
+/// Repeats requests where that is safe, all together, as long as [`Client::call`] repeats one.
 pub(crate) fn ask_all(client: &Client, requests: Vec<Request>) -> Vec<Result<Answer, BucketError>> {
+    let mut waits = client.waits();
+    let mut started = client.clock().now();
     let mut outcomes = ask_once(client, &requests, || true);
-    for (request, outcome) in requests.iter().zip(&mut outcomes) {
-        let again = match outcome {
-            Err(BucketError::Busy(_)) => true,
-            Err(BucketError::Unclear(_)) => request.is_repeatable(),
-            Ok(_) | Err(BucketError::Refused(_) | BucketError::Broken(_)) => false,
+    loop {
+        let outcome = outcomes.iter().zip(&requests);
+        let failed = outcome.map(|(outcome, request)| may_repeat(outcome, request));
+        let failed = failed.enumerate();
+        let again: Vec<_> = failed
+            .filter_map(|(at, again)| again.then_some(at))
+            .collect();
+        let Some(Err(error)) = again.first().map(|at| &outcomes[*at]) else {
+            return outcomes;
         };
-        if again {
-            *outcome = client.call(request);
+        let took = client.clock().now().saturating_sub(started);
+        let Some(wait) = waits.before_repeating(true, error, took) else {
+            return outcomes;
+        };
+        client.clock().sleep(wait);
+        started = client.clock().now();
+        let repeated: Vec<_> = again.iter().map(|at| requests[*at].clone()).collect();
+        let repeated = ask_once(client, &repeated, || true);
+        for (at, outcome) in again.into_iter().zip(repeated) {
+            outcomes[at] = outcome;
         }
     }
-    outcomes
+}
+
+fn may_repeat(outcome: &Result<Answer, BucketError>, request: &Request) -> bool {
+    match outcome {
+        Err(BucketError::Busy(_)) => true,
+        Err(BucketError::Unclear(_)) => request.is_repeatable(),
+        Ok(_) | Err(BucketError::Refused(_) | BucketError::Broken(_)) => false,
+    }
 }
 
 /// Sends each request once, and returns their outcomes in order. Calls `may` right before each, and
@@ -179,4 +200,33 @@ pub(crate) fn listed(
         ))),
         Err(error) => Err(Error::bucket("listing", what)(error)),
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::bucket::clock::{Clock, ManualClock};
+    use crate::bucket::faulty::{Fate, Faulty};
+    use crate::bucket::memory::Memory;
+
+    #[test]
+    fn requests_that_fail_together_are_repeated_together() {
+        let way = Faulty::new(Arc::new(Memory::new()));
+        let clock = ManualClock::default();
+        let client = Client::new(Arc::new(way.clone()), Arc::new(clock.clone()));
+        let key = |at: u64| Key::new(format!("k/{at}")).unwrap();
+        way.choose(|number, _| (number < 2 * REQUESTS).then_some(Fate::Busy));
+        let answers = ask_all(&client, (0..REQUESTS).map(|at| get(&key(at))).collect());
+        assert!(answers.iter().all(|answer| *answer == Ok(Answer::Absent)));
+        // One request alone waits as long for its third attempt.
+        assert!(clock.now().as_millis() <= 150, "{:?}", clock.now());
+        way.choose(|_, _| Some(Fate::Busy));
+        let answers = ask_all(&client, (0..REQUESTS).map(|at| get(&key(at))).collect());
+        assert!((answers.iter()).all(|answer| matches!(answer, Err(BucketError::Busy(_)))));
+        assert!(clock.now().as_secs() < 200, "{:?}", clock.now());
+    }
+
+    const REQUESTS: u64 = 50;
 }
