@@ -3,7 +3,7 @@
 //! It sends its requests in three rounds: for refs, signatures and neighbours; for the lease and
 //! guards; and, under the lease, for the refs of all commits that the push may rely on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use artifact_formats::{Checksum, RefName};
@@ -203,7 +203,7 @@ fn whole(
     state: &mut PushState,
     announcement: &Announcement,
     refs: &Refs,
-) -> Result<BTreeSet<Checksum>, Error> {
+) -> Result<HashSet<Checksum>, Error> {
     let holds = |wanted: &&RefUpdate| {
         refs.get(&wanted.name)
             .is_some_and(|held| held.commit() == Some(wanted.commit))
@@ -216,7 +216,7 @@ fn whole(
         most: Heading::LEN_MAX,
     };
     let answers = ask_all(&work.client, held.iter().map(part).collect());
-    let mut whole = BTreeSet::new();
+    let mut listed = Vec::new();
     for (commit, answer) in held.into_iter().zip(answers) {
         let found = found_at(&layout::closure(commit), answer)?;
         if found
@@ -232,36 +232,11 @@ fn whole(
         };
         let Some(heading) = heading else { continue };
         state.history.learn_heading(commit, &heading);
-        // The push is not up to date while ancestors that the client may offer are missing.
-        if is_filled(work, state, commit)? {
-            whole.insert(commit);
-        }
+        listed.push(commit);
     }
-    Ok(whole)
-}
-
-/// Returns whether the bucket has all ancestors of a commit that the client may offer.
-fn is_filled(work: &Work, state: &mut PushState, commit: Checksum) -> Result<bool, Error> {
-    let mut ancestors = Vec::new();
-    let mut at = commit;
-    while ancestors.len() < state.depth
-        && let Some(parent) = state.history.parent(at)?
-    {
-        ancestors.push(parent);
-        at = parent;
-    }
-    let first = |commit: &Checksum| Request::GetRange {
-        key: layout::object(&artifact_formats::ObjectId::commit(*commit)),
-        from: 0,
-        most: 1,
-    };
-    let answers = ask_all(&work.client, ancestors.iter().map(first).collect());
-    for (commit, answer) in ancestors.into_iter().zip(answers) {
-        if found_at(&layout::closure(commit), answer)?.is_none() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    // The push is not up to date while ancestors that the client may offer are missing.
+    let (ancestors, history) = (&mut state.ancestors, &mut state.history);
+    ancestors.filled(&work.client, history, &listed)
 }
 
 /// Refs whose commits a push may rely on.

@@ -1,8 +1,9 @@
 //! The known parents of commits, from staged commits, closure lists, and commits in the bucket.
 //!
-//! A list names up to 64 ancestors, so a long history takes one request for 64 commits. The number
-//! of commits that a push reads is limited, because a few kilobytes can announce thousands of refs
-//! whose histories are long and lead nowhere (LIM-22).
+//! A list names up to 64 ancestors, and of a history that was pushed at once every 64th commit has
+//! a list. So a long history takes one round of requests for 64 commits. The number of commits that
+//! a push reads is limited, because a few kilobytes can announce thousands of refs whose histories
+//! are long and lead nowhere (LIM-22).
 
 use std::collections::HashMap;
 
@@ -12,6 +13,8 @@ use artifact_formats::{Checksum, Commit, ObjectId};
 use crate::bucket::client::Client;
 use crate::bucket::closures::Heading;
 use crate::bucket::layout;
+use crate::bucket::push::ask::{ask_all, found_at, get};
+use crate::bucket::seam::Request;
 use crate::error::Error;
 use crate::policy::Ancestry;
 
@@ -57,21 +60,36 @@ impl History {
             return Ok(None);
         }
         self.left -= 1;
-        if let Some(heading) = read_heading(&self.client, commit)? {
+        let (list, key) = (
+            layout::closure(commit),
+            layout::object(&ObjectId::commit(commit)),
+        );
+        let heading = Request::GetRange {
+            key: list.clone(),
+            from: 0,
+            most: Heading::LEN_MAX,
+        };
+        // Only some commits have lists, so the push reads the commit at the same time.
+        let mut answers = ask_all(&self.client, vec![heading, get(&key)]).into_iter();
+        let mut found = |key| {
+            answers
+                .next()
+                .map_or(Ok(None), |answer| found_at(key, answer))
+        };
+        let (heading, content) = (found(&list)?, found(&key)?.map(|found| found.content));
+        let len = content.as_ref().map_or(0, bytes::Bytes::len);
+        self.left = self.left.saturating_sub(len / READ_LEN);
+        if let Some(heading) = heading.and_then(|found| Heading::decode(commit, &found.content)) {
             self.learn_heading(commit, &heading);
             if let Some(parent) = self.parents.get(&commit) {
                 return Ok(*parent);
             }
         }
-        let key = layout::object(&ObjectId::commit(commit));
-        let found = self.client.get(&key);
-        let found = found.map_err(Error::bucket("reading", &key))?;
         // A missing commit is not noted, because it may still come.
-        let Some(found) = found.filter(|found| Checksum::of(&found.content) == commit) else {
+        let Some(content) = content.filter(|content| Checksum::of(content) == commit) else {
             return Ok(None);
         };
-        self.left = self.left.saturating_sub(found.content.len() / READ_LEN);
-        let parent = Commit::parse(&found.content)
+        let parent = Commit::parse(&content)
             .ok()
             .and_then(|commit| commit.parent);
         self.parents.insert(commit, parent);
@@ -107,14 +125,6 @@ impl History {
         }
         Ok(Ancestry::Unrelated)
     }
-}
-
-/// Reads the heading of a commit's closure list; `None` if the list is missing or damaged.
-pub(crate) fn read_heading(client: &Client, commit: Checksum) -> Result<Option<Heading>, Error> {
-    let key = layout::closure(commit);
-    let found = client.get_range(&key, 0, Heading::LEN_MAX);
-    let found = found.map_err(Error::bucket("reading", &key))?;
-    Ok(found.and_then(|found| Heading::decode(commit, &found.content)))
 }
 
 /// The most commits read for each ref, in addition to [`MAX_HISTORY_LEN`] for the push: most

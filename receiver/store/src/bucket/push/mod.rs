@@ -4,6 +4,7 @@
 //! through [`bases`], the [journal](super::journal) and the [`stager`]. [`publish`] makes them
 //! visible, in the only order that is safe at every instant. Threads share the [`work`].
 
+mod ancestors;
 mod announce;
 pub(crate) mod ask;
 mod bases;
@@ -23,6 +24,7 @@ pub(crate) mod tests;
 pub(crate) mod update;
 mod work;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use artifact_formats::limits::MAX_DETACHED_LEN;
@@ -35,13 +37,12 @@ use bytes::Bytes;
 use crate::bucket::client::Client;
 use crate::bucket::layout;
 use crate::bucket::pending::Pending;
-use crate::bucket::push::ask::{ask_all, found_at};
 use crate::bucket::push::closure::Beneath;
 use crate::bucket::push::keeper::Keeper;
 use crate::bucket::push::state::PushState;
 use crate::bucket::push::update::Update;
 use crate::bucket::push::work::Work;
-use crate::bucket::seam::{Key, Request};
+use crate::bucket::seam::Key;
 use crate::bucket::summary::{self, Maker};
 use crate::error::Error;
 use crate::local::StoreConfig;
@@ -185,27 +186,20 @@ impl BucketPush {
 
     /// Returns for each object whether it is a commit that the bucket has complete and that the
     /// push need not publish: a client that sends history offers all of it each time.
-    fn are_ancestors(&self, ids: &[ObjectId]) -> Result<Vec<bool>, Error> {
-        let wanted = |id: &ObjectId| {
-            let mut updates = self.state.updates.all.iter();
-            self.state.depth > 0
-                && id.kind == ObjectKind::Commit
-                && !updates.any(|update| update.commit() == id.checksum)
-        };
-        let asked: Vec<_> = ids.iter().filter(|id| wanted(id)).copied().collect();
-        let first = |id: &ObjectId| Request::GetRange {
-            key: layout::object(id),
-            from: 0,
-            most: 1,
-        };
-        let answers = ask_all(&self.work.client, asked.iter().map(first).collect());
-        let mut there = Vec::new();
-        for (id, answer) in asked.into_iter().zip(answers) {
-            if found_at(&layout::object(&id), answer)?.is_some() {
-                there.push(id);
-            }
+    fn are_ancestors(&mut self, ids: &[ObjectId]) -> Result<Vec<bool>, Error> {
+        let PushState {
+            updates, ancestors, ..
+        } = &mut self.state;
+        if ancestors.depth == 0 {
+            return Ok(vec![false; ids.len()]);
         }
-        Ok(ids.iter().map(|id| there.contains(id)).collect())
+        let tips: HashSet<_> = updates.all.iter().map(Update::commit).collect();
+        let is_asked =
+            |id: &&ObjectId| id.kind == ObjectKind::Commit && !tips.contains(&id.checksum);
+        let asked = ids.iter().filter(is_asked).map(|id| id.checksum);
+        ancestors.look(&self.work.client, asked)?;
+        let is_ancestor = |id| is_asked(&id) && ancestors.has(&id.checksum);
+        Ok(ids.iter().map(is_ancestor).collect())
     }
 }
 

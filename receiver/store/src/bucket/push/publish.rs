@@ -63,7 +63,7 @@ fn publish_accepted(work: &Work, state: &mut PushState) -> Result<Option<Vec<Obj
             break;
         }
         // 1. Everything is present.
-        let sent = match walk_all(work, state, &commits, Some(state.depth))? {
+        let sent = match walk_all(work, state, &commits, Some(state.ancestors.depth))? {
             Closure::Complete(sent) => sent,
             Closure::Missing(missing) => return Ok(Some(missing)),
         };
@@ -166,8 +166,8 @@ fn check_objects(work: &Work) -> Result<(), Error> {
     }
 }
 
-/// Puts the lists of the commits that were sent, up to a total length: a later push makes a missing
-/// list when it needs one.
+/// Puts the lists of those of these commits that were sent, and of every 64th of their ancestors,
+/// up to a total length: a later push makes a missing list when it needs one.
 fn put_lists(
     work: &Work,
     state: &mut PushState,
@@ -176,7 +176,7 @@ fn put_lists(
 ) -> Result<(), Error> {
     let sent: HashSet<_> = sent.iter().collect();
     let mut left = LISTED_MAX + 2 * work.known.lock().here();
-    for &commit in commits.iter().filter(|commit| sent.contains(commit)) {
+    for commit in with_lists(state, commits, &sent) {
         // Walks this commit alone, without its history.
         if commits.len() > 1 || sent.len() > 1 {
             walk_all(work, state, &[commit], None)?;
@@ -198,6 +198,26 @@ fn put_lists(
         put.map_err(Error::bucket("storing the list of", &commit))?;
     }
     Ok(())
+}
+
+/// Returns the commits whose lists to put. Each list names the ancestors up to the next commit with
+/// a list, so nobody has to read a history commit by commit.
+fn with_lists(
+    state: &PushState,
+    tips: &[Checksum],
+    sent: &HashSet<&Checksum>,
+) -> BTreeSet<Checksum> {
+    let tips = tips.iter().filter(|commit| sent.contains(commit));
+    let mut listed: BTreeSet<_> = tips.clone().copied().collect();
+    for tip in tips {
+        let ancestors = state.history.known_ancestors(*tip, sent.len());
+        let some = ancestors
+            .into_iter()
+            .skip(PARENTS_MAX - 1)
+            .step_by(PARENTS_MAX);
+        listed.extend(some.filter(|commit| sent.contains(commit)));
+    }
+    listed
 }
 
 /// Makes the list of a commit from the last walk.

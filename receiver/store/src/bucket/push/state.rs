@@ -9,6 +9,7 @@ use artifact_protocol::session::{Announcement, Opened};
 use crate::bucket::client::Client;
 use crate::bucket::journal::Earlier;
 use crate::bucket::layout;
+use crate::bucket::push::ancestors::Ancestors;
 use crate::bucket::push::guards::Guards;
 use crate::bucket::push::history::History;
 use crate::bucket::push::update::Updates;
@@ -29,8 +30,7 @@ pub(crate) struct PushState {
     pub(crate) updates: Updates,
     pub(crate) guards: Guards,
     pub(crate) history: History,
-    /// How many ancestors of each commit the client offers.
-    pub(crate) depth: usize,
+    pub(crate) ancestors: Ancestors,
     pub(crate) earlier: Earlier,
     /// Detached metadata in the bucket: checksum and tag, by commit.
     pub(crate) attached: HashMap<Checksum, (Checksum, Tag)>,
@@ -47,7 +47,6 @@ impl PushState {
         collection: Option<&str>,
         announcement: &Announcement,
     ) -> Self {
-        let depth = usize::try_from(announcement.history).unwrap_or(usize::MAX);
         Self {
             policy: policy.clone(),
             options: announcement.options,
@@ -55,7 +54,7 @@ impl PushState {
             updates: Updates::with_capacity(announcement.refs.len()),
             guards: Guards::default(),
             history: History::new(client, announcement.refs.len()),
-            depth: depth.min(artifact_formats::limits::MAX_HISTORY_LEN),
+            ancestors: Ancestors::new(announcement.history),
             earlier: Earlier::default(),
             attached: HashMap::new(),
             signed_reads: Reads::default(),

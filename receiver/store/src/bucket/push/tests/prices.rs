@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use artifact_formats::ObjectId;
+use artifact_protocol::frame::Verdict;
 use artifact_protocol::session::Published;
 use parking_lot::Mutex;
 
@@ -144,3 +145,43 @@ fn a_push_of_any_size_needs_few_requests_beyond_one_for_each_object() {
     }
     assert_whole(&memory, &all);
 }
+
+#[test]
+fn a_long_history_costs_one_request_for_each_commit_and_few_rounds() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let mut tip = all.commit(None, &[("a", "1")]);
+    for at in 0..HISTORY {
+        tip = all.commit(Some(tip), &[("a", &at.to_string())]);
+    }
+    let plan = Plan {
+        history: 10_000,
+        ..Plan::one("os/a", tip)
+    };
+    push(&store_of(memory.clone(), "mia"), &all, &plan).unwrap();
+    let way = Faulty::new(Arc::new(memory.clone()));
+    let done = push(&store_of(way.clone(), "mia"), &all, &plan).unwrap();
+    assert_eq!(done.opened.refs[0].verdict, Verdict::UpToDate);
+    let gets = way.counts().gets;
+    assert!(gets < HISTORY + 30, "{gets} reads");
+    // Refs that share a history share its requests.
+    let names = ["os/b", "os/c", "os/d"];
+    for name in names {
+        set(&memory, &all, name, tip);
+        tip = all.commit(Some(tip), &[("b", name)]);
+    }
+    set(&memory, &all, "os/a", tip);
+    let refs = refs(&memory);
+    let plan = Plan {
+        refs: ["os/a", "os/b", "os/c", "os/d"]
+            .map(|name| (name, refs[name]))
+            .into(),
+        ..plan
+    };
+    let way = Faulty::new(Arc::new(memory.clone()));
+    let done = push(&store_of(way.clone(), "mia"), &all, &plan).unwrap();
+    assert!((done.opened.refs.iter()).all(|state| state.verdict == Verdict::UpToDate));
+    let gets = way.counts().gets;
+    assert!(gets < HISTORY + 50, "{gets} reads");
+}
+
+const HISTORY: u64 = 200;
