@@ -1,15 +1,18 @@
 //! Rights that depend on the repository's contents.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::sync::Arc;
 
 use crate::session::Session;
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{
-    Base, PushOptions, RefOutcome, RefUpdate, Refusal, RefusalCode, Verdict,
+    Base, Expect, PushOptions, RefOutcome, RefUpdate, Refusal, RefusalCode, Verdict,
 };
 use artifact_protocol::session::Announcement;
-use artifact_store::StoreConfig;
-use artifact_store::policy::{Grants, Policy};
+use artifact_store::bucket::{BucketStore, Client, Key, ManualClock, Memory, upkeep};
+use artifact_store::policy::{Grants, Policy, Rule};
+use artifact_store::{LocalStore, Push, Stager, Store, StoreConfig};
 use sha2::Digest;
 
 use crate::support::{Pair, done, missing, open, update};
@@ -148,19 +151,96 @@ fn a_commit_that_an_earlier_session_left_is_judged_though_nobody_offers_it() {
     assert_eq!(pair.held("alpha/y"), None);
 }
 
-/// Opens the target for a key that pushes to `alpha`, and may pull that alone.
-fn private(pair: &Pair) -> Session {
+/// A cache on a disk or in a bucket. Who may pull what decides the same on both.
+trait Cache {
+    type Store: Store;
+
+    fn store(&self, config: StoreConfig) -> Self::Store;
+    fn value(&self, name: &str) -> Option<String>;
+}
+
+impl Cache for Pair {
+    type Store = LocalStore;
+
+    fn store(&self, config: StoreConfig) -> LocalStore {
+        LocalStore::open(&self.target(), config).unwrap()
+    }
+
+    fn value(&self, name: &str) -> Option<String> {
+        self.held(name)
+    }
+}
+
+impl Cache for Memory {
+    type Store = BucketStore;
+
+    fn store(&self, config: StoreConfig) -> BucketStore {
+        let client = Client::new(Arc::new(self.clone()), Arc::new(ManualClock::default()));
+        upkeep::init(&client).unwrap();
+        BucketStore::open(client, config).unwrap()
+    }
+
+    fn value(&self, name: &str) -> Option<String> {
+        let key = Key::new(format!("refs/heads/{name}")).unwrap();
+        let stored = self.objects().remove(&key)?;
+        Some(String::from_utf8_lossy(&stored.content).trim().to_owned())
+    }
+}
+
+fn limited(grants: Grants) -> StoreConfig {
+    StoreConfig {
+        identity: "somebody".to_owned(),
+        policy: Policy::limited("somebody".into(), grants),
+        ..StoreConfig::default()
+    }
+}
+
+/// A key that pushes to `alpha`, and may pull that alone.
+fn private() -> StoreConfig {
     let alpha = || vec!["alpha/**".parse().unwrap()];
-    let grants = Grants {
+    limited(Grants {
         push: alpha(),
         pull: Some(alpha()),
         ..Grants::default()
-    };
-    let config = StoreConfig {
-        policy: Policy::limited("somebody".into(), grants),
-        ..StoreConfig::default()
-    };
-    Session::at(&pair.target(), config).unwrap()
+    })
+}
+
+fn announcement(refs: &[RefUpdate]) -> Announcement {
+    Announcement {
+        options: PushOptions::default(),
+        refs: refs.to_vec(),
+        bases: Vec::new(),
+        history: 0,
+    }
+}
+
+fn stage(pair: &Pair, push: &impl Push, ids: impl IntoIterator<Item = ObjectId>) {
+    for id in ids {
+        push.stager().stage(id, pair.stored(id).into()).unwrap();
+    }
+}
+
+/// Pushes a commit, and sends everything that these commits reach.
+fn push(
+    pair: &Pair,
+    cache: &impl Cache,
+    config: StoreConfig,
+    update: RefUpdate,
+    sends: &[Checksum],
+) -> RefOutcome {
+    let store = cache.store(config);
+    let (_, mut push) = store.begin(&announcement(&[update])).unwrap();
+    for sent in sends {
+        stage(pair, &push, pair.closure(*sent));
+    }
+    done(push.publish().unwrap()).remove(0)
+}
+
+/// Pushes a whole commit, as somebody who may do everything.
+fn set(pair: &Pair, cache: &impl Cache, name: &str, commit: Checksum) {
+    let everything = StoreConfig::default();
+    let outcome = push(pair, cache, everything, update(name, commit), &[commit]);
+    assert_eq!(outcome, RefOutcome::Updated);
 }
 
 // A key that may pull only some refs could name the commit of another one, or a file in it, without
@@ -168,57 +248,69 @@ fn private(pair: &Pair) -> Session {
 #[test]
 fn who_may_not_pull_a_ref_gets_nothing_of_it_by_naming_it() {
     let pair = Pair::new();
+    naming_gets_nothing(&pair, &pair);
+    naming_gets_nothing(&pair, &Memory::new());
+}
+
+fn naming_gets_nothing(pair: &Pair, cache: &impl Cache) {
     let theirs = pair.commit(None, &[("secret", "theirs"), ("dir/more", "as well")]);
-    assert_eq!(pair.push("beta/x", theirs), RefOutcome::Updated);
+    set(pair, cache, "beta/x", theirs);
+    let other = pair.commit(None, &[("secret", "another")]);
+    set(pair, cache, "beta/y", other);
     let closure = pair.closure(theirs);
-    let announcement = Announcement {
-        options: PushOptions::default(),
-        refs: vec![update("alpha/stolen", theirs), update("beta/x", theirs)],
+    let others = [ObjectId::commit(other)];
+    let announced = Announcement {
         bases: vec![Base {
             name: "beta/x".parse().unwrap(),
             commit: theirs,
         }],
         history: 10,
+        ..announcement(&[update("alpha/stolen", theirs), update("beta/x", theirs)])
     };
-    let thief = private(&pair);
-    assert_eq!(thief.open(&announcement).unwrap().complete, []);
-    assert!(!thief.have(&closure).unwrap().contains(&true));
-    assert_eq!(missing(thief.publish().unwrap())[0], closure[0]);
+    let thief = cache.store(private());
+    let (opened, mut stealing) = thief.begin(&announced).unwrap();
+    assert_eq!(opened.complete, []);
+    assert!(!stealing.have(&closure).unwrap().contains(&true));
+    assert_eq!(stealing.have(&others).unwrap(), [false]);
+    assert_eq!(missing(stealing.publish().unwrap())[0], closure[0]);
+    drop(stealing);
     // By the file alone, in a directory of one's own.
     let mine = pair.commit(None, &[("stolen", "theirs")]);
-    open(
-        &thief,
-        PushOptions::default(),
-        &[update("alpha/mine", mine)],
-    );
-    let (files, others): (Vec<_>, Vec<_>) = pair
+    let (files, rest): (Vec<_>, Vec<_>) = pair
         .closure(mine)
         .into_iter()
         .partition(|id| id.kind == ObjectKind::File);
-    others
-        .iter()
-        .for_each(|id| thief.stage(*id, &pair.stored(*id)).unwrap());
-    assert_eq!(missing(thief.publish().unwrap()), files);
-    drop(thief);
-    assert_eq!(pair.held("alpha/stolen"), None);
+    let own = announcement(&[update("alpha/mine", mine)]);
+    let (_, mut stealing) = thief.begin(&own).unwrap();
+    stage(pair, &stealing, rest);
+    assert_eq!(missing(stealing.publish().unwrap()), files);
+    drop(stealing);
+    assert_eq!(cache.value("alpha/stolen"), None);
     // A key that may pull everything need not send it.
-    let honest = store(&pair, "alpha/**");
-    honest.open(&announcement).unwrap();
-    assert!(!honest.have(&closure).unwrap().contains(&false));
+    let honest = cache.store(limited(Grants {
+        push: vec!["alpha/**".parse().unwrap()],
+        ..Grants::default()
+    }));
+    let (_, mut sharing) = honest.begin(&announced).unwrap();
+    assert!(!sharing.have(&closure).unwrap().contains(&false));
+    assert_eq!(sharing.have(&others).unwrap(), [true]);
 }
 
 // Whoever may pull a ref may pull its ancestors: a commit could name any commit as its parent.
 #[test]
 fn who_may_not_pull_a_commit_names_it_as_a_parent_only_if_he_sends_it() {
     let pair = Pair::new();
+    parents_are_sent(&pair, &pair);
+    pair.assert_sound(&["alpha/x", "alpha/y"]);
+    parents_are_sent(&pair, &Memory::new());
+}
+
+fn parents_are_sent(pair: &Pair, cache: &impl Cache) {
     let theirs = pair.commit(None, &[("secret", "theirs")]);
-    assert_eq!(pair.push("beta/x", theirs), RefOutcome::Updated);
+    set(pair, cache, "beta/x", theirs);
     let child = pair.commit(Some(theirs), &[("a", "mine")]);
-    let push = |name: &str, commit, sends: &[Checksum]| {
-        let thief = private(&pair);
-        open(&thief, PushOptions::default(), &[update(name, commit)]);
-        sends.iter().for_each(|sent| pair.stage_all(&thief, *sent));
-        done(thief.publish().unwrap()).remove(0)
+    let push = |name, commit, sends: &[Checksum]| {
+        push(pair, cache, private(), update(name, commit), sends)
     };
     let refused = push("alpha/x", child, &[child]);
     assert!(
@@ -236,5 +328,64 @@ fn who_may_not_pull_a_commit_names_it_as_a_parent_only_if_he_sends_it() {
     for (name, commit) in [("alpha/y", grandchild), ("alpha/z", orphan)] {
         assert_eq!(push(name, commit, &[commit]), RefOutcome::Updated);
     }
-    pair.assert_sound(&["alpha/x", "alpha/y"]);
+    // Back to an ancestor of the ref's own commit.
+    let cousin = pair.commit(Some(theirs), &[("a", "cousin")]);
+    let forced = Announcement {
+        options: PushOptions::FORCE,
+        ..announcement(&[RefUpdate {
+            expect: Expect::Is(child),
+            ..update("alpha/x", cousin)
+        }])
+    };
+    let replacing = limited(Grants {
+        replace: vec!["alpha/**".parse().unwrap()],
+        pull: Some(vec!["alpha/x".parse().unwrap()]),
+        rule: Rule::Any,
+        ..Grants::default()
+    });
+    let store = cache.store(replacing);
+    let (_, mut going_back) = store.begin(&forced).unwrap();
+    stage(pair, &going_back, pair.closure(cousin));
+    assert_eq!(done(going_back.publish().unwrap()), [RefOutcome::Updated]);
+}
+
+#[test]
+fn refs_bases_and_neighbours_are_told_only_to_those_who_may_pull_them() {
+    let pair = Pair::new();
+    only_pullable_refs_are_told(&pair, &pair);
+    only_pullable_refs_are_told(&pair, &Memory::new());
+}
+
+fn only_pullable_refs_are_told(pair: &Pair, cache: &impl Cache) {
+    let of = |text| pair.commit(None, &[("file", text)]);
+    let (open, secret, replaced, new) = (of("open"), of("secret"), of("replaced"), of("new"));
+    set(pair, cache, "alpha/open", open);
+    set(pair, cache, "alpha/secret", secret);
+    set(pair, cache, "alpha/replaced", replaced);
+    set(pair, cache, "beta/secret", secret);
+    let base = |name: &str, commit| Base {
+        name: name.parse().unwrap(),
+        commit,
+    };
+    let announced = Announcement {
+        options: PushOptions::FORCE,
+        bases: vec![base("beta/secret", secret), base("alpha/secret", secret)],
+        ..announcement(&[update("alpha/new", new), update("alpha/replaced", new)])
+    };
+    let told = |pull: Option<&str>| {
+        let all = || vec!["alpha/**".parse().unwrap()];
+        let store = cache.store(limited(Grants {
+            push: all(),
+            replace: all(),
+            pull: pull.map(|pull| vec![pull.parse().unwrap()]),
+            rule: Rule::Any,
+            ..Grants::default()
+        }));
+        let (opened, _push) = store.begin(&announced).unwrap();
+        assert!((opened.refs.iter()).all(|state| state.verdict == Verdict::Accepted));
+        opened.complete.into_iter().collect::<BTreeSet<_>>()
+    };
+    assert_eq!(told(Some("alpha/open")), [open].into());
+    assert_eq!(told(Some("gamma/*")), [].into());
+    assert_eq!(told(None), [open, secret, replaced].into());
 }

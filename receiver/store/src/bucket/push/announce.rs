@@ -252,8 +252,12 @@ struct Candidates {
 fn candidates(state: &PushState, announcement: &Announcement, first: &First) -> Candidates {
     let proposed = announcement.bases.iter().take(MAX_BASES);
     let proposed = proposed.filter_map(|base| Some((layout::head(&base.name)?, Some(base.commit))));
-    let held = |update: &&Update| update.held.commit().is_some();
+/// Chooses among the refs that the client may pull: it must not learn that others hold a commit, or
+/// build upon one that it cannot get.
+    let held = |update: &&Update| update.held.commit().is_some() && lets_pull(&update.wanted.name);
+    let lets_pull = |name: &RefName| state.policy.lets_pull(name);
     let replaced = state.updates.all.iter().filter(held).take(MAX_BASES);
+    let proposed = proposed.filter(|base| lets_pull(&base.name));
     let replaced = replaced.filter_map(|update| Some((update.place.clone()?, None)));
     // A client that may not push to a directory must not learn the values of its refs.
     let dirs: BTreeSet<_> = (state.updates)
@@ -263,7 +267,7 @@ fn candidates(state: &PushState, announcement: &Announcement, first: &First) -> 
     Candidates {
         named: proposed.chain(replaced).collect(),
         others: (first.neighbours.iter())
-            .filter(|name| name.parent().is_some_and(|dir| dirs.contains(dir)))
+            .filter(|name| name.parent().is_some_and(|dir| dirs.contains(dir)) && lets_pull(name))
             .take(MAX_BASES)
             .filter_map(layout::head)
             .collect(),

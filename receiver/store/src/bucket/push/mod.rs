@@ -15,6 +15,7 @@ mod join;
 mod keeper;
 mod known;
 mod publish;
+mod pullable;
 mod set;
 mod stager;
 mod state;
@@ -185,12 +186,16 @@ impl BucketPush {
     }
 
     /// Returns for each object whether it is a commit that the bucket has complete and that the
-    /// push need not publish: a client that sends history offers all of it each time.
+    /// push need not publish: a client that sends history offers all of it each time. A client that
+    /// may not pull everything is not told, and sends them.
     fn are_ancestors(&mut self, ids: &[ObjectId]) -> Result<Vec<bool>, Error> {
         let PushState {
-            updates, ancestors, ..
+            updates,
+            ancestors,
+            policy,
+            ..
         } = &mut self.state;
-        if ancestors.depth == 0 {
+        if ancestors.depth == 0 || policy.readable().is_some() {
             return Ok(vec![false; ids.len()]);
         }
         let tips: HashSet<_> = updates.all.iter().map(Update::commit).collect();

@@ -12,6 +12,7 @@ use crate::bucket::layout;
 use crate::bucket::push::ancestors::Ancestors;
 use crate::bucket::push::guards::Guards;
 use crate::bucket::push::history::History;
+use crate::bucket::push::pullable::Pullable;
 use crate::bucket::push::update::Updates;
 use crate::bucket::push::work::Work;
 use crate::bucket::seam::Tag;
@@ -148,6 +149,7 @@ impl PushState {
         let aliases = self.updates.aliases(options);
         let mut unseen = BTreeSet::new();
         let mut read: Option<(Checksum, Option<New>)> = None;
+        let mut pullable = Pullable::default();
         for update in self.updates.accepted_by_commit() {
             let commit = update.commit();
             if read.as_ref().is_none_or(|(last, _)| *last != commit) {
@@ -167,6 +169,12 @@ impl PushState {
                 Some(current) => history.ancestry(new.parent(), current)?,
                 None => Ancestry::Nothing,
             };
+            if let Some(parent) = new.parent().filter(|_| policy.readable().is_some())
+                && !pullable.has(work, policy, history, update, parent)?
+            {
+                update.refuse(policy.refuse_parent(parent));
+                continue;
+            }
             let collection = self.collection.as_deref();
             if update.judge_commit(policy, options, collection, new, ancestry) {
                 let there = self.attached.get(&commit).map(|there| there.0);

@@ -1,0 +1,78 @@
+//! What a client that may not pull everything may build upon.
+//!
+//! Whoever may pull a ref may pull the ancestors of its commit. A commit can name any parent, so
+//! without this rule a client could get at a commit that it may not pull by naming it as a parent.
+
+use std::collections::HashSet;
+
+use artifact_formats::{Checksum, ObjectId};
+
+use crate::bucket::client::Client;
+use crate::bucket::layout;
+use crate::bucket::push::ask::get_all;
+use crate::bucket::push::history::History;
+use crate::bucket::push::update::{Held, Update};
+use crate::bucket::push::work::Work;
+use crate::error::Error;
+use crate::policy::{Ancestry, Policy};
+use crate::update::Value;
+
+/// The commits of the refs that a client may pull, read when they are first needed.
+#[derive(Debug, Default)]
+pub(super) struct Pullable(Option<HashSet<Checksum>>);
+
+impl Pullable {
+    /// Returns whether a new commit of a ref may have this parent: the client has sent it, the
+    /// bucket does not have it, it is in the history of this ref, or another ref that the client
+    /// may pull holds it.
+    pub(super) fn has(
+        &mut self,
+        work: &Work,
+        policy: &Policy,
+        history: &mut History,
+        update: &Update,
+        parent: Checksum,
+    ) -> Result<bool, Error> {
+        let id = ObjectId::commit(parent);
+        let held = update.held.commit();
+        if held == Some(parent) || work.known.lock().holds(&id) {
+            return Ok(true);
+        }
+        let key = layout::object(&id);
+        let there = work.client.get_range(&key, 0, 1);
+        if there.map_err(Error::bucket("reading", &id))?.is_none()
+            || history.ancestry(held, parent)? == Ancestry::Descends
+        {
+            return Ok(true);
+        }
+        Ok(self.heads(&work.client, policy)?.contains(&parent))
+    }
+
+    fn heads(&mut self, client: &Client, policy: &Policy) -> Result<&HashSet<Checksum>, Error> {
+        let heads = match self.0.take() {
+            Some(heads) => heads,
+            None => read(client, policy)?,
+        };
+        Ok(self.0.insert(heads))
+    }
+}
+
+/// Reads the values of all refs that a client may pull.
+fn read(client: &Client, policy: &Policy) -> Result<HashSet<Checksum>, Error> {
+    let mut keys = Vec::new();
+    for entry in client.list_each(layout::HEADS) {
+        let entry = entry.map_err(Error::bucket("listing", &"refs"))?;
+        if layout::head_of(&entry.key).is_some_and(|name| policy.lets_pull(&name)) {
+            keys.push(entry.key);
+        }
+    }
+    let mut heads = HashSet::new();
+    for some in keys.chunks(READ_AT_ONCE) {
+        let found = get_all(client, some)?.into_iter();
+        heads.extend(found.filter_map(|found| Held::of(found.as_ref()).commit()));
+    }
+    Ok(heads)
+}
+
+/// Refs in memory at once.
+const READ_AT_ONCE: usize = 1024;
