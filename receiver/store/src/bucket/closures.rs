@@ -30,6 +30,8 @@
 //! a new list. The list of a commit stays as long as the commit is reached, and so do the lists of
 //! its bases.
 
+mod merged;
+
 use std::fmt;
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
@@ -37,6 +39,8 @@ use bytes::Bytes;
 
 use crate::bucket::sealed::{seal, unseal};
 use crate::local::repository::descent::Levels;
+
+pub(crate) use self::merged::merged;
 
 /// The mark that replaces the list of a commit known to be incomplete. Every list is longer.
 pub(crate) const INCOMPLETE: &[u8] = b"artifact-cache incomplete 1\n";
@@ -169,6 +173,21 @@ impl ClosureList {
         let (digested, rest) = list.split_at_mut(counts_at + 4 * 3);
         rest[..Checksum::LEN].copy_from_slice(Checksum::of(digested).as_bytes());
         seal(list)
+    }
+
+    /// Reads the heading of a commit's list, and the length of the whole list in bytes, from its
+    /// first bytes; `None` if the heading is damaged, or another commit's.
+    pub(crate) fn outline(commit: Checksum, first: &Bytes) -> Option<(Heading, u64)> {
+        let (heading, [files, dirtrees, dirmetas], rest) = split(commit, first)?;
+        let plain = files.checked_add(dirmetas)?.checked_mul(Checksum::LEN)?;
+        let objects = plain.checked_add(dirtrees.checked_mul(DIRTREE_LEN)?)?;
+        let len = (first.len() - rest.len()).checked_add(objects)? + Checksum::LEN;
+        Some((heading, len as u64))
+    }
+
+    /// Returns the bytes that the objects of this list take.
+    pub(crate) fn bytes_len(&self) -> u64 {
+        (self.files.len() + self.dirtrees.len() + self.dirmetas.len()) as u64
     }
 
     /// Returns the commit of this list.
@@ -332,7 +351,9 @@ mod tests {
             heading.parents.truncate(PARENTS_MAX);
             prop_assert_eq!(list.heading(), &heading);
             let first = content.slice(..content.len().min(Heading::LEN_MAX as usize));
-            prop_assert_eq!(Heading::decode(name(commit), &first), Some(heading));
+            prop_assert_eq!(Heading::decode(name(commit), &first), Some(heading.clone()));
+            let outline = ClosureList::outline(name(commit), &first);
+            prop_assert_eq!(outline, Some((heading, content.len() as u64)));
             prop_assert_eq!(list.len(), objects.len());
             prop_assert_eq!(list.objects().collect::<BTreeMap<_, _>>(), objects.clone());
             for kind in [ObjectKind::File, ObjectKind::Dirtree, ObjectKind::Dirmeta] {

@@ -1,7 +1,8 @@
 //! The beginning of a push: looks up and judges its updates, and collects commits to rely on.
 //!
-//! It sends its requests in three rounds: for refs, signatures and neighbours; for the lease and
-//! guards; and, under the lease, for the refs of all commits that the push may rely on.
+//! It sends its requests in five rounds: for refs, signatures and neighbours; for the lease and
+//! guards; under the lease, for the refs of all commits that the push may rely on; and for the
+//! beginnings of their closure lists, and of the lists that complete those.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -18,8 +19,10 @@ use crate::bucket::journal::Earlier;
 use crate::bucket::layout::{self, SessionId};
 use crate::bucket::lease::PUSH_MAX;
 use crate::bucket::push::ask::{ask_all, found_at, get, listed};
-use crate::bucket::push::bases::Bases;
+use crate::bucket::push::bases::{Bases, LISTS_LEN_MAX};
+use crate::bucket::push::history::History;
 use crate::bucket::push::join::{join, refuse_conflicts};
+use crate::bucket::push::secure::secure;
 use crate::bucket::push::state::PushState;
 use crate::bucket::push::survey;
 use crate::bucket::push::update::{Held, Update};
@@ -87,7 +90,7 @@ fn prepare(
         true => Candidates::default(),
         false => candidates(state, announcement, first),
     };
-    collect_bases(work, candidates)
+    collect_bases(work, candidates, &mut state.history)
 }
 
 /// The answers of the first round.
@@ -249,15 +252,15 @@ struct Candidates {
     others: Vec<Key>,
 }
 
-fn candidates(state: &PushState, announcement: &Announcement, first: &First) -> Candidates {
-    let proposed = announcement.bases.iter().take(MAX_BASES);
-    let proposed = proposed.filter_map(|base| Some((layout::head(&base.name)?, Some(base.commit))));
 /// Chooses among the refs that the client may pull: it must not learn that others hold a commit, or
 /// build upon one that it cannot get.
-    let held = |update: &&Update| update.held.commit().is_some() && lets_pull(&update.wanted.name);
+fn candidates(state: &PushState, announcement: &Announcement, first: &First) -> Candidates {
     let lets_pull = |name: &RefName| state.policy.lets_pull(name);
-    let replaced = state.updates.all.iter().filter(held).take(MAX_BASES);
+    let proposed = announcement.bases.iter().take(MAX_BASES);
     let proposed = proposed.filter(|base| lets_pull(&base.name));
+    let proposed = proposed.filter_map(|base| Some((layout::head(&base.name)?, Some(base.commit))));
+    let held = |update: &&Update| update.held.commit().is_some() && lets_pull(&update.wanted.name);
+    let replaced = state.updates.all.iter().filter(held).take(MAX_BASES);
     let replaced = replaced.filter_map(|update| Some((update.place.clone()?, None)));
     // A client that may not push to a directory must not learn the values of its refs.
     let dirs: BTreeSet<_> = (state.updates)
@@ -275,8 +278,8 @@ fn candidates(state: &PushState, announcement: &Announcement, first: &First) -> 
 }
 
 /// Reads the values of refs under the lease, which from now on keeps the objects below these
-/// commits from collection.
-fn collect_bases(work: &Work, candidates: Candidates) -> Result<(), Error> {
+/// commits from collection, and the beginnings of their closure lists.
+fn collect_bases(work: &Work, candidates: Candidates, history: &mut History) -> Result<(), Error> {
     let Candidates { named, others } = candidates;
     let keys = named.iter().map(|(key, _)| key).chain(&others);
     let mut requests: Vec<_> = keys.map(get).collect();
@@ -311,8 +314,9 @@ fn collect_bases(work: &Work, candidates: Candidates) -> Result<(), Error> {
         }
         writer.membership.drive(|_| false)?;
     }
+    bases.outline(&work.client, LISTS_LEN_MAX)?;
     *work.bases.lock() = bases;
-    Ok(())
+    secure(work, history)
 }
 
 fn too_long() -> String {

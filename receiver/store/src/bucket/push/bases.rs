@@ -1,19 +1,21 @@
 //! The commits that the bucket has complete, and the objects on their closure lists.
 //!
 //! A commit is complete if a ref holds it and its closure list is good; a missing list is made
-//! again from the objects (`survey.rs`). The push reads all lists at once, when the client first
-//! asks for an object. By then the client has said which commits it relies on.
+//! again from the objects (`survey.rs`). The push reads the beginnings of all lists before it calls
+//! commits complete, and leaves out commits whose lists have no room in memory. It reads the long
+//! lists when the client first asks for an object. By then the client has said which commits it
+//! relies on.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::{iter, mem};
 
 use artifact_formats::{Checksum, ObjectId};
 
 use crate::bucket::client::Client;
-use crate::bucket::closures::{BASES_MAX, ClosureList, INCOMPLETE};
-use crate::bucket::layout;
-use crate::bucket::push::ask::get_all;
+use crate::bucket::closures::{BASES_MAX, ClosureList};
 use crate::bucket::push::closure::Beneath;
+use crate::bucket::push::outline::{Outline, lists, outlines};
 use crate::bucket::push::survey;
 use crate::error::Error;
 use crate::local::repository::descent::Levels;
@@ -41,7 +43,10 @@ struct Base {
 
 #[derive(Debug)]
 enum Lists {
-    NotRead,
+    /// The list must be made again.
+    Missing,
+    /// Some are long. The commits of the own list and of those that complete it.
+    Long(Vec<Checksum>),
     /// The commit's own list, and those of its bases.
     Read(Vec<Arc<ClosureList>>),
     /// The commit proved incomplete.
@@ -65,9 +70,60 @@ impl Bases {
             None => self.list.push(Base {
                 commit,
                 suggested,
-                lists: Lists::NotRead,
+                lists: Lists::Missing,
             }),
         }
+    }
+
+    /// Reads the beginnings of all lists, and with them all short lists. Leaves out commits that are
+    /// incomplete, those whose lists have no room, and all but one of those without a list.
+    /// Together, lists take `room` bytes, or what the first commit needs.
+    pub(crate) fn outline(&mut self, client: &Client, room: u64) -> Result<(), Error> {
+        let own = self.commits();
+        let mut known: BTreeMap<_, _> = own.iter().copied().zip(outlines(client, &own)?).collect();
+        let completing = known
+            .values()
+            .flat_map(|outline| outline.bases().iter().copied());
+        let completing: BTreeSet<_> = completing
+            .filter(|base| !known.contains_key(base))
+            .collect();
+        let completing: Vec<_> = completing.into_iter().collect();
+        known.extend(
+            completing
+                .iter()
+                .copied()
+                .zip(outlines(client, &completing)?),
+        );
+        let (mut counted, mut taken, mut is_made_again) = (HashSet::<Checksum>::new(), 0, false);
+        self.list.retain_mut(|base| {
+            let own = &known[&base.commit];
+            let needed = iter::once(&base.commit).chain(own.bases()).copied();
+            let needed: Vec<_> = needed.collect();
+            if matches!(own, Outline::Incomplete) {
+                return false;
+            }
+            // If a list that completes this one is lost, only the objects themselves tell.
+            if !needed.iter().all(|commit| known[commit].is_list()) {
+                return !mem::replace(&mut is_made_again, true);
+            }
+            let new: Vec<_> = needed
+                .iter()
+                .filter(|commit| !counted.contains(commit))
+                .collect();
+            let len: u64 = new.iter().map(|commit| known[*commit].len()).sum();
+            if taken > 0 && taken + len > room {
+                return false;
+            }
+            taken += len;
+            counted.extend(new.into_iter().copied());
+            let short: Option<Vec<_>> = needed.iter().map(|commit| known[commit].whole()).collect();
+            base.lists = match short {
+                Some(lists) => Lists::Read(lists),
+                None => Lists::Long(needed),
+            };
+            true
+        });
+        Ok(())
     }
 
     /// Returns the commits, in order of addition.
@@ -90,7 +146,7 @@ impl Bases {
     /// Notes objects that are missing, and loses the bases that name them.
     pub(crate) fn lack(&mut self, ids: &[ObjectId]) {
         self.unsent.extend(ids);
-        let unsent = std::mem::take(&mut self.unsent);
+        let unsent = mem::take(&mut self.unsent);
         self.lose(|id| unsent.contains(id), unsent.iter());
         self.unsent = unsent;
     }
@@ -135,48 +191,50 @@ impl Bases {
                 }
                 None => true,
             };
-            if counts && matches!(base.lists, Lists::NotRead) {
+            if counts && matches!(base.lists, Lists::Missing | Lists::Long(_)) {
                 wanted.push(at);
             }
         }
         if wanted.is_empty() {
             return Ok(false);
         }
-        let commits: Vec<_> = wanted.iter().map(|at| self.list[*at].commit).collect();
-        let own = read_lists(client, &commits)?;
-        let mut own_lists = Vec::with_capacity(own.len());
-        for (commit, list) in commits.iter().zip(own) {
-            own_lists.push(match list {
-                Stored::List(list) => Some(list),
-                Stored::Incomplete => None,
-                Stored::Nothing => survey::list(client, *commit, has_lease)?.map(Arc::new),
-            });
-        }
-        let chain = own_lists.iter().flatten();
-        let chain = chain.flat_map(|list| list.heading().bases.iter().copied());
-        let known: HashSet<_> = own_lists
-            .iter()
-            .flatten()
-            .map(|list| list.commit())
-            .collect();
-        let chain: BTreeSet<_> = chain.filter(|commit| !known.contains(commit)).collect();
-        let chain: Vec<_> = chain.into_iter().collect();
-        let mut all: Vec<Arc<ClosureList>> = own_lists.iter().flatten().cloned().collect();
-        for stored in read_lists(client, &chain)? {
-            match stored {
-                Stored::List(list) => all.push(list),
-                Stored::Incomplete | Stored::Nothing => {}
-            }
-        }
-        for (at, own) in wanted.into_iter().zip(own_lists) {
-            self.list[at].lists = match own {
-                Some(own) => joined(client, own, &all, has_lease)?,
-                None => Lists::Lost,
+        let read = self.read_long(client, &wanted)?;
+        for at in wanted {
+            let Base { commit, lists, .. } = &mut self.list[at];
+            let all = match &*lists {
+                Lists::Long(needed) => needed
+                    .iter()
+                    .map(|commit| read.get(commit).cloned())
+                    .collect(),
+                Lists::Missing | Lists::Read(_) | Lists::Lost => None,
+            };
+            *lists = match all.filter(|all: &Vec<_>| is_complete(all)) {
+                Some(all) => Lists::Read(all),
+                None => survey::list(client, *commit, has_lease)?
+                    .map_or(Lists::Lost, |list| Lists::Read(vec![Arc::new(list)])),
             };
         }
         let unsent: Vec<_> = self.unsent.iter().copied().collect();
         self.lose_naming(&unsent);
         Ok(true)
+    }
+
+    /// Reads the lists of those of these bases that have long ones, each list once.
+    fn read_long(
+        &self,
+        client: &Client,
+        wanted: &[usize],
+    ) -> Result<BTreeMap<Checksum, Arc<ClosureList>>, Error> {
+        let needed = wanted.iter().flat_map(|at| match &self.list[*at].lists {
+            Lists::Long(needed) => needed.as_slice(),
+            Lists::Missing | Lists::Read(_) | Lists::Lost => &[],
+        });
+        let needed: BTreeSet<_> = needed.copied().collect();
+        let needed: Vec<_> = needed.into_iter().collect();
+        let read = lists(client, &needed)?.into_iter().zip(needed);
+        Ok(read
+            .filter_map(|(list, commit)| Some((commit, list?)))
+            .collect())
     }
 
     /// Returns whether a list that counts names an object.
@@ -185,7 +243,7 @@ impl Bases {
         counting
             .filter_map(|base| match &base.lists {
                 Lists::Read(lists) => Some(lists),
-                Lists::NotRead | Lists::Lost => None,
+                Lists::Missing | Lists::Long(_) | Lists::Lost => None,
             })
             .flatten()
             .any(|list| list.levels(id).is_some())
@@ -215,7 +273,7 @@ impl Bases {
     pub(crate) fn lists(&self) -> impl Iterator<Item = &Arc<ClosureList>> {
         self.list.iter().flat_map(|base| match &base.lists {
             Lists::Read(lists) => lists.as_slice(),
-            Lists::NotRead | Lists::Lost => &[],
+            Lists::Missing | Lists::Long(_) | Lists::Lost => &[],
         })
     }
 }
@@ -242,54 +300,18 @@ impl Beneath for Bases {
     }
 }
 
-/// Combines a list with those that complete it.
-fn joined(
-    client: &Client,
-    own: Arc<ClosureList>,
-    all: &[Arc<ClosureList>],
-    has_lease: bool,
-) -> Result<Lists, Error> {
-    let mut lists = vec![Arc::clone(&own)];
-    for base in &own.heading().bases {
-        match all.iter().find(|list| list.commit() == *base) {
-            Some(list) => lists.push(Arc::clone(list)),
-            // A list that completes this one is lost, so only the objects themselves tell.
-            None => {
-                let surveyed = survey::list(client, own.commit(), has_lease)?;
-                return Ok(surveyed.map_or(Lists::Lost, |list| Lists::Read(vec![Arc::new(list)])));
-            }
-        }
-    }
-    Ok(Lists::Read(lists))
+/// Returns whether a list, the first one, comes with all that complete it: somebody may have
+/// replaced it since its beginning was read.
+fn is_complete(lists: &[Arc<ClosureList>]) -> bool {
+    let has = |base: &Checksum| lists.iter().any(|list| list.commit() == *base);
+    lists
+        .first()
+        .is_some_and(|own| own.heading().bases.iter().all(has))
 }
 
-/// The content of the bucket in the place of a commit's list.
-enum Stored {
-    List(Arc<ClosureList>),
-    /// The mark of an incomplete commit.
-    Incomplete,
-    /// No list, or a damaged one.
-    Nothing,
-}
-
-/// Reads lists, many at once, in order.
-fn read_lists(client: &Client, commits: &[Checksum]) -> Result<Vec<Stored>, Error> {
-    let keys: Vec<_> = commits
-        .iter()
-        .map(|commit| layout::closure(*commit))
-        .collect();
-    let found = get_all(client, &keys)?;
-    let lists = found.into_iter().zip(commits).map(|(found, commit)| {
-        let content = found.map(|found| found.content).unwrap_or_default();
-        if content == INCOMPLETE {
-            return Stored::Incomplete;
-        }
-        let list = ClosureList::decode(*commit, &content);
-        list.map_or(Stored::Nothing, |list| Stored::List(Arc::new(list)))
-    });
-    Ok(lists.collect())
-}
-
+/// The most bytes of lists in memory, unless the lists of a single commit have more: 33 for each
+/// object that the client need not send.
+pub(crate) const LISTS_LEN_MAX: u64 = 16 * 1024 * 1024;
 /// The most suggested commits whose lists are read before the client has said which it relies on.
 const SUGGESTIONS_READ: usize = 2;
 const _: () = assert!(SUGGESTIONS_READ <= BASES_MAX);

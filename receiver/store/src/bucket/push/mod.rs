@@ -14,8 +14,10 @@ mod history;
 mod join;
 mod keeper;
 mod known;
+mod outline;
 mod publish;
 mod pullable;
+mod secure;
 mod set;
 mod stager;
 mod state;
@@ -40,6 +42,7 @@ use crate::bucket::layout;
 use crate::bucket::pending::Pending;
 use crate::bucket::push::closure::Beneath;
 use crate::bucket::push::keeper::Keeper;
+use crate::bucket::push::secure::secure;
 use crate::bucket::push::state::PushState;
 use crate::bucket::push::update::Update;
 use crate::bucket::push::work::Work;
@@ -125,41 +128,15 @@ impl BucketPush {
         Ok(())
     }
 
-    /// Reads the lists of the bases when they are first needed, and spares the objects on them that
-    /// are condemned.
+    /// Reads the long lists of the bases when they are first needed.
     fn read_lists(&mut self) -> Result<(), Error> {
         let work = &self.work;
-        if !work
-            .bases
-            .lock()
-            .read(&work.client, work.writer.is_some())?
-        {
-            return Ok(());
+        let has_lease = work.writer.is_some();
+        let has_read = work.bases.lock().read(&work.client, has_lease)?;
+        match has_read {
+            true => secure(work, &mut self.state.history),
+            false => Ok(()),
         }
-        let lists: Vec<_> = work.bases.lock().lists().cloned().collect();
-        for list in &lists {
-            self.state
-                .history
-                .learn_heading(list.commit(), list.heading());
-        }
-        let Some(writer) = &work.writer else {
-            return Ok(());
-        };
-        let membership = &writer.membership;
-        let named = || {
-            lists.iter().flat_map(|list| {
-                // The commit, too: its list is deleted together with it (R5).
-                let commit = std::iter::once(ObjectId::commit(list.commit()));
-                commit.chain(list.objects().map(|(id, _)| id))
-            })
-        };
-        let (spare, _) = membership.doubtful(named());
-        if !spare.is_empty() {
-            membership.spare(spare, |id| work.relies_on(id))?;
-        }
-        let (late, gone) = membership.doubtful(named());
-        work.bases.lock().lose_naming(&[late, gone].concat());
-        Ok(())
     }
 
     /// Returns whether the client need not send an object that it offers.

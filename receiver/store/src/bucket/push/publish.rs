@@ -12,12 +12,12 @@
 //! process that dies anywhere in between leaves refs with their old or new values, and every commit
 //! with everything that it reaches. Nothing is locked (INV-7).
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use artifact_formats::{Checksum, ObjectId};
 use artifact_protocol::session::Published;
 
-use crate::bucket::closures::{BASES_MAX, ClosureList, Heading, PARENTS_MAX};
+use crate::bucket::closures::{BASES_MAX, ClosureList, Heading, PARENTS_MAX, merged};
 use crate::bucket::layout;
 use crate::bucket::pending::Pending;
 use crate::bucket::push::ask::{ask_all, found_at, get};
@@ -237,11 +237,11 @@ fn list(work: &Work, commit: Checksum, parents: Vec<Checksum>) -> bytes::Bytes {
     }
     // Merges the lists, so that nobody has to read a longer chain.
     heading.bases.clear();
-    let mut all: BTreeMap<_, _> = own.collect();
+    let mut lists: Vec<Box<dyn Iterator<Item = _>>> = vec![Box::new(own)];
     for list in used {
-        all.extend(list.objects());
+        lists.push(Box::new(list.objects()));
     }
-    ClosureList::encode(commit, &heading, all.into_iter())
+    ClosureList::encode(commit, &heading, merged(lists))
 }
 
 /// Notes the refs that the push is about to set. Another push names them in the summary if this one

@@ -1,5 +1,6 @@
 //! Pushes into a bucket in memory.
 
+mod bases;
 mod chaos;
 mod crowd;
 mod faults;

@@ -1,0 +1,34 @@
+//! Makes sure that a push may rely on what the lists of its bases name, after it has read lists.
+
+use artifact_formats::ObjectId;
+
+use crate::bucket::push::history::History;
+use crate::bucket::push::work::Work;
+use crate::error::Error;
+
+/// Learns the histories that the lists of the bases name. Under a lease, spares the objects on the
+/// lists that are condemned, and loses the bases of objects that are too late for that.
+pub(super) fn secure(work: &Work, history: &mut History) -> Result<(), Error> {
+    let lists: Vec<_> = work.bases.lock().lists().cloned().collect();
+    for list in &lists {
+        history.learn_heading(list.commit(), list.heading());
+    }
+    let Some(writer) = &work.writer else {
+        return Ok(());
+    };
+    let membership = &writer.membership;
+    let named = || {
+        lists.iter().flat_map(|list| {
+            // The commit, too: its list is deleted together with it (R5).
+            let commit = std::iter::once(ObjectId::commit(list.commit()));
+            commit.chain(list.objects().map(|(id, _)| id))
+        })
+    };
+    let (spare, _) = membership.doubtful(named());
+    if !spare.is_empty() {
+        membership.spare(spare, |id| work.relies_on(id))?;
+    }
+    let (late, gone) = membership.doubtful(named());
+    work.bases.lock().lose_naming(&[late, gone].concat());
+    Ok(())
+}
