@@ -68,41 +68,61 @@ impl Store for BucketStore {
     type Push = BucketPush;
 
     fn refs(&self, query: &RefQuery) -> Result<(Vec<(RefName, Checksum)>, bool), Error> {
-        let names: Vec<RefName> = match query {
-            RefQuery::Named(names) => names.clone(),
-            RefQuery::All { .. } => {
-                let entries = self.client.list_all(layout::HEADS);
-                let entries = entries.map_err(Error::bucket("listing", &"refs"))?;
-                let names = entries
-                    .iter()
-                    .filter_map(|entry| layout::head_of(&entry.key));
-                names.collect()
-            }
-        };
-        let (mut found, mut len) = (Vec::new(), 0);
-        for some in names.chunks(READ_AT_ONCE) {
-            let named = some
-                .iter()
-                .filter_map(|name| Some((name, layout::head(name)?)));
-            let (names, keys): (Vec<_>, Vec<_>) = named.unzip();
-            for (name, value) in names.into_iter().zip(get_all(&self.client, &keys)?) {
-                let Some(commit) = Held::of(value.as_ref()).commit() else {
-                    continue;
-                };
-                len += name.as_str().len() + Checksum::LEN * 2;
-                if let RefQuery::All { len_max } = query
-                    && len > *len_max
-                {
-                    return Ok((found, false));
+        match query {
+            RefQuery::Named(names) => {
+                let mut found = Vec::new();
+                for names in names.chunks(READ_AT_ONCE) {
+                    found.extend(self.values(names)?);
                 }
-                found.push((name.clone(), commit));
+                Ok((found, true))
             }
+            RefQuery::All { len_max } => self.all(*len_max),
         }
-        Ok((found, true))
     }
 
     fn begin(&self, announcement: &Announcement) -> Result<(Opened, BucketPush), Error> {
         BucketPush::begin(&self.client, &self.config, &self.repo, announcement)
+    }
+}
+
+impl BucketStore {
+    /// Reads all refs, up to a total length, and returns whether these are all. It stops to list
+    /// refs once it has enough.
+    fn all(&self, len_max: usize) -> Result<(Vec<(RefName, Checksum)>, bool), Error> {
+        let mut entries = self.client.list_each(layout::HEADS);
+        let (mut found, mut len) = (Vec::new(), 0);
+        loop {
+            let mut names = Vec::new();
+            for entry in entries.by_ref().take(READ_AT_ONCE) {
+                let entry = entry.map_err(Error::bucket("listing", &"refs"))?;
+                names.push(entry.key);
+            }
+            if names.is_empty() {
+                return Ok((found, true));
+            }
+            let names: Vec<_> = names.iter().filter_map(layout::head_of).collect();
+            for (name, commit) in self.values(&names)? {
+                len += name.as_str().len() + Checksum::LEN * 2;
+                if len > len_max {
+                    return Ok((found, false));
+                }
+                found.push((name, commit));
+            }
+        }
+    }
+
+    /// Reads the values of refs, all at once; leaves out refs without any.
+    fn values(&self, names: &[RefName]) -> Result<Vec<(RefName, Checksum)>, Error> {
+        let named = names
+            .iter()
+            .filter_map(|name| Some((name, layout::head(name)?)));
+        let (names, keys): (Vec<_>, Vec<_>) = named.unzip();
+        let values = names.into_iter().zip(get_all(&self.client, &keys)?);
+        let values = values.filter_map(|(name, found)| {
+            let commit = Held::of(found.as_ref()).commit()?;
+            Some((name.clone(), commit))
+        });
+        Ok(values.collect())
     }
 }
 

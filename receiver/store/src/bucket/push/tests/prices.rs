@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use artifact_formats::ObjectId;
+use artifact_formats::{Checksum, ObjectId};
 use artifact_protocol::frame::Verdict;
-use artifact_protocol::session::Published;
+use artifact_protocol::session::{Published, RefQuery};
 use parking_lot::Mutex;
 
 use super::world::*;
 use crate::bucket::faulty::Faulty;
+use crate::bucket::layout;
 use crate::bucket::memory::Memory;
 use crate::bucket::seam::{Bucket, Request, Then};
 use crate::seam::{Push, Store};
@@ -182,6 +183,27 @@ fn a_long_history_costs_one_request_for_each_commit_and_few_rounds() {
     assert!((done.opened.refs.iter()).all(|state| state.verdict == Verdict::UpToDate));
     let gets = way.counts().gets;
     assert!(gets < HISTORY + 50, "{gets} reads");
+}
+
+#[test]
+fn a_list_of_refs_that_is_cut_short_lists_no_further() {
+    let memory = empty();
+    for at in 0..5_000 {
+        let name = format!("os/{at:05}").parse().unwrap();
+        let value = format!("{}\n", Checksum::of(b"a commit"));
+        memory.damage(&layout::head(&name).unwrap(), Some(value.into()));
+    }
+    let way = Faulty::new(Arc::new(memory));
+    let store = store_of(way.clone(), "mia");
+    let (refs, is_all) = store.refs(&RefQuery::All { len_max: 7_200 }).unwrap();
+    assert_eq!((refs.len(), is_all), (100, false));
+    assert!(way.counts().lists <= 2, "{:?}", way.counts());
+    let (refs, is_all) = store
+        .refs(&RefQuery::All {
+            len_max: usize::MAX,
+        })
+        .unwrap();
+    assert_eq!((refs.len(), is_all), (5_000, true));
 }
 
 const HISTORY: u64 = 200;
