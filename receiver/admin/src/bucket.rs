@@ -2,7 +2,12 @@
 
 use std::path::Path;
 
-use artifact_store::bucket::Client;
+use artifact_formats::{Checksum, RefName, counted};
+use artifact_store::bucket::{Client, upkeep};
+use artifact_store::{Error, Removal, SummaryConfig};
+use serde_json::json;
+
+use crate::tell;
 
 /// Returns whether a repository is meant to be one in object storage.
 pub(crate) fn is_meant_by(repo: &Path) -> bool {
@@ -22,6 +27,26 @@ pub(crate) fn open(repo: &Path, config: Option<&Path>) -> anyhow::Result<Client>
 #[cfg(not(feature = "bucket"))]
 pub(crate) fn open(_: &Path, _: Option<&Path>) -> anyhow::Result<Client> {
     anyhow::bail!(LACKS)
+}
+
+/// Removes refs from a bucket and from its summary, and waits until nothing can bring them back.
+pub(crate) fn remove_refs(
+    client: &Client,
+    summary: &SummaryConfig,
+    wanted: &[(RefName, Option<Checksum>)],
+    is_json: bool,
+) -> Result<Vec<Removal>, Error> {
+    let mut removals = upkeep::remove_refs(client, wanted)?;
+    upkeep::rebuild_summary(client, summary)?;
+    let waits = |sessions: &[String]| {
+        let running = counted(sessions.len() as u64, "running push");
+        let text = format!("waiting for {running}, some minutes at most");
+        tell(is_json, "waiting", &json!({"sessions": sessions}), &text);
+    };
+    if upkeep::settle_removals(client, wanted, &mut removals, &waits)? {
+        upkeep::rebuild_summary(client, summary)?;
+    }
+    Ok(removals)
 }
 
 /// Returns where a bucket is, and how to reach it.

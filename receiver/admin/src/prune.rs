@@ -90,7 +90,7 @@ fn remove(old: &[&StoredRef], args: &Prune, place: &Place<'_>) -> anyhow::Result
             Removal::Removed(_) | Removal::RemovedOther => {
                 tell_of(args, "removed", name, &format!("removed {name}"));
             }
-            Removal::Kept => {
+            Removal::Kept | Removal::SetAgain => {
                 tell_kept(args, name, &format!("kept {name}: it was pushed meanwhile"));
             }
             Removal::LedTo(alias) => tell_kept(args, name, &kept_for(name, &alias)),

@@ -75,9 +75,7 @@ pub(crate) fn run(args: &Remove) -> anyhow::Result<u8> {
         if let Some(code) = hold(args, &upkeep::list_refs(&client)?)? {
             return Ok(code);
         }
-        let removals = upkeep::remove_refs(&client, &wanted)?;
-        upkeep::rebuild_summary(&client, &summary)?;
-        removals
+        bucket::remove_refs(&client, &summary, &wanted, args.json)?
     } else {
         crate::become_owner_of(&args.repo)?;
         if let Some(code) = hold(args, &artifact_store::list_refs(&args.repo)?)? {
@@ -105,6 +103,9 @@ pub(crate) fn run(args: &Remove) -> anyhow::Result<u8> {
             )),
             Removal::NotThere => left.push(format!("there is no ref {name}")),
             Removal::Kept => left.push(format!("{name} was kept: it is not a ref")),
+            Removal::SetAgain => left.push(format!(
+                "a push that ran at the same time has set {name} again: remove it once more"
+            )),
         }
     }
     if removed > 0 && !args.json {

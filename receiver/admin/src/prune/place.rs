@@ -46,11 +46,9 @@ impl<'a> Place<'a> {
             Self::Repository(args, summary) => {
                 artifact_store::remove_refs(&args.repo, summary.clone(), wanted)?
             }
-            Self::Bucket(_, summary, client) => {
-                let removals = upkeep::remove_refs(client, wanted)?;
-                // What the summary names stays.
-                upkeep::rebuild_summary(client, summary)?;
-                removals
+            // What the summary names stays, so it is made again before the collection.
+            Self::Bucket(args, summary, client) => {
+                bucket::remove_refs(client, summary, wanted, args.json)?
             }
         })
     }

@@ -9,5 +9,5 @@ mod resummarize;
 
 pub use self::fsck::{fsck, repair};
 pub use self::look::{BucketStatus, init, list_refs, status};
-pub use self::remove::remove_refs;
+pub use self::remove::{remove_refs, settle_removals};
 pub use self::resummarize::rebuild_summary;

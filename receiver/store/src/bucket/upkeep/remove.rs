@@ -1,8 +1,12 @@
 //! Removes refs from a bucket while pushes run.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use artifact_formats::{Checksum, RefName};
 
 use crate::bucket::client::Client;
+use crate::bucket::collect::{LEASE_LIFE, REQUEST_LIFE};
 use crate::bucket::layout;
 use crate::bucket::seam::Key;
 use crate::error::Error;
@@ -17,7 +21,7 @@ use crate::local::upkeep::remove::Removal;
 ///
 /// Servers have no reliable conditional removal: if a push sets one of these refs between the read
 /// and the removal, that ref is lost. In the same way, a push that creates a ref at that moment may
-/// leave it without a guard.
+/// leave it without a guard. A removal is certain only after [`settle_removals`].
 pub fn remove_refs(
     client: &Client,
     wanted: &[(RefName, Option<Checksum>)],
@@ -42,11 +46,71 @@ pub fn remove_refs(
             Removal::Removed(_) | Removal::RemovedOther => free(client, name, Some(key))?,
             // An interrupted removal or push may have left the guard.
             Removal::NotThere => free(client, name, None)?,
-            Removal::Kept | Removal::LedTo(_) => {}
+            Removal::Kept | Removal::LedTo(_) | Removal::SetAgain => {}
         }
         removals.push(removal);
     }
     Ok(removals)
+}
+
+/// Waits until no put from before the removals can take effect any more, and marks the refs that
+/// exist again. Returns whether any does; then the summary must be made again.
+///
+/// A push creates a ref on the condition that there is none, so a put that arrives late, for
+/// example because its answer was lost, sets a ref that was removed in the meantime. A session with
+/// such a put has a lease (R8, R9). Calls `waits` with the names of these sessions, if any.
+pub fn settle_removals(
+    client: &Client,
+    wanted: &[(RefName, Option<Checksum>)],
+    removals: &mut [Removal],
+    waits: &dyn Fn(&[String]),
+) -> Result<bool, Error> {
+    let is_gone = |removal: &Removal| match removal {
+        Removal::Removed(_) | Removal::RemovedOther => true,
+        Removal::NotThere | Removal::LedTo(_) | Removal::Kept | Removal::SetAgain => false,
+    };
+    if !removals.iter().any(is_gone) {
+        return Ok(false);
+    }
+    let clock = client.clock();
+    let end = clock.now() + REQUEST_LIFE;
+    let mut before = living_sessions(client)?;
+    if !before.is_empty() {
+        let name = |key: &Key| key.as_str().replace(layout::SESSIONS, "");
+        waits(&before.iter().map(name).collect::<Vec<_>>());
+    }
+    while !before.is_empty() && clock.now() < end {
+        clock.sleep(PAUSE);
+        let living = living_sessions(client)?;
+        before.retain(|key| living.contains(key));
+    }
+    let mut any = false;
+    for ((name, _), removal) in wanted.iter().zip(removals) {
+        if is_gone(removal)
+            && let Some(key) = layout::head(name)
+            && client
+                .get(&key)
+                .map_err(Error::bucket("reading", name))?
+                .is_some()
+        {
+            *removal = Removal::SetAgain;
+            any = true;
+        }
+    }
+    Ok(any)
+}
+
+/// Lists the leases that have not expired. The lease of a dead session stays much longer.
+fn living_sessions(client: &Client) -> Result<BTreeSet<Key>, Error> {
+    let oldest = client.clock().wall().saturating_sub(LEASE_LIFE.as_secs());
+    let mut living = BTreeSet::new();
+    for entry in client.list_each(layout::SESSIONS) {
+        let entry = entry.map_err(Error::bucket("listing", &"sessions"))?;
+        if entry.modified >= oldest {
+            living.insert(entry.key);
+        }
+    }
+    Ok(living)
 }
 
 /// Removes a ref, if it exists, and then the guards that only this ref needed.
@@ -67,3 +131,6 @@ fn free(client: &Client, name: &RefName, head: Option<Key>) -> Result<(), Error>
     }
     client.delete(&keys).map_err(failed())
 }
+
+/// The pause between two looks at the sessions that run.
+const PAUSE: Duration = Duration::from_secs(2);

@@ -47,6 +47,8 @@ pub enum Removal {
     LedTo(String),
     /// It holds another commit than expected, or is no ref, and stays.
     Kept,
+    /// It was removed, and a push that ran at the same time has set it again.
+    SetAgain,
 }
 
 /// Lists the refs that a push can set, or could in an earlier version, by name. Aliases are

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use artifact_formats::{Checksum, ObjectKind};
@@ -9,14 +10,17 @@ use artifact_protocol::frame::{RefOutcome, SummaryDone, Verdict};
 use bytes::Bytes;
 
 use super::world::*;
+use crate::bucket::client::Client;
 use crate::bucket::clock::{Clock, ManualClock};
-use crate::bucket::collect::{Gc, Lease, Nonce, Phase, condemned_key};
+use crate::bucket::collect::{Gc, LEASE_LIFE, Lease, Nonce, Phase, REQUEST_LIFE, condemned_key};
 use crate::bucket::faulty::{Fate, Faulty};
 use crate::bucket::layout;
 use crate::bucket::memory::Memory;
 use crate::bucket::seam::Request;
+use crate::bucket::upkeep;
 use crate::error::Error;
 use crate::local::StoreConfig;
+use crate::local::upkeep::remove::Removal;
 
 /// A bucket, a push into it, and how that push begins.
 struct Scenario {
@@ -261,6 +265,71 @@ fn a_put_that_arrives_late_never_undoes_a_later_push() {
     set(&memory, &all, "os/a", old);
     way.release_all();
     assert_eq!(refs(&memory)["os/a"], old);
+}
+
+/// A clock whose sleepers wake up when everything that was late has arrived.
+#[derive(Debug)]
+struct Arriving {
+    way: Faulty,
+    clock: ManualClock,
+}
+
+impl Clock for Arriving {
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    fn wall(&self) -> u64 {
+        self.clock.wall()
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.way.release_all();
+        self.clock.sleep(time);
+    }
+}
+
+#[test]
+fn a_removal_counts_only_when_no_late_put_can_bring_the_ref_back() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let commit = all.commit(None, &[("a", "1")]);
+    let way = Faulty::new(Arc::new(memory.clone()));
+    let mut is_first = true;
+    way.choose(move |_, request| {
+        let is_ref = matches!(request, Request::Put { key, .. } if layout::head_of(key).is_some());
+        (is_ref && std::mem::take(&mut is_first)).then_some(Fate::Late)
+    });
+    let plan = Plan::one("os/a", commit);
+    let done = push(&store_of(way.clone(), "mia"), &all, &plan).unwrap();
+    assert_eq!(done.outcomes, [RefOutcome::Updated]);
+    let clock = ManualClock::default();
+    let arriving = Arriving {
+        way,
+        clock: clock.clone(),
+    };
+    let client = Client::new(Arc::new(memory.clone()), Arc::new(arriving));
+    let wanted = [("os/a".parse().unwrap(), None)];
+    let waited = AtomicUsize::new(0);
+    let remove = || {
+        let mut removals = upkeep::remove_refs(&client, &wanted).unwrap();
+        let waits = |sessions: &[String]| _ = waited.fetch_add(sessions.len(), Ordering::Relaxed);
+        let any = upkeep::settle_removals(&client, &wanted, &mut removals, &waits).unwrap();
+        (removals.remove(0), any)
+    };
+    assert_eq!(remove(), (Removal::SetAgain, true));
+    assert_eq!(refs(&memory)["os/a"], commit);
+    assert_eq!(waited.load(Ordering::Relaxed), 1);
+    assert_eq!(remove(), (Removal::Removed(commit), false));
+    assert_eq!(refs(&memory), BTreeMap::new());
+    // It waits for no lease that has expired, and never for long.
+    let then = clock.now();
+    assert!(then < REQUEST_LIFE * 3, "{then:?}");
+    clock.advance(LEASE_LIFE * 2);
+    memory.advance(LEASE_LIFE.as_secs() * 2 + then.as_secs());
+    set(&memory, &all, "os/a", commit);
+    let then = clock.now();
+    assert_eq!(remove(), (Removal::Removed(commit), false));
+    assert_eq!(clock.now(), then);
 }
 
 /// Returns the kind of the object that a request puts.
