@@ -708,6 +708,30 @@ fn a_bucket_is_begun_looked_at_and_freed_of_refs() {
     assert!(upkeep::init(&self::client(&way(&foreign))).is_err());
 }
 
+#[test]
+fn a_late_put_of_a_mirror_never_undoes_what_others_have_set_since() {
+    let pair = cache();
+    let (memory, repo) = (Memory::new(), pair.source());
+    let old = refs_of(&repo)["p/tool/1"].clone();
+    mirror_by(&way(&memory), &repo, "s3://b/x").unwrap();
+    pair.commit_with(None, &[("a", "new")], &["--branch=p/tool/1"]);
+    let slow = way(&memory);
+    let mut is_first = true;
+    slow.choose(move |_, request| {
+        let is_ref = matches!(request, Request::Put { key, .. }
+            if key.as_str() == "refs/heads/p/tool/1");
+        (is_ref && std::mem::take(&mut is_first)).then_some(Fate::Late)
+    });
+    mirror_by(&slow, &repo, "s3://b/x").unwrap();
+    assert_ne!(whole(&memory)["p/tool/1"], old);
+    // The ref holds again what the late put replaces.
+    ostree(&["reset", "p/tool/1", &old], &repo);
+    mirror_by(&way(&memory), &repo, "s3://b/x").unwrap();
+    assert_eq!(whole(&memory)["p/tool/1"], old);
+    slow.release_all();
+    assert_eq!(whole(&memory)["p/tool/1"], old);
+}
+
 /// What receiver/OBJECT-STORAGE.md says of the costs.
 #[test]
 fn a_mirror_costs_as_many_requests_as_the_manual_says() {

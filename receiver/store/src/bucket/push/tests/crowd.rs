@@ -69,6 +69,7 @@ fn pusher(
     faults: &Arc<AtomicU64>,
 ) -> Known {
     let mut known = Known::default();
+    let mut late = Vec::new();
     for _ in 0..PUSHES {
         let mut any = || commits[random.below(commits.len() as u64) as usize];
         let (own, shared) = (any(), any());
@@ -97,9 +98,7 @@ fn pusher(
             Some(chosen.map_or(Fate::Pass, |(_, fate)| *fate))
         });
         let done = push(&store_of(way.clone(), OWN[who]), all, &plan);
-        // What was late arrives now: no request outlives its time limit for long. Much later, a put
-        // over a tag could take place because the ref holds that commit once more.
-        way.release_all();
+        late.push(way);
         let Ok(done) = done else { continue };
         let is_acknowledged = done.opened.refs[0].verdict == Verdict::UpToDate
             || matches!(
@@ -108,9 +107,13 @@ fn pusher(
             );
         if is_acknowledged {
             known.acknowledged = Some(own);
-            known.tried = [own].into();
+            if done.outcomes.first() == Some(&RefOutcome::Updated) {
+                known.tried = [own].into();
+            }
         }
     }
+    // A put that arrives only now changes no ref, even one that holds again what it replaces.
+    late.iter().for_each(Faulty::release_all);
     known
 }
 
