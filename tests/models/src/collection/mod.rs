@@ -11,8 +11,8 @@
 //! [`rules`] lists what can be broken. The machines stay as they are: their driver in the model
 //! does what the rule forbids. Each of the 24 rules, when broken, has a counter-example;
 //! `ARTIFACT_CACHE_EXTRA=1 TRACES=1` with `--no-capture` searches the shortest ones, and prints
-//! them. The grace is no rule: these models have none, and collectors may condemn all that there
-//! is.
+//! them. `MODELS="two collectors"` visits only the models of that name. The grace is no rule: these
+//! models have none, and collectors may condemn all that there is.
 
 pub mod objects;
 pub mod rules;

@@ -201,6 +201,24 @@ fn large() -> Vec<(&'static str, Config)> {
             },
         ),
         (
+            "two collectors, a list that names everything",
+            Config {
+                collectors: 2,
+                condemns_all: true,
+                garbage: vec![Id::C, Id::F],
+                ..one_push()
+            },
+        ),
+        (
+            "two collectors, two pushes, one on the other",
+            Config {
+                collectors: 2,
+                plans: vec![plan, other],
+                begins_late: true,
+                ..one_push()
+            },
+        ),
+        (
             "two collectors, a base whose ref is removed, a pause",
             Config {
                 collectors: 2,
@@ -304,13 +322,14 @@ fn in_every_order_of_requests_no_ref_loses_anything_and_garbage_goes_in_the_end(
             },
         ),
     ];
-    let models = if is_extra() {
+    let models: Vec<_> = if is_extra() {
         ends.into_iter().chain(large()).collect()
     } else {
         small
     };
+    let only = std::env::var("MODELS").unwrap_or_default();
     let mut states = 0;
-    for (name, config) in models {
+    for (name, config) in models.into_iter().filter(|(name, _)| name.contains(&only)) {
         let report = search(&config, usize::MAX);
         println!(
             "{name}: {} states, {} steps, depth {}",
