@@ -7,14 +7,19 @@ use std::time::Duration;
 
 use artifact_formats::{Checksum, ObjectId};
 use artifact_protocol::frame::Verdict;
+use artifact_protocol::limits::MAX_BASES;
 use artifact_protocol::session::{Published, RefQuery};
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::world::*;
 use crate::bucket::faulty::Faulty;
 use crate::bucket::layout;
 use crate::bucket::memory::Memory;
-use crate::bucket::seam::{Bucket, Request, Then};
+use crate::bucket::push::survey;
+use crate::bucket::seam::{Bucket, Class, Condition, Request, Then};
+use crate::bucket::upkeep;
+use crate::local::summary::config::SummaryConfig;
 use crate::seam::{Push, Store};
 
 /// A bucket that answers late, and counts how many requests had to wait for each other: those that
@@ -145,6 +150,48 @@ fn a_push_of_any_size_needs_few_requests_beyond_one_for_each_object() {
         );
     }
     assert_whole(&memory, &all);
+}
+
+#[test]
+fn a_ref_beside_the_new_one_costs_two_reads_if_it_may_help() {
+    let reads = |neighbours: usize| {
+        let (memory, mut all) = (empty(), Universe::default());
+        let client = client_of(&memory);
+        for at in 0..neighbours {
+            let name = format!("os/{at}").parse().unwrap();
+            let commit = all.commit(None, &[("a", &at.to_string())]);
+            survey_of(&memory, &all, commit);
+            let head = layout::head(&name).unwrap();
+            let value = Bytes::from(format!("{commit}\n"));
+            client
+                .put(&head, value, Condition::New, Class::Current)
+                .unwrap();
+        }
+        upkeep::rebuild_summary(&client, &SummaryConfig::default()).unwrap();
+        let commit = all.commit(None, &[("a", "new")]);
+        let way = Faulty::new(Arc::new(memory));
+        push(
+            &store_of(way.clone(), "mia"),
+            &all,
+            &Plan::one("os/new", commit),
+        )
+        .unwrap();
+        way.counts().gets
+    };
+    let alone = reads(0);
+    assert!(alone <= 16, "{alone} reads");
+    assert_eq!(reads(5), alone + 2 * 5);
+    assert_eq!(reads(20), alone + 2 * MAX_BASES as u64);
+}
+
+/// Puts a commit with everything that it reaches, and its list.
+fn survey_of(memory: &Memory, all: &Universe, commit: Checksum) {
+    for id in all.closure(commit) {
+        memory.damage(&layout::object(&id), Some(all.stored(id)));
+    }
+    survey::list(&client_of(memory), commit, true)
+        .unwrap()
+        .unwrap();
 }
 
 #[test]
