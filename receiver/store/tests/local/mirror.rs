@@ -619,6 +619,13 @@ fn refs_that_the_repository_has_not_go_on_demand_and_never_most_of_them() {
     );
     assert_eq!(delete(true).0, 2);
     assert_eq!(whole(&memory).len(), 0);
+    // The names are free for any use.
+    pair.commit_with(None, &[("a", "a")], &["--branch=p/tool/1/below"]);
+    pair.commit_with(None, &[("a", "a")], &["--branch=p/other"]);
+    ostree(&["summary", "-u"], &source);
+    mirror_by(&way(&memory), &source, "s3://b/x").unwrap();
+    assert_eq!(whole(&memory), refs_of(&source));
+    assert_eq!(whole(&memory).len(), 2);
 }
 
 /// Returns what a check of a bucket finds.

@@ -1,4 +1,4 @@
-//! Removes refs from the bucket that the repository no longer has.
+//! Removes refs from the bucket that the repository no longer has, and frees their names.
 
 use artifact_formats::RefName;
 
@@ -7,6 +7,7 @@ use crate::bucket::copy::record::Record;
 use crate::bucket::copy::source::Refs;
 use crate::bucket::copy::turn::{MirrorEvent, Mirrored, Turn};
 use crate::bucket::layout;
+use crate::bucket::upkeep::free;
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::rails::too_much;
@@ -32,13 +33,14 @@ pub(super) fn refs<F: Fs>(
         (turn.report)(MirrorEvent::Refused { why });
         return Ok(());
     }
-    let mut keys = Vec::new();
+    let (mut keys, mut removed) = (Vec::new(), Vec::new());
     for name in gone {
         // A push may have set it in the meantime.
         if turn.source.head(name)?.is_some() {
             continue;
         }
         keys.extend(layout::head(name));
+        removed.push(name);
         record.heads.remove(name);
         done.refs_removed += 1;
         (turn.report)(MirrorEvent::Removed {
@@ -50,5 +52,6 @@ pub(super) fn refs<F: Fs>(
         return Ok(());
     }
     let deleted = turn.client.delete(&keys);
-    deleted.map_err(Error::bucket("removing", &"refs"))
+    deleted.map_err(Error::bucket("removing", &"refs"))?;
+    free(turn.client, &removed)
 }

@@ -9,5 +9,6 @@ mod resummarize;
 
 pub use self::fsck::{fsck, repair};
 pub use self::look::{BucketStatus, init, list_refs, status};
+pub(crate) use self::remove::free;
 pub use self::remove::{remove_refs, settle_removals};
 pub use self::resummarize::rebuild_summary;

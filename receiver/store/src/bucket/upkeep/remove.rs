@@ -26,7 +26,7 @@ pub fn remove_refs(
     client: &Client,
     wanted: &[(RefName, Option<Checksum>)],
 ) -> Result<Vec<Removal>, Error> {
-    let mut removals = Vec::new();
+    let (mut removals, mut gone) = (Vec::new(), Vec::new());
     for (name, expected) in wanted {
         let Some(key) = layout::head(name) else {
             removals.push(Removal::NotThere);
@@ -43,13 +43,19 @@ pub fn remove_refs(
             Some(_) => Removal::Kept,
         };
         match removal {
-            Removal::Removed(_) | Removal::RemovedOther => free(client, name, Some(key))?,
+            Removal::Removed(_) | Removal::RemovedOther => {
+                client
+                    .delete(&[key])
+                    .map_err(Error::bucket("removing", name))?;
+                gone.push(name);
+            }
             // An interrupted removal or push may have left the guard.
-            Removal::NotThere => free(client, name, None)?,
+            Removal::NotThere => gone.push(name),
             Removal::Kept | Removal::LedTo(_) | Removal::SetAgain => {}
         }
         removals.push(removal);
     }
+    free(client, &gone)?;
     Ok(removals)
 }
 
@@ -113,23 +119,27 @@ fn living_sessions(client: &Client) -> Result<BTreeSet<Key>, Error> {
     Ok(living)
 }
 
-/// Removes a ref, if it exists, and then the guards that only this ref needed.
-fn free(client: &Client, name: &RefName, head: Option<Key>) -> Result<(), Error> {
-    let failed = || Error::bucket("removing", name);
-    if let Some(head) = head {
-        client.delete(&[head]).map_err(failed())?;
-    }
-    let mut keys: Vec<_> = layout::guard(name.as_str()).into_iter().collect();
-    let mut at = name.parent();
-    while let Some(dir) = at {
-        let left = client.list(&layout::heads_below(dir), None, 1);
-        if !left.map_err(failed())?.entries.is_empty() {
-            break;
+/// Removes the guards of refs that are gone, and of directories that lead to no other ref.
+pub(crate) fn free(client: &Client, gone: &[&RefName]) -> Result<(), Error> {
+    let failed = || Error::bucket("removing", &"guards");
+    let (mut spent, mut kept) = (BTreeSet::new(), BTreeSet::new());
+    for name in gone {
+        spent.extend(layout::guard(name.as_str()));
+        let mut at = name.parent();
+        while let Some(dir) = at
+            && !kept.contains(dir)
+        {
+            let left = client.list(&layout::heads_below(dir), None, 1);
+            if !left.map_err(failed())?.entries.is_empty() {
+                kept.insert(dir);
+                break;
+            }
+            spent.extend(layout::guard(dir));
+            at = dir.rsplit_once('/').map(|(above, _)| above);
         }
-        keys.extend(layout::guard(dir));
-        at = dir.rsplit_once('/').map(|(above, _)| above);
     }
-    client.delete(&keys).map_err(failed())
+    let spent: Vec<_> = spent.into_iter().collect();
+    client.delete(&spent).map_err(failed())
 }
 
 /// The pause between two looks at the sessions that run.
