@@ -322,7 +322,7 @@ const HTTP2_CONNECTIONS: usize = 2;
 /// Unread bytes of one answer; at 350 ms, 6 MB/s for each.
 const HTTP2_STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 /// Unread bytes of all answers of a connection.
-const HTTP2_CONNECTION_WINDOW: u32 = 6 * 1024 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 const HEADERS_LEN_MAX: u32 = 64 * 1024;
 const REDIRECTS_MAX: usize = 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
