@@ -48,7 +48,7 @@ impl Scene {
 
     /// Adds a file to the artifact that takes a while to push.
     fn with_a_large_file(self) -> Result<Self, Failure> {
-        self.tree.file("large", &Random(9).bytes(96 << 20), 0o644)?;
+        self.tree.file("large", &Random(9).bytes(32 << 20), 0o644)?;
         self.from.commit(NAME, self.tree.root(), &[])?;
         Ok(self)
     }

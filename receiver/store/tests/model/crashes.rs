@@ -88,7 +88,7 @@ fn tiny() -> Scenario {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: cases(5), max_shrink_iters: 8, ..ProptestConfig::default()
+        cases: cases(3), max_shrink_iters: 8, ..ProptestConfig::default()
     })]
 
     #[test]
@@ -107,14 +107,18 @@ fn a_push_after_a_crash_can_crash_again_at_any_moment() {
     let scenario = rich();
     let states = record(&scenario, scenario.machine.clone());
     let mut crashes = 0;
-    let step = states.len() / usize::try_from(cases(2)).unwrap();
-    for (moment, (before, acknowledged)) in states.iter().enumerate().step_by(step.max(1)) {
-        for how in [Crash::Kill, Crash::Weakest(moment as u64)] {
-            let after = before.crash(how);
-            check_crash(&scenario, &after, *acknowledged).unwrap();
-            let again = crash_everywhere(&scenario, after, moment as u64);
-            crashes += again.unwrap_or_else(|violation| panic!("{how:?} at {moment}: {violation}"));
-        }
+    let step = (states.len() / usize::try_from(cases(3)).unwrap()).max(1);
+    // Kills and power cuts by turns.
+    for (moment, (before, acknowledged)) in states.iter().enumerate().step_by(step) {
+        let how = if moment / step % 2 == 0 {
+            Crash::Kill
+        } else {
+            Crash::Weakest(moment as u64)
+        };
+        let after = before.crash(how);
+        check_crash(&scenario, &after, *acknowledged).unwrap();
+        let again = crash_everywhere(&scenario, after, moment as u64);
+        crashes += again.unwrap_or_else(|violation| panic!("{how:?} at {moment}: {violation}"));
     }
     eprintln!("{crashes} crashes of a push that resumes a crashed one");
 }
