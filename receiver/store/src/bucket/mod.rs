@@ -27,6 +27,7 @@ mod store;
 pub(crate) mod summary;
 mod timer;
 pub mod upkeep;
+mod upload;
 mod window;
 
 pub use self::client::{Client, Outcome, Read};

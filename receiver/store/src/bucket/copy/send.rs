@@ -4,18 +4,17 @@
 //! and becomes an object of the bucket only once all of it is verified.
 
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use artifact_formats::{ObjectId, Size, with_causes};
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::bucket::client::Client;
 use crate::bucket::copy::source::Source;
 use crate::bucket::layout;
-use crate::bucket::seam::{Answer, BucketError, Class, Request, Tag, Upload};
+use crate::bucket::seam::Class;
+use crate::bucket::upload::{PART_LEN, Parts, UPLOAD_LEN_MAX};
 use crate::bucket::window::Window;
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
@@ -48,8 +47,7 @@ pub(super) struct Sent {
 
 /// A large object that is complete once its last part is stored.
 struct Large {
-    upload: Upload,
-    tags: Arc<Mutex<Vec<Option<Tag>>>>,
+    parts: Parts,
     verified: Verified,
 }
 
@@ -100,7 +98,7 @@ impl<F: Fs> Sender<'_, F> {
         if result.is_err() {
             for large in begun {
                 // A lifecycle rule of the server removes uploads that stay.
-                let _ = self.client.abort_upload(&large.upload);
+                let _ = large.parts.abort(self.client);
             }
         }
         result.map(|()| sent)
@@ -172,7 +170,8 @@ impl<F: Fs> Sender<'_, F> {
         let settled = self.window.settle();
         settled.map_err(Error::bucket("storing", &"objects"))?;
         for large in begun {
-            self.complete(large)?;
+            let completed = large.parts.complete(self.client);
+            completed.map_err(Error::bucket("storing", &large.verified.id()))?;
             sent.objects += 1;
             sent.bytes += large.verified.stored_len();
         }
@@ -197,12 +196,13 @@ impl<F: Fs> Sender<'_, F> {
         }
         let mut verifier = Verifier::new(id, self.object_len_max);
         let listed = self.is_listed(id, stat.len);
-        let upload = match listed {
+        let mut parts = match listed {
             true => None,
-            false => Some(self.begin(id)?),
+            false => {
+                let begun = Parts::begin(self.client, &layout::object(&id));
+                Some(begun.map_err(Error::bucket("beginning to store", &id))?)
+            }
         };
-        let tags = Arc::new(Mutex::new(Vec::new()));
-        let mut number = 0;
         let verified = loop {
             let mut part = Vec::with_capacity(PART_LEN);
             let read = (&mut file).take(PART_LEN as u64).read_to_end(&mut part);
@@ -214,69 +214,24 @@ impl<F: Fs> Sender<'_, F> {
             if let Err(rejection) = verifier.append(&part) {
                 break Err(rejection);
             }
-            number += 1;
-            if let Some(upload) = &upload {
-                put_part(self.window, upload, number, part.into(), &tags)
-                    .map_err(Error::bucket("storing", &id))?;
+            if let Some(parts) = &mut parts {
+                let sent = parts.send(self.window, part.into());
+                sent.map_err(Error::bucket("storing", &id))?;
             }
         };
-        match (verified, upload) {
-            (Ok(verified), Some(upload)) => Ok(Ok(Some(Large {
-                upload,
-                tags,
-                verified,
-            }))),
+        match (verified, parts) {
+            (Ok(verified), Some(parts)) => Ok(Ok(Some(Large { parts, verified }))),
             (Ok(_), None) => Ok(Ok(None)),
-            (Err(rejection), upload) => {
-                if let Some(upload) = upload {
+            (Err(rejection), parts) => {
+                if let Some(parts) = parts {
                     let settled = self.window.settle();
                     settled.map_err(Error::bucket("storing", &id))?;
-                    let aborted = self.client.abort_upload(&upload);
+                    let aborted = parts.abort(self.client);
                     aborted.map_err(Error::bucket("discarding", &id))?;
                 }
                 Ok(Err(with_causes(&rejection)))
             }
         }
-    }
-
-    /// Begins an upload, and begins another if the answer was lost: a lifecycle rule of the server
-    /// removes the upload that nobody knows.
-    fn begin(&self, id: ObjectId) -> Result<Upload, Error> {
-        let key = layout::object(&id);
-        let mut result = self.client.begin_upload(&key, Class::Object);
-        for _ in 0..BEGINS_MAX {
-            if !matches!(result, Err(BucketError::Unclear(_))) {
-                break;
-            }
-            result = self.client.begin_upload(&key, Class::Object);
-        }
-        result.map_err(Error::bucket("beginning to store", &id))
-    }
-
-    /// Makes an object of a verified upload.
-    fn complete(&self, large: &Large) -> Result<(), Error> {
-        let id = large.verified.id();
-        let tags: Option<Vec<_>> = large.tags.lock().iter().cloned().collect();
-        let tags = tags.ok_or(Error::Misuse {
-            what: "complete an upload before all its parts were stored",
-        })?;
-        let completed = self.client.complete_upload(&large.upload, &tags);
-        match completed {
-            Ok(_) => Ok(()),
-            // Only verified bytes are ever stored under this key.
-            Err(BucketError::Unclear(_)) if self.is_there(id, large.verified.stored_len())? => {
-                Ok(())
-            }
-            Err(error) => Err(Error::bucket("storing", &id)(error)),
-        }
-    }
-
-    fn is_there(&self, id: ObjectId, len: u64) -> Result<bool, Error> {
-        let key = layout::object(&id);
-        let listed = self.client.list(key.as_str(), None, 1);
-        let listed = listed.map_err(Error::bucket("looking for", &id))?;
-        let mut entries = listed.entries.iter();
-        Ok(entries.any(|entry| entry.key == key && entry.len == len))
     }
 }
 
@@ -287,37 +242,4 @@ enum Small {
     Large,
 }
 
-fn put_part(
-    window: &Window,
-    upload: &Upload,
-    number: u32,
-    content: Bytes,
-    tags: &Arc<Mutex<Vec<Option<Tag>>>>,
-) -> Result<(), BucketError> {
-    tags.lock().push(None);
-    let index = number as usize - 1;
-    let slots = Arc::clone(tags);
-    let upload = upload.clone();
-    let request = Request::PutPart {
-        upload,
-        number,
-        content,
-    };
-    window.start(request, move |answer| match answer {
-        Answer::Part(tag) => {
-            if let Some(slot) = slots.lock().get_mut(index) {
-                *slot = Some(tag);
-            }
-            Ok(())
-        }
-        other => Err(BucketError::misfit("a part", &other)),
-    })
-}
-
 const MISSING: &str = "is missing";
-/// The length of a part, and of the longest object that is put whole, in bytes.
-const PART_LEN: usize = 8 * 1024 * 1024;
-/// The longest object in bytes: servers accept at most 10,000 parts in an upload.
-const UPLOAD_LEN_MAX: u64 = 10_000 * PART_LEN as u64;
-/// How often an upload is begun again after lost answers.
-const BEGINS_MAX: u32 = 5;

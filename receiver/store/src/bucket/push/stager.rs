@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 
 use crate::bucket::layout;
 use crate::bucket::push::work::Work;
-use crate::bucket::seam::{Answer, BucketError, Class, Condition, Request, Tag, Upload};
+use crate::bucket::seam::{Answer, BucketError, Class, Condition, Request};
+use crate::bucket::upload::{PART_LEN, Parts};
 use crate::error::Error;
 use crate::local::repository::objects::children;
 use crate::seam::{ObjectStream, Stager};
@@ -108,15 +109,6 @@ pub struct BucketStream {
     upload: Option<Parts>,
 }
 
-/// An upload in progress, and the tags of its parts.
-#[derive(Debug)]
-struct Parts {
-    upload: Upload,
-    sent: u32,
-    // By number, from 1; `None` while a part is on its way.
-    tags: Arc<Mutex<Vec<Option<Tag>>>>,
-}
-
 impl ObjectStream for BucketStream {
     fn append(&mut self, stored: Bytes) -> Result<(), Error> {
         let id = self.id;
@@ -176,36 +168,14 @@ impl BucketStream {
 
     fn begin_upload(&self) -> Result<Parts, Error> {
         self.work.keep_up()?;
-        let key = layout::object(&self.id);
-        let upload = self.work.client.begin_upload(&key, Class::Object);
-        Ok(Parts {
-            upload: upload.map_err(Error::bucket("beginning", &self.id))?,
-            sent: 0,
-            tags: Arc::default(),
-        })
+        let begun = Parts::begin(&self.work.client, &layout::object(&self.id));
+        begun.map_err(Error::bucket("beginning", &self.id))
     }
 
     /// Sends a part without waiting for its answer.
     fn send(&self, parts: &mut Parts, content: Bytes) -> Result<(), Error> {
         self.work.keep_up()?;
-        let tags = Arc::clone(&parts.tags);
-        tags.lock().push(None);
-        let at = parts.sent as usize;
-        parts.sent += 1;
-        let request = Request::PutPart {
-            upload: parts.upload.clone(),
-            number: parts.sent,
-            content,
-        };
-        let started = self.work.window.start(request, move |answer| match answer {
-            Answer::Part(tag) => {
-                if let Some(place) = tags.lock().get_mut(at) {
-                    *place = Some(tag);
-                }
-                Ok(())
-            }
-            other => Err(BucketError::misfit("a part", &other)),
-        });
+        let started = parts.send(&self.work.window, content);
         started.map_err(Error::bucket("storing a part of", &self.id))
     }
 
@@ -215,31 +185,15 @@ impl BucketStream {
         if !rest.is_empty() {
             self.send(parts, rest)?;
         }
-        let tags = &parts.tags;
-        let stored = work
-            .window
-            .wait_until(|| tags.lock().iter().all(Option::is_some));
+        let stored = work.window.wait_until(|| parts.are_stored());
         stored.map_err(Error::bucket("storing", &id))?;
-        let tags: Vec<_> = tags.lock().iter().flatten().cloned().collect();
         if !work.claim(id, &[])? {
             // Another thread has put it in the meantime.
-            let _ = work.client.abort_upload(&parts.upload);
+            let _ = parts.abort(&work.client);
             return Ok(());
         }
-        let key = layout::object(&id);
-        match work.client.complete_upload(&parts.upload, &tags) {
-            Ok(_) => {}
-            // The object shows whether the upload is complete: nobody completes an upload of other
-            // bytes under this name.
-            Err(error) => {
-                let there = work.client.get_range(&key, 0, 1);
-                let there = there.map_err(Error::bucket("reading", &id))?.is_some();
-                let may_be = matches!(error, BucketError::Unclear(_));
-                if !(may_be && there) {
-                    return Err(Error::bucket("storing", &id)(error));
-                }
-            }
-        }
+        let completed = parts.complete(&work.client);
+        completed.map_err(Error::bucket("storing", &id))?;
         work.writer()?.journal.note(id);
         Ok(())
     }
@@ -248,7 +202,7 @@ impl BucketStream {
     fn abort(&mut self) {
         self.buffer = BytesMut::new();
         if let Some(parts) = self.upload.take()
-            && let Err(error) = self.work.client.abort_upload(&parts.upload)
+            && let Err(error) = parts.abort(&self.work.client)
         {
             let id = self.id;
             tracing::debug!(%id, %error, "an upload stays until the bucket's rule ends it");
@@ -261,6 +215,3 @@ impl Drop for BucketStream {
         self.abort();
     }
 }
-
-/// The length of a part in bytes: a 64 GiB object has 9,363 parts, and servers accept 10,000.
-const PART_LEN: usize = 7 * 1024 * 1024;
