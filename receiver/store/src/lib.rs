@@ -15,6 +15,7 @@ mod nowhere;
 pub mod policy;
 mod rails;
 mod seam;
+mod tree;
 mod update;
 pub mod verify;
 

@@ -8,13 +8,13 @@
 
 use std::collections::BTreeSet;
 
-use artifact_formats::limits::MAX_TREE_DEPTH;
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::limits::MAX_MISSING_IDS;
 
 use crate::bucket::push::known::{Below, Known};
 use crate::error::Error;
-use crate::local::repository::descent::{Descent, Levels, Next, TooMuch};
+use crate::local::repository::descent::Levels;
+use crate::tree::{self, Look, Objects as _};
 
 /// The result of a walk.
 #[derive(Debug)]
@@ -90,14 +90,6 @@ struct Walk<'a> {
     missing: BTreeSet<ObjectId>,
 }
 
-/// The state of an object when it is named.
-enum Look {
-    /// It is present with everything below it, or missing.
-    Settled(Levels),
-    /// It is present, and the walk must look at the objects below it.
-    Enter,
-}
-
 impl Walk<'_> {
     /// Walks a commit, and those of its ancestors that were sent: the push publishes them, so they
     /// must be complete.
@@ -105,16 +97,16 @@ impl Walk<'_> {
         let mut next = Some(commit);
         while let Some(commit) = next.take() {
             let id = ObjectId::commit(commit);
-            if matches!(self.look(id), Look::Settled(_)) {
+            if matches!(self.look(id)?, Look::Settled(_)) {
                 return Ok(());
             }
             self.commits.push(commit);
             self.ground.known.reach(&id, Levels::default());
-            for child in self.below(id)? {
+            for child in self.children(id)? {
                 match child.kind {
-                    ObjectKind::Dirtree => self.tree(child)?,
+                    ObjectKind::Dirtree => tree::walk(self, child)?,
                     ObjectKind::File | ObjectKind::Dirmeta | ObjectKind::Commit => {
-                        self.look(child);
+                        self.look(child)?;
                     }
                 }
             }
@@ -139,45 +131,33 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
 
-    fn tree(&mut self, root: ObjectId) -> Result<(), Error> {
-        let mut descent = Descent::new(MAX_TREE_DEPTH);
-        match self.look(root) {
-            Look::Settled(levels) if levels.are_too_many() => return Err(too_deep(root)),
-            Look::Settled(_) => {}
-            Look::Enter => self.enter(&mut descent, root)?,
+impl tree::Objects for Walk<'_> {
+    fn look(&mut self, id: ObjectId) -> Result<Look, Error> {
+        let missing = Look::Settled(Levels::default());
+        if self.is_over() {
+            return Ok(missing);
         }
-        while let Some(next) = descent.next() {
-            match next {
-                // The client will not be told of more missing objects.
-                _ if self.is_over() => return Ok(()),
-                Next::Look(id) => match self.look(id) {
-                    Look::Settled(levels) => descent.settle(levels),
-                    Look::Enter => self.enter(&mut descent, id)?,
-                },
-                Next::Done(id, levels) if levels.are_too_many() => return Err(too_deep(id)),
-                Next::Done(id, levels) => self.ground.known.reach(&id, levels),
+        match self.ground.known.reached(&id) {
+            Some(Some(levels)) => return Ok(Look::Settled(levels)),
+            Some(None) => {}
+            None => {
+                if let Some(levels) = self.ground.bases.cover(&id) {
+                    return Ok(Look::Settled(levels));
+                }
+                self.missing.insert(id);
+                return Ok(missing);
             }
         }
-        Ok(())
+        if id.kind.has_children() {
+            return Ok(Look::Enter);
+        }
+        self.ground.known.reach(&id, Levels::default());
+        Ok(missing)
     }
 
-    /// Looks at every child of a directory except directories, which it queues.
-    fn enter(&mut self, descent: &mut Descent, id: ObjectId) -> Result<(), Error> {
-        let children = self.below(id)?;
-        for &child in &children {
-            if child.kind != ObjectKind::Dirtree {
-                self.look(child);
-            }
-        }
-        match descent.enter(id, children) {
-            Ok(()) => Ok(()),
-            Err(TooMuch::Deep) => Err(too_deep(id)),
-            Err(TooMuch::Wide) => Err(Error::TooWide { id }),
-        }
-    }
-
-    fn below(&self, id: ObjectId) -> Result<Vec<ObjectId>, Error> {
+    fn children(&self, id: ObjectId) -> Result<Vec<ObjectId>, Error> {
         let known = &self.ground.known;
         let below = known.find(&id).map(|number| known.below(number));
         match below {
@@ -186,39 +166,11 @@ impl Walk<'_> {
         }
     }
 
-    /// Decides about a named object.
-    fn look(&mut self, id: ObjectId) -> Look {
-        let missing = Look::Settled(Levels::default());
-        if self.is_over() {
-            return missing;
-        }
-        match self.ground.known.reached(&id) {
-            Some(Some(levels)) => return Look::Settled(levels),
-            Some(None) => {}
-            None => {
-                if let Some(levels) = self.ground.bases.cover(&id) {
-                    return Look::Settled(levels);
-                }
-                self.missing.insert(id);
-                return missing;
-            }
-        }
-        if id.kind.has_children() {
-            return Look::Enter;
-        }
-        self.ground.known.reach(&id, Levels::default());
-        missing
+    fn reach(&mut self, id: &ObjectId, levels: Levels) {
+        self.ground.known.reach(id, levels);
     }
 
     fn is_over(&self) -> bool {
         self.missing.len() >= MAX_MISSING_IDS
-    }
-}
-
-const fn too_deep(id: ObjectId) -> Error {
-    // REQ-44.
-    Error::TooDeep {
-        id,
-        limit: MAX_TREE_DEPTH,
     }
 }

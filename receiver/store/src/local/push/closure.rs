@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use artifact_formats::limits::{MAX_METADATA_LEN, MAX_TREE_DEPTH};
+use artifact_formats::limits::MAX_METADATA_LEN;
 use artifact_formats::{Checksum, Commit, FormatError, ObjectId, ObjectKind};
 use artifact_protocol::limits::MAX_MISSING_IDS;
 
@@ -21,8 +21,9 @@ use crate::local::push::adopt;
 use crate::local::push::ancestors::read_commit;
 use crate::local::push::bases::Bases;
 use crate::local::push::workspace::Workspace;
-use crate::local::repository::descent::{Descent, Levels, Next, TooMuch};
+use crate::local::repository::descent::Levels;
 use crate::local::repository::objects;
+use crate::tree::{self, Look, Objects as _};
 use crate::verify::Rejection;
 
 /// The result of a walk.
@@ -97,14 +98,6 @@ struct Walk<'a, F: Fs> {
     missing: BTreeSet<ObjectId>,
 }
 
-/// The state of an object when it is named.
-enum Look {
-    /// It is here with everything below it, or missing.
-    Settled(Levels),
-    /// It is here, and the objects below it are to be looked at.
-    Enter,
-}
-
 impl<F: Fs> Walk<'_, F> {
     /// Walks a commit, and its staged parents: a parent that was sent is published, and so must be
     /// complete; one that was not sent is not needed.
@@ -120,7 +113,7 @@ impl<F: Fs> Walk<'_, F> {
             let content = self.read(&id)?;
             let commit = Commit::parse(&content).map_err(refused(id))?;
             self.look(ObjectId::new(ObjectKind::Dirmeta, commit.meta))?;
-            self.tree(ObjectId::new(ObjectKind::Dirtree, commit.tree))?;
+            tree::walk(self, ObjectId::new(ObjectKind::Dirtree, commit.tree))?;
             next = commit.parent.filter(|&parent| {
                 let id = ObjectId::new(ObjectKind::Commit, parent);
                 self.work.staging.holds(&id)
@@ -158,43 +151,16 @@ impl<F: Fs> Walk<'_, F> {
         Ok(())
     }
 
-    fn tree(&mut self, root: ObjectId) -> Result<(), Error> {
-        let mut descent = Descent::new(MAX_TREE_DEPTH);
-        if matches!(self.look(root)?, Look::Enter) {
-            self.enter(&mut descent, root)?;
-        }
-        while let Some(next) = descent.next() {
-            match next {
-                // The client will be told of no more.
-                _ if self.is_over() => return Ok(()),
-                Next::Look(id) => match self.look(id)? {
-                    Look::Settled(levels) => descent.settle(levels),
-                    Look::Enter => self.enter(&mut descent, id)?,
-                },
-                Next::Done(id, levels) if levels.are_too_many() => return Err(too_deep(id)),
-                Next::Done(id, levels) => self.work.staging.reach(&id, levels),
-            }
-        }
-        Ok(())
+    fn read(&self, id: &ObjectId) -> Result<Vec<u8>, Error> {
+        self.work
+            .staging
+            .read(id, MAX_METADATA_LEN)?
+            .ok_or(Error::StagingLost)
     }
+}
 
-    /// Looks at every child of a directory except directories, which it queues.
-    fn enter(&mut self, descent: &mut Descent, id: ObjectId) -> Result<(), Error> {
-        let content = self.read(&id)?;
-        let children = objects::children(id, &content).map_err(refused(id))?;
-        for &child in &children {
-            if child.kind != ObjectKind::Dirtree {
-                self.look(child)?;
-            }
-        }
-        match descent.enter(id, children) {
-            Ok(()) => Ok(()),
-            Err(TooMuch::Deep) => Err(too_deep(id)),
-            Err(TooMuch::Wide) => Err(Error::TooWide { id }),
-        }
-    }
-
-    /// Decides about a named object, so that only existing objects wait to be read.
+impl<F: Fs> tree::Objects for Walk<'_, F> {
+    // Only existing objects wait to be read.
     fn look(&mut self, id: ObjectId) -> Result<Look, Error> {
         let missing = Look::Settled(Levels::default());
         if self.is_over() {
@@ -223,23 +189,16 @@ impl<F: Fs> Walk<'_, F> {
         })
     }
 
+    fn children(&self, id: ObjectId) -> Result<Vec<ObjectId>, Error> {
+        objects::children(id, &self.read(&id)?).map_err(refused(id))
+    }
+
+    fn reach(&mut self, id: &ObjectId, levels: Levels) {
+        self.work.staging.reach(id, levels);
+    }
+
     fn is_over(&self) -> bool {
         self.missing.len() >= MAX_MISSING_IDS
-    }
-
-    fn read(&self, id: &ObjectId) -> Result<Vec<u8>, Error> {
-        self.work
-            .staging
-            .read(id, MAX_METADATA_LEN)?
-            .ok_or(Error::StagingLost)
-    }
-}
-
-const fn too_deep(id: ObjectId) -> Error {
-    // REQ-44.
-    Error::TooDeep {
-        id,
-        limit: MAX_TREE_DEPTH,
     }
 }
 
