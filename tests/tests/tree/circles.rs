@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::sources::{Module, Sources, before_tests, members, workspace};
+
 /// Folders whose files may import from each other.
 const ALLOWED: [&str; 6] = [
     // The states of one session: SPEC's own diagram has loops, and each transition names the state
@@ -20,51 +22,12 @@ const ALLOWED: [&str; 6] = [
     "protocol/src/dialect/sender",
 ];
 
-/// A module's path within its crate, such as `["frame", "head"]`.
-type Module = Vec<String>;
-
-/// The files of one crate, by module.
-struct Sources {
-    files: BTreeMap<Module, PathBuf>,
-}
-
 impl Sources {
-    fn of(root: &Path) -> Self {
-        let mut sources = Self {
-            files: BTreeMap::new(),
-        };
-        sources.collect(root, root);
-        sources
-    }
-
-    fn collect(&mut self, root: &Path, dir: &Path) {
-        for entry in fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                self.collect(root, &path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let within = path.strip_prefix(root).unwrap().with_extension("");
-                let mut module: Module = within
-                    .iter()
-                    .map(|part| part.to_str().unwrap().to_owned())
-                    .collect();
-                let last = module.last().unwrap();
-                if ["mod", "lib", "main"].contains(&last.as_str()) {
-                    module.pop();
-                }
-                self.files.insert(module, path);
-            }
-        }
-    }
-
     /// Returns the modules that each module imports from.
     fn imports(&self) -> BTreeMap<&Module, BTreeSet<&Module>> {
         let imports = |(module, path): (&'_ Module, &PathBuf)| {
             let text = fs::read_to_string(path).unwrap();
-            let (text, _tests) = text
-                .split_once("\n#[cfg(test)]\nmod ")
-                .unwrap_or((&text, ""));
-            let code: Vec<&str> = text
+            let code: Vec<&str> = before_tests(&text)
                 .lines()
                 .map(|line| line.split_once("//").map_or(line, |(code, _)| code))
                 .collect();
@@ -205,16 +168,12 @@ fn circles<'a>(imports: &BTreeMap<&'a Module, BTreeSet<&'a Module>>) -> Vec<BTre
 
 #[test]
 fn no_file_imports_from_a_file_that_imports_from_it() {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let manifest = fs::read_to_string(workspace.join("Cargo.toml")).unwrap();
-    let members = manifest.split_once("members = [").unwrap().1;
-    let members = members.split_once(']').unwrap().0;
-    for member in members.split('"').skip(1).step_by(2) {
-        let sources = Sources::of(&workspace.join(member).join("src"));
+    for member in members() {
+        let sources = Sources::of(&workspace().join(member).join("src"));
         for circle in circles(&sources.imports()) {
             let files: Vec<&Path> = circle
                 .iter()
-                .map(|module| sources.files[*module].strip_prefix(&workspace).unwrap())
+                .map(|module| sources.files[*module].strip_prefix(workspace()).unwrap())
                 .collect();
             let allowed = |folder: &&str| files.iter().all(|file| file.starts_with(folder));
             assert!(ALLOWED.iter().any(allowed), "{files:?}");

@@ -1,4 +1,5 @@
-//! Claims about the source tree: seeds, seeded faults and tables match what is there.
+//! Claims about the source tree: seeds, seeded faults and tables match what is there, and
+//! imports form no circles.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy exempts test functions, not their helpers"
@@ -7,4 +8,5 @@
 mod circles;
 mod controls;
 mod seeds;
+mod sources;
 mod threats;
