@@ -1,5 +1,5 @@
-//! Claims about the source tree: seeds, seeded faults and tables match what is there, and
-//! imports form no circles.
+//! Claims about the source tree: seeds, seeded faults and tables match what is there, files are
+//! short, and imports form no circles.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy exempts test functions, not their helpers"
@@ -7,6 +7,7 @@
 
 mod circles;
 mod controls;
+mod lengths;
 mod seeds;
 mod sources;
 mod threats;
