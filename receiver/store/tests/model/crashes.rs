@@ -110,7 +110,7 @@ fn a_push_after_a_crash_can_crash_again_at_any_moment() {
     let step = (states.len() / usize::try_from(cases(3)).unwrap()).max(1);
     // Kills and power cuts by turns.
     for (moment, (before, acknowledged)) in states.iter().enumerate().step_by(step) {
-        let how = if moment / step % 2 == 0 {
+        let how = if (moment / step).is_multiple_of(2) {
             Crash::Kill
         } else {
             Crash::Weakest(moment as u64)
