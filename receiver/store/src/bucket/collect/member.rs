@@ -220,8 +220,8 @@ impl<I: Clone + Ord> Member<I> {
         }
     }
 
-    /// Begins to spare objects [that need it](Fate::Spare). Afterwards judge each again: one that
-    /// [must wait](Fate::Wait) was spared too late.
+    /// Begins to spare objects [that need it](judge::Fate::Spare). Afterwards judge each again: one
+    /// that [must wait](judge::Fate::Wait) was spared too late.
     pub fn spare(&mut self, ids: Vec<I>) {
         if self.is_ready() && !ids.is_empty() {
             self.step = Step::SparingMore(ids);
