@@ -1,6 +1,6 @@
-//! The walk through the tree of a pushed commit, in whatever store: it looks at each directory once,
-//! finishes everything below a directory before the directory, and refuses a tree that nests too
-//! deep (LIM-21).
+//! The walk through the tree of a pushed commit, in whatever store: it looks at each directory
+//! once, finishes everything below a directory before the directory, and refuses a tree that nests
+//! too deep (LIM-21).
 
 use artifact_formats::limits::MAX_TREE_DEPTH;
 use artifact_formats::{ObjectId, ObjectKind};
