@@ -100,7 +100,7 @@ fn allowed_by_environment() -> bool {
 
 /// The longest wait for a connection. A server that needs longer would hardly answer in time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest time for a request, including the upload of 8 MiB. Leases depend on this limit.
+/// The longest time for a request, including the upload of 7 MiB. Leases depend on this limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -75,8 +75,8 @@ impl Bases {
         }
     }
 
-    /// Reads the beginnings of all lists, and with them all short lists. Leaves out commits that are
-    /// incomplete, those whose lists have no room, and all but one of those without a list.
+    /// Reads the beginnings of all lists, and with them all short lists. Leaves out commits that
+    /// are incomplete, those whose lists have no room, and all but one of those without a list.
     /// Together, lists take `room` bytes, or what the first commit needs.
     pub(crate) fn outline(&mut self, client: &Client, room: u64) -> Result<(), Error> {
         let own = self.commits();
