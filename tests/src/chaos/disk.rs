@@ -44,6 +44,8 @@ impl Kind {
         tool(Command::new(mkfs[0]).args(&mkfs[1..]).arg(image))?;
         let disk = Disk::mount(self, image, &image.with_extension("mnt"))?;
         copy(base, &disk.repo())?;
+        // While another mount namespace holds the file system, unmounting writes nothing.
+        tool(Command::new("sync").arg("--file-system").arg(disk.repo()))?;
         disk.unmount()
     }
 }
@@ -60,8 +62,7 @@ pub struct Disk {
 impl Disk {
     /// Mounts a copy of an image; `image` and `mount` are the copy's places.
     pub fn fresh(kind: Kind, from: &Path, image: &Path, mount: &Path) -> Result<Self, Failure> {
-        let sparse = ["--reflink=auto", "--sparse=always"];
-        tool(Command::new("cp").args(sparse).arg(from).arg(image))?;
+        copy_image(from, image)?;
         Self::mount(kind, image, mount)
     }
 
@@ -101,6 +102,11 @@ impl Disk {
             )));
         }
         self.take_off()?;
+        // A process that has just got a mount namespace of its own holds the file system: mounted
+        // again, the same file would come back as it is there, without power.
+        let left = self.image.with_extension("left");
+        copy_image(&self.image, &left)?;
+        fs::rename(&left, &self.image).map_err(Failure::doing(format!("rename {left:?}")))?;
         self.remount()
     }
 
@@ -200,6 +206,12 @@ fn unmount(mount: &Path) -> Result<(), Failure> {
         thread::sleep(Duration::from_millis(10));
     }
     tool(Command::new("umount").arg(mount))
+}
+
+/// Copies an image into a new file, whatever lies at `to`, so that no loop device has it yet.
+fn copy_image(from: &Path, to: &Path) -> Result<(), Failure> {
+    let options = ["--remove-destination", "--reflink=auto", "--sparse=always"];
+    tool(Command::new("cp").args(options).arg(from).arg(to))
 }
 
 /// Copies a repository to a new path.
