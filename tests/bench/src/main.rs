@@ -172,17 +172,33 @@ fn neighbours() -> Result<ExitCode, Failure> {
         .prefix("artifact-bench-")
         .tempdir()
         .map_err(Failure::doing("make a directory"))?;
-    let percent = std::env::args().nth(2).unwrap_or_else(|| "10".to_owned());
+    let usage = || {
+        Failure::new(format!(
+            "usage: bench neighbours [PERCENT [{:?}]]",
+            Kind::ALL
+        ))
+    };
+    let mut args = std::env::args().skip(2);
+    let percent = args.next().unwrap_or_else(|| "10".to_owned());
     let scale = Scale {
         refs: 10_000,
         objects: 50_000,
-        percent: percent
-            .parse()
-            .map_err(|_| Failure::new("usage: bench neighbours [PERCENT]"))?,
+        percent: percent.parse().map_err(|_| usage())?,
         pushes: 9,
     };
+    let named = |name: String| {
+        Kind::ALL
+            .into_iter()
+            .find(|kind| format!("{kind:?}") == name)
+    };
+    let mut kinds: Vec<_> = args
+        .map(|name| named(name).ok_or_else(usage))
+        .collect::<Result<_, _>>()?;
+    if kinds.is_empty() {
+        kinds.extend(Kind::ALL);
+    }
     let mut rows = Vec::new();
-    for kind in Kind::ALL {
+    for kind in kinds {
         say(&format!("{kind:?}"));
         let dir = dir.path().join(format!("{kind:?}"));
         rows.push(neighbours::measure(&dir, kind, scale)?);
