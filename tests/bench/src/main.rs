@@ -174,7 +174,7 @@ fn neighbours() -> Result<ExitCode, Failure> {
         .map_err(Failure::doing("make a directory"))?;
     let usage = || {
         Failure::new(format!(
-            "usage: bench neighbours [PERCENT [{:?}]]",
+            "usage: bench neighbours [PERCENT [KIND...]]; kinds: {:?}",
             Kind::ALL
         ))
     };
