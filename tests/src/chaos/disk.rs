@@ -102,8 +102,8 @@ impl Disk {
             )));
         }
         self.take_off()?;
-        // A process that has just got a mount namespace of its own holds the file system: mounted
-        // again, the same file would come back as it is there, without power.
+        // A process that has unshared its mounts may still hold this file system. For the same
+        // image the kernel would mount that one again, still without power.
         let left = self.image.with_extension("left");
         copy_image(&self.image, &left)?;
         fs::rename(&left, &self.image).map_err(Failure::doing(format!("rename {left:?}")))?;

@@ -6,12 +6,10 @@ use artifact_protocol::session::{Announcement, Opened, RefQuery};
 use crate::bucket::client::Client;
 use crate::bucket::layout;
 use crate::bucket::push::BucketPush;
-use crate::bucket::push::ask::get_all;
-use crate::bucket::push::update::Held;
+use crate::bucket::push::update::{READ_AT_ONCE, values};
 use crate::error::Error;
 use crate::local::StoreConfig;
 use crate::seam::Store;
-use crate::update::Value;
 
 /// A repository in a bucket: a cache for the pushes of one identity. Any number of these, on any
 /// machines, share a bucket.
@@ -69,13 +67,7 @@ impl Store for BucketStore {
 
     fn refs(&self, query: &RefQuery) -> Result<(Vec<(RefName, Checksum)>, bool), Error> {
         match query {
-            RefQuery::Named(names) => {
-                let mut found = Vec::new();
-                for names in names.chunks(READ_AT_ONCE) {
-                    found.extend(self.values(names)?);
-                }
-                Ok((found, true))
-            }
+            RefQuery::Named(names) => Ok((values(&self.client, names)?, true)),
             RefQuery::All { len_max } => self.all(*len_max),
         }
     }
@@ -101,7 +93,7 @@ impl BucketStore {
                 return Ok((found, true));
             }
             let names: Vec<_> = names.iter().filter_map(layout::head_of).collect();
-            for (name, commit) in self.values(&names)? {
+            for (name, commit) in values(&self.client, &names)? {
                 len += name.as_str().len() + Checksum::LEN * 2;
                 if len > len_max {
                     return Ok((found, false));
@@ -110,21 +102,4 @@ impl BucketStore {
             }
         }
     }
-
-    /// Reads the values of refs, all at once; leaves out refs without any.
-    fn values(&self, names: &[RefName]) -> Result<Vec<(RefName, Checksum)>, Error> {
-        let named = names
-            .iter()
-            .filter_map(|name| Some((name, layout::head(name)?)));
-        let (names, keys): (Vec<_>, Vec<_>) = named.unzip();
-        let values = names.into_iter().zip(get_all(&self.client, &keys)?);
-        let values = values.filter_map(|(name, found)| {
-            let commit = Held::of(found.as_ref()).commit()?;
-            Some((name.clone(), commit))
-        });
-        Ok(values.collect())
-    }
 }
-
-/// Refs in memory at once.
-const READ_AT_ONCE: usize = 1024;

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// One heap for all threads: glibc's allocator has one for each of them, and keeps in each what a
-/// pull has freed there, up to 8 MiB in all.
+/// All threads share one heap. glibc's allocator gives each thread its own and keeps freed memory
+/// there: up to 12 MiB more in a pull.
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 

@@ -7,8 +7,8 @@ use artifact_formats::Checksum;
 use crate::bucket::client::Client;
 use crate::bucket::closures::INCOMPLETE;
 use crate::bucket::copy::heads::Heads;
-use crate::bucket::copy::last;
 use crate::bucket::layout;
+use crate::bucket::push::ask::are_there;
 use crate::error::Error;
 
 /// The complete commits, as far as they are known.
@@ -48,8 +48,7 @@ impl Complete {
             |commit: &Checksum| self.listed.contains(commit) && !self.confirmed.contains(commit);
         let open: BTreeSet<_> = commits.filter(is_open).collect();
         let open: Vec<_> = open.into_iter().collect();
-        let there = last::are_there(&self.client, &open)
-            .map_err(Error::bucket("looking for", &"commits"))?;
+        let there = are_there(&self.client, &open)?;
         for (commit, is_there) in open.into_iter().zip(there) {
             match is_there {
                 true => _ = self.confirmed.insert(commit),

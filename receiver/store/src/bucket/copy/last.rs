@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use artifact_formats::{Checksum, ObjectId};
 
-use crate::bucket::client::Client;
 use crate::bucket::copy::turn::Turn;
 use crate::bucket::layout;
-use crate::bucket::push::ask::{ask_all, sort_stored};
-use crate::bucket::seam::{Answer, BucketError, Class, Condition, Request};
+use crate::bucket::push::ask::sort_stored;
+use crate::bucket::seam::{BucketError, Class, Condition, Request};
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::repository::objects;
@@ -57,22 +56,6 @@ fn put_once<F: Fs>(
     let (now, again) = sort_stored(found, turn.ask(&requests))?;
     stored.extend(now);
     Ok(again)
-}
-
-/// Returns for each commit whether the bucket has it.
-pub(super) fn are_there(client: &Client, commits: &[Checksum]) -> Result<Vec<bool>, BucketError> {
-    let first = |commit: &Checksum| Request::GetRange {
-        key: layout::object(&ObjectId::commit(*commit)),
-        from: 0,
-        most: 1,
-    };
-    let answers = ask_all(client, commits.iter().map(first).collect());
-    let there = answers.into_iter().map(|answer| match answer? {
-        Answer::Found(_) => Ok(true),
-        Answer::Absent => Ok(false),
-        other => Err(BucketError::misfit("a read", &other)),
-    });
-    there.collect()
 }
 
 /// Commits in memory at once.

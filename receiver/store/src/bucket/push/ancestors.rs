@@ -6,14 +6,12 @@
 
 use std::collections::HashSet;
 
+use artifact_formats::Checksum;
 use artifact_formats::limits::MAX_HISTORY_LEN;
-use artifact_formats::{Checksum, ObjectId};
 
 use crate::bucket::client::Client;
-use crate::bucket::layout;
-use crate::bucket::push::ask::{ask_all, found_at};
+use crate::bucket::push::ask::are_there;
 use crate::bucket::push::history::History;
-use crate::bucket::seam::{Key, Request};
 use crate::error::Error;
 
 /// What a push knows of the history of its commits.
@@ -73,21 +71,11 @@ impl Ancestors {
         client: &Client,
         commits: impl Iterator<Item = Checksum>,
     ) -> Result<(), Error> {
-        let unknown = commits.filter(|commit| !self.has(commit));
-        let unknown: Vec<_> = unknown
-            .map(|commit| (commit, layout::object(&ObjectId::commit(commit))))
-            .collect();
-        let first = |(_, key): &(Checksum, Key)| Request::GetRange {
-            key: key.clone(),
-            from: 0,
-            most: 1,
-        };
-        let answers = ask_all(client, unknown.iter().map(first).collect());
-        for ((commit, key), answer) in unknown.iter().zip(answers) {
-            if found_at(key, answer)?.is_some() {
-                self.there.insert(*commit);
-            }
-        }
+        let unknown: Vec<_> = commits.filter(|commit| !self.has(commit)).collect();
+        let there = are_there(client, &unknown)?.into_iter();
+        let found = unknown.into_iter().zip(there);
+        self.there
+            .extend(found.filter_map(|(commit, is_there)| is_there.then_some(commit)));
         Ok(())
     }
 

@@ -7,9 +7,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
-use artifact_formats::Checksum;
+use artifact_formats::{Checksum, ObjectId};
 
 use crate::bucket::client::{Client, dropped};
+use crate::bucket::layout;
 use crate::bucket::seam::{Answer, BucketError, Entry, Found, Key, Request};
 use crate::error::Error;
 
@@ -94,6 +95,20 @@ pub(crate) fn get_all(client: &Client, keys: &[Key]) -> Result<Vec<Option<Found>
     let answers = ask_all(client, keys.iter().map(get).collect());
     let found = answers.into_iter().zip(keys);
     found.map(|(answer, key)| found_at(key, answer)).collect()
+}
+
+/// Returns for each commit whether the bucket has it.
+pub(crate) fn are_there(client: &Client, commits: &[Checksum]) -> Result<Vec<bool>, Error> {
+    let key = |commit: &Checksum| layout::object(&ObjectId::commit(*commit));
+    let first = |commit: &Checksum| Request::GetRange {
+        key: key(commit),
+        from: 0,
+        most: 1,
+    };
+    let answers = ask_all(client, commits.iter().map(first).collect());
+    let found = answers.into_iter().zip(commits);
+    let there = found.map(|(answer, commit)| Ok(found_at(&key(commit), answer)?.is_some()));
+    there.collect()
 }
 
 /// Returns the request to read an object.

@@ -9,9 +9,9 @@ use artifact_formats::{Checksum, ObjectId};
 
 use crate::bucket::client::Client;
 use crate::bucket::layout;
-use crate::bucket::push::ask::get_all;
+use crate::bucket::push::ask::are_there;
 use crate::bucket::push::history::History;
-use crate::bucket::push::update::{Held, Update};
+use crate::bucket::push::update::{Update, values};
 use crate::bucket::push::work::Work;
 use crate::error::Error;
 use crate::policy::{Ancestry, Policy};
@@ -38,9 +38,7 @@ impl Pullable {
         if held == Some(parent) || work.known.lock().holds(&id) {
             return Ok(true);
         }
-        let key = layout::object(&id);
-        let there = work.client.get_range(&key, 0, 1);
-        if there.map_err(Error::bucket("reading", &id))?.is_none()
+        if are_there(&work.client, &[parent])? == [false]
             || history.ancestry(held, parent)? == Ancestry::Descends
         {
             return Ok(true);
@@ -59,20 +57,11 @@ impl Pullable {
 
 /// Reads the values of all refs that a client may pull.
 fn read(client: &Client, policy: &Policy) -> Result<HashSet<Checksum>, Error> {
-    let mut keys = Vec::new();
+    let mut names = Vec::new();
     for entry in client.list_each(layout::HEADS) {
         let entry = entry.map_err(Error::bucket("listing", &"refs"))?;
-        if layout::head_of(&entry.key).is_some_and(|name| policy.lets_pull(&name)) {
-            keys.push(entry.key);
-        }
+        names.extend(layout::head_of(&entry.key).filter(|name| policy.lets_pull(name)));
     }
-    let mut heads = HashSet::new();
-    for some in keys.chunks(READ_AT_ONCE) {
-        let found = get_all(client, some)?.into_iter();
-        heads.extend(found.filter_map(|found| Held::of(found.as_ref()).commit()));
-    }
-    Ok(heads)
+    let heads = values(client, &names)?.into_iter();
+    Ok(heads.map(|(_, commit)| commit).collect())
 }
-
-/// Refs in memory at once.
-const READ_AT_ONCE: usize = 1024;

@@ -3,8 +3,12 @@
 use artifact_formats::{Checksum, RefName};
 use bytes::Bytes;
 
+use crate::bucket::client::Client;
+use crate::bucket::layout;
+use crate::bucket::push::ask::get_all;
 use crate::bucket::random::Random;
 use crate::bucket::seam::{Condition, Found, Key, Tag};
+use crate::error::Error;
 use crate::update::{self, Value, lost_race};
 
 /// One ref of a push; its place is its key, unless its name is too long for one.
@@ -51,6 +55,27 @@ impl Value for Held {
         }
     }
 }
+
+/// Reads the commits of refs, many at once; leaves out refs without any.
+pub(crate) fn values(
+    client: &Client,
+    names: &[RefName],
+) -> Result<Vec<(RefName, Checksum)>, Error> {
+    let mut values = Vec::new();
+    for some in names.chunks(READ_AT_ONCE) {
+        let named = some.iter();
+        let named = named.filter_map(|name| Some((name, layout::head(name)?)));
+        let (some, keys): (Vec<_>, Vec<_>) = named.unzip();
+        for (name, found) in some.into_iter().zip(get_all(client, &keys)?) {
+            let commit = Held::of(found.as_ref()).commit();
+            values.extend(commit.map(|commit| (name.clone(), commit)));
+        }
+    }
+    Ok(values)
+}
+
+/// Refs in memory at once.
+pub(crate) const READ_AT_ONCE: usize = 1024;
 
 /// Returns the content of a ref: the commit, and blanks that differ each time. Servers compare
 /// hashes of contents. Without the blanks, a late put conditional on a value that the ref has again
