@@ -28,6 +28,13 @@ impl Checksum {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// Reads the content of a ref: a digest in hexadecimal, and blanks (`ostree-repo-refs.c`,
+    /// `resolve_refspec`); `None` if it is anything else.
+    pub fn from_ref(content: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(content).ok()?;
+        text.trim_ascii_end().parse().ok()
+    }
+
     /// Returns the digest if `bytes` is exactly 32 bytes long.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use artifact_formats::{Size, counted};
 use artifact_protocol::limits::Limits;
 use artifact_protocol::{escape, exit};
-use artifact_store::bucket::{MirrorEvent, MirrorOptions, Mirrored, mirror};
+use artifact_store::mirror::{MirrorEvent, MirrorOptions, Mirrored, mirror};
 use serde_json::json;
 
 use crate::server::Server;

@@ -1,5 +1,7 @@
 //! The errors of a store, sorted by whose fault they are.
 
+pub(crate) mod bucket;
+
 use std::{fmt, io};
 
 use artifact_formats::{Checksum, ConfigError, FormatError, ObjectId, RepoMode, with_causes};
@@ -7,7 +9,7 @@ use artifact_protocol::frame::CloseCode;
 use artifact_protocol::session::Fault;
 use nix::errno::Errno;
 
-use crate::bucket::seam::BucketError;
+use crate::error::bucket::BucketError;
 use crate::verify::Rejection;
 
 /// The reason why a store could not execute a request.

@@ -1,14 +1,14 @@
 //! The store on a bucket.
 
-use artifact_formats::{Checksum, RefName, RepoConfig, RepoMode};
+use artifact_formats::{Checksum, RefName, RepoConfig};
 use artifact_protocol::session::{Announcement, Opened, RefQuery};
 
-use crate::bucket::client::Client;
-use crate::bucket::layout;
 use crate::bucket::push::BucketPush;
-use crate::bucket::push::update::{READ_AT_ONCE, values};
+use crate::bucket::records::config;
+use crate::bucket::records::refs::{self, READ_AT_ONCE, values};
+use crate::bucket::requests::client::Client;
+use crate::config::StoreConfig;
 use crate::error::Error;
-use crate::local::StoreConfig;
 use crate::seam::Store;
 
 /// A repository in a bucket: a cache for the pushes of one identity. Any number of these, on any
@@ -42,18 +42,7 @@ impl BucketStore {
                       `bytes-max` out of the configuration, and give the bucket one of its own",
             });
         }
-        let key = layout::config();
-        let found = client.get(&key).map_err(Error::bucket("reading", &key))?;
-        let found = found.ok_or(Error::NotARepository {
-            why: "the bucket has no `config`: run `artifact-cache-admin init` on it first",
-        })?;
-        let text = String::from_utf8_lossy(&found.content);
-        let repo = RepoConfig::parse(&text)?;
-        if repo.mode != RepoMode::Archive {
-            return Err(Error::NotARepository {
-                why: "a bucket needs the mode archive",
-            });
-        }
+        let repo = config::read(&client)?;
         Ok(Self {
             client,
             config,
@@ -81,18 +70,16 @@ impl BucketStore {
     /// Reads all refs, up to a total length, and returns whether these are all. It stops to list
     /// refs once it has enough.
     fn all(&self, len_max: usize) -> Result<(Vec<(RefName, Checksum)>, bool), Error> {
-        let mut entries = self.client.list_each(layout::HEADS);
+        let mut entries = refs::list(&self.client);
         let (mut found, mut len) = (Vec::new(), 0);
         loop {
             let mut names = Vec::new();
             for entry in entries.by_ref().take(READ_AT_ONCE) {
-                let entry = entry.map_err(Error::bucket("listing", &"refs"))?;
-                names.push(entry.key);
+                names.push(entry?.0);
             }
             if names.is_empty() {
                 return Ok((found, true));
             }
-            let names: Vec<_> = names.iter().filter_map(layout::head_of).collect();
             for (name, commit) in values(&self.client, &names)? {
                 len += name.as_str().len() + Checksum::LEN * 2;
                 if len > len_max {

@@ -17,17 +17,19 @@ use std::time::Duration;
 use artifact_formats::{RefName, Summary, ed25519_signatures, serialize_signature};
 use bytes::Bytes;
 
-pub(crate) use self::make::Maker;
 use self::make::{Current, Extent, Made, make};
-use crate::bucket::client::{Client, Outcome};
-use crate::bucket::layout;
-use crate::bucket::pending::Pending;
-use crate::bucket::push::ask::{ask_all, found_at, get, listed};
-use crate::bucket::random::Random;
-use crate::bucket::seam::{Answer, BucketError, Class, Condition, Key, LIST_MAX, Request};
+use crate::bucket::records::layout;
+use crate::bucket::records::pending::Pending;
+use crate::bucket::requests::ask::{ask_all, found_at, get, listed};
+use crate::bucket::requests::client::{Client, Outcome};
+use crate::bucket::requests::random::Random;
+use crate::bucket::requests::seam::{Answer, Class, Condition, Key, LIST_MAX, Request};
 use crate::error::Error;
-use crate::local::summary::build::Built;
-use crate::local::summary::config::SummaryMode;
+use crate::error::bucket::BucketError;
+use crate::summary::config::SummaryMode;
+use crate::summary::fit::Built;
+
+pub(crate) use self::make::Maker;
 
 /// Adds these refs, which the bucket holds, to the summary unless it names them already; `own` is
 /// the key of this push's note. Returns the notes of other pushes that are no longer needed.

@@ -13,51 +13,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 use artifact_formats::{Checksum, RefName};
-use artifact_protocol::limits::Limits;
 use artifact_protocol::session::{Announcement, Opened, RefQuery};
 
+use crate::config::StoreConfig;
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::real::RealFs;
-use crate::local::disk::space::HeadRoom;
-use crate::local::push::LocalPush;
 use crate::local::push::pusher::Pusher;
-use crate::local::push::session_limit::{self, Places};
 use crate::local::push::workspace::{Bounds, Workspace};
+use crate::local::push::{LocalPush, session_limit};
 use crate::local::repository::account::Account;
-use crate::local::repository::load::Allowance;
 use crate::local::repository::{Repo, heads};
 use crate::local::staging::Staging;
 use crate::local::staging::abandoned::Owner;
-use crate::local::summary::config::SummaryConfig;
-use crate::local::summary::{MadeSummary, Maker};
+use crate::local::summary::Maker;
 use crate::local::terms::{RefPlace, Terms};
-use crate::policy::Policy;
 use crate::seam::Store;
-
-/// The identity for which a store is opened, and its limits.
-#[derive(Clone, Debug, Default)]
-pub struct StoreConfig {
-    /// The pushing identity, as the server knows it.
-    pub identity: String,
-    /// The identity's rights.
-    pub policy: Policy,
-    /// The limits of the session (LIM-1 to LIM-8).
-    pub limits: Limits,
-    /// How the summary is written.
-    pub summary: SummaryConfig,
-    /// The free space that a push needs to be accepted.
-    pub head_room: HeadRoom,
-    /// The limits on concurrent sessions with accepted updates.
-    pub places: Places,
-    /// The quotas of the identity.
-    pub allowance: Allowance,
-    /// Bytes of existing objects, below no commit that the client relies on, that a push may have
-    /// verified again, in addition to the bytes it sends; 1 GiB by default.
-    pub reread_max: Option<u64>,
-    /// Threads that publish many objects; 0 means one.
-    pub threads: usize,
-}
+use crate::summary::MadeSummary;
 
 /// A repository on this machine: a cache for the pushes of one identity, or one's own, for pulls.
 #[derive(Debug)]

@@ -10,16 +10,17 @@ use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName, RepoMode
 use artifact_protocol::frame::Base;
 use artifact_protocol::limits::Limits;
 
+use crate::config::StoreConfig;
 use crate::error::Error;
+use crate::local::LocalStore;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::real::RealFs;
 use crate::local::disk::{Fs, if_there};
 use crate::local::push::glance::Glance;
-use crate::local::repository::id_set::IdSet;
 use crate::local::repository::{Repo, leftovers, listing, make_dirs, objects, pulled, refs};
 use crate::local::staging::abandoned;
 use crate::local::terms::{self, RefPlace};
-use crate::local::{LocalStore, StoreConfig};
+use crate::tree::id_set::IdSet;
 
 /// How an own repository is opened.
 #[derive(Clone, Debug, Default)]

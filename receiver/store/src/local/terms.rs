@@ -5,12 +5,12 @@
 use artifact_formats::RefName;
 use artifact_protocol::frame::{Base, PushOptions};
 
+use crate::config::Places;
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, list_dir};
-use crate::local::push::session_limit::Places;
 use crate::local::repository::refs;
-use crate::local::summary::config::SummaryConfig;
+use crate::summary::config::SummaryConfig;
 
 /// The role of a repository.
 #[derive(Clone, Debug)]

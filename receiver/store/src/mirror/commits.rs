@@ -5,25 +5,25 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use artifact_formats::{Checksum, ObjectId, RefName};
 use bytes::Bytes;
 
-use crate::bucket::closures::{ClosureList, Heading, PARENTS_MAX};
-use crate::bucket::copy::complete::Complete;
-use crate::bucket::copy::last;
-use crate::bucket::copy::record::Record;
-use crate::bucket::copy::send::{Sender, Sent};
-use crate::bucket::copy::session::Session;
-use crate::bucket::copy::source::{Closure, Lacks, Refs};
-use crate::bucket::copy::turn::{MirrorEvent, Mirrored, Turn};
-use crate::bucket::layout;
-use crate::bucket::seam::Class;
-use crate::bucket::window::Window;
+use crate::bucket::records::closures::{ClosureList, Heading, PARENTS_MAX};
+use crate::bucket::records::layout;
+use crate::bucket::requests::seam::Class;
+use crate::bucket::requests::window::Window;
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
-use crate::local::repository::id_set::IdSet;
 use crate::local::repository::listing;
+use crate::mirror::complete::Complete;
+use crate::mirror::last;
+use crate::mirror::record::Record;
+use crate::mirror::send::{Sender, Sent};
+use crate::mirror::session::Session;
+use crate::mirror::source::{Closure, Lacks, Refs};
+use crate::mirror::turn::{MirrorEvent, Mirrored, Turn};
+use crate::tree::id_set::IdSet;
 
 /// Copies commits to a bucket.
-pub(super) struct Commits<'a, F: Fs> {
+pub(crate) struct Commits<'a, F: Fs> {
     turn: &'a Turn<'a, F>,
     complete: &'a mut Complete,
     /// Objects that are in the bucket, or about to be put.
@@ -47,7 +47,7 @@ struct Planned {
 
 impl<'a, F: Fs> Commits<'a, F> {
     /// A copier that has copied nothing yet.
-    pub(super) fn new(turn: &'a Turn<'a, F>, complete: &'a mut Complete) -> Self {
+    pub(crate) fn new(turn: &'a Turn<'a, F>, complete: &'a mut Complete) -> Self {
         Self {
             turn,
             complete,
@@ -60,7 +60,7 @@ impl<'a, F: Fs> Commits<'a, F> {
     }
 
     /// Copies the commits of refs, those that the summary names, and their history to the bucket.
-    pub(super) fn copy(
+    pub(crate) fn copy(
         &mut self,
         refs: &Refs,
         named: &BTreeSet<Checksum>,

@@ -4,15 +4,15 @@ use std::collections::{BTreeSet, HashSet};
 
 use artifact_formats::Checksum;
 
-use crate::bucket::client::Client;
-use crate::bucket::closures::INCOMPLETE;
-use crate::bucket::copy::heads::Heads;
-use crate::bucket::layout;
-use crate::bucket::push::ask::are_there;
+use crate::bucket::records::closures::INCOMPLETE;
+use crate::bucket::records::commits::are_there;
+use crate::bucket::records::layout;
+use crate::bucket::requests::client::Client;
 use crate::error::Error;
+use crate::mirror::heads::Heads;
 
 /// The complete commits, as far as they are known.
-pub(super) struct Complete {
+pub(crate) struct Complete {
     client: Client,
     /// Commits whose closure lists the bucket had. If the bucket has such a commit, it also has
     /// everything beneath it, because a push or a mirror puts a commit last.
@@ -25,7 +25,7 @@ pub(super) struct Complete {
 
 impl Complete {
     /// Lists the closure lists of the bucket.
-    pub(super) fn look(client: &Client, heads: &Heads) -> Result<Self, Error> {
+    pub(crate) fn look(client: &Client, heads: &Heads) -> Result<Self, Error> {
         let mut listed = HashSet::new();
         for entry in client.list_each(layout::CLOSURES) {
             let entry = entry.map_err(Error::bucket("listing", &"closure lists"))?;
@@ -43,7 +43,7 @@ impl Complete {
 
     /// Checks which of the commits with a list are in the bucket: an interrupted push or mirror, or
     /// a late put, may have left a list without its commit.
-    pub(super) fn confirm(&mut self, commits: impl Iterator<Item = Checksum>) -> Result<(), Error> {
+    pub(crate) fn confirm(&mut self, commits: impl Iterator<Item = Checksum>) -> Result<(), Error> {
         let is_open =
             |commit: &Checksum| self.listed.contains(commit) && !self.confirmed.contains(commit);
         let open: BTreeSet<_> = commits.filter(is_open).collect();
@@ -59,28 +59,28 @@ impl Complete {
     }
 
     /// Notes commits that this mirror has put, with everything that they reach.
-    pub(super) fn note_put(&mut self, commits: impl IntoIterator<Item = Checksum>) {
+    pub(crate) fn note_put(&mut self, commits: impl IntoIterator<Item = Checksum>) {
         self.put.extend(commits);
     }
 
     /// Returns whether the bucket has a commit and everything that it reaches.
-    pub(super) fn has(&self, commit: Checksum) -> bool {
+    pub(crate) fn has(&self, commit: Checksum) -> bool {
         let is_whole = self.listed.contains(&commit) && self.confirmed.contains(&commit);
         is_whole || self.put.contains(&commit)
     }
 
     /// Returns whether the bucket has all these commits and everything that they reach.
-    pub(super) fn has_all(&self, commits: &BTreeSet<Checksum>) -> bool {
+    pub(crate) fn has_all(&self, commits: &BTreeSet<Checksum>) -> bool {
         commits.iter().all(|commit| self.has(*commit))
     }
 
     /// Returns whether this mirror has put a commit.
-    pub(super) fn was_put(&self, commit: &Checksum) -> bool {
+    pub(crate) fn was_put(&self, commit: &Checksum) -> bool {
         self.put.contains(commit)
     }
 
     /// Returns whether the bucket had no closure lists.
-    pub(super) fn had_no_lists(&self) -> bool {
+    pub(crate) fn had_no_lists(&self) -> bool {
         self.listed.is_empty()
     }
 }

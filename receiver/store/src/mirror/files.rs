@@ -2,18 +2,19 @@
 
 use artifact_formats::Checksum;
 
-use crate::bucket::client::{Client, Outcome, Read};
-use crate::bucket::copy::record::Record;
-use crate::bucket::copy::source::{Signed, Source};
-use crate::bucket::copy::turn::{Mirrored, Turn};
-use crate::bucket::layout;
-use crate::bucket::seam::{BucketError, Class, Condition, Key, Tag};
+use crate::bucket::records::layout;
+use crate::bucket::requests::client::{Client, Outcome, Read};
+use crate::bucket::requests::seam::{Class, Condition, Key, Tag};
 use crate::error::Error;
+use crate::error::bucket::BucketError;
 use crate::local::disk::Fs;
+use crate::mirror::record::Record;
+use crate::mirror::source::{Signed, Source};
+use crate::mirror::turn::{Mirrored, Turn};
 
 /// The states of three files when the mirror began.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(crate) struct Files {
     config: State,
     summary: State,
     signature: State,
@@ -24,7 +25,7 @@ type State = Option<(Checksum, Tag)>;
 
 impl Files {
     /// Looks at the files, and reads those that differ from the record.
-    pub(super) fn look(client: &Client, record: &Record) -> Result<Self, Error> {
+    pub(crate) fn look(client: &Client, record: &Record) -> Result<Self, Error> {
         let look = |key: Key| -> Result<State, Error> {
             let known = record.files.get(key.as_str());
             let read = client.read(&key, known.map(|(_, tag)| tag.clone()));
@@ -42,7 +43,7 @@ impl Files {
     }
 
     /// Puts the `config` that pullers need.
-    pub(super) fn put_config<F: Fs>(
+    pub(crate) fn put_config<F: Fs>(
         &self,
         client: &Client,
         source: &Source<F>,
@@ -62,7 +63,7 @@ impl Files {
     /// Puts the signatures and then the summary. Libostree reads them in this order, too, so a
     /// client that reads during a replacement rarely gets a pair that does not match. Returns
     /// whether the bucket has both now.
-    pub(super) fn put_summary<F: Fs>(
+    pub(crate) fn put_summary<F: Fs>(
         &self,
         turn: &Turn<'_, F>,
         signed: &Signed,
@@ -87,7 +88,7 @@ impl Files {
     }
 
     /// Removes a summary that the repository does not have: it would name old commits forever.
-    pub(super) fn remove_summary<F: Fs>(
+    pub(crate) fn remove_summary<F: Fs>(
         &self,
         turn: &Turn<'_, F>,
         record: &mut Record,

@@ -12,22 +12,22 @@ use std::time::Duration;
 use artifact_formats::{Checksum, RefName};
 use parking_lot::Mutex;
 
-use crate::bucket::client::Client;
-use crate::bucket::copy::record::Record;
-use crate::bucket::copy::turn::Turn;
-use crate::bucket::layout;
-use crate::bucket::push::guards::Guards;
-use crate::bucket::push::update;
-use crate::bucket::random::Random;
-use crate::bucket::seam::{Answer, BucketError, Class, Condition, Found, Key, Request, Tag};
-use crate::bucket::window::Window;
+use crate::bucket::records::guards::Guards;
+use crate::bucket::records::layout;
+use crate::bucket::records::refs::{self, Held};
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::random::Random;
+use crate::bucket::requests::seam::{Answer, Class, Condition, Key, Request, Tag};
 use crate::error::Error;
+use crate::error::bucket::BucketError;
 use crate::local::disk::Fs;
-use crate::local::repository::refs;
+
+use crate::mirror::record::Record;
+use crate::mirror::turn::Turn;
 
 /// The refs of a bucket when they were listed.
 #[derive(Debug)]
-pub(super) struct Heads {
+pub(crate) struct Heads {
     tags: BTreeMap<RefName, Tag>,
     /// The values that are known, from the record or because they were read.
     known: BTreeMap<RefName, Checksum>,
@@ -35,7 +35,7 @@ pub(super) struct Heads {
 
 /// The outcome of setting a ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Moved {
+pub(crate) enum Moved {
     /// It holds the commit now, with this tag.
     Set(Tag),
     /// The bucket's ref moved, and perhaps the repository's as well: another mirror is at work.
@@ -44,16 +44,13 @@ pub(super) enum Moved {
 
 impl Heads {
     /// Lists the refs.
-    pub(super) fn list(client: &Client, record: &Record) -> Result<Self, Error> {
+    pub(crate) fn list(client: &Client, record: &Record) -> Result<Self, Error> {
         let mut heads = Self {
             tags: BTreeMap::new(),
             known: BTreeMap::new(),
         };
-        for entry in client.list_each(layout::HEADS) {
-            let entry = entry.map_err(Error::bucket("listing", &"refs"))?;
-            let Some(name) = layout::head_of(&entry.key) else {
-                continue;
-            };
+        for entry in refs::list(client) {
+            let (name, entry) = entry?;
             if let Some((commit, tag)) = record.heads.get(&name)
                 && *tag == entry.tag
             {
@@ -65,58 +62,54 @@ impl Heads {
     }
 
     /// Reads the refs of these names whose values are not known.
-    pub(super) fn learn<'n>(
+    pub(crate) fn learn<'n>(
         &mut self,
         client: &Client,
         names: impl Iterator<Item = &'n RefName>,
     ) -> Result<(), Error> {
-        let unknown: Vec<_> = names
+        let keys: Vec<Key> = names
             .filter(|name| self.tags.contains_key(*name) && !self.known.contains_key(*name))
-            .filter_map(|name| Some((name.clone(), layout::head(name)?)))
+            .filter_map(layout::head)
             .collect();
-        let window = Window::new(client.clone());
-        for some in unknown.chunks(READ_AT_ONCE) {
-            let keys: Vec<Key> = some.iter().map(|(_, key)| key.clone()).collect();
-            let found = window.get_all(&keys);
-            let found = found.map_err(Error::bucket("reading", &"refs"))?;
-            for ((name, _), found) in some.iter().zip(found) {
-                match found {
-                    Some(Found { content, tag, .. }) => {
-                        if let Some(commit) = refs::parse(&content) {
-                            self.known.insert(name.clone(), commit);
-                        }
-                        self.tags.insert(name.clone(), tag);
-                    }
-                    None => _ = self.tags.remove(name),
+        refs::read_each(client, &keys, |key, found| {
+            let Some(name) = layout::head_of(key) else {
+                return Ok(());
+            };
+            match Held::of(found.as_ref()) {
+                Held::Commit(commit, tag) => {
+                    self.known.insert(name.clone(), commit);
+                    self.tags.insert(name, tag);
                 }
+                Held::Malformed(tag) => _ = self.tags.insert(name, tag),
+                Held::Nothing => _ = self.tags.remove(&name),
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Returns the commit of a ref, if it is known.
-    pub(super) fn commit(&self, name: &RefName) -> Option<Checksum> {
+    pub(crate) fn commit(&self, name: &RefName) -> Option<Checksum> {
         self.known.get(name).copied()
     }
 
     /// Returns the commits of all refs whose values are known.
-    pub(super) fn commits(&self) -> impl Iterator<Item = Checksum> {
+    pub(crate) fn commits(&self) -> impl Iterator<Item = Checksum> {
         self.known.values().copied()
     }
 
     /// Returns the tag of a ref, if there is such a ref.
-    pub(super) fn tag(&self, name: &RefName) -> Option<&Tag> {
+    pub(crate) fn tag(&self, name: &RefName) -> Option<&Tag> {
         self.tags.get(name)
     }
 
     /// Returns the names of all refs.
-    pub(super) fn names(&self) -> impl Iterator<Item = &RefName> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &RefName> {
         self.tags.keys()
     }
 
     /// Sets refs, many at once, and hands each outcome to `then`. Everything that they reach must
     /// be in the bucket.
-    pub(super) fn set<F: Fs>(
+    pub(crate) fn set<F: Fs>(
         &self,
         turn: &Turn<'_, F>,
         wanted: &[(&RefName, Checksum)],
@@ -145,7 +138,7 @@ impl Heads {
     }
 
     /// Reserves the names of new refs. Returns those whose names conflict with other refs, and why.
-    pub(super) fn guard<'n>(
+    pub(crate) fn guard<'n>(
         &self,
         client: &Client,
         names: &[&'n RefName],
@@ -177,7 +170,7 @@ impl Heads {
             turn.check()?;
             let request = Request::Put {
                 key: key.clone(),
-                content: update::content(commit, &mut random),
+                content: refs::content(commit, &mut random),
                 condition: tag.map_or(Condition::New, Condition::Is),
                 class: Class::Current,
             };
@@ -197,7 +190,7 @@ impl Heads {
             }
             let found = client.get(&key).map_err(Error::bucket("reading", name))?;
             if let Some(found) = &found
-                && refs::parse(&found.content) == Some(commit)
+                && Checksum::from_ref(&found.content) == Some(commit)
             {
                 return Ok(Moved::Set(found.tag.clone()));
             }
@@ -214,8 +207,6 @@ impl Heads {
     }
 }
 
-/// Refs read at once: their values take little memory.
-const READ_AT_ONCE: usize = 4096;
 /// Refs set at once.
 const SET_AT_ONCE: usize = 32;
 /// The most attempts to set a ref while other mirrors set it or answers are lost. The pauses

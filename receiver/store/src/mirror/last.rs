@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use artifact_formats::{Checksum, ObjectId};
 
-use crate::bucket::copy::turn::Turn;
-use crate::bucket::layout;
-use crate::bucket::push::ask::sort_stored;
-use crate::bucket::seam::{BucketError, Class, Condition, Request};
+use crate::bucket::records::commits::sort_stored;
+use crate::bucket::records::layout;
+use crate::bucket::requests::seam::{Class, Condition, Request};
 use crate::error::Error;
+use crate::error::bucket::BucketError;
 use crate::local::disk::Fs;
 use crate::local::repository::objects;
+use crate::mirror::turn::Turn;
 
 /// Puts commits whose objects are all in the bucket, except those that a prune has removed from the
 /// repository in the meantime. Returns the commits that it has put.
-pub(super) fn put<F: Fs>(turn: &Turn<'_, F>, commits: &[Checksum]) -> Result<Vec<Checksum>, Error> {
+pub(crate) fn put<F: Fs>(turn: &Turn<'_, F>, commits: &[Checksum]) -> Result<Vec<Checksum>, Error> {
     let mut stored = Vec::new();
     for some in commits.chunks(COMMITS_AT_ONCE) {
         let mut left = some.to_vec();

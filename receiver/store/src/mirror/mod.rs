@@ -27,22 +27,22 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 
-use crate::bucket::client::Client;
-use crate::bucket::copy::commits::Commits;
-use crate::bucket::copy::complete::Complete;
-use crate::bucket::copy::files::Files;
-use crate::bucket::copy::heads::{Heads, Moved};
-use crate::bucket::copy::record::Record;
-use crate::bucket::copy::session::Session;
-use crate::bucket::copy::source::{Refs, Signed, Source};
-use crate::bucket::copy::turn::Turn;
-use crate::bucket::layout;
+use crate::bucket::records::layout;
+use crate::bucket::requests::client::Client;
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::real::RealFs;
 use crate::local::upkeep::remove;
+use crate::mirror::commits::Commits;
+use crate::mirror::complete::Complete;
+use crate::mirror::files::Files;
+use crate::mirror::heads::{Heads, Moved};
+use crate::mirror::record::Record;
+use crate::mirror::session::Session;
+use crate::mirror::source::{Refs, Signed, Source};
+use crate::mirror::turn::Turn;
 
-pub use crate::bucket::copy::turn::{MirrorEvent, MirrorOptions, Mirrored};
+pub use crate::mirror::turn::{MirrorEvent, MirrorOptions, Mirrored};
 
 /// Mirrors the repository at `path` to a bucket, and reports progress from several threads.
 ///

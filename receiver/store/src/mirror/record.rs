@@ -9,32 +9,32 @@ use std::fmt::Write;
 
 use artifact_formats::{Checksum, RefName};
 
-use crate::bucket::seam::Tag;
+use crate::bucket::requests::seam::Tag;
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, PutFile, make_dir, read_file};
 
 /// Values in the bucket, each with the tag that shows whether it is still current.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) heads: BTreeMap<RefName, (Checksum, Tag)>,
+pub(crate) struct Record {
+    pub(crate) heads: BTreeMap<RefName, (Checksum, Tag)>,
     /// SHA-256 of other files by their names: `config`, `summary` and `summary.sig`.
-    pub(super) files: BTreeMap<String, (Checksum, Tag)>,
+    pub(crate) files: BTreeMap<String, (Checksum, Tag)>,
     /// SHA-256 of the detached metadata of commits, without tags: it counts as long as the bucket
     /// has the commit and its closure list.
-    pub(super) detached: BTreeMap<Checksum, Checksum>,
+    pub(crate) detached: BTreeMap<Checksum, Checksum>,
 }
 
 impl Record {
     /// Reads the record of a bucket; it is empty if it is missing or damaged.
-    pub(super) fn load<F: Fs>(fs: &F, address: &str) -> Self {
+    pub(crate) fn load<F: Fs>(fs: &F, address: &str) -> Self {
         let content = read_file(fs, &path(address), LEN_MAX).ok().flatten();
         let text = content.and_then(|content| String::from_utf8(content).ok());
         text.and_then(|text| Self::parse(&text)).unwrap_or_default()
     }
 
     /// Replaces the record of a bucket.
-    pub(super) fn save<F: Fs>(
+    pub(crate) fn save<F: Fs>(
         &self,
         fs: &F,
         scratch: &impl PutFile,

@@ -10,39 +10,39 @@ use std::thread;
 use artifact_formats::{ObjectId, Size, with_causes};
 use parking_lot::Mutex;
 
-use crate::bucket::client::Client;
-use crate::bucket::copy::source::Source;
-use crate::bucket::layout;
-use crate::bucket::seam::Class;
-use crate::bucket::upload::{PART_LEN, Parts, UPLOAD_LEN_MAX};
-use crate::bucket::window::Window;
+use crate::bucket::records::layout;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::Class;
+use crate::bucket::requests::upload::{PART_LEN, Parts, UPLOAD_LEN_MAX};
+use crate::bucket::requests::window::Window;
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there};
+use crate::mirror::source::Source;
 use crate::verify::{Scratch, Verified, Verifier, verify};
 
 /// Sends objects of one repository.
-pub(super) struct Sender<'a, F: Fs> {
-    pub(super) source: &'a Source<F>,
-    pub(super) client: &'a Client,
-    pub(super) window: &'a Window,
-    pub(super) object_len_max: u64,
+pub(crate) struct Sender<'a, F: Fs> {
+    pub(crate) source: &'a Source<F>,
+    pub(crate) client: &'a Client,
+    pub(crate) window: &'a Window,
+    pub(crate) object_len_max: u64,
     /// Only count objects, without reading them.
-    pub(super) dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Keeps the session alive; called for each object and each part.
-    pub(super) keep: &'a (dyn Fn() -> Result<(), Error> + Sync),
+    pub(crate) keep: &'a (dyn Fn() -> Result<(), Error> + Sync),
     /// The bucket's objects from a list, with their lengths, sorted.
-    pub(super) listed: &'a [(ObjectId, u64)],
+    pub(crate) listed: &'a [(ObjectId, u64)],
 }
 
 /// The outcome of sending objects.
 #[derive(Debug, Default)]
-pub(super) struct Sent {
+pub(crate) struct Sent {
     /// Objects put, and their bytes.
-    pub(super) objects: u64,
-    pub(super) bytes: u64,
+    pub(crate) objects: u64,
+    pub(crate) bytes: u64,
     /// Objects that are missing or damaged here, and why. None of them was put.
-    pub(super) bad: Vec<(ObjectId, String)>,
+    pub(crate) bad: Vec<(ObjectId, String)>,
 }
 
 /// A large object that is complete once its last part is stored.
@@ -53,7 +53,7 @@ struct Large {
 
 impl<F: Fs> Sender<'_, F> {
     /// Sends objects, and returns when all of them are stored, durably.
-    pub(super) fn send(&self, ids: &[ObjectId]) -> Result<Sent, Error> {
+    pub(crate) fn send(&self, ids: &[ObjectId]) -> Result<Sent, Error> {
         if self.dry_run {
             return self.count(ids);
         }

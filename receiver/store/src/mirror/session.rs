@@ -12,17 +12,18 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::bucket::client::{Client, Outcome};
 use crate::bucket::collect::{Gc, LEASE_LIFE, LEASE_RENEWAL, Lease, Phase};
-use crate::bucket::layout::{self, SessionId};
-use crate::bucket::push::ask::Doubt;
-use crate::bucket::random::unique;
-use crate::bucket::seam::{Answer, BucketError, Class, Condition, Entry, Key, Tag};
+use crate::bucket::records::commits::Doubt;
+use crate::bucket::records::layout::{self, SessionId};
+use crate::bucket::requests::client::{Client, Outcome};
+use crate::bucket::requests::random::unique;
+use crate::bucket::requests::seam::{Answer, Class, Condition, Entry, Key, Tag};
 use crate::error::Error;
+use crate::error::bucket::BucketError;
 
 /// The session of a mirror.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(crate) struct Session {
     client: Client,
     key: Key,
     state: Mutex<State>,
@@ -45,7 +46,7 @@ struct State {
 
 impl Session {
     /// Waits until no collection runs, at most an hour, and begins a session.
-    pub(super) fn begin(client: &Client) -> Result<Self, Error> {
+    pub(crate) fn begin(client: &Client) -> Result<Self, Error> {
         for _ in 0..WAITS_MAX {
             let session = Self::take(client)?;
             if session.gc.is_none_or(|gc| gc.phase == Phase::Idle) {
@@ -83,12 +84,12 @@ impl Session {
 
     /// Returns whether another mirror runs or was interrupted: the bucket may then have objects
     /// that no closure list names.
-    pub(super) fn has_others(&self) -> bool {
+    pub(crate) fn has_others(&self) -> bool {
         !self.others.is_empty()
     }
 
     /// Renews the lease if that is due. Fails if the session [is disturbed](Self::is_disturbed).
-    pub(super) fn keep(&self) -> Result<(), Error> {
+    pub(crate) fn keep(&self) -> Result<(), Error> {
         if self.age() < LEASE_RENEWAL {
             return Ok(());
         }
@@ -96,12 +97,12 @@ impl Session {
     }
 
     /// Returns whether the put of a commit or a ref may be sent now (R8).
-    pub(super) fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         self.age() < LEASE_LIFE / 2
     }
 
     /// Makes sure that a commit or a ref may be put, and renews the lease if necessary.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         match self.is_fresh() {
             true => Ok(()),
             false => self.confirm(),
@@ -109,7 +110,7 @@ impl Session {
     }
 
     /// Renews the lease, and makes sure that no collection has begun since the session did.
-    pub(super) fn confirm(&self) -> Result<(), Error> {
+    pub(crate) fn confirm(&self) -> Result<(), Error> {
         let mut state = self.state.lock();
         let lease = state.lease.renewed(self.gc.map_or(0, |gc| gc.epoch));
         let renewed = self.client.clock().now();
@@ -134,12 +135,12 @@ impl Session {
 
     /// Returns whether a collection has begun, or has fenced the session: the mirror may go on in a
     /// new session.
-    pub(super) fn is_disturbed(&self) -> bool {
+    pub(crate) fn is_disturbed(&self) -> bool {
         self.disturbed.load(Ordering::Relaxed)
     }
 
     /// Notes whether an answer to a put of a commit or a ref was lost.
-    pub(super) fn heard(&self, answers: &[Result<Answer, BucketError>]) {
+    pub(crate) fn heard(&self, answers: &[Result<Answer, BucketError>]) {
         self.doubt.hear(answers);
     }
 
@@ -150,7 +151,7 @@ impl Session {
 
     /// Ends the session. Removes the lease unless the answer to a put was lost, which may still
     /// take effect (R9).
-    pub(super) fn end(self) -> Result<(), Error> {
+    pub(crate) fn end(self) -> Result<(), Error> {
         if self.doubt.is_there() {
             return Ok(());
         }
@@ -160,7 +161,7 @@ impl Session {
 
     /// Ends the session of a complete mirror. It also removes the leases of interrupted mirrors,
     /// because this one has completed their work.
-    pub(super) fn complete(self) -> Result<(), Error> {
+    pub(crate) fn complete(self) -> Result<(), Error> {
         if !self.others.is_empty() {
             let own = self.client.get(&self.key);
             let own = own.map_err(Error::bucket("reading", &self.key))?;

@@ -10,37 +10,38 @@ use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, RefName, Summary,
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, LockMode, if_there, make_dir, read_file};
-use crate::local::repository::descent::{Descent, Levels, Next};
-use crate::local::repository::id_set::IdSet;
 use crate::local::repository::{self, Repo, listing, objects};
+use crate::tree;
+use crate::tree::descent::{Descent, Levels, Next};
+use crate::tree::id_set::IdSet;
 
 /// A repository of mode archive.
 #[derive(Debug)]
-pub(super) struct Source<F: Fs> {
-    pub(super) repo: Repo<F>,
+pub(crate) struct Source<F: Fs> {
+    pub(crate) repo: Repo<F>,
 }
 
 /// The refs of a repository at one moment.
 #[derive(Debug, Default)]
-pub(super) struct Refs {
+pub(crate) struct Refs {
     /// The refs that pullers see.
-    pub(super) heads: BTreeMap<RefName, Checksum>,
+    pub(crate) heads: BTreeMap<RefName, Checksum>,
     /// The commits of mirror refs, which a summary may name.
-    pub(super) others: BTreeSet<Checksum>,
+    pub(crate) others: BTreeSet<Checksum>,
     /// Names that cannot be mirrored.
-    pub(super) unusable: Vec<String>,
+    pub(crate) unusable: Vec<String>,
 }
 
 /// A summary and the signatures of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Signed {
-    pub(super) summary: Vec<u8>,
-    pub(super) signature: Option<Vec<u8>>,
+pub(crate) struct Signed {
+    pub(crate) summary: Vec<u8>,
+    pub(crate) signature: Option<Vec<u8>>,
 }
 
 impl Signed {
     /// Returns the commits that the summary names, or `None` if it is damaged.
-    pub(super) fn commits(&self) -> Option<BTreeSet<Checksum>> {
+    pub(crate) fn commits(&self) -> Option<BTreeSet<Checksum>> {
         let summary = Summary::parse(&self.summary).ok()?;
         let others = summary.collection_map.values().flat_map(BTreeMap::values);
         let all = summary.refs.values().chain(others);
@@ -50,17 +51,17 @@ impl Signed {
 
 /// An object that a commit needs but that cannot be mirrored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lacks {
-    pub(super) id: ObjectId,
-    pub(super) why: &'static str,
+pub(crate) struct Lacks {
+    pub(crate) id: ObjectId,
+    pub(crate) why: &'static str,
 }
 
 /// Everything that a commit reaches, as a closure list names it.
-pub(super) type Closure = Vec<(ObjectId, Levels)>;
+pub(crate) type Closure = Vec<(ObjectId, Levels)>;
 
 impl<F: Fs> Source<F> {
     /// Opens a repository without changing anything in it.
-    pub(super) fn open(fs: F) -> Result<Self, Error> {
+    pub(crate) fn open(fs: F) -> Result<Self, Error> {
         let config = repository::read_config(&fs)?;
         let fs = Arc::new(fs);
         Ok(Self {
@@ -68,12 +69,12 @@ impl<F: Fs> Source<F> {
         })
     }
 
-    pub(super) fn fs(&self) -> &F {
+    pub(crate) fn fs(&self) -> &F {
         &self.repo.fs
     }
 
     /// Reads all refs.
-    pub(super) fn refs(&self) -> Result<Refs, Error> {
+    pub(crate) fn refs(&self) -> Result<Refs, Error> {
         let all = listing::list(self.fs())?;
         let mut refs = Refs::default();
         for (name, commit) in all.heads {
@@ -88,7 +89,7 @@ impl<F: Fs> Source<F> {
     }
 
     /// Reads one ref, even if it is an alias.
-    pub(super) fn head(&self, name: &RefName) -> Result<Option<Checksum>, Error> {
+    pub(crate) fn head(&self, name: &RefName) -> Result<Option<Checksum>, Error> {
         let path = RepoPath::head(name);
         let stat = if_there(self.fs().stat(&path)).map_err(Error::io("looking at", &path))?;
         let Some(stat) = stat else { return Ok(None) };
@@ -96,7 +97,7 @@ impl<F: Fs> Source<F> {
     }
 
     /// Reads the summary and its signatures under the locks that keep others from replacing them.
-    pub(super) fn summary(&self) -> Result<Option<Signed>, Error> {
+    pub(crate) fn summary(&self) -> Result<Option<Signed>, Error> {
         let own = RepoPath::own();
         make_dir(self.fs(), &own, 0o775).map_err(Error::io("making", &own))?;
         // Receivers take the first lock while they make a summary, other programs the second.
@@ -114,7 +115,7 @@ impl<F: Fs> Source<F> {
     }
 
     /// Reads a commit; `None` if it is missing, damaged, or marked partial.
-    pub(super) fn commit(&self, commit: Checksum) -> Result<Option<Commit>, Error> {
+    pub(crate) fn commit(&self, commit: Checksum) -> Result<Option<Commit>, Error> {
         if !objects::is_whole(self.fs(), commit)? {
             return Ok(None);
         }
@@ -123,7 +124,7 @@ impl<F: Fs> Source<F> {
     }
 
     /// Reads the detached metadata of a commit, unless it is malformed.
-    pub(super) fn detached(&self, commit: Checksum) -> Result<Option<Vec<u8>>, Error> {
+    pub(crate) fn detached(&self, commit: Checksum) -> Result<Option<Vec<u8>>, Error> {
         let path = RepoPath::detached(commit);
         let content = match read_file(self.fs(), &path, MAX_DETACHED_LEN) {
             Ok(content) => content,
@@ -135,7 +136,7 @@ impl<F: Fs> Source<F> {
 
     /// Returns everything that a commit reaches except itself, in ascending order, with the levels
     /// of directories below each object.
-    pub(super) fn closure(&self, commit: Checksum) -> Result<Result<Closure, Lacks>, Error> {
+    pub(crate) fn closure(&self, commit: Checksum) -> Result<Result<Closure, Lacks>, Error> {
         let root = ObjectId::commit(commit);
         let mut found = Vec::new();
         let mut seen = IdSet::default();
@@ -147,7 +148,7 @@ impl<F: Fs> Source<F> {
                     Some(levels) => descent.settle(levels),
                     None => {
                         let content = objects::read_metadata(self.fs(), id)?;
-                        let children = content.and_then(|c| objects::children(id, &c).ok());
+                        let children = content.and_then(|c| tree::children(id, &c).ok());
                         let Some(children) = children else {
                             return Ok(Err(Lacks {
                                 id,

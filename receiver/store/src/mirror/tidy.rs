@@ -2,18 +2,18 @@
 
 use artifact_formats::RefName;
 
-use crate::bucket::copy::heads::Heads;
-use crate::bucket::copy::record::Record;
-use crate::bucket::copy::source::Refs;
-use crate::bucket::copy::turn::{MirrorEvent, Mirrored, Turn};
-use crate::bucket::layout;
+use crate::bucket::records::layout;
 use crate::bucket::upkeep::free;
 use crate::error::Error;
 use crate::local::disk::Fs;
-use crate::rails::too_much;
+use crate::mirror::heads::Heads;
+use crate::mirror::record::Record;
+use crate::mirror::source::Refs;
+use crate::mirror::turn::{MirrorEvent, Mirrored, Turn};
+use crate::upkeep::rails::too_much;
 
 /// Removes the bucket's refs that the repository does not have, unless these are too many.
-pub(super) fn refs<F: Fs>(
+pub(crate) fn refs<F: Fs>(
     turn: &Turn<'_, F>,
     refs: &Refs,
     heads: &Heads,

@@ -2,13 +2,14 @@
 
 use artifact_formats::{Checksum, RefName};
 
-use crate::bucket::client::Client;
-use crate::bucket::copy::session::Session;
-use crate::bucket::copy::source::Source;
-use crate::bucket::push::ask::ask_once;
-use crate::bucket::seam::{Answer, BucketError, Request};
+use crate::bucket::requests::ask::ask_once;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::{Answer, Request};
 use crate::error::Error;
+use crate::error::bucket::BucketError;
 use crate::local::disk::Fs;
+use crate::mirror::session::Session;
+use crate::mirror::source::Source;
 
 /// The options of a mirror.
 #[derive(Clone, Debug)]
@@ -87,29 +88,29 @@ pub struct Mirrored {
 }
 
 /// One pass over everything.
-pub(super) struct Turn<'a, F: Fs> {
-    pub(super) source: &'a Source<F>,
-    pub(super) client: &'a Client,
-    pub(super) options: &'a MirrorOptions,
-    pub(super) report: &'a (dyn Fn(MirrorEvent) + Sync),
+pub(crate) struct Turn<'a, F: Fs> {
+    pub(crate) source: &'a Source<F>,
+    pub(crate) client: &'a Client,
+    pub(crate) options: &'a MirrorOptions,
+    pub(crate) report: &'a (dyn Fn(MirrorEvent) + Sync),
     /// `None` in a dry run.
-    pub(super) session: Option<&'a Session>,
+    pub(crate) session: Option<&'a Session>,
 }
 
 impl<F: Fs> Turn<'_, F> {
     /// Keeps the session alive.
-    pub(super) fn keep(&self) -> Result<(), Error> {
+    pub(crate) fn keep(&self) -> Result<(), Error> {
         self.session.map_or(Ok(()), Session::keep)
     }
 
     /// Makes sure that a commit or a ref may be put now.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         self.session.map_or(Ok(()), Session::check)
     }
 
     /// Sends puts of commits or refs, each once and only while that is allowed (R8), and returns
     /// their answers.
-    pub(super) fn ask(&self, requests: &[Request]) -> Vec<Result<Answer, BucketError>> {
+    pub(crate) fn ask(&self, requests: &[Request]) -> Vec<Result<Answer, BucketError>> {
         let Some(session) = self.session else {
             return ask_once(self.client, requests, || false);
         };
@@ -119,12 +120,12 @@ impl<F: Fs> Turn<'_, F> {
     }
 
     /// Makes sure that no collection has begun since the session did.
-    pub(super) fn confirm(&self) -> Result<(), Error> {
+    pub(crate) fn confirm(&self) -> Result<(), Error> {
         self.session.map_or(Ok(()), Session::confirm)
     }
 
     /// Reports a ref, commit or file that cannot be mirrored.
-    pub(super) fn fault(&self, done: &mut Mirrored, what: &str, why: &str) {
+    pub(crate) fn fault(&self, done: &mut Mirrored, what: &str, why: &str) {
         done.faults += 1;
         (self.report)(MirrorEvent::Fault {
             what: what.to_owned(),

@@ -2,7 +2,7 @@
 
 use artifact_formats::RefPattern;
 
-use crate::local::summary::key::SummaryKey;
+use crate::summary::key::SummaryKey;
 
 /// How to make the summary of a repository.
 #[derive(Clone, Debug, Default)]

@@ -9,7 +9,7 @@ use std::mem;
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 
-use crate::local::repository::descent::Levels;
+use crate::tree::descent::Levels;
 
 /// A set of object ids. Each can be marked, with the levels of directories below it, and flagged.
 #[derive(Debug, Default)]

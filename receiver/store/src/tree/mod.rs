@@ -2,11 +2,29 @@
 //! once, finishes everything below a directory before the directory, and refuses a tree that nests
 //! too deep (LIM-21).
 
+pub(crate) mod descent;
+pub(crate) mod id_set;
+
 use artifact_formats::limits::MAX_TREE_DEPTH;
-use artifact_formats::{ObjectId, ObjectKind};
+use artifact_formats::{Commit, Dirtree, FormatError, ObjectId, ObjectKind};
 
 use crate::error::Error;
-use crate::local::repository::descent::{Descent, Levels, Next, TooMuch};
+use crate::tree::descent::{Descent, Levels, Next, TooMuch};
+
+/// Returns the objects that an object names: a commit's tree, or a dirtree's entries.
+pub(crate) fn children(id: ObjectId, content: &[u8]) -> Result<Vec<ObjectId>, FormatError> {
+    match id.kind {
+        ObjectKind::Commit => {
+            let commit = Commit::parse(content)?;
+            Ok(vec![
+                ObjectId::new(ObjectKind::Dirtree, commit.tree),
+                ObjectId::new(ObjectKind::Dirmeta, commit.meta),
+            ])
+        }
+        ObjectKind::Dirtree => Ok(Dirtree::parse(content)?.children().collect()),
+        ObjectKind::File | ObjectKind::Dirmeta => Ok(Vec::new()),
+    }
+}
 
 /// The state of an object when it is named.
 pub(crate) enum Look {

@@ -1,10 +1,11 @@
-//! What nobody removes by mistake: all refs of a project, or most refs at once.
+//! Keeps an operator from removing all refs of a project, or most refs, by mistake.
 
 use std::collections::BTreeMap;
 
 use artifact_formats::{RefName, counted};
 
-/// Returns why removing the refs `going` from all these needs to be meant, if it does.
+/// Returns why the operator must confirm that the refs `going` are removed from `refs`; `None` if
+/// nobody need confirm it.
 pub fn too_much<'a>(
     refs: impl Iterator<Item = &'a RefName>,
     going: impl Iterator<Item = &'a RefName>,

@@ -11,9 +11,9 @@ use crate::support::{Pair, ostree};
 use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind, Summary};
 use artifact_store::bucket::collect::{Gc, Nonce, Phase};
 use artifact_store::bucket::{
-    Answer, Client, Clock, Counts, Fate, Faulty, Key, ManualClock, Memory, MirrorEvent,
-    MirrorOptions, Mirrored, Request, mirror, upkeep,
+    Answer, Client, Clock, Counts, Fate, Faulty, Key, ManualClock, Memory, Request, upkeep,
 };
+use artifact_store::mirror::{MirrorEvent, MirrorOptions, Mirrored, mirror};
 use artifact_store::verify::{Scratch, verify};
 use artifact_store::{Checked, Error, Finding, Removal, fsck};
 

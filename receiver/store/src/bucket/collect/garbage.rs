@@ -10,7 +10,7 @@ use super::lists::{decode_ids, spared_in};
 use super::mark::mark;
 use super::reach::{Lists, Reach, Trust, read_refs, read_summary};
 use super::record::{ListName, damaged};
-use crate::bucket::client::Client;
+use crate::bucket::requests::client::Client;
 use crate::error::Error;
 
 /// The garbage of a bucket, as far as a collector knows it.

@@ -19,9 +19,9 @@ use bytes::Bytes;
 
 use super::collector::{Doomed, Rank};
 use super::record::{ListName, Nonce};
-use crate::bucket::layout::{CONDEMNED, SPARED};
-use crate::bucket::sealed::{seal, unseal};
-use crate::bucket::seam::Key;
+use crate::bucket::records::layout::{CONDEMNED, SPARED};
+use crate::bucket::records::sealed::{seal, unseal};
+use crate::bucket::requests::seam::Key;
 
 impl Doomed for ObjectId {
     fn rank(&self) -> Rank {

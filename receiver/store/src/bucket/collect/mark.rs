@@ -6,11 +6,11 @@ use std::time::Duration;
 use artifact_formats::ObjectId;
 
 use super::reach::{Lists, Reach, read_refs, read_summary};
-use crate::bucket::client::Client;
-use crate::bucket::layout;
-use crate::bucket::seam::Key;
+use crate::bucket::records::layout;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::Key;
 use crate::error::Error;
-use crate::local::repository::id_set::IdSet;
+use crate::tree::id_set::IdSet;
 
 /// The objects that nothing reaches.
 pub(super) struct Marked {

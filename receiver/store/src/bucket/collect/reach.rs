@@ -9,14 +9,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind, Summary};
 
-use crate::bucket::client::Client;
-use crate::bucket::closures::{ClosureList, Heading};
-use crate::bucket::layout;
-use crate::bucket::seam::{BucketError, Class, Condition, Key, Tag};
-use crate::bucket::window::Window;
+use crate::bucket::records::closures::{ClosureList, Heading};
+use crate::bucket::records::{layout, refs};
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::{Class, Condition, Key, Tag};
+use crate::bucket::requests::window::Window;
 use crate::error::Error;
-use crate::local::repository::descent::Levels;
-use crate::local::repository::objects;
+use crate::error::bucket::BucketError;
+use crate::tree;
+use crate::tree::descent::Levels;
 
 /// The closure lists of the bucket, by commit, with their lengths in bytes and the times when they
 /// were stored.
@@ -224,7 +225,7 @@ impl<'a> Reach<'a> {
                     .map_err(Error::bucket("reading", &format!("what {commit} reaches")))?;
                 for (id, found) in ids.iter().zip(found) {
                     let content = found.map(|found| found.content).unwrap_or_default();
-                    let Ok(children) = objects::children(*id, &content) else {
+                    let Ok(children) = tree::children(*id, &content) else {
                         if must_be_whole {
                             return Err(Error::NotWhole { commit, id: *id });
                         }
@@ -327,28 +328,21 @@ pub(super) fn read_summary(client: &Client) -> Result<Vec<Checksum>, Error> {
 
 /// Reads the values of all refs except the skipped ones.
 pub(super) fn read_refs(client: &Client, skipped: &HashSet<Key>) -> Result<Vec<Checksum>, Error> {
-    let failed = || Error::bucket("reading", &"refs");
-    let mut entries = client.list_all(layout::HEADS).map_err(failed())?;
-    entries.retain(|entry| !skipped.contains(&entry.key));
+    let entries = client.list_all(layout::HEADS);
+    let entries = entries.map_err(Error::bucket("listing", &"refs"))?;
+    let keys = entries.into_iter().map(|entry| entry.key);
+    let keys: Vec<Key> = keys.filter(|key| !skipped.contains(key)).collect();
     let mut commits = Vec::new();
-    for entries in entries.chunks(BATCH_REFS) {
-        let keys: Vec<Key> = entries.iter().map(|entry| entry.key.clone()).collect();
-        let found = Window::new(client.clone())
-            .get_all(&keys)
-            .map_err(failed())?;
-        for (key, found) in keys.iter().zip(found) {
-            // The ref was removed in the meantime.
-            let Some(found) = found else {
-                continue;
-            };
-            let text = std::str::from_utf8(&found.content).map_or("", str::trim_end);
-            let commit = text.parse().map_err(|_| {
-                let why = format!("{key} holds no commit; remove it, or push it again");
-                failed()(BucketError::Broken(why))
-            })?;
-            commits.push(commit);
-        }
-    }
+    refs::read_each(client, &keys, |key, found| {
+        // A ref may have been removed in the meantime.
+        let Some(found) = found else { return Ok(()) };
+        let commit = Checksum::from_ref(&found.content).ok_or_else(|| {
+            let why = format!("{key} holds no commit; remove it, or push it again");
+            Error::bucket("reading", &"refs")(BucketError::Broken(why))
+        })?;
+        commits.push(commit);
+        Ok(())
+    })?;
     commits.sort_unstable();
     commits.dedup();
     Ok(commits)
@@ -358,4 +352,3 @@ pub(super) fn read_refs(client: &Client, skipped: &HashSet<Key>) -> Result<Vec<C
 const BATCH_BYTES: u64 = 16 * 1024 * 1024;
 const BATCH_LISTS: usize = 1000;
 const BATCH_OBJECTS: usize = 1000;
-const BATCH_REFS: usize = 1000;

@@ -7,8 +7,9 @@
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-use crate::bucket::seam::{BucketError, Key};
+use crate::bucket::requests::seam::Key;
 use crate::error::Error;
+use crate::error::bucket::BucketError;
 
 /// The state of collection, which the key `gc` holds. The key does not exist before the first
 /// collection.

@@ -15,11 +15,12 @@ use super::reach::Reach;
 use super::record::{Gc, Lease, ListName, Nonce, damaged};
 use super::server_clock::ServerClock;
 use super::tidy::tidy;
-use crate::bucket::client::{Client, Outcome};
-use crate::bucket::layout;
-use crate::bucket::random::unique;
-use crate::bucket::seam::{Answer, BucketError, Class, Condition, DELETE_MAX, Key, Request, Tag};
+use crate::bucket::records::layout;
+use crate::bucket::requests::client::{Client, Outcome};
+use crate::bucket::requests::random::unique;
+use crate::bucket::requests::seam::{Answer, Class, Condition, DELETE_MAX, Key, Request, Tag};
 use crate::error::Error;
+use crate::error::bucket::BucketError;
 
 /// The options of a collection.
 #[derive(Clone, Copy, Debug)]

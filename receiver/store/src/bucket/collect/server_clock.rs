@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::record::Nonce;
-use crate::bucket::client::Client;
-use crate::bucket::layout;
-use crate::bucket::seam::{BucketError, Class, Condition, Key};
+use crate::bucket::records::layout;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::{Class, Condition, Key};
 use crate::error::Error;
+use crate::error::bucket::BucketError;
 
 /// Tells the server's time from the time of an object that this collector puts.
 pub(super) struct ServerClock<'a> {

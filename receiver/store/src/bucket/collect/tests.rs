@@ -17,20 +17,21 @@ use parking_lot::{Condvar, Mutex};
 
 use super::lists::spared_in;
 use super::*;
-use crate::bucket::client::Client;
-use crate::bucket::clock::{Clock, ManualClock};
-use crate::bucket::faulty::{Fate, Faulty};
-use crate::bucket::layout;
-use crate::bucket::memory::Memory;
 use crate::bucket::push::tests::world::{
     Plan, Universe, assert_sound, empty, finish, push as world_push, refs, send, store_with,
 };
-use crate::bucket::random::Random;
-use crate::bucket::seam::{Answer, Bucket, BucketError, Key, Request, Then};
+use crate::bucket::records::layout;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::clock::{Clock, ManualClock};
+use crate::bucket::requests::faulty::{Fate, Faulty};
+use crate::bucket::requests::memory::Memory;
+use crate::bucket::requests::random::Random;
+use crate::bucket::requests::seam::{Answer, Bucket, Key, Request, Then};
+use crate::config::StoreConfig;
 use crate::error::Error;
-use crate::local::StoreConfig;
-use crate::local::summary::config::SummaryConfig;
+use crate::error::bucket::BucketError;
 use crate::seam::Store;
+use crate::summary::config::SummaryConfig;
 
 /// What all share.
 #[derive(Debug)]

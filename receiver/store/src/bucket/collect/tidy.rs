@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::lists::{condemned_epoch, spared_epoch};
 use super::lives::LEASE_LIFE;
 use super::record::Lease;
-use crate::bucket::client::Client;
-use crate::bucket::layout;
-use crate::bucket::seam::Key;
+use crate::bucket::records::layout;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::Key;
 use crate::error::Error;
 
 /// Deletes the records that are no longer needed. `epoch` is that of the last list, `now` the

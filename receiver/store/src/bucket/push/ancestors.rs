@@ -9,9 +9,9 @@ use std::collections::HashSet;
 use artifact_formats::Checksum;
 use artifact_formats::limits::MAX_HISTORY_LEN;
 
-use crate::bucket::client::Client;
-use crate::bucket::push::ask::are_there;
 use crate::bucket::push::history::History;
+use crate::bucket::records::commits::are_there;
+use crate::bucket::requests::client::Client;
 use crate::error::Error;
 
 /// What a push knows of the history of its commits.

@@ -12,13 +12,13 @@ use std::{iter, mem};
 
 use artifact_formats::{Checksum, ObjectId};
 
-use crate::bucket::client::Client;
-use crate::bucket::closures::{BASES_MAX, ClosureList};
 use crate::bucket::push::closure::Beneath;
 use crate::bucket::push::outline::{Outline, lists, outlines};
 use crate::bucket::push::survey;
+use crate::bucket::records::closures::{BASES_MAX, ClosureList};
+use crate::bucket::requests::client::Client;
 use crate::error::Error;
-use crate::local::repository::descent::Levels;
+use crate::tree::descent::Levels;
 
 /// The commits that a push may rely on, and their lists.
 #[derive(Debug, Default)]

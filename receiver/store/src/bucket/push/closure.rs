@@ -13,7 +13,7 @@ use artifact_protocol::limits::MAX_MISSING_IDS;
 
 use crate::bucket::push::known::{Below, Known};
 use crate::error::Error;
-use crate::local::repository::descent::Levels;
+use crate::tree::descent::Levels;
 use crate::tree::{self, Look, Objects as _};
 
 /// The result of a walk.

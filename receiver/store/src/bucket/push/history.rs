@@ -10,11 +10,11 @@ use std::collections::HashMap;
 use artifact_formats::limits::MAX_HISTORY_LEN;
 use artifact_formats::{Checksum, Commit, ObjectId};
 
-use crate::bucket::client::Client;
-use crate::bucket::closures::Heading;
-use crate::bucket::layout;
-use crate::bucket::push::ask::{ask_all, found_at, get};
-use crate::bucket::seam::Request;
+use crate::bucket::records::closures::Heading;
+use crate::bucket::records::layout;
+use crate::bucket::requests::ask::{ask_all, found_at, get};
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::Request;
 use crate::error::Error;
 use crate::policy::Ancestry;
 

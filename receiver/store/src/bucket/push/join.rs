@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use artifact_formats::RefName;
 
-use crate::bucket::journal::Journal;
-use crate::bucket::layout::{self, SessionId};
-use crate::bucket::lease::Membership;
-use crate::bucket::push::ask::{ask_all, found_at, get, listed};
-use crate::bucket::push::guards::{self, Taken, needed};
+use crate::bucket::push::lease::Membership;
 use crate::bucket::push::state::PushState;
-use crate::bucket::push::update::{Held, Update};
+use crate::bucket::push::update::Update;
 use crate::bucket::push::work::{Work, Writer};
-use crate::bucket::seam::Request;
+use crate::bucket::records::guards::{self, Taken, needed};
+use crate::bucket::records::journal::Journal;
+use crate::bucket::records::layout::{self, SessionId};
+use crate::bucket::records::refs::Held;
+use crate::bucket::requests::ask::{ask_all, found_at, get, listed};
+use crate::bucket::requests::seam::Request;
 use crate::error::Error;
 use crate::update::conflict;
 

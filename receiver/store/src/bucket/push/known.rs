@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use artifact_formats::ObjectId;
 
-use crate::local::repository::descent::Levels;
+use crate::tree::descent::Levels;
 
 /// Objects by number, in the order in which they were first named.
 #[derive(Debug, Default)]

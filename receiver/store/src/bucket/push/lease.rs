@@ -1,6 +1,6 @@
 //! The part of a push in collection: it keeps the push's lease, and learns of condemned objects.
 //!
-//! [`Member`] decides by the rules of [`collect`](super::collect), and this module sends its
+//! [`Member`] decides by the rules of [`collect`](crate::bucket::collect), and this module sends its
 //! requests. The lease is not a lock: nobody waits for it to end (INV-7). A push that was given up
 //! for dead is fenced and publishes nothing: its next renewal fails (R3). A push sets a ref only
 //! while its last renewal is recent (R8), so that one which was suspended cannot simply go on.
@@ -12,15 +12,16 @@ use artifact_protocol::limits::{MAX_BUCKET_PUSH_SECS, MAX_LEASE_SECS};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::bucket::client::Client;
 use crate::bucket::collect::{
     Ask, CLAIM_LIFE, Fate, Gc, Heard, LEASE_LIFE, LEASE_RENEWAL, Lease, Member, Nonce,
     condemned_key, decode_ids, encode_ids, spared_key,
 };
-use crate::bucket::layout::{self, SessionId};
-use crate::bucket::push::ask::get;
-use crate::bucket::seam::{Answer, BucketError, Class, Condition, Key, Request, Tag};
+use crate::bucket::records::layout::{self, SessionId};
+use crate::bucket::requests::ask::get;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::{Answer, Class, Condition, Key, Request, Tag};
 use crate::error::Error;
+use crate::error::bucket::BucketError;
 
 /// The lease of this push, and its part in collection. Threads share it.
 #[derive(Debug)]

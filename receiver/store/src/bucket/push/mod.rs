@@ -1,19 +1,18 @@
 //! One push into a bucket.
 //!
 //! [`announce`] judges the client's updates. The objects that the client then offers and sends pass
-//! through [`bases`], the [journal](super::journal) and the [`stager`]. [`publish`] makes them
+//! through [`bases`], the [journal](crate::bucket::records::journal) and the [`stager`]. [`publish`] makes them
 //! visible, in the only order that is safe at every instant. Threads share the [`work`].
 
 mod ancestors;
 mod announce;
-pub(crate) mod ask;
 mod bases;
 mod closure;
-pub(crate) mod guards;
 mod history;
 mod join;
 mod keeper;
 mod known;
+mod lease;
 mod outline;
 mod publish;
 mod pullable;
@@ -37,21 +36,21 @@ use artifact_protocol::frame::{RefOutcome, SummaryDone};
 use artifact_protocol::session::{Announcement, Opened, Published};
 use bytes::Bytes;
 
-use crate::bucket::client::Client;
-use crate::bucket::layout;
-use crate::bucket::pending::Pending;
 use crate::bucket::push::closure::Beneath;
 use crate::bucket::push::keeper::Keeper;
 use crate::bucket::push::secure::secure;
 use crate::bucket::push::state::PushState;
 use crate::bucket::push::update::Update;
 use crate::bucket::push::work::Work;
-use crate::bucket::seam::Key;
+use crate::bucket::records::layout;
+use crate::bucket::records::pending::Pending;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::Key;
 use crate::bucket::summary::{self, Maker};
+use crate::config::StoreConfig;
 use crate::error::Error;
-use crate::local::StoreConfig;
-use crate::local::summary::config::SummaryConfig;
 use crate::seam::Push;
+use crate::summary::config::SummaryConfig;
 
 pub use self::stager::{BucketStager, BucketStream};
 

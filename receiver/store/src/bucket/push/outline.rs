@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use artifact_formats::Checksum;
 
-use crate::bucket::client::Client;
-use crate::bucket::closures::{ClosureList, Heading, INCOMPLETE};
-use crate::bucket::layout;
-use crate::bucket::push::ask::{ask_all, found_at, get_all};
-use crate::bucket::seam::Request;
+use crate::bucket::records::closures::{ClosureList, Heading, INCOMPLETE};
+use crate::bucket::records::layout;
+use crate::bucket::requests::ask::{ask_all, found_at, get_all};
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::Request;
 use crate::error::Error;
 
 /// The content of the bucket in the place of a commit's list.

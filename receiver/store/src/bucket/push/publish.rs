@@ -17,19 +17,20 @@ use std::collections::{BTreeSet, HashSet};
 use artifact_formats::{Checksum, ObjectId};
 use artifact_protocol::session::Published;
 
-use crate::bucket::closures::{BASES_MAX, ClosureList, Heading, PARENTS_MAX, merged};
-use crate::bucket::layout;
-use crate::bucket::pending::Pending;
-use crate::bucket::push::ask::{ask_all, found_at, get};
 use crate::bucket::push::closure::{Closure, Ground, walk};
-use crate::bucket::push::guards;
 use crate::bucket::push::set::{attach_detached, guard, put_commits, set_refs};
 use crate::bucket::push::state::PushState;
-use crate::bucket::push::update::{Held, Update};
+use crate::bucket::push::update::Update;
 use crate::bucket::push::work::Work;
-use crate::bucket::seam::{Answer, BucketError, Class, Key};
+use crate::bucket::records::closures::{BASES_MAX, ClosureList, Heading, PARENTS_MAX, merged};
+use crate::bucket::records::pending::Pending;
+use crate::bucket::records::refs::Held;
+use crate::bucket::records::{guards, layout};
+use crate::bucket::requests::ask::{ask_all, found_at, get};
+use crate::bucket::requests::seam::{Answer, Class, Key};
 use crate::error::Error;
-use crate::local::repository::objects::children;
+use crate::error::bucket::BucketError;
+use crate::tree::children;
 
 /// Publishes the accepted updates of a push. If objects are missing, returns these and sets no ref.
 pub(crate) fn publish(work: &Work, state: &mut PushState) -> Result<Published, Error> {

@@ -7,12 +7,12 @@ use std::collections::HashSet;
 
 use artifact_formats::{Checksum, ObjectId};
 
-use crate::bucket::client::Client;
-use crate::bucket::layout;
-use crate::bucket::push::ask::are_there;
 use crate::bucket::push::history::History;
-use crate::bucket::push::update::{Update, values};
+use crate::bucket::push::update::Update;
 use crate::bucket::push::work::Work;
+use crate::bucket::records::commits::are_there;
+use crate::bucket::records::refs::{self, values};
+use crate::bucket::requests::client::Client;
 use crate::error::Error;
 use crate::policy::{Ancestry, Policy};
 use crate::update::Value;
@@ -58,9 +58,9 @@ impl Pullable {
 /// Reads the values of all refs that a client may pull.
 fn read(client: &Client, policy: &Policy) -> Result<HashSet<Checksum>, Error> {
     let mut names = Vec::new();
-    for entry in client.list_each(layout::HEADS) {
-        let entry = entry.map_err(Error::bucket("listing", &"refs"))?;
-        names.extend(layout::head_of(&entry.key).filter(|name| policy.lets_pull(name)));
+    for entry in refs::list(client) {
+        let (name, _) = entry?;
+        names.extend(Some(name).filter(|name| policy.lets_pull(name)));
     }
     let heads = values(client, &names)?.into_iter();
     Ok(heads.map(|(_, commit)| commit).collect())

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use artifact_formats::{Checksum, ObjectId};
 
-use crate::bucket::layout;
-use crate::bucket::push::ask::{ask_all, ask_once, get_all, sort_stored};
 use crate::bucket::push::state::{PushState, read_commit};
-use crate::bucket::push::update::{self, Held, Update};
+use crate::bucket::push::update::Update;
 use crate::bucket::push::work::Work;
-use crate::bucket::random::Random;
-use crate::bucket::seam::{Answer, BucketError, Class, Condition, Request};
+use crate::bucket::records::commits::sort_stored;
+use crate::bucket::records::layout;
+use crate::bucket::records::refs::{self, Held};
+use crate::bucket::requests::ask::{ask_all, ask_once, get_all};
+use crate::bucket::requests::random::Random;
+use crate::bucket::requests::seam::{Answer, Class, Condition, Request};
 use crate::error::Error;
+use crate::error::bucket::BucketError;
 use crate::update::{Value, conflict, lost_race};
 
 /// Puts commits. Everything below them must be in the bucket (INV-2).
@@ -134,7 +137,7 @@ pub(super) fn set_refs(work: &Work, state: &mut PushState) -> Result<(), Error> 
         let mut put = |update: &Update| {
             Some(Request::Put {
                 key: update.place.clone()?,
-                content: update::content(update.commit(), &mut random),
+                content: refs::content(update.commit(), &mut random),
                 condition: update.held.condition(),
                 class: Class::Current,
             })

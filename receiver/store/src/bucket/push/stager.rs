@@ -12,13 +12,14 @@ use artifact_formats::{ObjectId, ObjectKind};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
-use crate::bucket::layout;
 use crate::bucket::push::work::Work;
-use crate::bucket::seam::{Answer, BucketError, Class, Condition, Request};
-use crate::bucket::upload::{PART_LEN, Parts};
+use crate::bucket::records::layout;
+use crate::bucket::requests::seam::{Answer, Class, Condition, Request};
+use crate::bucket::requests::upload::{PART_LEN, Parts};
 use crate::error::Error;
-use crate::local::repository::objects::children;
+use crate::error::bucket::BucketError;
 use crate::seam::{ObjectStream, Stager};
+use crate::tree::children;
 use crate::verify::{Rejection, Scratch, Verified, Verifier, verify};
 
 /// Stages the objects of a push into a bucket.

@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind};
 use bytes::Bytes;
 
-use crate::bucket::client::Client;
-use crate::bucket::closures::{ClosureList, Heading};
-use crate::bucket::layout;
-use crate::bucket::push::ask::get_all;
 use crate::bucket::push::closure::{Closure, Ground, Nothing, walk};
 use crate::bucket::push::known::Known;
-use crate::bucket::seam::{Class, Condition};
+use crate::bucket::records::closures::{ClosureList, Heading};
+use crate::bucket::records::layout;
+use crate::bucket::requests::ask::get_all;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::{Class, Condition};
 use crate::error::Error;
-use crate::local::repository::objects::children;
+use crate::tree::children;
 
 /// Makes and returns the exact list of a commit; `None` if the commit or one of its directories is
 /// missing or damaged. Stores the list if `is_kept`. Only a push with a lease may store one:

@@ -8,14 +8,14 @@ use artifact_protocol::limits::{Limits, MAX_HELD_BACK_LEN};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::bucket::client::Client;
 use crate::bucket::collect::Fate;
-use crate::bucket::journal::Journal;
-use crate::bucket::lease::Membership;
-use crate::bucket::push::ask::Doubt;
 use crate::bucket::push::bases::Bases;
 use crate::bucket::push::known::Known;
-use crate::bucket::window::Window;
+use crate::bucket::push::lease::Membership;
+use crate::bucket::records::commits::Doubt;
+use crate::bucket::records::journal::Journal;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::window::Window;
 use crate::error::Error;
 
 /// The state that the threads of a push share. A thread that takes several of its locks takes the

@@ -37,10 +37,10 @@ use std::fmt;
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use bytes::Bytes;
 
-use crate::bucket::sealed::{seal, unseal};
-use crate::local::repository::descent::Levels;
+use crate::bucket::records::sealed::{seal, unseal};
+use crate::tree::descent::Levels;
 
-pub(crate) use self::merged::merged;
+pub(crate) use crate::bucket::records::closures::merged::merged;
 
 /// The mark that replaces the list of a commit known to be incomplete. Every list is longer.
 pub(crate) const INCOMPLETE: &[u8] = b"artifact-cache incomplete 1\n";

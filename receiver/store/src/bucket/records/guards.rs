@@ -11,11 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use artifact_formats::RefName;
 use bytes::Bytes;
 
-use crate::bucket::client::Client;
-use crate::bucket::layout;
-use crate::bucket::push::ask::{ask_all, get_all};
-use crate::bucket::seam::{Answer, BucketError, Class, Condition, Found, Request};
+use crate::bucket::records::layout;
+use crate::bucket::requests::ask::{ask_all, get_all};
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::{Answer, Class, Condition, Found, Request};
 use crate::error::Error;
+use crate::error::bucket::BucketError;
 
 /// The use of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

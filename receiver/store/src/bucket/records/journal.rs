@@ -20,12 +20,12 @@ use artifact_formats::ObjectId;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::bucket::client::Client;
-use crate::bucket::layout::{self, SessionId};
-use crate::bucket::push::ask::get_all;
-use crate::bucket::sealed::{seal, unseal};
-use crate::bucket::seam::{Class, Condition, Entry, Key};
-use crate::bucket::window::Window;
+use crate::bucket::records::layout::{self, SessionId};
+use crate::bucket::records::sealed::{seal, unseal};
+use crate::bucket::requests::ask::get_all;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::{Class, Condition, Entry, Key};
+use crate::bucket::requests::window::Window;
 use crate::error::Error;
 
 /// The journal that a push writes. Clones share it.

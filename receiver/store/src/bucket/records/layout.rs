@@ -22,7 +22,7 @@ use std::fmt;
 use artifact_formats::{Checksum, ObjectId, ObjectKind, RefName};
 use artifact_protocol::limits::MAX_BUCKET_REF_LEN;
 
-use crate::bucket::seam::Key;
+use crate::bucket::requests::seam::Key;
 
 /// The prefix of all refs that pushes set.
 pub(crate) const HEADS: &str = "refs/heads/";

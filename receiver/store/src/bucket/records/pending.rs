@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use artifact_formats::{Checksum, RefName};
 use bytes::Bytes;
 
-use crate::local::summary::facts::Facts;
+use crate::summary::facts::Facts;
 
 /// The note of a push: refs with their commits, and the facts that the summary gives about these.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

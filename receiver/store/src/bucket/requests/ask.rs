@@ -1,18 +1,15 @@
 //! Requests that are sent together, each with an answer or an error of its own.
 //!
-//! A [window](crate::bucket::window) stops at the first error, as staging must. Reading and setting
+//! A [window](crate::bucket::requests::window) stops at the first error, as staging must. Reading and setting
 //! refs needs the outcome of each request.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
-use artifact_formats::{Checksum, ObjectId};
-
-use crate::bucket::client::{Client, dropped};
-use crate::bucket::layout;
-use crate::bucket::seam::{Answer, BucketError, Entry, Found, Key, Request};
+use crate::bucket::requests::client::{Client, dropped};
+use crate::bucket::requests::seam::{Answer, Entry, Found, Key, Request};
 use crate::error::Error;
+use crate::error::bucket::BucketError;
 
 /// Sends requests, many at once, waits for all of them, and returns their outcomes in order.
 ///
@@ -97,20 +94,6 @@ pub(crate) fn get_all(client: &Client, keys: &[Key]) -> Result<Vec<Option<Found>
     found.map(|(answer, key)| found_at(key, answer)).collect()
 }
 
-/// Returns for each commit whether the bucket has it.
-pub(crate) fn are_there(client: &Client, commits: &[Checksum]) -> Result<Vec<bool>, Error> {
-    let key = |commit: &Checksum| layout::object(&ObjectId::commit(*commit));
-    let first = |commit: &Checksum| Request::GetRange {
-        key: key(commit),
-        from: 0,
-        most: 1,
-    };
-    let answers = ask_all(client, commits.iter().map(first).collect());
-    let found = answers.into_iter().zip(commits);
-    let there = found.map(|(answer, commit)| Ok(found_at(&key(commit), answer)?.is_some()));
-    there.collect()
-}
-
 /// Returns the request to read an object.
 pub(crate) fn get(key: &Key) -> Request {
     Request::Get {
@@ -133,49 +116,6 @@ fn found(answer: Result<Answer, BucketError>) -> Result<Option<Found>, BucketErr
         Answer::Found(found) => Ok(Some(found)),
         Answer::Absent => Ok(None),
         other => Err(BucketError::misfit("a read", &other)),
-    }
-}
-
-/// Sorts commits by what became of their puts: those that are stored, and those that may not be.
-pub(crate) fn sort_stored(
-    commits: Vec<Checksum>,
-    answers: Vec<Result<Answer, BucketError>>,
-) -> Result<(Vec<Checksum>, Vec<Checksum>), Error> {
-    let (mut stored, mut doubtful) = (Vec::new(), Vec::new());
-    for (commit, answer) in commits.into_iter().zip(answers) {
-        let error = match answer {
-            Ok(Answer::Stored(_)) => {
-                stored.push(commit);
-                continue;
-            }
-            Err(BucketError::Busy(_) | BucketError::Unclear(_)) => {
-                doubtful.push(commit);
-                continue;
-            }
-            Ok(other) => BucketError::misfit("a put", &other),
-            Err(error) => error,
-        };
-        return Err(Error::bucket("storing commit", &commit)(error));
-    }
-    Ok((stored, doubtful))
-}
-
-/// Whether the answer to a put of a commit or ref was lost: the put may still take effect, whatever
-/// a later one has done since (R9).
-#[derive(Debug, Default)]
-pub(crate) struct Doubt(AtomicBool);
-
-impl Doubt {
-    /// Takes note of the answers to puts of commits or refs.
-    pub(crate) fn hear(&self, answers: &[Result<Answer, BucketError>]) {
-        let is_lost = |answer: &Result<_, _>| matches!(answer, Err(BucketError::Unclear(_)));
-        if answers.iter().any(is_lost) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn is_there(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -222,9 +162,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::bucket::clock::{Clock, ManualClock};
-    use crate::bucket::faulty::{Fate, Faulty};
-    use crate::bucket::memory::Memory;
+    use crate::bucket::requests::clock::{Clock, ManualClock};
+    use crate::bucket::requests::faulty::{Fate, Faulty};
+    use crate::bucket::requests::memory::Memory;
 
     #[test]
     fn requests_that_fail_together_are_repeated_together() {

@@ -1,17 +1,17 @@
 //! Blocking requests to a bucket, repeated where that is safe.
 
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::bucket::clock::Clock;
-use crate::bucket::random::Random;
-use crate::bucket::seam::{
-    Answer, Bucket, BucketError, Class, Condition, DELETE_MAX, Entry, Found, Key, LIST_MAX, Listed,
-    Request, Tag, Upload,
+use crate::bucket::requests::clock::Clock;
+use crate::bucket::requests::random::Random;
+use crate::bucket::requests::seam::{
+    Answer, Bucket, Class, Condition, DELETE_MAX, Entry, Found, Key, LIST_MAX, Listed, Request,
+    Tag, Upload,
 };
+use crate::error::bucket::BucketError;
 
 /// A bucket, and the clock that times waits for it. Clones share both.
 ///

@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::bucket::random::Random;
-use crate::bucket::seam::{Answer, Bucket, BucketError, Condition, Request, Then};
-use crate::bucket::timer::Timer;
+use crate::bucket::requests::random::Random;
+use crate::bucket::requests::seam::{Answer, Bucket, Condition, Request, Then};
+use crate::bucket::requests::timer::Timer;
+use crate::error::bucket::BucketError;
 
-pub use self::counts::Counts;
+pub use crate::bucket::requests::faulty::counts::Counts;
 
 /// A client's connection to a bucket. Clones share it; a second client needs one of its own.
 #[derive(Clone)]

@@ -4,23 +4,22 @@
 //! It executes each request at once and one after the other, so its conditions are exact. Its clock
 //! stands still unless a test moves it. The tests of the engine, in `receiver/bucket`, compare it
 //! with a server. Faults between a client and its server are not here but in
-//! [`Faulty`](crate::bucket::faulty::Faulty), which works in front of any bucket.
+//! [`Faulty`](crate::bucket::requests::faulty::Faulty), which works in front of any bucket.
 
 mod server;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::{fs, io};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use self::server::Server;
-use crate::bucket::seam::{Bucket, Class, Key, Request, Then};
+use crate::bucket::requests::memory::server::Server;
+use crate::bucket::requests::seam::{Bucket, Class, Key, Request, Then};
 
-pub use self::server::{Quirks, Stored};
+pub use crate::bucket::requests::memory::server::{Quirks, Stored};
 
 /// A bucket in memory. Clones share it.
 #[derive(Clone, Debug)]
@@ -116,9 +115,9 @@ impl Bucket for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bucket::client::{Client, Outcome};
-    use crate::bucket::clock::ManualClock;
-    use crate::bucket::seam::{Condition, Tag};
+    use crate::bucket::requests::client::{Client, Outcome};
+    use crate::bucket::requests::clock::ManualClock;
+    use crate::bucket::requests::seam::{Condition, Tag};
 
     fn client(memory: &Memory) -> Client {
         Client::new(Arc::new(memory.clone()), Arc::new(ManualClock::default()))

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::bucket::client::Client;
-use crate::bucket::seam::{Answer, BucketError, Class, Key, Request, Tag, Upload};
-use crate::bucket::window::Window;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::{Answer, Class, Key, Request, Tag, Upload};
+use crate::bucket::requests::window::Window;
+use crate::error::bucket::BucketError;
 
 /// An object that is being uploaded.
 #[derive(Debug)]
@@ -110,9 +111,9 @@ const BEGINS_MAX: u32 = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bucket::clock::ManualClock;
-    use crate::bucket::faulty::{Fate, Faulty};
-    use crate::bucket::memory::{Memory, Quirks};
+    use crate::bucket::requests::clock::ManualClock;
+    use crate::bucket::requests::faulty::{Fate, Faulty};
+    use crate::bucket::requests::memory::{Memory, Quirks};
 
     /// Uploads "onetwo" in two parts; the end of the upload has this fate.
     fn upload(memory: &Memory, end: Fate) -> Result<(), BucketError> {

@@ -16,9 +16,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
-use crate::bucket::client::{Client, Waits, dropped};
-use crate::bucket::seam::{Answer, BucketError, Class, Condition, Found, Key, Request};
-use crate::bucket::window::pace::Pace;
+use crate::bucket::requests::client::{Client, Waits, dropped};
+use crate::bucket::requests::seam::{Answer, Class, Condition, Found, Key, Request};
+use crate::bucket::requests::window::pace::Pace;
+use crate::error::bucket::BucketError;
 
 /// The requests of one push or one task. Clones share the window.
 #[derive(Clone)]

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use artifact_formats::{Checksum, ObjectId, RefName, RepoConfig, Summary, SummaryRef};
 
-use crate::bucket::client::Client;
-use crate::bucket::layout;
-use crate::bucket::pending::Pending;
-use crate::bucket::push::ask::get_all;
-use crate::bucket::push::update::Held;
-use crate::bucket::seam::{Entry, Found, Key};
+use crate::bucket::records::layout;
+use crate::bucket::records::pending::Pending;
+use crate::bucket::records::refs::{self, Held};
+use crate::bucket::requests::ask::get_all;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::{Entry, Found, Key};
 use crate::error::Error;
-use crate::local::summary::build::{Built, Crowd, fit};
-use crate::local::summary::config::SummaryConfig;
-use crate::local::summary::facts::Facts;
+use crate::summary::config::SummaryConfig;
+use crate::summary::facts::Facts;
+use crate::summary::fit::{Built, Crowd, Whose, fit};
 use crate::update::Value;
 
 /// The parts needed to make a summary.
@@ -79,9 +79,8 @@ pub(super) fn make(
             .flat_map(|note| note.refs.keys().cloned()),
     );
     if extent == Extent::AllRefs || old.is_none() {
-        for entry in client.list_each(layout::HEADS) {
-            let entry = entry.map_err(Error::bucket("listing", &"refs"))?;
-            to_read.extend(layout::head_of(&entry.key));
+        for entry in refs::list(client) {
+            to_read.insert(entry?.0);
         }
     }
     let values = read_refs(client, to_read)?;
@@ -137,7 +136,16 @@ pub(super) fn make(
     Ok(Made {
         done_with: done_with.map(|((entry, _), _)| entry.key.clone()).collect(),
         is_new,
-        built: fit(summary, |summary| Ok(Crowd::of_projects(summary)))?,
+        built: fit(summary, |summary| Ok(by_project(summary)))?,
+    })
+}
+
+/// Groups the refs of a summary by their first components, as nobody knows who has set them nor
+/// when; the age of a ref is that of its commit.
+fn by_project(summary: &Summary) -> Crowd {
+    Crowd::of(summary, |name, entry| {
+        let made = i64::try_from(entry.timestamp.unwrap_or_default()).unwrap_or(i64::MAX);
+        (Whose::project(name), Some((made, 0)))
     })
 }
 

@@ -12,15 +12,15 @@ use artifact_formats::{Checksum, ObjectId, Summary, counted};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::bucket::client::Client;
-use crate::bucket::closures::{ClosureList, INCOMPLETE};
-use crate::bucket::layout;
-use crate::bucket::seam::{Class, Condition, Entry, Found};
+use crate::bucket::records::closures::{ClosureList, INCOMPLETE};
+use crate::bucket::records::layout;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::{Class, Condition, Entry, Found};
+use crate::bucket::requests::window::Window;
 use crate::bucket::upkeep::look;
-use crate::bucket::window::Window;
 use crate::error::Error;
-use crate::local::repository::objects;
-use crate::local::upkeep::fsck::{Checked, Finding, Weight};
+use crate::tree;
+use crate::upkeep::{Checked, Finding, Weight};
 
 /// Checks a bucket, and reports each finding, from several threads. With `contents`, it reads every
 /// object; objects larger than `object_len_max` bytes are then faults.
@@ -269,7 +269,7 @@ impl Check<'_> {
             let found = self.window.get_all(&keys);
             let found = found.map_err(Error::bucket("reading", &"directories"))?;
             for (id, found) in level.iter().zip(found) {
-                let children = found.and_then(|found| objects::children(*id, &found.content).ok());
+                let children = found.and_then(|found| tree::children(*id, &found.content).ok());
                 let Some(children) = children else {
                     self.fault(&name, &format!("reaches {id}, which is missing or damaged"));
                     is_whole = false;

@@ -1,15 +1,13 @@
 //! Creates a cache in a bucket, and reports the contents of one.
 
-use artifact_formats::{Checksum, RefName, RepoConfig, RepoMode};
+use artifact_formats::{Checksum, RefName};
 
-use crate::bucket::client::{Client, Outcome};
-use crate::bucket::layout;
-use crate::bucket::seam::{BucketError, Class, Condition, Entry, Found, Key};
-use crate::bucket::window::Window;
+use crate::bucket::records::{config, layout, refs};
+use crate::bucket::requests::client::{Client, Outcome};
+use crate::bucket::requests::seam::{Class, Condition, Entry, Key};
 use crate::error::Error;
-use crate::local::repository::refs;
-use crate::local::upkeep::remove::StoredRef;
-use crate::local::upkeep::status::Count;
+use crate::error::bucket::BucketError;
+use crate::upkeep::{Count, StoredRef};
 
 /// The contents of a bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +33,7 @@ pub struct BucketStatus {
 /// Turns an empty bucket, or an empty prefix of one, into a cache. Returns `false` if it is one
 /// already.
 pub fn init(client: &Client) -> Result<bool, Error> {
-    if is_cache(client)? {
+    if config::find(client)?.is_some() {
         return Ok(false);
     }
     for entry in client.list_each("") {
@@ -52,7 +50,9 @@ pub fn init(client: &Client) -> Result<bool, Error> {
     match client.put(&key, content, Condition::New, Class::Current) {
         Ok(Outcome::Stored(_)) => Ok(true),
         // The put may have taken place, or somebody else was faster.
-        Ok(Outcome::NotMet) | Err(BucketError::Unclear(_)) if is_cache(client)? => Ok(true),
+        Ok(Outcome::NotMet) | Err(BucketError::Unclear(_)) if config::find(client)?.is_some() => {
+            Ok(true)
+        }
         Ok(Outcome::NotMet) => Err(Error::NotARepository {
             why: "another program writes to the bucket: try again",
         }),
@@ -60,35 +60,9 @@ pub fn init(client: &Client) -> Result<bool, Error> {
     }
 }
 
-/// Returns whether a bucket has the `config` of an archive repository.
-fn is_cache(client: &Client) -> Result<bool, Error> {
-    Ok(config(client)?.is_some())
-}
-
-/// Reads the `config` of an archive repository, if there is one.
-pub(super) fn config(client: &Client) -> Result<Option<RepoConfig>, Error> {
-    let key = layout::config();
-    let found = client.get(&key).map_err(Error::bucket("reading", &key))?;
-    let Some(found) = found else { return Ok(None) };
-    let text = std::str::from_utf8(&found.content).map_err(|_| Error::NotARepository {
-        why: "its config is not UTF-8",
-    })?;
-    let config = RepoConfig::parse(text)?;
-    match config.mode {
-        RepoMode::Archive => Ok(Some(config)),
-        RepoMode::Bare | RepoMode::BareUser | RepoMode::BareUserOnly => {
-            Err(Error::NotARepository {
-                why: "its mode is not archive",
-            })
-        }
-    }
-}
-
 /// Lists everything in a bucket, and counts it.
 pub fn status(client: &Client) -> Result<BucketStatus, Error> {
-    if !is_cache(client)? {
-        return Err(NO_CACHE);
-    }
+    config::read(client)?;
     let mut status = BucketStatus::default();
     let mut heads = Vec::new();
     for entry in client.list_each("") {
@@ -127,25 +101,16 @@ pub(super) type Broken = Vec<(String, &'static str)>;
 /// Reads refs that were listed, except those that were removed in the meantime.
 pub(super) fn read(client: &Client, heads: &[Entry]) -> Result<(Vec<StoredRef>, Broken), Error> {
     let (mut stored, mut broken) = (Vec::new(), Vec::new());
-    let window = Window::new(client.clone());
-    for some in heads.chunks(READ_AT_ONCE) {
-        let keys: Vec<Key> = some.iter().map(|entry| entry.key.clone()).collect();
-        let found = window.get_all(&keys);
-        let found = found.map_err(Error::bucket("reading", &"refs"))?;
-        for (key, found) in keys.iter().zip(found) {
-            let Some(Found {
-                content, modified, ..
-            }) = found
-            else {
-                continue;
-            };
-            match (layout::head_of(key), refs::parse(&content)) {
-                (None, _) => broken.push((shown(key), "is no ref; OSTree skips it")),
-                (Some(_), None) => broken.push((shown(key), "does not hold a checksum")),
-                (Some(name), Some(commit)) => stored.push(of(name, commit, modified)),
-            }
+    let keys: Vec<Key> = heads.iter().map(|entry| entry.key.clone()).collect();
+    refs::read_each(client, &keys, |key, found| {
+        let Some(found) = found else { return Ok(()) };
+        match (layout::head_of(key), Checksum::from_ref(&found.content)) {
+            (None, _) => broken.push((shown(key), "is no ref; OSTree skips it")),
+            (Some(_), None) => broken.push((shown(key), "does not hold a checksum")),
+            (Some(name), Some(commit)) => stored.push(of(name, commit, found.modified)),
         }
-    }
+        Ok(())
+    })?;
     Ok((stored, broken))
 }
 
@@ -163,11 +128,5 @@ fn shown(key: &Key) -> String {
     key.strip_prefix(layout::HEADS).unwrap_or(key).to_owned()
 }
 
-/// The error of a bucket without a cache.
-pub(super) const NO_CACHE: Error = Error::NotARepository {
-    why: "the bucket has no config there: `artifact-cache-admin init` makes one",
-};
 /// The `config` of a new cache.
 const CONFIG: &str = "[core]\nrepo_version=1\nmode=archive-z2\n";
-/// Refs read at once: their values take little memory.
-const READ_AT_ONCE: usize = 4096;

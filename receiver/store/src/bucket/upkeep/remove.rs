@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use artifact_formats::{Checksum, RefName};
 
-use crate::bucket::client::Client;
 use crate::bucket::collect::{LEASE_LIFE, REQUEST_LIFE};
-use crate::bucket::layout;
-use crate::bucket::seam::Key;
+use crate::bucket::records::layout;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::Key;
 use crate::error::Error;
-use crate::local::repository::refs;
-use crate::local::upkeep::remove::Removal;
+use crate::upkeep::Removal;
 
 /// Removes refs, each only if it still holds the commit given with it. Their commits stay until a
 /// collection. The summary names the refs until it is made again.
@@ -33,7 +32,7 @@ pub fn remove_refs(
             continue;
         };
         let found = client.get(&key).map_err(Error::bucket("reading", name))?;
-        let held = found.map(|found| refs::parse(&found.content));
+        let held = found.map(|found| Checksum::from_ref(&found.content));
         let removal = match held {
             None => Removal::NotThere,
             Some(Some(commit)) if expected.is_none_or(|expected| expected == commit) => {

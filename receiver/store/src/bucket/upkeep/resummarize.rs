@@ -2,17 +2,16 @@
 
 use artifact_formats::Summary;
 
-use crate::bucket::client::Client;
-use crate::bucket::layout;
+use crate::bucket::records::{config, layout, refs};
+use crate::bucket::requests::client::Client;
 use crate::bucket::summary::{self, Maker};
-use crate::bucket::upkeep::look;
 use crate::error::Error;
-use crate::local::summary::MadeSummary;
-use crate::local::summary::config::SummaryConfig;
+use crate::summary::MadeSummary;
+use crate::summary::config::SummaryConfig;
 
 /// Makes the summary from all refs, regardless of the current one, while pushes run.
 pub fn rebuild_summary(client: &Client, config: &SummaryConfig) -> Result<MadeSummary, Error> {
-    let repo = look::config(client)?.ok_or(look::NO_CACHE)?;
+    let repo = config::read(client)?;
     let key = layout::summary();
     let read = || {
         let found = client.get(&key).map_err(Error::bucket("reading", &key))?;
@@ -31,11 +30,10 @@ pub fn rebuild_summary(client: &Client, config: &SummaryConfig) -> Result<MadeSu
     let (old, mut new) = (parse(&before), parse(&after));
     let refs = new.refs.len();
     let mut left_out = 0;
-    for entry in client.list_each(layout::HEADS) {
-        let entry = entry.map_err(Error::bucket("listing", &"refs"))?;
-        let name = layout::head_of(&entry.key);
-        let wanted = name.filter(|name| config.mode.names(name.as_str()));
-        left_out += usize::from(wanted.is_some_and(|name| !new.refs.contains_key(name.as_str())));
+    for entry in refs::list(client) {
+        let (name, _) = entry?;
+        let name = name.as_str();
+        left_out += usize::from(config.mode.names(name) && !new.refs.contains_key(name));
     }
     new.last_modified = old.last_modified;
     Ok(MadeSummary {

@@ -7,18 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use artifact_formats::{MinFree, RepoConfig, Share};
 
+use crate::config::HeadRoom;
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
-
-/// The space that must be free for a push to be accepted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HeadRoom {
-    /// Bytes.
-    pub space: Option<Share>,
-    /// Inodes, that is, files of any length.
-    pub inodes: Option<u64>,
-}
 
 /// Checks the free space repeatedly while a push fills the disk.
 #[derive(Debug, Default)]

@@ -12,8 +12,9 @@ use artifact_formats::{Checksum, Commit, ObjectId, ObjectKind};
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::push::workspace::Workspace;
-use crate::local::repository::id_set::IdSet;
 use crate::local::repository::{Repo, objects};
+use crate::tree;
+use crate::tree::id_set::IdSet;
 
 /// A session's view of the history of its refs.
 #[derive(Debug, Default)]
@@ -108,7 +109,7 @@ impl Ancestors {
         let mut stack = vec![root];
         while let Some(id) = stack.pop() {
             let children = match objects::read_metadata(&*repo.fs, id)? {
-                Some(content) => objects::children(id, &content),
+                Some(content) => tree::children(id, &content),
                 None => return Ok(false),
             };
             let Ok(children) = children else {

@@ -19,10 +19,11 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there};
 use crate::local::push::workspace::Workspace;
-use crate::local::repository::descent::{Descent, Levels, Next};
-use crate::local::repository::id_set::IdSet;
 use crate::local::repository::{Repo, objects, refs};
 use crate::local::staging::Staging;
+use crate::tree;
+use crate::tree::descent::{Descent, Levels, Next};
+use crate::tree::id_set::IdSet;
 
 /// The commits on which a session may rely, and the objects below them.
 #[derive(Debug)]
@@ -286,7 +287,7 @@ impl Bases {
                     tracing::warn!(%commit, %id, "a ref's commit is incomplete");
                     return Ok(Step::Astray);
                 };
-                let Ok(children) = objects::children(id, &content) else {
+                let Ok(children) = tree::children(id, &content) else {
                     return Ok(Step::Astray);
                 };
                 let is_missing = |id: &&ObjectId| self.unsent.contains(*id) || has_come(id);

@@ -21,8 +21,7 @@ use crate::local::push::adopt;
 use crate::local::push::ancestors::read_commit;
 use crate::local::push::bases::Bases;
 use crate::local::push::workspace::Workspace;
-use crate::local::repository::descent::Levels;
-use crate::local::repository::objects;
+use crate::tree::descent::Levels;
 use crate::tree::{self, Look, Objects as _};
 use crate::verify::Rejection;
 
@@ -190,7 +189,7 @@ impl<F: Fs> tree::Objects for Walk<'_, F> {
     }
 
     fn children(&self, id: ObjectId) -> Result<Vec<ObjectId>, Error> {
-        objects::children(id, &self.read(&id)?).map_err(refused(id))
+        tree::children(id, &self.read(&id)?).map_err(refused(id))
     }
 
     fn reach(&mut self, id: &ObjectId, levels: Levels) {

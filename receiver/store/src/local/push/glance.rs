@@ -17,6 +17,7 @@ use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::repository::{Repo, objects};
+use crate::tree;
 
 /// The objects a session has looked at.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ fn below<F: Fs>(repo: &Repo<F>, id: ObjectId) -> Result<Option<Vec<ObjectId>>, E
         return Ok(repo.has_content(&id)?.then(Vec::new));
     }
     let content = objects::read_metadata(&*repo.fs, id)?;
-    Ok(content.map(|content| objects::children(id, &content).unwrap_or_default()))
+    Ok(content.map(|content| tree::children(id, &content).unwrap_or_default()))
 }
 
 /// Objects looked at, however long that takes.

@@ -95,7 +95,7 @@ impl<F: Fs> LocalPush<F> {
             let path = sibling.path(&id, mode);
             // It may be gone by now; another has it, or the server sends it.
             if let Ok(Some(content)) = read_file(work.fs(), &path, MAX_METADATA_LEN)
-                && objects::checksum(&content) == id.checksum
+                && Checksum::of(&content) == id.checksum
             {
                 return Ok(Some(content));
             }
@@ -159,7 +159,7 @@ impl<F: Fs> Push for LocalPush<F> {
 
     fn stage_detached(&mut self, commit: Checksum, metadata: &[u8]) -> Result<(), Error> {
         check_detached(metadata).map_err(|source| Error::DetachedMalformed { commit, source })?;
-        let checksum = objects::checksum(metadata);
+        let checksum = Checksum::of(metadata);
         if self.state.updates.announce_other_detached(commit, checksum) {
             return Err(Error::DetachedDiffers { commit });
         }

@@ -15,8 +15,8 @@ use crate::local::disk::{Fs, read_file};
 use crate::local::push::adopt::take_over;
 use crate::local::push::bases::Bases;
 use crate::local::push::workspace::Workspace;
-use crate::local::repository::id_set::IdSet;
-use crate::local::repository::objects;
+use crate::tree;
+use crate::tree::id_set::IdSet;
 
 /// The results of taking trees over.
 #[derive(Debug, Default)]
@@ -74,7 +74,7 @@ impl Resume {
             let Ok(Some(content)) = found else {
                 continue;
             };
-            let Ok(below) = objects::children(id, &content) else {
+            let Ok(below) = tree::children(id, &content) else {
                 continue;
             };
             let pending: usize = path.iter().map(|(_, below)| below.len()).sum();

@@ -9,26 +9,10 @@ use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
+use crate::config::Places;
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, make_dir};
-
-/// The limits on concurrent sessions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Places {
-    /// Shared by all identities, beyond the first session of each; unlimited by default.
-    pub of_all: Option<u32>,
-    /// For each identity; by default half of `of_all`, or 64 without it.
-    pub of_each: Option<u32>,
-}
-
-impl Places {
-    /// Returns the number of sessions an identity may have.
-    fn of_one(self) -> u32 {
-        let share = self.of_all.map_or(OF_EACH, |all| all.div_ceil(2));
-        self.of_each.unwrap_or(share)
-    }
-}
 
 /// Takes a place for a session of `identity`, for the session's lifetime.
 pub(crate) fn take<F: Fs>(fs: &F, identity: &str, places: Places) -> Result<Vec<F::Lock>, Error> {
@@ -71,7 +55,4 @@ fn first_of(identity: &str) -> u64 {
 
 /// Bytes reserved for one identity.
 const OWN_LEN: u64 = 1 << 20;
-/// The default number of sessions of one identity: enough for builds side by side on many machines,
-/// and still bounded.
-const OF_EACH: u32 = 64;
 const DIR_MODE: u32 = 0o775;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use artifact_formats::ObjectId;
 use artifact_protocol::limits::Limits;
 
+use crate::config::{Allowance, HeadRoom};
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
-use crate::local::disk::space::{HeadRoom, Meter};
+use crate::local::disk::space::Meter;
 use crate::local::push::rereads::Rereads;
-use crate::local::repository::load::{Allowance, Load, Quota};
+use crate::local::repository::load::{Load, Quota};
 use crate::local::repository::{Repo, held};
 use crate::local::staging::Staging;
 use crate::local::staging::abandoned::Owner;

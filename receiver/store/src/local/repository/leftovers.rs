@@ -5,8 +5,9 @@ use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, list_dir};
-use crate::local::repository::id_set::IdSet;
 use crate::local::repository::{Repo, objects};
+use crate::tree;
+use crate::tree::id_set::IdSet;
 
 /// Adds the existing objects below partial commits to `all`, up to `most`; `found` are those in it.
 pub(crate) fn add_partial<F: Fs>(
@@ -35,7 +36,7 @@ pub(crate) fn add_partial<F: Fs>(
             if id.kind.has_children()
                 && let Some(content) = objects::read_metadata(&*repo.fs, id)?
             {
-                stack.extend(objects::children(id, &content).unwrap_or_default());
+                stack.extend(tree::children(id, &content).unwrap_or_default());
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{FileKind, Fs, if_there, list_dir, read_file};
 use crate::local::repository::aliases::{self, Lost};
-use crate::local::repository::refs::{MAX_REF_FILE_LEN, is_fragment, is_shape, parse};
+use crate::local::repository::refs::{MAX_REF_FILE_LEN, is_fragment, is_shape};
 
 /// All refs of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,7 +162,9 @@ pub(crate) fn value<F: Fs>(
         FileKind::File | FileKind::Dir | FileKind::Other => path.clone(),
     };
     match read_file(fs, &file, MAX_REF_FILE_LEN) {
-        Ok(Some(content)) => Ok(parse(&content).map(Some).ok_or(Broken::NoChecksum)),
+        Ok(Some(content)) => Ok(Checksum::from_ref(&content)
+            .map(Some)
+            .ok_or(Broken::NoChecksum)),
         Ok(None) if kind == FileKind::Symlink => Ok(Err(Broken::Lost(Lost::Nothing))),
         Ok(None) => Ok(Ok(None)),
         Err(error) if is_shape(&error) => Ok(Err(Broken::NoChecksum)),

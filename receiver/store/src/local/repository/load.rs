@@ -3,21 +3,7 @@
 use std::ops::Add;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use artifact_formats::Share;
-
 use crate::error::Error;
-
-/// How much of what all share one identity may take. `None` is as much as there is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Allowance {
-    /// What a ref counts is 1, and 1 more for each 128 bytes of its name, and 4 for each directory
-    /// that it needs and no other ref of the identity.
-    pub refs_max: Option<u64>,
-    /// Most objects that its pushes have brought and its refs hold.
-    pub objects_max: Option<u64>,
-    /// Most stored bytes of these; a percentage is one of the whole disk.
-    pub bytes_max: Option<Share>,
-}
 
 /// A number of objects, detached metadata included, and their stored bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

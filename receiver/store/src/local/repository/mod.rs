@@ -3,11 +3,9 @@
 pub(crate) mod account;
 pub(crate) mod aliases;
 pub(crate) mod deltas;
-pub(crate) mod descent;
 pub(crate) mod form;
 pub(crate) mod heads;
 pub(crate) mod held;
-pub(crate) mod id_set;
 pub(crate) mod leftovers;
 pub(crate) mod listing;
 pub(crate) mod load;

@@ -5,8 +5,7 @@ use std::collections::hash_map::Entry;
 use std::io::{self, Read};
 
 use artifact_formats::limits::MAX_METADATA_LEN;
-use artifact_formats::{Checksum, Commit, Dirtree, FormatError, ObjectId, ObjectKind};
-use sha2::{Digest, Sha256};
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
@@ -59,21 +58,6 @@ pub(crate) fn verify_file<F: Fs>(
     }
 }
 
-/// Returns the objects that an object names: a commit's tree, or a dirtree's entries.
-pub(crate) fn children(id: ObjectId, content: &[u8]) -> Result<Vec<ObjectId>, FormatError> {
-    match id.kind {
-        ObjectKind::Commit => {
-            let commit = Commit::parse(content)?;
-            Ok(vec![
-                ObjectId::new(ObjectKind::Dirtree, commit.tree),
-                ObjectId::new(ObjectKind::Dirmeta, commit.meta),
-            ])
-        }
-        ObjectKind::Dirtree => Ok(Dirtree::parse(content)?.children().collect()),
-        ObjectKind::File | ObjectKind::Dirmeta => Ok(Vec::new()),
-    }
-}
-
 /// Returns whether a regular file exists at a path.
 pub(crate) fn is_there<F: Fs>(fs: &F, path: &RepoPath) -> Result<bool, Error> {
     let stat = if_there(fs.stat(path)).map_err(Error::io("looking at", path))?;
@@ -115,7 +99,7 @@ pub(crate) fn detached_checksum<F: Fs>(
     let path = RepoPath::detached(commit);
     // libostree has no limit for it. Metadata longer than ours can never equal an announced one.
     match read_file(fs, &path, MAX_METADATA_LEN) {
-        Ok(content) => Ok(content.map(|content| checksum(&content))),
+        Ok(content) => Ok(content.map(|content| Checksum::of(&content))),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             Ok(Some(Checksum::new([0; 32])))
         }
@@ -140,11 +124,6 @@ impl DetachedSums {
             Entry::Vacant(unknown) => *unknown.insert(detached_checksum(fs, commit)?),
         })
     }
-}
-
-/// Returns the SHA-256 of some bytes.
-pub(crate) fn checksum(content: &[u8]) -> Checksum {
-    Checksum::new(Sha256::digest(content).into())
 }
 
 /// The content of a mark that a check makes (`ostree-repo-commit.c`,

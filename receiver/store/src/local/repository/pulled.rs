@@ -15,7 +15,7 @@ use crate::local::repository::refs::{self, MAX_REF_FILE_LEN};
 pub(crate) fn last<F: Fs>(fs: &F, name: &RefName) -> Result<Option<Checksum>, Error> {
     let path = path(name);
     match read_file(fs, &path, MAX_REF_FILE_LEN) {
-        Ok(content) => Ok(content.and_then(|content| refs::parse(&content))),
+        Ok(content) => Ok(content.and_then(|content| Checksum::from_ref(&content))),
         Err(error) if refs::is_shape(&error) => Ok(None),
         Err(error) => Err(Error::io("reading", &path)(error)),
     }

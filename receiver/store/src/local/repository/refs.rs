@@ -40,7 +40,7 @@ impl Held {
 pub(crate) fn look<F: Fs>(fs: &F, path: &RepoPath) -> Result<Held, Error> {
     match read_file(fs, path, MAX_REF_FILE_LEN) {
         Ok(None) => Ok(Held::Nothing),
-        Ok(Some(content)) => Ok(parse(&content).map_or(Held::Malformed, Held::Commit)),
+        Ok(Some(content)) => Ok(Checksum::from_ref(&content).map_or(Held::Malformed, Held::Commit)),
         Err(error) => match error.kind() {
             io::ErrorKind::InvalidData => Ok(Held::Malformed),
             io::ErrorKind::NotADirectory => Ok(Held::Conflict("a part of its name is a ref")),
@@ -244,15 +244,6 @@ fn dirs_above(path: &RepoPath) -> Vec<RepoPath> {
         path = parent;
     }
     dirs
-}
-
-/// Reads the content of a ref file; `None` if it is no checksum.
-pub(crate) fn parse(content: &[u8]) -> Option<Checksum> {
-    std::str::from_utf8(content)
-        .ok()?
-        .trim_ascii_end()
-        .parse()
-        .ok()
 }
 
 /// Returns whether an error means that an entry is not a readable file.

@@ -12,11 +12,10 @@ mod names;
 mod remove;
 mod walk;
 
-use std::io;
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::{io, mem};
 
 use artifact_formats::{LockTimeout, ObjectId, RepoMode};
 use parking_lot::{Mutex, MutexGuard};
@@ -25,9 +24,9 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, LockMode, make_dir, read_file};
 use crate::local::repository::Repo;
-use crate::local::repository::id_set::IdSet;
 use crate::local::staging::abandoned::{Owner, Sibling};
 use crate::local::staging::names::{IDENTITY, LOCK, TMP};
+use crate::tree::id_set::IdSet;
 
 /// A staging directory; when dropped it is removed, or left to be taken over.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use artifact_formats::{ObjectId, ObjectKind};
 
 use crate::error::Error;
 use crate::local::disk::Fs;
-use crate::local::repository::descent::Levels;
 use crate::local::staging::{OBJECTS_OF_A_THREAD, Staging};
+use crate::tree::descent::Levels;
 
 impl<F: Fs> Staging<F> {
     pub(crate) fn len(&self) -> usize {

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, PutFile, if_there, read_file};
-use crate::local::repository::objects;
 use crate::local::summary::scan::{File, Scan};
 
 /// The contents of a record.
@@ -77,14 +76,14 @@ struct Body<'a> {
 fn serialize(boot: &str, scan: &Scan) -> Result<Vec<u8>, postcard::Error> {
     let scan = Cow::Borrowed(scan);
     let body = postcard::to_allocvec(&Body { boot, scan })?;
-    let checksum = objects::checksum(&body);
+    let checksum = Checksum::of(&body);
     Ok([MAGIC, checksum.as_bytes(), &body].concat())
 }
 
 fn parse(content: &[u8]) -> Option<(&str, Scan)> {
     let rest = content.strip_prefix(MAGIC)?;
     let (checksum, body) = rest.split_at_checked(Checksum::LEN)?;
-    if objects::checksum(body).as_bytes() != checksum {
+    if Checksum::of(body).as_bytes() != checksum {
         return None;
     }
     let Body { boot, scan } = postcard::from_bytes(body).ok()?;
@@ -102,8 +101,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::local::summary::facts::Facts;
     use crate::local::summary::scan::{Dir, Stamp};
+    use crate::summary::facts::Facts;
 
     const STAMP: Stamp = Stamp {
         inode: 1,

@@ -9,10 +9,10 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, if_there};
 use crate::local::repository::objects;
-use crate::local::summary::config::SummaryMode;
-use crate::local::summary::facts::Facts;
 use crate::local::summary::scan::{self, Scan};
 use crate::local::summary::sizes;
+use crate::summary::config::SummaryMode;
+use crate::summary::facts::Facts;
 
 /// Reads the commits to list for which the scan has no data yet. Leaves out partial ones, including
 /// those that were marked since.

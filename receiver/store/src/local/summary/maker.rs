@@ -3,7 +3,7 @@
 use crate::local::disk::Fs;
 use crate::local::repository::Repo;
 use crate::local::staging::Staging;
-use crate::local::summary::config::SummaryConfig;
+use crate::summary::config::SummaryConfig;
 
 /// The parts needed to make a summary.
 #[derive(Debug)]

@@ -13,10 +13,7 @@ pub(crate) mod build;
 mod cache;
 pub(crate) mod catalogue;
 mod commit_info;
-pub(crate) mod config;
-pub(crate) mod facts;
 mod files;
-pub(crate) mod key;
 mod maker;
 mod presence;
 mod scan;
@@ -30,11 +27,12 @@ use artifact_formats::{Checksum, RefName, Summary, SummaryRef, ed25519_signature
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, LockMode, dates, if_there};
-use crate::local::summary::build::Built;
 use crate::local::summary::cache::Record;
-use crate::local::summary::config::SummaryMode;
 use crate::local::summary::files::{read, read_or_empty, replace, write};
 use crate::local::summary::scan::Moment;
+use crate::summary::MadeSummary;
+use crate::summary::config::SummaryMode;
+use crate::summary::fit::Built;
 
 pub(crate) use crate::local::summary::maker::Maker;
 
@@ -45,19 +43,6 @@ pub(crate) enum Trust {
     Record,
     /// Everything is read again.
     Nothing,
-}
-
-/// A new summary.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MadeSummary {
-    /// The refs it names, without those of other collections.
-    pub refs: usize,
-    /// Its length in bytes; 0 if the repository is to have none.
-    pub len: usize,
-    /// Refs that it should name and has no room for.
-    pub left_out: usize,
-    /// Whether the previous one differed, or was not signed as configured.
-    pub replaced: bool,
 }
 
 /// The result of making a summary.

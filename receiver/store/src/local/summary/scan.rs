@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{FileKind, Fs, Stat, if_there, is_symlink};
 use crate::local::repository::listing;
-use crate::local::summary::facts::Facts;
+use crate::summary::facts::Facts;
 
 /// All files from which a summary is made, by directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

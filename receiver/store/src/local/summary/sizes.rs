@@ -11,8 +11,8 @@ use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, PutFile, if_there, make_dir, read_file};
-use crate::local::repository::id_set::IdSet;
-use crate::local::repository::objects;
+use crate::tree;
+use crate::tree::id_set::IdSet;
 
 /// Counts everything a commit reaches, and leaves the result for the next summary.
 pub(crate) fn leave<F: Fs>(fs: &F, scratch: &impl PutFile, commit: Checksum) -> Result<(), Error> {
@@ -65,7 +65,7 @@ pub(crate) fn count<F: Fs>(fs: &F, commit: Checksum) -> Result<Option<u64>, Erro
             return Ok(None);
         };
         total += content.len() as u64;
-        let Ok(children) = objects::children(id, &content) else {
+        let Ok(children) = tree::children(id, &content) else {
             return Ok(None);
         };
         for child in children {

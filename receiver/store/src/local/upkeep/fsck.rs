@@ -16,50 +16,15 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::real::RealFs;
 use crate::local::disk::{FileKind, Fs, if_there, list_dir, read_file};
-use crate::local::repository::descent::{Descent, Next};
-use crate::local::repository::id_set::IdSet;
 use crate::local::repository::listing::{self, Broken};
 use crate::local::repository::objects::{self, Partial};
 use crate::local::repository::stored::{self, Stored};
 use crate::local::repository::{self, form};
 use crate::local::upkeep::damage::{Damaged, Wrong, judge};
-
-/// A difference between a repository and what pushes leave there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Its importance.
-    pub weight: Weight,
-    /// Its place: a path in the repository, a ref, or an object.
-    pub what: String,
-    /// The difference.
-    pub why: String,
-}
-
-/// The importance of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
-    /// Pushed data is damaged or missing, or other programs fail because of the finding.
-    Fault,
-    /// Pushed data is not affected.
-    Remark,
-}
-
-/// The counts of a check.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Checked {
-    /// Objects.
-    pub objects: u64,
-    /// Their stored bytes.
-    pub bytes: u64,
-    /// Commits that are not marked partial.
-    pub commits: u64,
-    /// Refs.
-    pub refs: u64,
-    /// Reported faults.
-    pub faults: u64,
-    /// Reported remarks.
-    pub remarks: u64,
-}
+use crate::tree;
+use crate::tree::descent::{Descent, Next};
+use crate::tree::id_set::IdSet;
+use crate::upkeep::{Checked, Finding, Weight};
 
 /// Checks the repository of any mode at `path`, and reports each finding, from several threads.
 ///
@@ -292,7 +257,7 @@ impl<F: Fs> Check<'_, F> {
             return Ok(Vec::new());
         };
         let mut there = Vec::new();
-        for child in objects::children(id, &content).unwrap_or_default() {
+        for child in tree::children(id, &content).unwrap_or_default() {
             if form::has(self.fs, self.mode, &child)? {
                 there.push(child);
             } else {

@@ -22,14 +22,15 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::real::RealFs;
 use crate::local::disk::{FileKind, Fs, LockMode, PutFile, Stat, if_there, list_dir};
-use crate::local::repository::id_set::IdSet;
 use crate::local::repository::listing::{self, Broken};
 use crate::local::repository::load::Weight;
 use crate::local::repository::stored::{self, Stored};
 use crate::local::repository::{self, Repo, account, deltas, held, objects};
 use crate::local::staging::Staging;
-use crate::local::summary::config::SummaryConfig;
 use crate::local::upkeep::remove;
+use crate::summary::config::SummaryConfig;
+use crate::tree;
+use crate::tree::id_set::IdSet;
 
 /// The objects that were removed, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,7 +178,7 @@ impl<F: Fs> Walk<'_, F> {
                 }
                 continue;
             };
-            for child in objects::children(id, &content).unwrap_or_default() {
+            for child in tree::children(id, &content).unwrap_or_default() {
                 if !self.reached.insert(child) {
                     continue;
                 }

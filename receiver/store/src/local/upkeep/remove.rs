@@ -13,43 +13,13 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::real::RealFs;
 use crate::local::disk::{FileKind, Fs, LockMode, if_there, is_symlink};
-use crate::local::repository::listing;
 use crate::local::repository::refs::{self, Held};
-use crate::local::repository::{Repo, account, aliases};
+use crate::local::repository::{Repo, account, aliases, listing};
 use crate::local::staging::Staging;
 use crate::local::staging::abandoned::Owner;
-use crate::local::summary::config::SummaryConfig;
 use crate::local::summary::{self, Maker};
-
-/// A ref, its commit, and when it was set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredRef {
-    /// The ref's name.
-    pub name: RefName,
-    /// The ref's commit.
-    pub commit: Checksum,
-    /// Seconds and nanoseconds since 1970 when it was set.
-    pub set: (i64, u64),
-    /// An alias that leads to it.
-    pub alias: Option<String>,
-}
-
-/// The result of removing a ref.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Removal {
-    /// It is removed, durably.
-    Removed(Checksum),
-    /// It was an alias, or held no commit, and is removed, durably.
-    RemovedOther,
-    /// It did not exist.
-    NotThere,
-    /// This alias leads to it and would lead nowhere: it stays.
-    LedTo(String),
-    /// It holds another commit than expected, or is no ref, and stays.
-    Kept,
-    /// It was removed, and a push that ran at the same time has set it again.
-    SetAgain,
-}
+use crate::summary::config::SummaryConfig;
+use crate::upkeep::{Removal, StoredRef};
 
 /// Lists the refs that a push can set, or could in an earlier version, by name. Aliases are
 /// skipped.

@@ -18,13 +18,14 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::real::RealFs;
 use crate::local::disk::{Fs, LockMode, list_dir, lock, make_dir, sync_dirs};
-use crate::local::repository;
-use crate::local::repository::id_set::IdSet;
-use crate::local::repository::listing;
 use crate::local::repository::objects::{self, PARTIAL_FOUND, Partial};
 use crate::local::repository::stored::{self, Stored};
+use crate::local::repository::{self, listing};
 use crate::local::upkeep::damage::{Damaged, judge};
-use crate::local::upkeep::fsck::{self, Checked, Finding};
+use crate::local::upkeep::fsck;
+use crate::tree;
+use crate::tree::id_set::IdSet;
+use crate::upkeep::{Checked, Finding};
 
 /// The result of a repair, and what is left to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -155,7 +156,7 @@ impl<F: Fs> Repair<'_, F> {
             let Some(content) = objects::read_metadata(self.fs, id)? else {
                 return Ok(false);
             };
-            for child in objects::children(id, &content).unwrap_or_default() {
+            for child in tree::children(id, &content).unwrap_or_default() {
                 if !self.good.contains(&child) && known.insert(child) {
                     seen.push(child);
                 }

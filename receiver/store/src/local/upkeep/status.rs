@@ -10,7 +10,8 @@ use crate::local::disk::real::RealFs;
 use crate::local::disk::{FileKind, Fs, Room, if_there};
 use crate::local::repository::stored::{self, Stored};
 use crate::local::repository::{self, listing};
-use crate::local::upkeep::remove::{self, StoredRef};
+use crate::local::upkeep::remove;
+use crate::upkeep::{Count, StoredRef};
 
 /// The contents of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,22 +33,6 @@ pub struct Status {
     pub summary: Option<(u64, i64)>,
     /// Free space on the disk.
     pub room: Room,
-}
-
-/// A number of files, and their length.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
-    /// The number of files.
-    pub files: u64,
-    /// Their length in bytes.
-    pub bytes: u64,
-}
-
-impl Count {
-    pub(crate) fn add(&mut self, len: u64) {
-        self.files += 1;
-        self.bytes += len;
-    }
 }
 
 /// Looks at the repository at `path`. Concurrent changes are counted or not.

@@ -3,12 +3,12 @@
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 
 use super::world::*;
-use crate::bucket::closures::{ClosureList, Heading, INCOMPLETE};
-use crate::bucket::layout;
-use crate::bucket::memory::Memory;
 use crate::bucket::push::bases::Bases;
 use crate::bucket::push::closure::Beneath;
-use crate::local::repository::descent::Levels;
+use crate::bucket::records::closures::{ClosureList, Heading, INCOMPLETE};
+use crate::bucket::records::layout;
+use crate::bucket::requests::memory::Memory;
+use crate::tree::descent::Levels;
 
 fn commit(number: u16) -> Checksum {
     Checksum::of(&number.to_le_bytes())

@@ -9,8 +9,8 @@ use artifact_protocol::frame::RefOutcome;
 use tempfile::TempDir;
 
 use super::world::*;
-use crate::bucket::faulty::{Fate, Faults, Faulty};
-use crate::bucket::random::Random;
+use crate::bucket::requests::faulty::{Fate, Faults, Faulty};
+use crate::bucket::requests::random::Random;
 
 fn is_extra() -> bool {
     std::env::var_os("ARTIFACT_CACHE_EXTRA").is_some_and(|value| value == "1")

@@ -6,18 +6,17 @@
 //! where the seeds begin.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::{env, thread};
 
 use artifact_formats::Checksum;
 use artifact_protocol::frame::{RefOutcome, Verdict};
 
 use super::world::*;
-use crate::bucket::faulty::{Fate, Faulty};
-use crate::bucket::memory::Memory;
-use crate::bucket::random::Random;
+use crate::bucket::requests::faulty::{Fate, Faulty};
+use crate::bucket::requests::memory::Memory;
+use crate::bucket::requests::random::Random;
 
 const OWN: [&str; 3] = ["os/first", "os/second", "x/y/third"];
 const SHARED: &str = "os/shared";

@@ -10,17 +10,17 @@ use artifact_protocol::frame::{RefOutcome, SummaryDone, Verdict};
 use bytes::Bytes;
 
 use super::world::*;
-use crate::bucket::client::Client;
-use crate::bucket::clock::{Clock, ManualClock};
 use crate::bucket::collect::{Gc, LEASE_LIFE, Lease, Nonce, Phase, REQUEST_LIFE, condemned_key};
-use crate::bucket::faulty::{Fate, Faulty};
-use crate::bucket::layout;
-use crate::bucket::memory::Memory;
-use crate::bucket::seam::Request;
+use crate::bucket::records::layout;
+use crate::bucket::requests::client::Client;
+use crate::bucket::requests::clock::{Clock, ManualClock};
+use crate::bucket::requests::faulty::{Fate, Faulty};
+use crate::bucket::requests::memory::Memory;
+use crate::bucket::requests::seam::Request;
 use crate::bucket::upkeep;
+use crate::config::StoreConfig;
 use crate::error::Error;
-use crate::local::StoreConfig;
-use crate::local::upkeep::remove::Removal;
+use crate::upkeep::Removal;
 
 /// A bucket, a push into it, and how that push begins.
 struct Scenario {

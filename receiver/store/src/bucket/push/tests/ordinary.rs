@@ -9,16 +9,16 @@ use artifact_protocol::frame::{
 use bytes::Bytes;
 
 use super::world::*;
-use crate::bucket::clock::ManualClock;
 use crate::bucket::collect::{Gc, Nonce, Phase, condemned_key, encode_ids};
-use crate::bucket::layout;
-use crate::bucket::memory::Quirks;
+use crate::bucket::records::layout;
+use crate::bucket::requests::clock::ManualClock;
+use crate::bucket::requests::memory::Quirks;
 use crate::bucket::upkeep;
+use crate::config::StoreConfig;
 use crate::error::Error;
-use crate::local::StoreConfig;
-use crate::local::upkeep::remove::Removal;
 use crate::policy::{Grants, Policy, Rule};
 use crate::seam::{ObjectStream, Push, Stager, Store};
+use crate::upkeep::Removal;
 
 fn code(outcome: &RefOutcome) -> Option<RefusalCode> {
     match outcome {
@@ -232,7 +232,7 @@ fn hostile_objects_get_no_key() {
         assert!(matches!(refused, Err(Error::Refused { .. })));
     }
     // A large one is in the bucket already when its end turns out to be wrong.
-    let mut random = crate::bucket::random::Random::of_seed(1);
+    let mut random = crate::bucket::requests::random::Random::of_seed(1);
     let noise: String = (0..10_000_000)
         .map(|_| char::from(b'!' + u8::try_from(random.below(90)).unwrap()))
         .collect();

@@ -1,9 +1,8 @@
 //! What pushes cost: rounds and requests.
 
-use std::fmt;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
+use std::{fmt, thread};
 
 use artifact_formats::{Checksum, ObjectId};
 use artifact_protocol::frame::Verdict;
@@ -13,14 +12,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::world::*;
-use crate::bucket::faulty::Faulty;
-use crate::bucket::layout;
-use crate::bucket::memory::Memory;
 use crate::bucket::push::survey;
-use crate::bucket::seam::{Bucket, Class, Condition, Request, Then};
+use crate::bucket::records::layout;
+use crate::bucket::requests::faulty::Faulty;
+use crate::bucket::requests::memory::Memory;
+use crate::bucket::requests::seam::{Bucket, Class, Condition, Request, Then};
 use crate::bucket::upkeep;
-use crate::local::summary::config::SummaryConfig;
 use crate::seam::{Push, Store};
+use crate::summary::config::SummaryConfig;
 
 /// A bucket that answers late, and counts how many requests had to wait for each other: those that
 /// were sent before any of them was answered count as one round.

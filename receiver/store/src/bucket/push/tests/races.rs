@@ -1,21 +1,20 @@
 //! Many pushes at once.
 
-use std::mem;
 use std::sync::{Arc, Barrier};
-use std::thread;
+use std::{mem, thread};
 
 use artifact_formats::{Checksum, RefName, Summary};
 use artifact_protocol::frame::{RefOutcome, RefusalCode, SummaryDone};
 
 use super::world::*;
-use crate::bucket::clock::SystemClock;
-use crate::bucket::faulty::Faulty;
-use crate::bucket::layout;
-use crate::bucket::seam::Request;
-use crate::local::StoreConfig;
-use crate::local::summary::config::{SummaryConfig, SummaryMode};
-use crate::local::summary::key::SummaryKey;
+use crate::bucket::records::layout;
+use crate::bucket::requests::clock::SystemClock;
+use crate::bucket::requests::faulty::Faulty;
+use crate::bucket::requests::seam::Request;
+use crate::config::StoreConfig;
 use crate::seam::Store;
+use crate::summary::config::{SummaryConfig, SummaryMode};
+use crate::summary::key::SummaryKey;
 
 fn config(identity: &str, summary: &SummaryConfig) -> StoreConfig {
     StoreConfig {

@@ -14,15 +14,15 @@ use artifact_protocol::session::{Announcement, Opened, Published};
 use bytes::Bytes;
 
 use self::objects::{directory, file};
-use crate::bucket::clock::ManualClock;
-use crate::bucket::layout;
-use crate::bucket::memory::Memory;
-use crate::bucket::seam::{Bucket, Class, Key};
+use crate::bucket::records::layout;
+use crate::bucket::requests::clock::ManualClock;
+use crate::bucket::requests::memory::Memory;
+use crate::bucket::requests::seam::{Bucket, Class, Key};
 use crate::bucket::{BucketPush, BucketStore, Client};
+use crate::config::StoreConfig;
 use crate::error::Error;
-use crate::local::StoreConfig;
-use crate::local::repository::objects::children;
 use crate::seam::{Push, Stager, Store};
+use crate::tree::children;
 use crate::verify::{Scratch, verify};
 
 /// Every object that exists.
@@ -361,7 +361,7 @@ pub(crate) fn assert_whole(memory: &Memory, all: &Universe) {
     for (name, commit) in refs(memory) {
         let decode = |commit: Checksum| {
             let content = &objects.get(&layout::closure(commit))?.content;
-            crate::bucket::closures::ClosureList::decode(commit, content)
+            crate::bucket::records::closures::ClosureList::decode(commit, content)
         };
         let Some(list) = decode(commit) else {
             continue;
@@ -403,7 +403,8 @@ pub(crate) fn assert_sound(memory: &Memory, all: &Universe) {
             .get(&layout::closure(commit))
             .map(|stored| &stored.content);
         if let Some(content) = list {
-            let list = crate::bucket::closures::ClosureList::decode(commit, content).unwrap();
+            let list =
+                crate::bucket::records::closures::ClosureList::decode(commit, content).unwrap();
             for (id, _) in list.objects() {
                 assert!(
                     is_there(&id),
@@ -414,7 +415,8 @@ pub(crate) fn assert_sound(memory: &Memory, all: &Universe) {
                 let Some(stored) = objects.get(&layout::closure(*base)) else {
                     continue;
                 };
-                let list = crate::bucket::closures::ClosureList::decode(*base, &stored.content);
+                let list =
+                    crate::bucket::records::closures::ClosureList::decode(*base, &stored.content);
                 for (id, _) in list.unwrap().objects() {
                     assert!(
                         is_there(&id),

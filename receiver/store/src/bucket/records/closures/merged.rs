@@ -4,7 +4,7 @@ use std::iter;
 
 use artifact_formats::ObjectId;
 
-use crate::local::repository::descent::Levels;
+use crate::tree::descent::Levels;
 
 /// Merges sorted lists of objects into one, which names each object once.
 pub(crate) fn merged<I: Iterator<Item = (ObjectId, Levels)>>(

@@ -1,6 +1,6 @@
 //! How many requests of which kind were made.
 
-use crate::bucket::seam::{Condition, Request};
+use crate::bucket::requests::seam::{Condition, Request};
 
 /// The number of requests by kind, whatever their fates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Counts {
         self.gets + self.puts + self.swaps + self.uploads + self.lists + self.deletes
     }
 
-    pub(super) fn add(&mut self, request: &Request) {
+    pub(crate) fn add(&mut self, request: &Request) {
         let count = match request {
             Request::Get { .. } | Request::GetRange { .. } => &mut self.gets,
             Request::Put {

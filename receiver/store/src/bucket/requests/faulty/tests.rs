@@ -1,10 +1,10 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::bucket::client::{Client, Outcome};
-use crate::bucket::clock::ManualClock;
-use crate::bucket::memory::Memory;
-use crate::bucket::seam::{Class, Key, Tag};
+use crate::bucket::requests::client::{Client, Outcome};
+use crate::bucket::requests::clock::ManualClock;
+use crate::bucket::requests::memory::Memory;
+use crate::bucket::requests::seam::{Class, Key, Tag};
 
 fn way(memory: &Memory) -> (Faulty, Client) {
     let faulty = Faulty::new(Arc::new(memory.clone()));

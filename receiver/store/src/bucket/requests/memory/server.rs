@@ -6,11 +6,11 @@ use std::ops::Bound;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
-use crate::bucket::clock::ManualClock;
-use crate::bucket::seam::{
-    Answer, BucketError, Class, Condition, DELETE_MAX, Entry, Found, Key, LIST_MAX, Listed,
-    Request, Tag, Upload,
+use crate::bucket::requests::clock::ManualClock;
+use crate::bucket::requests::seam::{
+    Answer, Class, Condition, DELETE_MAX, Entry, Found, Key, LIST_MAX, Listed, Request, Tag, Upload,
 };
+use crate::error::bucket::BucketError;
 
 /// An object as the bucket keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,14 +42,14 @@ pub struct Quirks {
 
 /// The state of the server.
 #[derive(Debug)]
-pub(super) struct Server {
-    pub(super) objects: BTreeMap<Key, Stored>,
+pub(crate) struct Server {
+    pub(crate) objects: BTreeMap<Key, Stored>,
     uploads: BTreeMap<String, Parts>,
     uploads_begun: u64,
     /// The last changes, each with the object that the key held before.
     changes: VecDeque<(Key, Option<Stored>)>,
-    pub(super) quirks: Quirks,
-    pub(super) now: u64,
+    pub(crate) quirks: Quirks,
+    pub(crate) now: u64,
 }
 
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Default for Quirks {
 }
 
 impl Server {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
@@ -84,7 +84,7 @@ impl Server {
     }
 
     /// Returns an independent copy without open uploads.
-    pub(super) fn fork(&self) -> Self {
+    pub(crate) fn fork(&self) -> Self {
         Self {
             objects: self.objects.clone(),
             uploads: BTreeMap::new(),
@@ -96,11 +96,11 @@ impl Server {
     }
 
     /// Returns the number of uploads that are neither completed nor aborted.
-    pub(super) fn open_uploads(&self) -> usize {
+    pub(crate) fn open_uploads(&self) -> usize {
         self.uploads.len()
     }
 
-    pub(super) fn execute(&mut self, request: Request) -> Result<Answer, BucketError> {
+    pub(crate) fn execute(&mut self, request: Request) -> Result<Answer, BucketError> {
         match request {
             Request::Get { key, unless } => Ok(match self.objects.get(&key) {
                 None => Answer::Absent,
@@ -167,7 +167,7 @@ impl Server {
     }
 
     /// Stores an object; `parts` is the number of its parts if it was uploaded in parts.
-    pub(super) fn store(
+    pub(crate) fn store(
         &mut self,
         key: &Key,
         content: Bytes,
@@ -189,7 +189,7 @@ impl Server {
         tag
     }
 
-    pub(super) fn remove(&mut self, key: &Key) {
+    pub(crate) fn remove(&mut self, key: &Key) {
         let before = self.objects.remove(key);
         if before.is_some() {
             self.note(key, before);

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 /// The limit on requests in flight, and how it adapts.
 #[derive(Debug)]
-pub(super) struct Pace {
-    pub(super) limit: usize,
+pub(crate) struct Pace {
+    pub(crate) limit: usize,
     /// The answer time of an idle server. It rises slowly, so that a server that has become slower
     /// is not judged by its past forever.
     quick: Duration,
 }
 
 impl Pace {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             limit: REQUESTS_FIRST,
             quick: Duration::MAX,
@@ -20,7 +20,7 @@ impl Pace {
     }
 
     /// Adapts the limit to an answer.
-    pub(super) fn answered(&mut self, took: Duration, is_full: bool) {
+    pub(crate) fn answered(&mut self, took: Duration, is_full: bool) {
         self.quick = took.min(self.quick.saturating_add(self.quick / 256));
         if took <= self.quick * 2 {
             if is_full && self.limit < REQUESTS_MAX {
@@ -32,7 +32,7 @@ impl Pace {
     }
 
     /// Adapts the limit to a server that has too much to do.
-    pub(super) const fn refused(&mut self) {
+    pub(crate) const fn refused(&mut self) {
         self.limit = if self.limit > 1 { self.limit / 2 } else { 1 };
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
-use crate::bucket::clock::{Clock, ManualClock, SystemClock};
-use crate::bucket::faulty::{Fate, Faults, Faulty};
-use crate::bucket::memory::Memory;
+use crate::bucket::requests::clock::{Clock, ManualClock, SystemClock};
+use crate::bucket::requests::faulty::{Fate, Faults, Faulty};
+use crate::bucket::requests::memory::Memory;
 
 fn window(memory: &Memory, clock: impl Clock) -> (Faulty, Window) {
     let faulty = Faulty::new(Arc::new(memory.clone()));
@@ -110,8 +110,8 @@ fn bytes_in_flight_are_bounded_and_one_large_request_passes() {
 fn an_engine_that_forgets_a_request_ends_it() {
     #[derive(Debug)]
     struct Forgetful;
-    impl crate::bucket::seam::Bucket for Forgetful {
-        fn start(&self, _: Request, _: crate::bucket::seam::Then) {}
+    impl crate::bucket::requests::seam::Bucket for Forgetful {
+        fn start(&self, _: Request, _: crate::bucket::requests::seam::Then) {}
     }
     let client = Client::new(Arc::new(Forgetful), Arc::new(ManualClock::default()));
     assert!(matches!(client.get(&key(1)), Err(BucketError::Unclear(_))));

@@ -6,8 +6,8 @@ use artifact_formats::{ObjectId, with_causes};
 use bytes::Bytes;
 
 use super::Check;
-use crate::bucket::layout;
-use crate::bucket::seam::{Found, Key};
+use crate::bucket::records::layout;
+use crate::bucket::requests::seam::{Found, Key};
 use crate::error::Error;
 use crate::verify::{Scratch, Verifier, verify};
 
