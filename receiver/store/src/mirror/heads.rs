@@ -97,7 +97,7 @@ impl Heads {
         self.known.values().copied()
     }
 
-    /// Returns the tag of a ref, if there is such a ref.
+    /// Returns the tag of a ref, if the ref exists.
     pub(crate) fn tag(&self, name: &RefName) -> Option<&Tag> {
         self.tags.get(name)
     }

@@ -97,7 +97,7 @@ impl<F: Fs> Sender<'_, F> {
         let result = self.all_large(large.into_inner(), &mut begun, &mut sent);
         if result.is_err() {
             for large in begun {
-                // A lifecycle rule of the server removes uploads that stay.
+                // A lifecycle rule of the server removes uploads that remain.
                 let _ = large.parts.abort(self.client);
             }
         }
@@ -178,8 +178,8 @@ impl<F: Fs> Sender<'_, F> {
         Ok(())
     }
 
-    /// Sends the parts of a large object. Returns `None` if the bucket has the object, or how it is
-    /// damaged.
+    /// Sends the parts of a large object. Returns `None` if the bucket has the object, and the
+    /// damage if the object is damaged.
     fn large(&self, id: ObjectId) -> Result<Result<Option<Large>, String>, Error> {
         let path = RepoPath::object(&id);
         let fs = self.source.fs();

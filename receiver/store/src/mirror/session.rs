@@ -88,7 +88,7 @@ impl Session {
         !self.others.is_empty()
     }
 
-    /// Renews the lease if that is due. Fails if the session [is disturbed](Self::is_disturbed).
+    /// Renews the lease if it is due. Fails if the session [is disturbed](Self::is_disturbed).
     pub(crate) fn keep(&self) -> Result<(), Error> {
         if self.age() < LEASE_RENEWAL {
             return Ok(());

@@ -32,7 +32,7 @@ pub(crate) struct Refs {
     pub(crate) unusable: Vec<String>,
 }
 
-/// A summary and the signatures of it.
+/// A summary and its signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signed {
     pub(crate) summary: Vec<u8>,

@@ -40,7 +40,7 @@ pub enum MirrorEvent {
     },
     /// Some objects are in the bucket.
     Copied {
-        /// How many so far.
+        /// The number of objects so far.
         objects: u64,
         /// Their bytes.
         bytes: u64,

@@ -15,9 +15,9 @@ pub struct SummaryConfig {
 
 /// The refs that a summary lists, and what it says of each.
 ///
-/// Clients of Debian 12 refuse a summary of more than 10 MiB. If one grows towards that, the other
-/// modes make it smaller. `artifact-cache` can pull a ref by its name that the summary does not
-/// list; stock ostree cannot.
+/// Clients of Debian 12 refuse a summary of more than 10 MiB. If a summary grows towards that
+/// limit, the other modes make it smaller. Given its name, `artifact-cache` can pull a ref that the
+/// summary does not list; stock ostree cannot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SummaryMode {
     /// All refs, with timestamps, versions, and up to 25,000 of them with sizes. Suitable up to
@@ -27,8 +27,8 @@ pub enum SummaryMode {
     /// All refs, with only what a pull needs: a fifth shorter. `ostree remote refs` works, but a
     /// listing has no ages and no sizes.
     WithoutTimestamps,
-    /// Only the refs that one of these patterns matches: for a large cache of which people look up
-    /// only few refs in a list, such as releases.
+    /// Only the refs that one of these patterns matches: for a large cache in whose list people
+    /// look up only a few refs, such as releases.
     Matching(Vec<RefPattern>),
     /// No summary; an existing one is removed. For a cache whose clients know the names of the refs
     /// they need, as build tools do. Nobody can list the refs, nor mirror the whole cache.

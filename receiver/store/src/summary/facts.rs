@@ -17,7 +17,8 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Takes them from the content of a commit; `None` if this is none. The size is not known.
+    /// Takes them from the content of a commit; `None` if the content is not a commit. Leaves the
+    /// size unknown.
     pub(crate) fn of(content: &[u8]) -> Option<Self> {
         Commit::parse(content).ok().map(|parsed| Self {
             len: content.len() as u64,

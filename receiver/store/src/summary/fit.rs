@@ -1,9 +1,9 @@
 //! The parts that a summary leaves out to stay readable.
 //!
-//! Clients on Debian 12 refuse a summary of more than 10 MiB, and then pull nothing: a longer one
-//! is not put in place. A summary first leaves out the facts that no pull needs, and then refs:
-//! those of the owners with the most, the oldest first, until all of these owners have the same
-//! share. So the refs of an owner with few stay, however many others have.
+//! Clients on Debian 12 refuse a summary of more than 10 MiB, and then pull nothing, so a store
+//! never puts a longer one in place. A summary first leaves out the facts that no pull needs, and
+//! then refs: those of the owners with the most, the oldest first, until all of these owners have
+//! the same share. So an owner with few refs keeps them, however many refs others have.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
@@ -24,7 +24,7 @@ pub(crate) struct Built {
     pub(crate) left_out: HashSet<String>,
 }
 
-/// Leaves out what a summary has no room for; `crowd` groups its refs, if it comes to that.
+/// Leaves out what a summary has no room for; `crowd` groups its refs, if some of them must go.
 ///
 /// Fails when even a summary without refs would be too long.
 pub(crate) fn fit(
@@ -136,7 +136,7 @@ pub(crate) struct Crowd {
     left_out: BTreeMap<Whose, usize>,
 }
 
-/// The owner of refs. A ref that no identity is known to have set belongs to its first component.
+/// The owner of refs. A ref belongs to its first component if no identity is known to have set it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Whose {
     Identity(String),
@@ -160,7 +160,8 @@ impl Member {
 }
 
 impl Crowd {
-    /// Groups the refs of a summary; `owner` returns whose a ref is, and when it was set.
+    /// Groups the refs of a summary; `owner` returns the owner of a ref, and the time when it was
+    /// set.
     pub(crate) fn of(
         summary: &Summary,
         owner: impl Fn(&str, &SummaryRef) -> (Whose, Option<(i64, u64)>),

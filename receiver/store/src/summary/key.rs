@@ -13,7 +13,8 @@ use ed25519_dalek::{Signature, Signer, SigningKey};
 #[derive(Clone)]
 pub struct SummaryKey(SigningKey);
 
-/// A text is not a signing key. The error does not show the text, which may be most of a secret.
+/// The reason why a text is not a signing key. It does not show the text, which may be most of a
+/// secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The text is not base64 of 64 bytes on one line.

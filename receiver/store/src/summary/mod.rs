@@ -10,9 +10,9 @@ pub(crate) mod key;
 pub struct MadeSummary {
     /// The refs it names, without those of other collections.
     pub refs: usize,
-    /// Its length in bytes; 0 if the repository is to have none.
+    /// Its length in bytes; 0 if the configuration asks for none.
     pub len: usize,
-    /// Refs that it should name and has no room for.
+    /// Refs that it should name but has no room for.
     pub left_out: usize,
     /// Whether the previous one differed, or was not signed as configured.
     pub replaced: bool,

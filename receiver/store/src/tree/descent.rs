@@ -67,7 +67,7 @@ impl Levels {
         self.0
     }
 
-    /// Returns the levels below a directory that contains one with these levels.
+    /// Returns the levels below a directory that contains a directory with these levels.
     const fn above(self) -> Self {
         Self(self.0.saturating_add(1))
     }
@@ -128,7 +128,7 @@ impl Descent {
 
 const _: () = assert!(MAX_TREE_DEPTH == Levels::TOO_MANY as usize);
 
-/// Most pending ids: 17 MiB.
+/// The most pending ids: 17 MiB.
 const MAX_PENDING: usize = 512 * 1024;
 
 #[cfg(test)]

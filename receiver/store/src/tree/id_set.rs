@@ -23,7 +23,7 @@ pub(crate) struct IdSet {
 /// The members of one kind.
 #[derive(Debug, Default)]
 struct Members {
-    // None, or a power of two: the low bits of a member's hash choose its array.
+    // No arrays, or a power of two of them: the low bits of a member's hash choose its array.
     arrays: Vec<Vec<Member>>,
     len: usize,
 }
@@ -37,7 +37,7 @@ struct Member {
 }
 
 impl Members {
-    /// Returns the array and the place in it of a member.
+    /// Returns the array that holds a member, and the member's place in it.
     fn find(&self, hash: usize, checksum: &Checksum) -> Option<(usize, usize)> {
         let slot = hash.checked_rem(self.arrays.len())?;
         Some((slot, find(&self.arrays[slot], checksum).ok()?))

@@ -45,7 +45,7 @@ pub(crate) trait Objects {
     /// Notes that the walk has finished an object, with these levels of directories below it.
     fn reach(&mut self, id: &ObjectId, levels: Levels);
 
-    /// Returns whether the client will be told of no more missing objects.
+    /// Returns whether the push will report no more missing objects to the client.
     fn is_over(&self) -> bool;
 }
 

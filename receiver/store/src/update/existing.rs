@@ -1,12 +1,13 @@
-//! An announced commit that is there already, as the rules look at it.
+//! An announced commit that the store has already, in the form that the rules judge.
 
 use artifact_formats::{Checksum, Commit};
 
 use crate::error::Error;
 use crate::policy::Existing;
 
-/// How many signed commits may still be read while refs are announced. Each has up to 10 MiB, and a
-/// client names it in 100 bytes; commits beyond the limit are judged at publication, each once.
+/// The number of signed commits that a store may still read for an announcement. Each commit has up
+/// to 10 MiB, and a client names it in 100 bytes; commits beyond the limit are judged at
+/// publication, each once.
 #[derive(Debug)]
 pub(crate) struct Reads(usize);
 
@@ -16,8 +17,8 @@ impl Default for Reads {
     }
 }
 
-/// Describes a commit that is there with this detached metadata. Reads its bindings if the metadata
-/// differ from the `announced` ones.
+/// Describes a commit that the store has with this detached metadata. Reads its bindings if the
+/// metadata differs from the `announced` metadata.
 pub(crate) fn existing<B: AsRef<[u8]>>(
     detached: Option<Checksum>,
     announced: Checksum,

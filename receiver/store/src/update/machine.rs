@@ -25,7 +25,7 @@ pub(crate) struct Update<P, V> {
     pub(crate) place: P,
     /// The value the client was told; the compare-and-swap compares with it.
     pub(crate) held: V,
-    /// Whether it may replace detached metadata, once its commit was judged.
+    /// Whether it may replace detached metadata, once its commit has been judged.
     pub(crate) signer: Result<(), Refusal>,
     state: State,
     // The ref's commit was not complete.
@@ -81,7 +81,7 @@ impl<P, V: Value> Update<P, V> {
         }
     }
 
-    /// Returns the outcome, once the accepted updates were set.
+    /// Returns the outcome, once the accepted updates have been set.
     pub(crate) fn outcome(&self) -> RefOutcome {
         match &self.state {
             State::UpToDate => RefOutcome::Unchanged,
@@ -91,7 +91,7 @@ impl<P, V: Value> Update<P, V> {
         }
     }
 
-    /// Returns whether it is accepted and not yet set.
+    /// Returns whether it is accepted but not yet set.
     pub(crate) fn is_accepted(&self) -> bool {
         self.state == State::Accepted
     }
@@ -137,7 +137,7 @@ impl<P, V: Value> Update<P, V> {
         self.state = State::Set;
     }
 
-    /// Takes the judgement of detached metadata that came unannounced, if there is one.
+    /// Takes the judgement of detached metadata that came unannounced, if any.
     pub(crate) fn learn_detached(&mut self, judged: Option<Result<(), Refusal>>) {
         match judged {
             Some(Ok(())) => self.state = State::Accepted,
@@ -171,8 +171,8 @@ impl<P, V: Value> Update<P, V> {
         }
     }
 
-    /// Judges the detached metadata against that which is there; returns whether the update may go
-    /// on.
+    /// Judges the detached metadata against the existing metadata; returns whether the update may
+    /// go on.
     pub(crate) fn judge_detached(&mut self, there: Option<Checksum>) -> bool {
         let Err(refusal) = &self.signer else {
             return true;
@@ -184,9 +184,9 @@ impl<P, V: Value> Update<P, V> {
         false
     }
 
-    /// Takes another value that the ref holds now. The update is up to date if that is the wanted
-    /// one, and refused otherwise: a client whose connection was lost may push again what its
-    /// earlier session is about to publish.
+    /// Takes the ref's new value. The update is up to date if that is the wanted value, and refused
+    /// otherwise: a client that lost its connection may push again the commit that its earlier
+    /// session is about to publish.
     pub(crate) fn moved(&mut self, now: V, is_wanted: bool) {
         self.held = now;
         if is_wanted {
@@ -197,12 +197,12 @@ impl<P, V: Value> Update<P, V> {
     }
 }
 
-/// Something else has the name.
+/// The refusal of a name that has another use.
 pub(crate) fn conflict(why: &str) -> Refusal {
     Refusal::new(RefusalCode::NAME_CONFLICT, why)
 }
 
-/// Another push was faster.
+/// The refusal after another push was faster.
 pub(crate) fn lost_race() -> Refusal {
     Refusal::new(
         RefusalCode::LOST_RACE,

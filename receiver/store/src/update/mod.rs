@@ -8,8 +8,8 @@
 //!                       -> Refused    by the commit, or because another push was faster
 //! ```
 //!
-//! Detached metadata that come unannounced take an up-to-date update back to Accepted, or to
-//! Refused. The messages for the client are made from the state.
+//! Unannounced detached metadata takes an up-to-date update back to Accepted, or to Refused. The
+//! state determines the messages for the client.
 //!
 //! A store adds the place of its refs and the form in which it reads their values.
 

@@ -16,7 +16,7 @@ pub(crate) struct Updates<P, V> {
 }
 
 impl<P, V: Value> Updates<P, V> {
-    /// Begins without any.
+    /// Begins without updates.
     pub(crate) fn with_capacity(refs: usize) -> Self {
         Self {
             all: Vec::with_capacity(refs),
@@ -32,8 +32,8 @@ impl<P, V: Value> Updates<P, V> {
         self.all.iter_mut().filter(|update| update.is_accepted())
     }
 
-    /// Returns the accepted ones, those of one commit next to each other: thousands of refs may be
-    /// set to one commit of megabytes, which then is read once.
+    /// Returns the accepted updates, grouped by commit: a push may set thousands of refs to one
+    /// commit of megabytes, which a store then reads only once.
     pub(crate) fn accepted_by_commit(&mut self) -> Vec<&mut Update<P, V>> {
         let mut accepted: Vec<_> = self.accepted_mut().collect();
         accepted.sort_by_key(|update| update.commit());
@@ -52,7 +52,7 @@ impl<P, V: Value> Updates<P, V> {
         })
     }
 
-    /// Returns the names that one commit is to have together, if the client may give it several.
+    /// Returns the names that each commit gets together, if the client may give it several.
     pub(crate) fn aliases(&self, options: PushOptions) -> HashSet<(Checksum, String)> {
         if !options.contains(PushOptions::ALIASES) {
             return HashSet::new();
@@ -63,8 +63,8 @@ impl<P, V: Value> Updates<P, V> {
             .collect()
     }
 
-    /// Settles updates whose refs hold their commits and for which nothing came; returns whether
-    /// there were any.
+    /// Settles updates whose refs hold their commits and for which nothing came; returns whether it
+    /// settled any.
     pub(crate) fn settle_unchanged(&mut self) -> bool {
         let mut settled = false;
         for update in &mut self.all {
