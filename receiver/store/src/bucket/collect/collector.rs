@@ -151,7 +151,7 @@ pub enum Heard<I, S> {
 /// How a collection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
-    /// There is no garbage.
+    /// The bucket has no garbage.
     Clean,
     /// The sweep is over.
     Swept,

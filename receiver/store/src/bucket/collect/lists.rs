@@ -48,7 +48,7 @@ pub(crate) fn condemned_epoch(key: &Key) -> Option<u64> {
     epoch.parse().ok()
 }
 
-/// Returns the key of a list of objects that a session spares, the session's `part`th.
+/// Returns the key of a list of objects that a session spares; `part` is the list's number.
 pub(crate) fn spared_key(epoch: u64, session: impl Display, part: u32) -> Key {
     known(format!("{}{session}-{part}", spared_in(epoch)))
 }

@@ -19,8 +19,8 @@ pub(super) struct Marked {
     pub(super) garbage: Vec<(ObjectId, u64)>,
 }
 
-/// Finds objects that nothing reaches and that are older than the grace, as if the refs `skipped`
-/// were not there.
+/// Finds objects that nothing reaches and that are older than the grace, as if the `skipped` refs
+/// did not exist.
 pub(super) fn mark(
     client: &Client,
     reach: &mut Reach<'_>,

@@ -43,7 +43,7 @@ enum Step<I> {
     Beginning,
     /// The answer to the put of the first lease was unclear: reads the lease.
     Doubting,
-    /// Reads `gc`. A list of these objects was written; they are spared if it was in time.
+    /// Reads `gc`. A list of these objects was written; they are spared if the list was in time.
     Looking(Vec<I>, Then),
     /// Reads a list that is new to the session, or one whose sweep is over.
     Reading(Gc, Then),
@@ -121,7 +121,7 @@ pub enum Heard<I> {
     /// The record `gc`.
     Gc(Option<Gc>),
     /// A sorted list, and the objects on it that the session relies on or has begun to put; `None`
-    /// if there is no such list.
+    /// if no such list exists.
     List(Option<(Arc<[I]>, Vec<I>)>),
 }
 

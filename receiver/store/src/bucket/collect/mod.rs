@@ -1,6 +1,6 @@
 //! Collection beside pushes: deletes the objects that no ref reaches, while sessions push.
 //!
-//! There is no lock. Collectors and sessions find each other through a few small keys, and two
+//! Nobody takes a lock. Collectors and sessions find each other through a few small keys, and two
 //! machines without I/O decide everything: [`Member`], a session's part, and [`Collector`]. The
 //! model in `tests/models` runs these machines in every order of their requests.
 //!
@@ -68,8 +68,8 @@
 //! - **R24** No two versions of `gc` or of a lease are the same bytes: servers compare hashes.
 //!
 //! A session needs no pins on its bases: it spares the objects that it needs from them (R5), and
-//! until then nothing is deleted (R14). It does not have to read the refs twice either: it reads
-//! them once, under its lease (R1).
+//! until then nothing is deleted (R14). It need not read the refs twice either: it reads them once,
+//! under its lease (R1).
 //!
 //! # Evidence that the rules suffice and are necessary
 //!

@@ -51,7 +51,7 @@ pub enum CollectEvent {
     WaitsForCollector,
     /// Some condemned objects are deleted.
     Deleted {
-        /// How many so far.
+        /// The number of objects so far.
         objects: u64,
     },
 }

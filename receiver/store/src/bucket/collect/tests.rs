@@ -1,10 +1,9 @@
-//! Pushes beside collectors over a bucket in memory, every request of all of them in an order drawn
-//! from a seed.
+//! Pushes beside collectors over a bucket in memory. A seed sets the order of all their requests.
 //!
-//! One thread runs at a time. After each request, and whenever it sleeps, it draws who goes on.
-//! Requests get lost, or their answers do, or they take effect late; sessions pause for longer than
-//! their leases live, or die. In the end, and whenever a ref is set, everything that refs reach has
-//! to be there.
+//! One thread runs at a time. After each request, and whenever it sleeps, it draws the next thread.
+//! Requests or their answers get lost, or requests take effect late; sessions pause for longer than
+//! their leases live, or die. At the end, and whenever a ref is set, the bucket must have
+//! everything that refs reach.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,7 +32,7 @@ use crate::error::bucket::BucketError;
 use crate::seam::Store;
 use crate::summary::config::SummaryConfig;
 
-/// What all share.
+/// The state that all threads share.
 #[derive(Debug)]
 struct Stage {
     memory: Memory,
@@ -49,11 +48,11 @@ struct Turns {
     random: Random,
     /// Requests that take effect later, before the clock moves on.
     late: Vec<Request>,
-    /// In a thousand requests.
+    /// The number of requests in a thousand that go wrong.
     lost: u64,
 }
 
-/// One thread's way to the bucket, and its clock.
+/// One thread's connection to the bucket, and its clock.
 #[derive(Clone, Debug)]
 struct Way {
     stage: Arc<Stage>,
@@ -80,7 +79,7 @@ impl Stage {
         self.turns.lock().random.below(below)
     }
 
-    /// Lets somebody go on, and returns when that is `me`.
+    /// Passes the turn on, and returns when it is the turn of `me`.
     fn yield_from(&self, me: usize) {
         let mut turns = self.turns.lock();
         turns.pass_on();
@@ -189,7 +188,7 @@ fn commits(all: &mut Universe) -> Vec<Checksum> {
     commits
 }
 
-/// How many pushes were acknowledged and how many failed, and how many objects were deleted.
+/// The numbers of acknowledged pushes, of failed pushes, and of deleted objects.
 #[derive(Debug, Default)]
 struct Tally {
     pushes: u64,
@@ -197,7 +196,7 @@ struct Tally {
     removed: u64,
 }
 
-/// Runs pushers, somebody who removes refs, and two collectors.
+/// Runs pushers, a thread that removes refs, and two collectors.
 fn run(seed: u64, pushes: u64, lost: u64) -> Tally {
     let mut all = Universe::default();
     let commits = commits(&mut all);
@@ -262,8 +261,8 @@ fn head(name: &str) -> Key {
     layout::head(&name.parse().unwrap()).unwrap()
 }
 
-/// Pushes some commit to some ref, perhaps on a base, perhaps with a pause in the middle, perhaps
-/// to be given up there. An acknowledged push was really there.
+/// Pushes some commit to some ref, perhaps on a base. Perhaps it pauses in the middle, or dies
+/// there. An acknowledged push was really there.
 fn push(way: &Way, all: &Universe, commits: &[Checksum]) -> Result<(), Error> {
     let stage = &way.stage;
     let mut plan = Plan::one(any(stage, &NAMES), any(stage, commits));
@@ -282,7 +281,7 @@ fn push(way: &Way, all: &Universe, commits: &[Checksum]) -> Result<(), Error> {
     let sent = send(&mut push, &opened, all, &plan)?;
     match stage.draw(8) {
         0 => {
-            // Dropping it would remove the lease, as no dead program does.
+            // A drop would remove the lease, which a dead program does not do.
             std::mem::forget(push);
             return Ok(());
         }
@@ -303,7 +302,7 @@ fn push(way: &Way, all: &Universe, commits: &[Checksum]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns a way for one thread alone.
+/// Returns a connection for one thread alone.
 fn alone(memory: &Memory) -> Way {
     let stage = Stage::new(memory.clone(), 0, 0);
     stage.turns.lock().running.insert(0);
@@ -391,8 +390,8 @@ fn a_collection_killed_at_any_request_is_ended_by_the_next_one() {
     }
 }
 
-/// A collector looked at the refs, lost its claim, got it back, and looked again: what it had
-/// visited the first time then counted as not reached.
+/// A collector looked at the refs, lost its claim, got it back, and looked again: the objects that
+/// it had visited the first time then counted as not reached.
 #[test]
 fn a_collector_that_gets_its_claim_back_keeps_what_refs_reach() {
     let mut all = Universe::default();

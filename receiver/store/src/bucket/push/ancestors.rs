@@ -33,8 +33,9 @@ impl Ancestors {
         }
     }
 
-    /// Returns those of these commits of which the bucket has all ancestors that the client may
-    /// offer. Leaves out commits whose histories are too long to ask for: the client offers them.
+    /// Returns the commits among these whose ancestors, as far as the client may offer them, are
+    /// all in the bucket. Leaves out commits whose histories are too long to ask for: the client
+    /// offers them.
     pub(super) fn filled(
         &mut self,
         client: &Client,

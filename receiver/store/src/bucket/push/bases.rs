@@ -45,7 +45,7 @@ struct Base {
 enum Lists {
     /// The list must be made again.
     Missing,
-    /// Some are long. The commits of the own list and of those that complete it.
+    /// Some lists are long. The commits of the base's own list and of the lists that complete it.
     Long(Vec<Checksum>),
     /// The commit's own list, and those of its bases.
     Read(Vec<Arc<ClosureList>>),
@@ -219,7 +219,7 @@ impl Bases {
         Ok(true)
     }
 
-    /// Reads the lists of those of these bases that have long ones, each list once.
+    /// Reads the lists of these bases if they have long ones, each list once.
     fn read_long(
         &self,
         client: &Client,
@@ -300,8 +300,8 @@ impl Beneath for Bases {
     }
 }
 
-/// Returns whether a list, the first one, comes with all that complete it: somebody may have
-/// replaced it since its beginning was read.
+/// Returns whether the first list comes with all lists that complete it: somebody may have replaced
+/// it since its beginning was read.
 fn is_complete(lists: &[Arc<ClosureList>]) -> bool {
     let has = |base: &Checksum| lists.iter().any(|list| list.commit() == *base);
     lists

@@ -1,9 +1,9 @@
 //! The known parents of commits, from staged commits, closure lists, and commits in the bucket.
 //!
-//! A list names up to 64 ancestors, and of a history that was pushed at once every 64th commit has
-//! a list. So a long history takes one round of requests for 64 commits. The number of commits that
-//! a push reads is limited, because a few kilobytes can announce thousands of refs whose histories
-//! are long and lead nowhere (LIM-22).
+//! A list names up to 64 ancestors, and every 64th commit of a history that was pushed at once has
+//! a list. So a long history takes one round of requests for every 64 commits. The number of
+//! commits that a push reads is limited, because a few kilobytes can announce thousands of refs
+//! whose histories are long and lead nowhere (LIM-22).
 
 use std::collections::HashMap;
 

@@ -3,7 +3,7 @@
 //! [`Member`] decides by the rules of [`collect`](crate::bucket::collect), and this module sends its
 //! requests. The lease is not a lock: nobody waits for it to end (INV-7). A push that was given up
 //! for dead is fenced and publishes nothing: its next renewal fails (R3). A push sets a ref only
-//! while its last renewal is recent (R8), so that one which was suspended cannot simply go on.
+//! while its last renewal is recent (R8), so that a suspended push cannot simply continue.
 
 use std::time::Duration;
 
@@ -183,7 +183,7 @@ impl Membership {
     }
 
     /// Counts the requests for one step, and waits before all but the first ones. Fails when they
-    /// lead nowhere, because something removed a record, or one keeps changing.
+    /// lead nowhere, because something removed a record, or because a record keeps changing.
     fn pace(&self, turns: &mut u32) -> Result<(), Error> {
         *turns += 1;
         if *turns > TURNS {
@@ -197,7 +197,7 @@ impl Membership {
         Ok(())
     }
 
-    /// Renews the lease if that is due, and learns how collection has gone on.
+    /// Renews the lease if it is due, and learns how collection has gone on.
     pub(crate) fn renew_if_due(&self, relied: impl Fn(&ObjectId) -> bool) -> Result<(), Error> {
         if self.age() < LEASE_RENEWAL {
             return Ok(());

@@ -1,8 +1,9 @@
 //! One push into a bucket.
 //!
 //! [`announce`] judges the client's updates. The objects that the client then offers and sends pass
-//! through [`bases`], the [journal](crate::bucket::records::journal) and the [`stager`]. [`publish`] makes them
-//! visible, in the only order that is safe at every instant. Threads share the [`work`].
+//! through [`bases`], the [journal](crate::bucket::records::journal) and the [`stager`].
+//! [`publish`] makes them visible, in the only order that is safe at every instant. Threads share
+//! the [`work`].
 
 mod ancestors;
 mod announce;
@@ -163,7 +164,7 @@ impl BucketPush {
 
     /// Returns for each object whether it is a commit that the bucket has complete and that the
     /// push need not publish: a client that sends history offers all of it each time. A client that
-    /// may not pull everything is not told, and sends them.
+    /// may not pull everything does not learn this, and sends them.
     fn are_ancestors(&mut self, ids: &[ObjectId]) -> Result<Vec<bool>, Error> {
         let PushState {
             updates,
@@ -267,7 +268,7 @@ impl Push for BucketPush {
 
 impl Drop for BucketPush {
     /// Removes the records of the push, or writes a journal for a later push. Nothing depends on
-    /// the success of that.
+    /// its success.
     fn drop(&mut self) {
         drop(self.keeper.take());
         let Some(writer) = &self.work.writer else {

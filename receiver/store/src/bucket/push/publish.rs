@@ -167,8 +167,8 @@ fn check_objects(work: &Work) -> Result<(), Error> {
     }
 }
 
-/// Puts the lists of those of these commits that were sent, and of every 64th of their ancestors,
-/// up to a total length: a later push makes a missing list when it needs one.
+/// Puts the lists of these commits, if they were sent, and of every 64th of their ancestors, up to
+/// a total length: a later push makes a missing list when it needs one.
 fn put_lists(
     work: &Work,
     state: &mut PushState,

@@ -1,7 +1,8 @@
-//! What a client that may not pull everything may build upon.
+//! The commits that a client may build upon if it may not pull everything.
 //!
-//! Whoever may pull a ref may pull the ancestors of its commit. A commit can name any parent, so
-//! without this rule a client could get at a commit that it may not pull by naming it as a parent.
+//! A client that may pull a ref may pull the ancestors of its commit. A commit can name any parent,
+//! so without this rule a client could get at a commit that it may not pull by naming it as a
+//! parent.
 
 use std::collections::HashSet;
 

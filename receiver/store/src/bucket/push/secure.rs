@@ -1,4 +1,5 @@
-//! Makes sure that a push may rely on what the lists of its bases name, after it has read lists.
+//! Makes sure that a push may rely on the objects that the lists of its bases name, after it has
+//! read lists.
 
 use artifact_formats::ObjectId;
 
@@ -6,8 +7,8 @@ use crate::bucket::push::history::History;
 use crate::bucket::push::work::Work;
 use crate::error::Error;
 
-/// Learns the histories that the lists of the bases name. Under a lease, spares the objects on the
-/// lists that are condemned, and loses the bases of objects that are too late for that.
+/// Learns the histories that the lists of the bases name. Under a lease, spares the condemned
+/// objects on the lists, and loses the bases of objects that it could not spare in time.
 pub(super) fn secure(work: &Work, history: &mut History) -> Result<(), Error> {
     let lists: Vec<_> = work.bases.lock().lists().cloned().collect();
     for list in &lists {

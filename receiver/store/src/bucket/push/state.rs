@@ -41,7 +41,7 @@ pub(crate) struct PushState {
 }
 
 impl PushState {
-    /// Begins without any update.
+    /// Begins without updates.
     pub(crate) fn new(
         client: &Client,
         policy: &Policy,

@@ -1,4 +1,4 @@
-//! Makes the closure list of a commit that has none, from its directories.
+//! Makes a missing closure list of a commit from the commit's directories.
 
 use std::collections::BTreeSet;
 

@@ -63,7 +63,7 @@ impl Work {
         })
     }
 
-    /// Renews the lease, and writes the journal, if that is due.
+    /// Renews the lease and writes the journal when they are due.
     pub(crate) fn keep_up(&self) -> Result<(), Error> {
         let Some(Writer {
             membership,

@@ -1,4 +1,4 @@
-//! Which commits a push may rely on, by their closure lists.
+//! Tests which commits a push may rely on, by their closure lists.
 
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 
@@ -20,7 +20,7 @@ fn file(of: Checksum, number: u16) -> ObjectId {
     ObjectId::new(ObjectKind::File, Checksum::of(&content))
 }
 
-/// Puts a list of so many files, which these commits complete.
+/// Puts a list of this number of files, which the lists of these commits complete.
 fn put_list(memory: &Memory, of: Checksum, files: u16, bases: &[Checksum]) {
     let heading = Heading {
         exact: bases.is_empty(),
@@ -87,7 +87,7 @@ fn a_list_that_is_replaced_after_its_beginning_was_read_counts_only_with_what_co
     bases.read(&client_of(&memory), false).unwrap();
     // The commit itself is not there, so its list cannot be made again.
     assert!(bases.cover(&file(base, 7)).is_none());
-    // An exact one needs no other.
+    // An exact list needs no other.
     let mut bases = outlined(&memory, &[base], u64::MAX);
     put_list(&memory, base, 500, &[]);
     bases.read(&client_of(&memory), false).unwrap();

@@ -56,7 +56,7 @@ fn whatever_goes_wrong_refs_are_whole_and_what_was_acknowledged_stays() {
             let done = push(&store, &all, &plan);
             let counts = way.counts();
             faults += (counts.gets + counts.puts + counts.swaps + counts.lists) * 150 / 1000;
-            // Nothing that was on its way undoes what was acknowledged.
+            // No request still on its way undoes an acknowledged push.
             way.release_all();
             if done.is_ok_and(|done| done.outcomes == [RefOutcome::Updated]) {
                 assert_eq!(refs(&memory).get(name), Some(&commit), "seed {seed}");

@@ -1,9 +1,9 @@
 //! Many pushes at once whose requests go wrong at random, for `make chaos-bucket`.
 //!
-//! Each of several pushers owns a ref, so what it must hold is known exactly, and all share one
-//! more, which must hold one of their commits. Requests are lost, unheard, late, refused as busy or
-//! in conflict, and pushers die. `CHAOS_ROUNDS` sets how often a bucket is begun, `CHAOS_SEED`
-//! where the seeds begin.
+//! Each of several pushers owns a ref, so the test knows exactly which commits the ref may hold.
+//! All share one more ref, which must hold one of their commits. Requests are lost, unheard, late,
+//! refused as busy or in conflict, and pushers die. `CHAOS_ROUNDS` sets the number of buckets,
+//! `CHAOS_SEED` the first seed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,7 +33,8 @@ const FATES: [(u64, Fate); 7] = [
     (8, Fate::DieAfter),
 ];
 
-/// What a pusher knows of its own ref: the last commit acknowledged, and those tried since then.
+/// A pusher's knowledge of its own ref: the last acknowledged commit, and the commits tried since
+/// then.
 #[derive(Default)]
 struct Known {
     acknowledged: Option<Checksum>,
@@ -58,7 +59,7 @@ fn commits(all: &mut Universe) -> Vec<Checksum> {
     commits
 }
 
-/// Pushes again and again, each time over a way of its own.
+/// Pushes again and again, each time over a connection of its own.
 fn pusher(
     memory: &Memory,
     all: &Universe,
@@ -86,7 +87,7 @@ fn pusher(
         let mut fates = Random::of_seed(random.next());
         let faults = Arc::clone(faults);
         way.choose(move |number, _| {
-            // Opening the store is not what is tried here.
+            // Opening the store is not under test here.
             let mut drawn = if number == 0 { 999 } else { fates.below(1000) };
             let chosen = FATES.iter().find(|(share, _)| {
                 let is_it = drawn < *share;
@@ -111,7 +112,7 @@ fn pusher(
             }
         }
     }
-    // A put that arrives only now changes no ref, even one that holds again what it replaces.
+    // A put that arrives only now changes no ref, even a ref that holds the replaced value again.
     late.iter().for_each(Faulty::release_all);
     known
 }

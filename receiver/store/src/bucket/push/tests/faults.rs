@@ -95,8 +95,8 @@ impl Scenario {
         wanted
     }
 
-    /// Pushes over a way with this fate at one request; returns `None` when the push was over
-    /// before that.
+    /// Pushes over a connection with this fate at one request; returns `None` when the push was
+    /// over before that.
     fn push_with(&self, memory: &Memory, number: u64, fate: Fate) -> Option<Result<Done, Error>> {
         let way = Faulty::new(Arc::new(memory.clone()));
         // Opening the store is the first one.
@@ -219,7 +219,7 @@ fn a_push_paused_past_its_lease_at_any_request_sets_no_ref_afterwards() {
                 at_server.advance(PAUSE.as_secs());
                 fence_all(&at_server);
                 *note.lock() = Some(refs(&at_server));
-                // So long after it was sent it takes no effect any more.
+                // So long after it was sent, a request can no longer take effect.
                 Some(Fate::Unsent)
             });
             let config = StoreConfig {
@@ -384,7 +384,7 @@ fn a_push_ends_with_advice_where_collection_has_lost_or_damaged_its_list() {
             memory.damage(&layout::gc(), Some(gc.encode().into()));
             memory.damage(&condemned_key(gc.list()), list);
             let way = Faulty::new(Arc::new(memory.clone()));
-            // It is to end long before.
+            // The push must end long before that.
             way.at(5000, Fate::DieBefore);
             let clock = ManualClock::default();
             let config = StoreConfig {

@@ -1,4 +1,4 @@
-//! What becomes of pushes when nothing goes wrong but what clients do.
+//! The outcomes of pushes when nothing goes wrong except by the doing of clients.
 
 use std::collections::BTreeMap;
 
@@ -187,7 +187,7 @@ fn what_was_not_sent_is_missing_and_then_accepted() {
         assert!(done.sent.contains(kept));
         assert_whole(&fork, &all);
     }
-    // What only a refused ref reaches is not asked for.
+    // The store does not ask for objects that only a refused ref reaches.
     let plan = Plan {
         refs: vec![("os/a", commit), ("os/a/b", other)],
         ..Plan::one("", commit)
@@ -320,7 +320,7 @@ fn of_a_ref_and_one_below_it_only_the_first_is_set() {
             Some(RefusalCode::NAME_CONFLICT)
         );
     }
-    // So it is where other programs have set the ref.
+    // The same holds where other programs have set the ref.
     let foreign = memory.fork();
     for (key, _) in memory.objects() {
         if key.as_str().starts_with(layout::GUARDS) {
@@ -337,7 +337,7 @@ fn of_a_ref_and_one_below_it_only_the_first_is_set() {
         let verdict = &done.opened.refs[0].verdict;
         assert_eq!(refused(verdict), Some(RefusalCode::NAME_CONFLICT));
     }
-    // Of two that begin at once, the one that is later is refused at the end.
+    // If two pushes begin at once, the store refuses the later one at the end.
     let (one, two) = (Plan::one("p", commit), Plan::one("p/q", other));
     let first = store_of(memory.clone(), "mia");
     let second = store_of(memory.clone(), "leo");
@@ -450,7 +450,7 @@ fn history_is_followed_through_lists_and_commits() {
     let filled = push(&store_of(memory.clone(), "mia"), &all, &plan).unwrap();
     assert_eq!(filled.outcomes, [RefOutcome::Updated]);
     assert!(filled.sent.contains(&ObjectId::commit(history[2])));
-    // From a ref that is far behind, by what the lists say.
+    // From a ref that is far behind, by the lists' ancestors.
     let tip = all.commit(history.last().copied(), &[("a", "tip")]);
     let behind = Plan {
         options: PushOptions::default(),
@@ -635,7 +635,7 @@ fn a_removed_ref_frees_its_name_and_the_directories_that_lead_to_no_other() {
     memory.damage(&layout::guard("p/e").unwrap(), Some("ref\n".into()));
     assert_eq!(remove("p/e"), Removal::NotThere);
     assert_eq!(set("p/e/k"), [RefOutcome::Updated]);
-    // There is another ref below.
+    // Another ref exists below.
     assert_eq!(set("p"), []);
 }
 
@@ -662,7 +662,7 @@ fn a_store_without_conditions_and_what_is_no_repository_are_refused() {
         );
         assert!(matches!(refused, Err(Error::Unconditional)), "{refused:?}");
         assert_eq!(refs(&fork), BTreeMap::new());
-        // Nor does its lease stay, for which collection would wait.
+        // Its lease does not stay either: collection would wait for it.
         assert_eq!(leftovers(&fork), []);
     }
 }

@@ -21,8 +21,8 @@ use crate::bucket::upkeep;
 use crate::seam::{Push, Store};
 use crate::summary::config::SummaryConfig;
 
-/// A bucket that answers late, and counts how many requests had to wait for each other: those that
-/// were sent before any of them was answered count as one round.
+/// A bucket that answers late, and counts rounds: requests that were sent before any of them was
+/// answered count as one round.
 #[derive(Clone)]
 struct Rounds {
     memory: Memory,
@@ -84,7 +84,7 @@ fn a_small_push_is_done_in_eight_rounds_and_named_in_eleven() {
     let store = store_of(bucket.clone(), "mia");
     let opened_in = bucket.so_far();
     let (opened, mut push) = store.begin(&plan.announcement()).unwrap();
-    // Everything in one flight, as a client does whose push is small.
+    // Everything in one flight, like a client with a small push.
     push.rely(&[base]).unwrap();
     let new: Vec<ObjectId> = all
         .closure(commit)

@@ -1,4 +1,5 @@
-//! Objects to push, a push as a client does it, and what must hold of a bucket at every instant.
+//! Objects to push, a push as a client does it, and checks that a bucket must pass at every
+//! instant.
 
 #[path = "../../../../tests/common/objects.rs"]
 mod objects;
@@ -135,7 +136,7 @@ impl Universe {
 pub(crate) struct Plan {
     pub(crate) refs: Vec<(&'static str, Checksum)>,
     pub(crate) detached: BTreeMap<Checksum, Bytes>,
-    /// What the client has, and proposes as bases.
+    /// The refs that the client has, and proposes as bases.
     pub(crate) bases: Vec<(&'static str, Checksum)>,
     pub(crate) options: PushOptions,
     pub(crate) expect: Option<Expect>,
@@ -173,7 +174,7 @@ impl Plan {
     }
 }
 
-/// What became of a push.
+/// The results of a push.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) opened: Opened,
@@ -189,14 +190,14 @@ pub(crate) fn push(store: &BucketStore, all: &Universe, plan: &Plan) -> Result<D
     finish(push, opened, all, sent)
 }
 
-/// Pushes a commit to a ref, as somebody else.
+/// Pushes a commit to a ref, as a second identity.
 pub(crate) fn set(memory: &Memory, all: &Universe, name: &'static str, commit: Checksum) {
     let store = store_of(memory.clone(), "leo");
     let done = push(&store, all, &Plan::one(name, commit)).unwrap();
     assert_eq!(done.outcomes, [RefOutcome::Updated]);
 }
 
-/// Sends what a client sends before it finalizes.
+/// Sends everything that a client sends before it finalizes.
 pub(crate) fn send(
     push: &mut BucketPush,
     opened: &Opened,
@@ -220,7 +221,7 @@ pub(crate) fn send(
     let (stager, mut sent) = (push.stager(), Vec::new());
     let (mut offered, mut next) = (BTreeSet::new(), Vec::new());
     for &commit in &accepted {
-        // All history is offered, whatever the server has of it.
+        // The client offers all history, whatever part of it the server has.
         let mut commit = Some(commit);
         for _ in 0..=plan.history {
             let Some(id) = commit.map(ObjectId::commit) else {
@@ -255,7 +256,7 @@ pub(crate) fn send(
     Ok(sent)
 }
 
-/// Finalizes, and sends what turns out to be missing.
+/// Finalizes, and sends the objects that turn out to be missing.
 pub(crate) fn finish(
     mut push: BucketPush,
     opened: Opened,
@@ -434,7 +435,7 @@ pub(crate) fn assert_sound(memory: &Memory, all: &Universe) {
     }
 }
 
-/// Returns what is left of pushes: leases, journals, notes.
+/// Returns the records that pushes have left: leases, journals, notes.
 pub(crate) fn leftovers(memory: &Memory) -> Vec<Key> {
     let own = [layout::SESSIONS, layout::JOURNALS, layout::PENDING];
     let objects = memory.objects().into_keys();
