@@ -65,7 +65,7 @@ impl Settings {
             .with_virtual_hosted_style_request(self.reach.virtual_host))
     }
 
-    /// Returns whether an endpoint is without TLS; fails if it is but must not be.
+    /// Returns whether an endpoint has no TLS; fails if it must have TLS.
     fn is_plain(&self, endpoint: &str) -> Result<bool, SettingsError> {
         let bad = || SettingsError::Endpoint {
             endpoint: endpoint.to_owned(),

@@ -137,7 +137,7 @@ impl Subject for Server<'_> {
     }
 
     fn server_time(&self) -> Option<u64> {
-        // That of both: they have the same connections.
+        // The clock of both: they share their connections.
         self.quoted.server_time()
     }
 }

@@ -28,7 +28,7 @@ pub struct Settings {
 }
 
 /// The form in which a server wants tags in `If-Match`. The standard demands quotes, but some
-/// servers compare the quoted text with a tag that has none.
+/// servers compare the quoted text with a tag without quotes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TagForm {

@@ -64,7 +64,7 @@ pub(super) fn pass_on(
         let number = asked.number;
         let then = move |answer| {
             held.give_back(len);
-            // Without a writer, no client is there for the answer.
+            // Without a writer, no client waits for the answer.
             let _ = answers.send(Told { number, answer });
         };
         match refused(&asked.request) {
@@ -121,7 +121,7 @@ struct Held {
 }
 
 impl Held {
-    /// Waits until there is room for this content, and counts it.
+    /// Waits until this content has room, and counts it.
     fn take(&self, len: usize) {
         let mut bytes = self.bytes.lock();
         while *bytes > 0 && *bytes + len > HELD_MAX {

@@ -24,8 +24,7 @@ pub trait Subject {
     /// Returns a connection that sends tags in this form.
     fn bucket(&self, tags: TagForm) -> Arc<dyn Bucket>;
 
-    /// Returns a connection without keys, if there can be one: it sees the bucket as everybody
-    /// does.
+    /// Returns a connection without keys, if one is possible: it sees the bucket as everybody does.
     fn anonymous(&self) -> Option<Arc<dyn Bucket>>;
 
     /// Returns the server's clock at its last answer, in seconds since 1970.

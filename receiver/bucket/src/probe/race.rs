@@ -1,4 +1,4 @@
-//! Races: of many conditional puts at once, the server must execute exactly one, every time.
+//! Races: the server must execute exactly one of many simultaneous conditional puts, every time.
 
 use std::sync::mpsc;
 
@@ -71,7 +71,7 @@ pub(super) fn swaps(client: &Client, place: &Place, report: &mut Report) {
 /// The puts of one race that took place.
 struct Winners {
     tags: Vec<Tag>,
-    /// The number of puts with an unclear outcome: servers fail a few of so many.
+    /// The number of puts with an unclear outcome: servers fail a few of so many puts.
     unclear: usize,
 }
 

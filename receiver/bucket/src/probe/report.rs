@@ -31,9 +31,9 @@ pub enum Probed {
     PutNew,
     /// A put takes place only while the key holds a given tag.
     PutIfMatch,
-    /// Of many puts at once that expect a new key, exactly one takes place.
+    /// Exactly one of many simultaneous puts that expect a new key takes place.
     RaceNew,
-    /// Of many puts at once that expect the same tag, exactly one takes place.
+    /// Exactly one of many simultaneous puts that expect the same tag takes place.
     RaceIfMatch,
     /// An upload in parts becomes an object only when it is completed.
     Uploads,
@@ -105,7 +105,7 @@ impl Report {
         verdicts.max_by_key(rank).unwrap_or(Verdict::Unusable)
     }
 
-    /// Returns why receivers must not write to the bucket, if there is a reason.
+    /// Returns why receivers must not write to the bucket, if they must not.
     pub fn refusal(&self) -> Option<String> {
         let refused = |finding: &&Finding| match finding.verdict {
             Verdict::Good | Verdict::Worse => false,

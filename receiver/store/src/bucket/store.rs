@@ -67,7 +67,7 @@ impl Store for BucketStore {
 }
 
 impl BucketStore {
-    /// Reads all refs, up to a total length, and returns whether these are all. It stops to list
+    /// Reads all refs, up to a total length, and returns whether these are all. It stops listing
     /// refs once it has enough.
     fn all(&self, len_max: usize) -> Result<(Vec<(RefName, Checksum)>, bool), Error> {
         let mut entries = refs::list(&self.client);

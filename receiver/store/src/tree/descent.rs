@@ -173,7 +173,7 @@ mod tests {
         fn each_directory_is_done_once_with_its_longest_way_down(
             names in proptest::collection::vec((0..60u16, 0..60u16), 1..200)
         ) {
-            // A directory contains only those of higher numbers, so that there are no circles.
+            // A directory contains only directories of higher numbers, so that no circles arise.
             let mut dirs: BTreeMap<_, Vec<_>> = (0..60).map(|n| (dir(n), Vec::new())).collect();
             for (a, b) in names.into_iter().filter(|(a, b)| a != b) {
                 dirs.entry(dir(a.min(b))).or_default().push(dir(a.max(b)));

@@ -1,4 +1,4 @@
-//! What every bucket does: one in memory, and one on a server. Each claim begins with an empty
+//! Claims about every bucket, whether in memory or on a server. Each claim begins with an empty
 //! bucket.
 
 use std::thread;

@@ -1,4 +1,4 @@
-//! The search for garbage: the objects that no ref reaches, which a collection is to delete.
+//! The search for garbage: the objects that no ref reaches, for a collection to delete.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! One session's part in collection, as a machine without I/O.
 //!
 //! The driver does what [`Member::next`] asks, and gives the answer to [`Member::hear`], until
-//! there is nothing left to do. In between, [`Member::judge`] decides for each object whether the
-//! session may put it, and [`Member::keeps`] whether the session may rely on it. The driver holds
-//! one lock for all of that, so that a session puts an object, or relies on it, under the same list
-//! under which it was judged.
+//! nothing is left to do. In between, [`Member::judge`] decides for each object whether the session
+//! may put it, and [`Member::keeps`] whether the session may rely on it. The driver holds one lock
+//! for all of that, so that a session puts an object, or relies on it, under the same list under
+//! which it was judged.
 
 pub(super) mod judge;
 

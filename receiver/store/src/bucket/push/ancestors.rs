@@ -2,7 +2,7 @@
 //!
 //! A client that sends history offers all of it each time, so that a push fills in ancestors that
 //! were never sent. The bucket puts a commit after everything that the commit reaches, so a commit
-//! that is there is complete. A push asks for each commit once, and for many at once.
+//! in the bucket is complete. A push asks for each commit once, and for many at once.
 
 use std::collections::HashSet;
 

@@ -1,8 +1,8 @@
 //! The part of a push in collection: it keeps the push's lease, and learns of condemned objects.
 //!
-//! [`Member`] decides by the rules of [`collect`](crate::bucket::collect), and this module sends its
-//! requests. The lease is not a lock: nobody waits for it to end (INV-7). A push that was given up
-//! for dead is fenced and publishes nothing: its next renewal fails (R3). A push sets a ref only
+//! [`Member`] decides by the rules of [`collect`](crate::bucket::collect), and this module sends
+//! its requests. The lease is not a lock: nobody waits for it to end (INV-7). A push that was given
+//! up for dead is fenced and publishes nothing: its next renewal fails (R3). A push sets a ref only
 //! while its last renewal is recent (R8), so that a suspended push cannot simply continue.
 
 use std::time::Duration;

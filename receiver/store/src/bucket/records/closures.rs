@@ -24,7 +24,7 @@
 //! digest   32        SHA-256 of everything before
 //! ```
 //!
-//! A list that is missing, damaged, or another commit's is made again from the objects. When a
+//! A missing or damaged list, or a list of another commit, is made again from the objects. When a
 //! check finds an object beneath a commit missing or damaged, a [mark](INCOMPLETE) replaces the
 //! commit's list: no push relies on the commit until a push or a mirror has put all its objects and
 //! a new list. The list of a commit stays as long as the commit is reached, and so do the lists of
@@ -143,7 +143,7 @@ impl ClosureList {
         list.push(if heading.exact { EXACT } else { 0 });
         for (names, most) in [(&heading.bases, BASES_MAX), (&heading.parents, PARENTS_MAX)] {
             let names = names.get(..most.min(names.len())).unwrap_or_default();
-            // There are at most 64.
+            // A list has at most 64.
             list.push(u8::try_from(names.len()).unwrap_or(u8::MAX));
             list.extend(names.iter().flat_map(|name| name.as_bytes()));
         }

@@ -25,7 +25,7 @@ pub(crate) fn are_there(client: &Client, commits: &[Checksum]) -> Result<Vec<boo
     there.collect()
 }
 
-/// Sorts commits by what became of their puts: those that are stored, and those that may not be.
+/// Sorts commits by the outcomes of their puts: those that are stored, and those that may not be.
 pub(crate) fn sort_stored(
     commits: Vec<Checksum>,
     answers: Vec<Result<Answer, BucketError>>,

@@ -1,4 +1,4 @@
-//! The `config` of the repository that a bucket is.
+//! The `config` of the repository in a bucket.
 
 use artifact_formats::{RepoConfig, RepoMode};
 
@@ -13,7 +13,7 @@ pub(crate) fn read(client: &Client) -> Result<RepoConfig, Error> {
     })
 }
 
-/// Reads the `config` of an archive repository, if there is one.
+/// Reads the `config` of an archive repository, if the bucket has one.
 pub(crate) fn find(client: &Client) -> Result<Option<RepoConfig>, Error> {
     let key = layout::config();
     let found = client.get(&key).map_err(Error::bucket("reading", &key))?;

@@ -183,7 +183,7 @@ impl Earlier {
         Ok(named.any(|part| counts(part.epoch)))
     }
 
-    /// Returns whether there is any.
+    /// Returns whether no earlier journal exists.
     pub(crate) fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.parts.is_empty()
     }

@@ -120,7 +120,7 @@ pub(crate) fn head(name: &RefName) -> Option<Key> {
     fits.then(|| known(format!("{HEADS}{name}")))
 }
 
-/// The ref that would have the name of a directory of refs.
+/// The key that a ref with the name of a directory of refs would have.
 pub(crate) fn head_above(dir: &str) -> Key {
     known(format!("{HEADS}{dir}"))
 }

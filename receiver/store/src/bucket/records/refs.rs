@@ -78,7 +78,7 @@ pub(crate) fn read_each(
     Ok(())
 }
 
-/// Reads the commits of a few refs, at once; leaves out refs without any.
+/// Reads the commits of a few refs, at once; leaves out refs without a commit.
 pub(crate) fn values(
     client: &Client,
     names: &[RefName],
@@ -100,8 +100,8 @@ pub(crate) fn values(
 pub(crate) const READ_AT_ONCE: usize = 1024;
 
 /// Returns the content of a ref: the commit, and blanks that differ each time. Servers compare
-/// hashes of contents. Without the blanks, a late put conditional on a value that the ref has again
-/// would undo later pushes. Readers, including OSTree's, ignore blanks at the end.
+/// hashes of contents. Without the blanks, a late put whose condition is a value that the ref holds
+/// again would undo later pushes. Readers, including OSTree's, ignore blanks at the end.
 pub(crate) fn content(commit: Checksum, random: &mut Random) -> Bytes {
     let bits = random.next();
     let blanks = (0..BLANKS).map(|bit| if bits >> bit & 1 == 0 { ' ' } else { '\t' });

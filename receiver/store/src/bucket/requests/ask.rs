@@ -1,7 +1,7 @@
 //! Requests that are sent together, each with an answer or an error of its own.
 //!
-//! A [window](crate::bucket::requests::window) stops at the first error, as staging must. Reading and setting
-//! refs needs the outcome of each request.
+//! A [window](crate::bucket::requests::window) stops at the first error, as staging must. To read
+//! or set refs, the store needs the outcome of each request.
 
 use std::fmt;
 use std::sync::mpsc::{Sender, channel};

@@ -32,7 +32,7 @@ pub enum Read {
     Found(Found),
     /// The copy is current.
     Unchanged,
-    /// There is no such object.
+    /// The object does not exist.
     Absent,
 }
 
@@ -56,7 +56,7 @@ impl Client {
         }
     }
 
-    /// Sets how long a request is repeated before its method gives up.
+    /// Sets how long a method repeats a request before it gives up.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
@@ -77,7 +77,7 @@ impl Client {
         &self.clock
     }
 
-    /// Reads an object; `None` if there is none.
+    /// Reads an object; `None` if it does not exist.
     pub fn get(&self, key: &Key) -> Result<Option<Found>, BucketError> {
         match self.read(key, None)? {
             Read::Found(found) => Ok(Some(found)),
@@ -97,7 +97,7 @@ impl Client {
         }
     }
 
-    /// Reads a piece of an object; `None` if there is no such object.
+    /// Reads a piece of an object; `None` if the object does not exist.
     pub fn get_range(&self, key: &Key, from: u64, most: u64) -> Result<Option<Found>, BucketError> {
         let key = key.clone();
         match self.call(&Request::GetRange { key, from, most })? {
@@ -363,7 +363,7 @@ mod tests {
         assert!(total >= PATIENCE && total <= PATIENCE + LONGEST_WAIT);
     }
 
-    /// Only waits counted once: a server that took a minute to fail was asked for half an hour.
+    /// Once, only waits counted: a server that took a minute to fail got requests for half an hour.
     #[test]
     fn the_time_that_a_request_takes_counts_as_well() {
         let mut waits = Waits::new(Random::of_seed(7), PATIENCE);

@@ -194,7 +194,7 @@ impl Faulty {
         self.shared.state.lock().is_dead
     }
 
-    /// Returns how many requests were made.
+    /// Returns the number of requests of each kind.
     pub fn counts(&self) -> Counts {
         self.shared.state.lock().counts
     }

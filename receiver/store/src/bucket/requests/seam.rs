@@ -214,8 +214,8 @@ pub enum Request {
         /// The most entries, up to [`LIST_MAX`]. A server may return fewer.
         most: u32,
     },
-    /// Deletes objects, at most [`DELETE_MAX`]. Answered by [`Answer::Deleted`], even if there were
-    /// none.
+    /// Deletes objects, at most [`DELETE_MAX`]. Answered by [`Answer::Deleted`], even if none of
+    /// them existed.
     Delete {
         /// The objects.
         keys: Vec<Key>,
@@ -258,7 +258,8 @@ impl Request {
         }
     }
 
-    /// Returns what the request does, and to what, for errors: "storing refs/heads/main".
+    /// Returns the request's action and the object of that action, for errors: "storing
+    /// refs/heads/main".
     pub fn describe(&self) -> String {
         match self {
             Self::Get { key, .. } | Self::GetRange { key, .. } => format!("reading {key}"),
@@ -284,12 +285,13 @@ pub enum Answer {
     Found(Found),
     /// The object still has the tag of the copy at hand.
     Unchanged,
-    /// There is no such object, or no such upload.
+    /// The object or the upload does not exist.
     Absent,
     /// The object is stored, durably, with this tag.
     Stored(Tag),
     /// The put did not take place: its condition did not hold (412), or another put was in progress
-    /// (409). Which of the two is unknown, so only the key itself tells what it holds.
+    /// (409). The answer does not tell which of the two, so only a read of the key shows its
+    /// content.
     NotMet,
     /// The upload has begun.
     Upload(Upload),

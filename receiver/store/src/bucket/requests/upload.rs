@@ -39,7 +39,8 @@ impl Parts {
         })
     }
 
-    /// Sends the next part, without waiting for its answer. Each but the last has [`PART_LEN`].
+    /// Sends the next part, without waiting for its answer. Each part but the last has the length
+    /// [`PART_LEN`].
     pub(crate) fn send(&mut self, window: &Window, content: Bytes) -> Result<(), BucketError> {
         self.len += content.len() as u64;
         let (at, number) = {

@@ -103,7 +103,7 @@ impl Window {
         })
     }
 
-    /// Stores an object unless its key holds one already, no matter who has stored that. Waits only
+    /// Stores an object unless its key already holds one, no matter who has stored it. Waits only
     /// until the window has room.
     ///
     /// Returns the first error of any earlier request, and starts nothing after one.
@@ -322,7 +322,7 @@ impl Shared {
 }
 
 impl State {
-    /// Counts one more request in flight, if there is room for it.
+    /// Counts one more request in flight, if it has room.
     fn reserve(&mut self, len: usize) -> bool {
         let fits = self.bytes.saturating_add(len) <= Window::BYTES_MAX;
         let has_room = fits && self.in_flight + self.waiting.len() < self.pace.limit;

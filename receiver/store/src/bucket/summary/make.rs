@@ -140,8 +140,8 @@ pub(super) fn make(
     })
 }
 
-/// Groups the refs of a summary by their first components, as nobody knows who has set them nor
-/// when; the age of a ref is that of its commit.
+/// Groups the refs of a summary by their first components, because nobody knows who has set them or
+/// when. The age of a ref is the age of its commit.
 fn by_project(summary: &Summary) -> Crowd {
     Crowd::of(summary, |name, entry| {
         let made = i64::try_from(entry.timestamp.unwrap_or_default()).unwrap_or(i64::MAX);

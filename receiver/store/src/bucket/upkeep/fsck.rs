@@ -1,5 +1,5 @@
 //! Checks that a bucket has everything that its refs reach, by one list of all keys and the closure
-//! lists. If asked to, also checks that every object matches its name.
+//! lists. On request, it also checks that every object matches its name.
 //!
 //! While pushes run, it may report faults that they are about to correct; a second check shows
 //! that.

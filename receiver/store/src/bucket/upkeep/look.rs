@@ -30,8 +30,8 @@ pub struct BucketStatus {
     pub summary: Option<(u64, u64)>,
 }
 
-/// Turns an empty bucket, or an empty prefix of one, into a cache. Returns `false` if it is one
-/// already.
+/// Turns an empty bucket, or an empty prefix of a bucket, into a cache. Returns `false` if it
+/// already is a cache.
 pub fn init(client: &Client) -> Result<bool, Error> {
     if config::find(client)?.is_some() {
         return Ok(false);

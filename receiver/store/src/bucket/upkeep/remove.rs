@@ -59,9 +59,9 @@ pub fn remove_refs(
 }
 
 /// Waits until no put from before the removals can take effect any more, and marks the refs that
-/// exist again. Returns whether any does; then the summary must be made again.
+/// exist again. Returns whether any of them does; then the summary must be made again.
 ///
-/// A push creates a ref on the condition that there is none, so a put that arrives late, for
+/// A push creates a ref on the condition that it does not exist, so a put that arrives late, for
 /// example because its answer was lost, sets a ref that was removed in the meantime. A session with
 /// such a put has a lease (R8, R9). Calls `waits` with the names of these sessions, if any.
 pub fn settle_removals(

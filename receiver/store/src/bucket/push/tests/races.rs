@@ -176,7 +176,7 @@ fn what_a_dead_push_has_set_the_next_one_names() {
         all.commit(None, &[("a", "1")]),
         all.commit(None, &[("a", "2")]),
     );
-    // There is a summary already: one that is made anew names everything.
+    // The bucket has a summary before, because a newly made one would name everything.
     set(&memory, &all, "os/b", one);
     let store = store_of(memory.clone(), "mia");
     let plan = Plan::one("os/a", one);
@@ -217,7 +217,7 @@ fn the_note_of_a_push_that_is_over_is_read_once() {
         memory.damage(&key, Some(text.into()));
         key
     };
-    // One of them may still be set.
+    // The push of the second note may still set its ref.
     let (over, alive) = (note(1, "os/a"), note(2, "os/b"));
     memory.damage(
         &layout::session(layout::SessionId::new(2)),

@@ -1,4 +1,4 @@
-//! How many requests of which kind were made.
+//! The number of requests of each kind.
 
 use crate::bucket::requests::seam::{Condition, Request};
 
