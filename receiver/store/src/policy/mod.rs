@@ -90,15 +90,15 @@ impl Policy {
             .is_none_or(|patterns| patterns.iter().any(|p| p.matches(name.as_str())))
     }
 
-    /// Refuses a commit whose parent the client has not sent and may not pull: whoever may pull the
-    /// ref could pull its ancestors as well.
-    pub fn refuse_parent(&self, parent: Checksum) -> Refusal {
+    /// Refuses a commit with an ancestor that the client has not sent and may not pull: whoever may
+    /// pull the ref could pull its ancestors as well.
+    pub fn refuse_ancestor(&self, ancestor: Checksum) -> Refusal {
         let who = self
             .limited
             .as_ref()
             .map_or("the client", |limited| &limited.who);
         let text = format!(
-            "{who} may not pull the commit's parent {parent}, and so must send it: push with \
+            "{who} may not pull the commit's ancestor {ancestor}, and so must send it: push with \
              --depth"
         );
         Refusal::new(RefusalCode::NOT_PERMITTED, &text)

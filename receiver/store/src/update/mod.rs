@@ -14,11 +14,13 @@
 //! A store adds the place of its refs and the form in which it reads their values.
 
 mod existing;
+mod lineage;
 mod machine;
 mod set;
 mod taken;
 
 pub(crate) use self::existing::{Reads, existing};
+pub(crate) use self::lineage::{Commits, Footing, Lineage};
 pub(crate) use self::machine::{Update, Value, conflict, lost_race};
 pub(crate) use self::set::Updates;
 pub(crate) use self::taken::Taken;

@@ -228,8 +228,19 @@ fn push(
     update: RefUpdate,
     sends: &[Checksum],
 ) -> RefOutcome {
+    announce_and_send(pair, cache, config, &announcement(&[update]), sends)
+}
+
+/// Pushes the only ref of an announcement, and sends everything that these commits reach.
+fn announce_and_send(
+    pair: &Pair,
+    cache: &impl Cache,
+    config: StoreConfig,
+    announced: &Announcement,
+    sends: &[Checksum],
+) -> RefOutcome {
     let store = cache.store(config);
-    let (_, mut push) = store.begin(&announcement(&[update])).unwrap();
+    let (_, mut push) = store.begin(announced).unwrap();
     for sent in sends {
         stage(pair, &push, pair.closure(*sent));
     }
@@ -305,6 +316,89 @@ fn who_may_not_pull_a_commit_names_it_as_a_parent_only_if_he_sends_it() {
     parents_are_sent(&pair, &Memory::new());
 }
 
+// Only the parent of the announced commit was judged: a commit in between hid the rest.
+#[test]
+fn who_may_not_pull_a_commit_gets_it_from_no_generation() {
+    let pair = Pair::new();
+    ancestors_are_sent(&pair, &pair);
+    pair.assert_sound(&["alpha/1", "alpha/2", "alpha/3", "alpha/same"]);
+    ancestors_are_sent(&pair, &Memory::new());
+}
+
+fn ancestors_are_sent(pair: &Pair, cache: &impl Cache) {
+    for depth in 1..=3 {
+        let text = |what: &str| format!("{what} {depth}");
+        let theirs = pair.commit(None, &[("secret", &text("theirs"))]);
+        set(pair, cache, &format!("beta/{depth}"), theirs);
+        let (mut new, mut sends) = (theirs, Vec::new());
+        for generation in 0..depth {
+            new = pair.commit(Some(new), &[("a", &text(&format!("mine {generation}")))]);
+            sends.push(new);
+        }
+        let name = format!("alpha/{depth}");
+        let push = |sends: &[Checksum]| push(pair, cache, private(), update(&name, new), sends);
+        assert_not_permitted(&push(&sends));
+        assert_eq!(cache.value(&name), None, "{depth} generations");
+        sends.push(theirs);
+        assert_eq!(push(&sends), RefOutcome::Updated, "{depth} generations");
+    }
+    // A commit that the key may pull need not be sent, and neither need its parents.
+    let held: Checksum = cache.value("alpha/3").unwrap().parse().unwrap();
+    let same = push(pair, cache, private(), update("alpha/same", held), &[]);
+    assert_eq!(same, RefOutcome::Updated);
+}
+
+// A commit that is nowhere may be named as a parent, so a client can make it up, and send it later.
+#[test]
+fn who_may_not_pull_a_commit_gets_it_by_no_gap_in_a_history() {
+    let pair = Pair::new();
+    gaps_are_judged(&pair, &pair);
+    pair.assert_sound(&["alpha/x"]);
+    gaps_are_judged(&pair, &Memory::new());
+}
+
+fn gaps_are_judged(pair: &Pair, cache: &impl Cache) {
+    let theirs = pair.commit(None, &[("secret", "theirs")]);
+    set(pair, cache, "beta/x", theirs);
+    let gap = pair.commit(Some(theirs), &[("a", "gap")]);
+    let first = pair.commit(Some(gap), &[("a", "first")]);
+    let second = pair.commit(Some(first), &[("a", "second")]);
+    let cousin = pair.commit(Some(theirs), &[("a", "cousin")]);
+    let alpha = || vec!["alpha/**".parse().unwrap()];
+    let push = |commit, history, sends: &[Checksum]| {
+        let grants = Grants {
+            replace: alpha(),
+            pull: Some(alpha()),
+            rule: Rule::Any,
+            ..Grants::default()
+        };
+        let announced = Announcement {
+            options: PushOptions::FORCE,
+            history,
+            ..announcement(&[update("alpha/x", commit)])
+        };
+        announce_and_send(pair, cache, limited(grants), &announced, sends)
+    };
+    assert_eq!(push(first, 0, &[first]), RefOutcome::Updated);
+    // With the ref's own commit, and with a new one.
+    assert_not_permitted(&push(first, 9, &[first, gap]));
+    assert_not_permitted(&push(second, 9, &[second, gap]));
+    // As if the gap had always been filled.
+    assert_not_permitted(&push(cousin, 0, &[cousin, gap]));
+    assert_eq!(cache.value("alpha/x"), Some(first.to_hex()));
+    let whole = push(second, 9, &[second, gap, theirs]);
+    assert_eq!(whole, RefOutcome::Updated);
+    // From here on the history is one that the key may pull.
+    assert_eq!(push(cousin, 0, &[cousin]), RefOutcome::Updated);
+}
+
+fn assert_not_permitted(outcome: &RefOutcome) {
+    assert!(
+        matches!(outcome, RefOutcome::Refused(r) if code(r) == RefusalCode::NOT_PERMITTED),
+        "{outcome:?}"
+    );
+}
+
 fn parents_are_sent(pair: &Pair, cache: &impl Cache) {
     let theirs = pair.commit(None, &[("secret", "theirs")]);
     set(pair, cache, "beta/x", theirs);
@@ -312,11 +406,7 @@ fn parents_are_sent(pair: &Pair, cache: &impl Cache) {
     let push = |name, commit, sends: &[Checksum]| {
         push(pair, cache, private(), update(name, commit), sends)
     };
-    let refused = push("alpha/x", child, &[child]);
-    assert!(
-        matches!(&refused, RefOutcome::Refused(r) if code(r) == RefusalCode::NOT_PERMITTED),
-        "{refused:?}"
-    );
+    assert_not_permitted(&push("alpha/x", child, &[child]));
     assert_eq!(
         push("alpha/x", child, &[child, theirs]),
         RefOutcome::Updated

@@ -96,6 +96,11 @@ impl History {
         Ok(parent)
     }
 
+    /// Returns whether this push may read no more commits of the bucket.
+    pub(crate) const fn is_spent(&self) -> bool {
+        self.left == 0
+    }
+
     /// Returns up to `most` known ancestors of a commit, the nearest first, without any request.
     pub(crate) fn known_ancestors(&self, commit: Checksum, most: usize) -> Vec<Checksum> {
         let mut ancestors = Vec::new();

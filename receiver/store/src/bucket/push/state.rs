@@ -19,7 +19,7 @@ use crate::bucket::requests::seam::Tag;
 use crate::error::Error;
 use crate::policy::new::New;
 use crate::policy::{Ancestry, Existing, Policy};
-use crate::update::{self, Reads};
+use crate::update::{self, Footing, Lineage, Reads, Value};
 
 /// One push.
 #[derive(Debug)]
@@ -142,14 +142,14 @@ impl PushState {
         update::existing(detached, announced, &mut self.signed_reads, read).map(Some)
     }
 
-    /// Judges the accepted updates by their commits. Returns the commits that are missing, whose
-    /// updates stay unchanged.
+    /// Judges the accepted updates by their commits. Returns the commits that are missing, or that
+    /// this client has to send, whose updates stay unchanged.
     pub(crate) fn judge_commits(&mut self, work: &Work) -> Result<BTreeSet<ObjectId>, Error> {
         let (policy, options, history) = (&self.policy, self.options, &mut self.history);
         let aliases = self.updates.aliases(options);
         let mut unseen = BTreeSet::new();
         let mut read: Option<(Checksum, Option<New>)> = None;
-        let mut pullable = Pullable::default();
+        let mut lineage = Lineage::new(self.ancestors.depth);
         for update in self.updates.accepted_by_commit() {
             let commit = update.commit();
             if read.as_ref().is_none_or(|(last, _)| *last != commit) {
@@ -165,16 +165,28 @@ impl PushState {
                 unseen.insert(ObjectId::commit(commit));
                 continue;
             };
+            if policy.readable().is_some() {
+                let mut pullable = Pullable {
+                    work,
+                    policy,
+                    history,
+                };
+                match lineage.judge(&mut pullable, update.held.commit(), commit)? {
+                    Footing::Firm => {}
+                    Footing::Unsent => {
+                        unseen.insert(ObjectId::commit(commit));
+                        continue;
+                    }
+                    Footing::Foreign(ancestor) => {
+                        update.refuse(policy.refuse_ancestor(ancestor));
+                        continue;
+                    }
+                }
+            }
             let ancestry = match update.replaced() {
                 Some(current) => history.ancestry(new.parent(), current)?,
                 None => Ancestry::Nothing,
             };
-            if let Some(parent) = new.parent().filter(|_| policy.readable().is_some())
-                && !pullable.has(work, policy, history, update, parent)?
-            {
-                update.refuse(policy.refuse_parent(parent));
-                continue;
-            }
             let collection = self.collection.as_deref();
             if update.judge_commit(policy, options, collection, new, ancestry) {
                 let there = self.attached.get(&commit).map(|there| there.0);

@@ -73,6 +73,22 @@ impl History {
         Ok(Ancestry::Unrelated)
     }
 
+    /// Returns the parent of a commit, if the commit is here and has one.
+    pub(crate) fn parent_of<F: Fs>(
+        &mut self,
+        work: &Workspace<F>,
+        commit: Checksum,
+    ) -> Result<Option<Checksum>, Error> {
+        let at = self.place(commit);
+        let parent = self.parent(work, at)?;
+        Ok(parent.map(|parent| self.commits[parent].commit))
+    }
+
+    /// Returns whether this push may read no more commits of the repository.
+    pub(crate) const fn is_spent(&self) -> bool {
+        self.left == 0
+    }
+
     fn place(&mut self, commit: Checksum) -> usize {
         *self.places.entry(commit).or_insert_with(|| {
             let parent = Parent::NotRead;

@@ -25,7 +25,7 @@ use crate::local::repository::{Repo, objects, pulled, refs};
 use crate::local::terms::Terms;
 use crate::policy::new::New;
 use crate::policy::{Ancestry, Existing, Policy};
-use crate::update::{self, Reads};
+use crate::update::{self, Footing, Lineage, Reads};
 
 /// One push.
 #[derive(Debug)]
@@ -132,8 +132,8 @@ impl PushState {
         Ok(())
     }
 
-    /// Judges the accepted updates by their commits. An update whose commit is missing stays
-    /// unchanged; returns these commits.
+    /// Judges the accepted updates by their commits. An update whose commit is missing, or that
+    /// this client has to send, stays unchanged; returns these commits.
     pub(crate) fn judge_commits<F: Fs>(
         &mut self,
         work: &Workspace<F>,
@@ -145,7 +145,7 @@ impl PushState {
         let collection = collection.filter(|_| !terms.is_own());
         let mut unseen = BTreeSet::new();
         let mut read: Option<(Checksum, Option<New>)> = None;
-        let mut pullable = Pullable::default();
+        let mut lineage = Lineage::new(self.ancestors.depth());
         let mut sums = DetachedSums::default();
         for update in self.updates.accepted_by_commit() {
             let commit = update.commit();
@@ -157,14 +157,26 @@ impl PushState {
                 unseen.insert(ObjectId::new(ObjectKind::Commit, commit));
                 continue;
             };
-            let parent = new.parent();
-            let ancestry = ancestry(work, terms, &mut self.history, update, parent)?;
-            if let Some(parent) = parent.filter(|_| !work.adopts)
-                && !pullable.has(work, policy, &mut self.history, update, parent)?
-            {
-                update.refuse(policy.refuse_parent(parent));
-                continue;
+            if !work.adopts {
+                let mut pullable = Pullable {
+                    work,
+                    policy,
+                    history: &mut self.history,
+                    bases: &self.bases,
+                };
+                match lineage.judge(&mut pullable, update.held.commit(), commit)? {
+                    Footing::Firm => {}
+                    Footing::Unsent => {
+                        unseen.insert(ObjectId::new(ObjectKind::Commit, commit));
+                        continue;
+                    }
+                    Footing::Foreign(ancestor) => {
+                        update.refuse(policy.refuse_ancestor(ancestor));
+                        continue;
+                    }
+                }
             }
+            let ancestry = ancestry(work, terms, &mut self.history, update, new.parent())?;
             if update.judge_commit(policy, options, collection, new, ancestry) {
                 // Another push may have signed it since the announcement. Refs are not locked yet,
                 // but an update refused now needs no sync.
