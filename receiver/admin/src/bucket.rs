@@ -7,7 +7,7 @@ use artifact_store::bucket::{Client, upkeep};
 use artifact_store::{Error, Removal, SummaryConfig};
 use serde_json::json;
 
-use crate::tell;
+use crate::output::tell;
 
 /// Returns whether a repository is meant to be one in object storage.
 pub(crate) fn is_meant_by(repo: &Path) -> bool {

@@ -33,7 +33,8 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<u8> {
     use artifact_protocol::{escape, exit};
     use serde_json::json;
 
-    use crate::{bucket, tell};
+    use crate::bucket;
+    use crate::output::tell;
 
     let settings = bucket::settings(&args.repo, args.config.as_deref())?;
     let report = artifact_bucket::check(&settings)?;

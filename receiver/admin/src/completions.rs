@@ -12,7 +12,7 @@ use clap::{Command, ValueEnum};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
 
-use crate::say;
+use crate::output::say;
 
 /// Print a script that completes commands and refs in your shell.
 ///

@@ -11,7 +11,7 @@ use artifact_store::{Allowance, SummaryMode};
 use serde_json::json;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
 
-use crate::{complain, tell};
+use crate::output::{complain, tell};
 
 /// Check the server's configuration, or show it
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,9 @@ use artifact_store::bucket::upkeep;
 use artifact_store::{Checked, Finding, Repaired, Weight};
 use serde_json::json;
 
-use crate::{bucket, say, tell};
+use crate::bucket;
+use crate::output::{say, tell};
+use crate::owner;
 
 /// Check a whole repository as strictly as a push is checked.
 ///
@@ -68,7 +70,7 @@ pub(crate) fn run(args: &Fsck) -> anyhow::Result<u8> {
         };
         return Ok(conclude(args, &checked));
     }
-    crate::become_owner_of(&args.repo)?;
+    owner::become_owner_of(&args.repo)?;
     let (checked, repaired) = if args.repair {
         artifact_store::repair(&args.repo, object_len_max, &report)?
     } else {

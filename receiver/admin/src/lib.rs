@@ -15,6 +15,8 @@ mod init;
 mod key_lines;
 mod metrics;
 mod mirror;
+mod output;
+mod owner;
 mod page;
 mod prune;
 mod remove;
@@ -23,15 +25,10 @@ mod server;
 mod status;
 mod summary;
 
-use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::OnceLock;
 
-use anyhow::Context;
-use artifact_protocol::{escape_json, exit};
+use artifact_protocol::exit;
 use artifact_receiver::ulimits;
-use artifact_sandbox::privilege;
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Create and maintain a shared artifact cache: an OSTree repository that users push to over ssh
@@ -102,85 +99,22 @@ pub fn main() -> ExitCode {
     let code = match result {
         Ok(code) => code,
         Err(error) => {
-            complain(&format!("artifact-cache-admin: {error:#}"));
+            output::complain(&format!("artifact-cache-admin: {error:#}"));
             exit::STORAGE
         }
     };
-    note_failure(std::io::stdout().flush());
-    match UNWRITABLE.get() {
-        Some(why) => {
-            complain_of_output(why);
-            ExitCode::from(if code == exit::DONE {
-                exit::OTHER
-            } else {
-                code
-            })
-        }
-        None => ExitCode::from(code),
-    }
+    output::finish(code)
 }
 
 /// Prints the help that was asked for, or the mistake in the command line.
 fn print(error: &clap::Error) -> ExitCode {
-    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    let printed = error.print();
     if error.use_stderr() {
         return ExitCode::from(exit::USAGE);
     }
-    note_failure(printed);
-    match UNWRITABLE.get() {
-        Some(why) => {
-            complain_of_output(why);
-            ExitCode::from(exit::OTHER)
-        }
-        None => ExitCode::from(exit::DONE),
-    }
+    output::note_failure(printed);
+    output::finish(exit::DONE)
 }
-
-/// Becomes the owner of the repository if root runs the program on another user's repository.
-fn become_owner_of(repo: &Path) -> anyhow::Result<()> {
-    privilege::become_owner_of(repo)
-        .with_context(|| format!("cannot switch to the owner of {}", repo.display()))?;
-    Ok(())
-}
-
-/// Prints a result. `main` reports a failure to print at the end; a closed pipe is no failure.
-fn say(line: &str) {
-    note_failure(writeln!(std::io::stdout(), "{line}"));
-}
-
-/// Prints an event, for programs as JSON that begins with the event's name, for people as text.
-fn tell(json: bool, event: &str, fields: &serde_json::Value, text: &str) {
-    if !json {
-        return say(text);
-    }
-    let fields = fields.to_string();
-    let rest = fields.strip_prefix('{').unwrap_or("}");
-    let comma = if rest == "}" { "" } else { "," };
-    say(&escape_json(&format!(
-        "{{\"event\":\"{event}\"{comma}{rest}"
-    )));
-}
-
-fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-fn note_failure(printed: std::io::Result<()>) {
-    if let Err(error) = printed
-        && error.kind() != std::io::ErrorKind::BrokenPipe
-    {
-        let _ = UNWRITABLE.set(error.to_string());
-    }
-}
-
-fn complain_of_output(why: &str) {
-    complain(&format!(
-        "artifact-cache-admin: cannot write to standard output: {why}"
-    ));
-}
-
-/// The reason why a result could not be printed.
-static UNWRITABLE: OnceLock<String> = OnceLock::new();
 
 #[cfg(test)]
 mod tests {

@@ -9,8 +9,10 @@ use artifact_protocol::{escape, exit};
 use artifact_store::mirror::{MirrorEvent, MirrorOptions, Mirrored, mirror};
 use serde_json::json;
 
+use crate::bucket;
+use crate::output::{complain, say, tell};
+use crate::owner;
 use crate::server::Server;
-use crate::{bucket, complain, say, tell};
 
 /// Mirror a repository to object storage, from which stock ostree pulls.
 ///
@@ -44,7 +46,7 @@ pub(crate) struct Mirror {
 }
 
 pub(crate) fn run(args: &Mirror) -> anyhow::Result<u8> {
-    crate::become_owner_of(&args.repo)?;
+    owner::become_owner_of(&args.repo)?;
     let client = bucket::open(&args.bucket, args.server.config())?;
     let address = args.bucket.to_string_lossy();
     let options = MirrorOptions {

@@ -14,7 +14,7 @@ use serde_json::json;
 
 pub(crate) use self::args::Prune;
 use self::place::Place;
-use crate::{complain, tell};
+use crate::output::{complain, tell};
 
 pub(crate) fn run(args: &Prune) -> anyhow::Result<u8> {
     let place = Place::open(args)?;

@@ -9,9 +9,11 @@ use artifact_store::bucket::upkeep;
 use artifact_store::{Removal, StoredRef};
 use serde_json::json;
 
+use crate::bucket;
+use crate::output::{complain, say, tell};
+use crate::owner;
 use crate::prune::too_much;
 use crate::server::Server;
-use crate::{bucket, complain, say, tell};
 
 /// Remove refs from the repository and from the summary.
 ///
@@ -77,7 +79,7 @@ pub(crate) fn run(args: &Remove) -> anyhow::Result<u8> {
         }
         bucket::remove_refs(&client, &summary, &wanted, args.json)?
     } else {
-        crate::become_owner_of(&args.repo)?;
+        owner::become_owner_of(&args.repo)?;
         if let Some(code) = hold(args, &artifact_store::list_refs(&args.repo)?)? {
             return Ok(code);
         }

@@ -10,7 +10,9 @@ use artifact_store::bucket::upkeep::{self, BucketStatus};
 use artifact_store::{Count, Status, StoredRef};
 use serde_json::json;
 
-use crate::{bucket, say, tell};
+use crate::bucket;
+use crate::output::{say, tell};
+use crate::owner;
 
 /// Show the state of a cache: refs, objects, space, the last pushes, staging, the summary.
 ///
@@ -29,7 +31,7 @@ pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<u8> {
     if bucket::is_meant_by(&args.repo) {
         return of_bucket(args);
     }
-    crate::become_owner_of(&args.repo)?;
+    owner::become_owner_of(&args.repo)?;
     let status = artifact_store::status(&args.repo)?;
     let last = last(&status.refs);
     if args.json {

@@ -13,7 +13,9 @@ use artifact_store::{LocalStore, MadeSummary, StoreConfig, SummaryKey, SummaryMo
 use ostree::{gio, glib};
 use serde_json::json;
 
-use crate::{bucket, tell};
+use crate::bucket;
+use crate::output;
+use crate::output::tell;
 
 /// Make the summary of a repository again, and sign it.
 ///
@@ -112,7 +114,7 @@ fn show(args: &MakeSummary, is_none: bool, made: MadeSummary) {
     });
     tell(args.json, "summary", &fields, &text);
     if left_out > 0 {
-        crate::complain(&format!(
+        output::complain(&format!(
             "artifact-cache-admin: the summary has no room for {left_out} more refs, which stock \
              clients \
              cannot pull: remove refs (`artifact-cache-admin prune {}`)",

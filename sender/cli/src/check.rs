@@ -11,7 +11,7 @@ use crate::args::{self, Args};
 use crate::config::Cache;
 use crate::output::Output;
 use crate::trouble::Trouble;
-use crate::{AGENT, caches, origin, session};
+use crate::{caches, origin, session};
 
 /// Checks each cache in turn, and returns the first exit code that is not 0.
 pub(crate) async fn run(check: &args::Check, args: &Args, output: &Output) -> u8 {
@@ -40,7 +40,7 @@ async fn look_at(cache: &Cache, args: &Args, output: &Output) -> Result<(), Trou
         return read(&origin, output).await;
     };
     let server = session::run(remote, args, output, async |c, dialect| {
-        greet(c, AGENT, dialect).await
+        greet(c, session::AGENT, dialect).await
     })
     .await?;
     show(&server, remote, output);
@@ -90,7 +90,7 @@ async fn must_agree(
         };
         let served = entry.commit;
         let held = session::run(remote, args, output, async |connection, _| {
-            inquire(connection, AGENT, &name, served).await
+            inquire(connection, session::AGENT, &name, served).await
         });
         let held = held.await?;
         if held == Some(served) {

@@ -89,6 +89,3 @@ fn print(error: &clap::Error) -> ExitCode {
         _ => ExitCode::from(exit::DONE),
     }
 }
-
-/// The agent that this program sends to servers.
-const AGENT: &str = concat!("artifact-cache ", env!("CARGO_PKG_VERSION"));

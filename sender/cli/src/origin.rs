@@ -8,8 +8,8 @@ use crate::address::Address;
 use crate::args::Args;
 use crate::config::Cache;
 use crate::output::Output;
+use crate::session;
 use crate::trouble::Trouble;
-use crate::{AGENT, session};
 
 /// Finds the place to read a cache from, and asks its receiver if the address is one of ssh.
 pub(crate) async fn of(cache: &Cache, args: &Args, output: &Output) -> Result<Origin, Trouble> {
@@ -19,7 +19,7 @@ pub(crate) async fn of(cache: &Cache, args: &Args, output: &Output) -> Result<Or
         Address::Receiver(remote) => remote,
     };
     let server = session::run(remote, args, output, async |c, dialect| {
-        greet(c, AGENT, dialect).await
+        greet(c, session::AGENT, dialect).await
     })
     .await?;
     announced(remote, server.pull_url.as_ref(), cache, args)
@@ -68,7 +68,7 @@ fn web(url: WebUrl, cache: &Cache, args: &Args) -> Result<Origin, Trouble> {
             .clone(),
     });
     let options = WebOptions {
-        agent: AGENT.to_owned(),
+        agent: session::AGENT.to_owned(),
         authorities: ca.cloned().into_iter().collect(),
         identity,
         ..WebOptions::default()

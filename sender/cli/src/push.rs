@@ -16,7 +16,7 @@ use crate::output::Output;
 use crate::progress::PushProgress;
 use crate::retry::retrying;
 use crate::trouble::{Trouble, Witness};
-use crate::{AGENT, caches, session, signals};
+use crate::{caches, session, signals};
 
 /// Pushes to each cache in turn, and returns the first exit code that is not 0.
 ///
@@ -175,7 +175,7 @@ fn prepare(args: &args::Push) -> Result<(Arc<Repository>, Push), Error> {
     let repository = Repository::open(&args.repo)?.with_compression(args.compression);
     let repository = Arc::new(repository);
     let mut push = Push::new(Arc::clone(&repository))
-        .agent(AGENT)
+        .agent(session::AGENT)
         .force(args.force)
         .dry_run(args.dry_run)
         .depth(args.depth);

@@ -142,3 +142,6 @@ fn is_unexplained(error: &Error) -> bool {
         _ => false,
     }
 }
+
+/// The agent that this program sends to servers.
+pub(crate) const AGENT: &str = concat!("artifact-cache ", env!("CARGO_PKG_VERSION"));

@@ -11,7 +11,7 @@ use nix::unistd::{User, geteuid};
 use serde_json::json;
 
 use crate::authorize::replace::{self, Replacement, lock_dir_of, read_if_there};
-use crate::{say, tell};
+use crate::output::{say, tell};
 
 /// The files, and whether they may be written.
 #[derive(Debug, clap::Args)]

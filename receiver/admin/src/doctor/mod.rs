@@ -30,7 +30,7 @@ use serde::Serialize;
 
 use self::finding::{Finding, Severity};
 use self::machine::{Machine, Told};
-use crate::say;
+use crate::output::say;
 
 /// Look for what keeps a cache from working, and say how to mend it.
 ///

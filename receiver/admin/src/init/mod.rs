@@ -13,7 +13,9 @@ use nix::unistd::User;
 use ostree::gio;
 use serde_json::json;
 
-use crate::{bucket, say, tell};
+use crate::bucket;
+use crate::output::{say, tell};
+use crate::owner;
 
 /// Create the repository of a cache.
 ///
@@ -65,7 +67,7 @@ pub(crate) fn run(args: &Init) -> anyhow::Result<u8> {
             privilege::become_user(user.uid.as_raw(), user.gid.as_raw())
                 .with_context(|| format!("cannot switch to user {}", user.name))?;
         }
-        _ => crate::become_owner_of(path)?,
+        _ => owner::become_owner_of(path)?,
     }
     make()?;
     if !exists && !args.json {

@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use artifact_page::PullUrl;
 use serde_json::json;
 
-use crate::{say, tell};
+use crate::output::{say, tell};
 
 /// The options of `init` that concern the servers.
 #[derive(Debug, clap::Args)]

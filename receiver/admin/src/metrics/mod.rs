@@ -15,8 +15,8 @@ use serde_json::json;
 
 use crate::metrics::pushes::Pushes;
 use crate::metrics::text::Text;
+use crate::output::{say, tell};
 use crate::server::Server;
-use crate::{say, tell};
 
 /// Count pushes, refusals, room and refs for Prometheus.
 ///

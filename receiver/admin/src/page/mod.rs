@@ -12,9 +12,9 @@ use artifact_page::{Options, PullUrl, Site};
 use artifact_protocol::exit;
 use serde_json::json;
 
+use crate::output::{complain, tell};
 use crate::page::place::Place;
 use crate::server::Server;
-use crate::{complain, tell};
 
 /// Write the cache's pages as files, for a web server or CDN to serve.
 ///

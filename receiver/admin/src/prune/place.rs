@@ -12,7 +12,9 @@ use artifact_store::{Pruned, Removal, StoredRef, SummaryConfig};
 use serde_json::json;
 
 use super::args::Prune;
-use crate::{bucket, tell};
+use crate::bucket;
+use crate::output::tell;
+use crate::owner;
 
 /// The place of a cache.
 pub(super) enum Place<'a> {
@@ -27,7 +29,7 @@ impl<'a> Place<'a> {
             let client = bucket::open(&args.repo, args.server.config())?;
             return Ok(Self::Bucket(args, summary, client));
         }
-        crate::become_owner_of(&args.repo)?;
+        owner::become_owner_of(&args.repo)?;
         Ok(Self::Repository(args, summary))
     }
 

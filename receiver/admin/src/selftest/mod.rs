@@ -17,7 +17,8 @@ use serde::Serialize;
 
 use self::bench::Bench;
 use self::trial::{KINDS, Kind, Outcome};
-use crate::{complain, say};
+use crate::output::{complain, say};
+use crate::owner;
 
 /// Interrupt pushes on a file system, and see that nothing is lost or broken.
 ///
@@ -50,7 +51,7 @@ pub(crate) struct SelfTest {
 }
 
 pub(crate) fn run(args: &SelfTest) -> anyhow::Result<u8> {
-    crate::become_owner_of(&args.dir)?;
+    owner::become_owner_of(&args.dir)?;
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
     let mut random = fastrand::Rng::with_seed(seed);
     let mut bench = Bench::create(&args.dir, args.receiver.as_deref(), &mut random)
