@@ -85,10 +85,13 @@ fn prepare(
         work.writer = Some(join(work, state, &config.identity, id)?);
     }
     refuse_conflicts(state);
-    // A bucket that lost an object below one commit may have lost some below others, so the push
-    // relies on none of them.
+    // A bucket that lost an object below one commit may have lost some below others, and some that
+    // journals name, so the push relies on none of them.
     let candidates = match state.updates.all.iter().any(Update::heals) {
-        true => Candidates::default(),
+        true => {
+            state.earlier = Earlier::default();
+            Candidates::default()
+        }
         false => candidates(state, announcement, first),
     };
     collect_bases(work, candidates, &mut state.history)

@@ -198,7 +198,11 @@ impl Membership {
     }
 
     /// Renews the lease if it is due, and learns how collection has gone on.
+    /// Fails once the push has lasted longer than it may (LIM-29).
     pub(crate) fn renew_if_due(&self, relied: impl Fn(&ObjectId) -> bool) -> Result<(), Error> {
+        if self.client.clock().now() >= self.begun + PUSH_MAX {
+            return Err(Error::Fenced);
+        }
         if self.age() < LEASE_RENEWAL {
             return Ok(());
         }
@@ -223,6 +227,11 @@ impl Membership {
             }
         }
         (spare, wait)
+    }
+
+    /// Returns whether the push may rely on an object that it has just found.
+    pub(crate) fn keeps(&self, id: &ObjectId) -> bool {
+        self.state.lock().member.keeps(id)
     }
 
     /// Calls `act` if an object named by a journal still exists, before another list can condemn
@@ -274,7 +283,7 @@ impl Membership {
     /// Fails unless the lease is so young that nobody has given the push up, and nobody can before
     /// a request sent now has ended.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let is_old = self.client.clock().now().saturating_sub(self.begun) >= PUSH_MAX;
+        let is_old = self.client.clock().now() >= self.begun + PUSH_MAX;
         if is_old || self.age() >= LEASE_LIFE / 2 || self.state.lock().member.is_lost() {
             return Err(Error::Fenced);
         }

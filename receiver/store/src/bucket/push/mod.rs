@@ -180,7 +180,10 @@ impl BucketPush {
             |id: &&ObjectId| id.kind == ObjectKind::Commit && !tips.contains(&id.checksum);
         let asked = ids.iter().filter(is_asked).map(|id| id.checksum);
         ancestors.look(&self.work.client, asked)?;
-        let is_ancestor = |id| is_asked(&id) && ancestors.has(&id.checksum);
+        let writer = self.work.writer.as_ref();
+        let stays = |id: &ObjectId| writer.is_none_or(|writer| writer.membership.keeps(id));
+        // R4. The client sends a condemned commit again.
+        let is_ancestor = |id| is_asked(&id) && ancestors.has(&id.checksum) && stays(id);
         Ok(ids.iter().map(is_ancestor).collect())
     }
 }

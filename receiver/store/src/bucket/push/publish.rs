@@ -12,6 +12,7 @@
 //! process that dies anywhere in between leaves refs with their old or new values, and every commit
 //! with everything that it reaches. Nothing is locked (INV-7).
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
 
 use artifact_formats::{Checksum, ObjectId};
@@ -64,7 +65,8 @@ fn publish_accepted(work: &Work, state: &mut PushState) -> Result<Option<Vec<Obj
             break;
         }
         // 1. Everything is present.
-        let sent = match walk_all(work, state, &commits, Some(state.ancestors.depth))? {
+        let depth = Some(state.ancestors.depth);
+        let sent = match walk_all(work, state, &commits, depth, &Cell::new(0))? {
             Closure::Complete(sent) => sent,
             Closure::Missing(missing) => return Ok(Some(missing)),
         };
@@ -103,12 +105,13 @@ fn publish_accepted(work: &Work, state: &mut PushState) -> Result<Option<Vec<Obj
 }
 
 /// Walks everything that commits reach, and their ancestors that were sent; without a depth, only
-/// the commits themselves.
+/// the commits themselves. Adds the bytes of objects that it has to read back to `read_len`.
 fn walk_all(
     work: &Work,
     state: &mut PushState,
     commits: &[Checksum],
     depth: Option<usize>,
+    read_len: &Cell<usize>,
 ) -> Result<Closure, Error> {
     let history = &mut state.history;
     let mut parent = |commit: Checksum| match (work.held_back.lock().commit(commit), depth) {
@@ -127,6 +130,7 @@ fn walk_all(
             .get(&key)
             .map_err(Error::bucket("reading", &id))?;
         let content = found.map(|found| found.content).unwrap_or_default();
+        read_len.set(read_len.get() + content.len());
         // The object was verified before it was put, so damage is the server's fault.
         children(id, &content).map_err(|_| {
             let why = "it is missing or damaged right after it was stored".to_owned();
@@ -168,7 +172,8 @@ fn check_objects(work: &Work) -> Result<(), Error> {
 }
 
 /// Puts the lists of these commits, if they were sent, and of every 64th of their ancestors, up to
-/// a total length: a later push makes a missing list when it needs one.
+/// a total length of lists and of objects read for them: a later push makes a missing list when it
+/// needs one.
 fn put_lists(
     work: &Work,
     state: &mut PushState,
@@ -178,13 +183,16 @@ fn put_lists(
     let sent: HashSet<_> = sent.iter().collect();
     let mut left = LISTED_MAX + 2 * work.known.lock().here();
     for commit in with_lists(state, commits, &sent) {
+        work.keep_up()?;
+        let read_len = Cell::new(0);
         // Walks this commit alone, without its history.
         if commits.len() > 1 || sent.len() > 1 {
-            walk_all(work, state, &[commit], None)?;
+            walk_all(work, state, &[commit], None, &read_len)?;
         }
         let parents = state.history.known_ancestors(commit, PARENTS_MAX);
         let content = list(work, commit, parents);
-        let Some(rest) = left.checked_sub(content.len() / Checksum::LEN) else {
+        let len = content.len() + read_len.get();
+        let Some(rest) = left.checked_sub(len / Checksum::LEN) else {
             return Ok(());
         };
         left = rest;
@@ -293,6 +301,12 @@ fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
         .collect();
     let guards = state.guards.missing(new.iter());
     requests.extend(guards.iter().filter_map(guards::put));
+    // A removal may have freed names since they were found.
+    let present = state.guards.present(new.iter()).into_iter();
+    let present: Vec<_> = present
+        .filter_map(|name| Some((name, layout::guard(name)?)))
+        .collect();
+    requests.extend(present.iter().map(|(_, key)| get(key)));
     let mut answers = ask_all(&work.client, requests).into_iter();
     let mut now = Vec::with_capacity(keys.len());
     for (key, answer) in keys.iter().zip(answers.by_ref()) {
@@ -308,10 +322,14 @@ fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
         }
     }
     // Unclear answers are asked again before the refs are set.
-    for (guard, answer) in guards.into_iter().zip(answers) {
+    for (guard, answer) in guards.into_iter().zip(answers.by_ref()) {
         if matches!(answer, Ok(Answer::Stored(_))) {
             state.guards.created(guard);
         }
+    }
+    for ((name, key), answer) in present.into_iter().zip(answers) {
+        let found = found_at(&key, answer)?;
+        state.guards.read_again(name, found.as_ref());
     }
     let mut confirmed = true;
     let attached = &state.attached;
@@ -333,5 +351,6 @@ fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
     Ok(confirmed)
 }
 
-/// The most objects in all lists of one push, in addition to two for each object that it has put.
+/// The most objects in all lists of one push, and 32 bytes of objects that it reads for them each,
+/// in addition to two for each object that it has put.
 const LISTED_MAX: usize = 4 * 1024 * 1024;

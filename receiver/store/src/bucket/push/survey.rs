@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::bucket::push::closure::{Closure, Ground, Nothing, walk};
 use crate::bucket::push::known::Known;
-use crate::bucket::records::closures::{ClosureList, Heading};
+use crate::bucket::records::closures::{ClosureList, Heading, INCOMPLETE};
 use crate::bucket::records::layout;
 use crate::bucket::requests::ask::get_all;
 use crate::bucket::requests::client::Client;
@@ -15,14 +15,20 @@ use crate::bucket::requests::seam::{Class, Condition};
 use crate::error::Error;
 use crate::tree::children;
 
-/// Makes and returns the exact list of a commit; `None` if the commit or one of its directories is
-/// missing or damaged. Stores the list if `is_kept`. Only a push with a lease may store one:
+/// Makes and returns the exact list of a commit; `None` if the commit is marked as incomplete, or if
+/// it or one of its directories is missing or damaged. Stores the list if `is_kept`. Only a push with a lease may store one:
 /// otherwise a collection could delete the objects on it in the meantime.
 pub(crate) fn list(
     client: &Client,
     commit: Checksum,
     is_kept: bool,
 ) -> Result<Option<ClosureList>, Error> {
+    let key = layout::closure(commit);
+    let old = client.get(&key).map_err(Error::bucket("reading", &key))?;
+    // Only a push or a check of everything may remove the mark.
+    if old.as_ref().is_some_and(|old| old.content == INCOMPLETE) {
+        return Ok(None);
+    }
     let mut known = Known::default();
     let root = ObjectId::commit(commit);
     let Some(content) = read(client, &[root])?.pop().flatten() else {
@@ -62,11 +68,9 @@ pub(crate) fn list(
     };
     let heading = Heading::exact(parsed.parent.into_iter().collect());
     let content = ClosureList::encode(commit, &heading, known.all_reached());
-    let key = layout::closure(commit);
     // If this fails, the next push makes the list again.
-    if is_kept
-        && let Err(error) = client.put(&key, content.clone(), Condition::Always, Class::Private)
-    {
+    let condition = old.map_or(Condition::New, |old| Condition::Is(old.tag));
+    if is_kept && let Err(error) = client.put(&key, content.clone(), condition, Class::Private) {
         tracing::debug!(%key, %error, "the list is not kept");
     }
     Ok(ClosureList::decode(commit, &content))

@@ -80,6 +80,22 @@ impl Guards {
         missing.collect::<BTreeMap<_, _>>().into_iter().collect()
     }
 
+    /// Returns the names that these refs need and whose guards were found.
+    pub(crate) fn present<'a>(&self, refs: impl Iterator<Item = &'a RefName>) -> BTreeSet<&'a str> {
+        let needed = refs.flat_map(needed).map(|(name, _)| name);
+        needed
+            .filter(|name| self.found.contains_key(*name))
+            .collect()
+    }
+
+    /// Takes a guard that was read again: a removal may have freed the name in the meantime.
+    pub(crate) fn read_again(&mut self, name: &str, found: Option<&Found>) {
+        match found.and_then(|found| Taken::parse(&found.content)) {
+            Some(taken) => _ = self.found.insert(name.to_owned(), taken),
+            None => _ = self.found.remove(name),
+        }
+    }
+
     /// Notes a guard that was created.
     pub(crate) fn created(&mut self, (name, taken): (&str, Taken)) {
         self.found.insert(name.to_owned(), taken);
@@ -128,14 +144,18 @@ impl Guards {
     }
 
     fn read(&mut self, client: &Client, names: BTreeSet<&str>) -> Result<(), Error> {
-        let keys: Vec<_> = names
-            .iter()
-            .filter_map(|name| layout::guard(name))
-            .collect();
+        let guarded = names.into_iter();
+        let guarded = guarded.filter_map(|name| Some((name, layout::guard(name)?)));
+        let (names, keys): (Vec<_>, Vec<_>) = guarded.unzip();
         let found = get_all(client, &keys)?;
-        let found = names.into_iter().zip(found);
-        let found = found.filter_map(|(name, found)| Some((name.to_owned(), found?)));
-        self.learn(found.collect());
+        for ((name, key), found) in names.into_iter().zip(keys).zip(found) {
+            let Some(found) = found else { continue };
+            let taken = Taken::parse(&found.content).ok_or_else(|| {
+                let why = "it says neither `ref` nor `dir`: delete it if no ref needs the name";
+                Error::bucket("reading", &key)(BucketError::Broken(why.to_owned()))
+            })?;
+            self.found.insert(name.to_owned(), taken);
+        }
         Ok(())
     }
 }

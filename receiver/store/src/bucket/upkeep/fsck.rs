@@ -35,7 +35,8 @@ pub fn fsck(
 
 /// Checks a bucket with all its objects, and marks commits as incomplete if any of their objects
 /// are missing or damaged. No push relies on a marked commit, and a push or a mirror of it sends
-/// everything again. A check that finds the commit complete removes the mark.
+/// everything again. A check that finds the commit complete removes the mark. If it finds any
+/// fault, it also removes the journals of earlier pushes, which may name a lost object.
 pub fn repair(
     client: &Client,
     object_len_max: u64,
@@ -83,6 +84,13 @@ fn check(
     let names = names.map(|name| name.to_string()).collect();
     check.guards(&guarded, &names);
     check.summary(&commits, &names)?;
+    if repair && check.checked.lock().faults > 0 {
+        let journals = client.list_all(layout::JOURNALS);
+        let journals = journals.map_err(Error::bucket("listing", &"journals"))?;
+        let keys: Vec<_> = journals.into_iter().map(|entry| entry.key).collect();
+        let removed = client.delete(&keys);
+        removed.map_err(Error::bucket("removing", &"journals"))?;
+    }
     Ok(check.checked.into_inner())
 }
 

@@ -709,3 +709,23 @@ fn what_is_condemned_is_spared_or_sent_again() {
     let ended = memory.objects()[&layout::gc()].content.clone();
     assert_eq!(Gc::decode(&ended).unwrap().phase, Phase::Idle);
 }
+
+#[test]
+fn a_condemned_ancestor_is_sent_again() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let first = all.commit(None, &[("a", "1")]);
+    set(&memory, &all, "other/a", first);
+    let second = all.commit(Some(first), &[("a", "2")]);
+    let plan = Plan {
+        history: 10,
+        ..Plan::one("os/b", second)
+    };
+    let id = ObjectId::commit(first);
+    let done = push(&store_of(memory.fork(), "mia"), &all, &plan).unwrap();
+    assert!(!done.sent.contains(&id));
+    let gc = Gc::first(Nonce(1)).condemned(Nonce(1));
+    memory.damage(&condemned_key(gc.list()), Some(encode_ids(&[id])));
+    memory.damage(&layout::gc(), Some(gc.encode().into()));
+    let done = push(&store_of(memory.clone(), "mia"), &all, &plan).unwrap();
+    assert!(done.sent.contains(&id));
+}

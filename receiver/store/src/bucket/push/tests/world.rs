@@ -101,6 +101,29 @@ impl Universe {
         self.add(ObjectKind::Commit, commit.serialize())
     }
 
+    /// Adds a directory with many names of files, of which none exists.
+    pub(crate) fn wide(&mut self, names: usize, file: impl Fn(usize) -> Checksum) -> ObjectId {
+        let names: Vec<_> = (0..names)
+            .map(|at| (format!("{at:07}"), file(at)))
+            .collect();
+        let files = names.iter().map(|(name, file)| (name.as_str(), *file));
+        let stored = Dirtree::serialize(files, []);
+        ObjectId::new(ObjectKind::Dirtree, self.add(ObjectKind::Dirtree, stored))
+    }
+
+    /// Adds a directory of directories.
+    pub(crate) fn above(&mut self, dirs: &[ObjectId]) -> Checksum {
+        let meta = self.meta();
+        let names: Vec<_> = (0..dirs.len()).map(|at| at.to_string()).collect();
+        let mut names: Vec<_> = names.iter().map(String::as_str).zip(dirs).collect();
+        names.sort_unstable();
+        let dirs = names
+            .into_iter()
+            .map(|(name, dir)| (name, dir.checksum, meta));
+        let stored = Dirtree::serialize([], dirs);
+        self.add(ObjectKind::Dirtree, stored)
+    }
+
     /// Puts one directory into another, so many times.
     pub(crate) fn nested(&mut self, mut tree: Checksum, levels: usize) -> Checksum {
         let meta = self.meta();
