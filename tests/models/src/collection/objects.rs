@@ -14,6 +14,8 @@ pub enum Id {
     C,
     /// Another commit of the file.
     D,
+    /// A commit of nothing.
+    E,
     /// The file.
     F,
 }
@@ -27,13 +29,13 @@ pub struct Ref(pub u8);
 pub struct Ids(u8);
 
 impl Id {
-    const ALL: [Self; 4] = [Self::B, Self::C, Self::D, Self::F];
+    const ALL: [Self; 5] = [Self::B, Self::C, Self::D, Self::E, Self::F];
 
     /// Returns what the object reaches, without itself.
     pub fn beneath(self) -> Ids {
         match self {
             Self::B | Self::C | Self::D => Ids::of([Self::F]),
-            Self::F => Ids::default(),
+            Self::E | Self::F => Ids::default(),
         }
     }
 
@@ -45,7 +47,7 @@ impl Id {
 impl Doomed for Id {
     fn rank(&self) -> Rank {
         match self {
-            Self::B | Self::C | Self::D => Rank::Commit,
+            Self::B | Self::C | Self::D | Self::E => Rank::Commit,
             Self::F => Rank::File,
         }
     }

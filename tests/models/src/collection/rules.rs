@@ -52,11 +52,13 @@ pub enum Rule {
     IdleWhenAllIsSettled,
     /// R24.
     NoTwoVersionsAreAlike,
+    /// R25.
+    BasesAreJudgedUnderOneList,
 }
 
 impl Rule {
     /// All rules, in the order of their numbers.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::BasesAreReadUnderALease,
         Self::GcIsReadUnderALease,
         Self::LeasesMoveByCompareAndSwap,
@@ -81,5 +83,6 @@ impl Rule {
         Self::LivingClaimsAreRespected,
         Self::IdleWhenAllIsSettled,
         Self::NoTwoVersionsAreAlike,
+        Self::BasesAreJudgedUnderOneList,
     ];
 }

@@ -3,6 +3,7 @@
 use artifact_store::bucket::collect::{Fate, Gc, Lease, Member};
 
 use super::objects::{Id, Ids, Ref};
+use super::rules::Rule;
 
 /// What a session is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,9 +49,14 @@ pub(super) enum At {
     /// Reads the base or `gc` although there is no lease yet: against the rules.
     Early,
     Begin,
+    /// Reads the ref of the base.
     Base,
-    /// Spares what is condemned beneath the base.
-    Rely(Ids),
+    /// Reads the closure list of the base.
+    List,
+    /// Judges the objects on the list, which it read while it kept to this epoch.
+    Judge(u64),
+    /// Spares those of them that are condemned.
+    Rely(u64),
     LastList,
     Journal,
     Put,
@@ -95,7 +101,7 @@ impl Session {
     }
 
     /// Goes on until a request is needed. Called after all that the session hears.
-    pub(super) fn go_on(&mut self, counts_condemned: bool) {
+    pub(super) fn go_on(&mut self, broken: Option<Rule>) {
         loop {
             if let At::Leave(outcome) = self.at
                 && (self.is_unclear || self.member.is_lost())
@@ -115,11 +121,7 @@ impl Session {
             match self.at {
                 At::Begin => self.at = At::Base,
                 At::Base if self.plan.base.is_none() => self.at = At::LastList,
-                At::Rely(ids) => {
-                    let spared = Ids::of(ids.iter().filter(|id| self.member.has_spared(id)));
-                    self.rely(spared);
-                    self.at = At::LastList;
-                }
+                At::Rely(since) => self.rely_on_base(since, broken),
                 At::LastList => {
                     self.at = At::Journal;
                     self.member.read_last_list();
@@ -129,34 +131,63 @@ impl Session {
                         self.at = At::Commit;
                         continue;
                     };
-                    return self.prepare(id, counts_condemned);
+                    return self.prepare(id, broken);
                 }
-                At::Commit => return self.prepare(self.plan.commit, counts_condemned),
-                At::Base | At::Journal | At::Write(_) | At::Ref | At::CheckRef => return,
+                At::Commit => return self.prepare(self.plan.commit, broken),
+                At::Base | At::List | At::Judge(_) => return,
+                At::Journal | At::Write(_) | At::Ref | At::CheckRef => return,
                 At::Early | At::Leave(_) | At::Over(_) => return,
             }
         }
     }
 
     /// Takes the value of the base's ref.
-    pub(super) fn hear_base(&mut self, value: Option<Id>, counts_condemned: bool) {
+    pub(super) fn hear_base(&mut self, value: Option<Id>) {
+        let base = self.plan.base.filter(|(_, base)| value == Some(*base));
+        self.at = base.map_or(At::LastList, |_| At::List);
+    }
+
+    /// Takes the closure list of the base, if that exists. From now on, spares the objects on it.
+    ///
+    /// A push reads several lists at once, and takes the epoch before all of them, so it may see
+    /// more changes of the epoch.
+    pub(super) fn hear_list(&mut self, is_there: bool) {
+        if is_there {
+            self.relied = self.beneath_base();
+            self.at = At::Judge(self.member.epoch());
+        } else {
+            self.at = At::LastList;
+        }
+    }
+
+    /// Looks whether the objects on the list of the base are still there.
+    pub(super) fn judge_base(&mut self, since: u64, broken: Option<Rule>) {
+        let (spare, _) = self.member.doubtful(self.beneath_base().iter());
+        self.at = At::Rely(since);
+        if spare.is_empty() {
+            self.rely_on_base(since, broken);
+        } else {
+            self.member.spare(spare);
+        }
+    }
+
+    /// Relies on the base if it is complete.
+    fn rely_on_base(&mut self, since: u64, broken: Option<Rule>) {
+        let (late, gone) = self.member.doubtful(self.beneath_base().iter());
+        let is_kept =
+            late.is_empty() && gone.is_empty() || broken == Some(Rule::CondemnedCountsAsAbsent);
+        let is_judged =
+            self.member.epoch() == since || broken == Some(Rule::BasesAreJudgedUnderOneList);
+        self.relied = Ids::default();
+        if is_kept && is_judged {
+            self.rely(self.beneath_base());
+        }
         self.at = At::LastList;
-        let Some((_, base)) = self.plan.base.filter(|(_, base)| value == Some(*base)) else {
-            return;
-        };
-        let mut condemned = Ids::default();
-        for id in base.beneath().iter() {
-            match self.member.judge(&id) {
-                _ if counts_condemned => self.rely(Ids::of([id])),
-                Fate::Free => self.rely(Ids::of([id])),
-                Fate::Spare => condemned.insert(id),
-                Fate::Wait => {}
-            }
-        }
-        if condemned != Ids::default() {
-            self.at = At::Rely(condemned);
-            self.member.spare(condemned.iter().collect());
-        }
+    }
+
+    fn beneath_base(&self) -> Ids {
+        let base = self.plan.base;
+        base.map_or_else(Ids::default, |(_, base)| base.beneath())
     }
 
     /// Takes what a journal says.
@@ -181,9 +212,9 @@ impl Session {
     }
 
     /// Does what has to be done before an object may be put.
-    fn prepare(&mut self, id: Id, counts_condemned: bool) {
+    fn prepare(&mut self, id: Id, broken: Option<Rule>) {
         match self.member.judge(&id) {
-            _ if counts_condemned => {}
+            _ if broken == Some(Rule::CondemnedCountsAsAbsent) => {}
             Fate::Free => {}
             Fate::Spare => self.member.spare(vec![id]),
             Fate::Wait => self.member.look(),

@@ -16,6 +16,8 @@ pub struct Config {
     pub refs: [Option<Id>; REFS],
     /// Garbage that is there at the beginning.
     pub garbage: Vec<Id>,
+    /// What a collector has condemned before it died, at the beginning.
+    pub condemned: Vec<Id>,
     /// The sessions.
     pub plans: Vec<Plan>,
     /// How many collectors there are.
@@ -138,6 +140,8 @@ pub enum Step {
     Arrives(u8),
     /// A session sets out to renew its lease.
     Renew(u8),
+    /// A session reads the closure list of its base, or judges it, during a renewal.
+    Meanwhile(u8),
     /// A session ends the sweep of a dead collector.
     EndDeadSweep(u8),
     /// More than half of the life of a lease or claim is over.
@@ -180,11 +184,16 @@ impl Model for Config {
         let roots = Ids::of(self.refs.into_iter().flatten());
         let early_gc = self.breaks(Rule::GcIsReadUnderALease);
         let early_base = self.breaks(Rule::BasesAreReadUnderALease);
+        let (mut gc, mut lists) = (Gc::first(HELD), Vec::new());
+        if !self.condemned.is_empty() {
+            gc = gc.condemned(HELD);
+            lists.push((gc.list(), Ids::of(self.condemned.iter().copied())));
+        }
         World {
             objects: roots.closed().with(Ids::of(self.garbage.iter().copied())),
             refs: self.refs,
-            gc: Some(Gc::first(HELD)),
-            lists: Vec::new(),
+            gc: Some(gc),
+            lists,
             spared: Vec::new(),
             leases: self.plans.iter().map(|_| (None, false)).collect(),
             is_gc_old: false,
@@ -333,6 +342,12 @@ impl Config {
             next.sessions[number].member.renew_now();
             steps.push((Step::Renew(name), next));
         }
+        let reads = matches!(session.at, At::List | At::Judge(_));
+        if reads && !session.member.is_ready() {
+            let mut next = world.clone();
+            self.go_on_with_base(&mut next, number);
+            steps.push((Step::Meanwhile(name), next));
+        }
         let sweeps = world.gc.is_some_and(|gc| gc.phase == Phase::Sweeping);
         let knows = session.member.gc() == world.gc;
         if is_joined && sweeps && knows && world.is_gc_old {
@@ -411,9 +426,10 @@ impl Config {
             At::Commit => Effect::PutObject(plan.commit),
             At::Ref => Effect::PutRef(plan.to, plan.expected, plan.commit),
             At::Leave(_) => Effect::RemoveLease(name),
-            At::Early | At::Begin | At::Base | At::Rely(_) | At::LastList | At::Journal => {
+            At::Early | At::Begin | At::Base | At::List | At::Judge(_) | At::Rely(_) => {
                 Effect::Nothing
             }
+            At::LastList | At::Journal => Effect::Nothing,
             At::CheckRef | At::Over(_) => Effect::Nothing,
         }
     }
@@ -428,7 +444,6 @@ impl Config {
 
     /// Executes the session's next request, and lets the session hear the answer.
     fn answer_session(&self, world: &mut World, number: usize, effect: &Effect) {
-        let ignores_list = self.breaks(Rule::CondemnedCountsAsAbsent);
         if self.must_renew(&world.sessions[number]) {
             world.sessions[number].member.renew_now();
             return;
@@ -482,8 +497,11 @@ impl Config {
             session.is_late = self.breaks(Rule::TooLateIfNoLongerCondemned)
                 && was_spared
                 && matches!(session.member.next(), Some(member::Ask::ReadGc));
-            session.go_on(ignores_list);
+            session.go_on(self.broken);
             return;
+        }
+        if matches!(session.at, At::List | At::Judge(_)) {
+            return self.go_on_with_base(world, number);
         }
         let value = |r: Ref| refs[usize::from(r.0)];
         let plan = session.plan;
@@ -503,7 +521,7 @@ impl Config {
                 if self.breaks(Rule::BasesAreReadUnderALease) {
                     session.at = At::LastList;
                 } else {
-                    session.hear_base(value(r), ignores_list);
+                    session.hear_base(value(r));
                 }
             }
             At::Journal => {
@@ -544,9 +562,24 @@ impl Config {
                 }
             }
             At::Leave(outcome) => session.at = At::Over(outcome),
-            At::Begin | At::Rely(_) | At::LastList | At::Over(_) => {}
+            At::Begin | At::List | At::Judge(_) | At::Rely(_) => {}
+            At::LastList | At::Over(_) => {}
         }
-        session.go_on(ignores_list);
+        session.go_on(self.broken);
+    }
+
+    /// Lets a session read the closure list of its base, or judge the objects on it.
+    fn go_on_with_base(&self, world: &mut World, number: usize) {
+        let objects = world.objects;
+        let session = &mut world.sessions[number];
+        if let At::Judge(since) = session.at {
+            session.judge_base(since, self.broken);
+        } else {
+            // The list of a commit is deleted together with the commit.
+            let base = session.plan.base;
+            session.hear_list(base.is_some_and(|(_, base)| objects.contains(base)));
+        }
+        session.go_on(self.broken);
     }
 
     /// Lets a session know that there is no answer.
@@ -574,7 +607,7 @@ impl Config {
                 session.is_unclear = false;
             }
         }
-        session.go_on(self.breaks(Rule::CondemnedCountsAsAbsent));
+        session.go_on(self.broken);
     }
 }
 

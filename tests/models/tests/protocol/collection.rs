@@ -23,6 +23,7 @@ fn one_push() -> Config {
     Config {
         refs: NO_REFS,
         garbage: vec![Id::F],
+        condemned: Vec::new(),
         plans: vec![push(1, Id::C, None, 0)],
         collectors: 1,
         condemns_all: false,
@@ -46,6 +47,15 @@ fn on_a_base() -> Config {
         plans: vec![push(1, Id::C, Some((0, Id::B)), 0)],
         removals: 1,
         ..one_push()
+    }
+}
+
+/// The same, but the base is condemned already, and there is garbage for another list after that.
+fn on_a_condemned_base() -> Config {
+    Config {
+        garbage: vec![Id::E],
+        condemned: vec![Id::B, Id::F],
+        ..on_a_base()
     }
 }
 
@@ -129,6 +139,7 @@ fn breaking(rule: Rule) -> Config {
             delays: 1,
             ..garbage
         },
+        Rule::BasesAreJudgedUnderOneList => on_a_condemned_base(),
     };
     Config {
         broken: Some(rule),
@@ -157,6 +168,10 @@ fn large() -> Vec<(&'static str, Config)> {
     let other = push(2, Id::D, Some((1, Id::C)), 1);
     vec![
         ("a push on a base, all faults", faults(on_a_base())),
+        (
+            "a push on a base that is condemned already, all faults",
+            faults(on_a_condemned_base()),
+        ),
         (
             "a push, all faults, a list that names everything",
             faults(Config {

@@ -318,9 +318,11 @@ fn collect_bases(work: &Work, candidates: Candidates, history: &mut History) -> 
         }
         writer.membership.drive(|_| false)?;
     }
+    let since = work.epoch();
     bases.outline(&work.client, LISTS_LEN_MAX)?;
+    let read = bases.commits();
     *work.bases.lock() = bases;
-    secure(work, history)
+    secure(work, history, &read, since)
 }
 
 fn too_long() -> String {

@@ -156,6 +156,17 @@ impl Bases {
         self.lose(|_| true, ids.iter());
     }
 
+    /// Loses these bases, because their lists may name objects that a sweep has deleted.
+    pub(crate) fn lose_all(&mut self, commits: &[Checksum]) {
+        for base in &mut self.list {
+            if commits.contains(&base.commit) && matches!(base.lists, Lists::Read(_)) {
+                let commit = base.commit;
+                tracing::info!(%commit, "a collection has gone on meanwhile: nothing relies on it");
+                base.lists = Lists::Lost;
+            }
+        }
+    }
+
     fn lose<'a>(
         &mut self,
         is_lacking: impl Fn(&ObjectId) -> bool,
@@ -176,9 +187,13 @@ impl Bases {
     }
 
     /// Reads the lists of the commits that count, but only a few of suggested commits unless the
-    /// client relies on them. Returns whether it has read any list. Under a lease, it makes missing
-    /// lists and stores them.
-    pub(crate) fn read(&mut self, client: &Client, has_lease: bool) -> Result<bool, Error> {
+    /// client relies on them. Returns the commits whose lists it has read. Under a lease, it makes
+    /// missing lists and stores them.
+    pub(crate) fn read(
+        &mut self,
+        client: &Client,
+        has_lease: bool,
+    ) -> Result<Vec<Checksum>, Error> {
         let mut suggestions = SUGGESTIONS_READ;
         let mut wanted = Vec::new();
         for (at, base) in self.list.iter().enumerate() {
@@ -196,10 +211,10 @@ impl Bases {
             }
         }
         if wanted.is_empty() {
-            return Ok(false);
+            return Ok(Vec::new());
         }
         let read = self.read_long(client, &wanted)?;
-        for at in wanted {
+        for &at in &wanted {
             let Base { commit, lists, .. } = &mut self.list[at];
             let all = match &*lists {
                 Lists::Long(needed) => needed
@@ -216,7 +231,7 @@ impl Bases {
         }
         let unsent: Vec<_> = self.unsent.iter().copied().collect();
         self.lose_naming(&unsent);
-        Ok(true)
+        Ok(wanted.iter().map(|at| self.list[*at].commit).collect())
     }
 
     /// Reads the lists of these bases if they have long ones, each list once.

@@ -210,23 +210,13 @@ impl Membership {
         self.drive(relied)
     }
 
-    /// Returns the objects that the push may not rely on yet: first those that it must
-    /// [spare](Self::spare) before, then those that it must not rely on at all. Objects that it has
-    /// spared are in neither list (R4).
+    /// Returns the objects that the push [may not rely on](Member::doubtful): first those that it
+    /// must [spare](Self::spare) before, then the others.
     pub(crate) fn doubtful(
         &self,
         ids: impl Iterator<Item = ObjectId>,
     ) -> (Vec<ObjectId>, Vec<ObjectId>) {
-        let state = self.state.lock();
-        let (mut spare, mut wait) = (Vec::new(), Vec::new());
-        for id in ids.filter(|id| !state.member.keeps(id)) {
-            match state.member.judge(&id) {
-                Fate::Spare => spare.push(id),
-                // A finished sweep, too, may have deleted it.
-                Fate::Free | Fate::Wait => wait.push(id),
-            }
-        }
-        (spare, wait)
+        self.state.lock().member.doubtful(ids)
     }
 
     /// Returns whether the push may rely on an object that it has just found.

@@ -131,11 +131,12 @@ impl BucketPush {
     /// Reads the long lists of the bases when they are first needed.
     fn read_lists(&mut self) -> Result<(), Error> {
         let work = &self.work;
+        let since = work.epoch();
         let has_lease = work.writer.is_some();
-        let has_read = work.bases.lock().read(&work.client, has_lease)?;
-        match has_read {
-            true => secure(work, &mut self.state.history),
-            false => Ok(()),
+        let read = work.bases.lock().read(&work.client, has_lease)?;
+        match read.is_empty() {
+            true => Ok(()),
+            false => secure(work, &mut self.state.history, &read, since),
         }
     }
 

@@ -1,15 +1,22 @@
 //! Makes sure that a push may rely on the objects that the lists of its bases name, after it has
 //! read lists.
 
-use artifact_formats::ObjectId;
+use artifact_formats::{Checksum, ObjectId};
 
 use crate::bucket::push::history::History;
 use crate::bucket::push::work::Work;
 use crate::error::Error;
 
 /// Learns the histories that the lists of the bases name. Under a lease, spares the condemned
-/// objects on the lists, and loses the bases of objects that it could not spare in time.
-pub(super) fn secure(work: &Work, history: &mut History) -> Result<(), Error> {
+/// objects on the lists, and loses the bases of objects that it could not spare in time. The push
+/// has just read the lists of the commits `read`, and kept to the epoch `since` before that. If it
+/// keeps to another epoch now, it loses these bases as well.
+pub(super) fn secure(
+    work: &Work,
+    history: &mut History,
+    read: &[Checksum],
+    since: u64,
+) -> Result<(), Error> {
     let lists: Vec<_> = work.bases.lock().lists().cloned().collect();
     for list in &lists {
         history.learn_heading(list.commit(), list.heading());
@@ -30,6 +37,13 @@ pub(super) fn secure(work: &Work, history: &mut History) -> Result<(), Error> {
         membership.spare(spare, |id| work.relies_on(id))?;
     }
     let (late, gone) = membership.doubtful(named());
-    work.bases.lock().lose_naming(&[late, gone].concat());
+    // R25. The epoch is read after the last judgement: when the push acknowledges a list later, it
+    // spares these objects.
+    let has_moved_on = membership.epoch() != since;
+    let mut bases = work.bases.lock();
+    bases.lose_naming(&[late, gone].concat());
+    if has_moved_on {
+        bases.lose_all(read);
+    }
     Ok(())
 }

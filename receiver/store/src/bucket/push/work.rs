@@ -56,6 +56,12 @@ impl Work {
         self.known.lock().holds(id) || self.bases.lock().names(id)
     }
 
+    /// Returns the epoch of the last collection that the push keeps to; 0 without a lease.
+    pub(crate) fn epoch(&self) -> u64 {
+        let writer = self.writer.as_ref();
+        writer.map_or(0, |writer| writer.membership.epoch())
+    }
+
     /// Returns the state of a push that may change something.
     pub(crate) fn writer(&self) -> Result<&Writer, Error> {
         self.writer.as_ref().ok_or(Error::Misuse {

@@ -28,12 +28,27 @@ impl<I: Clone + Ord> Member<I> {
         }
     }
 
-    /// Returns whether the session may rely on an object that it found under its lease: the object
-    /// is not on the last list, or was spared in time. Otherwise it may have been deleted since,
-    /// even if that sweep is over.
+    /// Returns whether the session may rely on an object that it found while it kept to the last
+    /// list: the object is not on that list, or was spared in time. Otherwise it may have been
+    /// deleted since, even if that sweep is over. Of objects found under an earlier list, this says
+    /// nothing (R25), except of those that the session has kept since.
     pub fn keeps(&self, id: &I) -> bool {
         let known = self.known.as_ref().filter(|_| !self.is_new_to(id));
         known.is_some_and(|known| !known.has(id) || self.spared.contains(id))
+    }
+
+    /// Returns the objects that the session does not [keep](Self::keeps): first those that it may
+    /// rely on after it has [spared](Member::spare) them, then those that it must not rely on.
+    pub fn doubtful(&self, ids: impl Iterator<Item = I>) -> (Vec<I>, Vec<I>) {
+        let (mut spare, mut gone) = (Vec::new(), Vec::new());
+        for id in ids.filter(|id| !self.keeps(id)) {
+            match self.judge(&id) {
+                Fate::Spare => spare.push(id),
+                // A finished sweep, too, may have deleted it.
+                Fate::Free | Fate::Wait => gone.push(id),
+            }
+        }
+        (spare, gone)
     }
 
     /// Returns whether an object is on a list that the session is about to acknowledge, and the
@@ -46,11 +61,6 @@ impl<I: Clone + Ord> Member<I> {
             }
             _ => false,
         }
-    }
-
-    /// Returns whether this session has spared a condemned object in time.
-    pub fn has_spared(&self, id: &I) -> bool {
-        self.spared.contains(id)
     }
 
     /// Returns whether an object named by a journal of this epoch exists, and the session may [rely
