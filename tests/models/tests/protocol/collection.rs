@@ -284,6 +284,10 @@ fn in_every_order_of_requests_no_ref_loses_anything_and_garbage_goes_in_the_end(
             },
         ),
         (
+            "a push on a base that is condemned already",
+            on_a_condemned_base(),
+        ),
+        (
             "a push, an answer lost",
             Config {
                 losses: 1,

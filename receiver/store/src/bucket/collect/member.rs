@@ -21,8 +21,6 @@ pub struct Member<I> {
     lease: Lease,
     /// `None` until the session has read `gc`.
     known: Option<Known<I>>,
-    /// Condemned objects that this session has spared in time.
-    spared: BTreeSet<I>,
     /// The number of lists of spared objects written: each has a key of its own.
     parts: u32,
     step: Step<I>,
@@ -35,6 +33,8 @@ struct Known<I> {
     /// Sorted; `None` if the sweep was over before the session began, and the session has not
     /// needed the list.
     list: Option<Arc<[I]>>,
+    /// Objects on the list that the session has spared in time.
+    spared: BTreeSet<I>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -131,7 +131,6 @@ impl<I: Clone + Ord> Member<I> {
         Self {
             lease: Lease::first(identity),
             known: None,
-            spared: BTreeSet::new(),
             parts: 0,
             step: Step::Beginning,
         }
@@ -175,9 +174,9 @@ impl<I: Clone + Ord> Member<I> {
             }
             // The list is gone because `gc` has moved on.
             (Step::Reading(_, then), Heard::List(None)) => Step::Looking(Vec::new(), then),
-            (Step::Sparing { new, relied }, Heard::Stored) => {
+            (Step::Sparing { mut new, relied }, Heard::Stored) => {
                 self.parts += 1;
-                self.spared = relied.into_iter().collect();
+                new.spared = relied.into_iter().collect();
                 self.renew(Some(new))
             }
             // The put has no condition, so it can be repeated.
@@ -277,8 +276,7 @@ impl<I: Clone + Ord> Member<I> {
                 Some(known) if known.gc.epoch > 0 => Step::Lost,
                 Some(_) => self.go_on(then),
                 None => {
-                    let gc = Gc::first(Nonce(0));
-                    self.known = Some(Known { gc, list: None });
+                    self.known = Some(Known::new(Gc::first(Nonce(0)), None));
                     self.go_on(then)
                 }
             };
@@ -286,7 +284,7 @@ impl<I: Clone + Ord> Member<I> {
         let Some(known) = &mut self.known else {
             return match gc.phase {
                 Phase::Idle => {
-                    self.known = Some(Known { gc, list: None });
+                    self.known = Some(Known::new(gc, None));
                     self.go_on(then)
                 }
                 Phase::Condemned | Phase::Sweeping => Step::Reading(gc, then),
@@ -295,7 +293,7 @@ impl<I: Clone + Ord> Member<I> {
         if gc.epoch == known.gc.epoch {
             known.gc = gc;
             if gc.phase == Phase::Condemned {
-                self.spared.extend(ids);
+                known.spared.extend(ids);
             }
             return self.go_on(then);
         }
@@ -314,13 +312,12 @@ impl<I: Clone + Ord> Member<I> {
                 self.go_on(then)
             }
             _ if gc.phase != Phase::Condemned => {
-                self.known = Some(Known { gc, list });
+                self.known = Some(Known::new(gc, list));
                 self.go_on(then)
             }
             _ => {
-                let new = Known { gc, list };
+                let new = Known::new(gc, list);
                 if relied.is_empty() {
-                    self.spared.clear();
                     self.renew(Some(new))
                 } else {
                     Step::Sparing { new, relied }
@@ -350,5 +347,15 @@ impl<I: Clone + Ord> Member<I> {
             self.known = new;
         }
         Step::Ready
+    }
+}
+
+impl<I> Known<I> {
+    const fn new(gc: Gc, list: Option<Arc<[I]>>) -> Self {
+        Self {
+            gc,
+            list,
+            spared: BTreeSet::new(),
+        }
     }
 }

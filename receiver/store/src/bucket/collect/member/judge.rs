@@ -22,7 +22,7 @@ impl<I: Clone + Ord> Member<I> {
         };
         match known.gc.phase {
             Phase::Idle => Fate::Free,
-            _ if self.spared.contains(id) || !known.has(id) => Fate::Free,
+            _ if !known.dooms(id) => Fate::Free,
             Phase::Condemned => Fate::Spare,
             Phase::Sweeping => Fate::Wait,
         }
@@ -34,7 +34,7 @@ impl<I: Clone + Ord> Member<I> {
     /// nothing (R25), except of those that the session has kept since.
     pub fn keeps(&self, id: &I) -> bool {
         let known = self.known.as_ref().filter(|_| !self.is_new_to(id));
-        known.is_some_and(|known| !known.has(id) || self.spared.contains(id))
+        known.is_some_and(|known| !known.dooms(id))
     }
 
     /// Returns the objects that the session does not [keep](Self::keeps): first those that it may
@@ -57,7 +57,7 @@ impl<I: Clone + Ord> Member<I> {
         match &self.step {
             Step::Sparing { new, relied } => new.has(id) && !relied.contains(id),
             Step::Renewing { new: Some(new), .. } | Step::Checking { new: Some(new), .. } => {
-                new.has(id) && !self.spared.contains(id)
+                new.dooms(id)
             }
             _ => false,
         }
@@ -76,6 +76,11 @@ impl<I: Clone + Ord> Member<I> {
 }
 
 impl<I: Ord> Known<I> {
+    /// Returns whether an object is on the list and was not spared in time.
+    fn dooms(&self, id: &I) -> bool {
+        self.has(id) && !self.spared.contains(id)
+    }
+
     fn has(&self, id: &I) -> bool {
         let list = self.list.as_deref().unwrap_or_default();
         list.binary_search(id).is_ok()
