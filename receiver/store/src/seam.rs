@@ -22,7 +22,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     type Push: Push;
 
     /// Returns the values of refs, and whether the list is complete. Refs whose commits are
-    /// incomplete are silently left out: a client need not know more.
+    /// incomplete, or whose values the client may not know, are silently left out.
     fn refs(&self, query: &RefQuery) -> Result<(Vec<(RefName, Checksum)>, bool), Error>;
 
     /// Looks up the announced refs, judges the updates, and returns which commits are complete.

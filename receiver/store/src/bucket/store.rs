@@ -56,7 +56,11 @@ impl Store for BucketStore {
 
     fn refs(&self, query: &RefQuery) -> Result<(Vec<(RefName, Checksum)>, bool), Error> {
         match query {
-            RefQuery::Named(names) => Ok((values(&self.client, names)?, true)),
+            RefQuery::Named(names) => {
+                let told = names.iter().filter(|name| self.config.policy.tells(name));
+                let told: Vec<_> = told.cloned().collect();
+                Ok((values(&self.client, &told)?, true))
+            }
             RefQuery::All { len_max } => self.all(*len_max),
         }
     }
@@ -67,10 +71,12 @@ impl Store for BucketStore {
 }
 
 impl BucketStore {
-    /// Reads all refs, up to a total length, and returns whether these are all. It stops listing
-    /// refs once it has enough.
+    /// Reads all refs whose values the client may know, up to a total length, and returns whether
+    /// these are all. It stops listing refs once it has enough.
     fn all(&self, len_max: usize) -> Result<(Vec<(RefName, Checksum)>, bool), Error> {
-        let mut entries = refs::list(&self.client);
+        let policy = &self.config.policy;
+        let mut entries = refs::list(&self.client)
+            .filter(|entry| entry.as_ref().map_or(true, |(name, _)| policy.tells(name)));
         let (mut found, mut len) = (Vec::new(), 0);
         loop {
             let mut names = Vec::new();

@@ -91,7 +91,7 @@ impl<F: Fs> Store for LocalStore<F> {
     type Push = LocalPush<F>;
 
     fn refs(&self, query: &RefQuery) -> Result<(Vec<(RefName, Checksum)>, bool), Error> {
-        heads::heads(&*self.repo.fs, query)
+        heads::heads(&*self.repo.fs, &self.config.policy, query)
     }
 
     fn begin(&self, announcement: &Announcement) -> Result<(Opened, LocalPush<F>), Error> {

@@ -90,6 +90,17 @@ impl Policy {
             .is_none_or(|patterns| patterns.iter().any(|p| p.matches(name.as_str())))
     }
 
+    /// Returns whether the client may know the value of a ref: it may pull the ref, or move it.
+    pub fn tells(&self, name: &RefName) -> bool {
+        self.lets_pull(name) || self.grants_any(&[Action::Move], name)
+    }
+
+    /// Returns whether the client may know that a ref exists: it may pull the ref, or change it.
+    pub fn shows(&self, name: &RefName) -> bool {
+        let changes = [Action::Create, Action::Move, Action::Sign];
+        self.lets_pull(name) || self.grants_any(&changes, name)
+    }
+
     /// Refuses a commit with an ancestor that the client has not sent and may not pull: whoever may
     /// pull the ref could pull its ancestors as well.
     pub fn refuse_ancestor(&self, ancestor: Checksum) -> Refusal {
@@ -111,8 +122,13 @@ impl Policy {
             .map(|limited| limited.grants.to_text())
     }
 
-    /// Judges an update at its announcement.
+    /// Judges an update at its announcement. A ref that the client may not know of is judged as if
+    /// it did not exist.
     pub fn judge_announced(&self, update: &RefUpdate, current: Current) -> Verdict {
+        let current = match self.shows(&update.name) {
+            true => current,
+            false => Current::default(),
+        };
         let same = current.commit == Some(update.commit) && current.complete;
         let new = current.new.as_ref();
         if same && !changes_detached(update, new) {
@@ -215,6 +231,11 @@ impl Policy {
                 "the commit does not descend from the current one, as far as its history is here",
             ),
         }
+    }
+
+    fn grants_any(&self, actions: &[Action], name: &RefName) -> bool {
+        let grants = self.limited.as_ref().map(|limited| &limited.grants);
+        grants.is_none_or(|grants| actions.iter().any(|action| grants.permit(*action, name)))
     }
 
     fn permit(&self, action: Action, update: &RefUpdate) -> Result<(), Refusal> {

@@ -69,10 +69,13 @@ impl<P, V: Value> Update<P, V> {
         }
     }
 
-    /// Returns the answer to the announcement.
-    pub(crate) fn ref_state(&self) -> RefState {
+    /// Returns the answer to the announcement. A refusal tells the ref's value only to a client that
+    /// may know it; any other answer is for a client that may move the ref, or names its commit.
+    pub(crate) fn ref_state(&self, policy: &Policy) -> RefState {
+        let is_refused = matches!(self.state, State::Refused(_));
+        let is_told = !is_refused || policy.tells(&self.wanted.name);
         RefState {
-            current: self.held.commit(),
+            current: self.held.commit().filter(|_| is_told),
             verdict: match &self.state {
                 State::UpToDate => Verdict::UpToDate,
                 State::Accepted | State::Set => Verdict::Accepted,

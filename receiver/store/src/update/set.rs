@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use artifact_formats::Checksum;
 use artifact_protocol::frame::{PushOptions, RefOutcome, RefState};
 
+use crate::policy::Policy;
 use crate::update::machine::{Update, Value};
 
 /// All updates of one push, in the order of the announcement.
@@ -80,8 +81,9 @@ impl<P, V: Value> Updates<P, V> {
     }
 
     /// Returns the answers to the announcement.
-    pub(crate) fn states(&self) -> Vec<RefState> {
-        self.all.iter().map(Update::ref_state).collect()
+    pub(crate) fn states(&self, policy: &Policy) -> Vec<RefState> {
+        let states = self.all.iter().map(|update| update.ref_state(policy));
+        states.collect()
     }
 
     /// Says what became of each update once the accepted ones are done.

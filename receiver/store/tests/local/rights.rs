@@ -1,15 +1,15 @@
 //! Rights that depend on the repository's contents.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::sync::Arc;
+use std::{fs, slice};
 
 use crate::session::Session;
 use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{
     Base, Expect, PushOptions, RefOutcome, RefUpdate, Refusal, RefusalCode, Verdict,
 };
-use artifact_protocol::session::Announcement;
+use artifact_protocol::session::{Announcement, RefQuery};
 use artifact_store::bucket::{BucketStore, Client, Key, ManualClock, Memory, upkeep};
 use artifact_store::policy::{Grants, Policy, Rule};
 use artifact_store::{LocalStore, Push, Stager, Store, StoreConfig};
@@ -41,7 +41,7 @@ fn signed(name: &str, commit: Checksum, metadata: &[u8]) -> RefUpdate {
 }
 
 fn push_signed(pair: &Pair, store: &Session, update: &RefUpdate, metadata: &[u8]) {
-    open(store, PushOptions::default(), std::slice::from_ref(update));
+    open(store, PushOptions::default(), slice::from_ref(update));
     pair.stage_all(store, update.commit);
     store.stage_detached(update.commit, metadata).unwrap();
     assert_eq!(done(store.publish().unwrap()), [RefOutcome::Updated]);
@@ -437,6 +437,95 @@ fn parents_are_sent(pair: &Pair, cache: &impl Cache) {
     let (_, mut going_back) = store.begin(&forced).unwrap();
     stage(pair, &going_back, pair.closure(cousin));
     assert_eq!(done(going_back.publish().unwrap()), [RefOutcome::Updated]);
+}
+
+// A refusal told the value of the ref, and the old protocols were told all refs.
+#[test]
+fn a_ref_tells_its_value_to_nobody_who_may_neither_pull_nor_move_it() {
+    let pair = Pair::new();
+    values_are_told_by_rights(&pair, &pair);
+    values_are_told_by_rights(&pair, &Memory::new());
+}
+
+fn values_are_told_by_rights(pair: &Pair, cache: &impl Cache) {
+    let held = pair.commit(None, &[("file", "held")]);
+    let new = pair.commit(None, &[("file", "new")]);
+    let names = ["create/x", "move/x", "pull/x", "secret/x", "sign/x"];
+    names.iter().for_each(|name| set(pair, cache, name, held));
+    let patterns = |text: &str| vec![text.parse().unwrap()];
+    let grants = |pull: Option<&str>| Grants {
+        push: patterns("create/**"),
+        replace: patterns("move/**"),
+        sign: patterns("sign/**"),
+        pull: pull.map(patterns),
+        rule: Rule::Any,
+    };
+    let store = cache.store(limited(grants(Some("pull/**"))));
+    let answer = |store: &_, wanted: &RefUpdate| {
+        let (opened, _push) = Store::begin(store, &announcement(slice::from_ref(wanted))).unwrap();
+        opened.refs[0].clone()
+    };
+    let current = |name: &str, commit| answer(&store, &update(name, commit)).current;
+    let refusal = |store: &_, wanted: &RefUpdate| match answer(store, wanted).verdict {
+        Verdict::Refused(refusal) => (code(&refusal), refusal.text.as_raw().to_owned()),
+        other => panic!("{other:?}"),
+    };
+    // To this key, a secret ref is one that does not exist, whatever the key knows already.
+    let wanted = [
+        update("secret/x", new),
+        update("secret/x", held),
+        signed("secret/x", held, OTHER),
+        RefUpdate {
+            expect: Expect::Is(held),
+            ..update("secret/x", new)
+        },
+        update("secret/x/below", new),
+        update("secret", new),
+    ];
+    for wanted in &wanted {
+        let absent = RefUpdate {
+            name: "secret/absent".parse().unwrap(),
+            ..wanted.clone()
+        };
+        let (code, text) = refusal(&store, &absent);
+        let text = text.replace("secret/absent", wanted.name.as_str());
+        assert_eq!(refusal(&store, wanted), (code, text), "{wanted:?}");
+        assert_eq!(answer(&store, wanted).current, None, "{wanted:?}");
+    }
+    // Who may create a ref learns that it exists, and who may move it what it holds.
+    assert_eq!(current("create/x", new), None);
+    assert_eq!(current("create/x", held), Some(held));
+    assert_eq!(current("sign/x", new), None);
+    for name in ["move/x", "pull/x"] {
+        assert_eq!(current(name, new), Some(held), "{name}");
+    }
+    let lost = RefUpdate {
+        expect: Expect::Absent,
+        ..update("move/x", new)
+    };
+    assert_eq!(refusal(&store, &lost).0, RefusalCode::LOST_RACE);
+    assert_eq!(answer(&store, &lost).current, Some(held));
+    // The old protocols, of which one asks for all refs.
+    let told = |store: &_, query: &RefQuery| {
+        let (refs, is_all) = Store::refs(store, query).unwrap();
+        assert!(is_all);
+        let names = refs.into_iter().map(|(name, _)| name.to_string());
+        names.collect::<Vec<_>>()
+    };
+    let queries = [
+        RefQuery::Named(names.iter().map(|name| name.parse().unwrap()).collect()),
+        RefQuery::All { len_max: 1_000 },
+    ];
+    for query in &queries {
+        assert_eq!(told(&store, query), ["move/x", "pull/x"]);
+    }
+    // Without a list of refs to pull, a key may know all of them.
+    let open = cache.store(limited(grants(None)));
+    assert_eq!(answer(&open, &wanted[0]).current, Some(held));
+    assert_eq!(answer(&open, &wanted[1]).verdict, Verdict::UpToDate);
+    for query in &queries {
+        assert_eq!(told(&open, query), names);
+    }
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl PushState {
     /// Returns the answer for the client.
     pub(crate) fn opened(&self, work: &Work) -> Opened {
         Opened {
-            refs: self.updates.states(),
+            refs: self.updates.states(&self.policy),
             complete: work.bases.lock().commits(),
         }
     }

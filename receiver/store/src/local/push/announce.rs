@@ -102,8 +102,8 @@ impl<'a, F: Fs> Opening<'a, F> {
         current.new = existing(fs, wanted, &mut self.state.signed_reads, &mut self.sums)?;
         let incomplete = !current.complete;
         let mut verdict = match held {
-            Held::Conflict(why) => Verdict::Refused(conflict(why)),
-            Held::Nothing | Held::Commit(_) | Held::Malformed => {
+            Held::Conflict(why) if self.state.policy.shows(name) => Verdict::Refused(conflict(why)),
+            Held::Conflict(_) | Held::Nothing | Held::Commit(_) | Held::Malformed => {
                 self.state.policy.judge_announced(wanted, current)
             }
         };

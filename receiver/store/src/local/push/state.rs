@@ -74,7 +74,7 @@ impl PushState {
     /// Returns the answer for the client.
     pub(crate) fn opened(&self) -> Opened {
         Opened {
-            refs: self.updates.states(),
+            refs: self.updates.states(&self.policy),
             complete: self.bases.commits(),
         }
     }

@@ -7,16 +7,18 @@ use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
 use crate::local::repository::{listing, objects, refs};
+use crate::policy::Policy;
 
-/// Returns refs with complete commits, and whether all of them fitted.
+/// Returns refs with complete commits that a client may know, and whether all of them fitted.
 pub(crate) fn heads<F: Fs>(
     fs: &F,
+    policy: &Policy,
     query: &RefQuery,
 ) -> Result<(Vec<(RefName, Checksum)>, bool), Error> {
     let mut found = Vec::new();
     match query {
         RefQuery::Named(names) => {
-            for name in names {
+            for name in names.iter().filter(|name| policy.tells(name)) {
                 if let Some(commit) = refs::look(fs, &RepoPath::head(name))?.commit()
                     && objects::is_whole(fs, commit)?
                 {
@@ -27,13 +29,15 @@ pub(crate) fn heads<F: Fs>(
         RefQuery::All { len_max } => {
             let mut len = 0;
             for (name, commit) in listing::list(fs)?.heads {
-                len += name.len() + Checksum::LEN * 2;
+                let name = name.parse::<RefName>().ok();
+                let Some(name) = name.filter(|name| policy.tells(name)) else {
+                    continue;
+                };
+                len += name.as_str().len() + Checksum::LEN * 2;
                 if len > *len_max {
                     return Ok((found, false));
                 }
-                if let Ok(name) = name.parse()
-                    && objects::is_whole(fs, commit)?
-                {
+                if objects::is_whole(fs, commit)? {
                     found.push((name, commit));
                 }
             }
