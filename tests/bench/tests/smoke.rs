@@ -107,7 +107,7 @@ fn the_curves_have_a_point_for_each_size_and_pushes_that_succeeded() -> Result<(
 fn what_one_key_leaves_for_others_is_bounded_whatever_it_pushes() -> Result<(), Failure> {
     let dir = tempfile::tempdir().map_err(Failure::doing("make a directory"))?;
     let scale = Scale {
-        refs: 40,
+        refs: 64,
         objects: 200,
         percent: 100,
         pushes: 1,
@@ -119,8 +119,8 @@ fn what_one_key_leaves_for_others_is_bounded_whatever_it_pushes() -> Result<(), 
             Kind::Nothing | Kind::Cut => 0,
             Kind::Tree => 1,
             // The two directories above them count as well.
-            Kind::Refs | Kind::Versions | Kind::History => 32,
-            Kind::LongNames => 4,
+            Kind::Refs | Kind::Versions | Kind::History => 56,
+            Kind::LongNames => 5,
             Kind::Directories => 1,
         };
         assert_eq!(row.refs, most, "{row:?}");

@@ -25,8 +25,9 @@ fn many_files(files: usize, mode: Mode) -> Result<(), Failure> {
 }
 
 #[test]
-fn ten_thousand_files_of_an_archive_repository() {
-    many_files(10_000, Mode::Archive).unwrap();
+fn many_files_of_an_archive_repository() {
+    let files = if extra() { 10_000 } else { 3_000 };
+    many_files(files, Mode::Archive).unwrap();
 }
 
 #[test]
