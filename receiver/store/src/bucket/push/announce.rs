@@ -235,7 +235,7 @@ fn whole(
         let heading = found.and_then(|found: Found| Heading::decode(commit, &found.content));
         let heading = match heading {
             Some(heading) => Some(heading),
-            None => survey::list(&work.client, commit, false)?.map(|list| list.heading().clone()),
+            None => survey::list(&work.client, commit)?.map(|(list, _)| list.heading().clone()),
         };
         let Some(heading) = heading else { continue };
         state.history.learn_heading(commit, &heading);

@@ -17,6 +17,7 @@ use crate::bucket::push::outline::{Outline, lists, outlines};
 use crate::bucket::push::survey;
 use crate::bucket::records::closures::{BASES_MAX, ClosureList};
 use crate::bucket::requests::client::Client;
+use crate::bucket::requests::seam::Request;
 use crate::error::Error;
 use crate::tree::descent::Levels;
 
@@ -29,6 +30,8 @@ pub(crate) struct Bases {
     relied: Option<Vec<Checksum>>,
     // Objects that were requested but have not come: a base that names one is incomplete.
     unsent: HashSet<ObjectId>,
+    // The requests that store lists which were made again, by commit.
+    made: Vec<(Checksum, Request)>,
     // Bases whose lists have covered an object since the last walk began.
     used: BTreeSet<usize>,
 }
@@ -187,13 +190,9 @@ impl Bases {
     }
 
     /// Reads the lists of the commits that count, but only a few of suggested commits unless the
-    /// client relies on them. Returns the commits whose lists it has read. Under a lease, it makes
-    /// missing lists and stores them.
-    pub(crate) fn read(
-        &mut self,
-        client: &Client,
-        has_lease: bool,
-    ) -> Result<Vec<Checksum>, Error> {
+    /// client relies on them. Makes missing lists again. Returns the commits whose lists it has read
+    /// or made.
+    pub(crate) fn read(&mut self, client: &Client) -> Result<Vec<Checksum>, Error> {
         let mut suggestions = SUGGESTIONS_READ;
         let mut wanted = Vec::new();
         for (at, base) in self.list.iter().enumerate() {
@@ -225,13 +224,31 @@ impl Bases {
             };
             *lists = match all.filter(|all: &Vec<_>| is_complete(all)) {
                 Some(all) => Lists::Read(all),
-                None => survey::list(client, *commit, has_lease)?
-                    .map_or(Lists::Lost, |list| Lists::Read(vec![Arc::new(list)])),
+                None => match survey::list(client, *commit)? {
+                    Some((list, put)) => {
+                        self.made.push((*commit, put));
+                        Lists::Read(vec![Arc::new(list)])
+                    }
+                    None => Lists::Lost,
+                },
             };
         }
         let unsent: Vec<_> = self.unsent.iter().copied().collect();
         self.lose_naming(&unsent);
         Ok(wanted.iter().map(|at| self.list[*at].commit).collect())
+    }
+
+    /// Returns, once, the requests that store lists which were made again, of bases that are not
+    /// lost.
+    pub(crate) fn take_made(&mut self) -> Vec<Request> {
+        let made = mem::take(&mut self.made).into_iter();
+        let is_good = |commit: &Checksum| {
+            let mut bases = self.list.iter().filter(|base| base.commit == *commit);
+            bases.any(|base| matches!(base.lists, Lists::Read(_)))
+        };
+        made.filter(|(commit, _)| is_good(commit))
+            .map(|(_, put)| put)
+            .collect()
     }
 
     /// Reads the lists of these bases if they have long ones, each list once.

@@ -132,8 +132,7 @@ impl BucketPush {
     fn read_lists(&mut self) -> Result<(), Error> {
         let work = &self.work;
         let since = work.epoch();
-        let has_lease = work.writer.is_some();
-        let read = work.bases.lock().read(&work.client, has_lease)?;
+        let read = work.bases.lock().read(&work.client)?;
         match read.is_empty() {
             true => Ok(()),
             false => secure(work, &mut self.state.history, &read, since),

@@ -5,11 +5,12 @@ use artifact_formats::{Checksum, ObjectId};
 
 use crate::bucket::push::history::History;
 use crate::bucket::push::work::Work;
+use crate::bucket::requests::ask::ask_all;
 use crate::error::Error;
 
 /// Learns the histories that the lists of the bases name. Under a lease, spares the condemned
-/// objects on the lists, and loses the bases of objects that it could not spare in time. The push
-/// has just read the lists of the commits `read`, and kept to the epoch `since` before that. If it
+/// objects on the lists, and loses the bases of objects that it could not spare in time. Then it
+/// stores the lists that were made again. The push has just read the lists of the commits `read`, and kept to the epoch `since` before that. If it
 /// keeps to another epoch now, it loses these bases as well.
 pub(super) fn secure(
     work: &Work,
@@ -44,6 +45,15 @@ pub(super) fn secure(
     bases.lose_naming(&[late, gone].concat());
     if has_moved_on {
         bases.lose_all(read);
+    }
+    let made = bases.take_made();
+    drop(bases);
+    // If this fails, the next push makes the list again.
+    for failed in ask_all(&work.client, made)
+        .into_iter()
+        .filter_map(Result::err)
+    {
+        tracing::debug!(error = %failed, "a closure list that was made again is not stored");
     }
     Ok(())
 }

@@ -11,18 +11,18 @@ use crate::bucket::records::closures::{ClosureList, Heading, INCOMPLETE};
 use crate::bucket::records::layout;
 use crate::bucket::requests::ask::get_all;
 use crate::bucket::requests::client::Client;
-use crate::bucket::requests::seam::{Class, Condition};
+use crate::bucket::requests::seam::{Class, Condition, Request};
 use crate::error::Error;
 use crate::tree::children;
 
-/// Makes and returns the exact list of a commit; `None` if the commit is marked as incomplete, or if
-/// it or one of its directories is missing or damaged. Stores the list if `is_kept`. Only a push with a lease may store one:
-/// otherwise a collection could delete the objects on it in the meantime.
+/// Makes and returns the exact list of a commit, with the request that stores it; `None` if the
+/// commit is marked as incomplete, or if it or one of its directories is missing or damaged. Only a
+/// push that may rely on the objects on the list may store it: otherwise a collection could have
+/// deleted them in the meantime.
 pub(crate) fn list(
     client: &Client,
     commit: Checksum,
-    is_kept: bool,
-) -> Result<Option<ClosureList>, Error> {
+) -> Result<Option<(ClosureList, Request)>, Error> {
     let key = layout::closure(commit);
     let old = client.get(&key).map_err(Error::bucket("reading", &key))?;
     // Only a push or a check of everything may remove the mark.
@@ -68,12 +68,13 @@ pub(crate) fn list(
     };
     let heading = Heading::exact(parsed.parent.into_iter().collect());
     let content = ClosureList::encode(commit, &heading, known.all_reached());
-    // If this fails, the next push makes the list again.
-    let condition = old.map_or(Condition::New, |old| Condition::Is(old.tag));
-    if is_kept && let Err(error) = client.put(&key, content.clone(), condition, Class::Private) {
-        tracing::debug!(%key, %error, "the list is not kept");
-    }
-    Ok(ClosureList::decode(commit, &content))
+    let put = Request::Put {
+        key,
+        content: content.clone(),
+        condition: old.map_or(Condition::New, |old| Condition::Is(old.tag)),
+        class: Class::Private,
+    };
+    Ok(ClosureList::decode(commit, &content).map(|list| (list, put)))
 }
 
 /// Notes a directory or commit and its children; returns the directories among these. Trusts that

@@ -68,10 +68,7 @@ fn commits_whose_lists_have_no_room_are_not_called_complete() {
     assert_eq!(told(&all, 70_000), [large, small]);
     assert_eq!(told(&all, 1), [large]);
     let mut bases = outlined(&memory, &all, 70_000);
-    assert_eq!(
-        bases.read(&client_of(&memory), false).unwrap(),
-        [large, small]
-    );
+    assert_eq!(bases.read(&client_of(&memory)).unwrap(), [large, small]);
     for of in [large, shared, small] {
         assert!(bases.cover(&file(of, 7)).is_some());
     }
@@ -99,13 +96,13 @@ fn a_list_that_is_replaced_after_its_beginning_was_read_counts_only_with_what_co
     let mut bases = outlined(&memory, &[base], u64::MAX);
     put_list(&memory, new, 10, &[]);
     put_list(&memory, base, 500, &[new]);
-    bases.read(&client_of(&memory), false).unwrap();
+    bases.read(&client_of(&memory)).unwrap();
     // The commit itself is not there, so its list cannot be made again.
     assert!(bases.cover(&file(base, 7)).is_none());
     // An exact list needs no other.
     let mut bases = outlined(&memory, &[base], u64::MAX);
     put_list(&memory, base, 500, &[]);
-    bases.read(&client_of(&memory), false).unwrap();
+    bases.read(&client_of(&memory)).unwrap();
     assert!(bases.cover(&file(base, 7)).is_some());
 }
 
@@ -136,8 +133,9 @@ fn gc(memory: &Memory) -> Option<Gc> {
 /// before had, and its sweep was over.
 #[test]
 fn a_base_that_is_swept_after_its_list_was_read_does_not_count_under_the_next_list() {
-    // The lists are read when the push begins, or, if they are long, when the client first asks.
-    for files in [2, 500] {
+    // The lists are read when the push begins, or, if they are long or missing, when the client first
+    // asks.
+    for (files, is_missing) in [(2, false), (500, false), (2, true)] {
         let (memory, mut all) = (empty(), Universe::default());
         let names: Vec<_> = (0..files).map(|number| number.to_string()).collect();
         let names = names.iter().map(String::as_str);
@@ -145,19 +143,26 @@ fn a_base_that_is_swept_after_its_list_was_read_does_not_count_under_the_next_li
         let pushed = all.commit(None, &[("0", "0"), ("new", "new")]);
         let other = all.file("garbage that comes later");
         set(&memory, &all, "os/a", base);
+        if is_missing {
+            memory.damage(&layout::closure(base), None);
+        }
+        let last_read = match is_missing {
+            true => layout::object(&all.children(ObjectId::commit(base))[0]),
+            false => layout::closure(base),
+        };
 
         let remove = |memory: &Memory| {
             memory.damage(&layout::head(&"os/a".parse().unwrap()).unwrap(), None);
             memory.damage(&layout::summary(), None);
             condemn(memory, 1);
         };
-        let (is_long, is_swept) = (files > 2, Arc::new(AtomicBool::new(false)));
+        let (is_late, is_swept) = (files > 2 || is_missing, Arc::new(AtomicBool::new(false)));
         let way = Faulty::new(Arc::new(memory.clone()));
         let server = memory.clone();
         way.choose(move |_, request| {
             let is_gc = matches!(request, Request::Get { key, .. } if *key == layout::gc());
             // The push has read the ref.
-            if is_gc && !is_long && gc(&server).is_none() {
+            if is_gc && !is_late && gc(&server).is_none() {
                 remove(&server);
             }
             None
@@ -167,9 +172,7 @@ fn a_base_that_is_swept_after_its_list_was_read_does_not_count_under_the_next_li
         let garbage = all.stored(later);
         way.watch(move |_, request, _| {
             let is_list = match request {
-                Request::Get { key, .. } | Request::GetRange { key, .. } => {
-                    *key == layout::closure(base)
-                }
+                Request::Get { key, .. } | Request::GetRange { key, .. } => *key == last_read,
                 _ => false,
             };
             if is_list && gc(&server).is_some() && !done.swap(true, Ordering::Relaxed) {
@@ -190,7 +193,7 @@ fn a_base_that_is_swept_after_its_list_was_read_does_not_count_under_the_next_li
         };
         let (opened, mut push) = store.begin(&plan.announcement()).unwrap();
         assert_eq!(opened.complete, [base]);
-        if is_long {
+        if is_late {
             remove(&memory);
             clock.advance(LEASE_RENEWAL);
         }
@@ -199,5 +202,7 @@ fn a_base_that_is_swept_after_its_list_was_read_does_not_count_under_the_next_li
         let done = finish(push, opened, &all, sent).unwrap();
         assert_eq!(done.outcomes, [RefOutcome::Updated]);
         assert_sound(&memory, &all);
+        // No list of a commit that is gone stays.
+        assert!(!memory.objects().contains_key(&layout::closure(base)));
     }
 }

@@ -188,9 +188,9 @@ fn survey_of(memory: &Memory, all: &Universe, commit: Checksum) {
     for id in all.closure(commit) {
         memory.damage(&layout::object(&id), Some(all.stored(id)));
     }
-    survey::list(&client_of(memory), commit, true)
-        .unwrap()
-        .unwrap();
+    let client = client_of(memory);
+    let (_, put) = survey::list(&client, commit).unwrap().unwrap();
+    client.call(&put).unwrap();
 }
 
 #[test]
