@@ -1,7 +1,7 @@
 //! The first step of a push that may change something: it stores its lease, and checks whether the
 //! names of new refs are free.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use artifact_formats::RefName;
 
@@ -33,11 +33,7 @@ pub(super) fn join(
         .filter_map(Update::new_name)
         .cloned()
         .collect();
-    let names = guards::names(new.iter());
-    let guarded: Vec<_> = names
-        .iter()
-        .filter_map(|name| Some((*name, layout::guard(name)?)))
-        .collect();
+    let guarded = guards::keyed(guards::names(new.iter()));
     let above = new.iter().flat_map(needed);
     let above = above.filter(|(_, taken)| *taken == Taken::ByDir);
     let above: BTreeSet<_> = above.map(|(name, _)| name).collect();
@@ -51,21 +47,18 @@ pub(super) fn join(
     requests.extend(new.iter().map(below));
     requests.extend(membership.request());
     let mut answers = ask_all(client, requests).into_iter();
-    let mut found = BTreeMap::new();
     for ((name, key), answer) in guarded.iter().zip(answers.by_ref()) {
-        if let Some(guard) = found_at(key, answer)? {
-            found.insert((*name).to_owned(), guard);
-        }
+        let found = found_at(key, answer)?;
+        state.guards.learn(name, key, found.as_ref())?;
     }
-    state.guards.learn(found);
     for (name, answer) in above.into_iter().zip(answers.by_ref()) {
         if found_at(&layout::head_above(name), answer)?.is_some() {
-            state.guards.found(name, Taken::ByRef);
+            state.guards.note(name, Taken::ByRef);
         }
     }
     for (name, answer) in new.iter().zip(answers.by_ref()) {
         if !listed(name, answer)?.is_empty() {
-            state.guards.found(name.as_str(), Taken::ByDir);
+            state.guards.note(name.as_str(), Taken::ByDir);
         }
     }
     if let Some(answer) = answers.next() {

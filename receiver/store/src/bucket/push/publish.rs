@@ -65,8 +65,8 @@ fn publish_accepted(work: &Work, state: &mut PushState) -> Result<Option<Vec<Obj
             break;
         }
         // 1. Everything is present.
-        let depth = Some(state.ancestors.depth);
-        let sent = match walk_all(work, state, &commits, depth, &Cell::new(0))? {
+        let (closure, _) = walk_all(work, state, &commits, Some(state.ancestors.depth))?;
+        let sent = match closure {
             Closure::Complete(sent) => sent,
             Closure::Missing(missing) => return Ok(Some(missing)),
         };
@@ -105,14 +105,14 @@ fn publish_accepted(work: &Work, state: &mut PushState) -> Result<Option<Vec<Obj
 }
 
 /// Walks everything that commits reach, and their ancestors that were sent; without a depth, only
-/// the commits themselves. Adds the bytes of objects that it has to read back to `read_len`.
+/// the commits themselves. Also returns the bytes of the objects that it had to read back.
 fn walk_all(
     work: &Work,
     state: &mut PushState,
     commits: &[Checksum],
     depth: Option<usize>,
-    read_len: &Cell<usize>,
-) -> Result<Closure, Error> {
+) -> Result<(Closure, usize), Error> {
+    let read_len = Cell::new(0);
     let history = &mut state.history;
     let mut parent = |commit: Checksum| match (work.held_back.lock().commit(commit), depth) {
         (_, None) => Ok(None),
@@ -143,7 +143,8 @@ fn walk_all(
         parent: &mut parent,
         read: &read,
     };
-    walk(ground, commits, depth.unwrap_or(0))
+    let closure = walk(ground, commits, depth.unwrap_or(0))?;
+    Ok((closure, read_len.get()))
 }
 
 /// Checks that announced detached metadata was sent or is in the bucket; fails by fault of the
@@ -184,14 +185,14 @@ fn put_lists(
     let mut left = LISTED_MAX + 2 * work.known.lock().here();
     for commit in with_lists(state, commits, &sent) {
         work.keep_up()?;
-        let read_len = Cell::new(0);
+        let mut read_len = 0;
         // Walks this commit alone, without its history.
         if commits.len() > 1 || sent.len() > 1 {
-            walk_all(work, state, &[commit], None, &read_len)?;
+            (_, read_len) = walk_all(work, state, &[commit], None)?;
         }
         let parents = state.history.known_ancestors(commit, PARENTS_MAX);
         let content = list(work, commit, parents);
-        let len = content.len() + read_len.get();
+        let len = content.len() + read_len;
         let Some(rest) = left.checked_sub(len / Checksum::LEN) else {
             return Ok(());
         };
@@ -302,10 +303,7 @@ fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
     let guards = state.guards.missing(new.iter());
     requests.extend(guards.iter().filter_map(guards::put));
     // A removal may have freed names since they were found.
-    let present = state.guards.present(new.iter()).into_iter();
-    let present: Vec<_> = present
-        .filter_map(|name| Some((name, layout::guard(name)?)))
-        .collect();
+    let present = state.guards.present(new.iter());
     requests.extend(present.iter().map(|(_, key)| get(key)));
     let mut answers = ask_all(&work.client, requests).into_iter();
     let mut now = Vec::with_capacity(keys.len());
@@ -322,14 +320,14 @@ fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
         }
     }
     // Unclear answers are asked again before the refs are set.
-    for (guard, answer) in guards.into_iter().zip(answers.by_ref()) {
+    for ((name, taken), answer) in guards.into_iter().zip(answers.by_ref()) {
         if matches!(answer, Ok(Answer::Stored(_))) {
-            state.guards.created(guard);
+            state.guards.note(name, taken);
         }
     }
     for ((name, key), answer) in present.into_iter().zip(answers) {
         let found = found_at(&key, answer)?;
-        state.guards.read_again(name, found.as_ref());
+        state.guards.learn(name, &key, found.as_ref())?;
     }
     let mut confirmed = true;
     let attached = &state.attached;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::bucket::records::layout;
 use crate::bucket::requests::ask::{ask_all, get_all};
 use crate::bucket::requests::client::Client;
-use crate::bucket::requests::seam::{Answer, Class, Condition, Found, Request};
+use crate::bucket::requests::seam::{Answer, Class, Condition, Found, Key, Request};
 use crate::error::Error;
 use crate::error::bucket::BucketError;
 
@@ -56,17 +56,28 @@ pub(crate) struct Guards {
 }
 
 impl Guards {
-    /// Takes guards that were read.
-    pub(crate) fn learn(&mut self, found: BTreeMap<String, Found>) {
-        for (name, found) in found {
-            if let Some(taken) = Taken::parse(&found.content) {
-                self.found.insert(name, taken);
-            }
-        }
+    /// Takes the guard of a name as it was read, or its absence. Fails if the guard is damaged.
+    pub(crate) fn learn(
+        &mut self,
+        name: &str,
+        key: &Key,
+        found: Option<&Found>,
+    ) -> Result<(), Error> {
+        let Some(found) = found else {
+            self.found.remove(name);
+            return Ok(());
+        };
+        let taken = Taken::parse(&found.content).ok_or_else(|| {
+            let why = "it says neither `ref` nor `dir`: delete it if no ref needs the name";
+            Error::bucket("reading", key)(BucketError::Broken(why.to_owned()))
+        })?;
+        self.note(name, taken);
+        Ok(())
     }
 
-    /// Notes the use of a name without a guard, because another program has set its refs.
-    pub(crate) fn found(&mut self, name: &str, taken: Taken) {
+    /// Notes the use of a name: the push has created its guard, or another program has set refs
+    /// without one.
+    pub(crate) fn note(&mut self, name: &str, taken: Taken) {
         self.found.insert(name.to_owned(), taken);
     }
 
@@ -80,25 +91,16 @@ impl Guards {
         missing.collect::<BTreeMap<_, _>>().into_iter().collect()
     }
 
-    /// Returns the names that these refs need and whose guards were found.
-    pub(crate) fn present<'a>(&self, refs: impl Iterator<Item = &'a RefName>) -> BTreeSet<&'a str> {
+    /// Returns the names that these refs need and whose guards were found, with the guards' keys.
+    pub(crate) fn present<'a>(
+        &self,
+        refs: impl Iterator<Item = &'a RefName>,
+    ) -> Vec<(&'a str, Key)> {
         let needed = refs.flat_map(needed).map(|(name, _)| name);
-        needed
+        let present: BTreeSet<_> = needed
             .filter(|name| self.found.contains_key(*name))
-            .collect()
-    }
-
-    /// Takes a guard that was read again: a removal may have freed the name in the meantime.
-    pub(crate) fn read_again(&mut self, name: &str, found: Option<&Found>) {
-        match found.and_then(|found| Taken::parse(&found.content)) {
-            Some(taken) => _ = self.found.insert(name.to_owned(), taken),
-            None => _ = self.found.remove(name),
-        }
-    }
-
-    /// Notes a guard that was created.
-    pub(crate) fn created(&mut self, (name, taken): (&str, Taken)) {
-        self.found.insert(name.to_owned(), taken);
+            .collect();
+        keyed(present)
     }
 
     /// Creates the guards that these refs need and that were not found.
@@ -116,7 +118,7 @@ impl Guards {
             let mut doubtful = BTreeSet::new();
             for ((name, taken), answer) in left.iter().zip(answers) {
                 match answer {
-                    Ok(Answer::Stored(_)) => self.created((*name, *taken)),
+                    Ok(Answer::Stored(_)) => self.note(name, *taken),
                     Ok(Answer::NotMet) | Err(BucketError::Unclear(_)) => {
                         doubtful.insert(*name);
                     }
@@ -144,20 +146,20 @@ impl Guards {
     }
 
     fn read(&mut self, client: &Client, names: BTreeSet<&str>) -> Result<(), Error> {
-        let guarded = names.into_iter();
-        let guarded = guarded.filter_map(|name| Some((name, layout::guard(name)?)));
-        let (names, keys): (Vec<_>, Vec<_>) = guarded.unzip();
+        let (names, keys): (Vec<_>, Vec<_>) = keyed(names).into_iter().unzip();
         let found = get_all(client, &keys)?;
-        for ((name, key), found) in names.into_iter().zip(keys).zip(found) {
-            let Some(found) = found else { continue };
-            let taken = Taken::parse(&found.content).ok_or_else(|| {
-                let why = "it says neither `ref` nor `dir`: delete it if no ref needs the name";
-                Error::bucket("reading", &key)(BucketError::Broken(why.to_owned()))
-            })?;
-            self.found.insert(name.to_owned(), taken);
+        for ((name, key), found) in names.into_iter().zip(&keys).zip(found) {
+            self.learn(name, key, found.as_ref())?;
         }
         Ok(())
     }
+}
+
+/// Returns these names with the keys of their guards.
+pub(crate) fn keyed<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<(&'a str, Key)> {
+    let names = names.into_iter();
+    let keyed = names.filter_map(|name| Some((name, layout::guard(name)?)));
+    keyed.collect()
 }
 
 /// Returns the request that creates a guard.
