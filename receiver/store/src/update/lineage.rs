@@ -36,14 +36,14 @@ pub(crate) trait Commits {
     fn heads(&self) -> Result<HashSet<Checksum>, Error>;
 }
 
-/// What a new commit builds upon.
+/// The ground that a new commit builds upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Footing {
-    /// Nothing that the client has not sent and may not pull.
+    /// Only commits that the client has sent or may pull.
     Firm,
     /// The client has not sent the commit itself, and may not pull it.
     Unsent,
-    /// This ancestor, which the client has not sent and may not pull.
+    /// An ancestor that the client has not sent and may not pull.
     Foreign(Checksum),
 }
 
@@ -223,7 +223,7 @@ impl Lineage {
 /// Steps from a commit to its parent, for all refs of a push, in some seconds: a push of a few
 /// kilobytes can announce thousands of refs whose histories are long.
 const STEPS_MAX: usize = 10_000_000;
-/// Steps that cost as much as a look whether a commit is there.
+/// The steps that cost as much as one look whether a commit is there.
 const LOOK_STEPS: usize = 100;
 
 #[cfg(test)]

@@ -69,8 +69,9 @@ impl<P, V: Value> Update<P, V> {
         }
     }
 
-    /// Returns the answer to the announcement. A refusal tells the ref's value only to a client that
-    /// may know it; any other answer is for a client that may move the ref, or names its commit.
+    /// Returns the answer to the announcement. A refusal tells the ref's value only to a client
+    /// that may know it; any other answer is for a client that may move the ref, or names its
+    /// commit.
     pub(crate) fn ref_state(&self, policy: &Policy) -> RefState {
         let is_refused = matches!(self.state, State::Refused(_));
         let is_told = !is_refused || policy.tells(&self.wanted.name);

@@ -44,9 +44,9 @@
 //!   name them.
 //! - **R11** A journal names only objects whose puts were acknowledged.
 //! - **R25** A session notes its epoch, then reads the closure lists of bases, and then judges the
-//!   objects on them. If its epoch has changed by then, it does not rely on these bases: the earlier
-//!   list may have named an object that the session did not know to spare, and after that sweep the
-//!   later list does not name the object.
+//!   objects on them. If its epoch has changed by then, it does not rely on these bases: the
+//!   earlier list may have named an object that the session did not know to spare, and after that
+//!   sweep the later list does not name the object.
 //!
 //! # Rules of collectors
 //!

@@ -190,8 +190,8 @@ impl Bases {
     }
 
     /// Reads the lists of the commits that count, but only a few of suggested commits unless the
-    /// client relies on them. Makes missing lists again. Returns the commits whose lists it has read
-    /// or made.
+    /// client relies on them. Makes missing lists again. Returns the commits whose lists it has
+    /// read or made.
     pub(crate) fn read(&mut self, client: &Client) -> Result<Vec<Checksum>, Error> {
         let mut suggestions = SUGGESTIONS_READ;
         let mut wanted = Vec::new();

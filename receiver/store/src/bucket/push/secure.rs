@@ -10,8 +10,10 @@ use crate::error::Error;
 
 /// Learns the histories that the lists of the bases name. Under a lease, spares the condemned
 /// objects on the lists, and loses the bases of objects that it could not spare in time. Then it
-/// stores the lists that were made again. The push has just read the lists of the commits `read`, and kept to the epoch `since` before that. If it
-/// keeps to another epoch now, it loses these bases as well.
+/// stores the lists that were made again.
+///
+/// The push has just read the lists of the commits `read`, and kept to the epoch `since` before
+/// that. If it keeps to another epoch now, it loses these bases as well.
 pub(super) fn secure(
     work: &Work,
     history: &mut History,

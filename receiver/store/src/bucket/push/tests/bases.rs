@@ -133,8 +133,8 @@ fn gc(memory: &Memory) -> Option<Gc> {
 /// before had, and its sweep was over.
 #[test]
 fn a_base_that_is_swept_after_its_list_was_read_does_not_count_under_the_next_list() {
-    // The lists are read when the push begins, or, if they are long or missing, when the client first
-    // asks.
+    // The push reads the lists when it begins, or, if they are long or missing, when the client
+    // first asks.
     for (files, is_missing) in [(2, false), (500, false), (2, true)] {
         let (memory, mut all) = (empty(), Universe::default());
         let names: Vec<_> = (0..files).map(|number| number.to_string()).collect();
