@@ -12,10 +12,6 @@ use super::world::*;
 use crate::bucket::requests::faulty::{Fate, Faults, Faulty};
 use crate::bucket::requests::random::Random;
 
-fn is_extra() -> bool {
-    std::env::var_os("ARTIFACT_CACHE_EXTRA").is_some_and(|value| value == "1")
-}
-
 #[test]
 fn whatever_goes_wrong_refs_are_whole_and_what_was_acknowledged_stays() {
     let seeds = if is_extra() { 400 } else { 12 };

@@ -33,7 +33,7 @@ fn a_push_ends_once_it_has_lasted_as_long_as_it_may() {
 /// another reading of them. In `make test-extra` only: it takes half a minute.
 #[test]
 fn directories_are_not_read_again_for_each_of_many_refs() {
-    if std::env::var_os("ARTIFACT_CACHE_EXTRA").is_none_or(|value| value != "1") {
+    if !is_extra() {
         return;
     }
     let (memory, mut all) = (empty(), Universe::default());

@@ -15,6 +15,7 @@ use artifact_protocol::session::{Announcement, Opened, Published};
 use bytes::Bytes;
 
 use self::objects::{directory, file};
+use crate::bucket::records::closures::ClosureList;
 use crate::bucket::records::layout;
 use crate::bucket::requests::clock::ManualClock;
 use crate::bucket::requests::memory::Memory;
@@ -25,6 +26,11 @@ use crate::error::Error;
 use crate::seam::{Push, Stager, Store};
 use crate::tree::children;
 use crate::verify::{Scratch, verify};
+
+/// Returns whether `make test-extra` runs, which has time for more.
+pub(crate) fn is_extra() -> bool {
+    std::env::var_os("ARTIFACT_CACHE_EXTRA").is_some_and(|value| value == "1")
+}
 
 /// Every object that exists.
 #[derive(Debug, Default)]
@@ -385,7 +391,7 @@ pub(crate) fn assert_whole(memory: &Memory, all: &Universe) {
     for (name, commit) in refs(memory) {
         let decode = |commit: Checksum| {
             let content = &objects.get(&layout::closure(commit))?.content;
-            crate::bucket::records::closures::ClosureList::decode(commit, content)
+            ClosureList::decode(commit, content)
         };
         let Some(list) = decode(commit) else {
             continue;
@@ -427,8 +433,7 @@ pub(crate) fn assert_sound(memory: &Memory, all: &Universe) {
             .get(&layout::closure(commit))
             .map(|stored| &stored.content);
         if let Some(content) = list {
-            let list =
-                crate::bucket::records::closures::ClosureList::decode(commit, content).unwrap();
+            let list = ClosureList::decode(commit, content).unwrap();
             for (id, _) in list.objects() {
                 assert!(
                     is_there(&id),
@@ -439,8 +444,7 @@ pub(crate) fn assert_sound(memory: &Memory, all: &Universe) {
                 let Some(stored) = objects.get(&layout::closure(*base)) else {
                     continue;
                 };
-                let list =
-                    crate::bucket::records::closures::ClosureList::decode(*base, &stored.content);
+                let list = ClosureList::decode(*base, &stored.content);
                 for (id, _) in list.unwrap().objects() {
                     assert!(
                         is_there(&id),
