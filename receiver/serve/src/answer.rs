@@ -13,11 +13,10 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::body::Body;
-use crate::context::Context;
+use crate::context::{Context, Role};
 use crate::files::{self, Found};
 use crate::heads::refuse;
 use crate::limits::Source;
-use crate::listen::Role;
 use crate::log::{self, Entry};
 use crate::metrics;
 use crate::page;

@@ -14,7 +14,6 @@ use crate::activity::Activity;
 use crate::body::Readers;
 use crate::files::Files;
 use crate::limits::Shares;
-use crate::listen::Role;
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::pairs::{Half, Pairs, SUMMARY};
@@ -63,6 +62,15 @@ impl Shared {
         }
         self.metrics.text()
     }
+}
+
+/// The clients of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Pullers, and readers of the page.
+    Pullers,
+    /// Monitoring.
+    Metrics,
 }
 
 /// The facts about a connection that its answers may use.

@@ -13,9 +13,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::Connection;
-use crate::context::{Context, Peer, Shared};
+use crate::context::{Context, Peer, Role, Shared};
 use crate::limits::{Shares, Source};
-use crate::listen::Role;
 use crate::metrics::Ended;
 use crate::tls::Certificates;
 

@@ -38,8 +38,9 @@ mod replies;
 mod server;
 mod tls;
 
+pub use crate::context::Role;
 pub use crate::error::{CertificateError, Error, ListenError, RepositoryError};
-pub use crate::listen::{Place, Role, Socket};
+pub use crate::listen::{Place, Socket};
 pub use crate::log::{AccessLog, Format};
 pub use crate::notify::Notifier;
 pub use crate::puller::Pulls;

@@ -45,15 +45,6 @@ impl fmt::Display for Place {
     }
 }
 
-/// The clients of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Pullers, and readers of the page.
-    Pullers,
-    /// Monitoring.
-    Metrics,
-}
-
 /// A listening socket.
 #[derive(Debug)]
 pub struct Socket {

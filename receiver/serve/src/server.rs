@@ -13,12 +13,12 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::body::Readers;
-use crate::context::Shared;
+use crate::context::{Role, Shared};
 use crate::error::Error;
 use crate::files::Files;
 use crate::gate::Gate;
 use crate::limits::Shares;
-use crate::listen::{Listener, Role, Socket};
+use crate::listen::{Listener, Socket};
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
