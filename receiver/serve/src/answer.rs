@@ -13,7 +13,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::body::Body;
-use crate::context::{Context, Role};
+use crate::context::{Context, Role, Shared};
 use crate::files::{self, Found};
 use crate::heads::refuse;
 use crate::limits::Source;
@@ -24,7 +24,7 @@ use crate::pairs::Which;
 use crate::paths::{Asked, Kind, Wanted};
 use crate::pull;
 use crate::ranges::{self, Outcome};
-use crate::replies::{no_cache, not_found, plain, retry_later, set, status};
+use crate::replies::{NO_CACHE, no_cache, not_found, plain, retry_later, set, status};
 
 /// Answers a request. Every request gets an answer.
 pub(crate) async fn answer<B>(context: &Context, request: Request<B>) -> Response<Body>
@@ -130,7 +130,7 @@ async fn give(
             let Some(found) = find(context, &wanted).await? else {
                 return Ok(not_found());
             };
-            let cache = shared.cache_control(wanted.kind.is_immutable());
+            let cache = cache_control(shared, wanted.kind.is_immutable());
             file(context, head, found.file, found.identity, cache)
         }
         asked @ (Asked::Summary | Asked::Signature) => {
@@ -150,7 +150,7 @@ async fn give(
             let Some(found) = pair.get(which) else {
                 return Ok(not_found());
             };
-            let cache = shared.cache_control(false);
+            let cache = cache_control(shared, false);
             file(
                 context,
                 head,
@@ -200,6 +200,15 @@ async fn find(context: &Context, wanted: &Wanted) -> io::Result<Option<Found>> {
     match partial {
         Some(mark) if found.is_some() && files.find(&mark)?.is_some() => Ok(None),
         _ => Ok(found),
+    }
+}
+
+/// Returns how long caches may keep a file.
+const fn cache_control(shared: &Shared, immutable: bool) -> &'static str {
+    match (immutable, shared.private) {
+        (false, _) => NO_CACHE,
+        (true, false) => IMMUTABLE,
+        (true, true) => IMMUTABLE_PRIVATE,
     }
 }
 
@@ -313,6 +322,9 @@ fn fault(head: &Parts, error: &io::Error) -> Response<Body> {
     }
 }
 
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+/// For a server that requires certificates: shared caches must not keep its answers.
+const IMMUTABLE_PRIVATE: &str = "private, max-age=31536000, immutable";
 /// Up to this length, a file is read at once.
 const MAX_SHORT_LEN: u64 = 32 * 1024;
 /// How long a request waits for others to end.

@@ -38,15 +38,6 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Returns how long caches may keep a file.
-    pub(crate) const fn cache_control(&self, immutable: bool) -> &'static str {
-        match (immutable, self.private) {
-            (false, _) => NO_CACHE,
-            (true, false) => IMMUTABLE,
-            (true, true) => IMMUTABLE_PRIVATE,
-        }
-    }
-
     pub(crate) fn metrics_text(&self) -> String {
         if let Some(log) = &self.log {
             let dropped = i64::try_from(log.lines.dropped()).unwrap_or(i64::MAX);
@@ -126,7 +117,3 @@ fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
 }
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
-pub(crate) const NO_CACHE: &str = "no-cache";
-const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-/// For a server that requires certificates: shared caches must not keep its answers.
-const IMMUTABLE_PRIVATE: &str = "private, max-age=31536000, immutable";

@@ -5,7 +5,6 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode, Version};
 
 use crate::body::Body;
-use crate::context::NO_CACHE;
 
 pub(crate) fn retry_later(status: StatusCode, why: &str) -> Response<Body> {
     let mut response = plain(status, format!("{why}: try again\n"));
@@ -58,3 +57,5 @@ pub(crate) fn set(response: &mut Response<Body>, name: HeaderName, value: &str) 
         response.headers_mut().insert(name, value);
     }
 }
+
+pub(crate) const NO_CACHE: &str = "no-cache";
