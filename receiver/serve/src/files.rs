@@ -17,7 +17,6 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::error::RepositoryError;
-use crate::ranges::Validators;
 
 /// The directory of a repository.
 #[derive(Debug)]
@@ -38,6 +37,17 @@ pub(crate) struct Identity {
     inode: u64,
     /// Seconds and nanoseconds since 1970.
     pub(crate) modified: (i64, u64),
+    pub(crate) len: u64,
+}
+
+/// The validators of a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Validators {
+    /// The strong entity tag, in its quotes.
+    pub(crate) tag: String,
+    /// The modification time, in whole seconds.
+    pub(crate) modified: SystemTime,
+    /// The length in bytes.
     pub(crate) len: u64,
 }
 

@@ -10,16 +10,7 @@ use hyper::header::{
     HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
 };
 
-/// The validators of a file.
-#[derive(Clone, Debug)]
-pub(crate) struct Validators {
-    /// The strong entity tag, in its quotes.
-    pub(crate) tag: String,
-    /// The modification time, in whole seconds.
-    pub(crate) modified: SystemTime,
-    /// The length in bytes.
-    pub(crate) len: u64,
-}
+use crate::files::Validators;
 
 /// The kind of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
