@@ -18,7 +18,7 @@ use crate::files::{self, Found};
 use crate::heads::refuse;
 use crate::limits::Source;
 use crate::log::{self, Entry};
-use crate::metrics;
+use crate::metrics::Metrics;
 use crate::page;
 use crate::pairs::Which;
 use crate::paths::{Asked, Kind, Wanted};
@@ -106,7 +106,7 @@ fn watch(context: &Context, head: &Parts, entry: &mut Entry) -> Response<Body> {
         "/metrics" => {
             let text = context.shared.metrics_text();
             let mut response = plain(StatusCode::OK, text);
-            let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
+            let kind = HeaderValue::from_static(Metrics::CONTENT_TYPE);
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
             response
         }

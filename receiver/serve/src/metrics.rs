@@ -95,6 +95,10 @@ pub(crate) enum Ended {
 }
 
 impl Metrics {
+    /// The content type of [`text`](Self::text).
+    pub(crate) const CONTENT_TYPE: &str =
+        "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
     pub(crate) fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("artifact_cache_serve");
         let metrics = Self {
@@ -214,6 +218,4 @@ impl Metrics {
     }
 }
 
-/// The content type of `text`.
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const SECONDS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0];
