@@ -90,7 +90,7 @@ where
     }
     if let Some(puller) = context.puller(head) {
         entry.kind = "pull";
-        return pull::answer(context, puller, head, body, client).await;
+        return pull::answer(puller, &context.activity, head, body, client).await;
     }
     let result = match context.role {
         Role::Pullers => give(context, head, client, entry).await,

@@ -22,7 +22,6 @@ use tokio::time::Instant;
 
 use crate::activity::Activity;
 use crate::body::Body;
-use crate::context::Context;
 use crate::metrics::{Metrics, Pull};
 use crate::puller::{Place, Puller, Refusal};
 use crate::replies::{last, no_cache, plain, retry_later, set};
@@ -45,8 +44,8 @@ const TOO_LONG: Refusal = Refusal::Bad(
 
 /// Answers a pull. The request is read whole before the answer begins.
 pub(crate) async fn answer<B>(
-    context: &Context,
     puller: &Puller,
+    activity: &Arc<Activity>,
     head: &Parts,
     body: B,
     client: Option<IpAddr>,
@@ -55,7 +54,7 @@ where
     B: hyper::body::Body<Data = Bytes>,
     B::Error: std::fmt::Display,
 {
-    let (server, place) = match read(context, puller, head, body, client).await {
+    let (server, place) = match read(puller, activity, head, body, client).await {
         Ok(read) => read,
         Err(refusal) => return refusal.response(head),
     };
@@ -63,8 +62,8 @@ where
     let answering = Answering {
         server,
         sender,
-        activity: Arc::clone(&context.activity),
-        metrics: Arc::clone(&context.shared.metrics),
+        activity: Arc::clone(activity),
+        metrics: Arc::clone(&puller.metrics),
     };
     let woken = Arc::new(Notify::new());
     let answers = start(puller, place, &woken);
@@ -96,8 +95,8 @@ fn start(puller: &Puller, place: Place, woken: &Arc<Notify>) -> Answers {
 
 /// Takes a place, and reads the whole request.
 async fn read<B>(
-    context: &Context,
     puller: &Puller,
+    activity: &Activity,
     head: &Parts,
     body: B,
     client: Option<IpAddr>,
@@ -118,7 +117,7 @@ where
         agent: Text::new(AGENT),
         ..ReceiverConfig::default()
     });
-    take(&mut server, body, &context.activity).await?;
+    take(&mut server, body, activity).await?;
     Ok((server, place))
 }
 
@@ -346,7 +345,7 @@ mod tests {
             max: 1,
             ..Pulls::default()
         };
-        let puller = Puller::new(repository, limits);
+        let puller = Puller::new(repository, limits, Metrics::new());
         let answers = start(&puller, puller.place(None).unwrap(), &Arc::default());
         assert!(puller.place(None).is_err());
         drop(answers);

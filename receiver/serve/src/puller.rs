@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::{Share, Shares, Source};
+use crate::metrics::Metrics;
 
 /// The limits of pulls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,7 @@ impl Default for Pulls {
 pub(crate) struct Puller {
     pub(crate) repository: Arc<Repository>,
     pub(crate) terms: Terms,
+    pub(crate) metrics: Arc<Metrics>,
     places: Arc<Semaphore>,
     each: Arc<Shares>,
 }
@@ -56,7 +58,7 @@ pub(crate) enum Refusal {
 }
 
 impl Puller {
-    pub(crate) fn new(repository: Repository, limits: Pulls) -> Self {
+    pub(crate) fn new(repository: Repository, limits: Pulls, metrics: Arc<Metrics>) -> Self {
         Self {
             repository: Arc::new(repository),
             terms: Terms {
@@ -64,6 +66,7 @@ impl Puller {
                 objects_max: limits.objects_max,
                 planning_max: PLANNING_MAX,
             },
+            metrics,
             places: Arc::new(Semaphore::new(limits.max)),
             each: Shares::new(limits.each_max),
         }

@@ -93,8 +93,12 @@ impl Server {
             path: config.repo.clone(),
             source: Box::new(source),
         })?;
+        let metrics = Metrics::new();
         let puller = repository.zip(config.pulls);
-        let puller = puller.map(|(repository, limits)| Puller::new(repository, limits));
+        let puller = puller.map(|(repository, limits)| {
+            let metrics = Arc::clone(&metrics);
+            Puller::new(repository, limits, metrics)
+        });
         let private = config
             .certificate
             .as_ref()
@@ -109,7 +113,7 @@ impl Server {
             pairs: Pairs::default(),
             at: config.at,
             readers: Readers::default(),
-            metrics: Metrics::new(),
+            metrics,
             log: config.log,
             answers: Arc::new(Semaphore::new(2 * config.connections_max)),
             answers_each: Shares::new(2 * config.connections_each_max),
