@@ -14,7 +14,7 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use crate::body::Body;
 use crate::context::{Context, Role, Shared};
-use crate::files::{self, Found};
+use crate::files::{Found, Identity};
 use crate::heads::refuse;
 use crate::limits::Source;
 use crate::log::{self, Entry};
@@ -24,6 +24,7 @@ use crate::pairs::Which;
 use crate::paths::{Asked, Kind, Wanted};
 use crate::pull;
 use crate::ranges::{self, Outcome};
+use crate::read::read_now;
 use crate::replies::{NO_CACHE, no_cache, not_found, plain, retry_later, set, status};
 
 /// Answers a request. Every request gets an answer.
@@ -217,7 +218,7 @@ fn file(
     context: &Context,
     head: &Parts,
     file: Arc<std::fs::File>,
-    identity: files::Identity,
+    identity: Identity,
     cache: &'static str,
 ) -> io::Result<Response<Body>> {
     let validators = identity.validators();
@@ -281,7 +282,7 @@ fn body(
 ) -> io::Result<Body> {
     if len <= MAX_SHORT_LEN && wanted {
         let mut buffer = vec![0; usize::try_from(len).unwrap_or_default()];
-        match files::read_now(file, &mut buffer, at) {
+        match read_now(file, &mut buffer, at) {
             Ok(read) if read == buffer.len() => return Ok(Body::bytes(buffer)),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

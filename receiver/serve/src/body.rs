@@ -16,8 +16,8 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::files;
 use crate::log::Entry;
+use crate::read::{read, read_now};
 
 /// The body of an answer, with the log entry to write at its end.
 #[derive(Debug)]
@@ -161,7 +161,7 @@ impl Part {
             None => {
                 let want = self.readers.chunk_len().min(self.left);
                 let mut buffer = vec![0; usize::try_from(want).unwrap_or(usize::MAX)];
-                match files::read_now(&self.file, &mut buffer, self.at) {
+                match read_now(&self.file, &mut buffer, self.at) {
                     Ok(len) => {
                         buffer.truncate(len);
                         return Poll::Ready(self.take(buffer.into()));
@@ -171,7 +171,7 @@ impl Part {
                 }
                 let (file, at) = (Arc::clone(&self.file), self.at);
                 self.reading.insert(tokio::task::spawn_blocking(move || {
-                    let len = files::read(&file, &mut buffer, at)?;
+                    let len = read(&file, &mut buffer, at)?;
                     buffer.truncate(len);
                     Ok(buffer.into())
                 }))

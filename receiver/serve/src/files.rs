@@ -1,20 +1,19 @@
-//! The files of a repository, opened below its directory, and read without waiting where possible.
+//! The files of a repository, opened below its directory, and without waiting where possible.
 //!
 //! No component of a path may be a link, and only regular files are opened (`openat2`). The
-//! requesting thread opens and reads files that the kernel has in memory: handing that to another
-//! thread costs more than doing it. Files on the disk are left to threads that may wait.
+//! requesting thread opens files that the kernel has in memory: handing that to another thread
+//! costs more than doing it. Files on the disk are left to threads that may wait.
 
 use std::fs::File;
-use std::io::{self, IoSliceMut, Read};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use artifact_formats::{RepoConfig, RepoMode};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::io::Errno;
 
 use crate::error::RepositoryError;
 
@@ -188,27 +187,6 @@ fn found(opened: Result<OwnedFd, Errno>) -> io::Result<Option<Found>> {
         file: Arc::new(opened.into()),
         identity: Identity::of(&stat),
     }))
-}
-
-/// Reads the bytes in memory at a position in a file; `WouldBlock` if there are none. Like any
-/// read, it may return less than the buffer holds, and nothing at the end.
-pub(crate) fn read_now(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut slices = [IoSliceMut::new(buffer)];
-    match rustix::io::preadv2(file.as_fd(), &mut slices, at, ReadWriteFlags::NOWAIT) {
-        // A file system that cannot tell, as tmpfs long could not: most of them are in memory.
-        Err(Errno::OPNOTSUPP) => read(file, buffer, at),
-        other => Ok(other?),
-    }
-}
-
-/// Reads at a position in a file, and waits for the disk.
-pub(crate) fn read(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    loop {
-        match file.read_at(buffer, at) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
 }
 
 /// The longest configuration.

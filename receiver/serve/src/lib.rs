@@ -34,6 +34,7 @@ mod paths;
 mod pull;
 mod puller;
 mod ranges;
+mod read;
 mod replies;
 mod server;
 mod tls;

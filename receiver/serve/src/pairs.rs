@@ -160,6 +160,7 @@ const MAX_AGE: Duration = Duration::from_secs(10);
 mod tests {
     use std::fs;
     use std::fs::File;
+    use std::os::unix::fs::FileExt;
     use std::path::Path;
     use std::time::SystemTime;
 
@@ -180,7 +181,7 @@ mod tests {
     fn text(pair: &Pair, which: Which) -> Option<String> {
         let found = pair.get(which)?;
         let mut bytes = vec![0; 16];
-        let len = crate::files::read(&found.file, &mut bytes, 0).unwrap();
+        let len = found.file.read_at(&mut bytes, 0).unwrap();
         Some(String::from_utf8(bytes[..len].to_vec()).unwrap())
     }
 
