@@ -12,19 +12,14 @@ use tokio::runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::body::Readers;
-use crate::context::{Role, Shared};
+use crate::answer::{Role, Shared};
+use crate::connections::{CertificateFiles, Certificates, Gate, Listener, Socket};
 use crate::error::Error;
-use crate::files::Files;
-use crate::gate::Gate;
 use crate::limits::Shares;
-use crate::listen::{Listener, Socket};
-use crate::log::AccessLog;
-use crate::metrics::Metrics;
-use crate::notify::Notifier;
-use crate::pairs::Pairs;
-use crate::puller::{Puller, Pulls};
-use crate::tls::{CertificateFiles, Certificates};
+use crate::pull::{Puller, Pulls};
+use crate::reply::Readers;
+use crate::report::{AccessLog, Metrics, Notifier};
+use crate::repository::{Files, Pairs};
 
 /// The configuration of a server.
 #[derive(Clone, Debug)]

@@ -12,20 +12,18 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
-use crate::body::Body;
-use crate::context::{Context, Role, Shared};
-use crate::files::{Found, Identity};
-use crate::heads::refuse;
+use crate::answer::context::{Context, Role, Shared};
+use crate::answer::heads::refuse;
+use crate::answer::page;
+use crate::answer::paths::{Asked, Kind, Wanted};
+use crate::answer::ranges::{self, Outcome};
 use crate::limits::Source;
-use crate::log::{self, Entry};
-use crate::metrics::Metrics;
-use crate::page;
-use crate::pairs::Which;
-use crate::paths::{Asked, Kind, Wanted};
 use crate::pull;
-use crate::ranges::{self, Outcome};
-use crate::read::read_now;
-use crate::replies::{NO_CACHE, no_cache, not_found, plain, retry_later, set, status};
+use crate::reply::{
+    Body, NO_CACHE, no_cache, not_found, plain, read_now, retry_later, set, status,
+};
+use crate::report::{self, Entry, Metrics};
+use crate::repository::{Found, Identity, Which};
 
 /// Answers a request. Every request gets an answer.
 pub(crate) async fn answer<B>(context: &Context, request: Request<B>) -> Response<Body>
@@ -37,7 +35,7 @@ where
     let client = context.client(&head.headers);
     let shared = &context.shared;
     let mut entry = Entry::begin(
-        log::Request {
+        report::Request {
             client,
             method: head.method.clone(),
             target: head.uri.path_and_query().cloned(),

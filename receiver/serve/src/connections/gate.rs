@@ -12,11 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use crate::connection::Connection;
-use crate::context::{Context, Peer, Role, Shared};
+use crate::answer::{Context, Peer, Role, Shared};
+use crate::connections::connection::Connection;
+use crate::connections::tls::Certificates;
 use crate::limits::{Shares, Source};
-use crate::metrics::Ended;
-use crate::tls::Certificates;
+use crate::report::Ended;
 
 /// Admits connections to one socket.
 #[derive(Debug)]

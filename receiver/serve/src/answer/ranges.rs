@@ -10,7 +10,7 @@ use hyper::header::{
     HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
 };
 
-use crate::files::Validators;
+use crate::repository::Validators;
 
 /// The kind of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,9 +14,8 @@ use hyper::{Method, StatusCode, Version};
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::activity::Running;
-use crate::limits::Share;
-use crate::metrics::Metrics;
+use crate::limits::{Running, Share};
+use crate::report::metrics::Metrics;
 
 /// The format of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +182,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::activity::Activity;
+    use crate::limits::Activity;
 
     fn entry(target: &str, agent: &[u8]) -> Entry {
         let asked = Request {

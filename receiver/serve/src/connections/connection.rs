@@ -15,12 +15,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::activity::{Counted, Timeouts, Verdict, Watch};
-use crate::answer;
-use crate::body::Body;
-use crate::context::Context;
-use crate::metrics::Ended;
-use crate::tls::H2;
+use crate::answer::{self, Context};
+use crate::connections::tls::H2;
+use crate::limits::{Counted, Timeouts, Verdict, Watch};
+use crate::reply::Body;
+use crate::report::Ended;
 
 /// A connection being served.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::files::{Files, Found, Identity};
+use crate::repository::files::{Files, Found, Identity};
 
 /// One of the two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Who may pull in one streamed answer at a time, and how much: `pull.rs` answers.
+//! Who may pull in one streamed answer at a time, and how much: `answer.rs` answers.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::{Share, Shares, Source};
-use crate::metrics::Metrics;
+use crate::report::Metrics;
 
 /// The limits of pulls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
-use crate::body::Body;
-use crate::replies::{not_found, set, status};
+use crate::reply::{Body, not_found, set, status};
 
 /// Answers a request for a path that is none of a puller's.
 ///

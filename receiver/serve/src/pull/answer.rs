@@ -1,8 +1,4 @@
-//! Pulls: one POST carries the whole request, and its answer streams the objects (SPEC "Pulling").
-//!
-//! What may be pulled so is what the loose files show as well. A client that cannot be answered in
-//! frames, because there are too many pulls or its request is none, gets a status that makes it
-//! fall back to them.
+//! From the request for a pull to the last frame of its answer.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,11 +16,10 @@ use hyper::{Response, StatusCode};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use crate::activity::Activity;
-use crate::body::Body;
-use crate::metrics::{Metrics, Pull};
-use crate::puller::{Place, Puller, Refusal};
-use crate::replies::{last, no_cache, plain, retry_later, set};
+use crate::limits::Activity;
+use crate::pull::puller::{Place, Puller, Refusal};
+use crate::reply::{Body, last, no_cache, plain, retry_later, set};
+use crate::report::{Metrics, Pull};
 
 impl Refusal {
     /// Returns the answer, which is the last of its connection: its request may not be read.
@@ -273,7 +268,7 @@ mod tests {
     use tokio::time::{Sleep, sleep};
 
     use super::*;
-    use crate::puller::Pulls;
+    use crate::pull::puller::Pulls;
 
     /// A request of which so many bytes come each second.
     struct Trickle {

@@ -7,8 +7,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode, Version};
 
-use crate::body::Body;
-use crate::replies::{last, plain, set};
+use crate::reply::{Body, last, plain, set};
 
 /// Returns the refusal of a request that no puller would send, whatever its target.
 ///

@@ -10,14 +10,11 @@ use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 use tokio::sync::Semaphore;
 
-use crate::activity::Activity;
-use crate::body::Readers;
-use crate::files::Files;
-use crate::limits::Shares;
-use crate::log::AccessLog;
-use crate::metrics::Metrics;
-use crate::pairs::{Half, Pairs, SUMMARY};
-use crate::puller::Puller;
+use crate::limits::{Activity, Shares};
+use crate::pull::Puller;
+use crate::reply::Readers;
+use crate::report::{AccessLog, Metrics};
+use crate::repository::{Files, Half, Pairs, SUMMARY};
 
 /// The state that all connections share.
 #[derive(Debug)]

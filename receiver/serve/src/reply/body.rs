@@ -16,8 +16,8 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::log::Entry;
-use crate::read::{read, read_now};
+use crate::reply::read::{read, read_now};
+use crate::report::Entry;
 
 /// The body of an answer, with the log entry to write at its end.
 #[derive(Debug)]

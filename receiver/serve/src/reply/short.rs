@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode, Version};
 
-use crate::body::Body;
+use crate::reply::body::Body;
 
 pub(crate) fn retry_later(status: StatusCode, why: &str) -> Response<Body> {
     let mut response = plain(status, format!("{why}: try again\n"));
