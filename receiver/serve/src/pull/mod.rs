@@ -6,6 +6,8 @@
 
 mod answer;
 mod puller;
+mod refusal;
+mod request;
 
 pub(crate) use self::answer::{HEADER, answer};
 pub(crate) use self::puller::Puller;

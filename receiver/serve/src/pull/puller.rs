@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::{Share, Shares, Source};
+use crate::pull::refusal::Refusal;
 use crate::report::Metrics;
 
 /// The limits of pulls.
@@ -49,13 +50,6 @@ pub(crate) struct Puller {
 pub(crate) struct Place(
     #[expect(dead_code, reason = "held")] (OwnedSemaphorePermit, Option<Share>),
 );
-
-/// Why a request gets no answer in frames.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Refusal {
-    Busy(StatusCode, &'static str),
-    Bad(StatusCode, &'static str),
-}
 
 impl Puller {
     pub(crate) fn new(repository: Repository, limits: Pulls, metrics: Arc<Metrics>) -> Self {
