@@ -1,22 +1,16 @@
-//! The bodies of answers: none, bytes in memory, a part of a file that is read as the client takes
-//! it, or a stream of unknown length.
-//!
-//! The read-ahead for a client depends on the number of readers, so that all of them together take
-//! no more than [`MAX_READ_AHEAD`], whatever they do.
+//! The bodies of answers: none, bytes in memory, a part of a file, or a stream of unknown length.
 
 use std::fs::File;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
-use crate::reply::read::{read, read_now};
+use crate::reply::part::{Part, Readers};
 use crate::report::Entry;
 
 /// The body of an answer, with the log entry to write at its end.
@@ -32,16 +26,6 @@ enum Content {
     Bytes(Bytes),
     File(Part),
     Stream(mpsc::Receiver<Bytes>),
-}
-
-/// A part of a file.
-#[derive(Debug)]
-pub(crate) struct Part {
-    file: Arc<File>,
-    at: u64,
-    left: u64,
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
-    readers: Reader,
 }
 
 impl Body {
@@ -62,13 +46,7 @@ impl Body {
     /// A part of a file: `len` existing bytes from `at`.
     pub(crate) fn file(file: Arc<File>, at: u64, len: u64, readers: &Readers) -> Self {
         Self {
-            content: Content::File(Part {
-                file,
-                at,
-                left: len,
-                reading: None,
-                readers: readers.enter(),
-            }),
+            content: Content::File(Part::new(file, at, len, readers)),
             entry: None,
         }
     }
@@ -102,7 +80,7 @@ impl Body {
         match &self.content {
             Content::Nothing | Content::Stream(_) => 0,
             Content::Bytes(bytes) => bytes.len() as u64,
-            Content::File(part) => part.left,
+            Content::File(part) => part.left(),
         }
     }
 }
@@ -119,7 +97,7 @@ impl http_body::Body for Body {
             Content::Nothing => return Poll::Ready(None),
             Content::Bytes(bytes) if bytes.is_empty() => return Poll::Ready(None),
             Content::Bytes(bytes) => Ok(std::mem::take(bytes)),
-            Content::File(part) if part.left == 0 => return Poll::Ready(None),
+            Content::File(part) if part.left() == 0 => return Poll::Ready(None),
             Content::File(part) => ready!(part.poll_read(cx)),
             Content::Stream(stream) => match ready!(stream.poll_recv(cx)) {
                 Some(bytes) => Ok(bytes),
@@ -153,75 +131,3 @@ impl http_body::Body for Body {
         }
     }
 }
-
-impl Part {
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        let reading = match &mut self.reading {
-            Some(reading) => reading,
-            None => {
-                let want = self.readers.chunk_len().min(self.left);
-                let mut buffer = vec![0; usize::try_from(want).unwrap_or(usize::MAX)];
-                match read_now(&self.file, &mut buffer, self.at) {
-                    Ok(len) => {
-                        buffer.truncate(len);
-                        return Poll::Ready(self.take(buffer.into()));
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-                let (file, at) = (Arc::clone(&self.file), self.at);
-                self.reading.insert(tokio::task::spawn_blocking(move || {
-                    let len = read(&file, &mut buffer, at)?;
-                    buffer.truncate(len);
-                    Ok(buffer.into())
-                }))
-            }
-        };
-        let read = ready!(Pin::new(reading).poll(cx));
-        self.reading = None;
-        let read = read.unwrap_or_else(|_| Err(io::Error::other("the reading thread is gone")));
-        Poll::Ready(read.and_then(|bytes| self.take(bytes)))
-    }
-
-    fn take(&mut self, bytes: Bytes) -> io::Result<Bytes> {
-        if bytes.is_empty() {
-            // Its length was promised: the connection has to end.
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.at += bytes.len() as u64;
-        self.left = self.left.saturating_sub(bytes.len() as u64);
-        Ok(bytes)
-    }
-}
-
-/// Counts the files being read for clients.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Readers(Arc<AtomicUsize>);
-
-#[derive(Debug)]
-struct Reader(Readers);
-
-impl Readers {
-    fn enter(&self) -> Reader {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Reader(self.clone())
-    }
-}
-
-impl Reader {
-    fn chunk_len(&self) -> u64 {
-        let readers = self.0.0.load(Ordering::Relaxed).max(1) as u64;
-        (MAX_READ_AHEAD / readers).clamp(MIN_CHUNK_LEN, MAX_CHUNK_LEN)
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The most bytes read ahead of all clients together.
-const MAX_READ_AHEAD: u64 = 16 * 1024 * 1024;
-const MAX_CHUNK_LEN: u64 = 128 * 1024;
-const MIN_CHUNK_LEN: u64 = 4 * 1024;
