@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use artifact_page::Site;
 use hyper::header::HeaderMap;
@@ -14,7 +13,7 @@ use crate::limits::{Activity, Shares};
 use crate::pull::Puller;
 use crate::reply::Readers;
 use crate::report::{AccessLog, Metrics};
-use crate::repository::{Files, Half, Pairs, SUMMARY};
+use crate::repository::{Files, Half, Pairs};
 
 /// The state that all connections share.
 #[derive(Debug)]
@@ -32,24 +31,6 @@ pub(crate) struct Shared {
     pub(crate) site: Option<Arc<Site>>,
     /// `None` if pulls are not answered.
     pub(crate) puller: Option<Puller>,
-}
-
-impl Shared {
-    pub(crate) fn metrics_text(&self) -> String {
-        if let Some(log) = &self.log {
-            let dropped = i64::try_from(log.lines.dropped()).unwrap_or(i64::MAX);
-            self.metrics.log_dropped.set(dropped);
-        }
-        if let Ok(Some(summary)) = self.files.look(SUMMARY) {
-            let (seconds, nanoseconds) = summary.modified;
-            let modified = Duration::new(
-                u64::try_from(seconds).unwrap_or_default(),
-                u32::try_from(nanoseconds).unwrap_or_default(),
-            );
-            self.metrics.summary_modified.set(modified.as_secs_f64());
-        }
-        self.metrics.text()
-    }
 }
 
 /// The clients of a socket.

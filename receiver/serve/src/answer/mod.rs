@@ -2,9 +2,12 @@
 
 mod admission;
 mod context;
+mod file;
 mod heads;
+mod monitoring;
 mod page;
 mod paths;
+mod pullers;
 mod ranges;
 
 pub(crate) use self::admission::answer;
