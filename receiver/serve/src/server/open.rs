@@ -29,7 +29,7 @@ pub struct Config {
     pub certificate: Option<CertificateFiles>,
     /// The most connections at once.
     pub connections_max: usize,
-    /// The most connections at once from one address; half as many of its requests may run.
+    /// The most connections at once from one address; twice as many of its requests may run.
     pub connections_each_max: usize,
     /// The access log, if any.
     pub log: Option<AccessLog>,
