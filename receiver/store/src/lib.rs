@@ -18,6 +18,7 @@ mod local;
 pub mod mirror;
 mod nowhere;
 pub mod policy;
+mod quota;
 mod seam;
 mod summary;
 mod tree;

@@ -13,7 +13,7 @@ use crate::local::disk::{Fs, if_there};
 use crate::local::push::bases::Bases;
 use crate::local::push::pusher::Pusher;
 use crate::local::push::state::{PushState, existing};
-use crate::local::push::update::{Update, too_many_refs};
+use crate::local::push::update::Update;
 use crate::local::push::workspace::Workspace;
 use crate::local::repository::objects::DetachedSums;
 use crate::local::repository::refs::{self, Held};
@@ -117,7 +117,7 @@ impl<'a, F: Fs> Opening<'a, F> {
             && let Some(account) = &mut self.state.account
             && !account.admit(fs, name)?
         {
-            verdict = Verdict::Refused(too_many_refs(account));
+            verdict = Verdict::Refused(account.refuse());
         }
         if verdict == Verdict::Accepted {
             self.taken.insert(name.as_str());

@@ -23,7 +23,7 @@ use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, LockMode, if_there, make_dir, sync_dirs};
 use crate::local::push::closure::{self, Closure, Reached};
 use crate::local::push::state::PushState;
-use crate::local::push::update::{Update, too_many_refs};
+use crate::local::push::update::Update;
 use crate::local::push::workspace::Workspace;
 use crate::local::repository::objects::DetachedSums;
 use crate::local::repository::refs::{self, Held, ParentDirs};
@@ -199,7 +199,7 @@ fn set_refs<F: Fs>(
             && let Some(account) = &mut account
             && !account.admit(fs, &update.wanted.name)?
         {
-            update.refuse(too_many_refs(account));
+            update.refuse(account.refuse());
             continue;
         }
         if let Some(why) = parents.prepare(fs, &update.place)? {

@@ -1,12 +1,10 @@
 //! The updates of a push into a repository on a disk, compared with the refs there.
 
 use artifact_formats::Checksum;
-use artifact_protocol::frame::{Refusal, RefusalCode};
 
 use crate::error::Error;
 use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
-use crate::local::repository::account::Account;
 use crate::local::repository::objects::{self, DetachedSums};
 use crate::local::repository::refs::{self, Held};
 use crate::update::{self, Value, lost_race};
@@ -61,14 +59,4 @@ impl Update {
         let there = sums.of(fs, self.wanted.commit)?;
         Ok(self.judge_detached(there))
     }
-}
-
-/// The identity has used up its allowance of refs.
-pub(crate) fn too_many_refs(account: &Account) -> Refusal {
-    let (used, max) = account.standing();
-    let text = format!(
-        "too many refs: this identity's take {used} of {max}; ask the operator to remove some \
-         (`artifact-cache-admin prune`), or to raise `refs-max` in the server's configuration"
-    );
-    Refusal::new(RefusalCode::NOT_PERMITTED, &text)
 }

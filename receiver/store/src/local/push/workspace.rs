@@ -12,10 +12,10 @@ use crate::local::disk::Fs;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::space::Meter;
 use crate::local::push::rereads::Rereads;
-use crate::local::repository::load::{Load, Quota};
 use crate::local::repository::{Repo, held};
 use crate::local::staging::Staging;
 use crate::local::staging::abandoned::Owner;
+use crate::quota::load::{Load, Quota};
 
 /// A repository, and one push's staging directory and budgets. Threads share it.
 #[derive(Debug)]

@@ -1,26 +1,26 @@
 //! The existing refs that an identity has set: their cost to others is bounded.
 //!
-//! Every ref is in the summary, which all pullers read and each push makes again, and each push
-//! scans the directories that lead to it. An account is one file for an identity, with one name a
-//! line. It is written before its refs are set, and not synced: after a power cut an identity may
-//! seem to have fewer refs than it has, never more. Moving a ref does not change its owner.
+//! An account is one file for an identity, with one name a line. It is written before its refs are
+//! set, and not synced: after a power cut an identity may seem to have fewer refs than it has, never
+//! more.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use artifact_formats::{Checksum, RefName};
+use artifact_protocol::frame::Refusal;
 
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, PutFile, if_there, make_dir, read_file};
 use crate::local::repository::held;
 use crate::local::repository::refs::{self, Held};
+use crate::quota::refs::{RefsWeight, too_many_refs};
 
 #[derive(Debug)]
 pub(crate) struct Account {
     identity: String,
     names: BTreeSet<Box<str>>,
-    dirs: HashSet<Box<str>>,
-    used: u64,
+    weight: RefsWeight,
     max: u64,
     // Admitted since it was read: these refs do not exist yet.
     admitted: HashSet<Box<str>>,
@@ -37,23 +37,18 @@ struct Stored {
 impl Account {
     /// Reads the account of an identity.
     pub(crate) fn load<F: Fs>(fs: &F, identity: &str, max: u64) -> Result<Self, Error> {
-        let mut account = Self {
+        let stored = read(fs, &path(identity))?;
+        let names = stored.map(|stored| stored.names).unwrap_or_default();
+        let names: BTreeSet<_> = names.into_iter().collect();
+        Ok(Self {
             identity: identity.to_owned(),
-            names: BTreeSet::new(),
-            dirs: HashSet::new(),
-            used: 0,
+            weight: RefsWeight::of(names.iter().map(|name| &**name)),
+            names,
             max,
             admitted: HashSet::new(),
             settled: false,
             changed: false,
-        };
-        if let Some(stored) = read(fs, &path(identity))? {
-            stored
-                .names
-                .into_iter()
-                .for_each(|name| account.insert(name));
-        }
-        Ok(account)
+        })
     }
 
     /// Reads the same account again.
@@ -63,24 +58,26 @@ impl Account {
 
     /// Admits a new ref to the account, if the allowance permits.
     pub(crate) fn admit<F: Fs>(&mut self, fs: &F, name: &RefName) -> Result<bool, Error> {
-        if self.names.contains(name.as_str()) {
+        let name = name.as_str();
+        if self.names.contains(name) {
             return Ok(true);
         }
-        if self.used + self.price(name.as_str()) > self.max && !self.settled {
+        if !self.weight.has_room_for(name, self.max) && !self.settled {
             self.settle(fs)?;
         }
-        let admitted = self.used + self.price(name.as_str()) <= self.max;
+        let admitted = self.weight.has_room_for(name, self.max);
         if admitted {
-            self.insert(name.as_str().into());
-            self.admitted.insert(name.as_str().into());
+            self.weight.add(name);
+            self.names.insert(name.into());
+            self.admitted.insert(name.into());
             self.changed = true;
         }
         Ok(admitted)
     }
 
-    /// Returns the used and the whole allowance.
-    pub(crate) const fn standing(&self) -> (u64, u64) {
-        (self.used, self.max)
+    /// Refuses a ref that was not admitted.
+    pub(crate) fn refuse(&self) -> Refusal {
+        too_many_refs(self.weight.used(), self.max)
     }
 
     /// Writes the account if it has changed. The lock of refs must be held.
@@ -94,35 +91,15 @@ impl Account {
     /// Forgets refs that no longer exist.
     fn settle<F: Fs>(&mut self, fs: &F) -> Result<(), Error> {
         self.settled = true;
-        self.dirs.clear();
-        self.used = 0;
+        let before = self.names.len();
         for name in std::mem::take(&mut self.names) {
             if self.admitted.contains(&name) || is_there(fs, &name)? {
-                self.insert(name);
-            } else {
-                self.changed = true;
+                self.names.insert(name);
             }
         }
+        self.changed |= self.names.len() < before;
+        self.weight = RefsWeight::of(self.names.iter().map(|name| &**name));
         Ok(())
-    }
-
-    fn insert(&mut self, name: Box<str>) {
-        self.used += self.price(&name);
-        let new: Vec<_> = self.new_dirs_of(&name).map(Box::from).collect();
-        self.dirs.extend(new);
-        self.names.insert(name);
-    }
-
-    /// Returns the cost of a ref of this name.
-    fn price(&self, name: &str) -> u64 {
-        let dirs = self.new_dirs_of(name).count() as u64;
-        1 + name.len() as u64 / NAME_PART + dirs * DIR_PRICE
-    }
-
-    /// Returns the directories that lead to a ref and to no other yet, deepest first. Those above a
-    /// known one are known as well, so that a neighbour of many refs costs one look-up.
-    fn new_dirs_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        dirs_of(name).take_while(|dir| !self.dirs.contains(*dir))
     }
 }
 
@@ -220,51 +197,5 @@ fn write<F: Fs>(
     scratch.put_file(&path, content.as_bytes())
 }
 
-/// Returns the directories that lead to a ref, deepest first.
-fn dirs_of(name: &str) -> impl Iterator<Item = &str> {
-    name.rmatch_indices('/')
-        .filter_map(|(end, _)| name.get(..end))
-}
-
-/// Bytes of a name that cost as much as a ref.
-const NAME_PART: u64 = 128;
-/// The cost of a directory: a scan opens and lists it, while it only lists a ref.
-const DIR_PRICE: u64 = 4;
 /// The longest account that is read, in bytes: more than a million names.
 const MAX_LEN: usize = 128 * 1024 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn what_is_used_is_the_sum_of_names_and_of_directories_each_once(
-            names in prop::collection::vec("[ab](/[abc]){0,5}(/d{0,200}e)?", 0..60),
-        ) {
-            let mut account = Account {
-                identity: String::new(),
-                names: BTreeSet::new(),
-                dirs: HashSet::new(),
-                used: 0,
-                max: 0,
-                admitted: HashSet::new(),
-                settled: false,
-                changed: false,
-            };
-            let names: BTreeSet<Box<str>> = names.into_iter().map(Box::from).collect();
-            let mut dirs = HashSet::new();
-            let mut used = 0;
-            for name in &names {
-                account.insert(name.clone());
-                used += 1 + name.len() as u64 / 128;
-                let parts: Vec<_> = name.split('/').collect();
-                dirs.extend((1..parts.len()).map(|depth| parts[..depth].join("/")));
-            }
-            prop_assert_eq!(account.used, used + 4 * dirs.len() as u64);
-            prop_assert_eq!(account.names, names);
-        }
-    }
-}

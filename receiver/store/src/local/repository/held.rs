@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{Fs, LockMode, PutFile, if_there, list_dir, make_dir, read_file};
 use crate::local::repository::Repo;
-use crate::local::repository::load::{Load, Quota, Weight};
+use crate::quota::load::{Load, Quota, Weight};
 
 /// Looks what an identity holds; `None` if it may have as much as there is room for.
 pub(crate) fn quota<F: Fs>(

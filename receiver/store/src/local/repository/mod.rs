@@ -8,7 +8,6 @@ pub(crate) mod heads;
 pub(crate) mod held;
 pub(crate) mod leftovers;
 pub(crate) mod listing;
-pub(crate) mod load;
 pub(crate) mod objects;
 pub(crate) mod pulled;
 pub(crate) mod refs;

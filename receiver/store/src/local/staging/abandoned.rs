@@ -26,9 +26,9 @@ use artifact_formats::{LockTimeout, ObjectId, RepoMode};
 use crate::error::Error;
 use crate::local::disk::path::RepoPath;
 use crate::local::disk::{FileKind, Fs, LockMode, if_there, lock, read_file};
-use crate::local::repository::load::Weight;
 use crate::local::staging::names::{IDENTITY, LOCK, TMP};
 use crate::local::staging::remove::{leave, remove, remove_some};
+use crate::quota::load::Weight;
 
 /// A staging directory of another session of the same identity, dead or alive.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! What one push brings, counted as it comes, and what its identity may have in all (`held.rs`).
+//! What one push brings, counted as it comes, and what its identity may have in all.
 
 use std::ops::Add;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,14 @@ impl Weight {
     /// Returns whether this is at most as much.
     pub(crate) const fn fits(self, room: Self) -> bool {
         self.objects <= room.objects && self.bytes <= room.bytes
+    }
+
+    /// Returns how much more this is than a part of it.
+    pub(crate) const fn without(self, part: Self) -> Self {
+        Self {
+            objects: self.objects.saturating_sub(part.objects),
+            bytes: self.bytes.saturating_sub(part.bytes),
+        }
     }
 }
 
@@ -41,10 +49,7 @@ pub(crate) struct Quota {
 impl Quota {
     /// Returns how much more the identity may bring.
     pub(crate) const fn left(&self) -> Weight {
-        Weight {
-            objects: self.max.objects.saturating_sub(self.held.objects),
-            bytes: self.max.bytes.saturating_sub(self.held.bytes),
-        }
+        self.max.without(self.held)
     }
 
     /// Fails if so much more is too much.
