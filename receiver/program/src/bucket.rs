@@ -8,9 +8,10 @@ use anyhow::Context;
 use artifact_bucket::agent::{self, Started};
 pub(crate) use artifact_bucket::agent::{ARGUMENT, serve};
 use artifact_bucket::{Address, Settings};
+use artifact_formats::Share;
 use artifact_receiver::config::Config;
+use artifact_store::StoreConfig;
 use artifact_store::bucket::{BucketStore, Client, SystemClock};
-use artifact_store::{Allowance, StoreConfig};
 
 use crate::unready::Unready;
 
@@ -32,9 +33,9 @@ impl Begun {
         config: &Config,
         mut store: StoreConfig,
     ) -> Result<Self, Unready> {
-        if !has_quotas(config) {
-            // The defaults are for the disk of one machine.
-            store.allowance = Allowance::default();
+        if is_percentage(store.allowance.bytes_max) && !sets_percentage(config) {
+            // The default is for a disk.
+            store.allowance.bytes_max = None;
         }
         let started = (|| {
             let mut settings = Settings::new(repo.to_string_lossy().parse()?);
@@ -69,13 +70,15 @@ impl Begun {
     }
 }
 
-/// Returns whether the configuration sets a quota, of everybody or of somebody.
-fn has_quotas(config: &Config) -> bool {
-    let limits = &config.limits;
-    let of_all =
-        limits.refs_max.is_some() || limits.objects_max.is_some() || limits.bytes_max.is_some();
+/// Returns whether the configuration limits the bytes of everybody, or of somebody, by a percentage.
+fn sets_percentage(config: &Config) -> bool {
     let mut identities = config.identities.iter();
-    of_all || identities.any(|identity| identity.allowance != Allowance::default())
+    is_percentage(config.limits.bytes_max)
+        || identities.any(|identity| is_percentage(identity.allowance.bytes_max))
+}
+
+const fn is_percentage(share: Option<Share>) -> bool {
+    matches!(share, Some(Share::Percent(_)))
 }
 
 fn unready(cause: anyhow::Error) -> Unready {

@@ -1,6 +1,6 @@
 //! The store on a bucket.
 
-use artifact_formats::{Checksum, RefName, RepoConfig};
+use artifact_formats::{Checksum, RefName, RepoConfig, Share};
 use artifact_protocol::session::{Announcement, Opened, RefQuery};
 
 use crate::bucket::push::BucketPush;
@@ -14,11 +14,10 @@ use crate::seam::Store;
 /// A repository in a bucket: a cache for the pushes of one identity. Any number of these, on any
 /// machines, share a bucket.
 ///
-/// The store obeys the rights, the limits of a push, and the summary settings of its
-/// [configuration](StoreConfig). It does not count what an identity has stored or the sessions on
-/// all machines, and it cannot see free space. [`open`](Self::open) therefore refuses quotas; the
-/// operator limits the sessions of each machine (sshd's `MaxStartups`) and the bucket (its own
-/// quota).
+/// The store obeys the rights, the limits of a push, the quotas, and the summary settings of its
+/// [configuration](StoreConfig). It does not count the sessions on all machines, and it cannot see
+/// free space: the operator limits the sessions of each machine (sshd's `MaxStartups`) and the
+/// bucket (its own quota).
 #[derive(Debug)]
 pub struct BucketStore {
     client: Client,
@@ -30,16 +29,12 @@ impl BucketStore {
     /// Opens the repository in a bucket.
     ///
     /// Fails, by fault of the operator, when the bucket holds no repository of mode archive, or the
-    /// configuration has quotas.
+    /// quota of bytes is a percentage.
     pub fn open(client: Client, config: StoreConfig) -> Result<Self, Error> {
-        let allowance = &config.allowance;
-        let has_quota = allowance.refs_max.is_some()
-            || allowance.objects_max.is_some()
-            || allowance.bytes_max.is_some();
-        if has_quota {
+        if let Some(Share::Percent(_)) = config.allowance.bytes_max {
             return Err(Error::NotARepository {
-                why: "object storage keeps no quotas: take `refs-max`, `objects-max` and \
-                      `bytes-max` out of the configuration, and give the bucket one of its own",
+                why: "object storage has no disk of which `bytes-max` could be a percentage: give a \
+                      number of bytes, such as \"500GB\"",
             });
         }
         let repo = config::read(&client)?;

@@ -10,6 +10,7 @@ use super::lists::{decode_ids, spared_in};
 use super::mark::mark;
 use super::reach::{Lists, Reach, Trust, read_refs, read_summary};
 use super::record::{ListName, damaged};
+use super::recount::Recount;
 use crate::bucket::requests::client::Client;
 use crate::error::Error;
 
@@ -23,6 +24,8 @@ pub(super) struct Garbage<'a> {
     own: Option<(ListName, Reach<'a>)>,
     /// The lengths of the objects on that list.
     sizes: Vec<(ObjectId, u64)>,
+    /// What the refs of each identity reached when this collector made its list.
+    recount: Recount,
 }
 
 impl<'a> Garbage<'a> {
@@ -32,6 +35,7 @@ impl<'a> Garbage<'a> {
             reach: Reach::new(client),
             own: None,
             sizes: Vec::new(),
+            recount: Recount::default(),
         }
     }
 
@@ -48,6 +52,7 @@ impl<'a> Garbage<'a> {
         let list = marked.garbage.iter().map(|(id, _)| *id).collect();
         self.own = Some((name, self.reach.clone()));
         self.sizes = marked.garbage;
+        self.recount = marked.recount;
         Ok((marked.objects, list))
     }
 
@@ -68,6 +73,7 @@ impl<'a> Garbage<'a> {
         };
         let is_listed = |commit: &Checksum| list.binary_search(&ObjectId::commit(*commit)).is_ok();
         let refs = read_refs(self.client, &HashSet::new())?;
+        let refs = refs.into_iter().map(|(_, commit)| commit);
         let lists = Lists::read(self.client)?;
         let others = lists.iter().map(|(commit, _)| commit);
         let others = others.filter(|commit| !is_listed(commit));
@@ -111,6 +117,11 @@ impl<'a> Garbage<'a> {
     /// Returns whether the closure list of a commit has to stay.
     pub(super) fn keeps_list(&self, commit: &Checksum) -> bool {
         self.reach.keeps_list(commit)
+    }
+
+    /// Returns what the refs of each identity reach, if this collector has counted it.
+    pub(super) const fn recount(&self) -> &Recount {
+        &self.recount
     }
 
     /// Returns the length of a garbage object; 0 if another collector condemned it.

@@ -1,4 +1,5 @@
-//! The search for garbage: the objects that no ref reaches, for a collection to delete.
+//! The search for garbage: the objects that no ref reaches, for a collection to delete. It also
+//! counts what the refs of each identity reach.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -6,17 +7,19 @@ use std::time::Duration;
 use artifact_formats::ObjectId;
 
 use super::reach::{Lists, Reach, read_refs, read_summary};
+use super::recount::{Groups, Recount};
 use crate::bucket::records::layout;
 use crate::bucket::requests::client::Client;
 use crate::bucket::requests::seam::Key;
 use crate::error::Error;
-use crate::tree::id_set::IdSet;
 
 /// The objects that nothing reaches.
 pub(super) struct Marked {
     pub(super) objects: u64,
     /// Sorted, each with its length in bytes.
     pub(super) garbage: Vec<(ObjectId, u64)>,
+    /// What the refs of each identity reach.
+    pub(super) recount: Recount,
 }
 
 /// Finds objects that nothing reaches and that are older than the grace, as if the `skipped` refs
@@ -28,6 +31,7 @@ pub(super) fn mark(
     now: u64,
     skipped: &HashSet<Key>,
 ) -> Result<Marked, Error> {
+    let mut groups = Groups::of_accounts(client)?;
     let is_young = |modified: u64| modified + grace.as_secs() >= now;
     let lists = Lists::read(client)?;
     let young: Vec<_> = lists
@@ -41,40 +45,43 @@ pub(super) fn mark(
         Vec::new()
     };
     let young = young.into_iter().map(|(commit, _)| commit).chain(named);
-    let refs = read_refs(client, skipped)?;
-    let mut reached = IdSet::default();
-    reach.walk(&lists, refs, young, &mut |id| {
-        reached.insert(id);
-    })?;
-    let mut marked = Marked {
-        objects: 0,
-        garbage: Vec::new(),
-    };
+    groups.divide(read_refs(client, skipped)?);
+    for (at, commits) in groups.commits().into_iter().enumerate() {
+        reach.walk(&lists, commits, [], &mut |id| groups.reach(at, id))?;
+    }
+    reach.walk(&lists, [], young, &mut |id| groups.reach(0, id))?;
+    let (mut objects, mut garbage) = (0, Vec::new());
     for entry in client.list_each(layout::OBJECTS) {
         let entry = entry.map_err(Error::bucket("listing", &layout::OBJECTS))?;
         let id = layout::object_of(&entry.key);
-        marked.objects += u64::from(id.is_some());
+        objects += u64::from(id.is_some());
         let detached = || layout::detached_of(&entry.key).map(ObjectId::commit);
-        if let Some(id) = id.or_else(detached)
-            && !is_young(entry.modified)
-            && !reached.contains(&id)
-        {
-            marked.garbage.push((id, entry.len));
+        let Some(id) = id.or_else(detached) else {
+            continue;
+        };
+        match groups.find(&id) {
+            Some(at) => groups.count(at, entry.len),
+            None if is_young(entry.modified) => {}
+            None => garbage.push((id, entry.len)),
         }
     }
     for (commit, stored) in lists.iter() {
         let id = ObjectId::commit(commit);
-        let is_needed = reached.contains(&id) || reach.keeps_list(&commit);
+        let is_needed = groups.find(&id).is_some() || reach.keeps_list(&commit);
         if !is_needed && !is_young(stored) {
-            marked.garbage.push((id, 0));
+            garbage.push((id, 0));
         }
     }
-    marked.garbage.sort_unstable();
+    garbage.sort_unstable();
     // A commit, its detached metadata and its closure list count as one object.
-    marked.garbage.dedup_by(|next, first| {
+    garbage.dedup_by(|next, first| {
         let is_same = next.0 == first.0;
         first.1 += if is_same { next.1 } else { 0 };
         is_same
     });
-    Ok(marked)
+    Ok(Marked {
+        objects,
+        garbage,
+        recount: groups.into_recount(),
+    })
 }

@@ -98,6 +98,7 @@ mod mark;
 mod member;
 mod reach;
 mod record;
+mod recount;
 mod run;
 mod server_clock;
 #[cfg(test)]

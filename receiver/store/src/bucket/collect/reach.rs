@@ -326,13 +326,16 @@ pub(super) fn read_summary(client: &Client) -> Result<Vec<Checksum>, Error> {
     Ok(refs.into_values().map(|entry| entry.commit).collect())
 }
 
-/// Reads the values of all refs except the skipped ones.
-pub(super) fn read_refs(client: &Client, skipped: &HashSet<Key>) -> Result<Vec<Checksum>, Error> {
+/// Reads all refs except the skipped ones: their keys and their commits.
+pub(super) fn read_refs(
+    client: &Client,
+    skipped: &HashSet<Key>,
+) -> Result<Vec<(Key, Checksum)>, Error> {
     let entries = client.list_all(layout::HEADS);
     let entries = entries.map_err(Error::bucket("listing", &"refs"))?;
     let keys = entries.into_iter().map(|entry| entry.key);
     let keys: Vec<Key> = keys.filter(|key| !skipped.contains(key)).collect();
-    let mut commits = Vec::new();
+    let mut refs = Vec::new();
     refs::read_each(client, &keys, |key, found| {
         // A ref may have been removed in the meantime.
         let Some(found) = found else { return Ok(()) };
@@ -340,12 +343,10 @@ pub(super) fn read_refs(client: &Client, skipped: &HashSet<Key>) -> Result<Vec<C
             let why = format!("{key} holds no commit; remove it, or push it again");
             Error::bucket("reading", &"refs")(BucketError::Broken(why))
         })?;
-        commits.push(commit);
+        refs.push((key.clone(), commit));
         Ok(())
     })?;
-    commits.sort_unstable();
-    commits.dedup();
-    Ok(commits)
+    Ok(refs)
 }
 
 /// The most bytes of closure lists in memory, unless a single one is longer.

@@ -70,6 +70,8 @@ pub struct Collected {
 /// Deletes objects that nothing reaches, while pushes and other collectors run, and completes the
 /// collection of a collector that died.
 ///
+/// Counts anew what the refs of each identity hold, for the quotas.
+///
 /// Needs about 40 bytes of memory for each object in the bucket, and 16 MiB.
 pub fn collect(
     client: &Client,
@@ -106,8 +108,10 @@ pub fn collect(
     let tidied = match (&result, machine.end()) {
         (Ok(()), Some(End::Swept | End::Clean)) => {
             let epoch = run.gc.as_ref().map_or(0, |(gc, _)| gc.epoch);
-            let now = run.clock.now();
-            now.and_then(|now| tidy(client, epoch, now, options.grace))
+            run.clock.now().and_then(|now| {
+                run.garbage.recount().store(client, now, options.grace)?;
+                tidy(client, epoch, now, options.grace)
+            })
         }
         _ => Ok(()),
     };

@@ -17,7 +17,8 @@ use parking_lot::{Condvar, Mutex};
 use super::lists::spared_in;
 use super::*;
 use crate::bucket::push::tests::world::{
-    Plan, Universe, assert_sound, empty, finish, push as world_push, refs, send, store_with,
+    Plan, Universe, assert_sound, config_of, empty, finish, push as world_push, refs, send,
+    store_with,
 };
 use crate::bucket::records::layout;
 use crate::bucket::requests::client::Client;
@@ -272,10 +273,7 @@ fn push(way: &Way, all: &Universe, commits: &[Checksum]) -> Result<(), Error> {
         plan.bases
             .extend(held.get(name).map(|commit| (name, *commit)));
     }
-    let config = StoreConfig {
-        identity: any(stage, &["mia", "leo"]).to_owned(),
-        ..StoreConfig::default()
-    };
+    let config = config_of(any(stage, &["mia", "leo"]));
     let store = store_with(way.clone(), way.clone(), config);
     let (opened, mut push) = store.begin(&plan.announcement())?;
     let sent = send(&mut push, &opened, all, &plan)?;
@@ -320,7 +318,7 @@ fn no_ref_loses_what_it_reaches_beside_two_collectors_in_any_order() {
     let seeds = match seed {
         Ok(seed) => seed..seed + 1,
         Err(_) if is_extra() => 0..1_000,
-        Err(_) => 0..12,
+        Err(_) => 0..16,
     };
     for seed in seeds {
         let Tally {

@@ -13,6 +13,7 @@ use artifact_protocol::limits::MAX_BASES;
 use artifact_protocol::session::Announcement;
 use parking_lot::Mutex;
 
+use crate::bucket::push::account::PushAccount;
 use crate::bucket::push::bases::{Bases, LISTS_LEN_MAX};
 use crate::bucket::push::history::History;
 use crate::bucket::push::join::{join, refuse_conflicts};
@@ -34,6 +35,7 @@ use crate::bucket::requests::window::Window;
 use crate::config::StoreConfig;
 use crate::error::Error;
 use crate::policy::Current;
+use crate::quota::load::Load;
 use crate::update::{Taken, Value, conflict};
 
 /// The values of the announced refs and of proposed bases.
@@ -46,12 +48,13 @@ pub(crate) fn announce(
     collection: Option<&str>,
     announcement: &Announcement,
 ) -> Result<(Arc<Work>, PushState), Error> {
-    let mut state = PushState::new(client, &config.policy, collection, announcement);
+    let mut state = PushState::new(client, config, collection, announcement);
     let first = look(client, config, announcement, &mut state)?;
     let mut work = Work {
         client: client.clone(),
         window: Window::new(client.clone()),
         limits: config.limits,
+        load: Load::new(state.account.as_ref().map(PushAccount::quota)),
         known: Mutex::default(),
         bases: Mutex::default(),
         held_back: Mutex::default(),
@@ -105,7 +108,7 @@ struct First {
 }
 
 /// Asks for the announced refs and those of proposed bases, for detached metadata, for refs beside
-/// the announced ones, and for journals.
+/// the announced ones, for journals, and for the account of the identity.
 fn look(
     client: &Client,
     config: &StoreConfig,
@@ -136,6 +139,7 @@ fn look(
             .map(|dir| list(layout::heads_below(dir), SEARCHED_MAX)),
     );
     requests.push(list(layout::journals_of(&config.identity), LIST_MAX));
+    requests.extend(state.account.as_ref().map(PushAccount::request));
     let mut answers = ask_all(client, requests).into_iter();
     let mut refs = Refs::new();
     for ((name, key), answer) in names.iter().zip(answers.by_ref()) {
@@ -160,6 +164,9 @@ fn look(
     let journals = answers.next().unwrap_or(Ok(Answer::Deleted));
     let journals = listed(&"journals", journals)?;
     state.earlier = Earlier::of(journals, client.clock().wall(), PUSH_MAX);
+    if let (Some(account), Some(answer)) = (&mut state.account, answers.next()) {
+        account.learn(answer)?;
+    }
     Ok(First {
         refs,
         neighbours: newest.into_iter().map(|(_, name)| name).collect(),
@@ -192,6 +199,13 @@ fn judge(
         let name = wanted.name.as_str();
         if verdict == Verdict::Accepted
             && let Err(refusal) = taken.judge(name)
+        {
+            verdict = Verdict::Refused(refusal);
+        }
+        if verdict == Verdict::Accepted
+            && held == Held::Nothing
+            && let Some(account) = &mut state.account
+            && let Err(refusal) = account.admit(&wanted.name)
         {
             verdict = Verdict::Refused(refusal);
         }

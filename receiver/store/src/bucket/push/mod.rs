@@ -5,6 +5,7 @@
 //! [`publish`] makes them visible, in the only order that is safe at every instant. Threads share
 //! the [`work`].
 
+mod account;
 mod ancestors;
 mod announce;
 mod bases;
@@ -226,6 +227,7 @@ impl Push for BucketPush {
         if self.state.updates.announce_other_detached(commit, checksum) {
             return Err(Error::DetachedDiffers { commit });
         }
+        self.work.load.bring(1, metadata.len() as u64)?;
         let content = Bytes::copy_from_slice(metadata);
         self.work.held_back.lock().take_detached(commit, content)?;
         self.state.learn_detached(&self.work, commit, checksum)
@@ -286,6 +288,11 @@ impl Drop for BucketPush {
             writer
                 .journal
                 .write_rest(client, || writer.membership.epoch());
+        }
+        if let Some(account) = &mut self.state.account
+            && let Err(error) = account.leave(client, self.work.load.brought())
+        {
+            tracing::warn!(%error, "the account of the identity lacks what this push has brought");
         }
         if !writer.doubt.is_there() {
             // R9.

@@ -3,7 +3,8 @@
 //! 1. The push checks that everything that the new commits reach is present and verified (INV-2).
 //!    It puts the closure lists of the commits, and a note that the summary may lack these refs.
 //!    Every put must be acknowledged.
-//! 2. It checks that the refs still hold the values that the client was told.
+//! 2. It checks that the refs still hold the values that the client was told, and adds new refs and
+//!    objects to the account of the identity, if it has quotas.
 //! 3. It checks that the lease is young, so that nobody has given the push up. Then it puts the
 //!    commits, the guards of new names, and detached metadata, where permitted.
 //! 4. It sets each ref by compare-and-swap (INV-3, INV-4, INV-5).
@@ -28,7 +29,7 @@ use crate::bucket::records::pending::Pending;
 use crate::bucket::records::refs::Held;
 use crate::bucket::records::{guards, layout};
 use crate::bucket::requests::ask::{ask_all, found_at, get};
-use crate::bucket::requests::seam::{Answer, Class, Key};
+use crate::bucket::requests::seam::{Answer, Class, Key, Request};
 use crate::error::Error;
 use crate::error::bucket::BucketError;
 use crate::tree::children;
@@ -85,7 +86,7 @@ fn publish_accepted(work: &Work, state: &mut PushState) -> Result<Option<Vec<Obj
         let settled = work.window.settle();
         settled.map_err(Error::bucket("storing", &"objects"))?;
         is_looked_at = true;
-        if !held? {
+        if !held? || state.updates.accepted().next().is_none() {
             continue;
         }
         // 3. Commits, then 4. refs.
@@ -278,8 +279,25 @@ fn put_note(work: &Work, state: &PushState) -> Result<(), Error> {
     put.map_err(Error::bucket("storing", &"the note for the summary"))
 }
 
+/// Adds new refs and the objects of the push to the account of the identity, and refuses the refs
+/// for which it has no room. Returns the put of the account.
+fn charge(work: &Work, state: &mut PushState) -> Option<Request> {
+    let account = state.account.as_mut()?;
+    // Some that were admitted have been refused since.
+    account.forget_new();
+    for update in state.updates.accepted_mut() {
+        if let Some(name) = update.new_name()
+            && let Err(refusal) = account.admit(name)
+        {
+            update.refuse(refusal);
+        }
+    }
+    state.updates.accepted().next()?;
+    account.charge(work.load.brought(), work.client.clock().wall())
+}
+
 /// Compares all refs and detached metadata with the values that the push knows; returns whether all
-/// accepted updates are unchanged.
+/// accepted updates are unchanged. Stores the account of the identity.
 fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
     let keys: Vec<Key> = state
         .updates
@@ -292,6 +310,7 @@ fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
         .accepted()
         .filter(|update| update.wanted.detached.is_some());
     let signed: BTreeSet<_> = signed.map(Update::commit).collect();
+    let charge = charge(work, state);
     let mut requests: Vec<_> = keys.iter().map(get).collect();
     requests.extend(signed.iter().map(|commit| get(&layout::detached(*commit))));
     let new: Vec<_> = state
@@ -305,6 +324,7 @@ fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
     // A removal may have freed names since they were found.
     let present = state.guards.present(new.iter());
     requests.extend(present.iter().map(|(_, key)| get(key)));
+    requests.extend(charge);
     let mut answers = ask_all(&work.client, requests).into_iter();
     let mut now = Vec::with_capacity(keys.len());
     for (key, answer) in keys.iter().zip(answers.by_ref()) {
@@ -325,9 +345,17 @@ fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
             state.guards.note(name, taken);
         }
     }
-    for ((name, key), answer) in present.into_iter().zip(answers) {
+    for ((name, key), answer) in present.into_iter().zip(answers.by_ref()) {
         let found = found_at(&key, answer)?;
         state.guards.learn(name, &key, found.as_ref())?;
+    }
+    if let (Some(account), Some(answer)) = (&mut state.account, answers.next()) {
+        let full = account.settle(&work.client, answer)?;
+        for update in state.updates.accepted_mut() {
+            if full.contains(update.wanted.name.as_str()) {
+                update.refuse(account.refusal());
+            }
+        }
     }
     let mut confirmed = true;
     let attached = &state.attached;

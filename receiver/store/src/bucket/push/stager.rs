@@ -43,6 +43,7 @@ impl Stager for BucketStager {
     type Stream = BucketStream;
 
     fn stage(&self, id: ObjectId, stored: Bytes) -> Result<(), Error> {
+        self.work.load.bring(1, stored.len() as u64)?;
         let mut scratch = self.scratches.lock().pop().unwrap_or_default();
         let verified = verify(id, &stored, self.work.limits.object_len_max, &mut scratch);
         self.scratches.lock().push(scratch);
@@ -52,6 +53,7 @@ impl Stager for BucketStager {
 
     fn begin(&self, id: ObjectId) -> Result<BucketStream, Error> {
         self.work.writer()?;
+        self.work.load.bring(1, 0)?;
         let len_max = self.work.limits.object_len_max;
         Ok(BucketStream {
             work: Arc::clone(&self.work),
@@ -119,6 +121,7 @@ impl ObjectStream for BucketStream {
         let appended = verifier
             .append(&stored)
             .map_err(|source| Error::Refused { id, source })
+            .and_then(|()| self.work.load.bring(0, stored.len() as u64))
             .and_then(|()| self.take(&stored));
         match appended {
             // An object that lacks some of its bytes must not get its name (INV-1).

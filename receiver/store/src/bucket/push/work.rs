@@ -17,6 +17,7 @@ use crate::bucket::records::journal::Journal;
 use crate::bucket::requests::client::Client;
 use crate::bucket::requests::window::Window;
 use crate::error::Error;
+use crate::quota::load::Load;
 
 /// The state that the threads of a push share. A thread that takes several of its locks takes the
 /// one of [`Membership`] first.
@@ -25,6 +26,7 @@ pub(crate) struct Work {
     pub(crate) client: Client,
     pub(crate) window: Window,
     pub(crate) limits: Limits,
+    pub(crate) load: Load,
     pub(crate) known: Mutex<Known>,
     pub(crate) bases: Mutex<Bases>,
     pub(crate) held_back: Mutex<HeldBack>,

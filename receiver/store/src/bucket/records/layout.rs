@@ -11,6 +11,7 @@
 //!                              (journal.rs)
 //!     guard/NAME=              whether NAME is a ref or leads to refs; never changed by pushes
 //!     pending/ID               refs of a push that the summary may lack (summary.rs)
+//!     accounts/IDENTITY        the refs and objects of an identity with quotas (accounts.rs)
 //!     gc                       the state of collection
 //!     condemned/EPOCH-JUDGE    objects that collection is about to delete (collect/lists.rs)
 //!     spared/EPOCH/ID-N        condemned objects that a push needs
@@ -40,6 +41,8 @@ pub(crate) const JOURNALS: &str = "extensions/artifact-cache/journal/";
 pub(crate) const GUARDS: &str = "extensions/artifact-cache/guard/";
 /// The prefix of all notes of refs for the summary.
 pub(crate) const PENDING: &str = "extensions/artifact-cache/pending/";
+/// The prefix of all accounts.
+pub(crate) const ACCOUNTS: &str = "extensions/artifact-cache/accounts/";
 /// The prefix of all lists of condemned objects.
 pub(crate) const CONDEMNED: &str = "extensions/artifact-cache/condemned/";
 /// The prefix of all lists of spared objects.
@@ -169,6 +172,11 @@ pub(crate) fn journals_of(identity: &str) -> String {
 /// A part of the journal of a push.
 pub(crate) fn journal(identity: &str, id: SessionId, number: u32) -> Key {
     known(format!("{}{id}/{number}", journals_of(identity)))
+}
+
+/// The account of an identity.
+pub(crate) fn account(identity: &str) -> Key {
+    known(format!("{ACCOUNTS}{}", Checksum::of(identity.as_bytes())))
 }
 
 /// The note of the refs that a push is about to set.

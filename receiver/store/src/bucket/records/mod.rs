@@ -1,5 +1,6 @@
 //! The contents of a bucket: every name in it, and the records of the store beside the repository.
 
+pub(crate) mod accounts;
 pub(crate) mod closures;
 pub(crate) mod commits;
 pub(crate) mod config;

@@ -1,12 +1,12 @@
 //! Removes refs from a bucket while pushes run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use artifact_formats::{Checksum, RefName};
 
 use crate::bucket::collect::{LEASE_LIFE, REQUEST_LIFE};
-use crate::bucket::records::layout;
+use crate::bucket::records::{accounts, layout};
 use crate::bucket::requests::client::Client;
 use crate::bucket::requests::seam::Key;
 use crate::error::Error;
@@ -64,6 +64,8 @@ pub fn remove_refs(
 /// A push creates a ref on the condition that it does not exist, so a put that arrives late, for
 /// example because its answer was lost, sets a ref that was removed in the meantime. A session with
 /// such a put has a lease (R8, R9). Calls `waits` with the names of these sessions, if any.
+///
+/// Removed refs no longer count towards the quotas of the identities that set them.
 pub fn settle_removals(
     client: &Client,
     wanted: &[(RefName, Option<Checksum>)],
@@ -78,7 +80,7 @@ pub fn settle_removals(
         return Ok(false);
     }
     let clock = client.clock();
-    let end = clock.now() + REQUEST_LIFE;
+    let (begun, end) = (clock.wall(), clock.now() + REQUEST_LIFE);
     let mut before = living_sessions(client)?;
     if !before.is_empty() {
         let name = |key: &Key| key.as_str().replace(layout::SESSIONS, "");
@@ -90,7 +92,7 @@ pub fn settle_removals(
         before.retain(|key| living.contains(key));
     }
     let mut any = false;
-    for ((name, _), removal) in wanted.iter().zip(removals) {
+    for ((name, _), removal) in wanted.iter().zip(&mut *removals) {
         if is_gone(removal)
             && let Some(key) = layout::head(name)
             && client
@@ -102,7 +104,22 @@ pub fn settle_removals(
             any = true;
         }
     }
+    let removed = wanted.iter().zip(removals);
+    let removed = removed.filter(|(_, removal)| is_gone(removal));
+    let removed = removed.map(|((name, _), _)| name.as_str()).collect();
+    close_accounts(client, begun.saturating_sub(CLOSED_BEFORE), &removed)?;
     Ok(any)
+}
+
+/// Takes removed refs off the accounts of identities, except those that a push has announced since
+/// `before`, in seconds since 1970: it may set them again. A collection takes these off.
+fn close_accounts(client: &Client, before: u64, removed: &HashSet<&str>) -> Result<(), Error> {
+    for (key, account) in accounts::read_all(client)? {
+        accounts::change(client, &key, &account.identity, None, |account| {
+            Ok(account.close(before, |name| removed.contains(name)))
+        })?;
+    }
+    Ok(())
 }
 
 /// Lists the leases that have not expired. The lease of a dead session stays much longer.
@@ -141,5 +158,8 @@ pub(crate) fn free(client: &Client, gone: &[&RefName]) -> Result<(), Error> {
     client.delete(&spent).map_err(failed())
 }
 
+/// How much older than the removal's end an announcement must be, in seconds: clocks differ, and a
+/// removal of many refs takes time.
+const CLOSED_BEFORE: u64 = 10 * 60;
 /// The pause between two looks at the sessions that run.
 const PAUSE: Duration = Duration::from_secs(2);

@@ -222,11 +222,7 @@ fn a_push_paused_past_its_lease_at_any_request_sets_no_ref_afterwards() {
                 // So long after it was sent, a request can no longer take effect.
                 Some(Fate::Unsent)
             });
-            let config = StoreConfig {
-                identity: "mia".to_owned(),
-                ..StoreConfig::default()
-            };
-            let store = store_with(way, clock, config);
+            let store = store_with(way, clock, config_of("mia"));
             let done = push(&store, &scenario.all, &scenario.plan);
             let Some(then) = paused.lock().take() else {
                 break;

@@ -8,6 +8,7 @@ mod limits;
 mod names;
 mod ordinary;
 mod prices;
+mod quotas;
 mod races;
 mod repairs;
 pub(crate) mod world;

@@ -15,13 +15,14 @@ use artifact_protocol::session::{Announcement, Opened, Published};
 use bytes::Bytes;
 
 use self::objects::{directory, file};
+use crate::bucket::records::accounts::Account;
 use crate::bucket::records::closures::ClosureList;
 use crate::bucket::records::layout;
 use crate::bucket::requests::clock::ManualClock;
 use crate::bucket::requests::memory::Memory;
 use crate::bucket::requests::seam::{Bucket, Class, Key};
 use crate::bucket::{BucketPush, BucketStore, Client};
-use crate::config::StoreConfig;
+use crate::config::{Allowance, StoreConfig};
 use crate::error::Error;
 use crate::seam::{Push, Stager, Store};
 use crate::tree::children;
@@ -342,12 +343,21 @@ pub(crate) fn empty() -> Memory {
     memory
 }
 
-pub(crate) fn store_of(bucket: impl Bucket, identity: &str) -> BucketStore {
-    let config = StoreConfig {
+/// The configuration of an identity with quotas that no push reaches.
+pub(crate) fn config_of(identity: &str) -> StoreConfig {
+    StoreConfig {
         identity: identity.to_owned(),
+        allowance: Allowance {
+            refs_max: Some(1 << 40),
+            objects_max: Some(1 << 40),
+            bytes_max: None,
+        },
         ..StoreConfig::default()
-    };
-    store_with(bucket, ManualClock::default(), config)
+    }
+}
+
+pub(crate) fn store_of(bucket: impl Bucket, identity: &str) -> BucketStore {
+    store_with(bucket, ManualClock::default(), config_of(identity))
 }
 
 pub(crate) fn store_with(
@@ -384,10 +394,23 @@ pub(crate) fn named(memory: &Memory) -> BTreeMap<String, Checksum> {
     refs.map(|(name, entry)| (name, entry.commit)).collect()
 }
 
-/// Checks what [`assert_sound`] does, and that closure lists name all that refs reach.
+/// Checks what [`assert_sound`] does, that closure lists name all that refs reach, and that every
+/// ref is on the account of an identity, if there are accounts.
 pub(crate) fn assert_whole(memory: &Memory, all: &Universe) {
     assert_sound(memory, all);
     let objects = memory.objects();
+    let accounts: Vec<_> = (objects.iter())
+        .filter(|(key, _)| key.as_str().starts_with(layout::ACCOUNTS))
+        .map(|(_, stored)| Account::parse(&stored.content).unwrap())
+        .collect();
+    let has = |name: &str| {
+        accounts
+            .iter()
+            .any(|account| account.refs.contains_key(name))
+    };
+    for name in refs(memory).keys() {
+        assert!(accounts.is_empty() || has(name), "nobody pays for {name}");
+    }
     for (name, commit) in refs(memory) {
         let decode = |commit: Checksum| {
             let content = &objects.get(&layout::closure(commit))?.content;
