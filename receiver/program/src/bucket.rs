@@ -10,8 +10,8 @@ pub(crate) use artifact_bucket::agent::{ARGUMENT, serve};
 use artifact_bucket::{Address, Settings};
 use artifact_formats::Share;
 use artifact_receiver::config::Config;
-use artifact_store::StoreConfig;
 use artifact_store::bucket::{BucketStore, Client, SystemClock};
+use artifact_store::{Allowance, StoreConfig};
 
 use crate::unready::Unready;
 
@@ -33,10 +33,7 @@ impl Begun {
         config: &Config,
         mut store: StoreConfig,
     ) -> Result<Self, Unready> {
-        if is_percentage(store.allowance.bytes_max) && !sets_percentage(config) {
-            // The default is for a disk.
-            store.allowance.bytes_max = None;
-        }
+        store.allowance = in_bucket(store.allowance, config);
         let started = (|| {
             let mut settings = Settings::new(repo.to_string_lossy().parse()?);
             settings.reach = config.bucket.clone();
@@ -70,11 +67,18 @@ impl Begun {
     }
 }
 
-/// Returns whether the configuration limits the bytes of everybody, or of somebody, by a percentage.
-fn sets_percentage(config: &Config) -> bool {
-    let mut identities = config.identities.iter();
-    is_percentage(config.limits.bytes_max)
-        || identities.any(|identity| is_percentage(identity.allowance.bytes_max))
+/// Returns the quotas of an identity without the default for bytes, which is a share of a disk. A
+/// percentage that the configuration sets, for everybody or for somebody, stays: the store refuses
+/// it.
+fn in_bucket(allowance: Allowance, config: &Config) -> Allowance {
+    let identities = config.identities.iter();
+    let mut set = identities.map(|identity| identity.allowance.bytes_max);
+    let is_set = is_percentage(config.limits.bytes_max) || set.any(is_percentage);
+    let bytes_max = allowance.bytes_max;
+    Allowance {
+        bytes_max: bytes_max.filter(|_| is_set || !is_percentage(bytes_max)),
+        ..allowance
+    }
 }
 
 const fn is_percentage(share: Option<Share>) -> bool {
@@ -89,3 +93,24 @@ fn unready(cause: anyhow::Error) -> Unready {
 }
 
 const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowance_of(config: &str) -> Allowance {
+        let config = Config::parse(config, Path::new("")).unwrap();
+        in_bucket(config.limits.complete(&Allowance::default()), &config)
+    }
+
+    #[test]
+    fn the_default_share_of_a_disk_limits_nothing_in_a_bucket_and_what_is_set_stays() {
+        let default = allowance_of("");
+        assert_eq!(default.bytes_max, None);
+        assert!(default.refs_max.is_some() && default.objects_max.is_some());
+        let set = allowance_of("[limits]\nbytes-max = \"5GB\"");
+        assert_eq!(set.bytes_max, Some(Share::Bytes(5_000_000_000)));
+        let set = allowance_of("[limits]\nbytes-max = \"10%\"");
+        assert_eq!(set.bytes_max, Some(Share::Percent(10)));
+    }
+}
