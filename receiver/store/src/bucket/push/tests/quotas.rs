@@ -1,6 +1,8 @@
 //! The quotas of an identity: its refs, and the objects that its pushes bring.
 
 use std::collections::BTreeSet;
+use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use artifact_formats::{ObjectId, Share};
@@ -13,7 +15,9 @@ use crate::bucket::records::accounts::Account;
 use crate::bucket::records::layout;
 use crate::bucket::requests::client::Client;
 use crate::bucket::requests::clock::ManualClock;
+use crate::bucket::requests::faulty::{Fate, Faulty};
 use crate::bucket::requests::memory::Memory;
+use crate::bucket::requests::seam::Request;
 use crate::bucket::upkeep;
 use crate::config::{Allowance, StoreConfig};
 use crate::error::Error;
@@ -50,8 +54,8 @@ impl Place {
     }
 
     fn client(&self) -> Client {
-        let bucket = std::sync::Arc::new(self.memory.clone());
-        Client::new(bucket, std::sync::Arc::new(self.clock.clone()))
+        let bucket = Arc::new(self.memory.clone());
+        Client::new(bucket, Arc::new(self.clock.clone()))
     }
 
     fn pass(&self, time: Duration) {
@@ -303,6 +307,29 @@ fn what_a_push_brings_during_a_collection_counts() {
     let count = place.account("mia").weight().objects;
     assert!(count >= both.len() as u64, "{count} of {}", both.len());
     assert_eq!(place.account("mia").refs.len(), 2);
+}
+
+#[test]
+fn a_charge_whose_answer_is_lost_counts_once() {
+    let mut place = Place::new();
+    let commit = place.all.commit(None, &[("a", "1"), ("b", "2")]);
+    for fate in [Fate::Unheard, Fate::Unsent] {
+        let memory = empty();
+        let way = Faulty::new(Arc::new(memory.clone()));
+        let mut is_first = true;
+        way.choose(move |_, request| {
+            let is_charge =
+                matches!(request, Request::Put { key, .. } if *key == layout::account("mia"));
+            (is_charge && mem::take(&mut is_first)).then_some(fate)
+        });
+        let plan = Plan::one("os/a", commit);
+        let done = push(&store_of(way, "mia"), &place.all, &plan).unwrap();
+        assert_eq!(done.outcomes, [RefOutcome::Updated]);
+        place.memory = memory;
+        let account = place.account("mia");
+        assert_eq!(account.held, place.weight_of(&place.all.closure(commit)));
+        assert!(account.left.is_empty(), "{account:?}");
+    }
 }
 
 #[test]
