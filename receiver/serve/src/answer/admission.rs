@@ -52,7 +52,7 @@ where
     response.map(|body| if is_head { body.into_head() } else { body }.with(entry))
 }
 
-/// Lets a request proceed once a place is free.
+/// Lets a request proceed once a place is free; one of monitoring needs none.
 async fn admit<B>(
     context: &Context,
     head: &Parts,
@@ -64,6 +64,10 @@ where
     B: hyper::body::Body<Data = Bytes>,
     B::Error: std::fmt::Display,
 {
+    if context.role == Role::Metrics {
+        // A server whose places are all taken is alive, and must say so.
+        return watch(context, head, entry);
+    }
     let shared = &context.shared;
     if let Some(client) = client.filter(|client| !client.is_loopback()) {
         match shared.answers_each.take(Source::of(client)) {
@@ -85,11 +89,8 @@ where
         entry.kind = "pull";
         return pull::answer(puller, &context.activity, head, body, client).await;
     }
-    let result = match context.role {
-        Role::Pullers => give(context, head, client, entry).await,
-        Role::Metrics => Ok(watch(context, head, entry)),
-    };
-    result.unwrap_or_else(|error| fault(head, &error))
+    let given = give(context, head, client, entry).await;
+    given.unwrap_or_else(|error| fault(head, &error))
 }
 
 /// An error on the server's side: the operator gets the reason, the client only the fact.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::answer::Role;
@@ -59,7 +59,10 @@ impl Server {
                 shared: Arc::clone(&this.shared),
                 // Monitoring uses plain text.
                 certificates: this.certificates.clone().filter(|_| role == Role::Pullers),
-                places: Arc::clone(&this.connections),
+                places: match role {
+                    Role::Pullers => Arc::clone(&this.connections),
+                    Role::Metrics => Arc::new(Semaphore::new(MONITORS_MAX)),
+                },
                 each: Arc::clone(&this.connections_each),
                 role,
                 tasks: tasks.clone(),
@@ -156,3 +159,5 @@ async fn next_stop(orders: &mut mpsc::UnboundedReceiver<Order>) {
 const RELOAD: Duration = Duration::from_secs(5);
 /// How long running answers may take after the order to stop.
 const GRACE: Duration = Duration::from_secs(30);
+/// The most connections of monitoring to each socket, beside those of pullers.
+const MONITORS_MAX: usize = 64;

@@ -166,6 +166,24 @@ fn slow_and_silent_connections_hold_up_nobody_else() {
 }
 
 #[test]
+fn a_server_whose_connections_are_all_taken_tells_monitoring_that_it_lives() {
+    let scene = Scene::start_small(3);
+    let held: Vec<_> = (0..3).map(|_| scene.connect()).collect();
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let mut monitor = TcpStream::connect(scene.monitor).unwrap();
+        monitor
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        monitor.write_all(request.as_bytes()).unwrap();
+        let mut said = String::new();
+        monitor.read_to_string(&mut said).unwrap();
+        assert!(said.starts_with("HTTP/1.1 200 "), "{path}: {said}");
+    }
+    drop(held);
+}
+
+#[test]
 fn no_puller_gets_a_summary_and_a_signature_of_different_pushes() {
     let scene = Scene::start();
     let (repo, done) = (scene.repo(), AtomicBool::new(false));

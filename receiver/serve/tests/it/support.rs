@@ -20,6 +20,8 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 /// A server that runs until it is dropped.
 pub(crate) struct Scene {
     pub(crate) address: SocketAddr,
+    /// The address for monitoring.
+    pub(crate) monitor: SocketAddr,
     pub(crate) orders: UnboundedSender<Order>,
     pub(crate) dir: TempDir,
     server: Option<JoinHandle<()>>,
@@ -33,12 +35,17 @@ pub(crate) const REF: &str = "alpha/greeting/1";
 
 impl Scene {
     pub(crate) fn start() -> Self {
-        Self::start_with(repository(), None, Pulls::default())
+        Self::start_for(Pulls::default())
     }
 
     /// Starts a server with these limits of pulls.
     pub(crate) fn start_for(pulls: Pulls) -> Self {
-        Self::start_with(repository(), None, pulls)
+        Self::start_with(repository(), None, pulls, 200)
+    }
+
+    /// Starts a server that takes so many connections at once.
+    pub(crate) fn start_small(connections_max: usize) -> Self {
+        Self::start_with(repository(), None, Pulls::default(), connections_max)
     }
 
     /// Starts a server with a certificate.
@@ -71,7 +78,7 @@ impl Scene {
             key,
             client_ca,
         };
-        Self::start_with(dir, Some(files), Pulls::default())
+        Self::start_with(dir, Some(files), Pulls::default(), 200)
     }
 
     /// Returns the file of the server's certificate, which is its own authority.
@@ -79,12 +86,21 @@ impl Scene {
         self.dir.path().join("cert.pem")
     }
 
-    fn start_with(dir: TempDir, certificate: Option<CertificateFiles>, pulls: Pulls) -> Self {
-        let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let socket = Socket::bind(&Place::Tcp(address)).unwrap();
-        let Place::Tcp(address) = *socket.place() else {
-            panic!("{socket:?}");
+    fn start_with(
+        dir: TempDir,
+        certificate: Option<CertificateFiles>,
+        pulls: Pulls,
+        connections_max: usize,
+    ) -> Self {
+        let bind = || {
+            let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+            let socket = Socket::bind(&Place::Tcp(any)).unwrap();
+            match *socket.place() {
+                Place::Tcp(address) => (socket, address),
+                Place::Unix(_) => panic!("{socket:?}"),
+            }
         };
+        let ((socket, address), (watched, monitor)) = (bind(), bind());
         let server = Server::open(Config {
             repo: dir.path().join("repo"),
             at: "/artifacts".to_owned(),
@@ -93,19 +109,20 @@ impl Scene {
                 at: "/artifacts".to_owned(),
                 ..Options::default()
             }),
-            connections_max: 200,
+            connections_max,
             connections_each_max: 100,
             log: None,
             pulls: Some(pulls),
         })
         .unwrap();
         let (orders, received) = unbounded_channel();
-        let sockets = vec![(Role::Pullers, socket)];
+        let sockets = vec![(Role::Pullers, socket), (Role::Metrics, watched)];
         let server = thread::spawn(move || {
             server.run(sockets, received, &Notifier::default()).unwrap();
         });
         Self {
             address,
+            monitor,
             orders,
             dir,
             server: Some(server),
