@@ -199,6 +199,8 @@ fn free_port() -> Result<u16, Failure> {
         .map_err(Failure::doing("find a free port"))
 }
 
+/// Says nothing of `~/.bashrc`: bash would read it for each session, and what tools of a developer
+/// put there can take longer than a push. A bash within another one leaves it alone.
 fn write_configuration(dir: &Path, port: u16, user: &str, for_user: &str) -> Result<(), Failure> {
     let shown = dir.display();
     let configuration = format!(
@@ -212,6 +214,7 @@ fn write_configuration(dir: &Path, port: u16, user: &str, for_user: &str) -> Res
          PasswordAuthentication no\n\
          KbdInteractiveAuthentication no\n\
          MaxStartups 100\n\
+         SetEnv SHLVL=1\n\
          LogLevel VERBOSE\n\
          Match User {user}\n    {for_user}\n"
     );
