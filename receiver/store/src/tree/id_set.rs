@@ -1,149 +1,76 @@
-//! A set of object ids that takes little more than the 32 bytes of each checksum.
-//!
-//! A hash set of a million ids needs twice that, and briefly three times while it grows. This one
-//! consists of small sorted arrays, each of which grows by itself and by little. A set of few ids
-//! is one array, because a push needs many sets.
+//! A set of object ids that can be marked and flagged.
 
-use std::hash::{BuildHasher, RandomState};
 use std::mem;
 
-use artifact_formats::{Checksum, ObjectId, ObjectKind};
+use artifact_formats::{ObjectId, ObjectKind};
 
 use crate::tree::descent::Levels;
+use crate::tree::id_map::IdMap;
 
 /// A set of object ids. Each can be marked, with the levels of directories below it, and flagged.
 #[derive(Debug, Default)]
 pub(crate) struct IdSet {
-    // Keyed, so that nobody can choose checksums that all fall into one array.
-    hasher: RandomState,
-    // In the order of `ObjectKind::ALL`.
-    kinds: [Members; ObjectKind::ALL.len()],
+    ids: IdMap<Note>,
 }
 
-/// The members of one kind.
-#[derive(Debug, Default)]
-struct Members {
-    // No arrays, or a power of two of them: the low bits of a member's hash choose its array.
-    arrays: Vec<Vec<Member>>,
-    len: usize,
-}
-
-#[derive(Debug)]
-struct Member {
-    checksum: Checksum,
+#[derive(Clone, Copy, Debug, Default)]
+struct Note {
     marked: bool,
     flagged: bool,
     levels: Levels,
 }
 
-impl Members {
-    /// Returns the array that holds a member, and the member's place in it.
-    fn find(&self, hash: usize, checksum: &Checksum) -> Option<(usize, usize)> {
-        let slot = hash.checked_rem(self.arrays.len())?;
-        Some((slot, find(&self.arrays[slot], checksum).ok()?))
-    }
-
-    fn insert(&mut self, hash: usize, checksum: Checksum) -> bool {
-        let slot = hash % self.arrays.len();
-        let array = &mut self.arrays[slot];
-        let Err(place) = find(array, &checksum) else {
-            return false;
-        };
-        if array.len() == array.capacity() {
-            array.reserve_exact(array.len() / 32 + 4);
-        }
-        let member = Member {
-            checksum,
-            marked: false,
-            flagged: false,
-            levels: Levels::default(),
-        };
-        array.insert(place, member);
-        self.len += 1;
-        true
-    }
-
-    /// Doubles the number of arrays once they are long. Splits one array after another, which takes
-    /// hardly any memory besides theirs.
-    fn grow(&mut self, hash: impl Fn(&Checksum) -> usize) {
-        let old = self.arrays.len();
-        if old == 0 {
-            self.arrays.push(Vec::new());
-        } else if self.len == old * ARRAY_LEN {
-            self.arrays.resize_with(old * 2, Vec::new);
-            let (low, high) = self.arrays.split_at_mut(old);
-            for (stay, leave) in low.iter_mut().zip(high) {
-                let leaves = |member: &mut Member| hash(&member.checksum) & old != 0;
-                leave.extend(stay.extract_if(.., leaves));
-                leave.shrink_to_fit();
-                stay.shrink_to_fit();
-            }
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Member> {
-        self.arrays.iter().flatten()
-    }
-}
-
 impl IdSet {
     /// Adds an id; returns whether it is new.
     pub(crate) fn insert(&mut self, id: ObjectId) -> bool {
-        let members = &mut self.kinds[index(id.kind)];
-        members.grow(|checksum| hash(&self.hasher, checksum));
-        members.insert(hash(&self.hasher, &id.checksum), id.checksum)
+        self.ids.insert(id, Note::default())
     }
 
     /// Returns whether the set contains an id.
     pub(crate) fn contains(&self, id: &ObjectId) -> bool {
-        self.get(id).is_some()
+        self.ids.get(id).is_some()
     }
 
     /// Marks an id; returns whether it was marked already, and `None` if the set lacks it.
     pub(crate) fn mark(&mut self, id: &ObjectId, levels: Levels) -> Option<bool> {
-        let member = self.get_mut(id)?;
-        member.levels = levels;
-        Some(mem::replace(&mut member.marked, true))
+        let note = self.ids.get_mut(id)?;
+        note.levels = levels;
+        Some(mem::replace(&mut note.marked, true))
     }
 
     /// Returns the mark of an id, and `None` if the set lacks it.
     pub(crate) fn look(&self, id: &ObjectId) -> Option<Option<Levels>> {
-        let member = self.get(id)?;
-        Some(member.marked.then_some(member.levels))
+        let note = self.ids.get(id)?;
+        Some(note.marked.then_some(note.levels))
     }
 
     /// Removes every mark.
     pub(crate) fn unmark_all(&mut self) {
-        let members = self.kinds.iter_mut().flat_map(|kind| &mut kind.arrays);
-        for member in members.flatten() {
-            member.marked = false;
-        }
+        self.ids.notes_mut().for_each(|note| note.marked = false);
     }
 
     /// Returns the number of ids.
     pub(crate) fn len(&self) -> usize {
-        self.kinds.iter().map(|kind| kind.len).sum()
+        self.ids.len()
     }
 
     /// Flags an id, if the set contains it.
     pub(crate) fn flag(&mut self, id: &ObjectId) {
-        if let Some(member) = self.get_mut(id) {
-            member.flagged = true;
+        if let Some(note) = self.ids.get_mut(id) {
+            note.flagged = true;
         }
     }
 
     /// Returns whether an id is flagged, and `None` if the set lacks it.
     pub(crate) fn flagged(&self, id: &ObjectId) -> Option<bool> {
-        Some(self.get(id)?.flagged)
+        Some(self.ids.get(id)?.flagged)
     }
 
     /// Returns the ids that are not flagged, in no order.
     pub(crate) fn unflagged(&self) -> impl Iterator<Item = ObjectId> {
-        let kinds = self.kinds.iter().zip(ObjectKind::ALL);
-        kinds.flat_map(|(members, kind)| {
-            let unflagged = members.iter().filter(|member| !member.flagged);
-            unflagged.map(move |member| ObjectId::new(kind, member.checksum))
-        })
+        let kinds = ObjectKind::ALL.into_iter();
+        let all = kinds.flat_map(|kind| self.ids.of_kind(kind, 0, 1));
+        all.filter(|(_, note)| !note.flagged).map(|(id, _)| id)
     }
 
     /// Returns one of `parts` roughly equal parts of the marked ids of one kind, in no order.
@@ -153,51 +80,16 @@ impl IdSet {
         part: usize,
         parts: usize,
     ) -> impl Iterator<Item = ObjectId> {
-        let arrays = self.kinds[index(kind)].arrays.iter();
-        let members = arrays.skip(part).step_by(parts).flatten();
-        members
-            .filter(|member| member.marked)
-            .map(move |member| ObjectId::new(kind, member.checksum))
-    }
-
-    fn get(&self, id: &ObjectId) -> Option<&Member> {
-        let members = &self.kinds[index(id.kind)];
-        let (slot, place) = members.find(hash(&self.hasher, &id.checksum), &id.checksum)?;
-        Some(&members.arrays[slot][place])
-    }
-
-    fn get_mut(&mut self, id: &ObjectId) -> Option<&mut Member> {
-        let members = &mut self.kinds[index(id.kind)];
-        let (slot, place) = members.find(hash(&self.hasher, &id.checksum), &id.checksum)?;
-        Some(&mut members.arrays[slot][place])
+        let all = self.ids.of_kind(kind, part, parts);
+        all.filter(|(_, note)| note.marked).map(|(id, _)| id)
     }
 }
-
-fn hash(hasher: &RandomState, checksum: &Checksum) -> usize {
-    // Truncation is intended: any bits of the hash will do.
-    hasher.hash_one(checksum) as usize
-}
-
-fn find(array: &[Member], checksum: &Checksum) -> Result<usize, usize> {
-    array.binary_search_by(|member| member.checksum.cmp(checksum))
-}
-
-const fn index(kind: ObjectKind) -> usize {
-    match kind {
-        ObjectKind::File => 0,
-        ObjectKind::Dirtree => 1,
-        ObjectKind::Dirmeta => 2,
-        ObjectKind::Commit => 3,
-    }
-}
-
-/// The average length at which arrays are split. An insertion moves half an array: some 2 KiB.
-const ARRAY_LEN: usize = 128;
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
+    use artifact_formats::Checksum;
     use proptest::prelude::*;
 
     use super::*;
@@ -253,21 +145,5 @@ mod tests {
             prop_assert_eq!(all_marked(&set), HashSet::new());
             prop_assert!(model.iter().all(|id| set.contains(id)));
         }
-    }
-
-    #[test]
-    fn a_million_ids_take_less_than_40_bytes_each() {
-        let mut set = IdSet::default();
-        for number in 0..1_000_000u32 {
-            let mut digest = [0; 32];
-            digest[..4].copy_from_slice(&number.to_le_bytes());
-            set.insert(ObjectId::new(ObjectKind::File, Checksum::new(digest)));
-        }
-        let room: usize = set.kinds[0]
-            .arrays
-            .iter()
-            .map(|array| array.capacity() * size_of::<Member>() + 24)
-            .sum();
-        assert!(room < 40_000_000, "{room}");
     }
 }

@@ -3,6 +3,7 @@
 //! too deep (LIM-21).
 
 pub(crate) mod descent;
+pub(crate) mod id_map;
 pub(crate) mod id_set;
 
 use artifact_formats::limits::MAX_TREE_DEPTH;
