@@ -16,8 +16,7 @@ use crate::seam::Store;
 ///
 /// The store obeys the rights, the limits of a push, the quotas, and the summary settings of its
 /// [configuration](StoreConfig). It does not count the sessions on all machines, and it cannot see
-/// free space: the operator limits the sessions of each machine (sshd's `MaxStartups`) and the
-/// bucket (its own quota).
+/// free space: the operator limits the user's tasks on each machine, and the bucket (its own quota).
 #[derive(Debug)]
 pub struct BucketStore {
     client: Client,

@@ -102,6 +102,12 @@ impl Load {
             .map_or(Ok(()), |quota| quota.check(self.brought()))
     }
 
+    /// Takes back what came and is not stored.
+    pub(crate) fn give_back(&self, objects: u64, bytes: u64) {
+        self.objects.fetch_sub(objects, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Returns what has come so far.
     pub(crate) fn brought(&self) -> Weight {
         Weight {

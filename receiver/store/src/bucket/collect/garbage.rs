@@ -10,7 +10,7 @@ use super::lists::{decode_ids, spared_in};
 use super::mark::mark;
 use super::reach::{Lists, Reach, Trust, read_refs, read_summary};
 use super::record::{ListName, damaged};
-use super::recount::Recount;
+use super::recount::{Groups, Recount};
 use crate::bucket::requests::client::Client;
 use crate::error::Error;
 
@@ -48,7 +48,9 @@ impl<'a> Garbage<'a> {
     ) -> Result<(u64, Arc<[ObjectId]>), Error> {
         self.reach = Reach::new(self.client);
         self.reach.trust(Trust::Mend);
-        let marked = mark(self.client, &mut self.reach, grace, now, &HashSet::new())?;
+        let groups = Groups::of_accounts(self.client)?;
+        let skipped = HashSet::new();
+        let marked = mark(self.client, &mut self.reach, grace, now, &skipped, groups)?;
         let list = marked.garbage.iter().map(|(id, _)| *id).collect();
         self.own = Some((name, self.reach.clone()));
         self.sizes = marked.garbage;

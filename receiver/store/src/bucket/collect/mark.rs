@@ -23,15 +23,15 @@ pub(super) struct Marked {
 }
 
 /// Finds objects that nothing reaches and that are older than the grace, as if the `skipped` refs
-/// did not exist.
+/// did not exist. `groups` are the identities for which to count, read before.
 pub(super) fn mark(
     client: &Client,
     reach: &mut Reach<'_>,
     grace: Duration,
     now: u64,
     skipped: &HashSet<Key>,
+    mut groups: Groups,
 ) -> Result<Marked, Error> {
-    let mut groups = Groups::of_accounts(client)?;
     let is_young = |modified: u64| modified + grace.as_secs() >= now;
     let lists = Lists::read(client)?;
     let young: Vec<_> = lists
@@ -46,7 +46,7 @@ pub(super) fn mark(
     };
     let young = young.into_iter().map(|(commit, _)| commit).chain(named);
     groups.divide(read_refs(client, skipped)?);
-    for (at, commits) in groups.commits().into_iter().enumerate() {
+    for (at, commits) in groups.take_commits().into_iter().enumerate() {
         reach.walk(&lists, commits, [], &mut |id| groups.reach(at, id))?;
     }
     reach.walk(&lists, [], young, &mut |id| groups.reach(0, id))?;
@@ -59,15 +59,13 @@ pub(super) fn mark(
         let Some(id) = id.or_else(detached) else {
             continue;
         };
-        match groups.find(&id) {
-            Some(at) => groups.count(at, entry.len),
-            None if is_young(entry.modified) => {}
-            None => garbage.push((id, entry.len)),
+        if !groups.count(&id, entry.len) && !is_young(entry.modified) {
+            garbage.push((id, entry.len));
         }
     }
     for (commit, stored) in lists.iter() {
         let id = ObjectId::commit(commit);
-        let is_needed = groups.find(&id).is_some() || reach.keeps_list(&commit);
+        let is_needed = groups.has(&id) || reach.keeps_list(&commit);
         if !is_needed && !is_young(stored) {
             garbage.push((id, 0));
         }
@@ -82,6 +80,6 @@ pub(super) fn mark(
     Ok(Marked {
         objects,
         garbage,
-        recount: groups.into_recount(),
+        recount: groups.into_recount(now),
     })
 }

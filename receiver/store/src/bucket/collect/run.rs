@@ -13,6 +13,7 @@ use super::lives::{CLAIM_LIFE, LEASE_LIFE, REQUEST_LIFE};
 use super::mark::mark;
 use super::reach::Reach;
 use super::record::{Gc, Lease, ListName, Nonce, damaged};
+use super::recount::Groups;
 use super::server_clock::ServerClock;
 use super::tidy::tidy;
 use crate::bucket::records::layout;
@@ -108,10 +109,10 @@ pub fn collect(
     let tidied = match (&result, machine.end()) {
         (Ok(()), Some(End::Swept | End::Clean)) => {
             let epoch = run.gc.as_ref().map_or(0, |(gc, _)| gc.epoch);
-            run.clock.now().and_then(|now| {
-                run.garbage.recount().store(client, now, options.grace)?;
-                tidy(client, epoch, now, options.grace)
-            })
+            let counted = run.garbage.recount().store(client, options.grace);
+            let now = run.clock.now();
+            let tidied = now.and_then(|now| tidy(client, epoch, now, options.grace));
+            tidied.and(counted)
         }
         _ => Ok(()),
     };
@@ -130,7 +131,8 @@ pub fn would_collect(
     let now = client.clock().wall();
     let mut reach = Reach::new(client);
     let skipped: HashSet<Key> = going.iter().filter_map(layout::head).collect();
-    let marked = mark(client, &mut reach, options.grace, now, &skipped)?;
+    let groups = Groups::of_nobody();
+    let marked = mark(client, &mut reach, options.grace, now, &skipped, groups)?;
     Ok(Collected {
         objects: marked.objects,
         removed: marked.garbage.len() as u64,

@@ -5,12 +5,12 @@
 //! their leases live, or die. At the end, and whenever a ref is set, the bucket must have
 //! everything that refs reach.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_formats::Checksum;
+use artifact_formats::{Checksum, ObjectId, ObjectKind};
 use artifact_protocol::frame::{RefOutcome, Verdict};
 use parking_lot::{Condvar, Mutex};
 
@@ -426,4 +426,33 @@ fn a_collector_that_gets_its_claim_back_keeps_what_refs_reach() {
     collect(&client, &CollectOptions { grace }, &|_| {}).unwrap();
     assert_sound(&memory, &all);
     assert_eq!(refs(&memory)["os/a"], commit);
+}
+
+/// What is below a missing directory cannot be told from garbage.
+#[test]
+fn a_collection_deletes_nothing_when_a_directory_below_a_ref_is_missing() {
+    let (memory, mut all) = (empty(), Universe::default());
+    let commit = all.commit(None, &[("d/a", "1"), ("d/b", "2")]);
+    let way = alone(&memory);
+    let store = store_with(way.clone(), way.clone(), StoreConfig::default());
+    world_push(&store, &all, &Plan::one("os/a", commit)).unwrap();
+    let mut dirs = all.closure(commit).into_iter();
+    let top = all.children(ObjectId::commit(commit));
+    let below = dirs.find(|id| id.kind == ObjectKind::Dirtree && !top.contains(id));
+    memory.damage(&layout::object(&below.unwrap()), None);
+    memory.damage(&layout::closure(commit), None);
+    way.stage.advance(Duration::from_secs(48 * 60 * 60));
+    let before = memory.objects();
+    let client = Client::new(Arc::new(way.clone()), Arc::new(way));
+    let grace = Duration::from_secs(60);
+    let collected = collect(&client, &CollectOptions { grace }, &|_| {});
+    assert!(
+        matches!(collected, Err(Error::NotWhole { .. })),
+        "{collected:?}"
+    );
+    let objects = |all: &BTreeMap<Key, _>| -> Vec<Key> {
+        let keys = all.keys().filter(|key| layout::object_of(key).is_some());
+        keys.cloned().collect()
+    };
+    assert_eq!(objects(&memory.objects()), objects(&before));
 }

@@ -1,16 +1,20 @@
 //! The account of the pushing identity, if it has quotas: the push adds its new refs before it sets
-//! any of them, and the objects that it has brought.
+//! any of them, and the objects that it brings.
 //!
 //! The push reads the account together with the announced refs, and replaces it together with its
-//! last look at them, so that neither takes extra time. Sessions of one identity that run at once
-//! may each begin within the quota: each checks it again when it replaces the account.
+//! last look at them, so that neither takes extra time while no other push of the identity does the
+//! same. Sessions of one identity that run at once may each begin within the quota: each checks it
+//! again when it replaces the account, which a long push also does now and then.
 
 use std::collections::BTreeSet;
+use std::mem;
+use std::time::Duration;
 
 use artifact_formats::RefName;
 use artifact_protocol::frame::Refusal;
 use bytes::Bytes;
 
+use crate::bucket::collect::LEASE_RENEWAL;
 use crate::bucket::records::accounts::{self, Account};
 use crate::bucket::records::layout;
 use crate::bucket::requests::ask::{found_at, get};
@@ -34,10 +38,12 @@ pub(crate) struct PushAccount {
     stored: Account,
     tag: Option<Tag>,
     refs: RefsWeight,
-    /// New refs that the stored account does not name yet.
+    /// New refs that the push is about to create.
     new: BTreeSet<Box<str>>,
     /// The part of what this push has brought that the stored account includes.
     charged: Weight,
+    /// The clock when the push began, or charged last.
+    charged_at: Duration,
     sent: Option<Sent>,
 }
 
@@ -51,7 +57,7 @@ struct Sent {
 
 impl PushAccount {
     /// Prepares to read the account of an identity; `None` without quotas.
-    pub(crate) fn new(identity: &str, allowance: &Allowance) -> Option<Self> {
+    pub(crate) fn new(client: &Client, identity: &str, allowance: &Allowance) -> Option<Self> {
         let Allowance {
             refs_max,
             objects_max,
@@ -74,6 +80,7 @@ impl PushAccount {
             refs: RefsWeight::default(),
             new: BTreeSet::new(),
             charged: Weight::default(),
+            charged_at: client.clock().now(),
             sent: None,
         })
     }
@@ -93,13 +100,9 @@ impl PushAccount {
         Ok(())
     }
 
-    /// Returns the quota of objects, as far as it is used by others than this push.
+    /// Returns the quota of objects, as far as the account has used it up that was last read.
     pub(crate) fn quota(&self) -> Quota {
-        Quota {
-            identity: self.identity.clone(),
-            held: self.stored.weight(),
-            max: self.max,
-        }
+        self.quota_left_by(&self.stored)
     }
 
     /// Forgets the refs that were admitted and are not on the stored account.
@@ -127,31 +130,39 @@ impl PushAccount {
     }
 
     /// Returns the put of the account with all that the push has `brought` and the refs that it is
-    /// about to create, unless the account includes them already. The answer goes to
-    /// [`settle`](Self::settle).
-    pub(crate) fn charge(&mut self, brought: Weight, now: u64) -> Option<Request> {
-        if brought == self.charged && self.new.is_empty() {
-            return None;
+    /// about to create, if the account lacks any of these. The answer goes to
+    /// [`settle`](Self::settle). Fails if the objects exceed their quota.
+    pub(crate) fn put(
+        &mut self,
+        client: &Client,
+        brought: Weight,
+    ) -> Result<Option<Request>, Error> {
+        let rest = brought.without(self.charged);
+        if rest == Weight::default() && self.new.is_empty() {
+            return Ok(None);
         }
         let mut account = self.stored.clone();
-        self.add(&mut account, brought, now);
+        self.check(&account, rest)?;
+        let now = client.clock().wall();
+        account.bring(rest, now);
+        self.announce(&mut account, now);
         let content = account.to_bytes(&mut Random::new());
         self.sent = Some(Sent {
             account,
             content: content.clone(),
             brought,
         });
-        Some(Request::Put {
+        Ok(Some(Request::Put {
             key: self.key.clone(),
             content,
             condition: self.tag.clone().map_or(Condition::New, Condition::Is),
             class: Class::Private,
-        })
+        }))
     }
 
-    /// Makes sure that the account is stored whose put got this answer. If other sessions of the
-    /// identity have replaced the account, checks the quotas again: fails if the objects exceed
-    /// theirs, and returns the new refs that exceed it.
+    /// Makes sure that the account is stored whose put got this answer. If other programs have
+    /// replaced the account, checks the quotas again: fails if the objects exceed theirs, and
+    /// returns the new refs that exceed it.
     pub(crate) fn settle(
         &mut self,
         client: &Client,
@@ -161,52 +172,93 @@ impl PushAccount {
             return Ok(BTreeSet::new());
         };
         let mut refused = BTreeSet::new();
-        let (key, identity) = (self.key.clone(), self.identity.clone());
-        (self.stored, self.tag) = match answer {
-            Ok(Answer::Stored(tag)) => (sent.account, Some(tag)),
+        match answer {
+            Ok(Answer::Stored(tag)) => {
+                (self.stored, self.tag) = (sent.account, Some(tag));
+                self.charged = sent.brought;
+            }
             Ok(Answer::NotMet) | Err(BucketError::Unclear(_)) => {
+                let rest = sent.brought.without(self.charged);
                 let now = client.clock().wall();
-                let content = Some(sent.content);
-                accounts::change(client, &key, &identity, content, |account| {
-                    let quota = Quota {
-                        held: account.weight(),
-                        ..self.quota()
-                    };
-                    quota.check(sent.brought.without(self.charged))?;
-                    refused.extend(self.trim(account));
-                    self.add(account, sent.brought, now);
-                    Ok(true)
-                })?
+                let mut checked = Ok(());
+                self.change(client, Some(sent.content), sent.brought, |this, account| {
+                    checked = this.check(account, rest);
+                    account.bring(rest, now);
+                    if checked.is_ok() {
+                        refused.extend(this.trim(account));
+                        this.announce(account, now);
+                    }
+                })?;
+                checked?;
             }
             Ok(other) => {
                 let misfit = BucketError::misfit("a put", &other);
-                return Err(Error::bucket("storing", &key)(misfit));
+                return Err(Error::bucket("storing", &self.key)(misfit));
             }
-            Err(error) => return Err(Error::bucket("storing", &key)(error)),
-        };
-        self.charged = sent.brought;
+            Err(error) => return Err(Error::bucket("storing", &self.key)(error)),
+        }
+        self.charged_at = client.clock().now();
         self.forget_new();
         Ok(refused)
     }
 
-    /// Adds what the push has brought without publishing it, at its end.
-    pub(crate) fn leave(&mut self, client: &Client, brought: Weight) -> Result<(), Error> {
+    /// Adds what the push has brought since it began or charged last, if that was long ago: what is
+    /// in the bucket counts even if the push dies. Fails if the identity has exceeded its quota.
+    pub(crate) fn charge_if_due(&mut self, client: &Client, brought: Weight) -> Result<(), Error> {
+        let age = client.clock().now().saturating_sub(self.charged_at);
+        if age < CHARGED_EVERY {
+            return Ok(());
+        }
+        self.charged_at = client.clock().now();
+        self.charge(client, brought)?;
+        self.quota().check(Weight::default())
+    }
+
+    /// Adds what the push has brought and not charged yet.
+    pub(crate) fn charge(&mut self, client: &Client, brought: Weight) -> Result<(), Error> {
         let rest = brought.without(self.charged);
         if rest == Weight::default() {
             return Ok(());
         }
+        let sent = self.sent.take().map(|sent| sent.content);
         let now = client.clock().wall();
-        accounts::change(client, &self.key, &self.identity, None, |account| {
-            account.leave(rest, now);
+        self.change(client, sent, brought, |_, account| account.bring(rest, now))
+    }
+
+    fn change(
+        &mut self,
+        client: &Client,
+        sent: Option<Bytes>,
+        brought: Weight,
+        mut change: impl FnMut(&mut Self, &mut Account),
+    ) -> Result<(), Error> {
+        let (key, identity) = (self.key.clone(), self.identity.clone());
+        (self.stored, self.tag) = accounts::change(client, &key, &identity, sent, |account| {
+            change(self, account);
             Ok(true)
         })?;
         self.charged = brought;
         Ok(())
     }
 
-    /// Adds to an account what the stored one lacks.
-    fn add(&self, account: &mut Account, brought: Weight, now: u64) {
-        account.held = account.held + brought.without(self.charged);
+    fn quota_left_by(&self, account: &Account) -> Quota {
+        Quota {
+            identity: self.identity.clone(),
+            held: account.weight(),
+            max: self.max,
+        }
+    }
+
+    /// Fails if the objects on an account exceed the quota with `rest` more, unless that is nothing.
+    fn check(&self, account: &Account, rest: Weight) -> Result<(), Error> {
+        match rest == Weight::default() {
+            true => Ok(()),
+            false => self.quota_left_by(account).check(rest),
+        }
+    }
+
+    /// Adds the new refs to an account.
+    fn announce(&self, account: &mut Account, now: u64) {
         for name in &self.new {
             account.refs.insert(name.clone(), now);
         }
@@ -216,7 +268,7 @@ impl PushAccount {
     fn trim(&mut self, account: &Account) -> BTreeSet<Box<str>> {
         let mut refs = RefsWeight::of(account.refs.keys().map(|name| &**name));
         let mut refused = BTreeSet::new();
-        for name in std::mem::take(&mut self.new) {
+        for name in mem::take(&mut self.new) {
             let is_there = account.refs.contains_key(&name);
             if !is_there && !refs.has_room_for(&name, self.refs_max) {
                 refused.insert(name);
@@ -230,3 +282,6 @@ impl PushAccount {
         refused
     }
 }
+
+/// How often a running push adds what it has brought.
+const CHARGED_EVERY: Duration = LEASE_RENEWAL;

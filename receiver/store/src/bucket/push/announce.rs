@@ -48,13 +48,15 @@ pub(crate) fn announce(
     collection: Option<&str>,
     announcement: &Announcement,
 ) -> Result<(Arc<Work>, PushState), Error> {
-    let mut state = PushState::new(client, config, collection, announcement);
-    let first = look(client, config, announcement, &mut state)?;
+    let mut state = PushState::new(client, &config.policy, collection, announcement);
+    let mut account = PushAccount::new(client, &config.identity, &config.allowance);
+    let first = look(client, config, announcement, &mut state, account.as_mut())?;
     let mut work = Work {
         client: client.clone(),
         window: Window::new(client.clone()),
         limits: config.limits,
-        load: Load::new(state.account.as_ref().map(PushAccount::quota)),
+        load: Load::new(account.as_ref().map(PushAccount::quota)),
+        account: account.map(Mutex::new),
         known: Mutex::default(),
         bases: Mutex::default(),
         held_back: Mutex::default(),
@@ -114,6 +116,7 @@ fn look(
     config: &StoreConfig,
     announcement: &Announcement,
     state: &mut PushState,
+    account: Option<&mut PushAccount>,
 ) -> Result<First, Error> {
     let bases = announcement.bases.iter().take(MAX_BASES);
     let announced = announcement.refs.iter().map(|wanted| &wanted.name);
@@ -139,7 +142,7 @@ fn look(
             .map(|dir| list(layout::heads_below(dir), SEARCHED_MAX)),
     );
     requests.push(list(layout::journals_of(&config.identity), LIST_MAX));
-    requests.extend(state.account.as_ref().map(PushAccount::request));
+    requests.extend(account.as_ref().map(|account| account.request()));
     let mut answers = ask_all(client, requests).into_iter();
     let mut refs = Refs::new();
     for ((name, key), answer) in names.iter().zip(answers.by_ref()) {
@@ -164,7 +167,7 @@ fn look(
     let journals = answers.next().unwrap_or(Ok(Answer::Deleted));
     let journals = listed(&"journals", journals)?;
     state.earlier = Earlier::of(journals, client.clock().wall(), PUSH_MAX);
-    if let (Some(account), Some(answer)) = (&mut state.account, answers.next()) {
+    if let (Some(account), Some(answer)) = (account, answers.next()) {
         account.learn(answer)?;
     }
     Ok(First {
@@ -204,8 +207,8 @@ fn judge(
         }
         if verdict == Verdict::Accepted
             && held == Held::Nothing
-            && let Some(account) = &mut state.account
-            && let Err(refusal) = account.admit(&wanted.name)
+            && let Some(account) = &work.account
+            && let Err(refusal) = account.lock().admit(&wanted.name)
         {
             verdict = Verdict::Refused(refusal);
         }

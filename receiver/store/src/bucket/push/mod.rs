@@ -10,6 +10,7 @@ mod ancestors;
 mod announce;
 mod bases;
 mod closure;
+mod confirm;
 mod history;
 mod join;
 mod keeper;
@@ -289,8 +290,8 @@ impl Drop for BucketPush {
                 .journal
                 .write_rest(client, || writer.membership.epoch());
         }
-        if let Some(account) = &mut self.state.account
-            && let Err(error) = account.leave(client, self.work.load.brought())
+        if let Some(account) = &self.work.account
+            && let Err(error) = account.lock().charge(client, self.work.load.brought())
         {
             tracing::warn!(%error, "the account of the identity lacks what this push has brought");
         }

@@ -20,16 +20,15 @@ use artifact_formats::{Checksum, ObjectId};
 use artifact_protocol::session::Published;
 
 use crate::bucket::push::closure::{Closure, Ground, walk};
+use crate::bucket::push::confirm::confirm;
 use crate::bucket::push::set::{attach_detached, guard, put_commits, set_refs};
 use crate::bucket::push::state::PushState;
 use crate::bucket::push::update::Update;
 use crate::bucket::push::work::Work;
 use crate::bucket::records::closures::{BASES_MAX, ClosureList, Heading, PARENTS_MAX, merged};
+use crate::bucket::records::layout;
 use crate::bucket::records::pending::Pending;
-use crate::bucket::records::refs::Held;
-use crate::bucket::records::{guards, layout};
-use crate::bucket::requests::ask::{ask_all, found_at, get};
-use crate::bucket::requests::seam::{Answer, Class, Key, Request};
+use crate::bucket::requests::seam::Class;
 use crate::error::Error;
 use crate::error::bucket::BucketError;
 use crate::tree::children;
@@ -277,104 +276,6 @@ fn put_note(work: &Work, state: &PushState) -> Result<(), Error> {
     let key = layout::pending(work.writer()?.membership.id());
     let put = work.window.put(key, pending.to_bytes(), Class::Private);
     put.map_err(Error::bucket("storing", &"the note for the summary"))
-}
-
-/// Adds new refs and the objects of the push to the account of the identity, and refuses the refs
-/// for which it has no room. Returns the put of the account.
-fn charge(work: &Work, state: &mut PushState) -> Option<Request> {
-    let account = state.account.as_mut()?;
-    // Some that were admitted have been refused since.
-    account.forget_new();
-    for update in state.updates.accepted_mut() {
-        if let Some(name) = update.new_name()
-            && let Err(refusal) = account.admit(name)
-        {
-            update.refuse(refusal);
-        }
-    }
-    state.updates.accepted().next()?;
-    account.charge(work.load.brought(), work.client.clock().wall())
-}
-
-/// Compares all refs and detached metadata with the values that the push knows; returns whether all
-/// accepted updates are unchanged. Stores the account of the identity.
-fn confirm(work: &Work, state: &mut PushState) -> Result<bool, Error> {
-    let keys: Vec<Key> = state
-        .updates
-        .all
-        .iter()
-        .filter_map(|update| update.place.clone())
-        .collect();
-    let signed = state
-        .updates
-        .accepted()
-        .filter(|update| update.wanted.detached.is_some());
-    let signed: BTreeSet<_> = signed.map(Update::commit).collect();
-    let charge = charge(work, state);
-    let mut requests: Vec<_> = keys.iter().map(get).collect();
-    requests.extend(signed.iter().map(|commit| get(&layout::detached(*commit))));
-    let new: Vec<_> = state
-        .updates
-        .accepted()
-        .filter_map(Update::new_name)
-        .cloned()
-        .collect();
-    let guards = state.guards.missing(new.iter());
-    requests.extend(guards.iter().filter_map(guards::put));
-    // A removal may have freed names since they were found.
-    let present = state.guards.present(new.iter());
-    requests.extend(present.iter().map(|(_, key)| get(key)));
-    requests.extend(charge);
-    let mut answers = ask_all(&work.client, requests).into_iter();
-    let mut now = Vec::with_capacity(keys.len());
-    for (key, answer) in keys.iter().zip(answers.by_ref()) {
-        now.push(Held::of(found_at(key, answer)?.as_ref()));
-    }
-    for (commit, answer) in signed.into_iter().zip(answers.by_ref()) {
-        match found_at(&layout::detached(commit), answer)? {
-            Some(found) => {
-                let there = (Checksum::of(&found.content), found.tag);
-                state.attached.insert(commit, there);
-            }
-            None => _ = state.attached.remove(&commit),
-        }
-    }
-    // Unclear answers are asked again before the refs are set.
-    for ((name, taken), answer) in guards.into_iter().zip(answers.by_ref()) {
-        if matches!(answer, Ok(Answer::Stored(_))) {
-            state.guards.note(name, taken);
-        }
-    }
-    for ((name, key), answer) in present.into_iter().zip(answers.by_ref()) {
-        let found = found_at(&key, answer)?;
-        state.guards.learn(name, &key, found.as_ref())?;
-    }
-    if let (Some(account), Some(answer)) = (&mut state.account, answers.next()) {
-        let full = account.settle(&work.client, answer)?;
-        for update in state.updates.accepted_mut() {
-            if full.contains(update.wanted.name.as_str()) {
-                update.refuse(account.refusal());
-            }
-        }
-    }
-    let mut confirmed = true;
-    let attached = &state.attached;
-    let updates = state
-        .updates
-        .all
-        .iter_mut()
-        .filter(|update| update.place.is_some());
-    for (update, now) in updates.zip(now) {
-        let there = attached
-            .get(&update.commit())
-            .map(|(checksum, _)| *checksum);
-        if update.is_accepted() {
-            confirmed &= update.confirm(now, there) && update.judge_detached(there);
-        } else {
-            update.confirm_unchanged(&now);
-        }
-    }
-    Ok(confirmed)
 }
 
 /// The most objects in all lists of one push, and 32 bytes of objects that it reads for them each,

@@ -43,12 +43,16 @@ impl Stager for BucketStager {
     type Stream = BucketStream;
 
     fn stage(&self, id: ObjectId, stored: Bytes) -> Result<(), Error> {
-        self.work.load.bring(1, stored.len() as u64)?;
+        let (load, len) = (&self.work.load, stored.len() as u64);
+        load.bring(1, len)?;
         let mut scratch = self.scratches.lock().pop().unwrap_or_default();
         let verified = verify(id, &stored, self.work.limits.object_len_max, &mut scratch);
         self.scratches.lock().push(scratch);
         let verified = verified.map_err(|source| Error::Refused { id, source })?;
-        put(&self.work, &verified, stored)
+        if !put(&self.work, &verified, stored)? {
+            load.give_back(1, len);
+        }
+        Ok(())
     }
 
     fn begin(&self, id: ObjectId) -> Result<BucketStream, Error> {
@@ -59,14 +63,15 @@ impl Stager for BucketStager {
             work: Arc::clone(&self.work),
             id,
             verifier: Some(Verifier::new(id, len_max)),
+            brought: Some(0),
             buffer: BytesMut::new(),
             upload: None,
         })
     }
 }
 
-/// Puts a verified object, unless it was put already.
-fn put(work: &Arc<Work>, verified: &Verified, stored: Bytes) -> Result<(), Error> {
+/// Puts a verified object, unless it was put already; returns whether it is new.
+fn put(work: &Arc<Work>, verified: &Verified, stored: Bytes) -> Result<bool, Error> {
     let id = verified.id();
     let refused = |rule| Error::Refused {
         id,
@@ -77,11 +82,10 @@ fn put(work: &Arc<Work>, verified: &Verified, stored: Bytes) -> Result<(), Error
     if id.kind == ObjectKind::Commit {
         // Held back before it counts as present.
         work.held_back.lock().take_commit(id.checksum, stored)?;
-        work.claim(id, &below)?;
-        return Ok(());
+        return work.claim(id, &below);
     }
     if !work.claim(id, &below)? {
-        return Ok(());
+        return Ok(false);
     }
     let request = Request::Put {
         key: layout::object(&id),
@@ -97,7 +101,8 @@ fn put(work: &Arc<Work>, verified: &Verified, stored: Bytes) -> Result<(), Error
         }
         other => Err(BucketError::misfit("a put", &other)),
     });
-    started.map_err(Error::bucket("storing", &id))
+    started.map_err(Error::bucket("storing", &id))?;
+    Ok(true)
 }
 
 /// An object received in pieces: in memory if it is small, otherwise in an upload.
@@ -107,6 +112,8 @@ pub struct BucketStream {
     id: ObjectId,
     // `None` once the object has ended or failed.
     verifier: Option<Verifier>,
+    // The bytes that came, and that the bucket will not get if the object ends here.
+    brought: Option<u64>,
     // Bytes that do not fill a part yet.
     buffer: BytesMut,
     upload: Option<Parts>,
@@ -121,7 +128,11 @@ impl ObjectStream for BucketStream {
         let appended = verifier
             .append(&stored)
             .map_err(|source| Error::Refused { id, source })
-            .and_then(|()| self.work.load.bring(0, stored.len() as u64))
+            .and_then(|()| {
+                let len = stored.len() as u64;
+                self.brought = self.brought.map(|brought| brought + len);
+                self.work.load.bring(0, len)
+            })
             .and_then(|()| self.take(&stored));
         match appended {
             // An object that lacks some of its bytes must not get its name (INV-1).
@@ -140,7 +151,7 @@ impl ObjectStream for BucketStream {
             .finish()
             .map_err(|source| Error::Refused { id, source })?;
         let rest = mem::take(&mut self.buffer).freeze();
-        match self.upload.take() {
+        let stored = match self.upload.take() {
             None => put(&self.work, &verified, rest),
             Some(mut parts) => {
                 let completed = self.complete(&mut parts, &verified, rest);
@@ -149,7 +160,12 @@ impl ObjectStream for BucketStream {
                 }
                 completed
             }
+        };
+        if !matches!(stored, Ok(false)) {
+            // After a failure, the bucket may hold the object.
+            self.brought = None;
         }
+        stored.map(|_| ())
     }
 }
 
@@ -183,8 +199,8 @@ impl BucketStream {
         started.map_err(Error::bucket("storing a part of", &self.id))
     }
 
-    /// Completes the upload of a verified object.
-    fn complete(&self, parts: &mut Parts, verified: &Verified, rest: Bytes) -> Result<(), Error> {
+    /// Completes the upload of a verified object; returns whether it is new.
+    fn complete(&self, parts: &mut Parts, verified: &Verified, rest: Bytes) -> Result<bool, Error> {
         let (work, id) = (&self.work, verified.id());
         if !rest.is_empty() {
             self.send(parts, rest)?;
@@ -194,17 +210,20 @@ impl BucketStream {
         if !work.claim(id, &[])? {
             // Another thread has put it in the meantime.
             let _ = parts.abort(&work.client);
-            return Ok(());
+            return Ok(false);
         }
         let completed = parts.complete(&work.client);
         completed.map_err(Error::bucket("storing", &id))?;
         work.writer()?.journal.note(id);
-        Ok(())
+        Ok(true)
     }
 
     /// Discards the received bytes. If that fails, a lifecycle rule of the bucket does it later.
     fn abort(&mut self) {
         self.buffer = BytesMut::new();
+        if let Some(brought) = self.brought.take() {
+            self.work.load.give_back(1, brought);
+        }
         if let Some(parts) = self.upload.take()
             && let Err(error) = parts.abort(&self.work.client)
         {

@@ -6,7 +6,6 @@ use artifact_formats::{Checksum, ObjectId};
 use artifact_protocol::frame::{PushOptions, RefUpdate};
 use artifact_protocol::session::{Announcement, Opened};
 
-use crate::bucket::push::account::PushAccount;
 use crate::bucket::push::ancestors::Ancestors;
 use crate::bucket::push::history::History;
 use crate::bucket::push::pullable::Pullable;
@@ -17,7 +16,6 @@ use crate::bucket::records::journal::Earlier;
 use crate::bucket::records::layout;
 use crate::bucket::requests::client::Client;
 use crate::bucket::requests::seam::Tag;
-use crate::config::StoreConfig;
 use crate::error::Error;
 use crate::policy::new::New;
 use crate::policy::{Ancestry, Existing, Policy};
@@ -31,8 +29,6 @@ pub(crate) struct PushState {
     /// The collection of the repository.
     pub(crate) collection: Option<String>,
     pub(crate) updates: Updates,
-    /// The account of the identity, if it has quotas.
-    pub(crate) account: Option<PushAccount>,
     pub(crate) guards: Guards,
     pub(crate) history: History,
     pub(crate) ancestors: Ancestors,
@@ -48,16 +44,15 @@ impl PushState {
     /// Begins without updates.
     pub(crate) fn new(
         client: &Client,
-        config: &StoreConfig,
+        policy: &Policy,
         collection: Option<&str>,
         announcement: &Announcement,
     ) -> Self {
         Self {
-            policy: config.policy.clone(),
+            policy: policy.clone(),
             options: announcement.options,
             collection: collection.map(str::to_owned),
             updates: Updates::with_capacity(announcement.refs.len()),
-            account: PushAccount::new(&config.identity, &config.allowance),
             guards: Guards::default(),
             history: History::new(client, announcement.refs.len()),
             ancestors: Ancestors::new(announcement.history),

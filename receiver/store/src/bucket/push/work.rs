@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::bucket::collect::Fate;
+use crate::bucket::push::account::PushAccount;
 use crate::bucket::push::bases::Bases;
 use crate::bucket::push::known::Known;
 use crate::bucket::push::lease::Membership;
@@ -27,6 +28,8 @@ pub(crate) struct Work {
     pub(crate) window: Window,
     pub(crate) limits: Limits,
     pub(crate) load: Load,
+    /// The account of the identity, if it has quotas.
+    pub(crate) account: Option<Mutex<PushAccount>>,
     pub(crate) known: Mutex<Known>,
     pub(crate) bases: Mutex<Bases>,
     pub(crate) held_back: Mutex<HeldBack>,
@@ -71,7 +74,7 @@ impl Work {
         })
     }
 
-    /// Renews the lease and writes the journal when they are due.
+    /// Renews the lease, charges the account, and writes the journal when they are due.
     pub(crate) fn keep_up(&self) -> Result<(), Error> {
         let Some(Writer {
             membership,
@@ -82,6 +85,9 @@ impl Work {
             return Ok(());
         };
         membership.renew_if_due(|id| self.relies_on(id))?;
+        if let Some(mut account) = self.account.as_ref().and_then(Mutex::try_lock) {
+            account.charge_if_due(&self.client, self.load.brought())?;
+        }
         let now = self.client.clock().now();
         journal.write_some(&self.window, now, || membership.epoch())
     }

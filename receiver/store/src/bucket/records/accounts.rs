@@ -1,22 +1,22 @@
-//! The account of an identity: the refs that it has set, and the objects that its pushes have
+//! The account of an identity: the refs that it has created, and the objects that its pushes have
 //! brought.
 //!
 //! ```text
 //! artifact-cache account 1
 //! random NUMBER               differs in each account ever stored
 //! identity NAME
-//! held OBJECTS BYTES          brought by pushes that published, or counted by a collection
-//! left TIME OBJECTS BYTES     brought by other pushes that ended before this time, by the hour
-//! ref TIME NAME               a push announced at this time that it would set this ref
+//! counted OBJECTS BYTES       found by the last collection below the refs of the identity
+//! brought TIME OBJECTS BYTES  brought since then, or lately, in the hour before this time
+//! ref TIME NAME               announced at this time by a push that was about to create it
 //! ```
 //!
-//! A push replaces its identity's account by compare-and-swap before it sets new refs, and when it
-//! ends. So an account names every ref that its identity has set; it may name more. Only operators'
-//! commands take refs off an account. Times are in seconds since 1970.
+//! A push replaces the account by compare-and-swap before it sets refs, now and then while it runs,
+//! and when it ends with objects that it has not charged yet. So an account names every ref that its
+//! identity has created since it has quotas; it may name more. Only operators' commands take refs
+//! off. Times are in seconds since 1970.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::Duration;
 
 use artifact_formats::RefName;
 use bytes::Bytes;
@@ -33,10 +33,10 @@ use crate::quota::load::Weight;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) identity: String,
-    /// What pushes have brought that published it.
-    pub(crate) held: Weight,
-    /// What other pushes have brought, by the end of the hour in which they ended.
-    pub(crate) left: BTreeMap<u64, Weight>,
+    /// What the last collection has found below the refs.
+    counted: Weight,
+    /// What pushes have brought that no collection has found since, by the end of the hour.
+    brought: BTreeMap<u64, Weight>,
     /// The refs, each with the time when a push last announced that it would create the ref.
     pub(crate) refs: BTreeMap<Box<str>, u64>,
 }
@@ -50,23 +50,44 @@ impl Account {
         }
     }
 
-    /// Returns everything that the identity has brought.
+    /// Returns everything that counts towards the quota of objects.
     pub(crate) fn weight(&self) -> Weight {
-        let left = self.left.values();
-        left.fold(self.held, |sum, weight| sum + *weight)
+        let brought = self.brought.values();
+        brought.fold(self.counted, |sum, weight| sum + *weight)
     }
 
-    /// Adds what a push has brought that ended without publishing it.
-    pub(crate) fn leave(&mut self, brought: Weight, now: u64) {
-        let hour = now.next_multiple_of(HOUR);
-        let left = self.left.entry(hour).or_default();
-        *left = *left + brought;
-        while self.left.len() > LEFT_MAX
-            && let Some((_, oldest)) = self.left.pop_first()
-            && let Some(mut next) = self.left.first_entry()
+    /// Adds what a push has brought.
+    pub(crate) fn bring(&mut self, weight: Weight, now: u64) {
+        let hour = now.div_ceil(HOUR).saturating_mul(HOUR);
+        let brought = self.brought.entry(hour).or_default();
+        *brought = *brought + weight;
+        while self.brought.len() > HOURS_MAX
+            && let Some((_, oldest)) = self.brought.pop_first()
+            && let Some(mut next) = self.brought.first_entry()
         {
             *next.get_mut() = *next.get() + oldest;
         }
+    }
+
+    /// Takes the count of a collection, which looked at the bucket at the time `marked` and deletes
+    /// what nothing reaches and is older than the grace, in seconds.
+    ///
+    /// What was brought within the grace counts on, because it is in the bucket, reached or not. As
+    /// far as the collection has found it below refs, it must not count twice. The account does not
+    /// tell the two apart, but a collection alone never makes it weigh more, unless by the count.
+    pub(crate) fn recount(&mut self, counted: Weight, marked: u64, grace: u64) {
+        let before = self.weight();
+        self.brought
+            .retain(|hour, _| hour.saturating_add(grace) >= marked);
+        self.counted = counted;
+        let mut twice = self.weight().without(before);
+        for weight in self.brought.values_mut() {
+            let rest = weight.without(twice);
+            twice = twice.without(*weight);
+            *weight = rest;
+        }
+        self.brought
+            .retain(|_, weight| *weight != Weight::default());
     }
 
     /// Takes refs off that are gone, except those that a push has announced since `before`, in
@@ -81,14 +102,14 @@ impl Account {
     /// Returns the account as bytes, which differ each time: a late put whose condition is an older
     /// account can thus never take effect.
     pub(crate) fn to_bytes(&self, random: &mut Random) -> Bytes {
-        let Weight { objects, bytes } = self.held;
+        let Weight { objects, bytes } = self.counted;
         let mut text = format!(
-            "{HEAD}\nrandom {:016x}\nidentity {}\nheld {objects} {bytes}\n",
+            "{HEAD}\nrandom {:016x}\nidentity {}\ncounted {objects} {bytes}\n",
             random.next(),
             self.identity
         );
-        for (hour, Weight { objects, bytes }) in &self.left {
-            let _ = writeln!(text, "left {hour} {objects} {bytes}");
+        for (hour, Weight { objects, bytes }) in &self.brought {
+            let _ = writeln!(text, "brought {hour} {objects} {bytes}");
         }
         for (name, announced) in &self.refs {
             let _ = writeln!(text, "ref {announced} {name}");
@@ -105,13 +126,13 @@ impl Account {
         }
         lines.next()?.strip_prefix("random ")?;
         let mut account = Self::new(lines.next()?.strip_prefix("identity ")?);
-        account.held = weight(lines.next()?.strip_prefix("held ")?)?;
+        account.counted = weight(lines.next()?.strip_prefix("counted ")?)?;
         for line in lines {
             let (kind, rest) = line.split_once(' ')?;
             let (time, rest) = rest.split_once(' ')?;
             let time = time.parse().ok()?;
             match kind {
-                "left" => _ = account.left.insert(time, weight(rest)?),
+                "brought" => _ = account.brought.insert(time, weight(rest)?),
                 "ref" => {
                     RefName::parse_stored(rest).ok()?;
                     account.refs.insert(rest.into(), time);
@@ -140,15 +161,19 @@ pub(crate) fn read(key: &Key, found: &Found) -> Result<Account, Error> {
     })
 }
 
-/// Reads all accounts.
-pub(crate) fn read_all(client: &Client) -> Result<HashMap<Key, Account>, Error> {
-    let mut accounts = HashMap::new();
+/// Reads all accounts but damaged ones, whose identities fail to push until an operator has deleted
+/// them.
+pub(crate) fn read_all(client: &Client) -> Result<BTreeMap<Key, Account>, Error> {
+    let mut accounts = BTreeMap::new();
     for entry in client.list_each(layout::ACCOUNTS) {
         let entry = entry.map_err(Error::bucket("listing", &layout::ACCOUNTS))?;
         let found = client.get(&entry.key);
-        if let Some(found) = found.map_err(Error::bucket("reading", &entry.key))? {
-            let account = read(&entry.key, &found)?;
-            accounts.insert(entry.key, account);
+        let Some(found) = found.map_err(Error::bucket("reading", &entry.key))? else {
+            continue;
+        };
+        match read(&entry.key, &found) {
+            Ok(account) => _ = accounts.insert(entry.key, account),
+            Err(error) => tracing::warn!("{}", artifact_formats::with_causes(&error)),
         }
     }
     Ok(accounts)
@@ -162,45 +187,46 @@ pub(crate) fn change(
     client: &Client,
     key: &Key,
     identity: &str,
-    mut sent: Option<Bytes>,
+    sent: Option<Bytes>,
     mut change: impl FnMut(&mut Account) -> Result<bool, Error>,
 ) -> Result<(Account, Option<Tag>), Error> {
-    let mut random = Random::new();
-    for turn in 1..=TURNS {
+    let (mut random, mut waits) = (Random::new(), client.waits());
+    let mut sent: Vec<Bytes> = sent.into_iter().collect();
+    loop {
+        let started = client.clock().now();
         let found = client.get(key).map_err(Error::bucket("reading", key))?;
         let tag = found.as_ref().map(|found| found.tag.clone());
         let mut account = match &found {
             Some(found) => read(key, found)?,
             None => Account::new(identity),
         };
-        let is_stored = |sent: &Bytes| found.as_ref().is_some_and(|found| found.content == sent);
-        if sent.as_ref().is_some_and(is_stored) || !change(&mut account)? {
+        let is_stored = found.is_some_and(|found| sent.contains(&found.content));
+        if is_stored || !change(&mut account)? {
             return Ok((account, tag));
         }
         let content = account.to_bytes(&mut random);
         let condition = tag.map_or(Condition::New, Condition::Is);
-        match client.put(key, content.clone(), condition, Class::Private) {
+        let failed = match client.put(key, content.clone(), condition, Class::Private) {
             Ok(Outcome::Stored(tag)) => return Ok((account, Some(tag))),
             Ok(Outcome::NotMet) => {
-                let wait = random.below(u64::from(turn.min(8)) * PAUSE_MS);
-                client.clock().sleep(Duration::from_millis(wait));
+                BucketError::Busy("other programs replaced it each time".to_owned())
             }
-            Err(BucketError::Unclear(_)) => sent = Some(content),
+            Err(error @ BucketError::Unclear(_)) => error,
             Err(error) => return Err(Error::bucket("storing", key)(error)),
+        };
+        sent.push(content);
+        let took = client.clock().now().saturating_sub(started);
+        match waits.before_repeating(true, &failed, took) {
+            Some(wait) => client.clock().sleep(wait),
+            None => return Err(Error::bucket("storing", key)(failed)),
         }
     }
-    let busy = BucketError::Busy("others replaced it each time".to_owned());
-    Err(Error::bucket("storing", key)(busy))
 }
 
 const HEAD: &str = "artifact-cache account 1";
 const HOUR: u64 = 3600;
 /// The most hours that an account tells apart.
-const LEFT_MAX: usize = 48;
-/// The most attempts to replace an account while other pushes replace it too.
-const TURNS: u32 = 64;
-/// The longest wait after the first lost race, in milliseconds.
-const PAUSE_MS: u64 = 40;
+const HOURS_MAX: usize = 48;
 
 #[cfg(test)]
 mod tests {
@@ -208,22 +234,25 @@ mod tests {
 
     use super::*;
 
+    const fn of(objects: u64, bytes: u64) -> Weight {
+        Weight { objects, bytes }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn an_account_is_read_as_it_was_written_and_a_cut_one_is_refused(
-            held in (0u64..9, 0u64..9),
-            left in prop::collection::vec((0u64..100, 0u64..9, 0u64..9), 0..4),
+            counted in (0u64..9, 0u64..9),
+            brought in prop::collection::vec((0u64..100, 0u64..9, 0u64..9), 0..4),
             refs in prop::collection::btree_map("[xy](/[xyz]){0,3}", 0u64..100, 0..9),
             cut in any::<prop::sample::Index>(),
         ) {
-            let of = |objects, bytes| Weight { objects, bytes };
             let mut account = Account::new("mia");
-            account.held = of(held.0, held.1);
-            let mut sum = account.held;
-            for (hours, objects, bytes) in left {
-                account.leave(of(objects, bytes), hours * HOUR);
+            account.counted = of(counted.0, counted.1);
+            let mut sum = account.counted;
+            for (hours, objects, bytes) in brought {
+                account.bring(of(objects, bytes), hours * HOUR);
                 sum = sum + of(objects, bytes);
             }
             account.refs = refs.into_iter().map(|(name, at)| (name.into(), at)).collect();
@@ -233,25 +262,47 @@ mod tests {
             let cut = Account::parse(&content[..cut.index(content.len())]);
             prop_assert_ne!(cut, Some(account));
         }
+
+        /// What each hour brought is reached by refs, or not; what was counted before may be
+        /// reached no longer.
+        #[test]
+        fn no_count_forgets_young_objects_or_makes_an_account_heavier(
+            before in 0u64..20,
+            gone in 0u64..20,
+            brought in prop::collection::vec((0u64..50, 0u64..9, 0u64..9), 0..6),
+            grace in 0u64..50,
+        ) {
+            let mut account = Account::new("mia");
+            account.counted = of(before, before);
+            let kept = before.saturating_sub(gone);
+            let (now, grace) = (50 * HOUR, grace * HOUR);
+            let (mut reached, mut young) = (kept, 0);
+            for (hours, found, lost) in brought {
+                account.bring(of(found + lost, found + lost), hours * HOUR);
+                reached += found;
+                young += if hours * HOUR + grace >= now { lost } else { 0 };
+            }
+            let old = account.weight();
+            account.recount(of(reached, reached), now, grace);
+            let new = account.weight();
+            prop_assert!(new.fits(old), "{new:?} of {old:?}");
+            prop_assert!(of(reached + young, reached + young).fits(new), "{new:?}");
+            // The same count again, when all is old, is exact.
+            account.recount(of(reached, reached), now + grace + 1, grace);
+            prop_assert_eq!(account.weight(), of(reached, reached));
+        }
     }
 
     #[test]
-    fn what_is_left_for_long_keeps_its_sum_and_the_later_time() {
+    fn what_is_brought_for_long_keeps_its_sum_and_the_later_time() {
         let mut account = Account::new("mia");
-        let one = Weight {
-            objects: 1,
-            bytes: 10,
-        };
         for hour in 1..=100 {
-            account.leave(one, hour * HOUR - 1);
-            account.leave(one, hour * HOUR);
+            account.bring(of(1, 10), hour * HOUR - 1);
+            account.bring(of(1, 10), hour * HOUR);
         }
-        assert_eq!(account.left.len(), LEFT_MAX);
-        let sum = Weight {
-            objects: 200,
-            bytes: 2000,
-        };
-        assert_eq!(account.weight(), sum);
-        assert_eq!(account.left.last_key_value().unwrap().0, &(100 * HOUR));
+        assert_eq!(account.brought.len(), HOURS_MAX);
+        assert_eq!(account.weight(), of(200, 2000));
+        let (last, _) = account.brought.last_key_value().unwrap();
+        assert_eq!(*last, 100 * HOUR);
     }
 }

@@ -65,22 +65,36 @@ pub fn remove_refs(
 /// example because its answer was lost, sets a ref that was removed in the meantime. A session with
 /// such a put has a lease (R8, R9). Calls `waits` with the names of these sessions, if any.
 ///
-/// Removed refs no longer count towards the quotas of the identities that set them.
+/// The refs that are gone no longer count towards the quotas of the identities that created them.
 pub fn settle_removals(
     client: &Client,
     wanted: &[(RefName, Option<Checksum>)],
     removals: &mut [Removal],
     waits: &dyn Fn(&[String]),
 ) -> Result<bool, Error> {
-    let is_gone = |removal: &Removal| match removal {
-        Removal::Removed(_) | Removal::RemovedOther => true,
-        Removal::NotThere | Removal::LedTo(_) | Removal::Kept | Removal::SetAgain => false,
-    };
-    if !removals.iter().any(is_gone) {
+    let before = client.clock().wall().saturating_sub(CLOSED_BEFORE);
+    let any = settle(client, wanted, removals, waits)?;
+    let gone = wanted.iter().zip(removals);
+    let gone = gone.filter(|(_, removal)| is_removed(removal) || **removal == Removal::NotThere);
+    let gone = gone.map(|((name, _), _)| name.as_str()).collect();
+    if let Err(error) = close_accounts(client, before, &gone) {
+        // A collection takes them off.
+        tracing::warn!(%error, "the removed refs still count towards quotas");
+    }
+    Ok(any)
+}
+
+fn settle(
+    client: &Client,
+    wanted: &[(RefName, Option<Checksum>)],
+    removals: &mut [Removal],
+    waits: &dyn Fn(&[String]),
+) -> Result<bool, Error> {
+    if !removals.iter().any(is_removed) {
         return Ok(false);
     }
     let clock = client.clock();
-    let (begun, end) = (clock.wall(), clock.now() + REQUEST_LIFE);
+    let end = clock.now() + REQUEST_LIFE;
     let mut before = living_sessions(client)?;
     if !before.is_empty() {
         let name = |key: &Key| key.as_str().replace(layout::SESSIONS, "");
@@ -93,7 +107,7 @@ pub fn settle_removals(
     }
     let mut any = false;
     for ((name, _), removal) in wanted.iter().zip(&mut *removals) {
-        if is_gone(removal)
+        if is_removed(removal)
             && let Some(key) = layout::head(name)
             && client
                 .get(&key)
@@ -104,20 +118,26 @@ pub fn settle_removals(
             any = true;
         }
     }
-    let removed = wanted.iter().zip(removals);
-    let removed = removed.filter(|(_, removal)| is_gone(removal));
-    let removed = removed.map(|((name, _), _)| name.as_str()).collect();
-    close_accounts(client, begun.saturating_sub(CLOSED_BEFORE), &removed)?;
     Ok(any)
 }
 
-/// Takes removed refs off the accounts of identities, except those that a push has announced since
-/// `before`, in seconds since 1970: it may set them again. A collection takes these off.
-fn close_accounts(client: &Client, before: u64, removed: &HashSet<&str>) -> Result<(), Error> {
+const fn is_removed(removal: &Removal) -> bool {
+    match removal {
+        Removal::Removed(_) | Removal::RemovedOther => true,
+        Removal::NotThere | Removal::LedTo(_) | Removal::Kept | Removal::SetAgain => false,
+    }
+}
+
+/// Takes refs that are gone off the accounts of identities, except those that a push has announced
+/// since `before`, in seconds since 1970: it may be about to set them. A collection takes these off.
+fn close_accounts(client: &Client, before: u64, gone: &HashSet<&str>) -> Result<(), Error> {
     for (key, account) in accounts::read_all(client)? {
-        accounts::change(client, &key, &account.identity, None, |account| {
-            Ok(account.close(before, |name| removed.contains(name)))
-        })?;
+        let mut names = account.refs.keys();
+        if names.any(|name| gone.contains(&**name)) {
+            accounts::change(client, &key, &account.identity, None, |account| {
+                Ok(account.close(before, |name| gone.contains(name)))
+            })?;
+        }
     }
     Ok(())
 }
@@ -158,8 +178,9 @@ pub(crate) fn free(client: &Client, gone: &[&RefName]) -> Result<(), Error> {
     client.delete(&spent).map_err(failed())
 }
 
-/// How much older than the removal's end an announcement must be, in seconds: clocks differ, and a
-/// removal of many refs takes time.
+/// How much older than the end of [`remove_refs`] an announcement must be, in seconds: clocks
+/// differ, the removal of many refs takes time, and a push sets its refs soon after it announced
+/// them.
 const CLOSED_BEFORE: u64 = 10 * 60;
 /// The pause between two looks at the sessions that run.
 const PAUSE: Duration = Duration::from_secs(2);

@@ -5,12 +5,12 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifact_formats::{ObjectId, Share};
-use artifact_protocol::frame::{RefOutcome, Verdict};
+use artifact_formats::{ObjectId, ObjectKind, Share};
+use artifact_protocol::frame::{Expect, PushOptions, RefOutcome, Verdict};
 
 use super::world::*;
 use crate::bucket::BucketStore;
-use crate::bucket::collect::{CollectOptions, collect};
+use crate::bucket::collect::{CollectOptions, LEASE_RENEWAL, collect};
 use crate::bucket::records::accounts::Account;
 use crate::bucket::records::layout;
 use crate::bucket::requests::client::Client;
@@ -22,7 +22,7 @@ use crate::bucket::upkeep;
 use crate::config::{Allowance, StoreConfig};
 use crate::error::Error;
 use crate::quota::load::Weight;
-use crate::seam::Store;
+use crate::seam::{ObjectStream, Push, Stager, Store};
 
 /// A bucket, and the clock of all its programs.
 struct Place {
@@ -248,6 +248,131 @@ fn objects_of_a_push_without_an_end_count_until_a_collection_deletes_them() {
 }
 
 #[test]
+fn a_push_that_continues_an_interrupted_one_counts_once_after_a_collection() {
+    let mut place = Place::new();
+    let commit = place.all.commit(None, &[("a", "1"), ("b", "2")]);
+    let plan = Plan::one("os/a", commit);
+    let plenty = objects_max(100);
+    let store = place.store("mia", plenty);
+    let (opened, mut broken) = store.begin(&plan.announcement()).unwrap();
+    let first = send(&mut broken, &opened, &place.all, &plan).unwrap();
+    drop(broken);
+    let done = place.push(plenty, &plan).unwrap();
+    assert!(done.sent.len() < first.len(), "{done:?}");
+    place.pass(Duration::from_secs(3600));
+    place.collect();
+    // Whatever both have sent can count for a day, and is not more than before.
+    let (all, count) = (place.all.closure(commit), place.account("mia").weight());
+    let sent = first.len() + done.sent.len();
+    assert!(count.objects <= sent as u64, "{count:?}");
+    place.pass(2 * DAY);
+    place.collect();
+    assert_eq!(place.account("mia").weight(), place.weight_of(&all));
+}
+
+#[test]
+fn objects_of_a_push_that_lost_its_race_count_until_a_collection_deletes_them() {
+    let mut place = Place::new();
+    let large = place
+        .all
+        .commit(None, &[("a", "1"), ("b", "2"), ("c", "3")]);
+    let small = place.all.commit(None, &[]);
+    let plenty = objects_max(100);
+    let plan = Plan {
+        expect: Some(Expect::Absent),
+        options: PushOptions::default(),
+        ..Plan::one("os/a", large)
+    };
+    let store = place.store("mia", plenty);
+    let (opened, mut push) = store.begin(&plan.announcement()).unwrap();
+    let sent = send(&mut push, &opened, &place.all, &plan).unwrap();
+    place.push(plenty, &Plan::one("os/a", small)).unwrap();
+    let done = finish(push, opened, &place.all, sent).unwrap();
+    assert!(matches!(done.outcomes[..], [RefOutcome::Refused(_)]));
+    let all = place
+        .all
+        .closure(large)
+        .union(&place.all.closure(small))
+        .count() as u64;
+    place.pass(Duration::from_secs(3600));
+    place.collect();
+    assert!(place.account("mia").weight().objects >= all);
+    place.pass(2 * DAY);
+    place.collect();
+    let left = place.weight_of(&place.all.closure(small));
+    assert_eq!(place.account("mia").weight(), left);
+}
+
+#[test]
+fn what_a_long_push_has_brought_counts_before_it_ends() {
+    let mut place = Place::new();
+    let commit = place.all.commit(None, &[("a", "1"), ("b", "2")]);
+    let plan = Plan::one("os/a", commit);
+    let store = place.store("mia", objects_max(100));
+    let (opened, mut push) = store.begin(&plan.announcement()).unwrap();
+    let sent = send(&mut push, &opened, &place.all, &plan).unwrap();
+    place.pass(LEASE_RENEWAL);
+    push.have(&[]).unwrap();
+    let brought = place.account("mia").weight();
+    assert_eq!(brought.objects, sent.len() as u64);
+    // What others of the identity have brought counts against it.
+    let other = place.all.commit(None, &[("c", "3"), ("d", "4")]);
+    let few = objects_max(brought.objects + 1);
+    assert!(matches!(
+        place.push(few, &Plan::one("os/b", other)),
+        Err(Error::OverAllowance { .. })
+    ));
+    mem::forget(push);
+    assert!(place.account("mia").weight().objects > brought.objects);
+}
+
+#[test]
+fn an_object_that_is_sent_twice_or_broken_off_counts_once_or_not() {
+    let mut place = Place::new();
+    let commit = place.all.commit(None, &[("a", "1")]);
+    let plan = Plan::one("os/a", commit);
+    let store = place.store("mia", objects_max(100));
+    let (opened, mut push) = store.begin(&plan.announcement()).unwrap();
+    let sent = send(&mut push, &opened, &place.all, &plan).unwrap();
+    let stager = push.stager();
+    for id in &sent {
+        stager.stage(*id, place.all.stored(*id)).unwrap();
+    }
+    let file = sent.iter().find(|id| id.kind == ObjectKind::File).unwrap();
+    let mut stream = stager.begin(*file).unwrap();
+    stream.append(place.all.stored(*file).slice(..4)).unwrap();
+    drop(stream);
+    let mut stream = stager.begin(*file).unwrap();
+    stream.append(place.all.stored(*file)).unwrap();
+    stream.finish().unwrap();
+    finish(push, opened, &place.all, sent).unwrap();
+    let closure = place.all.closure(commit);
+    assert_eq!(place.account("mia").weight(), place.weight_of(&closure));
+}
+
+#[test]
+fn a_ref_that_two_identities_announced_is_its_creators_in_the_end() {
+    let mut place = Place::new();
+    let one = place.all.commit(None, &[("a", "1")]);
+    let two = place.all.commit(None, &[("a", "2")]);
+    let plenty = objects_max(100);
+    place.push(plenty, &Plan::one("os/a", one)).unwrap();
+    place.pass(Duration::from_secs(60));
+    place
+        .memory
+        .damage(&layout::head(&"os/a".parse().unwrap()).unwrap(), None);
+    let leo = place.store("leo", plenty);
+    push(&leo, &place.all, &Plan::one("os/a", two)).unwrap();
+    assert_eq!(place.account("mia").refs.len(), 1);
+    place.pass(2 * DAY);
+    place.collect();
+    assert!(place.account("mia").refs.is_empty());
+    let all = place.weight_of(&place.all.closure(two));
+    assert_eq!(place.account("leo").weight(), all);
+    assert_eq!(place.account("mia").weight(), Weight::default());
+}
+
+#[test]
 fn a_collection_counts_what_the_refs_of_each_identity_reach() {
     let mut place = Place::new();
     let old = place.all.commit(None, &[("old", "1"), ("same", "x")]);
@@ -326,9 +451,8 @@ fn a_charge_whose_answer_is_lost_counts_once() {
         let done = push(&store_of(way, "mia"), &place.all, &plan).unwrap();
         assert_eq!(done.outcomes, [RefOutcome::Updated]);
         place.memory = memory;
-        let account = place.account("mia");
-        assert_eq!(account.held, place.weight_of(&place.all.closure(commit)));
-        assert!(account.left.is_empty(), "{account:?}");
+        let weight = place.account("mia").weight();
+        assert_eq!(weight, place.weight_of(&place.all.closure(commit)));
     }
 }
 
@@ -357,6 +481,13 @@ fn a_damaged_account_is_named_with_advice() {
         text.contains(key.as_str()) && text.contains("delete it"),
         "{text}"
     );
+    // It is in nobody else's way.
+    let leo = place.store("leo", objects_max(100));
+    push(&leo, &place.all, &Plan::one("os/b", commit)).unwrap();
+    place.pass(2 * DAY);
+    place.remove("os/b");
+    place.collect();
+    assert_eq!(place.account("leo"), Account::new("leo"));
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
