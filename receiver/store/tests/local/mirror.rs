@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::support::{Pair, ostree};
+use crate::support::{Pair, init, ostree};
 use artifact_formats::{Checksum, Commit, Dirtree, ObjectId, ObjectKind, Summary};
 use artifact_store::bucket::collect::{Gc, Nonce, Phase};
 use artifact_store::bucket::{
@@ -216,11 +216,11 @@ fn a_mirror_is_a_repository_that_stock_ostree_pulls_from() {
         );
     }
     let puller = tempfile::tempdir().unwrap();
-    ostree(&["init", "--mode=bare-user"], puller.path());
-    let from = dir.path().to_str().unwrap();
-    for name in refs_of(&pair.source()).keys() {
-        ostree(&["pull-local", "--untrusted", from, name], puller.path());
-    }
+    init(puller.path(), "bare-user", "");
+    let refs = refs_of(&pair.source());
+    let mut pull = vec!["pull-local", "--untrusted", dir.path().to_str().unwrap()];
+    pull.extend(refs.keys().map(String::as_str));
+    ostree(&pull, puller.path());
     ostree(&["fsck", "-q"], puller.path());
 }
 
