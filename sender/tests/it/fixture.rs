@@ -25,6 +25,13 @@ impl Fixture {
         Self { directory }
     }
 
+    /// Makes a directory in memory, where the machine has such a place: for thousands of files of
+    /// which only the names and the content matter.
+    pub(crate) fn in_memory() -> Self {
+        tempfile::tempdir_in("/dev/shm")
+            .map_or_else(|_| Self::new(), |directory| Self { directory })
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

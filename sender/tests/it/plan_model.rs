@@ -140,7 +140,7 @@ proptest! {
         related in any::<bool>(),
         steps in vec((1..40usize, 0..40usize), 1..20),
     ) {
-        let fixture = Fixture::new();
+        let fixture = Fixture::in_memory();
         let local = skeleton(&fixture);
         let mut graph = Graph::default();
         let targets: Vec<_> = wanted.iter().map(|tree| graph.commit(&local, tree)).collect();
@@ -208,7 +208,7 @@ proptest! {
 
 #[test]
 fn directories_are_looked_into_unasked_only_while_few_answers_are_missing() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::in_memory();
     let local = skeleton(&fixture);
     let mut graph = Graph::default();
     let leaf = |name: String| Node::Directory(Tree(0, BTreeMap::from([(name, Node::File(0))])));
@@ -245,7 +245,7 @@ fn directories_are_looked_into_unasked_only_while_few_answers_are_missing() {
 
 #[test]
 fn a_late_have_takes_back_what_was_not_offered_yet() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::in_memory();
     let local = skeleton(&fixture);
     let mut graph = Graph::default();
     let files = (0..5).map(|number| (number.to_string(), Node::File(number)));
