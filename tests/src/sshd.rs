@@ -199,8 +199,9 @@ fn free_port() -> Result<u16, Failure> {
         .map_err(Failure::doing("find a free port"))
 }
 
-/// Says nothing of `~/.bashrc`: bash would read it for each session, and what tools of a developer
-/// put there can take longer than a push. A bash within another one leaves it alone.
+/// Keeps sessions cheap. Bash reads `~/.bashrc` for each of them, unless it runs within another
+/// bash, and a developer's tools there can take longer than a push. The key exchange that sshd
+/// prefers, against quantum computers, takes most of the time that the two programs need.
 fn write_configuration(dir: &Path, port: u16, user: &str, for_user: &str) -> Result<(), Failure> {
     let shown = dir.display();
     let configuration = format!(
@@ -215,6 +216,7 @@ fn write_configuration(dir: &Path, port: u16, user: &str, for_user: &str) -> Res
          KbdInteractiveAuthentication no\n\
          MaxStartups 100\n\
          SetEnv SHLVL=1\n\
+         KexAlgorithms curve25519-sha256\n\
          LogLevel VERBOSE\n\
          Match User {user}\n    {for_user}\n"
     );
