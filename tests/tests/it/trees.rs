@@ -26,13 +26,13 @@ fn many_files(files: usize, mode: Mode) -> Result<(), Failure> {
 
 #[test]
 fn many_files_of_an_archive_repository() {
-    let files = if extra() { 10_000 } else { 3_000 };
+    let files = if extra() { 10_000 } else { 2_000 };
     many_files(files, Mode::Archive).unwrap();
 }
 
 #[test]
 fn many_files_of_a_build_tools_repository() {
-    let files = if extra() { 10_000 } else { 1_500 };
+    let files = if extra() { 10_000 } else { 1_200 };
     many_files(files, Mode::BareUser).unwrap();
 }
 
