@@ -352,24 +352,42 @@ fn an_object_that_is_sent_twice_or_broken_off_counts_once_or_not() {
 
 #[test]
 fn a_ref_that_two_identities_announced_is_its_creators_in_the_end() {
+    for (early, late) in [("mia", "leo"), ("leo", "mia")] {
+        let mut place = Place::new();
+        let one = place.all.commit(None, &[("a", "1")]);
+        let two = place.all.commit(None, &[("a", "2")]);
+        let push_as = |place: &Place, identity: &str, commit| {
+            let store = place.store(identity, objects_max(100));
+            push(&store, &place.all, &Plan::one("os/a", commit)).unwrap();
+        };
+        push_as(&place, early, one);
+        place.pass(Duration::from_secs(60));
+        let head = layout::head(&"os/a".parse().unwrap()).unwrap();
+        place.memory.damage(&head, None);
+        push_as(&place, late, two);
+        assert_eq!(place.account(early).refs.len(), 1);
+        place.pass(2 * DAY);
+        place.collect();
+        assert_eq!(place.account(early), Account::new(early));
+        let all = place.weight_of(&place.all.closure(two));
+        assert_eq!(place.account(late).weight(), all);
+    }
+}
+
+#[test]
+fn a_long_push_ends_when_its_identity_has_exceeded_the_quota_with_others() {
     let mut place = Place::new();
     let one = place.all.commit(None, &[("a", "1")]);
     let two = place.all.commit(None, &[("a", "2")]);
-    let plenty = objects_max(100);
-    place.push(plenty, &Plan::one("os/a", one)).unwrap();
-    place.pass(Duration::from_secs(60));
-    place
-        .memory
-        .damage(&layout::head(&"os/a".parse().unwrap()).unwrap(), None);
-    let leo = place.store("leo", plenty);
-    push(&leo, &place.all, &Plan::one("os/a", two)).unwrap();
-    assert_eq!(place.account("mia").refs.len(), 1);
-    place.pass(2 * DAY);
-    place.collect();
-    assert!(place.account("mia").refs.is_empty());
-    let all = place.weight_of(&place.all.closure(two));
-    assert_eq!(place.account("leo").weight(), all);
-    assert_eq!(place.account("mia").weight(), Weight::default());
+    let count = place.all.closure(one).len() as u64;
+    let plan = Plan::one("os/a", one);
+    let store = place.store("mia", objects_max(2 * count - 1));
+    let (opened, mut long) = store.begin(&plan.announcement()).unwrap();
+    send(&mut long, &opened, &place.all, &plan).unwrap();
+    let other = place.push(objects_max(100), &Plan::one("os/b", two));
+    assert_eq!(other.unwrap().sent.len() as u64, count);
+    place.pass(LEASE_RENEWAL);
+    assert!(matches!(long.have(&[]), Err(Error::OverAllowance { .. })));
 }
 
 #[test]
