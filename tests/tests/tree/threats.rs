@@ -44,5 +44,5 @@ fn every_test_that_the_threat_table_names_exists() {
             assert!(known.contains(name), "there is no {name}: {row}");
         }
     }
-    assert_eq!(rows.len(), 45);
+    assert_eq!(rows.len(), 46);
 }
