@@ -16,7 +16,8 @@ use crate::seam::Store;
 ///
 /// The store obeys the rights, the limits of a push, the quotas, and the summary settings of its
 /// [configuration](StoreConfig). It does not count the sessions on all machines, and it cannot see
-/// free space: the operator limits the user's tasks on each machine, and the bucket (its own quota).
+/// free space: the operator limits the user's tasks on each machine, and gives the bucket a quota
+/// of its own.
 #[derive(Debug)]
 pub struct BucketStore {
     client: Client,
@@ -32,8 +33,8 @@ impl BucketStore {
     pub fn open(client: Client, config: StoreConfig) -> Result<Self, Error> {
         if let Some(Share::Percent(_)) = config.allowance.bytes_max {
             return Err(Error::NotARepository {
-                why: "object storage has no disk of which `bytes-max` could be a percentage: give a \
-                      number of bytes, such as \"500GB\"",
+                why: "object storage has no disk of which `bytes-max` could be a percentage: give \
+                      a number of bytes, such as \"500GB\"",
             });
         }
         let repo = config::read(&client)?;

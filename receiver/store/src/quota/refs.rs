@@ -16,9 +16,10 @@ pub(crate) struct RefsWeight {
 
 impl RefsWeight {
     /// Weighs refs.
-    pub(crate) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+    pub(crate) fn of(names: impl IntoIterator<Item: AsRef<str>>) -> Self {
         let mut weight = Self::default();
-        names.for_each(|name| weight.add(name));
+        let names = names.into_iter();
+        names.for_each(|name| weight.add(name.as_ref()));
         weight
     }
 
@@ -74,7 +75,6 @@ const DIR_PRICE: u64 = 4;
 
 #[cfg(test)]
 mod tests {
-
     use proptest::prelude::*;
 
     use super::*;
@@ -84,7 +84,7 @@ mod tests {
         fn what_is_used_is_the_sum_of_names_and_of_directories_each_once(
             names in prop::collection::btree_set("[ab](/[abc]){0,5}(/d{0,200}e)?", 0..60),
         ) {
-            let weight = RefsWeight::of(names.iter().map(String::as_str));
+            let weight = RefsWeight::of(&names);
             let mut dirs = HashSet::new();
             let mut used = 0;
             for name in &names {

@@ -44,8 +44,8 @@ impl Groups {
     /// Reads the accounts, before the refs.
     pub(super) fn of_accounts(client: &Client) -> Result<Self, Error> {
         let mut groups = Self::of_nobody();
-        // In the order of their keys, so that each collection counts objects that several identities
-        // reach for the same one.
+        // They come in the order of their keys. When several identities reach an object, each
+        // collection thus counts it for the same one.
         for account in accounts::read_all(client)? {
             groups.all.push(Group {
                 account: Some(account),
@@ -55,8 +55,8 @@ impl Groups {
         Ok(groups)
     }
 
-    /// Divides the refs, given by their keys, with their commits. A ref belongs to the identity that
-    /// has announced it last: an earlier one lost a race, or its ref was removed.
+    /// Divides the refs, given by their keys, with their commits. A ref belongs to the identity
+    /// that has announced it last: an earlier one lost a race, or its ref was removed.
     pub(super) fn divide(&mut self, refs: Vec<(Key, Checksum)>) {
         let mut owners: HashMap<String, (u64, usize)> = HashMap::new();
         for (at, group) in self.all.iter_mut().enumerate() {
@@ -84,7 +84,7 @@ impl Groups {
 
     /// Takes an object that a group reaches.
     pub(super) fn reach(&mut self, at: usize, id: ObjectId) {
-        // There are not that many accounts; what is too much would be nobody's.
+        // So many accounts do not exist; the objects of others would be nobody's.
         self.reached
             .insert(id, u32::try_from(at).unwrap_or_default());
     }

@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::mem;
 use std::time::Duration;
 
-use artifact_formats::RefName;
 use artifact_protocol::frame::Refusal;
 use bytes::Bytes;
 
@@ -108,12 +107,11 @@ impl PushAccount {
     /// Forgets the refs that were admitted and are not on the stored account.
     pub(crate) fn forget_new(&mut self) {
         self.new.clear();
-        self.refs = RefsWeight::of(self.stored.refs.keys().map(|name| &**name));
+        self.refs = RefsWeight::of(self.stored.refs.keys());
     }
 
     /// Admits a new ref.
-    pub(crate) fn admit(&mut self, name: &RefName) -> Result<(), Refusal> {
-        let name = name.as_str();
+    pub(crate) fn admit(&mut self, name: &str) -> Result<(), Refusal> {
         if !self.new.contains(name) && !self.stored.refs.contains_key(name) {
             if !self.refs.has_room_for(name, self.refs_max) {
                 return Err(self.refusal());
@@ -249,7 +247,8 @@ impl PushAccount {
         }
     }
 
-    /// Fails if the objects on an account exceed the quota with `rest` more, unless that is nothing.
+    /// Fails if the objects on an account exceed the quota with `rest` more, unless the rest is
+    /// nothing.
     fn check(&self, account: &Account, rest: Weight) -> Result<(), Error> {
         match rest == Weight::default() {
             true => Ok(()),
@@ -266,20 +265,11 @@ impl PushAccount {
 
     /// Gives up the new refs for which an account has no room; returns them.
     fn trim(&mut self, account: &Account) -> BTreeSet<Box<str>> {
-        let mut refs = RefsWeight::of(account.refs.keys().map(|name| &**name));
-        let mut refused = BTreeSet::new();
-        for name in mem::take(&mut self.new) {
-            let is_there = account.refs.contains_key(&name);
-            if !is_there && !refs.has_room_for(&name, self.refs_max) {
-                refused.insert(name);
-                continue;
-            }
-            if !is_there {
-                refs.add(&name);
-            }
-            self.new.insert(name);
-        }
-        refused
+        let wanted = mem::take(&mut self.new);
+        self.stored.clone_from(account);
+        self.forget_new();
+        let refused = wanted.into_iter().filter(|name| self.admit(name).is_err());
+        refused.collect()
     }
 }
 

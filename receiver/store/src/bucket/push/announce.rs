@@ -208,7 +208,7 @@ fn judge(
         if verdict == Verdict::Accepted
             && held == Held::Nothing
             && let Some(account) = &work.account
-            && let Err(refusal) = account.lock().admit(&wanted.name)
+            && let Err(refusal) = account.lock().admit(name)
         {
             verdict = Verdict::Refused(refusal);
         }

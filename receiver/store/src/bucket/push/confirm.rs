@@ -27,7 +27,7 @@ fn charge(
     account.forget_new();
     for update in state.updates.accepted_mut() {
         if let Some(name) = update.new_name()
-            && let Err(refusal) = account.admit(name)
+            && let Err(refusal) = account.admit(name.as_str())
         {
             update.refuse(refusal);
         }

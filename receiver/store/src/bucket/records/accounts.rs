@@ -11,9 +11,9 @@
 //! ```
 //!
 //! A push replaces the account by compare-and-swap before it sets refs, now and then while it runs,
-//! and when it ends with objects that it has not charged yet. So an account names every ref that its
-//! identity has created since it has quotas; it may name more. Only operators' commands take refs
-//! off. Times are in seconds since 1970.
+//! and when it ends with objects that it has not charged yet. So an account names every ref that
+//! its identity has created since it has quotas; it may name more. Only operators' commands take
+//! refs off. Times are in seconds since 1970.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -22,6 +22,7 @@ use artifact_formats::RefName;
 use bytes::Bytes;
 
 use crate::bucket::records::layout;
+use crate::bucket::requests::ask::get_all;
 use crate::bucket::requests::client::{Client, Outcome};
 use crate::bucket::requests::random::Random;
 use crate::bucket::requests::seam::{Class, Condition, Found, Key, Tag};
@@ -72,9 +73,9 @@ impl Account {
     /// Takes the count of a collection, which looked at the bucket at the time `marked` and deletes
     /// what nothing reaches and is older than the grace, in seconds.
     ///
-    /// What was brought within the grace counts on, because it is in the bucket, reached or not. As
-    /// far as the collection has found it below refs, it must not count twice. The account does not
-    /// tell the two apart, but a collection alone never makes it weigh more, unless by the count.
+    /// What was brought within the grace still counts, because it is in the bucket, reached or not.
+    /// The part that the collection has found below refs must not count twice. The account cannot
+    /// tell that part, so it takes off whatever would make it heavier than it was before.
     pub(crate) fn recount(&mut self, counted: Weight, marked: u64, grace: u64) {
         let before = self.weight();
         self.brought
@@ -155,8 +156,8 @@ fn weight(text: &str) -> Option<Weight> {
 /// Reads the account that was found under a key.
 pub(crate) fn read(key: &Key, found: &Found) -> Result<Account, Error> {
     Account::parse(&found.content).ok_or_else(|| {
-        let why = "it is no account: delete it, and the refs and objects of its identity count from \
-                   now on";
+        let why = "it is no account: delete it, and the refs and objects of its identity count \
+                   from now on";
         Error::bucket("reading", key)(BucketError::Broken(why.to_owned()))
     })
 }
@@ -164,15 +165,15 @@ pub(crate) fn read(key: &Key, found: &Found) -> Result<Account, Error> {
 /// Reads all accounts but damaged ones, whose identities fail to push until an operator has deleted
 /// them.
 pub(crate) fn read_all(client: &Client) -> Result<BTreeMap<Key, Account>, Error> {
+    let entries = client.list_all(layout::ACCOUNTS);
+    let entries = entries.map_err(Error::bucket("listing", &layout::ACCOUNTS))?;
+    let keys: Vec<_> = entries.into_iter().map(|entry| entry.key).collect();
+    let all = get_all(client, &keys)?;
     let mut accounts = BTreeMap::new();
-    for entry in client.list_each(layout::ACCOUNTS) {
-        let entry = entry.map_err(Error::bucket("listing", &layout::ACCOUNTS))?;
-        let found = client.get(&entry.key);
-        let Some(found) = found.map_err(Error::bucket("reading", &entry.key))? else {
-            continue;
-        };
-        match read(&entry.key, &found) {
-            Ok(account) => _ = accounts.insert(entry.key, account),
+    for (key, found) in keys.into_iter().zip(all) {
+        let Some(found) = found else { continue };
+        match read(&key, &found) {
+            Ok(account) => _ = accounts.insert(key, account),
             Err(error) => tracing::warn!("{}", artifact_formats::with_causes(&error)),
         }
     }

@@ -129,7 +129,8 @@ const fn is_removed(removal: &Removal) -> bool {
 }
 
 /// Takes refs that are gone off the accounts of identities, except those that a push has announced
-/// since `before`, in seconds since 1970: it may be about to set them. A collection takes these off.
+/// since `before`, in seconds since 1970: it may be about to set them. A collection takes these
+/// off.
 fn close_accounts(client: &Client, before: u64, gone: &HashSet<&str>) -> Result<(), Error> {
     for (key, account) in accounts::read_all(client)? {
         let mut names = account.refs.keys();

@@ -1,8 +1,8 @@
 //! The existing refs that an identity has set: their cost to others is bounded.
 //!
 //! An account is one file for an identity, with one name a line. It is written before its refs are
-//! set, and not synced: after a power cut an identity may seem to have fewer refs than it has, never
-//! more.
+//! set, and not synced: after a power cut an identity may seem to have fewer refs than it has,
+//! never more.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -42,7 +42,7 @@ impl Account {
         let names: BTreeSet<_> = names.into_iter().collect();
         Ok(Self {
             identity: identity.to_owned(),
-            weight: RefsWeight::of(names.iter().map(|name| &**name)),
+            weight: RefsWeight::of(&names),
             names,
             max,
             admitted: HashSet::new(),
@@ -98,7 +98,7 @@ impl Account {
             }
         }
         self.changed |= self.names.len() < before;
-        self.weight = RefsWeight::of(self.names.iter().map(|name| &**name));
+        self.weight = RefsWeight::of(&self.names);
         Ok(())
     }
 }
